@@ -1,0 +1,147 @@
+//! Records of keys in the memory of this process. Knows neither the store nor what a record means; never holds a
+//! verdict, so every request judges the record again.
+//!
+//! What must hold: once [`KeyCache::apply`] has returned, no lookup that begins afterwards sees an older record, however
+//! long a read that began before it may still take.
+
+mod flight;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::ops::compute::Op;
+use moka::sync::Cache;
+
+use crate::id::{KeyId, TenantId};
+use crate::key::ApiKey;
+use flight::Flights;
+
+/// What a record is found by.
+pub type CacheKey = (TenantId, KeyId);
+
+/// How long "there is no such key" is remembered.
+const ABSENT_TTL: Duration = Duration::from_secs(5);
+/// How many absent keys are remembered; beyond it the least used are asked for again.
+const ABSENT_MAX: u64 = 100_000;
+/// What a record weighs beside its texts: the struct, its allocations and the cache's own entry, in bytes.
+const RECORD_OVERHEAD: usize = 640;
+
+/// A bounded cache with one lookup for all concurrent misses of a key.
+pub struct KeyCache<E> {
+    records: Cache<CacheKey, Arc<ApiKey>>,
+    absent: Cache<CacheKey, ()>,
+    flights: Flights<Result<Option<Arc<ApiKey>>, E>>,
+}
+
+/// What the cache knows of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Known {
+    /// Its record.
+    Record(Arc<ApiKey>),
+    /// That there was no such key a moment ago.
+    Absent,
+}
+
+impl Known {
+    /// The record, if there is one.
+    pub fn record(self) -> Option<Arc<ApiKey>> {
+        match self {
+            Self::Record(key) => Some(key),
+            Self::Absent => None,
+        }
+    }
+}
+
+impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
+    /// A cache of at most `max_bytes` of records, each for at most `ttl`. At the cap the records used least go first.
+    pub fn new(max_bytes: u64, ttl: Duration) -> Self {
+        let records = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, key: &Arc<ApiKey>| weigh(key))
+            .time_to_live(ttl)
+            .build();
+        let absent = Cache::builder().max_capacity(ABSENT_MAX).time_to_live(ABSENT_TTL.min(ttl)).build();
+        Self { records, absent, flights: Flights::default() }
+    }
+
+    /// What is known without asking anybody.
+    pub fn get(&self, key: &CacheKey) -> Option<Known> {
+        if let Some(record) = self.records.get(key) {
+            return Some(Known::Record(record));
+        }
+        self.absent.contains_key(key).then_some(Known::Absent)
+    }
+
+    /// Asks `load` for the record and remembers the answer; callers that want the same key meanwhile share the answer.
+    ///
+    /// # Errors
+    /// What `load` fails with; a failure is remembered nowhere.
+    pub async fn fetch<F, L>(&self, key: CacheKey, load: L) -> Result<Option<Arc<ApiKey>>, E>
+    where
+        L: Fn() -> F + Send,
+        F: Future<Output = Result<Option<ApiKey>, E>> + Send,
+    {
+        let flight = self.flights.join(key);
+        flight
+            .result(async {
+                loop {
+                    let loaded = load().await?.map(Arc::new);
+                    let version = loaded.as_ref().map_or(0, |record| record.version);
+                    if flight.fence() > version {
+                        continue;
+                    }
+                    self.remember(key, loaded.as_ref());
+                    // A change applied between the check and the write has left its fence by now.
+                    if flight.fence() > version {
+                        self.absent.invalidate(&key);
+                        continue;
+                    }
+                    return Ok(loaded);
+                }
+            })
+            .await
+    }
+
+    /// Takes over a record as a change has left it: what is older is replaced now and refused when it arrives later.
+    pub fn apply(&self, record: &Arc<ApiKey>) {
+        let key = (record.tenant, record.id);
+        self.flights.raise_fence(&key, record.version);
+        self.remember(key, Some(record));
+        self.absent.invalidate(&key);
+    }
+
+    /// How many records are held, about.
+    pub fn len(&self) -> u64 {
+        self.records.entry_count()
+    }
+
+    /// Whether no record is held, about.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn remember(&self, key: CacheKey, record: Option<&Arc<ApiKey>>) {
+        let Some(record) = record else {
+            self.absent.insert(key, ());
+            return;
+        };
+        self.records.entry(key).and_compute_with(|held| match held {
+            Some(held) if held.value().version > record.version => Op::Nop,
+            _ => Op::Put(Arc::clone(record)),
+        });
+    }
+}
+
+fn weigh(key: &ApiKey) -> u32 {
+    let texts = key.name.len() + key.actor_id.len();
+    let scopes: usize = key.scopes.iter().map(|scope| scope.len() + 16).sum();
+    let ranges: usize = key.networks.texts().iter().map(|range| range.len() + 48).sum();
+    // A tree of values takes several times its text; three times is what small objects come to.
+    let metadata =
+        if key.metadata.is_empty() { 0 } else { 3 * serde_json::to_vec(&key.metadata).map_or(0, |json| json.len()) };
+    u32::try_from(RECORD_OVERHEAD + texts + scopes + ranges + metadata).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::*;
+use crate::cidr::CidrSet;
+use crate::clock::Timestamp;
+use crate::key::Status;
+
+type Loaded = Result<Option<ApiKey>, &'static str>;
+
+const ID: CacheKey = (TenantId::NIL, KeyId::Issued(Uuid::from_u128(1)));
+
+fn cache() -> Arc<KeyCache<&'static str>> {
+    Arc::new(KeyCache::new(1 << 20, Duration::from_secs(60)))
+}
+
+fn record(version: u64) -> ApiKey {
+    ApiKey {
+        tenant: ID.0,
+        id: ID.1,
+        name: String::new(),
+        actor_id: String::new(),
+        scopes: crate::policy::Scopes::default(),
+        metadata: crate::key::Metadata::new(),
+        status: Status::Active,
+        visibility: crate::policy::Visibility::Secret,
+        create_time: Timestamp::UNIX_EPOCH,
+        update_time: Timestamp::UNIX_EPOCH,
+        expire_time: None,
+        last_used_time: None,
+        rate_limit: None,
+        networks: CidrSet::default(),
+        version,
+    }
+}
+
+fn version(known: Option<Known>) -> u64 {
+    known.and_then(Known::record).map_or(0, |record| record.version)
+}
+
+#[tokio::test]
+async fn concurrent_misses_make_one_lookup() {
+    let (cache, loads) = (cache(), Arc::new(AtomicUsize::new(0)));
+    let callers = (0..1000).map(|_| {
+        let (cache, loads) = (Arc::clone(&cache), Arc::clone(&loads));
+        tokio::spawn(async move {
+            let load = || async {
+                loads.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Loaded::Ok(Some(record(1)))
+            };
+            cache.fetch(ID, load).await.unwrap().unwrap().version
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        assert_eq!(caller.await.unwrap(), 1);
+    }
+    assert_eq!(loads.load(Ordering::SeqCst), 1);
+    assert_eq!(version(cache.get(&ID)), 1);
+}
+
+#[tokio::test]
+async fn a_read_that_began_before_a_change_cannot_bring_the_old_record_back() {
+    let (cache, held, release) = (cache(), Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let loads = Arc::new(AtomicUsize::new(0));
+    let reader = tokio::spawn({
+        let (cache, held, release) = (Arc::clone(&cache), Arc::clone(&held), Arc::clone(&release));
+        async move {
+            let load = || async {
+                if loads.fetch_add(1, Ordering::SeqCst) == 0 {
+                    held.notify_one();
+                    release.notified().await;
+                    return Loaded::Ok(Some(record(1)));
+                }
+                Ok(Some(record(2)))
+            };
+            cache.fetch(ID, load).await.unwrap().unwrap().version
+        }
+    });
+    held.notified().await;
+    cache.apply(&Arc::new(record(2)));
+    release.notify_one();
+    assert_eq!(reader.await.unwrap(), 2);
+    assert_eq!(version(cache.get(&ID)), 2);
+}
+
+#[tokio::test]
+async fn an_absence_read_before_an_insert_is_not_remembered() {
+    let (cache, loads) = (cache(), AtomicUsize::new(0));
+    let load = || {
+        let first = loads.fetch_add(1, Ordering::SeqCst) == 0;
+        if first {
+            cache.apply(&Arc::new(record(1)));
+        }
+        async move { Loaded::Ok((!first).then(|| record(1))) }
+    };
+    assert!(cache.fetch(ID, load).await.unwrap().is_some());
+    assert_eq!(version(cache.get(&ID)), 1);
+}
+
+#[tokio::test]
+async fn absence_is_remembered_until_the_key_appears_and_failure_is_not() {
+    let cache = cache();
+    assert_eq!(cache.fetch(ID, || async { Loaded::Err("down") }).await, Err("down"));
+    assert_eq!(cache.get(&ID), None);
+    assert_eq!(cache.fetch(ID, || async { Loaded::Ok(None) }).await, Ok(None));
+    assert_eq!(cache.get(&ID), Some(Known::Absent));
+    cache.apply(&Arc::new(record(1)));
+    assert_eq!(version(cache.get(&ID)), 1);
+}
+
+#[tokio::test]
+async fn an_older_record_never_replaces_a_newer_one() {
+    let cache = cache();
+    cache.apply(&Arc::new(record(3)));
+    cache.apply(&Arc::new(record(2)));
+    assert_eq!(version(cache.get(&ID)), 3);
+    cache.fetch(ID, || async { Loaded::Ok(Some(record(1))) }).await.unwrap();
+    assert_eq!(version(cache.get(&ID)), 3);
+}
+
+#[tokio::test]
+async fn an_abandoned_read_is_taken_over_and_leaves_nothing_behind() {
+    let cache = cache();
+    let stuck = tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { cache.fetch(ID, std::future::pending::<Loaded>).await }
+    });
+    tokio::task::yield_now().await;
+    let waiting = tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { cache.fetch(ID, || async { Loaded::Ok(Some(record(1))) }).await }
+    });
+    tokio::task::yield_now().await;
+    stuck.abort();
+    assert!(waiting.await.unwrap().unwrap().is_some());
+    assert_eq!(cache.flights.under_way(), 0);
+}
+
+#[test]
+fn memory_is_bounded() {
+    let cache: KeyCache<()> = KeyCache::new(1 << 20, Duration::from_secs(60));
+    for number in 0..10_000 {
+        let id = KeyId::Issued(Uuid::from_u128(number));
+        cache.apply(&Arc::new(ApiKey { id, ..record(1) }));
+    }
+    cache.records.run_pending_tasks();
+    assert!(cache.records.weighted_size() <= 1 << 20);
+    assert!(!cache.is_empty());
+}

@@ -1,0 +1,94 @@
+//! Sets of address ranges, as keys carry them.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// Address ranges in the order and spelling they were given in.
+///
+/// An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) counts as the IPv4 address it stands for, on both sides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CidrSet {
+    texts: Box<[Box<str>]>,
+    ranges: Box<[IpNet]>,
+}
+
+/// A text that is no address range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an address range; write it as address/length, for example 192.0.2.0/24")]
+pub struct CidrError(String);
+
+impl CidrSet {
+    /// Reads ranges such as `10.0.0.0/8` or `2001:db8::/32`. Host bits may be set; a bare address is an error.
+    ///
+    /// # Errors
+    /// [`CidrError`] names the first text that is not a range.
+    pub fn parse<T: AsRef<str>>(texts: &[T]) -> Result<Self, CidrError> {
+        let ranges = texts.iter().map(|text| parse_range(text.as_ref())).collect::<Result<_, _>>()?;
+        let texts = texts.iter().map(|text| text.as_ref().into()).collect();
+        Ok(Self { texts, ranges })
+    }
+
+    /// Whether no range was given, which means no restriction.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// Whether one of the ranges has the address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.ranges.iter().any(|range| range.contains(&address))
+    }
+
+    /// The ranges as they were given.
+    pub fn texts(&self) -> &[Box<str>] {
+        &self.texts
+    }
+}
+
+fn parse_range(text: &str) -> Result<IpNet, CidrError> {
+    let range: IpNet = text.parse().map_err(|_| CidrError(text.to_owned()))?;
+    Ok(match range {
+        IpNet::V6(v6) => unmap(v6).map_or(IpNet::V6(v6), IpNet::V4),
+        IpNet::V4(v4) => IpNet::V4(v4),
+    })
+}
+
+fn unmap(range: Ipv6Net) -> Option<Ipv4Net> {
+    let mapped: Ipv6Addr = range.addr();
+    let length = range.prefix_len().checked_sub(96)?;
+    Ipv4Net::new(mapped.to_ipv4_mapped()?, length).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(texts: &[&str]) -> CidrSet {
+        CidrSet::parse(texts).unwrap()
+    }
+
+    #[test]
+    fn an_address_is_in_a_range_or_not() {
+        let set = set(&["10.1.2.3/8", "2001:db8::/32", "::ffff:192.0.2.0/120"]);
+        for (address, inside) in [
+            ("10.255.0.1", true),
+            ("11.0.0.1", false),
+            ("::ffff:10.0.0.1", true),
+            ("2001:db8:1::1", true),
+            ("2001:db9::1", false),
+            ("192.0.2.77", true),
+            ("192.0.3.1", false),
+        ] {
+            assert_eq!(set.contains(address.parse().unwrap()), inside, "{address}");
+        }
+        assert_eq!(&*set.texts()[0], "10.1.2.3/8");
+    }
+
+    #[test]
+    fn a_bare_address_is_no_range() {
+        for text in ["10.0.0.1", "10.0.0.0/33", "", "a/8", "10.0.0.0/8 "] {
+            assert!(CidrSet::parse(&[text]).is_err(), "{text}");
+        }
+    }
+}

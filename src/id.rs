@@ -1,0 +1,147 @@
+//! Identifiers of tenants, keys and requests, and their text forms.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+/// The longest request id that is passed on as given, in bytes (contract, admin API section 3.5).
+const REQUEST_ID_MAX: usize = 128;
+
+/// Whom a key belongs to. The nil UUID where there is only one tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantId(pub Uuid);
+
+/// Names a key: the UUID inside an issued key, or the tenant-bound digest of an imported one.
+///
+/// Neither form reveals the secret. The two kinds can never name each other's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeyId {
+    /// An issued key: UUID version 4.
+    Issued(Uuid),
+    /// An imported key: SHA-512/256 of tenant and raw key.
+    Imported([u8; 32]),
+}
+
+/// Names one request in logs, answers and towards the upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(Box<str>);
+
+impl TenantId {
+    /// The tenant of an installation that has only one.
+    pub const NIL: Self = Self(Uuid::nil());
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl KeyId {
+    /// Reads the id of an issued key: a UUID in its canonical form, 36 lower-case characters.
+    pub fn parse_issued(text: &str) -> Option<Self> {
+        parse_canonical_uuid(text).map(Self::Issued)
+    }
+
+    /// Reads the id of an imported key: 64 lower-case hexadecimal digits.
+    pub fn parse_imported(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        if digits.len() != 64 {
+            return None;
+        }
+        let mut id = [0; 32];
+        for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+        }
+        Some(Self::Imported(id))
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Issued(uuid) => uuid.as_hyphenated().fmt(f),
+            Self::Imported(digest) => digest.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+        }
+    }
+}
+
+impl RequestId {
+    /// Takes over a client's id if it is 1 to 128 visible ASCII characters.
+    pub fn sane(text: &str) -> Option<Self> {
+        let fits = (1..=REQUEST_ID_MAX).contains(&text.len());
+        (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(text.into()))
+    }
+
+    /// A fresh id, UUID version 4.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "request ids decide nothing, so no caller needs to steer their randomness"
+    )]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().to_string().into())
+    }
+
+    /// The text form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Only the canonical spelling: other spellings of the same UUID would be other texts under the same checksum.
+pub(crate) fn parse_canonical_uuid(text: &str) -> Option<Uuid> {
+    let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    if canonical { Uuid::try_parse(text).ok() } else { None }
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_ids_round_trip_through_text() {
+        for text in
+            ["11111111-2222-4333-8444-555555555555", "fac39ef9ebe858148631f90d6286e472593a2076af5b81c3d88bcfb82add4ab2"]
+        {
+            let id = KeyId::parse_issued(text).or_else(|| KeyId::parse_imported(text)).unwrap();
+            assert_eq!(id.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn only_canonical_spellings_are_ids() {
+        for text in [
+            "",
+            "11111111-2222-4333-8444-55555555555",
+            "11111111222243338444555555555555",
+            "AAAAAAAA-2222-4333-8444-555555555555",
+            "{11111111-2222-4333-8444-555555555555}",
+        ] {
+            assert_eq!(KeyId::parse_issued(text), None, "{text}");
+        }
+        assert_eq!(KeyId::parse_imported(&"F".repeat(64)), None);
+        assert_eq!(KeyId::parse_imported(&"é".repeat(32)), None);
+    }
+
+    #[test]
+    fn a_request_id_is_kept_only_when_it_cannot_break_a_line() {
+        assert!(RequestId::sane("req-1").is_some());
+        for bad in ["", "a b", "a\nb", "é", &"x".repeat(129)] {
+            assert_eq!(RequestId::sane(bad), None);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The stored record behind a credential, and the commands that change it. Knows no storage and reads no clock; never
+//! holds the secret.
+
+mod draft;
+mod status;
+
+pub use draft::{InvalidField, KeyDraft, RevokeKey};
+pub use status::{Revocation, RevocationReason, State, Status};
+
+use serde_json::{Map, Value};
+
+use crate::cidr::CidrSet;
+use crate::clock::Timestamp;
+use crate::id::{KeyId, TenantId};
+use crate::policy::{RateLimitPolicy, Scopes, Visibility};
+
+/// Free-form data that an owner keeps with a key.
+pub type Metadata = Map<String, Value>;
+
+/// A key, issued or imported (contract, admin API section 4.1).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiKey {
+    /// Whom the key belongs to.
+    pub tenant: TenantId,
+    /// The id under which it is found.
+    pub id: KeyId,
+    /// A label for people, up to 255 characters.
+    pub name: String,
+    /// The owner, fixed at creation.
+    pub actor_id: String,
+    /// What the key may do.
+    pub scopes: Scopes,
+    /// The owner's own data.
+    pub metadata: Metadata,
+    /// Stored status; for what holds at a moment see [`ApiKey::state`].
+    pub status: Status,
+    /// Whether the key may be shown.
+    pub visibility: Visibility,
+    /// When it was made.
+    pub create_time: Timestamp,
+    /// When it last changed; use does not count.
+    pub update_time: Timestamp,
+    /// From when on it is refused; never when absent.
+    pub expire_time: Option<Timestamp>,
+    /// Roughly when it was last used.
+    pub last_used_time: Option<Timestamp>,
+    /// How often it may be used.
+    pub rate_limit: Option<RateLimitPolicy>,
+    /// From where it may be used; from everywhere when empty.
+    pub networks: CidrSet,
+    /// Raised by every change, from 1: of two copies of a record, the higher one is the truth.
+    pub version: u64,
+}
+
+impl ApiKey {
+    /// What holds at `now`. A revocation outlives the expiry.
+    pub fn state(&self, now: Timestamp) -> State {
+        match (&self.status, self.expire_time) {
+            (Status::Revoked(_), _) => State::Revoked,
+            (Status::Active, Some(expiry)) if now > expiry => State::Expired,
+            (Status::Active, _) => State::Active,
+        }
+    }
+}

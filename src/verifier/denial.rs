@@ -1,0 +1,123 @@
+//! Refusals: one closed enum for every front. A new kind must be given its status and its label before it compiles.
+
+use std::sync::Arc;
+
+use crate::store::StoreError;
+
+/// Why a request may not pass. "Our fault" is a denial too, and never looks like the caller's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// No route takes the request.
+    RouteNotFound,
+    /// The request is not one that can be judged; the text says why.
+    RequestInvalid(&'static str),
+    /// There is no credential where one is needed.
+    CredentialMissing,
+    /// There are two different ones.
+    CredentialAmbiguous,
+    /// There is something that cannot be a credential.
+    CredentialMalformed,
+    /// The credential is nobody's.
+    Unknown(UnknownReason),
+    /// The key is past its end.
+    Expired,
+    /// The key was revoked.
+    Revoked,
+    /// The credential is of a kind that is not served.
+    FormatInvalid,
+    /// The signature of a derived token does not hold, or its claims do not.
+    SignatureInvalid,
+    /// The key may not be used from there.
+    AddressNotAllowed {
+        /// Whether it is known where the caller is.
+        known: bool,
+    },
+    /// The credential is meant for others.
+    AudienceMismatch,
+    /// The key is good but may not do this.
+    ScopeInsufficient {
+        /// All scopes that the route demands.
+        required: Arc<[Box<str>]>,
+    },
+    /// Keygate cannot decide.
+    Unavailable {
+        /// What is missing, in words that tell nothing about the installation.
+        cause: &'static str,
+    },
+    /// The upstream cannot be reached, or broke off.
+    UpstreamUnreachable,
+    /// The upstream took too long.
+    UpstreamTimeout,
+}
+
+/// In what way a credential is nobody's. Callers at the gateway are not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownReason {
+    /// No secret made its checksum.
+    Checksum,
+    /// The time inside it is too old or lies ahead.
+    Timestamp,
+    /// Keys with this prefix are not served.
+    Prefix,
+    /// There is no record.
+    Absent,
+}
+
+impl Denial {
+    /// The denial for a store that could not answer.
+    pub fn unavailable(error: &StoreError) -> Self {
+        tracing::error!(%error, "a key could not be looked up");
+        let cause = match error {
+            StoreError::Unavailable(_) => "database connection failed",
+            StoreError::Timeout => "database operation timed out",
+            StoreError::Corrupt(_) => "database error",
+        };
+        Self::Unavailable { cause }
+    }
+
+    /// The stable name: `code` in problem bodies, the label in metrics and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::RouteNotFound => "route_not_found",
+            Self::RequestInvalid(_) => "request_invalid",
+            Self::CredentialMissing => "credential_missing",
+            Self::CredentialAmbiguous => "credential_ambiguous",
+            Self::CredentialMalformed => "credential_malformed",
+            Self::Unknown(_) | Self::FormatInvalid | Self::SignatureInvalid => "credential_invalid",
+            Self::Expired => "credential_expired",
+            Self::Revoked => "credential_revoked",
+            Self::AddressNotAllowed { .. } => "address_not_allowed",
+            Self::AudienceMismatch => "audience_mismatch",
+            Self::ScopeInsufficient { .. } => "scope_insufficient",
+            Self::Unavailable { .. } => "unavailable",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamTimeout => "upstream_timeout",
+        }
+    }
+
+    /// The specific reason, for administrators (contract, credentials section 2).
+    pub fn message(&self) -> &'static str {
+        match self {
+            Self::RouteNotFound => "no route takes this request",
+            Self::RequestInvalid(why) => why,
+            Self::CredentialMissing => "no credential",
+            Self::CredentialAmbiguous => "two different credentials",
+            Self::CredentialMalformed => "malformed credential",
+            Self::Unknown(UnknownReason::Checksum) => "invalid API key checksum",
+            Self::Unknown(UnknownReason::Timestamp) => "timestamp out of range",
+            Self::Unknown(UnknownReason::Prefix) => "prefix not allowed",
+            Self::Unknown(UnknownReason::Absent) => "API key not found",
+            Self::Expired => "The API key has expired.",
+            Self::Revoked => "The API key has been revoked.",
+            Self::FormatInvalid => "The API key format is invalid.",
+            Self::SignatureInvalid => "Signature verification failed.",
+            Self::AddressNotAllowed { known: true } => "The request IP is not allowed for this API key.",
+            Self::AddressNotAllowed { known: false } => "unable to determine client IP",
+            Self::AudienceMismatch => "credential audience mismatch",
+            Self::ScopeInsufficient { .. } => "scopes lacking",
+            Self::Unavailable { cause } => cause,
+            Self::UpstreamUnreachable => "the upstream cannot be reached",
+            Self::UpstreamTimeout => "the upstream took too long",
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Decides whether a presented credential is good. Knows neither HTTP nor the fronts that ask.
+
+mod denial;
+mod lookup;
+mod metrics;
+mod verdict;
+
+pub use denial::{Denial, UnknownReason};
+pub use lookup::{CacheOutcome, CachePolicy, Directory};
+pub use metrics::Metrics;
+pub use verdict::Verdict;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock::{Clock, Timestamp};
+use crate::credential::{CredentialKind, IssuedKey, Keyring, Routing, Shape, imported_key_id};
+use crate::id::{KeyId, TenantId};
+use crate::key::{ApiKey, State};
+
+/// What a front hands in.
+#[derive(Debug, Clone, Copy)]
+pub struct Presented<'a> {
+    /// Whose keys are asked.
+    pub tenant: TenantId,
+    /// The credential's text.
+    pub credential: &'a str,
+    /// Where the caller is, if known.
+    pub client_ip: Option<IpAddr>,
+    /// The audiences one of which the credential must name; none demanded when empty.
+    pub audiences: &'a [String],
+    /// How the cache may take part.
+    pub cache: CachePolicy,
+}
+
+/// The answer, and how it was reached.
+#[derive(Debug)]
+pub struct Verification {
+    /// Good or not.
+    pub outcome: Result<Verdict, Denial>,
+    /// What the credential's shape made it.
+    pub kind: CredentialKind,
+    /// What the cache did.
+    pub cache: CacheOutcome,
+}
+
+/// What verification depends on beside the keys.
+#[derive(Debug)]
+pub struct Settings {
+    /// The name of this issuer, shown with verdicts.
+    pub issuer: String,
+    /// Secrets that checksums are checked with.
+    pub keyring: Arc<Keyring>,
+    /// Tells kinds of credentials apart.
+    pub routing: Routing,
+    /// All prefixes that issued keys may have: current, public and retired.
+    pub prefixes: Vec<String>,
+    /// How old an issued key may be by the time inside it; any age when zero.
+    pub max_age: Duration,
+    /// How far ahead of this clock the time inside a key may be.
+    pub clock_skew: Duration,
+}
+
+/// The decision engine. Every front calls the same one.
+pub struct Verifier {
+    settings: Settings,
+    directory: Arc<Directory>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+impl Verifier {
+    /// A verifier over the keys of `directory`.
+    pub fn new(settings: Settings, directory: Arc<Directory>, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        Self { settings, directory, clock, metrics }
+    }
+
+    /// The issuer's name.
+    pub fn issuer(&self) -> &str {
+        &self.settings.issuer
+    }
+
+    /// Judges a credential, in the order of the contract (credentials section 2).
+    pub async fn verify(&self, presented: &Presented<'_>) -> Verification {
+        let begun = Instant::now();
+        let verification = self.judge(presented).await;
+        self.metrics.observe(&verification, begun.elapsed());
+        verification
+    }
+
+    async fn judge(&self, presented: &Presented<'_>) -> Verification {
+        let now = self.clock.now();
+        let shape = self.settings.routing.classify(presented.credential);
+        let kind = shape.kind();
+        let id = match shape {
+            Shape::Issued(key) => self.admit_issued(&key, now),
+            Shape::Imported => Ok(imported_key_id(presented.tenant, presented.credential)),
+            // Nothing here has signed a token, so no signature can be right.
+            Shape::DerivedJwt | Shape::DerivedMacaroon => Err(Denial::SignatureInvalid),
+        };
+        let id = match id {
+            Ok(id) => id,
+            Err(denial) => return Verification { outcome: Err(denial), kind, cache: CacheOutcome::Skip },
+        };
+        let (found, cache) = self.directory.find((presented.tenant, id), presented.cache).await;
+        let outcome = match found {
+            Ok(Some(record)) => judge_record(&record, presented, now).map(|()| Verdict::new(record, kind)),
+            Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),
+            Err(error) => Err(Denial::unavailable(&error)),
+        };
+        Verification { outcome, kind, cache }
+    }
+
+    /// What the text of an issued key must satisfy before anything is looked up.
+    fn admit_issued(&self, key: &IssuedKey<'_>, now: Timestamp) -> Result<KeyId, Denial> {
+        let settings = &self.settings;
+        let age = now.timestamp().saturating_sub(key.issued_at());
+        let max_age = settings.max_age.as_secs();
+        if !key.checksum_holds(&settings.keyring, now) {
+            Err(Denial::Unknown(UnknownReason::Checksum))
+        } else if seconds(age.saturating_neg()) > settings.clock_skew.as_secs()
+            || (max_age > 0 && seconds(age) > max_age)
+        {
+            Err(Denial::Unknown(UnknownReason::Timestamp))
+        } else if !settings.prefixes.iter().any(|prefix| prefix == key.prefix()) {
+            Err(Denial::Unknown(UnknownReason::Prefix))
+        } else {
+            Ok(key.id())
+        }
+    }
+}
+
+/// What a record must satisfy, on every request, from the cache or not.
+fn judge_record(record: &ApiKey, presented: &Presented<'_>, now: Timestamp) -> Result<(), Denial> {
+    match record.state(now) {
+        State::Revoked => return Err(Denial::Revoked),
+        State::Expired => return Err(Denial::Expired),
+        State::Active => {}
+    }
+    if !record.networks.is_empty() {
+        match presented.client_ip {
+            Some(address) if record.networks.contains(address) => {}
+            address => return Err(Denial::AddressNotAllowed { known: address.is_some() }),
+        }
+    }
+    // A key names no audiences, so it can satisfy no demand for one.
+    if presented.audiences.is_empty() { Ok(()) } else { Err(Denial::AudienceMismatch) }
+}
+
+/// Seconds that lie in the direction asked for; none otherwise.
+fn seconds(signed: i64) -> u64 {
+    u64::try_from(signed).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

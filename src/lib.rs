@@ -3,9 +3,13 @@
 pub mod cache;
 pub mod cidr;
 pub mod clock;
+pub mod config;
 pub mod credential;
+pub mod duration;
 pub mod id;
 pub mod key;
+pub mod lifecycle;
 pub mod policy;
 pub mod store;
 pub mod verifier;
+pub mod wire;

@@ -1,0 +1,234 @@
+//! `gateway`: what is proxied, where to, and who may.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::load::Problems;
+use crate::duration::ConfigDuration;
+
+/// The reverse proxy.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// `ip:port` to listen on.
+    pub address: String,
+    /// Threads that serve; 0 for one on each core.
+    #[schemars(range(max = 1024))]
+    pub threads: usize,
+    /// How long requests under way may take after a signal to stop.
+    pub shutdown_grace: ConfigDuration,
+    /// What is proxied. The longest prefix wins; a route that names the host goes before one that does not.
+    pub routes: Vec<RouteConfig>,
+    /// Where requests are forwarded to, by name.
+    pub upstreams: BTreeMap<String, UpstreamConfig>,
+}
+
+/// A route.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// The name in logs and metrics.
+    #[schemars(length(min = 1, max = 100))]
+    pub name: String,
+    /// Hosts that the route takes; all when absent.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// The path that the route takes, by whole segments; all paths when absent.
+    #[serde(default = "root")]
+    pub path_prefix: String,
+    /// Methods that the route takes; all when absent.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// The upstream's name.
+    pub upstream: String,
+    /// Whether a credential is needed.
+    #[serde(default)]
+    pub auth: Auth,
+    /// Scopes that the credential needs, all of them.
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")))]
+    pub scopes: Vec<String>,
+}
+
+/// Whether a credential is needed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// A good one is needed.
+    #[default]
+    Required,
+    /// None is needed, but one that is there must be good.
+    Optional,
+    /// None is looked for; what the client sends is the upstream's.
+    None,
+}
+
+/// Where requests are forwarded to.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamConfig {
+    /// `http://host:port` or `https://host:port`, used in turn.
+    #[schemars(length(min = 1))]
+    pub endpoints: Vec<String>,
+    /// How long a connection may take to be made.
+    #[serde(default = "connect_timeout")]
+    pub connect_timeout: ConfigDuration,
+    /// How long the upstream may be silent.
+    #[serde(default = "read_timeout")]
+    pub read_timeout: ConfigDuration,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            address: "127.0.0.1:8080".into(),
+            threads: 0,
+            shutdown_grace: ConfigDuration(Duration::from_secs(30)),
+            routes: Vec::new(),
+            upstreams: BTreeMap::new(),
+        }
+    }
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+fn connect_timeout() -> ConfigDuration {
+    ConfigDuration(Duration::from_secs(5))
+}
+
+fn read_timeout() -> ConfigDuration {
+    ConfigDuration(Duration::from_secs(60))
+}
+
+/// The address that a listener's host means.
+pub(super) fn listen_ip(host: &str) -> Option<IpAddr> {
+    if host == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { host.parse().ok() }
+}
+
+impl GatewayConfig {
+    pub(super) fn validate(&self, problems: &mut Problems) {
+        if self.address.parse::<SocketAddr>().is_err() {
+            problems.add("gateway.address", "must be an IP address and a port, for example 0.0.0.0:8080");
+        }
+        for (name, upstream) in &self.upstreams {
+            upstream.validate(&format!("gateway.upstreams.{name}"), problems);
+        }
+        let mut names = HashSet::new();
+        for (index, route) in self.routes.iter().enumerate() {
+            let path = format!("gateway.routes.{index}");
+            if !names.insert(&route.name) {
+                problems.add(&format!("{path}.name"), "is the name of another route");
+            }
+            if !self.upstreams.contains_key(&route.upstream) {
+                problems.add(&format!("{path}.upstream"), "names no entry of gateway.upstreams");
+            }
+            route.validate(&path, problems);
+            for (earlier, other) in self.routes[..index].iter().enumerate() {
+                if route.takes_the_same_as(other) {
+                    problems.add(&path, &format!("takes the same requests as gateway.routes.{earlier}"));
+                }
+            }
+        }
+    }
+}
+
+impl RouteConfig {
+    fn validate(&self, path: &str, problems: &mut Problems) {
+        let prefix = self.path_prefix.as_str();
+        let plain = prefix.bytes().all(|byte| byte.is_ascii_graphic() && !b"%?#;\\".contains(&byte));
+        let dots = prefix.split('/').any(|segment| segment == "." || segment == "..");
+        if !prefix.starts_with('/') || prefix.contains("//") || dots || !plain {
+            problems.add(
+                &format!("{path}.path_prefix"),
+                "must be a plain path such as /orders, without %, ?, #, ;, \\, // or dot segments",
+            );
+        }
+        for (index, host) in self.hosts.iter().enumerate() {
+            let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+            if host.is_empty() || !plain {
+                problems.add(&format!("{path}.hosts.{index}"), "must be a host name, without scheme, port or wildcard");
+            }
+        }
+        for (index, method) in self.methods.iter().enumerate() {
+            if http::Method::from_bytes(method.as_bytes()).is_err() || method.bytes().any(|b| b.is_ascii_lowercase()) {
+                problems.add(&format!("{path}.methods.{index}"), "must be a method in upper case, such as GET");
+            }
+        }
+        if self.auth == Auth::None && !self.scopes.is_empty() {
+            problems.add(&format!("{path}.scopes"), "can demand nothing of a route with `auth: none`");
+        }
+    }
+
+    /// Whether some request would be taken by both with equal right. Case does not tell paths apart.
+    fn takes_the_same_as(&self, other: &Self) -> bool {
+        let same =
+            |a: &str, b: &str| a.trim_end_matches(['/', '.']).eq_ignore_ascii_case(b.trim_end_matches(['/', '.']));
+        let hosts = (self.hosts.is_empty() && other.hosts.is_empty())
+            || self.hosts.iter().any(|host| other.hosts.iter().any(|other| same(host, other)));
+        let methods = match (self.methods.is_empty(), other.methods.is_empty()) {
+            (true, true) => true,
+            (false, false) => self.methods.iter().any(|method| other.methods.contains(method)),
+            _ => false,
+        };
+        hosts && methods && same(&self.path_prefix, &other.path_prefix)
+    }
+}
+
+impl UpstreamConfig {
+    fn validate(&self, path: &str, problems: &mut Problems) {
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            if parse_endpoint(endpoint).is_none() {
+                problems.add(
+                    &format!("{path}.endpoints.{index}"),
+                    "must be http://host:port or https://host:port, without a path",
+                );
+            }
+        }
+    }
+
+    /// The endpoints, taken apart.
+    pub fn parsed_endpoints(&self) -> Vec<EndpointUrl> {
+        self.endpoints.iter().filter_map(|endpoint| parse_endpoint(endpoint)).collect()
+    }
+}
+
+/// An endpoint's parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointUrl {
+    /// Whether it is reached over TLS.
+    pub tls: bool,
+    /// The host: a name or an address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Host and port as in a `Host` field; the port is left out where it is the scheme's.
+    pub authority: String,
+}
+
+/// Takes an endpoint apart; nothing for what is not one.
+pub fn parse_endpoint(text: &str) -> Option<EndpointUrl> {
+    let uri: http::Uri = text.parse().ok()?;
+    let (tls, default_port) = match uri.scheme_str()? {
+        "http" => (false, 80),
+        "https" => (true, 443),
+        _ => return None,
+    };
+    let bare = uri.path() == "/" && uri.query().is_none();
+    let authority = uri.authority()?;
+    if !bare || authority.as_str().contains('@') || authority.host().is_empty() {
+        return None;
+    }
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = match authority.port() {
+        Some(port) => port.as_u16(),
+        None if authority.as_str().ends_with(':') => return None,
+        None => default_port,
+    };
+    Some(EndpointUrl { tls, host, port, authority: authority.as_str().to_owned() })
+}

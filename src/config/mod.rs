@@ -1,0 +1,79 @@
+//! The configuration: plain data, read once, every error named by its path.
+//!
+//! A file is a tree; environment variables are laid over it; the tree is checked against the schema that the types below
+//! generate; then it becomes the types, and rules across fields are checked. Values are never shown in errors: any of
+//! them may be a secret.
+
+mod cache;
+mod credentials;
+mod database;
+mod env;
+mod gateway;
+mod load;
+mod schema;
+mod secrets;
+mod serve;
+mod telemetry;
+mod tenancy;
+
+pub use cache::{CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, RedisConfig, RedisTlsConfig};
+pub use credentials::{
+    ApiKeysConfig, CredentialsConfig, DerivedTokensConfig, JwtConfig, MacaroonConfig, PrefixConfig, RetiredValue,
+    SigningKeysConfig,
+};
+pub use database::{DatabaseConfig, Dsn};
+pub use gateway::{Auth, EndpointUrl, GatewayConfig, RouteConfig, UpstreamConfig, parse_endpoint};
+pub use load::{ConfigError, ConfigErrors};
+pub use schema::json_schema;
+pub use secrets::{HmacConfig, SecretsConfig};
+pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
+pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
+pub use tenancy::{MultitenancyConfig, NetworkConfig, QuotaConfig, RateLimitBackend, RateLimitConfig};
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// Keygate's configuration. The keys up to `gateway` are those of Ory Talos.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The admin API and the listener for health and metrics.
+    pub serve: ServeConfig,
+    /// How credentials look and how long they live.
+    pub credentials: CredentialsConfig,
+    /// What signs and checks credentials.
+    pub secrets: SecretsConfig,
+    /// Where keys are kept.
+    pub db: DatabaseConfig,
+    /// The cache of key records.
+    pub cache: CacheConfig,
+    /// Enforcement of rate limits.
+    pub rate_limit: RateLimitConfig,
+    /// How uses of keys are recorded. Accepted, without effect in this version.
+    pub last_used: LastUsedConfig,
+    /// Logs, on stderr.
+    pub log: LogConfig,
+    /// Traces. Not available in this version.
+    pub tracing: TracingConfig,
+    /// How many keys there may be.
+    pub quota: QuotaConfig,
+    /// Several tenants. Not available in this version.
+    pub multitenancy: MultitenancyConfig,
+    /// The reverse proxy; none is started when absent.
+    pub gateway: Option<GatewayConfig>,
+}
+
+impl Config {
+    /// A configuration made by a program: the three things that have no default, and defaults.
+    pub fn new(issuer: String, hmac_secret: SecretString, dsn: String) -> Self {
+        let mut config = Self::default();
+        config.credentials.issuer = issuer;
+        config.secrets.hmac.current = hmac_secret;
+        config.db.dsn = dsn;
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests;

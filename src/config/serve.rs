@@ -1,0 +1,156 @@
+//! `serve`: the two listeners beside the gateway's.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::load::Problems;
+use crate::duration::ConfigDuration;
+
+/// The admin API and the listener for health and metrics.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServeConfig {
+    /// The admin API.
+    pub http: HttpConfig,
+    /// Health and metrics.
+    pub metrics: MetricsConfig,
+}
+
+/// The admin API.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// The address to listen on. The admin API asks callers for nothing yet, so only loopback addresses are taken.
+    pub host: String,
+    /// The port to listen on.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// One log line for each request.
+    pub request_log: RequestLogConfig,
+    /// Where the address of the caller of `:verify` is read from.
+    pub client_ip_source: ClientIpSource,
+    /// Take the tenant's host from `X-Forwarded-Host`. Without effect while there is one tenant.
+    pub trust_forwarded_host: bool,
+    /// Cross-origin calls from browsers.
+    pub cors: CorsConfig,
+    /// How long requests under way may take after a signal to stop.
+    pub shutdown_grace: ConfigDuration,
+}
+
+/// One log line for each request.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestLogConfig {
+    /// Leave `/health/*` out of the log.
+    pub exclude_health_endpoints: bool,
+}
+
+/// Where the address of a caller is read from. A header is believed as it is: set one only behind a proxy that sets it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum ClientIpSource {
+    /// The TCP peer.
+    #[default]
+    #[serde(rename = "CLIENT_IP_SOURCE_UNSPECIFIED")]
+    Unspecified,
+    /// The TCP peer.
+    #[serde(rename = "CLIENT_IP_SOURCE_REMOTE_ADDR")]
+    RemoteAddr,
+    /// `Cf-Connecting-Ip`.
+    #[serde(rename = "CLIENT_IP_SOURCE_CF_CONNECTING_IP")]
+    CfConnectingIp,
+    /// The leftmost entry of the first `X-Forwarded-For`.
+    #[serde(rename = "CLIENT_IP_SOURCE_X_FORWARDED_FOR")]
+    XForwardedFor,
+    /// `X-Real-Ip`.
+    #[serde(rename = "CLIENT_IP_SOURCE_X_REAL_IP")]
+    XRealIp,
+    /// `True-Client-Ip`.
+    #[serde(rename = "CLIENT_IP_SOURCE_TRUE_CLIENT_IP")]
+    TrueClientIp,
+}
+
+/// Cross-origin calls from browsers. Not available in this version: only `enabled: false` is taken.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CorsConfig {
+    /// Answer cross-origin calls.
+    pub enabled: bool,
+    /// Origins that may call.
+    pub allowed_origins: Vec<String>,
+    /// Methods that may be called.
+    pub allowed_methods: Vec<String>,
+    /// Headers that may be sent.
+    pub allowed_headers: Vec<String>,
+    /// Headers that may be read.
+    pub exposed_headers: Vec<String>,
+    /// Whether cookies may be sent.
+    pub allow_credentials: bool,
+    /// How long a browser may remember the answer, in seconds.
+    pub max_age: u32,
+    /// Log decisions.
+    pub debug: bool,
+}
+
+/// Health and metrics.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// The address to listen on.
+    pub host: String,
+    /// The port to listen on.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".into(),
+            port: 4420,
+            request_log: RequestLogConfig::default(),
+            client_ip_source: ClientIpSource::default(),
+            trust_forwarded_host: false,
+            cors: CorsConfig::default(),
+            shutdown_grace: ConfigDuration(std::time::Duration::from_secs(30)),
+        }
+    }
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { host: "0.0.0.0".into(), port: 4422 }
+    }
+}
+
+impl Default for CorsConfig {
+    fn default() -> Self {
+        let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+        Self {
+            enabled: false,
+            allowed_origins: texts(&["*"]),
+            allowed_methods: texts(&["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            allowed_headers: texts(&["Authorization", "Content-Type"]),
+            exposed_headers: texts(&["Content-Type"]),
+            allow_credentials: false,
+            max_age: 0,
+            debug: false,
+        }
+    }
+}
+
+impl ServeConfig {
+    pub(super) fn validate(&self, problems: &mut Problems) {
+        match super::gateway::listen_ip(&self.http.host) {
+            None => problems.add("serve.http.host", "must be an IP address, for example 127.0.0.1"),
+            Some(address) if !address.is_loopback() => problems.add(
+                "serve.http.host",
+                "would open the admin API to the network, and it does not authenticate callers yet; use 127.0.0.1 or ::1",
+            ),
+            Some(_) => {}
+        }
+        if super::gateway::listen_ip(&self.metrics.host).is_none() {
+            problems.add("serve.metrics.host", "must be an IP address, for example 0.0.0.0");
+        }
+        problems.unsupported(self.http.cors.enabled, "serve.http.cors.enabled", "set it to false");
+    }
+}

@@ -1,0 +1,69 @@
+//! `rate_limit`, `quota` and `multitenancy`: what a tenant may use.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::load::Problems;
+
+/// Enforcement of rate limits. Not available in this version: only `enabled: false` is taken.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimitConfig {
+    /// Whether the limits of keys are enforced.
+    pub enabled: bool,
+    /// Where requests are counted.
+    pub backend: RateLimitBackend,
+}
+
+/// Where requests are counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RateLimitBackend {
+    /// In each process.
+    #[default]
+    Memory,
+    /// In Redis, for all.
+    Redis,
+}
+
+/// How many keys there may be.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuotaConfig {
+    /// Active keys at the most; 0 or absent for any number.
+    pub api_keys_max: Option<u64>,
+}
+
+/// Several tenants, told apart by the request's host.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MultitenancyConfig {
+    /// Whether there are several tenants.
+    pub enabled: bool,
+    /// The tenants.
+    pub networks: Vec<NetworkConfig>,
+}
+
+/// A tenant.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// The host that names it.
+    pub hostname: String,
+    /// Its id, a lower-case UUID.
+    pub id: String,
+    /// Its own configuration.
+    pub config_path: String,
+}
+
+impl RateLimitConfig {
+    pub(super) fn validate(&self, problems: &mut Problems) {
+        problems.unsupported(self.enabled, "rate_limit.enabled", "set it to false");
+    }
+}
+
+impl MultitenancyConfig {
+    pub(super) fn validate(&self, problems: &mut Problems) {
+        problems.unsupported(self.enabled, "multitenancy.enabled", "set it to false");
+    }
+}

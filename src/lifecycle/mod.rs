@@ -1,0 +1,124 @@
+//! The life of keys: issue, read, revoke. Every change is in the store before it is in the cache, and in the cache
+//! before the caller hears of it.
+
+mod issue;
+mod metrics;
+mod revoke;
+
+pub use issue::Issued;
+pub use metrics::Metrics;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::SubsecRound;
+use rand::rngs::StdRng;
+
+use crate::cache::KeyCache;
+use crate::clock::{Clock, Timestamp};
+use crate::credential::Keyring;
+use crate::id::{KeyId, TenantId};
+use crate::key::{ApiKey, InvalidField};
+use crate::store::{KeyStore, StoreError};
+
+/// What new keys depend on beside the caller's wishes.
+#[derive(Debug)]
+pub struct Settings {
+    /// The secret that mints.
+    pub keyring: Arc<Keyring>,
+    /// The prefix of secret keys.
+    pub prefix: String,
+    /// The prefix of public keys; none can be issued when absent.
+    pub public_prefix: Option<String>,
+    /// The life of a key whose caller names none; a refusal when absent.
+    pub default_ttl: Option<Duration>,
+    /// The longest life; any when zero.
+    pub max_ttl: Duration,
+    /// How many active keys a tenant may have; any number when absent.
+    pub quota: Option<u64>,
+}
+
+/// The write side.
+pub struct Lifecycle {
+    settings: Settings,
+    store: Arc<dyn KeyStore>,
+    cache: Option<Arc<KeyCache<StoreError>>>,
+    clock: Arc<dyn Clock>,
+    rng: Mutex<StdRng>,
+    metrics: Metrics,
+}
+
+/// Why a change was refused, or failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LifecycleError {
+    /// A field breaks a limit.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such key.
+    #[error("{}", match .0 { KeyId::Issued(_) => "API key not found", KeyId::Imported(_) => "imported key not found" })]
+    NotFound(KeyId),
+    /// The key was revoked before.
+    #[error("key is already revoked")]
+    AlreadyRevoked,
+    /// The tenant has as many keys as it may have.
+    #[error("the tenant has reached its quota of active keys")]
+    QuotaExceeded,
+    /// Nothing is known to have changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something that should not happen; the text is for the log.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<InvalidField> for LifecycleError {
+    fn from(invalid: InvalidField) -> Self {
+        Self::Invalid(invalid.0)
+    }
+}
+
+impl Lifecycle {
+    /// The write side over `store`, keeping `cache` in step. `rng` must be cryptographically strong: it makes the
+    /// unguessable part of new keys.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn KeyStore>,
+        cache: Option<Arc<KeyCache<StoreError>>>,
+        clock: Arc<dyn Clock>,
+        rng: StdRng,
+        metrics: Metrics,
+    ) -> Self {
+        Self { settings, store, cache, clock, rng: Mutex::new(rng), metrics }
+    }
+
+    /// The record of a key, in any status.
+    ///
+    /// # Errors
+    /// [`LifecycleError::NotFound`] or [`LifecycleError::Store`].
+    pub async fn get(&self, tenant: TenantId, id: KeyId) -> Result<ApiKey, LifecycleError> {
+        self.store.find(tenant, id).await?.ok_or(LifecycleError::NotFound(id))
+    }
+
+    /// Whether changes can be made now.
+    ///
+    /// # Errors
+    /// What the store fails with.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        self.store.ping().await
+    }
+
+    /// Now, by the clock that stamps records.
+    pub fn now(&self) -> Timestamp {
+        // Stores keep microseconds, and an answer must show what a later read shows.
+        self.clock.now().trunc_subsecs(6)
+    }
+
+    fn changed(&self, key: &ApiKey) {
+        if let Some(cache) = &self.cache {
+            cache.apply(&Arc::new(key.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! What the fronts put on the wire and take off it, over `http` types. Knows no server.
+
+pub mod problem;

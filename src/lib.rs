@@ -6,6 +6,8 @@ pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod duration;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 pub mod id;
 pub mod key;
 pub mod lifecycle;

@@ -1,0 +1,4 @@
+//! The gateway.
+pub mod forward;
+pub mod path;
+pub mod route;

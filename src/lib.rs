@@ -1,5 +1,7 @@
 //! Keygate.
 
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod cache;
 pub mod cidr;
 pub mod clock;

@@ -1,0 +1,164 @@
+//! Errors of the admin API: one envelope, one table of reasons (contract, admin API section 3).
+
+use std::borrow::Cow;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde_json::json;
+
+use crate::lifecycle::LifecycleError;
+use crate::store::StoreError;
+
+/// The error ids that this version can answer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    BadRequest,
+    ApiKeyQuotaExceeded,
+    NotFound,
+    ApiKeyNotFound,
+    Conflict,
+    TooManyRequests,
+    InternalServerError,
+    ServiceUnavailable,
+    GatewayTimeout,
+}
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    reason: Reason,
+    message: Cow<'static, str>,
+}
+
+/// How a reason looks on the wire.
+struct Look {
+    id: &'static str,
+    http: StatusCode,
+    status: &'static str,
+    message: &'static str,
+}
+
+impl Reason {
+    fn look(self) -> Look {
+        let (id, http, status, message) = match self {
+            Self::BadRequest => (
+                "BAD_REQUEST",
+                StatusCode::BAD_REQUEST,
+                "INVALID_ARGUMENT",
+                "The request was malformed or contained invalid parameters",
+            ),
+            Self::ApiKeyQuotaExceeded => (
+                "API_KEY_QUOTA_EXCEEDED",
+                StatusCode::PAYMENT_REQUIRED,
+                "PERMISSION_DENIED",
+                "The API key quota for the current plan has been reached.",
+            ),
+            Self::NotFound => {
+                ("NOT_FOUND", StatusCode::NOT_FOUND, "NOT_FOUND", "The requested resource could not be found")
+            }
+            Self::ApiKeyNotFound => {
+                ("API_KEY_NOT_FOUND", StatusCode::NOT_FOUND, "NOT_FOUND", "The API key was not found.")
+            }
+            Self::Conflict => (
+                "CONFLICT",
+                StatusCode::CONFLICT,
+                "ALREADY_EXISTS",
+                "The resource could not be created due to a conflict",
+            ),
+            Self::TooManyRequests => (
+                "TOO_MANY_REQUESTS",
+                StatusCode::TOO_MANY_REQUESTS,
+                "RESOURCE_EXHAUSTED",
+                "The request was throttled due to resource exhaustion.",
+            ),
+            Self::InternalServerError => (
+                "INTERNAL_SERVER_ERROR",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "INTERNAL",
+                "An internal server error occurred, please contact the system administrator",
+            ),
+            Self::ServiceUnavailable => (
+                "SERVICE_UNAVAILABLE",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "UNAVAILABLE",
+                "The service is temporarily unavailable.",
+            ),
+            Self::GatewayTimeout => {
+                ("GATEWAY_TIMEOUT", StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "The operation timed out.")
+            }
+        };
+        Look { id, http, status, message }
+    }
+}
+
+impl ApiError {
+    /// An error with the default text of its reason.
+    pub(super) fn plain(reason: Reason) -> Self {
+        Self { reason, message: reason.look().message.into() }
+    }
+
+    /// An error with a text of its own.
+    pub(super) fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, message: message.into() }
+    }
+
+    /// The caller's mistake.
+    pub(super) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Reason::BadRequest, message)
+    }
+
+    /// Our mistake: the cause is for the log alone.
+    pub(super) fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%cause, "an admin call failed");
+        Self::new(Reason::InternalServerError, "an internal error occurred")
+    }
+}
+
+impl From<LifecycleError> for ApiError {
+    fn from(error: LifecycleError) -> Self {
+        let message = error.to_string();
+        match error {
+            LifecycleError::Invalid(message) => Self::invalid(message),
+            LifecycleError::NotFound(_) => Self::new(Reason::ApiKeyNotFound, message),
+            LifecycleError::AlreadyRevoked => Self::new(Reason::Conflict, message),
+            LifecycleError::QuotaExceeded => Self::plain(Reason::ApiKeyQuotaExceeded),
+            LifecycleError::Store(error) => error.into(),
+            LifecycleError::Internal(cause) => Self::internal(&cause),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => {
+                tracing::error!(%error, "an admin call failed");
+                Self::new(Reason::ServiceUnavailable, "database connection failed")
+            }
+            StoreError::Timeout => Self::new(Reason::GatewayTimeout, "database operation timed out"),
+            StoreError::Corrupt(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let look = self.reason.look();
+        let body = json!({ "error": {
+            "code": look.http.as_u16(),
+            "message": self.message,
+            "status": look.status,
+            "details": [{
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": look.id,
+                "domain": "www.ory.com/talos",
+            }],
+        }});
+        let mut response = (look.http, Json(body)).into_response();
+        if self.reason == Reason::ServiceUnavailable {
+            response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

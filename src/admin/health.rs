@@ -1,0 +1,67 @@
+//! Health, version and metrics (contract, operations section 4).
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::header::CONTENT_TYPE;
+use prometheus::{Encoder, Registry, TextEncoder};
+use serde::Serialize;
+use serde_json::json;
+
+use super::AdminState;
+use super::error::{ApiError, Reason};
+
+/// What `/version` tells.
+#[derive(Debug, Clone, Serialize)]
+pub struct Version {
+    /// The version of Keygate.
+    pub version: String,
+    /// The commit it was built from.
+    pub commit: String,
+    /// When it was built.
+    pub build_time: String,
+    /// A hash of the configuration, without its secrets.
+    pub config_hash: String,
+}
+
+pub(super) fn routes() -> Router<AdminState> {
+    Router::new()
+        .route("/health/alive", get(alive))
+        .route("/health/ready", get(ready))
+        .route("/version", get(version))
+        .method_not_allowed_fallback(super::v1::not_found)
+}
+
+/// The routes of the listener for health and metrics. They set no security headers and ask for nothing.
+pub fn metrics_router(state: AdminState, registry: Registry) -> Router {
+    let health = Router::new().route("/health/alive", get(alive)).route("/health/ready", get(ready)).with_state(state);
+    health.merge(Router::new().route("/metrics", get(metrics)).with_state(registry))
+}
+
+async fn alive() -> Json<serde_json::Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+async fn ready(State(state): State<AdminState>) -> Result<Json<serde_json::Value>, ApiError> {
+    match state.lifecycle.ready().await {
+        Ok(()) => Ok(Json(json!({ "status": "ok" }))),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            Err(ApiError::plain(Reason::ServiceUnavailable))
+        }
+    }
+}
+
+async fn version(State(state): State<AdminState>) -> Json<Version> {
+    Json(state.version.as_ref().clone())
+}
+
+async fn metrics(State(registry): State<Registry>) -> Response {
+    let encoder = TextEncoder::new();
+    let mut text = Vec::new();
+    match encoder.encode(&registry.gather(), &mut text) {
+        Ok(()) => ([(CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
+        Err(error) => ApiError::internal(&error).into_response(),
+    }
+}

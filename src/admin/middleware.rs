@@ -1,0 +1,99 @@
+//! What every answer of the admin API has, and what is counted and logged of it (contract, admin API section 3.5 and
+//! operations sections 5 and 6).
+
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::error::ApiError;
+use crate::id::RequestId;
+use crate::wire::problem::X_REQUEST_ID;
+
+const SECURITY_HEADERS: [(&str, &str); 6] = [
+    ("strict-transport-security", "max-age=31536000; includeSubDomains"),
+    ("x-frame-options", "DENY"),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "strict-origin-when-cross-origin"),
+    ("permissions-policy", "geolocation=(), microphone=(), camera=()"),
+    ("content-security-policy", "default-src 'self'; frame-ancestors 'none'"),
+];
+
+/// Counters of the admin API.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    in_flight: IntGauge,
+}
+
+#[derive(Clone)]
+struct Outer {
+    metrics: Metrics,
+    quiet_health: bool,
+}
+
+impl Metrics {
+    pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let labels = ["method", "code", "endpoint"];
+        let metrics = Self {
+            requests: IntCounterVec::new(Opts::new("http_requests_total", "Calls of the admin API"), &labels)?,
+            duration: HistogramVec::new(
+                HistogramOpts::new("http_request_duration_seconds", "Time that calls of the admin API took"),
+                &labels,
+            )?,
+            in_flight: IntGauge::new("http_requests_in_flight", "Calls of the admin API under way")?,
+        };
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.duration.clone()))?;
+        registry.register(Box::new(metrics.in_flight.clone()))?;
+        Ok(metrics)
+    }
+}
+
+/// Wraps the routes: outside the log and the headers, inside them a net for panics.
+pub(super) fn wrap(routes: Router, metrics: Metrics, quiet_health: bool) -> Router {
+    let panics = CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+        ApiError::internal(&"a handler panicked").into_response()
+    });
+    routes.layer(panics).layer(from_fn_with_state(Outer { metrics, quiet_health }, outer))
+}
+
+async fn outer(State(outer): State<Outer>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let id = request_id(request.headers());
+    let method = request.method().clone();
+    let endpoint = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
+    let path = request.uri().path().to_owned();
+    outer.metrics.in_flight.inc();
+    let mut response = next.run(request).await;
+    outer.metrics.in_flight.dec();
+    let status = response.status();
+    let labels = [&method.as_str().to_lowercase(), status.as_str(), &endpoint];
+    outer.metrics.requests.with_label_values(&labels).inc();
+    outer.metrics.duration.with_label_values(&labels).observe(begun.elapsed().as_secs_f64());
+    if !(outer.quiet_health && path.starts_with("/health/")) {
+        let duration_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let (method, status, request_id) = (method.as_str(), status.as_u16(), id.as_bytes());
+        let request_id = std::str::from_utf8(request_id).unwrap_or_default();
+        tracing::info!(target: "keygate::access", method, path, status, duration_us, request_id, "HTTP request completed");
+    }
+    for (name, value) in SECURITY_HEADERS {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response.headers_mut().insert(X_REQUEST_ID, id);
+    response
+}
+
+/// The caller's id if it is 1 to 128 bytes, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(X_REQUEST_ID).filter(|value| (1..=128).contains(&value.len()));
+    given.cloned().unwrap_or_else(|| {
+        HeaderValue::from_str(RequestId::random().as_str()).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    })
+}

@@ -1,0 +1,58 @@
+//! The admin API: wire-compatible with the API-keys API of Ory Talos, on a listener and a runtime of its own.
+
+mod body;
+mod error;
+mod health;
+mod json;
+mod middleware;
+mod server;
+mod v1;
+
+pub use health::{Version, metrics_router};
+pub use server::{Server, ServerOptions};
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use prometheus::Registry;
+
+use crate::config::ClientIpSource;
+use crate::id::TenantId;
+use crate::lifecycle::Lifecycle;
+use crate::verifier::Verifier;
+
+/// What the operations work with.
+#[derive(Clone)]
+pub struct AdminState {
+    /// The write side.
+    pub lifecycle: Arc<Lifecycle>,
+    /// The read side.
+    pub verifier: Arc<Verifier>,
+    /// The tenant that is served.
+    pub tenant: TenantId,
+    /// Where a caller's address is read from.
+    pub client_ip_source: ClientIpSource,
+    /// What `/version` tells.
+    pub version: Arc<Version>,
+    /// Whether `/health/*` is left out of the log.
+    pub quiet_health: bool,
+}
+
+/// The TCP peer of a request, put there by the server.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// The admin API's routes, answering every request with the contract's headers.
+///
+/// # Errors
+/// When its counters are in `registry` already.
+pub fn router(state: AdminState, registry: &Registry) -> Result<Router, prometheus::Error> {
+    let metrics = middleware::Metrics::register(registry)?;
+    let quiet_health = state.quiet_health;
+    let routes = v1::routes().merge(health::routes()).fallback(v1::not_found).with_state(state);
+    Ok(middleware::wrap(routes, metrics, quiet_health))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! May this request pass, and by which route? Works on plain values: any server can call it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::{HeaderMap, Method, Uri};
+
+use super::path::NormalPath;
+use super::route::{Route, RouteTable};
+use crate::config::Auth;
+use crate::id::TenantId;
+use crate::verifier::{CachePolicy, Denial, Presented, Verdict, Verifier};
+use crate::wire::extract::extract;
+
+/// The head of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target.
+    pub uri: &'a Uri,
+    /// The fields.
+    pub headers: &'a HeaderMap,
+    /// The client's address.
+    pub peer: Option<IpAddr>,
+}
+
+/// A request that may pass.
+#[derive(Debug)]
+pub struct Admitted {
+    /// By which route.
+    pub route: Arc<Route>,
+    /// Who asks; nobody in particular when absent.
+    pub verdict: Option<Verdict>,
+    /// The path and query to forward.
+    pub target: String,
+}
+
+/// A decision, with what is known for the log even when it is a refusal.
+#[derive(Debug)]
+pub struct Decision {
+    /// Whether the request may pass.
+    pub outcome: Result<Admitted, Denial>,
+    /// The route's name, if one took the request.
+    pub route: Option<Arc<str>>,
+}
+
+/// Judges requests.
+pub struct Decider {
+    routes: RouteTable,
+    verifier: Arc<Verifier>,
+    tenant: TenantId,
+}
+
+impl Decider {
+    /// A decider over `routes`, for one tenant.
+    pub fn new(routes: RouteTable, verifier: Arc<Verifier>, tenant: TenantId) -> Self {
+        Self { routes, verifier, tenant }
+    }
+
+    /// Judges a request: route, credential, scopes.
+    pub async fn decide(&self, head: Head<'_>) -> Decision {
+        let (route, target) = match self.route(head) {
+            Ok(found) => found,
+            Err(denial) => return Decision { outcome: Err(denial), route: None },
+        };
+        let name = Arc::clone(&route.name);
+        let outcome = self.authorize(&route, head).await.map(|verdict| Admitted { route, verdict, target });
+        Decision { outcome, route: Some(name) }
+    }
+
+    fn route(&self, head: Head<'_>) -> Result<(Arc<Route>, String), Denial> {
+        let host = host(head)?;
+        let path = NormalPath::parse(head.uri.path()).ok_or(Denial::RouteNotFound)?;
+        let route = self.routes.find(host, head.method, &path).ok_or(Denial::RouteNotFound)?;
+        let target = match head.uri.query() {
+            Some(query) => [path.as_str(), "?", query].concat(),
+            None => path.as_str().to_owned(),
+        };
+        Ok((Arc::clone(route), target))
+    }
+
+    async fn authorize(&self, route: &Route, head: Head<'_>) -> Result<Option<Verdict>, Denial> {
+        if route.auth == Auth::None {
+            return Ok(None);
+        }
+        let Some(credential) = extract(head.headers)? else {
+            return if route.auth == Auth::Optional { Ok(None) } else { Err(Denial::CredentialMissing) };
+        };
+        let presented = Presented {
+            tenant: self.tenant,
+            credential,
+            client_ip: head.peer,
+            audiences: &[],
+            cache: CachePolicy::default(),
+        };
+        let verdict = self.verifier.verify(&presented).await.outcome?;
+        if verdict.scopes().contains_all(&route.scopes) {
+            Ok(Some(verdict))
+        } else {
+            Err(Denial::ScopeInsufficient { required: Arc::clone(&route.scopes) })
+        }
+    }
+}
+
+/// The host that the request names: in its target, else in its one `Host` field (RFC 9112 section 3.2).
+fn host(head: Head<'_>) -> Result<&str, Denial> {
+    let mut fields = head.headers.get_all(HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(Denial::RequestInvalid("The request has more than one Host field."));
+    }
+    if let Some(authority) = head.uri.authority() {
+        return Ok(authority.as_str());
+    }
+    match field.map(http::HeaderValue::to_str) {
+        Some(Ok(host)) => Ok(host),
+        Some(Err(_)) => Err(Denial::RequestInvalid("The request's Host field is not readable.")),
+        None => Ok(""),
+    }
+}

@@ -1,0 +1,237 @@
+//! The thin layer between pingora's phases and the gateway's steps.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType};
+
+use super::account::{Account, End, Metrics};
+use super::decide::{Admitted, Decider, Head};
+use super::forward::{Fields, Hop, edit_request, edit_response};
+use super::refuse::answer;
+use super::upstream::{Endpoint, Upstream};
+use crate::config::Auth;
+use crate::id::RequestId;
+use crate::verifier::Denial;
+use crate::wire::problem::{X_REQUEST_ID, problem};
+
+/// How long reading over the rest of a refused request may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an idle connection to an upstream is kept.
+const UPSTREAM_IDLE: Duration = Duration::from_secs(60);
+
+/// The gateway as pingora calls it.
+pub(super) struct Proxy {
+    pub(super) decider: Decider,
+    pub(super) upstreams: HashMap<String, Arc<Upstream>>,
+    pub(super) metrics: Metrics,
+}
+
+/// What is kept for one request.
+pub(super) struct Context {
+    account: Option<Account>,
+    admitted: Option<Admitted>,
+    upstream: Option<Arc<Upstream>>,
+    host: Option<HeaderValue>,
+    attempts: usize,
+}
+
+impl Fields for RequestHeader {
+    fn map(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        // A field with a legal name and value is never refused; the names are kept as they were sent beside the map.
+        let _ = self.insert_header(name, value);
+    }
+
+    fn take_out(&mut self, name: &HeaderName) {
+        self.remove_header(name);
+    }
+}
+
+impl Fields for ResponseHeader {
+    fn map(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        // As for requests.
+        let _ = self.insert_header(name, value);
+    }
+
+    fn take_out(&mut self, name: &HeaderName) {
+        self.remove_header(name);
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context { account: None, admitted: None, upstream: None, host: None, attempts: 0 }
+    }
+
+    /// No modules: what passes through is not Keygate's to compress.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
+        session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+        let peer = peer(session);
+        let request = session.req_header();
+        let account = ctx.account.insert(self.metrics.open(request_id(&request.headers)));
+        let head = Head { method: &request.method, uri: &request.uri, headers: &request.headers, peer };
+        let decision = self.decider.decide(head).await;
+        account.route = decision.route;
+        match decision.outcome {
+            Ok(admitted) => {
+                account.key_id = admitted.verdict.as_ref().map(crate::verifier::Verdict::key_id);
+                ctx.upstream = self.upstreams.get(&admitted.route.upstream).cloned();
+                ctx.admitted = Some(admitted);
+                Ok(false)
+            }
+            Err(denial) => {
+                account.denial = Some(denial.code());
+                answer(session, problem(&denial, &account.request_id)).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {
+        let upstream = ctx.upstream.as_ref().ok_or_else(unreachable_upstream)?;
+        let endpoint = upstream.next().ok_or_else(unreachable_upstream)?;
+        let address = endpoint.address().await.map_err(|_| unreachable_upstream())?;
+        ctx.host = Some(endpoint.host_value().clone());
+        Ok(Box::new(new_peer(address, endpoint, upstream)))
+    }
+
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+        // Nothing was sent yet, so another endpoint may be tried whatever the method.
+        ctx.attempts += 1;
+        error.set_retry(ctx.upstream.as_ref().is_some_and(|upstream| ctx.attempts < upstream.len()));
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        let (Some(admitted), Some(account)) = (&ctx.admitted, &ctx.account) else {
+            return Err(unreachable_upstream());
+        };
+        request.set_raw_path(admitted.target.as_bytes())?;
+        let hop = Hop {
+            verdict: admitted.verdict.as_ref(),
+            takes_credential: admitted.route.auth != Auth::None,
+            peer: peer(session),
+            proto: "http",
+            request_id: account.request_id.as_str(),
+            upstream_host: ctx.host.clone().unwrap_or_else(|| HeaderValue::from_static("")),
+        };
+        edit_request(request, &hop);
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if let Some(account) = &ctx.account {
+            edit_response(response, account.request_id.as_str());
+        }
+        Ok(())
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        let client_gone = error.esource() == &ErrorSource::Downstream
+            && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed);
+        // What was begun cannot be taken back: the connection's end tells the client.
+        if client_gone || session.response_written().is_some() {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
+        let denial = denial(error);
+        let fallback = RequestId::random();
+        let id = ctx.account.as_ref().map_or(&fallback, |account| &account.request_id);
+        let response = problem(&denial, id);
+        let status = response.status().as_u16();
+        if let Some(account) = &mut ctx.account {
+            account.denial = Some(denial.code());
+        }
+        let answered = answer(session, response).await.is_ok();
+        FailToProxy { error_code: status, can_reuse_downstream: answered }
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
+        let Some(account) = ctx.account.take() else {
+            return;
+        };
+        let request = session.req_header();
+        let end = End {
+            method: &request.method,
+            path: request.uri.path(),
+            status: session.response_written().map(|response| response.status.as_u16()),
+            bytes: session.body_bytes_sent(),
+            peer: peer(session),
+        };
+        self.metrics.close(&account, &end);
+    }
+
+    /// The default shows the whole target, and a query may hold secrets.
+    fn request_summary(&self, session: &Session, ctx: &Context) -> String {
+        let request = session.req_header();
+        let id = ctx.account.as_ref().map_or("", |account| account.request_id.as_str());
+        format!("{} {}, request {id}", request.method, request.uri.path())
+    }
+}
+
+fn new_peer(address: std::net::SocketAddr, endpoint: &Endpoint, upstream: &Upstream) -> HttpPeer {
+    let mut peer = HttpPeer::new(address, endpoint.tls(), endpoint.server_name().to_owned());
+    peer.options.connection_timeout = Some(upstream.connect_timeout);
+    peer.options.total_connection_timeout = Some(upstream.connect_timeout);
+    peer.options.read_timeout = Some(upstream.read_timeout);
+    peer.options.write_timeout = Some(upstream.read_timeout);
+    peer.options.idle_timeout = Some(UPSTREAM_IDLE);
+    peer
+}
+
+fn denial(error: &Error) -> Denial {
+    match (error.etype(), error.esource()) {
+        (
+            ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout
+            | ErrorType::ConnectTimedout
+            | ErrorType::TLSHandshakeTimedout,
+            ErrorSource::Upstream,
+        ) => Denial::UpstreamTimeout,
+        (_, ErrorSource::Downstream) => Denial::RequestInvalid("The request could not be read."),
+        _ => Denial::UpstreamUnreachable,
+    }
+}
+
+fn unreachable_upstream() -> Box<Error> {
+    Error::new_up(ErrorType::ConnectError)
+}
+
+fn peer(session: &Session) -> Option<IpAddr> {
+    Some(session.client_addr()?.as_inet()?.ip())
+}
+
+fn request_id(headers: &HeaderMap) -> RequestId {
+    let given = headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
+    given.and_then(RequestId::sane).unwrap_or_else(RequestId::random)
+}

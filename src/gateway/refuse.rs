@@ -1,0 +1,43 @@
+//! Answers that Keygate gives itself. Written whole, so that the client's connection stays usable.
+
+use bytes::Bytes;
+use http::header::EXPECT;
+use http::{Method, Response};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+/// How much of an unread body is worth reading for the sake of the connection, in bytes.
+const DRAIN_MAX: u64 = 64 * 1024;
+
+/// Writes an answer in place of the upstream's.
+///
+/// # Errors
+/// When the client has gone away.
+pub(super) async fn answer(session: &mut Session, response: Response<Bytes>) -> pingora::Result<()> {
+    if !drains_cheaply(session) {
+        session.set_keepalive(None);
+    }
+    let (parts, body) = response.into_parts();
+    let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len()))?;
+    for (name, value) in &parts.headers {
+        head.insert_header(name.clone(), value.clone())?;
+    }
+    let bodiless = session.req_header().method == Method::HEAD;
+    session.write_response_header(Box::new(head), bodiless).await?;
+    if !bodiless {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// Whether the rest of the request is short enough to read over. Who waits for `100 Continue` has sent nothing yet and
+/// may or may not go on to, so that connection cannot be trusted to be in step.
+fn drains_cheaply(session: &Session) -> bool {
+    let headers = &session.req_header().headers;
+    let length = headers.get(http::header::CONTENT_LENGTH).map(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let bounded = match length {
+        Some(length) => length.is_some_and(|length| length <= DRAIN_MAX),
+        None => !headers.contains_key(http::header::TRANSFER_ENCODING),
+    };
+    bounded && !headers.contains_key(EXPECT)
+}

@@ -1,0 +1,109 @@
+//! The gateway's listener and its life, on a runtime of its own.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::IntoRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::proxy::http_proxy_service;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{Fds, ListenFds};
+use pingora::services::Service;
+use prometheus::Registry;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use super::account::Metrics;
+use super::decide::Decider;
+use super::proxy::Proxy;
+use super::route::RouteTable;
+use super::upstream::Upstream;
+use crate::config::GatewayConfig;
+use crate::id::TenantId;
+use crate::verifier::Verifier;
+
+/// How often the end of requests under way is looked for.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// A running gateway.
+pub struct Gateway {
+    address: SocketAddr,
+    runtime: Runtime,
+    stop: watch::Sender<bool>,
+    metrics: Metrics,
+    grace: Duration,
+}
+
+/// Why a gateway could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The listener is not usable.
+    #[error("the gateway's listener cannot be used: {0}")]
+    Listener(#[from] std::io::Error),
+    /// The counters are there already.
+    #[error("the gateway's metrics cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Gateway {
+    /// Starts serving on a bound listener.
+    ///
+    /// # Errors
+    /// [`GatewayError`] when the listener or the threads cannot be had.
+    pub fn start(
+        config: &GatewayConfig,
+        listener: TcpListener,
+        verifier: Arc<Verifier>,
+        registry: &Registry,
+    ) -> Result<Self, GatewayError> {
+        let metrics = Metrics::register(registry)?;
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let threads = threads(config.threads);
+        let runtime =
+            Builder::new_multi_thread().worker_threads(threads).thread_name("gateway").enable_all().build()?;
+        let proxy = Proxy {
+            decider: Decider::new(RouteTable::new(&config.routes), verifier, TenantId::NIL),
+            upstreams: config
+                .upstreams
+                .iter()
+                .map(|(name, upstream)| (name.clone(), Arc::new(Upstream::new(upstream))))
+                .collect(),
+            metrics: metrics.clone(),
+        };
+        let (stop, stopped) = watch::channel(false);
+        let server = Arc::new(ServerConf { threads, ..ServerConf::default() });
+        let mut service = http_proxy_service(&server, proxy);
+        // pingora takes over a socket that is listed under the address it is told to listen on.
+        service.add_tcp(&address.to_string());
+        let mut sockets = Fds::new();
+        sockets.add(address.to_string(), listener.into_raw_fd());
+        let sockets: ListenFds = Arc::new(parking_lot::Mutex::new(sockets));
+        runtime.spawn(async move { service.start_service(Some(sockets), stopped, 1).await });
+        Ok(Self { address, runtime, stop, metrics, grace: config.shutdown_grace.0 })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts no more, lets requests under way end within the configured grace, and returns.
+    pub fn stop(self) {
+        // An error would mean that nobody serves any more, which is what is wanted.
+        let _ = self.stop.send(true);
+        let deadline = std::time::Instant::now() + self.grace;
+        while self.metrics.in_flight() > 0 && std::time::Instant::now() < deadline {
+            std::thread::sleep(DRAIN_POLL);
+        }
+        let left = self.metrics.in_flight();
+        if left > 0 {
+            tracing::warn!(left, "{left} requests were still under way when the grace was over");
+        }
+        self.runtime.shutdown_timeout(DRAIN_POLL);
+    }
+}
+
+fn threads(configured: usize) -> usize {
+    if configured > 0 { configured } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}

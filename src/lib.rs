@@ -1,9 +1,28 @@
-//! Keygate.
+//! Keygate is an API-key gateway: a reverse proxy that decides about every request inline from the credential it
+//! carries, and an admin API that issues and revokes those credentials.
+//!
+//! The modules, from the leaves up; each imports only what stands above it:
+//!
+//! - [`clock`], [`id`], [`duration`], [`cidr`]: leaves.
+//! - [`policy`], [`credential`], [`key`]: the domain. No I/O, no clock, nothing asynchronous.
+//! - [`config`], `telemetry`: plain data, and the start of logs.
+//! - [`store`], [`cache`]: where keys are, behind one trait.
+//! - [`verifier`], [`lifecycle`]: the read side and the write side. They do not know each other.
+//! - [`wire`]: headers, and the one mapping of denials to HTTP.
+//! - `gateway` (on pingora), `admin` (on axum): where requests come in. They do not know each other.
+//! - `app`, `cli`: the process.
+//!
+//! Without default features the library has no server in it and needs no cmake: [`verifier::Verifier`] over a
+//! [`store::KeyStore`] is the decision engine.
 
 #[cfg(feature = "admin")]
 pub mod admin;
+#[cfg(feature = "server")]
+pub mod app;
 pub mod cache;
 pub mod cidr;
+#[cfg(feature = "server")]
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod credential;
@@ -15,5 +34,7 @@ pub mod key;
 pub mod lifecycle;
 pub mod policy;
 pub mod store;
+#[cfg(feature = "server")]
+pub mod telemetry;
 pub mod verifier;
 pub mod wire;

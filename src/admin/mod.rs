@@ -5,10 +5,12 @@ mod error;
 mod health;
 mod json;
 mod middleware;
+mod sample;
 mod server;
 mod v1;
 
 pub use health::{Version, metrics_router};
+pub use sample::sample_router;
 pub use server::{Server, ServerOptions};
 
 use std::net::IpAddr;

@@ -25,7 +25,7 @@ pub use database::{DatabaseConfig, Dsn};
 pub use gateway::{Auth, EndpointUrl, GatewayConfig, RouteConfig, UpstreamConfig, parse_endpoint};
 pub use load::{ConfigError, ConfigErrors};
 pub use schema::json_schema;
-pub use secrets::{HmacConfig, SecretsConfig};
+pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
 pub use tenancy::{MultitenancyConfig, NetworkConfig, QuotaConfig, RateLimitBackend, RateLimitConfig};

@@ -1,0 +1,95 @@
+//! From the configuration to the parts: what each part is told.
+
+use std::sync::Arc;
+
+use prometheus::Registry;
+use sha2::{Digest, Sha256};
+
+use super::AppError;
+use crate::admin::Version;
+use crate::cache::KeyCache;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Dsn};
+use crate::credential::{Keyring, Retired, Routing};
+use crate::id::TenantId;
+use crate::lifecycle::{self, Lifecycle};
+use crate::store::{KeyStore, SqliteOptions, SqliteStore};
+use crate::verifier::{self, Directory, Verifier};
+
+/// The use cases.
+pub(super) struct Core {
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) lifecycle: Arc<Lifecycle>,
+}
+
+impl Core {
+    pub(super) fn new(config: &Config, store: &Arc<dyn KeyStore>, registry: &Registry) -> Result<Self, AppError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let keyring = Arc::new(keyring(config));
+        let cache =
+            config.cache.is_on().then(|| Arc::new(KeyCache::new(config.cache.memory.max_size, config.cache.ttl.0)));
+        let directory = Arc::new(Directory::new(Arc::clone(store), cache.clone()));
+        let verifier = Verifier::new(
+            verifier_settings(config, Arc::clone(&keyring)),
+            directory,
+            Arc::clone(&clock),
+            verifier::Metrics::register(registry)?,
+        );
+        let lifecycle = Lifecycle::new(
+            lifecycle_settings(config, keyring),
+            Arc::clone(store),
+            cache,
+            clock,
+            rand::make_rng(),
+            lifecycle::Metrics::register(registry)?,
+        );
+        Ok(Self { verifier: Arc::new(verifier), lifecycle: Arc::new(lifecycle) })
+    }
+}
+
+fn keyring(config: &Config) -> Keyring {
+    let hmac = &config.secrets.hmac;
+    let retired: Vec<Retired<_>> = hmac.retired.iter().filter_map(crate::config::RetiredSecret::read).collect();
+    Keyring::new(&hmac.current, &retired)
+}
+
+fn verifier_settings(config: &Config, keyring: Arc<Keyring>) -> verifier::Settings {
+    let credentials = &config.credentials;
+    verifier::Settings {
+        issuer: credentials.issuer.clone(),
+        keyring,
+        routing: Routing::new(&credentials.macaroon_prefixes()),
+        prefixes: credentials.api_keys.prefix.all(),
+        max_age: credentials.api_keys.max_ttl.0,
+        clock_skew: credentials.effective_clock_skew(),
+    }
+}
+
+fn lifecycle_settings(config: &Config, keyring: Arc<Keyring>) -> lifecycle::Settings {
+    let keys = &config.credentials.api_keys;
+    lifecycle::Settings {
+        keyring,
+        prefix: keys.prefix.current.clone(),
+        public_prefix: keys.prefix.public_current.clone(),
+        default_ttl: Some(keys.default_ttl.0),
+        max_ttl: keys.max_ttl.0,
+        quota: config.quota.api_keys_max.filter(|quota| *quota > 0),
+    }
+}
+
+pub(super) async fn open_store(config: &Config) -> Result<SqliteStore, AppError> {
+    let dsn = config.db.parse().map_err(|why| AppError::Setting(format!("db.dsn: {why}")))?;
+    let Dsn::Sqlite { path, max_connections } = dsn;
+    Ok(SqliteStore::open(&SqliteOptions { path, max_connections }).await?)
+}
+
+pub(super) fn version(config: &Config) -> Version {
+    // Secrets show as redacted in this text, so the hash tells nothing of them.
+    let text = format!("{}:{}:{config:?}", config.serve.http.host, TenantId::NIL);
+    Version {
+        version: env!("CARGO_PKG_VERSION").into(),
+        commit: option_env!("KEYGATE_COMMIT").unwrap_or("unknown").into(),
+        build_time: option_env!("KEYGATE_BUILD_TIME").unwrap_or("unknown").into(),
+        config_hash: Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}

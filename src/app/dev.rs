@@ -1,0 +1,194 @@
+//! `keygate dev`: everything on loopback, in front of a given API or a sample one, with a key in hand.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use super::{App, AppError, Listeners, bind, data_dir};
+use crate::admin::{Server, ServerOptions, sample_router};
+use crate::config::{Auth, Config, GatewayConfig, LogConfig, LogFormat, RouteConfig, UpstreamConfig, parse_endpoint};
+use crate::duration::ConfigDuration;
+use crate::id::{KeyId, TenantId};
+use crate::key::KeyDraft;
+use crate::lifecycle::LifecycleError;
+
+const ISSUER: &str = "http://localhost/keygate";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Makes the demonstration key the same one at every start.
+const DEMONSTRATION: &str = "demonstration";
+
+/// What `keygate dev` is asked for.
+#[derive(Debug, Clone)]
+pub struct DevOptions {
+    /// The API to protect; the sample API when absent.
+    pub upstream: Option<String>,
+    /// Where keys and secrets are kept; nowhere when absent.
+    pub data: Option<PathBuf>,
+    /// Port of the gateway; 0 for any.
+    pub gateway_port: u16,
+    /// Port of the admin API; 0 for any.
+    pub admin_port: u16,
+    /// Port of health and metrics; 0 for any.
+    pub metrics_port: u16,
+}
+
+/// A running development installation.
+pub struct Dev {
+    app: App,
+    sample: Option<Server>,
+    upstream: String,
+    key_id: KeyId,
+    secret: Option<SecretString>,
+}
+
+impl Dev {
+    /// Starts it and sees to the demonstration key.
+    ///
+    /// # Errors
+    /// [`AppError`] when a part cannot be started.
+    pub fn start(options: &DevOptions) -> Result<Self, AppError> {
+        let listeners = bind_all(options)?;
+        let (upstream, sample) = match &options.upstream {
+            Some(upstream) => (checked(upstream)?, None),
+            None => start_sample()?,
+        };
+        let config = configure(options, &upstream)?;
+        let app = App::start(&config, listeners)?;
+        let issued = app.background().block_on(app.lifecycle().issue(TenantId::NIL, demonstration()));
+        let issued = issued.map_err(|error| match error {
+            LifecycleError::Store(error) => AppError::Store(error),
+            other => AppError::Setting(format!("the demonstration key cannot be issued: {other}")),
+        })?;
+        Ok(Self { app, sample, upstream, key_id: issued.key.id, secret: issued.secret })
+    }
+
+    /// The running parts.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// One line of JSON with the addresses and the key; the secret is `null` when an earlier start showed it.
+    pub fn to_json(&self) -> String {
+        json!({
+            "gateway": self.gateway_url(),
+            "admin": format!("http://{}", self.app.admin_address()),
+            "metrics": format!("http://{}", self.app.metrics_address()),
+            "key_id": self.key_id.to_string(),
+            "secret": self.secret.as_ref().map(ExposeSecret::expose_secret),
+        })
+        .to_string()
+    }
+
+    /// What a person needs to know and lines to paste.
+    pub fn to_text(&self) -> String {
+        let (gateway, admin) = (self.gateway_url(), format!("http://{}", self.app.admin_address()));
+        let upstream =
+            if self.sample.is_some() { "a sample API that answers with what it receives" } else { &self.upstream };
+        let metrics = self.app.metrics_address();
+        let addresses = format!(
+            "Keygate is running. Ctrl-C ends it.\n\n  gateway   {gateway}   in front of {upstream}\n  admin     {admin}   issues and revokes keys\n  metrics   http://{metrics}/metrics   and /health/ready\n"
+        );
+        let keys = format!("{admin}/v2alpha1/admin/issuedApiKeys");
+        match &self.secret {
+            Some(secret) => {
+                let secret = secret.expose_secret();
+                let id = self.key_id;
+                format!(
+                    "{addresses}\nYour key, shown this once:\n\n  {secret}\n\nPaste into another terminal, one after the other:\n\n  curl -i -H 'Authorization: Bearer {secret}' {gateway}/hello   # 200\n  curl -i {gateway}/hello   # 401, no key\n  curl -i -X POST {keys}/{id}:revoke   # 204, the key is revoked\n  curl -i -H 'Authorization: Bearer {secret}' {gateway}/hello   # 401, at once\n"
+                )
+            }
+            None => format!(
+                "{addresses}\nThe first start showed the demonstration key. Issue another:\n\n  curl -X POST {keys} -d '{{\"name\":\"another\",\"actor_id\":\"me\"}}'\n"
+            ),
+        }
+    }
+
+    /// Stops everything.
+    pub fn stop(self) {
+        self.app.stop();
+        if let Some(sample) = self.sample {
+            sample.stop();
+        }
+    }
+
+    fn gateway_url(&self) -> String {
+        self.app.gateway_address().map_or_else(String::new, |address| format!("http://{address}"))
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn bind_all(options: &DevOptions) -> Result<Listeners, AppError> {
+    Ok(Listeners {
+        gateway: Some(bind(loopback(options.gateway_port), "--gateway-port")?),
+        admin: bind(loopback(options.admin_port), "--admin-port")?,
+        metrics: bind(loopback(options.metrics_port), "--metrics-port")?,
+    })
+}
+
+fn checked(upstream: &str) -> Result<String, AppError> {
+    let upstream = upstream.trim_end_matches('/');
+    match parse_endpoint(upstream) {
+        Some(_) => Ok(upstream.to_owned()),
+        None => {
+            Err(AppError::Setting("--upstream must be http://host:port or https://host:port, without a path".into()))
+        }
+    }
+}
+
+fn start_sample() -> Result<(String, Option<Server>), AppError> {
+    let options = ServerOptions { name: "sample", threads: 1, grace: Duration::from_secs(1) };
+    let server = Server::start(bind(loopback(0), "port")?, sample_router(), options)
+        .map_err(|cause| AppError::io("the sample API cannot be served", cause))?;
+    Ok((format!("http://{}", server.address()), Some(server)))
+}
+
+fn configure(options: &DevOptions, upstream: &str) -> Result<Config, AppError> {
+    let mut rng: rand::rngs::StdRng = rand::make_rng();
+    let material = match &options.data {
+        Some(folder) => data_dir::open(folder, &mut rng)?,
+        None => data_dir::ephemeral(&mut rng)?,
+    };
+    let mut config = Config::new(ISSUER.into(), material.hmac_secret, material.dsn);
+    config.credentials.derived_tokens.jwt.signing_keys.urls = vec![material.signing_keys_url];
+    config.log = LogConfig { format: LogFormat::Text, ..LogConfig::default() };
+    config.gateway = Some(GatewayConfig {
+        routes: vec![RouteConfig {
+            name: "all".into(),
+            hosts: Vec::new(),
+            path_prefix: "/".into(),
+            methods: Vec::new(),
+            upstream: "api".into(),
+            auth: Auth::Required,
+            scopes: Vec::new(),
+        }],
+        upstreams: BTreeMap::from([(
+            "api".into(),
+            UpstreamConfig {
+                endpoints: vec![upstream.to_owned()],
+                connect_timeout: ConfigDuration(CONNECT_TIMEOUT),
+                read_timeout: ConfigDuration(READ_TIMEOUT),
+            },
+        )]),
+        ..GatewayConfig::default()
+    });
+    config.validate()?;
+    Ok(config)
+}
+
+fn demonstration() -> KeyDraft {
+    KeyDraft {
+        name: "Demonstration key".into(),
+        actor_id: "demo".into(),
+        scopes: vec!["demo".into()],
+        request_id: Some(DEMONSTRATION.into()),
+        ..KeyDraft::default()
+    }
+}

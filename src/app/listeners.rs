@@ -1,0 +1,65 @@
+//! Sockets, bound before anything else is started: a port in use is known before a database is touched.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+
+use super::AppError;
+use crate::config::Config;
+
+/// The bound sockets of one process.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The gateway's, if there is one.
+    pub gateway: Option<TcpListener>,
+    /// The admin API's.
+    pub admin: TcpListener,
+    /// Health and metrics.
+    pub metrics: TcpListener,
+}
+
+impl Listeners {
+    /// Binds every address that the configuration names.
+    ///
+    /// # Errors
+    /// [`AppError`] naming the first address that cannot be had, and the setting to change.
+    pub fn bind(config: &Config) -> Result<Self, AppError> {
+        let http = &config.serve.http;
+        let metrics = &config.serve.metrics;
+        let gateway = match &config.gateway {
+            Some(gateway) => Some(bind(parse(&gateway.address, "gateway.address")?, "gateway.address")?),
+            None => None,
+        };
+        Ok(Self {
+            gateway,
+            admin: bind(SocketAddr::new(ip(&http.host, "serve.http.host")?, http.port), "serve.http.port")?,
+            metrics: bind(
+                SocketAddr::new(ip(&metrics.host, "serve.metrics.host")?, metrics.port),
+                "serve.metrics.port",
+            )?,
+        })
+    }
+}
+
+/// Binds one address; `setting` is what the operator would change.
+///
+/// # Errors
+/// [`AppError`] in one sentence.
+pub fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address).map_err(|cause| match cause.kind() {
+        ErrorKind::AddrInUse => {
+            AppError::Setting(format!("{address} is in use by another program; stop it or choose another {setting}"))
+        }
+        _ => AppError::io(format!("cannot listen on {address} ({setting})"), cause),
+    })
+}
+
+fn parse(text: &str, setting: &str) -> Result<SocketAddr, AppError> {
+    text.parse().map_err(|_| AppError::Setting(format!("{setting} must be an IP address and a port")))
+}
+
+fn ip(text: &str, setting: &str) -> Result<IpAddr, AppError> {
+    if text == "localhost" {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    text.parse().map_err(|_| AppError::Setting(format!("{setting} must be an IP address")))
+}

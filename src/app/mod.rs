@@ -1,0 +1,146 @@
+//! The process: builds every part from a configuration, starts them in order, stops them in order.
+
+mod build;
+mod data_dir;
+mod dev;
+mod listeners;
+mod signals;
+
+pub use dev::{Dev, DevOptions};
+pub use listeners::{Listeners, bind};
+pub use signals::wait_for_stop;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use prometheus::Registry;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::admin::{self, AdminState, Server, ServerOptions};
+use crate::config::{Config, ConfigErrors};
+use crate::gateway::{Gateway, GatewayError};
+use crate::lifecycle::Lifecycle;
+use crate::store::{KeyStore, SqliteStore, StoreError};
+use build::Core;
+
+/// Threads of the admin API: enough that one slow call holds up nobody.
+const ADMIN_THREADS: usize = 2;
+
+/// A running Keygate.
+pub struct App {
+    gateway: Option<Gateway>,
+    admin: Server,
+    metrics: Server,
+    lifecycle: Arc<Lifecycle>,
+    store: SqliteStore,
+    /// Outlives the servers, so that connections to the database never lose their runtime.
+    background: Runtime,
+}
+
+/// Why Keygate could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// A setting is right in form but cannot be used.
+    #[error("{0}")]
+    Setting(String),
+    /// A listener, a thread or a file cannot be had.
+    #[error("{what}: {cause}")]
+    Io {
+        /// What was attempted.
+        what: String,
+        /// Why it failed.
+        cause: std::io::Error,
+    },
+    /// The keys cannot be had.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The gateway cannot be started.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// The metrics clash.
+    #[error("the metrics cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl AppError {
+    pub(crate) fn io(what: impl Into<String>, cause: std::io::Error) -> Self {
+        Self::Io { what: what.into(), cause }
+    }
+}
+
+impl App {
+    /// Starts everything that the configuration asks for, on listeners that are bound already.
+    ///
+    /// # Errors
+    /// [`AppError`] when a part cannot be started; then nothing is left running.
+    pub fn start(config: &Config, listeners: Listeners) -> Result<Self, AppError> {
+        let background = Builder::new_multi_thread().worker_threads(1).thread_name("background").enable_all().build();
+        let background = background.map_err(|cause| AppError::io("threads cannot be started", cause))?;
+        let registry = Registry::new();
+        let store = background.block_on(build::open_store(config))?;
+        let keys: Arc<dyn KeyStore> = Arc::new(store.clone());
+        let core = Core::new(config, &keys, &registry)?;
+        let state = AdminState {
+            lifecycle: Arc::clone(&core.lifecycle),
+            verifier: Arc::clone(&core.verifier),
+            tenant: crate::id::TenantId::NIL,
+            client_ip_source: config.serve.http.client_ip_source,
+            version: Arc::new(build::version(config)),
+            quiet_health: config.serve.http.request_log.exclude_health_endpoints,
+        };
+        let grace = config.serve.http.shutdown_grace.0;
+        let serve = |listener, router, name, threads| {
+            let options = ServerOptions { name, threads, grace };
+            Server::start(listener, router, options)
+                .map_err(|cause| AppError::io(format!("{name} cannot be served"), cause))
+        };
+        let metrics = serve(listeners.metrics, admin::metrics_router(state.clone(), registry.clone()), "metrics", 1)?;
+        let admin = serve(listeners.admin, admin::router(state, &registry)?, "admin", ADMIN_THREADS)?;
+        let gateway = match (&config.gateway, listeners.gateway) {
+            (Some(settings), Some(listener)) => Some(Gateway::start(settings, listener, core.verifier, &registry)?),
+            _ => None,
+        };
+        Ok(Self { gateway, admin, metrics, lifecycle: core.lifecycle, store, background })
+    }
+
+    /// Where the gateway listens, if there is one.
+    pub fn gateway_address(&self) -> Option<SocketAddr> {
+        self.gateway.as_ref().map(Gateway::address)
+    }
+
+    /// Where the admin API listens.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    /// Where health and metrics are.
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.metrics.address()
+    }
+
+    /// The write side, for commands of this process.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// The runtime that work beside the servers runs on.
+    pub fn background(&self) -> &Runtime {
+        &self.background
+    }
+
+    /// Stops accepting everywhere, lets what is under way end, and closes the database.
+    pub fn stop(self) {
+        tracing::info!("stopping: no new requests are taken");
+        if let Some(gateway) = self.gateway {
+            gateway.stop();
+        }
+        self.admin.stop();
+        self.background.block_on(self.store.close());
+        // Last, so that the health of the process can be asked for as long as it lives.
+        self.metrics.stop();
+        tracing::info!("stopped");
+    }
+}

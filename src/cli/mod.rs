@@ -1,0 +1,149 @@
+//! The command line. Thin: each command calls one thing below.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::app::{App, Dev, DevOptions, Listeners, wait_for_stop};
+use crate::config::{Config, LogConfig, LogFormat, json_schema};
+use crate::telemetry::start_logs;
+
+/// An API-key gateway: a reverse proxy that verifies every request's credential, and the admin API that issues them.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine, in front of your API or a sample one, with a key in hand
+    Dev(DevArgs),
+    /// Run from a configuration file
+    Serve(ConfigFile),
+    /// Work on configurations
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Args)]
+struct DevArgs {
+    /// The API to protect, http://host:port; a built-in sample API when absent
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// Where keys and secrets are kept
+    #[arg(long, value_name = "DIR", default_value = "./keygate-data")]
+    data: PathBuf,
+    /// Keep nothing: keys and secrets are gone at the end
+    #[arg(long, conflicts_with = "data")]
+    ephemeral: bool,
+    /// Port of the gateway; 0 picks a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    gateway_port: u16,
+    /// Port of the admin API; 0 picks a free one
+    #[arg(long, value_name = "PORT", default_value_t = 4420)]
+    admin_port: u16,
+    /// Port of health and metrics; 0 picks a free one
+    #[arg(long, value_name = "PORT", default_value_t = 4422)]
+    metrics_port: u16,
+    /// What is printed on stdout when ready
+    #[arg(long, value_enum, default_value_t = DevFormat::Text)]
+    format: DevFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DevFormat {
+    /// Lines for people, with commands to paste
+    Text,
+    /// One line of JSON
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file, YAML or JSON
+    #[arg(long, value_name = "FILE", env = "KEYGATE_CONFIG")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Judge a file, with the environment over it, without starting anything
+    Check(ConfigFile),
+    /// Print the JSON schema of configuration files
+    Schema,
+}
+
+/// Runs the command that the arguments ask for; errors go to stderr and end in exit code 1.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Dev(args) => dev(&args),
+        Command::Serve(args) => serve(&args.config),
+        Command::Config(ConfigCommand::Check(args)) => check(&args.config),
+        Command::Config(ConfigCommand::Schema) => schema(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dev(args: &DevArgs) -> anyhow::Result<()> {
+    start_logs(&LogConfig { format: LogFormat::Text, ..LogConfig::default() });
+    let dev = Dev::start(&DevOptions {
+        upstream: args.upstream.clone(),
+        data: (!args.ephemeral).then(|| args.data.clone()),
+        gateway_port: args.gateway_port,
+        admin_port: args.admin_port,
+        metrics_port: args.metrics_port,
+    })?;
+    match args.format {
+        DevFormat::Text => println!("{}", dev.to_text()),
+        DevFormat::Json => println!("{}", dev.to_json()),
+    }
+    wait_for_stop(dev.app().background())?;
+    dev.stop();
+    Ok(())
+}
+
+fn serve(file: &Path) -> anyhow::Result<()> {
+    let config = load(file)?;
+    start_logs(&config.log);
+    let app = App::start(&config, Listeners::bind(&config)?)?;
+    tracing::info!(
+        gateway = app.gateway_address().map(tracing::field::display),
+        admin = %app.admin_address(),
+        metrics = %app.metrics_address(),
+        "keygate {} is serving",
+        env!("CARGO_PKG_VERSION"),
+    );
+    wait_for_stop(app.background())?;
+    app.stop();
+    Ok(())
+}
+
+fn check(file: &Path) -> anyhow::Result<()> {
+    load(file)?;
+    println!("{}: the configuration is good", file.display());
+    Ok(())
+}
+
+fn schema() -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(&json_schema()).context("the schema cannot be written")?);
+    Ok(())
+}
+
+fn load(file: &Path) -> anyhow::Result<Config> {
+    // Variables that are not text cannot be ours.
+    let variables: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    Ok(Config::load(file, &variables)?)
+}

@@ -7,7 +7,8 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::ALLOW;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -74,7 +75,7 @@ async fn outer(State(outer): State<Outer>, request: Request, next: Next) -> Resp
     let mut response = next.run(request).await;
     outer.metrics.in_flight.dec();
     let status = response.status();
-    let labels = [&method.as_str().to_lowercase(), status.as_str(), &endpoint];
+    let labels = [method_label(&method), status.as_str(), &endpoint];
     outer.metrics.requests.with_label_values(&labels).inc();
     outer.metrics.duration.with_label_values(&labels).observe(begun.elapsed().as_secs_f64());
     if !(outer.quiet_health && path.starts_with("/health/")) {
@@ -87,7 +88,23 @@ async fn outer(State(outer): State<Outer>, request: Request, next: Next) -> Resp
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     response.headers_mut().insert(X_REQUEST_ID, id);
+    // The contract knows no 405, and so nothing that goes with it.
+    response.headers_mut().remove(ALLOW);
     response
+}
+
+/// A label from a closed set: callers may invent methods.
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "get",
+        "HEAD" => "head",
+        "POST" => "post",
+        "PUT" => "put",
+        "PATCH" => "patch",
+        "DELETE" => "delete",
+        "OPTIONS" => "options",
+        _ => "other",
+    }
 }
 
 /// The caller's id if it is 1 to 128 bytes, else a new one.

@@ -1,0 +1,30 @@
+# `make run` and `make test` are all that a newcomer needs; each sees to what it needs itself.
+
+CARGO_TARGET_DIR ?= target
+ARGS ?=
+
+.PHONY: help run test lint fuzz
+
+help: ## Show what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+run: ## Build and start `keygate dev`; ARGS="--upstream http://127.0.0.1:9000" protects your API
+	@deploy/ci/ensure.sh build
+	cargo build --release --locked
+	@exec $(CARGO_TARGET_DIR)/release/keygate dev $(ARGS)
+
+test: ## Run every test
+	@deploy/ci/ensure.sh test
+	cargo nextest run --locked --all-features
+	cargo test --locked --doc --all-features
+
+lint: ## Check format, lints, docs, licences and sources
+	@deploy/ci/ensure.sh lint
+	cargo fmt --check
+	cargo clippy --locked --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
+	deploy/ci/deny.sh
+
+fuzz: ## Fuzz the parsing of credentials for half a minute
+	@deploy/ci/ensure.sh build
+	deploy/ci/fuzz.sh credential 30

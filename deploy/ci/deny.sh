@@ -1,0 +1,13 @@
+#!/bin/sh
+# Licences, bans, sources and advisories of every dependency. The database of advisories lives on the internet; where it
+# cannot be reached, that is said, and the rest still counts.
+set -eu
+
+config=deploy/ci/deny.toml
+cargo deny check --config "$config" bans licenses sources
+
+if cargo deny fetch --config "$config" db >/dev/null 2>&1; then
+    cargo deny check --config "$config" --disable-fetch advisories
+else
+    echo "advisories: NOT CHECKED, the database cannot be reached"
+fi

@@ -1,0 +1,90 @@
+#!/bin/sh
+# Makes sure that what a step needs is there: `ensure.sh build`, `ensure.sh test`, `ensure.sh lint`. Installs Debian
+# packages where it may (as root, or through sudo); says exactly what to install where it may not.
+set -eu
+
+RUST_MIN=1.94
+
+say() { echo "ensure: $*" >&2; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# The PostgreSQL server's programs are not on the PATH on Debian.
+has_postgres() { has initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; }
+
+apt_updated=no
+install_package() {
+    if ! has apt-get; then
+        say "please install: $1"
+        exit 1
+    fi
+    as_root=
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! has sudo; then
+            say "please install: $1 (as root: apt-get install $1)"
+            exit 1
+        fi
+        as_root=sudo
+    fi
+    if [ "$apt_updated" = no ]; then
+        $as_root apt-get update -qq >&2
+        apt_updated=yes
+    fi
+    say "installing $1"
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >&2
+}
+
+need_rust() {
+    if ! has cargo || ! has rustc; then
+        say "Rust $RUST_MIN or newer is needed; install it with rustup, see https://rustup.rs"
+        exit 1
+    fi
+    version=$(rustc --version | sed 's/^rustc \([0-9]*\.[0-9]*\).*/\1/')
+    oldest=$(printf '%s\n%s\n' "$RUST_MIN" "$version" | sort -V | head -n 1)
+    if [ "$oldest" != "$RUST_MIN" ]; then
+        say "Rust $RUST_MIN or newer is needed, this is $version; run: rustup update stable"
+        exit 1
+    fi
+}
+
+need_build() {
+    need_rust
+    has cc || install_package build-essential
+    has cmake || install_package cmake
+}
+
+need_test() {
+    need_build
+    if ! has_postgres; then
+        # Only the programs are wanted, not a server that runs from now on.
+        if [ "$(id -u)" -eq 0 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+            mkdir -p /etc/postgresql-common
+            echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+        fi
+        install_package postgresql
+    fi
+    has redis-server || install_package redis-server
+    if ! cargo nextest --version >/dev/null 2>&1; then
+        say "installing cargo-nextest"
+        cargo install --locked cargo-nextest >&2
+    fi
+}
+
+need_lint() {
+    need_build
+    if ! cargo deny --version >/dev/null 2>&1; then
+        say "installing cargo-deny"
+        cargo install --locked cargo-deny >&2
+    fi
+}
+
+for step in "$@"; do
+    case $step in
+    build) need_build ;;
+    test) need_test ;;
+    lint) need_lint ;;
+    *)
+        say "there is no step $step; use build, test or lint"
+        exit 2
+        ;;
+    esac
+done

@@ -1,0 +1,241 @@
+//! The layers of the library: a module imports only from below. Within one crate nothing else keeps circles out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Each module and the modules it may import.
+const MODULES: &[(&str, &[&str])] = &[
+    ("clock", &[]),
+    ("id", &[]),
+    ("duration", &[]),
+    ("cidr", &[]),
+    ("policy", &["cidr", "duration"]),
+    ("credential", &["clock", "id", "policy"]),
+    ("key", &["cidr", "clock", "id", "policy", "credential"]),
+    ("config", &["cidr", "clock", "credential", "duration", "id", "policy"]),
+    ("telemetry", &["config"]),
+    ("store", &["cidr", "clock", "id", "key", "policy"]),
+    ("cache", &["cidr", "clock", "id", "key", "policy"]),
+    ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "store"]),
+    ("lifecycle", &["cache", "clock", "config", "credential", "duration", "id", "key", "policy", "store"]),
+    ("wire", &["config", "credential", "id", "lifecycle", "policy", "verifier"]),
+    ("gateway", &["cidr", "clock", "config", "id", "key", "policy", "verifier", "wire"]),
+    (
+        "admin",
+        &[
+            "cidr",
+            "clock",
+            "config",
+            "credential",
+            "duration",
+            "id",
+            "key",
+            "lifecycle",
+            "policy",
+            "store",
+            "verifier",
+            "wire",
+        ],
+    ),
+    (
+        "app",
+        &[
+            "admin",
+            "cache",
+            "clock",
+            "config",
+            "credential",
+            "duration",
+            "gateway",
+            "id",
+            "key",
+            "lifecycle",
+            "store",
+            "telemetry",
+            "verifier",
+        ],
+    ),
+    ("cli", &["app", "config", "telemetry"]),
+    ("main", &["cli"]),
+];
+
+/// Names that only some modules may say.
+const RESERVED: &[(&str, &[&str])] = &[
+    ("pingora", &["gateway", "app"]),
+    ("axum", &["admin"]),
+    ("sqlx", &["store"]),
+    ("redis", &["redis", "cache", "ratelimit"]),
+    ("reqwest", &["keyset"]),
+    ("clap", &["cli"]),
+    ("anyhow", &["cli", "main"]),
+];
+
+/// Names that the lowest layers never say.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "sqlx",
+    "redis",
+    "axum",
+    "pingora",
+    "reqwest",
+    "std::fs",
+    "std::net::Tcp",
+    "SystemTime::now",
+    "Utc::now",
+];
+const PURE: &[&str] = &["id", "duration", "cidr", "policy", "credential", "key"];
+
+#[derive(Debug, PartialEq)]
+struct Violation {
+    line: usize,
+    text: String,
+}
+
+/// All that a module's source imports against the table.
+fn violations(module: &str, source: &str) -> Vec<Violation> {
+    let allowed = MODULES.iter().find(|(name, _)| *name == module).map(|(_, allowed)| *allowed);
+    let mut found = Vec::new();
+    let mut report = |line, text: String| found.push(Violation { line, text });
+    let Some(allowed) = allowed else {
+        report(1, format!("the module {module} is not in the table of layers"));
+        return found;
+    };
+    for (number, line) in code_lines(source) {
+        for name in crate_names(&line) {
+            if name != module && !allowed.contains(&name.as_str()) {
+                report(number, format!("{module} must not import {name}"));
+            }
+        }
+        for (reserved, users) in RESERVED {
+            if says(&line, reserved) && !users.contains(&module) {
+                report(number, format!("{module} must not name {reserved}"));
+            }
+        }
+        for impure in IMPURE.iter().filter(|impure| PURE.contains(&module) && says(&line, impure)) {
+            report(number, format!("{module} is pure and must not name {impure}"));
+        }
+    }
+    found
+}
+
+/// Statements of production code, comments taken out, each on one line, with the line it begins on.
+fn code_lines(source: &str) -> Vec<(usize, String)> {
+    let mut statements: Vec<(usize, String)> = Vec::new();
+    let mut open = false;
+    for (index, line) in source.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or_default().trim();
+        if code.starts_with("#[cfg(test)]")
+            && source.lines().nth(index + 1).is_some_and(|next| next.starts_with("mod "))
+        {
+            break;
+        }
+        match statements.last_mut() {
+            Some((_, statement)) if open => statement.push_str(code),
+            _ => statements.push((index + 1, code.to_owned())),
+        }
+        let is_use = statements.last().is_some_and(|(_, text)| text.contains("use "));
+        open = is_use && !code.ends_with(';');
+    }
+    statements
+}
+
+/// The modules that `crate::name`, `crate::{a, b::c}` and `keygate::name` name.
+fn crate_names(line: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for rest in ["crate::", "keygate::"].iter().flat_map(|root| line.split(root).skip(1)) {
+        if let Some(group) = rest.strip_prefix('{') {
+            let mut depth = 0;
+            let mut name = String::new();
+            for character in group.chars() {
+                match character {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => names.push(std::mem::take(&mut name)),
+                    _ if depth == 0 => name.push(character),
+                    _ => {}
+                }
+            }
+            names.push(name);
+        } else {
+            names.push(rest.to_owned());
+        }
+    }
+    let first =
+        |name: &String| name.trim().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>();
+    names.iter().map(first).filter(|name| !name.is_empty()).collect()
+}
+
+fn says(line: &str, name: &str) -> bool {
+    line.match_indices(name).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + name.len()..].chars().next();
+        let inside_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '"');
+        let path_like =
+            name.contains("::") || line[at + name.len()..].starts_with("::") || line.contains(&format!("use {name}"));
+        !inside_word(before) && (name.ends_with("Tcp") || !inside_word(after)) && path_like
+    })
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_import_points_down() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 50, "only {} sources were read", files.len());
+    let mut all = BTreeMap::new();
+    for file in files {
+        let relative = file.strip_prefix(&root).unwrap();
+        let module = relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let is_test = ["tests.rs", "contract.rs"].iter().any(|name| relative.ends_with(name));
+        if module == "lib" || is_test {
+            continue;
+        }
+        for violation in violations(&module, &std::fs::read_to_string(&file).unwrap()) {
+            all.insert((relative.to_owned(), violation.line), violation.text);
+        }
+    }
+    let text: Vec<_> =
+        all.iter().map(|((file, line), text)| format!("src/{}:{line}: {text}", file.display())).collect();
+    assert!(text.is_empty(), "\n{}", text.join("\n"));
+}
+
+#[test]
+fn a_forbidden_import_is_found_by_name_and_line() {
+    for (module, source, line) in [
+        ("verifier", "use std::fmt;\nuse crate::lifecycle::Lifecycle;\n", 2),
+        ("gateway", "use crate::{\n    config::Config,\n    admin::{self, Router},\n};\n", 1),
+        ("key", "fn f() { crate::store::connect() }\n", 1),
+        ("admin", "use pingora::proxy::Session;\n", 1),
+        ("policy", "async fn f() { tokio::spawn(g()) }\n", 1),
+        ("credential", "use std::net::TcpStream;\n", 1),
+        ("verifier", "let pool = sqlx::query(x);\n", 1),
+        ("brand_new", "fn f() {}\n", 1),
+    ] {
+        let found = violations(module, source);
+        assert_eq!(found.first().map(|violation| violation.line), Some(line), "{module}: {source}");
+    }
+}
+
+#[test]
+fn what_is_allowed_commented_or_a_test_is_left_alone() {
+    for (module, source) in [
+        ("verifier", "// crate::lifecycle is not for us\nuse crate::store::KeyStore;\n"),
+        ("admin", "use axum::Router; // and crate::gateway never\n"),
+        ("key", "use crate::id::KeyId;\n#[cfg(test)]\nmod tests {\n    use crate::store::MemoryStore;\n}\n"),
+        ("config", "/// Where axum::Router listens.\nlet text = \"redis\";\n"),
+    ] {
+        assert_eq!(violations(module, source), [], "{module}: {source}");
+    }
+}

@@ -1,0 +1,108 @@
+//! `keygate dev`, as a newcomer meets it.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::support::eventually;
+use crate::support::keygate::{Keygate, command};
+use crate::support::process::Process;
+
+#[tokio::test]
+async fn the_printed_key_works_until_it_is_revoked() {
+    let keygate = Keygate::dev(&["--ephemeral"]);
+    let answer = keygate.call("/hello?x=1", &keygate.secret).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let seen: Value = answer.json().await.unwrap();
+    assert_eq!((&seen["method"], &seen["path"], &seen["query"]), (&"GET".into(), &"/hello".into(), &"x=1".into()));
+    assert_eq!(seen["headers"]["x-keygate-key-id"], keygate.key_id);
+    assert!(seen["headers"].get("authorization").is_none());
+    let without = keygate.http.get(format!("{}/hello", keygate.gateway)).send().await.unwrap();
+    assert_eq!(without.status(), StatusCode::UNAUTHORIZED);
+    keygate.revoke(&keygate.key_id).await;
+    assert_eq!(keygate.call("/hello", &keygate.secret).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(std::fs::read_dir(keygate.path()).unwrap().count(), 0, "--ephemeral leaves nothing behind");
+}
+
+#[tokio::test]
+async fn a_restart_keeps_keys_and_secrets_to_the_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let first = Keygate::dev(&["--data", data.to_str().unwrap()]);
+    let (id, secret) = (first.key_id.clone(), first.secret.clone());
+    drop(first);
+    let second = Keygate::dev(&["--data", data.to_str().unwrap()]);
+    assert_eq!((second.key_id.as_str(), second.secret.as_str()), (id.as_str(), ""));
+    assert_eq!(second.call("/", &secret).await.status(), StatusCode::OK);
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    for name in ["hmac-secret", "signing-keys.json"] {
+        assert_eq!(mode(&data.join(name)), 0o600, "{name}");
+    }
+    for entry in std::fs::read_dir(&data).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "the secret is on the disk");
+    }
+}
+
+#[test]
+fn the_four_printed_lines_do_what_they_say() {
+    let ports = ["--gateway-port", "0", "--admin-port", "0", "--metrics-port", "0"];
+    let mut process = Process::start(command().args(["dev", "--ephemeral"]).args(ports).stderr(Stdio::null()));
+    let mut stdout = process.child().stdout.take().unwrap();
+    let mut text = String::new();
+    eventually("the lines are printed", || {
+        let mut buffer = [0; 4096];
+        let read = stdout.read(&mut buffer).unwrap();
+        text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        text.matches("curl").count() == 4 && text.ends_with('\n')
+    });
+    for line in text.lines().filter(|line| line.trim_start().starts_with("curl")) {
+        let expected = line.split("# ").nth(1).unwrap()[..3].to_owned();
+        let output = Command::new("sh").arg("-c").arg(line).output().unwrap();
+        let status = String::from_utf8(output.stdout).unwrap();
+        assert!(status.starts_with(&format!("HTTP/1.1 {expected}")), "{line}\n{status}");
+    }
+}
+
+#[test]
+fn idle_it_is_gone_within_a_second() {
+    for signal in ["TERM", "INT"] {
+        let mut keygate = Keygate::dev(&["--ephemeral"]);
+        let begun = Instant::now();
+        keygate.process.signal(signal);
+        assert!(keygate.process.wait(Duration::from_secs(5)).success());
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn a_port_in_use_is_one_sentence() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = command().args(["dev", "--ephemeral", "--gateway-port", &port]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains(&format!("127.0.0.1:{port} is in use")) && text.contains("--gateway-port"), "{text}");
+}
+
+#[tokio::test]
+async fn it_stands_in_front_of_a_server_of_somebody_else() {
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("file.txt"), "content").unwrap();
+    let port = crate::support::free_port();
+    let mut server = Command::new("python3");
+    server.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string(), "--directory"]).arg(files.path());
+    let _server = Process::start(server.stdout(Stdio::null()).stderr(Stdio::null()));
+    eventually("the file server listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let keygate = Keygate::dev(&["--ephemeral", "--upstream", &format!("http://127.0.0.1:{port}")]);
+    let answer = keygate.call("/file.txt", &keygate.secret).await;
+    assert_eq!(answer.text().await.unwrap(), "content");
+    assert_eq!(keygate.call("/file.txt", "nonsense").await.status(), StatusCode::UNAUTHORIZED);
+}

@@ -1,0 +1,318 @@
+//! The gateway: who passes, what the upstream sees, and how refusals look.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::free_port;
+use crate::support::keygate::Keygate;
+use crate::support::upstream::{Upstream, header};
+
+fn start(upstream: &Upstream) -> Keygate {
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    Keygate::serve(
+        &json!({
+            "routes": [
+                {"name": "orders", "path_prefix": "/orders", "upstream": "api", "scopes": ["read:orders"]},
+                {"name": "write", "path_prefix": "/orders", "methods": ["POST"], "upstream": "api", "scopes": ["write:orders"]},
+                {"name": "plain", "path_prefix": "/plain", "upstream": "api"},
+                {"name": "open", "path_prefix": "/open", "upstream": "api", "auth": "none"},
+                {"name": "maybe", "path_prefix": "/maybe", "upstream": "api", "auth": "optional"},
+                {"name": "dead", "path_prefix": "/dead", "upstream": "dead"},
+                {"name": "host", "hosts": ["api.example.com"], "upstream": "api"}
+            ],
+            "upstreams": {
+                "api": {"endpoints": [upstream.url], "read_timeout": "1s"},
+                "dead": {"endpoints": [dead]}
+            }
+        }),
+        &json!({}),
+    )
+}
+
+/// Sends bytes as they are and reads one answer: its status and its head.
+fn raw(stream: &mut TcpStream, request: &str) -> (u16, String, Vec<u8>) {
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0, "the connection was closed after {head:?}");
+    }
+    let length = header(&head, "content-length").map_or(0, |text| text.parse().unwrap());
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), head, body)
+}
+
+fn connect(keygate: &Keygate) -> TcpStream {
+    TcpStream::connect(keygate.gateway.trim_start_matches("http://")).unwrap()
+}
+
+async fn problem(answer: reqwest::Response) -> (u16, String, String) {
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    let status = answer.status().as_u16();
+    let challenge = answer.headers().get("www-authenticate").map_or("", |value| value.to_str().unwrap()).to_owned();
+    let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let body: Value = answer.json().await.unwrap();
+    assert_eq!((body["status"].as_u64(), body["request_id"].as_str()), (Some(status.into()), Some(id.as_str())));
+    (status, challenge, body["code"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn each_outcome_has_its_status_challenge_and_code() {
+    let upstream = Upstream::start();
+    let keygate = start(&upstream);
+    let (_, good) = keygate.issue(json!({"scopes": ["read:orders"]})).await;
+    let (revoked_id, revoked) = keygate.issue(json!({})).await;
+    let (_, expired) = keygate.issue(json!({"ttl": "1s"})).await;
+    let (_, elsewhere) = keygate.issue(json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}})).await;
+    keygate.revoke(&revoked_id).await;
+    let mut forged = good.clone();
+    let last = if forged.pop() == Some('2') { '3' } else { '2' };
+    forged.push(last);
+    let invalid = r#"Bearer realm="keygate", error="invalid_token""#;
+    let bad = r#"Bearer realm="keygate", error="invalid_request""#;
+    let lacking = r#"Bearer realm="keygate", error="insufficient_scope", scope="write:orders""#;
+
+    assert_eq!(keygate.call("/orders/1", &good).await.status(), StatusCode::OK);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let at = |path: &str| keygate.http.get(format!("{}{path}", keygate.gateway));
+    let post = |path: &str| keygate.http.post(format!("{}{path}", keygate.gateway));
+    for (request, expected) in [
+        (at("/nowhere"), (404, "", "route_not_found")),
+        (at("/plain"), (401, r#"Bearer realm="keygate""#, "credential_missing")),
+        (at("/plain?api_key=x"), (401, r#"Bearer realm="keygate""#, "credential_missing")),
+        (at("/plain").header("authorization", "Basic eA=="), (401, r#"Bearer realm="keygate""#, "credential_missing")),
+        (at("/plain").header("authorization", "Bearer "), (400, bad, "credential_malformed")),
+        (at("/plain").bearer_auth(&good).header("x-api-key", "other"), (400, bad, "credential_ambiguous")),
+        (at("/plain").bearer_auth("unknown"), (401, invalid, "credential_invalid")),
+        (at("/plain").bearer_auth(&forged), (401, invalid, "credential_invalid")),
+        (at("/plain").bearer_auth("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.c2ln"), (401, invalid, "credential_invalid")),
+        (at("/maybe").bearer_auth("unknown"), (401, invalid, "credential_invalid")),
+        (at("/plain").bearer_auth(&expired), (401, invalid, "credential_expired")),
+        (at("/plain").bearer_auth(&revoked), (401, invalid, "credential_revoked")),
+        (at("/plain").bearer_auth(&elsewhere), (403, "", "address_not_allowed")),
+        (post("/orders").bearer_auth(&good), (403, lacking, "scope_insufficient")),
+        (at("/dead").bearer_auth(&good), (502, "", "upstream_unreachable")),
+        (at("/plain/slow").bearer_auth(&good), (504, "", "upstream_timeout")),
+    ] {
+        let (status, challenge, code) = problem(request.send().await.unwrap()).await;
+        assert_eq!((status, challenge.as_str(), code.as_str()), expected);
+    }
+    let open = at("/open").send().await.unwrap();
+    let maybe = at("/maybe").send().await.unwrap();
+    assert_eq!((open.status(), maybe.status()), (StatusCode::OK, StatusCode::OK));
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_answer_is_503_and_never_401() {
+    let upstream = Upstream::start();
+    let keygate = start(&upstream);
+    let (_, key) = keygate.issue(json!({"scopes": ["read:orders"]})).await;
+    // A table that is gone: every lookup fails, while what is cached stays good.
+    let file = keygate.path().join("keys.db");
+    let dropped = std::process::Command::new("python3")
+        .args(["-c", "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute('DROP TABLE keys'); c.commit()"])
+        .arg(&file)
+        .status();
+    assert!(dropped.unwrap().success());
+    assert_eq!(keygate.call("/orders", &key).await.status(), StatusCode::OK);
+    let answer = keygate.call("/plain", "never-seen-before").await;
+    assert_eq!(answer.headers()["retry-after"], "1");
+    assert_eq!(problem(answer).await, (503, String::new(), "unavailable".into()));
+    let ready = keygate.http.get(format!("{}/health/ready", keygate.metrics)).send().await.unwrap();
+    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn the_upstream_sees_who_asks_and_not_with_what() {
+    let upstream = Upstream::start();
+    let keygate = start(&upstream);
+    let (id, key) = keygate.issue(json!({"actor_id": "añb\tc", "scopes": ["a", "b"]})).await;
+    let answer = keygate
+        .http
+        .get(format!("{}/plain/x?q=1", keygate.gateway))
+        .header("x-api-key", &key)
+        .header("authorization", format!("bEaReR {key}"))
+        .header("x-keygate-actor-id", "root")
+        .header("X-KEYGATE-ADMIN", "yes")
+        .header("x-forwarded-for", "10.0.0.1")
+        .header("connection", "x-private")
+        .header("x-private", "1")
+        .header("x-request-id", "given-1")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.headers()["x-request-id"], "given-1");
+    assert_eq!(answer.headers()["x-kept"], "1");
+    assert!(!answer.headers().contains_key("x-hop") && !answer.headers().contains_key("keep-alive"));
+    let head = upstream.heads().pop().unwrap();
+    assert!(head.starts_with("GET /plain/x?q=1 HTTP/1.1\r\n"), "{head}");
+    assert!(!head.contains(&key), "{head}");
+    for (name, value) in [
+        ("x-keygate-key-id", Some(id.as_str())),
+        ("x-keygate-actor-id", Some("a%C3%B1b%09c")),
+        ("x-keygate-tenant-id", Some("00000000-0000-0000-0000-000000000000")),
+        ("x-keygate-scopes", Some("a b")),
+        ("x-keygate-credential-type", Some("issued")),
+        ("x-request-id", Some("given-1")),
+        ("x-forwarded-for", Some("127.0.0.1")),
+        ("x-forwarded-proto", Some("http")),
+        ("x-forwarded-host", Some(keygate.gateway.trim_start_matches("http://"))),
+        ("host", Some(upstream.url.trim_start_matches("http://"))),
+        ("x-keygate-admin", None),
+        ("x-private", None),
+        ("x-api-key", None),
+        ("authorization", None),
+    ] {
+        assert_eq!(header(&head, name), value, "{name} in {head}");
+    }
+}
+
+#[tokio::test]
+async fn no_path_reaches_an_upstream_past_a_rule() {
+    let upstream = Upstream::start();
+    let keygate = start(&upstream);
+    let (_, key) = keygate.issue(json!({})).await;
+    let ask = |target: &str, host: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\r\n");
+        raw(&mut connect(&keygate), &request).0
+    };
+    for target in ["//orders", "/x/../orders", "/%6frders", "/orders/./1", "/open/../orders", "/open/%2e%2e/orders"] {
+        assert_eq!(ask(target, "h"), 403, "{target} is judged as /orders");
+    }
+    for target in [
+        "/orders%2f..",
+        "/ORDERS",
+        "/orders;x",
+        "/open%2f..%2forders",
+        "/open/..;/orders",
+        "/open\\..\\orders",
+        "/open/..%5corders",
+        "/open/%252e%252e/orders",
+        "/%00",
+        "/orders%",
+        "/open/../..",
+    ] {
+        assert_eq!(ask(target, "h"), 404, "{target} has no route");
+    }
+    for host in
+        ["api.example.com", "API.Example.Com", "api.example.com.", "api.example.com:8080", "api.example.com.:80"]
+    {
+        assert_eq!(ask("/anything", host), 200, "{host}");
+    }
+    assert_eq!(ask("http://api.example.com/anything", "h"), 200);
+    assert_eq!(ask("http://h/anything", "api.example.com"), 404);
+    let twice = format!("GET /plain HTTP/1.1\r\nHost: a\r\nHost: b\r\nAuthorization: Bearer {key}\r\n\r\n");
+    assert_eq!(raw(&mut connect(&keygate), &twice).0, 400);
+    for head in upstream.heads() {
+        assert!(!head.to_ascii_lowercase().contains("orders"), "{head}");
+    }
+    assert_eq!(ask("//plain//./a/../b%7e%2Fc?x=%2f..", "h"), 200);
+    assert!(upstream.heads().pop().unwrap().starts_with("GET /plain/b~%2Fc?x=%2f.. HTTP/1.1\r\n"));
+}
+
+#[tokio::test]
+async fn refusals_keep_the_connection() {
+    let upstream = Upstream::start();
+    let keygate = start(&upstream);
+    let (_, key) = keygate.issue(json!({})).await;
+    let mut stream = connect(&keygate);
+    for _ in 0..3 {
+        assert_eq!(raw(&mut stream, "GET /plain HTTP/1.1\r\nHost: h\r\n\r\n").0, 401);
+        let (status, _, body) = raw(&mut stream, "POST /plain HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello");
+        assert_eq!((status, body.is_empty()), (401, false));
+        assert_eq!(raw(&mut stream, "GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n").0, 404);
+    }
+    assert_eq!(raw(&mut stream, &format!("GET /dead HTTP/1.1\r\nHost: h\r\nX-API-Key: {key}\r\n\r\n")).0, 502);
+    assert_eq!(raw(&mut stream, &format!("GET /plain HTTP/1.1\r\nHost: h\r\nX-API-Key: {key}\r\n\r\n")).0, 200);
+    // Nobody reads a huge body for the sake of a refused connection.
+    let (status, head, _) = raw(&mut stream, "POST /plain HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n");
+    assert_eq!((status, header(&head, "connection")), (401, Some("close")));
+}
+
+#[tokio::test]
+async fn a_revocation_takes_effect_for_the_next_request() {
+    let upstream = Upstream::start();
+    let keygate = start(&upstream);
+    for _ in 0..20 {
+        let (id, key) = keygate.issue(json!({})).await;
+        assert_eq!(keygate.call("/plain", &key).await.status(), StatusCode::OK);
+        keygate.revoke(&id).await;
+        assert_eq!(keygate.call("/plain", &key).await.status(), StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn bodies_stream_and_memory_stays_flat() {
+    const CHUNK: usize = 1 << 20;
+    const CHUNKS: usize = 256;
+    let upstream = Upstream::start();
+    let keygate = start(&upstream);
+    let (_, key) = keygate.issue(json!({})).await;
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", keygate.process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    assert_eq!(keygate.call("/plain", &key).await.status(), StatusCode::OK);
+    let before = resident();
+    let answer = std::thread::scope(|scope| {
+        let upload = scope.spawn(|| {
+            let mut stream = connect(&keygate);
+            let length = CHUNK * CHUNKS;
+            let head =
+                format!("POST /plain HTTP/1.1\r\nHost: h\r\nX-API-Key: {key}\r\nContent-Length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            for _ in 0..CHUNKS {
+                stream.write_all(&vec![b'x'; CHUNK]).unwrap();
+            }
+            raw(&mut stream, "").2
+        });
+        upload.join().unwrap()
+    });
+    let text = String::from_utf8(answer).unwrap();
+    assert!(text.ends_with(&format!("body={}", CHUNK * CHUNKS)), "{text}");
+    let grown = resident() - before;
+    assert!(grown < 32 * 1024, "memory grew by {grown} KiB over an upload of 256 MiB");
+}
+
+#[tokio::test]
+async fn requests_under_way_end_and_idle_connections_do_not_hold_the_process() {
+    let upstream = Upstream::start();
+    let gateway = json!({
+        "routes": [{"name": "all", "upstream": "api", "auth": "none"}],
+        "upstreams": {"api": {"endpoints": [upstream.url]}}
+    });
+    let mut keygate = Keygate::serve(&gateway, &json!({}));
+    let mut idle = connect(&keygate);
+    assert_eq!(raw(&mut idle, "GET / HTTP/1.1\r\nHost: h\r\n\r\n").0, 200);
+    let slow = tokio::spawn(keygate.http.get(format!("{}/slow", keygate.gateway)).send());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    keygate.process.signal("TERM");
+    assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::OK);
+    assert!(keygate.process.wait(Duration::from_secs(5)).success());
+}
+
+#[tokio::test]
+async fn the_grace_has_an_end() {
+    let upstream = Upstream::start();
+    let gateway = json!({
+        "shutdown_grace": "200ms",
+        "routes": [{"name": "all", "upstream": "api", "auth": "none"}],
+        "upstreams": {"api": {"endpoints": [upstream.url]}}
+    });
+    let mut keygate = Keygate::serve(&gateway, &json!({}));
+    let slow = tokio::spawn(keygate.http.get(format!("{}/slow", keygate.gateway)).send());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let begun = Instant::now();
+    keygate.process.signal("TERM");
+    assert!(keygate.process.wait(Duration::from_secs(5)).success());
+    assert!(begun.elapsed() < Duration::from_millis(1100), "{:?}", begun.elapsed());
+    assert!(slow.await.unwrap().is_err());
+}

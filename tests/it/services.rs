@@ -1,0 +1,47 @@
+//! The throw-away servers: they answer, and nothing of them is left, also when a test fails.
+
+use std::io::{Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use crate::support::eventually;
+use crate::support::servers::{Postgres, Redis};
+
+fn assert_gone((id, folder): (u32, PathBuf)) {
+    eventually("the process is gone", || !Path::new(&format!("/proc/{id}")).exists());
+    assert!(!folder.exists(), "{} is left", folder.display());
+}
+
+#[test]
+fn postgres_answers_and_leaves_nothing_behind() {
+    let server = Postgres::start();
+    assert_eq!(server.query("SELECT 6 * 7").as_deref(), Some("42"));
+    let traces = server.traces();
+    drop(server);
+    assert_gone(traces);
+}
+
+#[test]
+fn redis_answers_and_leaves_nothing_behind() {
+    let server = Redis::start();
+    let mut connection = server.connect();
+    connection.write_all(b"PING\r\n").unwrap();
+    let mut answer = [0; 7];
+    connection.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"+PONG\r\n");
+    let traces = server.traces();
+    drop(server);
+    assert_gone(traces);
+}
+
+#[test]
+fn a_failing_test_leaves_no_server_behind() {
+    let mut traces = None;
+    let failed = catch_unwind(AssertUnwindSafe(|| {
+        let server = Redis::start();
+        traces = Some(server.traces());
+        panic!("a test fails");
+    }));
+    assert!(failed.is_err());
+    assert_gone(traces.unwrap());
+}

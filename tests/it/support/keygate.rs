@@ -1,0 +1,152 @@
+//! The real binary.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use reqwest::{Client, Response, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{eventually, free_port};
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_keygate");
+/// A secret for configurations.
+pub const HMAC_SECRET: &str = "an-hmac-secret-for-tests-0123456789abcdef";
+
+/// A running Keygate.
+pub struct Keygate {
+    pub process: Process,
+    pub gateway: String,
+    pub admin: String,
+    pub metrics: String,
+    pub key_id: String,
+    pub secret: String,
+    pub http: Client,
+    pub folder: TempDir,
+}
+
+/// `keygate` with an environment that has no settings in it.
+pub fn command() -> Command {
+    let mut command = Command::new(BINARY);
+    for (name, _) in std::env::vars() {
+        if name.starts_with("KEYGATE_") || name.starts_with("TALOS_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+impl Keygate {
+    /// `keygate dev` with free ports and whatever else is asked for.
+    pub fn dev(arguments: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let ports = ["--gateway-port", "0", "--admin-port", "0", "--metrics-port", "0", "--format", "json"];
+        let mut command = command();
+        command.arg("dev").args(ports).args(arguments).current_dir(folder.path());
+        Self::ready(Process::start(command.stderr(Stdio::null())), folder)
+    }
+
+    fn ready(mut process: Process, folder: TempDir) -> Self {
+        let mut line = String::new();
+        BufReader::new(process.child().stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+        let text = |name: &str| ready[name].as_str().unwrap_or_default().to_owned();
+        Self {
+            gateway: text("gateway"),
+            admin: text("admin"),
+            metrics: text("metrics"),
+            key_id: text("key_id"),
+            secret: text("secret"),
+            http: Client::new(),
+            process,
+            folder,
+        }
+    }
+
+    /// `keygate serve` with a `gateway` section; the rest is filled in, logs go to `keygate.log`.
+    pub fn serve(gateway: &Value, more: &Value) -> Self {
+        let folder = TempDir::new().unwrap();
+        let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        let mut config = json!({
+            "serve": {"http": {"port": ports[1]}, "metrics": {"host": "127.0.0.1", "port": ports[2]}},
+            "credentials": {"issuer": "https://keys.example.com"},
+            "secrets": {"hmac": {"current": HMAC_SECRET}},
+            "db": {"dsn": format!("sqlite://{}", folder.path().join("keys.db").display())},
+            "gateway": gateway,
+        });
+        merge(&mut config, more);
+        config["gateway"]["address"] = format!("127.0.0.1:{}", ports[0]).into();
+        let file = folder.path().join("keygate.json");
+        std::fs::write(&file, config.to_string()).unwrap();
+        let log = std::fs::File::create(folder.path().join("keygate.log")).unwrap();
+        let process =
+            Process::start(command().arg("serve").arg("--config").arg(&file).stderr(log).stdout(Stdio::null()));
+        for port in &ports {
+            eventually("keygate serve listens", || std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok());
+        }
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        Self {
+            process,
+            gateway: url(ports[0]),
+            admin: url(ports[1]),
+            metrics: url(ports[2]),
+            key_id: String::new(),
+            secret: String::new(),
+            http: Client::new(),
+            folder,
+        }
+    }
+
+    /// What `serve` has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("keygate.log")).unwrap()
+    }
+
+    /// Where its files are.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A call of the gateway with a key.
+    pub async fn call(&self, path: &str, key: &str) -> Response {
+        self.http.get(format!("{}{path}", self.gateway)).bearer_auth(key).send().await.unwrap()
+    }
+
+    /// A call of the admin API.
+    pub async fn post(&self, path: &str, body: &Value) -> Response {
+        let url = format!("{}/v2alpha1/admin/{path}", self.admin);
+        self.http.post(url).body(body.to_string()).send().await.unwrap()
+    }
+
+    /// Issues a key: its id and its secret.
+    pub async fn issue(&self, wanted: Value) -> (String, String) {
+        let mut body = json!({"name": "test", "actor_id": "tester"});
+        merge(&mut body, &wanted);
+        let answer = self.post("issuedApiKeys", &body).await;
+        assert_eq!(answer.status(), StatusCode::CREATED);
+        let answer: Value = answer.json().await.unwrap();
+        let id = answer["issued_api_key"]["key_id"].as_str().unwrap().to_owned();
+        (id, answer["secret"].as_str().unwrap().to_owned())
+    }
+
+    /// Revokes a key.
+    pub async fn revoke(&self, id: &str) {
+        let answer = self.post(&format!("issuedApiKeys/{id}:revoke"), &json!({})).await;
+        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    }
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (name, value) in from {
+                merge(into.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from.clone(),
+    }
+}

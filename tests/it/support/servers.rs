@@ -1,0 +1,139 @@
+//! Throw-away PostgreSQL and Redis servers, on free ports, in folders of their own.
+
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{eventually, free_port};
+
+/// A PostgreSQL server with one database, `postgres`, open to everybody on loopback.
+pub struct Postgres {
+    process: Process,
+    port: u16,
+    folder: TempDir,
+}
+
+/// A Redis server that keeps nothing.
+pub struct Redis {
+    process: Process,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Postgres {
+    /// Starts one and waits until it answers.
+    pub fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        own(&data);
+        own(folder.path());
+        let made = as_other_user(&postgres_program("initdb"))
+            .args(["--auth=trust", "--username=postgres", "--no-sync", "--pgdata"])
+            .arg(&data)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(made.success(), "initdb");
+        let port = free_port();
+        let process = Process::start(
+            as_other_user(&postgres_program("postgres"))
+                .arg("-D")
+                .arg(&data)
+                .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-F", "-k"])
+                .arg(folder.path())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        );
+        let server = Self { process, port, folder };
+        eventually("PostgreSQL answers", || server.query("SELECT 1").is_some());
+        server
+    }
+
+    /// Runs a statement with psql; `None` when the server does not answer.
+    pub fn query(&self, statement: &str) -> Option<String> {
+        let output = Command::new(postgres_program("psql"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-Atc", statement])
+            .output()
+            .unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    }
+
+    /// The server's process and folder.
+    pub fn traces(&self) -> (u32, PathBuf) {
+        (self.process.id(), self.folder.path().to_owned())
+    }
+}
+
+impl Redis {
+    /// Starts one and waits until it answers.
+    pub fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        let port = free_port();
+        let process = Process::start(
+            Command::new("redis-server")
+                .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
+                .arg(folder.path())
+                .stdout(Stdio::null()),
+        );
+        let server = Self { process, port, folder };
+        eventually("Redis answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        server
+    }
+
+    /// A connection to it.
+    pub fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).unwrap()
+    }
+
+    /// The server's process and folder.
+    pub fn traces(&self) -> (u32, PathBuf) {
+        (self.process.id(), self.folder.path().to_owned())
+    }
+}
+
+fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output().unwrap();
+    output.stdout.trim_ascii() == b"0"
+}
+
+/// PostgreSQL refuses to run as root; and it must not outlive a test that is killed.
+fn as_other_user(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if is_root() {
+        command.args(["--reuid", user(), "--regid", user(), "--clear-groups"]);
+    }
+    command.arg(program);
+    command
+}
+
+fn user() -> &'static str {
+    let exists = Command::new("id").arg("postgres").stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    if exists.success() { "postgres" } else { "nobody" }
+}
+
+fn own(folder: &Path) {
+    if is_root() {
+        let status = Command::new("chown").arg(user()).arg(folder).status().unwrap();
+        assert!(status.success(), "chown");
+    }
+}
+
+/// A program of PostgreSQL: from the PATH, or from where Debian puts it, the newest first.
+fn postgres_program(name: &str) -> PathBuf {
+    let folders =
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+    let mut debian: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .map(|version| version.unwrap().path().join("bin"))
+        .collect();
+    debian.sort();
+    let mut all = debian.into_iter().rev().chain(folders);
+    let folder = all.find(|folder| folder.join(name).is_file());
+    folder.unwrap_or_else(|| panic!("{name} is not installed; run the tests with `make test`")).join(name)
+}

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use http::header::ALLOW;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -62,7 +62,14 @@ pub(super) fn wrap(routes: Router, metrics: Metrics, quiet_health: bool) -> Rout
     let panics = CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
         ApiError::internal(&"a handler panicked").into_response()
     });
-    routes.layer(panics).layer(from_fn_with_state(Outer { metrics, quiet_health }, outer))
+    let routes = routes.layer(panics).layer(from_fn_with_state(Outer { metrics, quiet_health }, outer));
+    Router::new().fallback_service(routes).layer(map_response(without_allow))
+}
+
+/// The contract knows no 405, and so not the field that goes with it.
+async fn without_allow(mut response: Response) -> Response {
+    response.headers_mut().remove(ALLOW);
+    response
 }
 
 async fn outer(State(outer): State<Outer>, request: Request, next: Next) -> Response {
@@ -88,8 +95,6 @@ async fn outer(State(outer): State<Outer>, request: Request, next: Next) -> Resp
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     response.headers_mut().insert(X_REQUEST_ID, id);
-    // The contract knows no 405, and so nothing that goes with it.
-    response.headers_mut().remove(ALLOW);
     response
 }
 

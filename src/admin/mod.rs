@@ -55,6 +55,3 @@ pub fn router(state: AdminState, registry: &Registry) -> Result<Router, promethe
     let routes = v1::routes().merge(health::routes()).fallback(v1::not_found).with_state(state);
     Ok(middleware::wrap(routes, metrics, quiet_health))
 }
-
-#[cfg(test)]
-mod tests;

@@ -172,8 +172,12 @@ impl ProxyHttp for Proxy {
         if let Some(account) = &mut ctx.account {
             account.denial = Some(denial.code());
         }
-        let answered = answer(session, response).await.is_ok();
-        FailToProxy { error_code: status, can_reuse_downstream: answered }
+        // pingora gives up the client's connection after a failed upstream, so the client is told.
+        session.set_keepalive(None);
+        if let Err(error) = answer(session, response).await {
+            tracing::debug!(%error, "the client went away before it was answered");
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {

@@ -1,1 +1,216 @@
+use async_trait::async_trait;
+use rand::SeedableRng;
+use secrecy::{ExposeSecret, SecretString};
 
+use super::*;
+use crate::cache::KeyCache;
+use crate::cidr::CidrSet;
+use crate::clock::ManualClock;
+use crate::credential::{Retired, mint};
+use crate::key::{Metadata, Revocation, Status};
+use crate::policy::{Scopes, Visibility};
+use crate::store::{Inserted, KeyStore, MemoryStore, Revoked, StoreError};
+
+const CURRENT: &str = "the current secret, long enough for all";
+const RETIRED: &str = "the retired secret, long enough for all";
+
+struct Bench {
+    verifier: Verifier,
+    store: Arc<MemoryStore>,
+    clock: Arc<ManualClock>,
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_timestamp(1_780_000_000 + seconds, 0).unwrap()
+}
+
+fn settings(retired: Vec<Retired<SecretString>>) -> Settings {
+    Settings {
+        issuer: "https://keys.example.com".into(),
+        keyring: Arc::new(Keyring::new(&CURRENT.to_owned().into(), &retired)),
+        routing: Routing::new(&["mc"]),
+        prefixes: vec!["ak".into(), "old".into()],
+        max_age: Duration::from_secs(1000),
+        clock_skew: Duration::from_secs(300),
+    }
+}
+
+fn bench(retired: Vec<Retired<SecretString>>) -> Bench {
+    let store = Arc::new(MemoryStore::default());
+    let clock = Arc::new(ManualClock::new(at(0)));
+    let keys: Arc<dyn KeyStore> = store.clone();
+    let cache = Arc::new(KeyCache::new(1 << 20, Duration::from_secs(300)));
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let directory = Arc::new(Directory::new(keys, Some(cache)));
+    Bench { verifier: Verifier::new(settings(retired), directory, clock.clone(), metrics), store, clock }
+}
+
+fn record(id: KeyId) -> ApiKey {
+    ApiKey {
+        tenant: TenantId::NIL,
+        id,
+        name: "n".into(),
+        actor_id: "a".into(),
+        scopes: Scopes::default(),
+        metadata: Metadata::new(),
+        status: Status::Active,
+        visibility: Visibility::Secret,
+        create_time: at(0),
+        update_time: at(0),
+        expire_time: Some(at(100)),
+        last_used_time: None,
+        rate_limit: None,
+        networks: CidrSet::default(),
+        version: 1,
+    }
+}
+
+impl Bench {
+    async fn key(&self, prefix: &str, secret: &str, issued_at: Timestamp, change: impl FnOnce(&mut ApiKey)) -> String {
+        let keyring = Keyring::new(&secret.to_owned().into(), &[]);
+        let mut rng = rand::rngs::StdRng::seed_from_u64(issued_at.timestamp().unsigned_abs());
+        let (id, text) = mint(prefix, &keyring, issued_at, &mut rng).unwrap();
+        let mut key = record(id);
+        change(&mut key);
+        self.store.insert(&key, None).await.unwrap();
+        text.expose_secret().to_owned()
+    }
+
+    async fn verify(&self, credential: &str) -> Result<Verdict, Denial> {
+        self.verify_from(credential, Some("192.0.2.1"), &[]).await
+    }
+
+    async fn verify_from(
+        &self,
+        credential: &str,
+        client: Option<&str>,
+        audiences: &[String],
+    ) -> Result<Verdict, Denial> {
+        let presented = Presented {
+            tenant: TenantId::NIL,
+            credential,
+            client_ip: client.map(|address| address.parse().unwrap()),
+            audiences,
+            cache: CachePolicy::default(),
+        };
+        self.verifier.verify(&presented).await.outcome
+    }
+}
+
+#[tokio::test]
+async fn a_good_key_is_who_it_is() {
+    let bench = bench(vec![]);
+    let key = bench.key("ak", CURRENT, at(0), |_| {}).await;
+    let verdict = bench.verify(&key).await.unwrap();
+    assert_eq!((verdict.actor_id(), verdict.kind()), ("a", CredentialKind::Issued));
+}
+
+#[tokio::test]
+async fn checks_come_in_order_cached_or_not() {
+    let unknown = |reason| Some(Denial::Unknown(reason));
+    let bench = bench(vec![Retired { value: RETIRED.to_owned().into(), expires_at: Some(at(50)) }]);
+    let foreign = bench.key("ak", "nobody's secret, but long enough too", at(0), |_| {}).await;
+    let prefix = bench.key("foreign", CURRENT, at(0), |_| {}).await;
+    let ahead = bench.key("ak", CURRENT, at(301), |_| {}).await;
+    let skewed = bench.key("ak", CURRENT, at(300), |_| {}).await;
+    let aged = bench.key("ak", CURRENT, at(-1001), |_| {}).await;
+    let old = bench.key("old", CURRENT, at(-1000), |_| {}).await;
+    let retired = bench.key("ak", RETIRED, at(1), |_| {}).await;
+    let revoked = |key: &mut ApiKey| {
+        key.status =
+            Status::Revoked(Revocation { reason: crate::key::RevocationReason::Unspecified, description: None });
+        key.expire_time = Some(at(-1));
+    };
+    let revoked = bench.key("ak", CURRENT, at(2), revoked).await;
+    let expired = bench.key("ak", CURRENT, at(3), |key| key.expire_time = Some(at(-1))).await;
+    let bound = bench.key("ak", CURRENT, at(4), |key| key.networks = CidrSet::parse(&["192.0.2.0/24"]).unwrap()).await;
+    for _ in 0..2 {
+        for (key, expected) in [
+            (&foreign, unknown(UnknownReason::Checksum)),
+            (&prefix, unknown(UnknownReason::Prefix)),
+            (&ahead, unknown(UnknownReason::Timestamp)),
+            (&skewed, None),
+            (&aged, unknown(UnknownReason::Timestamp)),
+            (&old, None),
+            (&retired, None),
+            (&revoked, Some(Denial::Revoked)),
+            (&expired, Some(Denial::Expired)),
+            (&bound, None),
+            (&"eyJa.b.c".to_owned(), Some(Denial::SignatureInvalid)),
+            (&"anything else".to_owned(), unknown(UnknownReason::Absent)),
+        ] {
+            assert_eq!(bench.verify(key).await.err(), expected, "{key}");
+        }
+    }
+    let elsewhere = bench.verify_from(&bound, Some("192.0.3.1"), &[]).await.err();
+    assert_eq!(elsewhere, Some(Denial::AddressNotAllowed { known: true }));
+    assert_eq!(bench.verify_from(&bound, None, &[]).await.err(), Some(Denial::AddressNotAllowed { known: false }));
+    let audience = bench.verify_from(&bound, Some("192.0.2.1"), &["api".into()]).await.err();
+    assert_eq!(audience, Some(Denial::AudienceMismatch));
+    // What is cached is the record: time goes on for it.
+    bench.clock.set(at(50));
+    assert_eq!(bench.verify(&retired).await.err(), unknown(UnknownReason::Checksum));
+    bench.clock.set(at(101));
+    assert_eq!(bench.verify(&bound).await.err(), Some(Denial::Expired));
+}
+
+#[tokio::test]
+async fn an_imported_key_is_found_by_its_digest() {
+    let bench = bench(vec![]);
+    bench.store.insert(&record(imported_key_id(TenantId::NIL, "sk_live_1")), None).await.unwrap();
+    assert_eq!(bench.verify("sk_live_1").await.unwrap().kind(), CredentialKind::Imported);
+    assert!(bench.verify("sk_live_2").await.is_err());
+}
+
+/// A store that must not be asked, or that cannot answer.
+struct Broken(Option<StoreError>);
+
+#[async_trait]
+impl KeyStore for Broken {
+    async fn find(&self, _: TenantId, _: KeyId) -> Result<Option<ApiKey>, StoreError> {
+        Err(self.0.clone().expect("no lookup may be made"))
+    }
+    async fn find_by_request(&self, _: TenantId, _: KeyId, _: &str) -> Result<Option<ApiKey>, StoreError> {
+        unreachable!()
+    }
+    async fn insert(&self, _: &ApiKey, _: Option<&str>) -> Result<Inserted, StoreError> {
+        unreachable!()
+    }
+    async fn revoke(&self, _: TenantId, _: KeyId, _: &Revocation, _: Timestamp) -> Result<Revoked, StoreError> {
+        unreachable!()
+    }
+    async fn count_active(&self, _: TenantId) -> Result<u64, StoreError> {
+        unreachable!()
+    }
+    async fn ping(&self) -> Result<(), StoreError> {
+        unreachable!()
+    }
+}
+
+fn over(store: Broken) -> Verifier {
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let directory = Arc::new(Directory::new(Arc::new(store), None));
+    Verifier::new(settings(vec![]), directory, Arc::new(ManualClock::new(at(0))), metrics)
+}
+
+fn presented(credential: &str) -> Presented<'_> {
+    Presented { tenant: TenantId::NIL, credential, client_ip: None, audiences: &[], cache: CachePolicy::default() }
+}
+
+#[tokio::test]
+async fn a_forged_key_causes_no_lookup() {
+    let keyring = Keyring::new(&RETIRED.to_owned().into(), &[]);
+    let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+    let (_, forged) = mint("ak", &keyring, at(0), &mut rng).unwrap();
+    let verification = over(Broken(None)).verify(&presented(forged.expose_secret())).await;
+    assert_eq!(verification.outcome.err(), Some(Denial::Unknown(UnknownReason::Checksum)));
+    assert_eq!(verification.cache, CacheOutcome::Skip);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_answer_is_our_fault_and_nobody_elses() {
+    for error in [StoreError::Timeout, StoreError::Unavailable("x".into()), StoreError::Corrupt("x".into())] {
+        let verification = over(Broken(Some(error))).verify(&presented("anything")).await;
+        assert!(matches!(verification.outcome, Err(Denial::Unavailable { .. })));
+    }
+}

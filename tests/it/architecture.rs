@@ -123,7 +123,8 @@ fn code_lines(source: &str) -> Vec<(usize, String)> {
     let mut statements: Vec<(usize, String)> = Vec::new();
     let mut open = false;
     for (index, line) in source.lines().enumerate() {
-        let code = line.split("//").next().unwrap_or_default().trim();
+        let without_texts = line.split('"').step_by(2).collect::<Vec<_>>().join("\"\"");
+        let code = without_texts.split("//").next().unwrap_or_default().trim();
         if code.starts_with("#[cfg(test)]")
             && source.lines().nth(index + 1).is_some_and(|next| next.starts_with("mod "))
         {

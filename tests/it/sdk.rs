@@ -45,7 +45,7 @@ async fn issue_get_verify_revoke_verify() {
     assert_eq!(read.status, Some(KeyStatus::KeyStatusActive));
 
     let verify = || VerifyApiKeyRequest { credential: Some(secret.clone()), ..VerifyApiKeyRequest::default() };
-    let good = api::admin_verify_api_key(&sdk, verify()).await.unwrap();
+    let good = api::admin_verify_api_key(&sdk, verify(), None, None).await.unwrap();
     assert_eq!(
         (good.is_valid, good.key_id.as_deref(), good.actor_id.as_deref()),
         (Some(true), Some(id.as_str()), Some("user_1"))
@@ -57,7 +57,7 @@ async fn issue_get_verify_revoke_verify() {
         description: Some("left".into()),
     };
     api::admin_revoke_issued_api_key(&sdk, &id, body).await.unwrap();
-    let bad = api::admin_verify_api_key(&sdk, verify()).await.unwrap();
+    let bad = api::admin_verify_api_key(&sdk, verify(), None, None).await.unwrap();
     assert_eq!(bad.is_valid, Some(false));
     assert_eq!(bad.error_code, Some(VerificationErrorCode::VerificationErrorRevoked));
     let read = api::admin_get_issued_api_key(&sdk, &id).await.unwrap();

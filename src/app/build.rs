@@ -90,6 +90,6 @@ pub(super) fn version(config: &Config) -> Version {
         version: env!("CARGO_PKG_VERSION").into(),
         commit: option_env!("KEYGATE_COMMIT").unwrap_or("unknown").into(),
         build_time: option_env!("KEYGATE_BUILD_TIME").unwrap_or("unknown").into(),
-        config_hash: Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect(),
+        config_hash: format!("{:x}", Sha256::digest(text)),
     }
 }

@@ -64,8 +64,8 @@ fn a_retired_secret_counts_strictly_before_its_expiry() {
 #[test]
 fn a_minted_key_parses_back_and_verifies() {
     let ring = keyring(SECRET, vec![]);
-    let mut rng = rand::rngs::StdRng::seed_from_u64(7);
-    let (id, text) = mint("p_v1_x", &ring, at(1_780_000_000), &mut rng).unwrap();
+    let mut random = rand::rngs::StdRng::seed_from_u64(7);
+    let (id, text) = mint("p_v1_x", &ring, at(1_780_000_000), &mut random).unwrap();
     let key = IssuedKey::parse(text.expose_secret()).unwrap();
     assert_eq!((key.id(), key.prefix(), key.issued_at()), (id, "p_v1_x", 1_780_000_000));
     assert!(key.checksum_holds(&ring, at(0)));
@@ -139,8 +139,8 @@ proptest! {
     #[test]
     fn minted_keys_always_parse_back(seed in any::<u64>(), seconds in 0i64..99_999_999_999, prefix in "[A-Za-z0-9_]{1,16}") {
         let ring = keyring(SECRET, vec![]);
-        let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
-        let (id, text) = mint(&prefix, &ring, at(seconds), &mut rng).unwrap();
+        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+        let (id, text) = mint(&prefix, &ring, at(seconds), &mut random).unwrap();
         let key = IssuedKey::parse(text.expose_secret()).unwrap();
         prop_assert_eq!((key.id(), key.prefix(), key.issued_at()), (id, prefix.as_str(), seconds));
         prop_assert!(key.checksum_holds(&ring, at(seconds)));

@@ -24,7 +24,7 @@ use crate::verifier::Denial;
 use crate::wire::problem::{X_REQUEST_ID, problem};
 
 /// How long reading over the rest of a refused request may take.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an idle connection to an upstream is kept.
 const UPSTREAM_IDLE: Duration = Duration::from_secs(60);
 
@@ -227,6 +227,7 @@ fn denial(error: &Error) -> Denial {
     }
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "pingora takes its errors boxed")]
 fn unreachable_upstream() -> Box<Error> {
     Error::new_up(ErrorType::ConnectError)
 }

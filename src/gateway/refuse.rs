@@ -14,7 +14,8 @@ const DRAIN_MAX: u64 = 64 * 1024;
 /// # Errors
 /// When the client has gone away.
 pub(super) async fn answer(session: &mut Session, response: Response<Bytes>) -> pingora::Result<()> {
-    if !drains_cheaply(session) {
+    // Only a connection whose request has been read whole can carry another one.
+    if !drains_cheaply(session) || session.drain_request_body().await.is_err() {
         session.set_keepalive(None);
     }
     let (parts, body) = response.into_parts();

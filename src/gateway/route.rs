@@ -94,7 +94,9 @@ impl Prefixes {
         self.folded.entry(prefix.to_ascii_lowercase().into()).or_default().push(Arc::clone(route));
         // A route that names its methods is the more particular one.
         for routes in [self.exact.get_mut(prefix), self.folded.get_mut(prefix.to_ascii_lowercase().as_str())] {
-            routes.into_iter().for_each(|routes| routes.sort_by_key(|route| route.methods.is_empty()));
+            if let Some(routes) = routes {
+                routes.sort_by_key(|route| route.methods.is_empty());
+            }
         }
     }
 

@@ -61,7 +61,7 @@ impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Issued(uuid) => uuid.as_hyphenated().fmt(f),
-            Self::Imported(digest) => digest.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+            Self::Imported(digest) => f.write_str(&hex(digest)),
         }
     }
 }
@@ -98,6 +98,13 @@ impl fmt::Display for RequestId {
 pub(crate) fn parse_canonical_uuid(text: &str) -> Option<Uuid> {
     let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
     if canonical { Uuid::try_parse(text).ok() } else { None }
+}
+
+/// Lower-case hexadecimal digits, two for each byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 fn hex_digit(digit: u8) -> Option<u8> {

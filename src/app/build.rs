@@ -11,7 +11,7 @@ use crate::cache::KeyCache;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Dsn};
 use crate::credential::{Keyring, Retired, Routing};
-use crate::id::TenantId;
+use crate::id::{TenantId, hex};
 use crate::lifecycle::{self, Lifecycle};
 use crate::store::{KeyStore, SqliteOptions, SqliteStore};
 use crate::verifier::{self, Directory, Verifier};
@@ -90,6 +90,6 @@ pub(super) fn version(config: &Config) -> Version {
         version: env!("CARGO_PKG_VERSION").into(),
         commit: option_env!("KEYGATE_COMMIT").unwrap_or("unknown").into(),
         build_time: option_env!("KEYGATE_BUILD_TIME").unwrap_or("unknown").into(),
-        config_hash: format!("{:x}", Sha256::digest(text)),
+        config_hash: hex(&Sha256::digest(text)),
     }
 }

@@ -93,10 +93,9 @@ impl Prefixes {
         self.exact.entry(prefix.into()).or_default().push(Arc::clone(route));
         self.folded.entry(prefix.to_ascii_lowercase().into()).or_default().push(Arc::clone(route));
         // A route that names its methods is the more particular one.
-        for routes in [self.exact.get_mut(prefix), self.folded.get_mut(prefix.to_ascii_lowercase().as_str())] {
-            if let Some(routes) = routes {
-                routes.sort_by_key(|route| route.methods.is_empty());
-            }
+        let folded = prefix.to_ascii_lowercase();
+        for routes in [self.exact.get_mut(prefix), self.folded.get_mut(folded.as_str())].into_iter().flatten() {
+            routes.sort_by_key(|route| route.methods.is_empty());
         }
     }
 

@@ -24,10 +24,10 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_timestamp(1_780_000_000 + seconds, 0).unwrap()
 }
 
-fn settings(retired: Vec<Retired<SecretString>>) -> Settings {
+fn settings(retired: &[Retired<SecretString>]) -> Settings {
     Settings {
         issuer: "https://keys.example.com".into(),
-        keyring: Arc::new(Keyring::new(&CURRENT.to_owned().into(), &retired)),
+        keyring: Arc::new(Keyring::new(&CURRENT.to_owned().into(), retired)),
         routing: Routing::new(&["mc"]),
         prefixes: vec!["ak".into(), "old".into()],
         max_age: Duration::from_secs(1000),
@@ -35,7 +35,7 @@ fn settings(retired: Vec<Retired<SecretString>>) -> Settings {
     }
 }
 
-fn bench(retired: Vec<Retired<SecretString>>) -> Bench {
+fn bench(retired: &[Retired<SecretString>]) -> Bench {
     let store = Arc::new(MemoryStore::default());
     let clock = Arc::new(ManualClock::new(at(0)));
     let keys: Arc<dyn KeyStore> = store.clone();
@@ -99,7 +99,7 @@ impl Bench {
 
 #[tokio::test]
 async fn a_good_key_is_who_it_is() {
-    let bench = bench(vec![]);
+    let bench = bench(&[]);
     let key = bench.key("ak", CURRENT, at(0), |_| {}).await;
     let verdict = bench.verify(&key).await.unwrap();
     assert_eq!((verdict.actor_id(), verdict.kind()), ("a", CredentialKind::Issued));
@@ -108,7 +108,7 @@ async fn a_good_key_is_who_it_is() {
 #[tokio::test]
 async fn checks_come_in_order_cached_or_not() {
     let unknown = |reason| Some(Denial::Unknown(reason));
-    let bench = bench(vec![Retired { value: RETIRED.to_owned().into(), expires_at: Some(at(50)) }]);
+    let bench = bench(&[Retired { value: RETIRED.to_owned().into(), expires_at: Some(at(50)) }]);
     let foreign = bench.key("ak", "nobody's secret, but long enough too", at(0), |_| {}).await;
     let prefix = bench.key("foreign", CURRENT, at(0), |_| {}).await;
     let ahead = bench.key("ak", CURRENT, at(301), |_| {}).await;
@@ -156,7 +156,7 @@ async fn checks_come_in_order_cached_or_not() {
 
 #[tokio::test]
 async fn an_imported_key_is_found_by_its_digest() {
-    let bench = bench(vec![]);
+    let bench = bench(&[]);
     bench.store.insert(&record(imported_key_id(TenantId::NIL, "sk_live_1")), None).await.unwrap();
     assert_eq!(bench.verify("sk_live_1").await.unwrap().kind(), CredentialKind::Imported);
     assert!(bench.verify("sk_live_2").await.is_err());
@@ -190,7 +190,7 @@ impl KeyStore for Broken {
 fn over(store: Broken) -> Verifier {
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
     let directory = Arc::new(Directory::new(Arc::new(store), None));
-    Verifier::new(settings(vec![]), directory, Arc::new(ManualClock::new(at(0))), metrics)
+    Verifier::new(settings(&[]), directory, Arc::new(ManualClock::new(at(0))), metrics)
 }
 
 fn presented(credential: &str) -> Presented<'_> {

@@ -1,5 +1,7 @@
 //! Behaviour, through the front door: the real binary, real clients, real upstreams, real files.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod admin;
 mod architecture;
 mod config;

@@ -12,24 +12,24 @@ use super::process::Process;
 use super::{eventually, free_port};
 
 /// The binary under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_keygate");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_keygate");
 /// A secret for configurations.
-pub const HMAC_SECRET: &str = "an-hmac-secret-for-tests-0123456789abcdef";
+pub(crate) const HMAC_SECRET: &str = "an-hmac-secret-for-tests-0123456789abcdef";
 
 /// A running Keygate.
-pub struct Keygate {
-    pub process: Process,
-    pub gateway: String,
-    pub admin: String,
-    pub metrics: String,
-    pub key_id: String,
-    pub secret: String,
-    pub http: Client,
-    pub folder: TempDir,
+pub(crate) struct Keygate {
+    pub(crate) process: Process,
+    pub(crate) gateway: String,
+    pub(crate) admin: String,
+    pub(crate) metrics: String,
+    pub(crate) key_id: String,
+    pub(crate) secret: String,
+    pub(crate) http: Client,
+    pub(crate) folder: TempDir,
 }
 
 /// `keygate` with an environment that has no settings in it.
-pub fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(BINARY);
     for (name, _) in std::env::vars() {
         if name.starts_with("KEYGATE_") || name.starts_with("TALOS_") {
@@ -42,7 +42,7 @@ pub fn command() -> Command {
 
 impl Keygate {
     /// `keygate dev` with free ports and whatever else is asked for.
-    pub fn dev(arguments: &[&str]) -> Self {
+    pub(crate) fn dev(arguments: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let ports = ["--gateway-port", "0", "--admin-port", "0", "--metrics-port", "0", "--format", "json"];
         let mut command = command();
@@ -68,7 +68,7 @@ impl Keygate {
     }
 
     /// `keygate serve` with a `gateway` section; the rest is filled in, logs go to `keygate.log`.
-    pub fn serve(gateway: &Value, more: &Value) -> Self {
+    pub(crate) fn serve(gateway: &Value, more: &Value) -> Self {
         let folder = TempDir::new().unwrap();
         let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
         let mut config = json!({
@@ -102,28 +102,28 @@ impl Keygate {
     }
 
     /// What `serve` has logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("keygate.log")).unwrap()
     }
 
     /// Where its files are.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// A call of the gateway with a key.
-    pub async fn call(&self, path: &str, key: &str) -> Response {
+    pub(crate) async fn call(&self, path: &str, key: &str) -> Response {
         self.http.get(format!("{}{path}", self.gateway)).bearer_auth(key).send().await.unwrap()
     }
 
     /// A call of the admin API.
-    pub async fn post(&self, path: &str, body: &Value) -> Response {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
         let url = format!("{}/v2alpha1/admin/{path}", self.admin);
         self.http.post(url).body(body.to_string()).send().await.unwrap()
     }
 
     /// Issues a key: its id and its secret.
-    pub async fn issue(&self, wanted: Value) -> (String, String) {
+    pub(crate) async fn issue(&self, wanted: Value) -> (String, String) {
         let mut body = json!({"name": "test", "actor_id": "tester"});
         merge(&mut body, &wanted);
         let answer = self.post("issuedApiKeys", &body).await;
@@ -134,7 +134,7 @@ impl Keygate {
     }
 
     /// Revokes a key.
-    pub async fn revoke(&self, id: &str) {
+    pub(crate) async fn revoke(&self, id: &str) {
         let answer = self.post(&format!("issuedApiKeys/{id}:revoke"), &json!({})).await;
         assert_eq!(answer.status(), StatusCode::NO_CONTENT);
     }

@@ -1,14 +1,14 @@
 //! What tests start and stop: Keygate itself, upstreams that record, servers that are thrown away.
 
-pub mod keygate;
-pub mod process;
-pub mod servers;
-pub mod upstream;
+pub(crate) mod keygate;
+pub(crate) mod process;
+pub(crate) mod servers;
+pub(crate) mod upstream;
 
 use std::time::{Duration, Instant};
 
 /// Asks again until the answer is yes; panics after ten seconds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
@@ -17,6 +17,6 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// A port that nobody listens on now.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

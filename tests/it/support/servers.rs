@@ -10,14 +10,14 @@ use super::process::Process;
 use super::{eventually, free_port};
 
 /// A PostgreSQL server with one database, `postgres`, open to everybody on loopback.
-pub struct Postgres {
+pub(crate) struct Postgres {
     process: Process,
     port: u16,
     folder: TempDir,
 }
 
 /// A Redis server that keeps nothing.
-pub struct Redis {
+pub(crate) struct Redis {
     process: Process,
     port: u16,
     folder: TempDir,
@@ -25,7 +25,7 @@ pub struct Redis {
 
 impl Postgres {
     /// Starts one and waits until it answers.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let data = folder.path().join("data");
         std::fs::create_dir(&data).unwrap();
@@ -54,7 +54,7 @@ impl Postgres {
     }
 
     /// Runs a statement with psql; `None` when the server does not answer.
-    pub fn query(&self, statement: &str) -> Option<String> {
+    pub(crate) fn query(&self, statement: &str) -> Option<String> {
         let output = Command::new(postgres_program("psql"))
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-Atc", statement])
             .output()
@@ -63,14 +63,14 @@ impl Postgres {
     }
 
     /// The server's process and folder.
-    pub fn traces(&self) -> (u32, PathBuf) {
+    pub(crate) fn traces(&self) -> (u32, PathBuf) {
         (self.process.id(), self.folder.path().to_owned())
     }
 }
 
 impl Redis {
     /// Starts one and waits until it answers.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let port = free_port();
         let process = Process::start(
@@ -85,12 +85,12 @@ impl Redis {
     }
 
     /// A connection to it.
-    pub fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         TcpStream::connect(("127.0.0.1", self.port)).unwrap()
     }
 
     /// The server's process and folder.
-    pub fn traces(&self) -> (u32, PathBuf) {
+    pub(crate) fn traces(&self) -> (u32, PathBuf) {
         (self.process.id(), self.folder.path().to_owned())
     }
 }

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Records the heads of requests and answers each as its path says.
-pub struct Upstream {
-    pub url: String,
+pub(crate) struct Upstream {
+    pub(crate) url: String,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Upstream {
     /// Starts one; it ends with the test's process.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let heads = Arc::new(Mutex::new(Vec::new()));
@@ -28,7 +28,7 @@ impl Upstream {
     }
 
     /// All heads seen so far.
-    pub fn heads(&self) -> Vec<String> {
+    pub(crate) fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
 }
@@ -64,7 +64,7 @@ fn read_head(reader: &mut impl BufRead) -> Option<String> {
 }
 
 /// A field of a head.
-pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| {
         let (field, value) = line.split_once(':')?;
         field.eq_ignore_ascii_case(name).then(|| value.trim())

@@ -105,7 +105,7 @@ impl Decider {
 }
 
 /// The host that the request names: in its target, else in its one `Host` field (RFC 9112 section 3.2).
-fn host(head: Head<'_>) -> Result<&str, Denial> {
+pub(super) fn host(head: Head<'_>) -> Result<&str, Denial> {
     let mut fields = head.headers.get_all(HOST).iter();
     let field = fields.next();
     if fields.next().is_some() {

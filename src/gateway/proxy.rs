@@ -14,8 +14,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::account::{Account, End, Metrics};
-use super::decide::{Admitted, Decider, Head};
-use super::forward::{Fields, Hop, edit_request, edit_response};
+use super::decide::{Admitted, Decider, Head, host};
+use super::forward::{HeaderEdit, Hop, Identity, edit_request, edit_response};
 use super::refuse::answer;
 use super::upstream::{Endpoint, Upstream};
 use crate::config::Auth;
@@ -44,32 +44,32 @@ pub(super) struct Context {
     attempts: usize,
 }
 
-impl Fields for RequestHeader {
-    fn map(&self) -> &HeaderMap {
+impl HeaderEdit for RequestHeader {
+    fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+    fn insert(&mut self, name: HeaderName, value: HeaderValue) {
         // A field with a legal name and value is never refused; the names are kept as they were sent beside the map.
         let _ = self.insert_header(name, value);
     }
 
-    fn take_out(&mut self, name: &HeaderName) {
+    fn remove(&mut self, name: &HeaderName) {
         self.remove_header(name);
     }
 }
 
-impl Fields for ResponseHeader {
-    fn map(&self) -> &HeaderMap {
+impl HeaderEdit for ResponseHeader {
+    fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+    fn insert(&mut self, name: HeaderName, value: HeaderValue) {
         // As for requests.
         let _ = self.insert_header(name, value);
     }
 
-    fn take_out(&mut self, name: &HeaderName) {
+    fn remove(&mut self, name: &HeaderName) {
         self.remove_header(name);
     }
 }
@@ -133,11 +133,24 @@ impl ProxyHttp for Proxy {
             return Err(unreachable_upstream());
         };
         request.set_raw_path(admitted.target.as_bytes())?;
+        let asked = session.req_header();
+        let peer = peer(session);
+        let head = Head { method: &asked.method, uri: &asked.uri, headers: &asked.headers, peer };
+        let ids = admitted.verdict.as_ref().map(|verdict| (verdict.key_id().to_string(), verdict.tenant().to_string()));
+        let identity = admitted.verdict.as_ref().zip(ids.as_ref()).map(|(verdict, (key_id, tenant_id))| Identity {
+            key_id,
+            actor_id: verdict.actor_id(),
+            tenant_id,
+            scopes: verdict.scopes().as_slice(),
+            credential_type: verdict.kind().name(),
+        });
         let hop = Hop {
-            verdict: admitted.verdict.as_ref(),
-            takes_credential: admitted.route.auth != Auth::None,
-            peer: peer(session),
+            identity,
+            take_credential: admitted.route.auth != Auth::None,
+            peer,
             proto: "http",
+            // A request whose host cannot be told was refused before it came here.
+            host: host(head).unwrap_or_default(),
             request_id: account.request_id.as_str(),
             upstream_host: ctx.host.clone().unwrap_or_else(|| HeaderValue::from_static("")),
         };
@@ -152,7 +165,8 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         if let Some(account) = &ctx.account {
-            edit_response(response, account.request_id.as_str());
+            let status = response.status;
+            edit_response(response, status, account.request_id.as_str());
         }
         Ok(())
     }

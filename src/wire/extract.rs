@@ -4,95 +4,179 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::credential::CREDENTIAL_MAX;
-use crate::verifier::Denial;
 
 /// The header for clients that cannot set `Authorization`.
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// Why no one credential can be taken from a request. Never says what was there instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ExtractError {
+    /// There are two different ones, and another reader might pick the other.
+    #[error("the request carries two different credentials")]
+    Ambiguous,
+    /// What is there cannot be one: empty, too long, or with characters that none has.
+    #[error("what the request carries cannot be a credential")]
+    Malformed,
+}
+
+/// What an `Authorization` field holds.
+#[derive(PartialEq, Eq)]
+enum Authorization<'a> {
+    Bearer(&'a str),
+    /// Of another scheme, which is not ours to judge.
+    Foreign(&'a [u8]),
+}
+
 /// The request's credential: `Authorization: Bearer`, scheme in any case, or `X-API-Key`. The same one twice is one.
 ///
 /// # Errors
-/// [`Denial::CredentialAmbiguous`] for two different ones, [`Denial::CredentialMalformed`] for what cannot be one.
-pub fn extract(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
-    let bearers = headers.get_all(AUTHORIZATION).iter().filter_map(bearer);
-    let keys = headers.get_all(X_API_KEY).iter().map(HeaderValue::as_bytes);
+/// [`ExtractError::Ambiguous`] for two different ones, [`ExtractError::Malformed`] for what cannot be one.
+pub fn extract(headers: &HeaderMap) -> Result<Option<&str>, ExtractError> {
+    let authorizations = headers.get_all(AUTHORIZATION).iter().map(|value| authorization(value.as_bytes()));
+    let authorization = the_one(authorizations)?;
+    let api_key = the_one(headers.get_all(X_API_KEY).iter().map(HeaderValue::as_bytes).map(credential))?;
+    match (authorization, api_key) {
+        (Some(Authorization::Bearer(token)), Some(key)) if token != key => Err(ExtractError::Ambiguous),
+        (Some(Authorization::Bearer(credential)), _) | (_, Some(credential)) => Ok(Some(credential)),
+        (Some(Authorization::Foreign(_)) | None, None) => Ok(None),
+    }
+}
+
+/// What all values of a field agree on.
+fn the_one<T: PartialEq>(values: impl Iterator<Item = Result<T, ExtractError>>) -> Result<Option<T>, ExtractError> {
     let mut found = None;
-    for text in bearers.chain(keys) {
-        let credential = read(text)?;
-        match found {
-            None => found = Some(credential),
-            Some(first) if first == credential => {}
-            Some(_) => return Err(Denial::CredentialAmbiguous),
+    for value in values {
+        let value = value?;
+        if found.as_ref().is_some_and(|found| *found != value) {
+            return Err(ExtractError::Ambiguous);
         }
+        found = Some(value);
     }
     Ok(found)
 }
 
-/// What follows the scheme, if the scheme is Bearer. Other schemes are not ours to judge.
-fn bearer(value: &HeaderValue) -> Option<&[u8]> {
-    const SCHEME: &[u8] = b"bearer";
-    let value = value.as_bytes().trim_ascii();
-    let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
-    let ends_here = rest.first().is_none_or(|byte| *byte == b' ' || *byte == b'\t');
-    (scheme.eq_ignore_ascii_case(SCHEME) && ends_here).then_some(rest)
+fn authorization(value: &[u8]) -> Result<Authorization<'_>, ExtractError> {
+    let value = value.trim_ascii();
+    let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(end);
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        credential(rest).map(Authorization::Bearer)
+    } else {
+        Ok(Authorization::Foreign(value))
+    }
 }
 
-fn read(text: &[u8]) -> Result<&str, Denial> {
+fn credential(text: &[u8]) -> Result<&str, ExtractError> {
     let text = text.trim_ascii();
-    let fits = (1..=CREDENTIAL_MAX).contains(&text.len());
+    if !(1..=CREDENTIAL_MAX).contains(&text.len()) {
+        return Err(ExtractError::Malformed);
+    }
+    let text = std::str::from_utf8(text).map_err(|_| ExtractError::Malformed)?;
     // Blanks end a credential; whoever put one inside meant two, or a phrase.
-    let whole = !text.iter().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control());
-    std::str::from_utf8(text).ok().filter(|_| fits && whole).ok_or(Denial::CredentialMalformed)
+    let whole = !text.chars().any(|character| character.is_whitespace() || character.is_control());
+    if whole { Ok(text) } else { Err(ExtractError::Malformed) }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::ExtractError::{Ambiguous, Malformed};
     use super::*;
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
         pairs
             .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap()))
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap()))
             .collect()
+    }
+
+    fn check(given: &[(&'static str, &str)], expected: Result<Option<&str>, ExtractError>) {
+        let pairs: Vec<_> = given.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        assert_eq!(extract(&headers(&pairs)), expected, "{given:?}");
     }
 
     #[test]
     fn the_credential_is_found_in_either_place() {
-        let long = "x".repeat(CREDENTIAL_MAX);
-        let cases: [(&[(&str, &str)], _); 16] = [
-            (&[], Ok(None)),
-            (&[("authorization", "Bearer k")], Ok(Some("k"))),
-            (&[("authorization", "bEARER   k ")], Ok(Some("k"))),
-            (&[("x-api-key", " k ")], Ok(Some("k"))),
-            (&[("authorization", "Bearer k"), ("x-api-key", "k")], Ok(Some("k"))),
-            (&[("authorization", "Bearer k"), ("x-api-key", "l")], Err(Denial::CredentialAmbiguous)),
-            (&[("authorization", "Bearer k"), ("authorization", "Bearer l")], Err(Denial::CredentialAmbiguous)),
-            (&[("x-api-key", "k"), ("x-api-key", "l")], Err(Denial::CredentialAmbiguous)),
-            (&[("authorization", "Basic a2V5")], Ok(None)),
-            (&[("authorization", "Basic a2V5"), ("x-api-key", "k")], Ok(Some("k"))),
-            (&[("authorization", "Bearerk")], Ok(None)),
-            (&[("authorization", "Bearer")], Err(Denial::CredentialMalformed)),
-            (&[("authorization", "Bearer a b")], Err(Denial::CredentialMalformed)),
-            (&[("x-api-key", "")], Err(Denial::CredentialMalformed)),
-            (&[("x-api-key", &long)], Ok(Some(&long))),
-            (&[("x-api-key", &format!("{long}x"))], Err(Denial::CredentialMalformed)),
-        ];
-        for (given, expected) in cases {
-            assert_eq!(extract(&headers(given)), expected, "{given:?}");
+        check(&[], Ok(None));
+        check(&[("authorization", "Bearer k")], Ok(Some("k")));
+        check(&[("authorization", "bEARER \t  k ")], Ok(Some("k")));
+        check(&[("x-api-key", " k\t")], Ok(Some("k")));
+        check(&[("x-api-key", "clé")], Ok(Some("clé")));
+        check(&[("authorization", "Bearer k"), ("x-api-key", "k")], Ok(Some("k")));
+        check(&[("authorization", "Bearer k"), ("authorization", "bearer  k")], Ok(Some("k")));
+        check(&[("x-api-key", "k"), ("x-api-key", " k")], Ok(Some("k")));
+    }
+
+    #[test]
+    fn another_scheme_is_no_credential() {
+        check(&[("authorization", "Basic a2V5")], Ok(None));
+        check(&[("authorization", "Bearerk")], Ok(None));
+        check(&[("authorization", "")], Ok(None));
+        check(&[("authorization", "Basic a2V5"), ("authorization", "Basic a2V5")], Ok(None));
+        check(&[("authorization", "Basic a2V5"), ("x-api-key", "k")], Ok(Some("k")));
+    }
+
+    #[test]
+    fn two_different_ones_are_one_too_many() {
+        check(&[("authorization", "Bearer k"), ("x-api-key", "l")], Err(Ambiguous));
+        check(&[("authorization", "Bearer k"), ("authorization", "Bearer l")], Err(Ambiguous));
+        check(&[("authorization", "Bearer k"), ("authorization", "Basic a2V5")], Err(Ambiguous));
+        check(&[("authorization", "Basic a2V5"), ("authorization", "Basic a2V6")], Err(Ambiguous));
+        check(&[("x-api-key", "k"), ("x-api-key", "K")], Err(Ambiguous));
+        check(&[("x-api-key", "k"), ("x-api-key", "k"), ("x-api-key", "l")], Err(Ambiguous));
+    }
+
+    #[test]
+    fn what_cannot_be_a_credential_is_refused() {
+        let longest = "x".repeat(CREDENTIAL_MAX);
+        check(&[("x-api-key", &longest)], Ok(Some(&longest)));
+        for text in ["", "  ", "a b", "a, b", "a\tb", "a\u{a0}b", "a\u{85}b", &format!("{longest}x")] {
+            check(&[("x-api-key", text)], Err(Malformed));
+            check(&[("authorization", &format!("Bearer {text}"))], Err(Malformed));
         }
+        check(&[("authorization", "Bearer")], Err(Malformed));
+        check(&[("authorization", "Bearer k"), ("x-api-key", "")], Err(Malformed));
+        assert_eq!(extract(&headers(&[("x-api-key", b"\xff\xfe")])), Err(Malformed));
     }
 
     proptest! {
         #[test]
-        fn any_header_is_read_without_a_panic(bytes in proptest::collection::vec(32u8..=255, 0..80)) {
+        fn any_header_is_read_without_a_panic(
+            values in proptest::collection::vec((any::<bool>(), proptest::collection::vec(32u8..=255, 0..40)), 0..4),
+        ) {
             let mut map = HeaderMap::new();
-            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
-                map.insert(AUTHORIZATION, value.clone());
-                map.insert(X_API_KEY, value);
+            for (bearer, mut bytes) in values {
+                let name = if bearer { AUTHORIZATION } else { X_API_KEY };
+                if bearer {
+                    bytes.splice(0..0, *b"Bearer ");
+                }
+                if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                    map.append(name, value);
+                }
             }
-            let _ = extract(&map);
+            if let Ok(Some(credential)) = extract(&map) {
+                prop_assert!(!credential.is_empty() && credential.len() <= CREDENTIAL_MAX);
+                prop_assert!(!credential.chars().any(|c| c.is_whitespace() || c.is_control()));
+            }
+        }
+
+        #[test]
+        fn a_credential_is_found_as_it_was_sent(
+            credential in "[!-~]{1,60}",
+            scheme in "[bB][eE][aA][rR][eE][rR]",
+            blanks in " {1,3}",
+        ) {
+            let bearer = [scheme.as_str(), &blanks, &credential].concat();
+            check(&[("authorization", &bearer)], Ok(Some(&credential)));
+            check(&[("x-api-key", &credential)], Ok(Some(&credential)));
+            check(&[("authorization", &bearer), ("x-api-key", &credential)], Ok(Some(&credential)));
+        }
+
+        #[test]
+        fn two_that_differ_never_pass(one in "[!-~]{1,20}", other in "[!-~]{1,20}") {
+            prop_assume!(one != other);
+            check(&[("authorization", &["Bearer ", &one].concat()), ("x-api-key", &other)], Err(Ambiguous));
         }
     }
 }

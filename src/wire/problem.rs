@@ -5,6 +5,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
+use super::extract::ExtractError;
 use crate::id::RequestId;
 use crate::verifier::Denial;
 
@@ -13,6 +14,15 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How soon a caller may try again when Keygate cannot decide, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+impl From<ExtractError> for Denial {
+    fn from(error: ExtractError) -> Self {
+        match error {
+            ExtractError::Ambiguous => Self::CredentialAmbiguous,
+            ExtractError::Malformed => Self::CredentialMalformed,
+        }
+    }
+}
 
 /// How a denial looks.
 struct Look {

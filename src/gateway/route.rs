@@ -78,11 +78,11 @@ impl RouteTable {
             let read = self.look_up(named, |prefixes| &prefixes.loose, reading, method);
             read.is_some_and(|read| Arc::ptr_eq(read, route))
         };
-        let agreed = match path.readings() {
+        let unanimous = match path.readings() {
             [] => !self.prefixes_vary || agrees(path.as_str()),
             readings => readings.iter().all(|reading| agrees(reading)),
         };
-        agreed.then_some(route)
+        unanimous.then_some(route)
     }
 
     fn look_up<'t>(

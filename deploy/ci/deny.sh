@@ -4,10 +4,10 @@
 set -eu
 
 config=deploy/ci/deny.toml
-cargo deny check --config "$config" bans licenses sources
+cargo deny --config "$config" check bans licenses sources
 
-if cargo deny fetch --config "$config" db >/dev/null 2>&1; then
-    cargo deny check --config "$config" --disable-fetch advisories
+if cargo deny --config "$config" fetch db >/dev/null 2>&1; then
+    cargo deny --config "$config" check --disable-fetch advisories
 else
     echo "advisories: NOT CHECKED, the database cannot be reached"
 fi

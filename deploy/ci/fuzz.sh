@@ -12,7 +12,7 @@ found=$(mktemp -d)
 trap 'rm -rf "$found"' EXIT
 
 # With a target named, the flags stay away from build scripts, which have no fuzzer to report to.
-RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1 -Cdebug-assertions" \
+RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table" \
     cargo build --locked --release --quiet --manifest-path "$folder/Cargo.toml" --target "$host" --target-dir "$build" --bin "$target"
 
 # New inputs go to a folder of their own: the corpus in the repository is chosen by hand.

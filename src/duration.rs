@@ -21,6 +21,9 @@ const GO_UNITS: &[(&str, u128)] = &[
 ];
 const LONG_UNITS: &[(&str, u128)] = &[("mo", 30 * DAY), ("y", 365 * DAY), ("w", 7 * DAY), ("d", DAY)];
 
+/// What a duration in the configuration looks like.
+pub(crate) const DURATION_PATTERN: &str = r"^([0-9]+(\.[0-9]*)?(ns|us|µs|μs|ms|s|m|h))+$";
+
 /// A text that is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is not a duration; write numbers with units, for example 90s, 1h30m or 250ms")]
@@ -133,7 +136,7 @@ impl JsonSchema for ConfigDuration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": r"^([0-9]+(\.[0-9]*)?(ns|us|µs|μs|ms|s|m|h))+$" })
+        json_schema!({ "type": "string", "pattern": DURATION_PATTERN })
     }
 }
 

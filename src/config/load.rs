@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::credentials::RetiredValue;
 use super::{Config, env, schema};
+use crate::duration::{DURATION_PATTERN, DurationError};
 
 /// One thing that is wrong. Shows a path, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -160,6 +161,15 @@ fn check_schema(schema: &Value, tree: &Value, problems: &mut Problems) {
                     let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                     problems.add(&path, "is not a setting; see config/keygate.yaml for all there are");
                 }
+            }
+            ValidationErrorKind::Pattern { pattern } if *pattern == DURATION_PATTERN => {
+                problems.add(&path, &DurationError.to_string());
+            }
+            ValidationErrorKind::OneOfNotValid { .. } => {
+                problems.add(&path, "is none of the values that the setting takes; see config/keygate.yaml");
+            }
+            ValidationErrorKind::AnyOf { .. } => {
+                problems.add(&path, "has none of the forms that the setting takes; see config/keygate.yaml");
             }
             _ => problems.add(&path, &error.masked().to_string()),
         }

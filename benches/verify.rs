@@ -1,0 +1,78 @@
+//! What a decision costs: classifying a credential, refusing a forged one, accepting a cached one.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use keygate::cache::KeyCache;
+use keygate::clock::SystemClock;
+use keygate::credential::{Keyring, Routing};
+use keygate::id::TenantId;
+use keygate::key::KeyDraft;
+use keygate::lifecycle::{self, Lifecycle};
+use keygate::store::{KeyStore, MemoryStore};
+use keygate::verifier::{self, CachePolicy, Directory, Presented, Verifier};
+use prometheus::Registry;
+use secrecy::ExposeSecret;
+
+const TTL: Duration = Duration::from_secs(3600);
+
+/// A verifier with one key in its cache, and that key.
+fn bench_parts(runtime: &tokio::runtime::Runtime) -> (Verifier, String) {
+    let keyring = Arc::new(Keyring::new(&"a secret for benchmarks, long enough".to_owned().into(), &[]));
+    let store: Arc<dyn KeyStore> = Arc::new(MemoryStore::default());
+    let cache = Arc::new(KeyCache::new(1 << 20, TTL));
+    let registry = Registry::new();
+    let clock = Arc::new(SystemClock);
+    let lifecycle = Lifecycle::new(
+        lifecycle::Settings {
+            keyring: Arc::clone(&keyring),
+            prefix: "ak".into(),
+            public_prefix: None,
+            default_ttl: Some(TTL),
+            max_ttl: TTL,
+            quota: None,
+        },
+        Arc::clone(&store),
+        Some(Arc::clone(&cache)),
+        clock.clone(),
+        rand::make_rng(),
+        lifecycle::Metrics::register(&registry).expect("the registry is new"),
+    );
+    let draft = KeyDraft { name: "bench".into(), actor_id: "bench".into(), ..KeyDraft::default() };
+    let issued = runtime.block_on(lifecycle.issue(TenantId::NIL, draft)).expect("the store is in memory");
+    let settings = verifier::Settings {
+        issuer: "bench".into(),
+        keyring,
+        routing: Routing::new(&["mc"]),
+        prefixes: vec!["ak".into()],
+        max_age: TTL,
+        clock_skew: Duration::from_secs(300),
+    };
+    let metrics = verifier::Metrics::register(&registry).expect("the registry is new");
+    let verifier = Verifier::new(settings, Arc::new(Directory::new(store, Some(cache))), clock, metrics);
+    (verifier, issued.secret.expect("the key is new").expose_secret().to_owned())
+}
+
+fn verify(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without I/O can be had");
+    let (verifier, key) = bench_parts(&runtime);
+    let forged = key.replace("ak_v1_", "bk_v1_");
+    let routing = Routing::new(&["mc"]);
+    c.bench_function("classify an issued key", |b| b.iter(|| routing.classify(black_box(&key)).kind()));
+    for (name, credential, good) in [("refuse a forged key", &forged, false), ("accept a cached key", &key, true)] {
+        let presented = Presented {
+            tenant: TenantId::NIL,
+            credential,
+            client_ip: None,
+            audiences: &[],
+            cache: CachePolicy::default(),
+        };
+        assert_eq!(runtime.block_on(verifier.verify(&presented)).outcome.is_ok(), good);
+        c.bench_function(name, |b| b.iter(|| runtime.block_on(verifier.verify(black_box(&presented)))));
+    }
+}
+
+criterion_group!(benches, verify);
+criterion_main!(benches);

@@ -278,7 +278,8 @@ mod tests {
     #[test]
     fn what_is_not_quite_an_endpoint_is_none() {
         let ports = ["http://h:99999", "http://h:abc", "http://h:0", "http://h:", "http://h:+80", "http://h:80:90"];
-        let others = ["h:80", "ftp://h", "http://", "http://u@h", "http://h/p", "http://h?q", "http://h/?", "http://h#f"];
+        let others =
+            ["h:80", "ftp://h", "http://", "http://u@h", "http://h/p", "http://h?q", "http://h/?", "http://h#f"];
         let hosts = ["http://a b", "http://a%20b", "http://[::g]:80", "http://[::1", "http://*.h"];
         for text in ports.iter().chain(&others).chain(&hosts) {
             assert_eq!(parse_endpoint(text), None, "{text}");

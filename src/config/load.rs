@@ -55,7 +55,7 @@ impl Problems {
         }
     }
 
-    fn result<T>(self, value: T) -> Result<T, ConfigErrors> {
+    pub(super) fn result<T>(self, value: T) -> Result<T, ConfigErrors> {
         if self.0.is_empty() { Ok(value) } else { Err(ConfigErrors(self.0)) }
     }
 }

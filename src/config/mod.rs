@@ -15,6 +15,7 @@ mod secrets;
 mod serve;
 mod telemetry;
 mod tenancy;
+mod words;
 
 pub use cache::{CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, RedisConfig, RedisTlsConfig};
 pub use credentials::{

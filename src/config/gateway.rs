@@ -159,6 +159,10 @@ impl RouteConfig {
                 problems.add(&format!("{path}.methods.{index}"), "must be a method in upper case, such as GET");
             }
         }
+        let host_name = |host: &String| host.trim_end_matches('.').to_ascii_lowercase();
+        problems.unique(&format!("{path}.hosts"), self.hosts.iter().map(host_name));
+        problems.unique(&format!("{path}.methods"), self.methods.iter());
+        problems.unique(&format!("{path}.scopes"), self.scopes.iter());
         if self.auth == Auth::None && !self.scopes.is_empty() {
             problems.add(&format!("{path}.scopes"), "can demand nothing of a route with `auth: none`");
         }
@@ -181,6 +185,14 @@ impl RouteConfig {
 
 impl UpstreamConfig {
     fn validate(&self, path: &str, problems: &mut Problems) {
+        if self.endpoints.is_empty() {
+            problems.add(&format!("{path}.endpoints"), "must have at least one entry");
+        }
+        for (name, timeout) in [("connect_timeout", self.connect_timeout), ("read_timeout", self.read_timeout)] {
+            if timeout.0.is_zero() {
+                problems.add(&format!("{path}.{name}"), "must be longer than 0s, or no request could be forwarded");
+            }
+        }
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             if parse_endpoint(endpoint).is_none() {
                 problems.add(

@@ -5,6 +5,7 @@
 //! them may be a secret.
 
 mod cache;
+mod check;
 mod credentials;
 mod database;
 mod env;

@@ -32,7 +32,10 @@ fn type_word(kind: &str, schema: &Value) -> Option<String> {
         "boolean" => "true or false",
         "integer" => "a whole number, 0 or more",
         "number" => "a number",
-        "string" => "a text",
+        "string" => match schema.get("minLength").and_then(Value::as_u64) {
+            Some(least) => return Some(format!("a text of {least} characters or more")),
+            None => "a text",
+        },
         "array" => "a list",
         "object" => match schema.get("properties").and_then(Value::as_object) {
             Some(members) if members.len() < 4 => {
@@ -101,6 +104,7 @@ mod tests {
         assert_eq!(wanted(&json!({ "type": ["boolean", "null"] })), "true or false");
         let retired = json!({ "anyOf": [{ "type": "string" }, { "type": "object", "properties": { "value": {} } }] });
         assert_eq!(wanted(&retired), "a text or a mapping of value");
+        assert_eq!(wanted(&json!({ "type": "string", "minLength": 32 })), "a text of 32 characters or more");
         assert_eq!(wanted(&json!(true)), "something else");
     }
 }

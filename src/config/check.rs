@@ -51,12 +51,13 @@ fn message(schema: &Value, error: &ValidationError<'_>, kind: &Kind) -> String {
     let holder = parent(schema, error.schema_path().as_str()).unwrap_or(&Value::Null);
     match kind {
         Kind::Type { .. } => {
-            let hint = match (error.instance().as_ref(), wanted(holder).as_str()) {
-                (Value::Null, "a mapping") => "; leave the name out to keep the defaults",
-                (Value::Number(_) | Value::Bool(_), "a text") => "; put it in quotes",
+            let wanted = wanted(holder);
+            let hint = match error.instance().as_ref() {
+                Value::Null => "; leave the name out to keep the defaults",
+                Value::Number(_) | Value::Bool(_) if wanted.starts_with("a text") => "; put it in quotes",
                 _ => "",
             };
-            format!("must be {}{hint}", wanted(holder))
+            format!("must be {wanted}{hint}")
         }
         Kind::OneOfNotValid { .. } | Kind::AnyOf { .. } | Kind::Enum { .. } | Kind::Constant { .. } => {
             format!("must be {}", wanted(holder))

@@ -33,7 +33,9 @@ pub(super) fn overlay(schema: &Value, tree: &mut Value, variables: &BTreeMap<Str
         }
         // By number, not by name: NAME_10 comes after NAME_2. The whole list, if it is there too, comes first.
         found.sort_by_key(|(index, ..)| *index);
-        found.into_iter().for_each(|(index, leaf, value)| set(tree, &leaf.path, index, value));
+        for (index, leaf, value) in found {
+            set(tree, &leaf.path, index, value);
+        }
     }
 }
 

@@ -127,7 +127,9 @@ impl Config {
             check::settle_numbers(&mut tree);
             config = Self::deserialize(&tree).ok();
             // The rules across fields come first: where both object, their words are the better ones.
-            config.iter().for_each(|config| config.collect_problems(&mut problems));
+            if let Some(config) = &config {
+                config.collect_problems(&mut problems);
+            }
             check::check(&schema, &tree, &mut problems);
         }
         problems.result(())?;

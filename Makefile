@@ -26,5 +26,5 @@ lint: ## Check format, lints, docs, licences and sources
 	deploy/ci/deny.sh
 
 fuzz: ## Fuzz the parsing of credentials for half a minute
-	@deploy/ci/ensure.sh build
+	@deploy/ci/ensure.sh fuzz
 	deploy/ci/fuzz.sh credential 30

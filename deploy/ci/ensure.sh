@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that what a step needs is there: `ensure.sh build`, `ensure.sh test`, `ensure.sh lint`. Installs Debian
+# Makes sure that what a step needs is there: `ensure.sh build`, `ensure.sh test`, `ensure.sh lint`, `ensure.sh fuzz`. Installs Debian
 # packages where it may (as root, or through sudo); says exactly what to install where it may not.
 set -eu
 
@@ -77,13 +77,20 @@ need_lint() {
     fi
 }
 
+# libFuzzer is C++.
+need_fuzz() {
+    need_build
+    has c++ || install_package g++
+}
+
 for step in "$@"; do
     case $step in
     build) need_build ;;
     test) need_test ;;
     lint) need_lint ;;
+    fuzz) need_fuzz ;;
     *)
-        say "there is no step $step; use build, test or lint"
+        say "there is no step $step; use build, test, lint or fuzz"
         exit 2
         ;;
     esac

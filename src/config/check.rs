@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use super::load::Problems;
 use super::words::{nearest, wanted};
-use crate::duration::{DurationError, FORMAT, PATTERN, parse_go};
+use crate::duration::{DURATION_FORMAT, DURATION_PATTERN, DurationError, parse_go};
 
 /// Adds all that the schema refuses. A path that has a problem already gets no second one.
 pub(super) fn check(schema: &Value, tree: &Value, problems: &mut Problems) {
     let options =
-        jsonschema::options().should_validate_formats(true).with_format(FORMAT, |text| parse_go(text).is_ok());
+        jsonschema::options().should_validate_formats(true).with_format(DURATION_FORMAT, |text| parse_go(text).is_ok());
     let validator = match options.build(schema) {
         Ok(validator) => validator,
         Err(error) => return problems.add("schema", &error.masked().to_string()),
@@ -62,8 +62,8 @@ fn message(schema: &Value, error: &ValidationError<'_>, kind: &Kind) -> String {
         Kind::OneOfNotValid { .. } | Kind::AnyOf { .. } | Kind::Enum { .. } | Kind::Constant { .. } => {
             format!("must be {}", wanted(holder))
         }
-        Kind::Format { format } if format == FORMAT => DurationError.to_string(),
-        Kind::Pattern { pattern } if pattern == PATTERN => DurationError.to_string(),
+        Kind::Format { format } if format == DURATION_FORMAT => DurationError.to_string(),
+        Kind::Pattern { pattern } if pattern == DURATION_PATTERN => DurationError.to_string(),
         Kind::Pattern { pattern } => format!("must match {pattern}"),
         Kind::Minimum { limit } => format!("must be {limit} or more"),
         Kind::Maximum { limit } => format!("must be {limit} or less"),

@@ -21,8 +21,10 @@ const GO_UNITS: &[(&str, u128)] = &[
 ];
 const LONG_UNITS: &[(&str, u128)] = &[("mo", 30 * DAY), ("y", 365 * DAY), ("w", 7 * DAY), ("d", DAY)];
 
-/// What a duration in the configuration looks like.
-pub(crate) const DURATION_PATTERN: &str = r"^([0-9]+(\.[0-9]*)?(ns|us|µs|μs|ms|s|m|h))+$";
+/// What `parse_go` reads, short of what is too long for a [`Duration`], as a regular expression.
+pub(crate) const DURATION_PATTERN: &str = r"^(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$";
+/// The name in JSON schemas for what `parse_go` reads.
+pub(crate) const DURATION_FORMAT: &str = "go-duration";
 
 /// A text that is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -136,7 +138,7 @@ impl JsonSchema for ConfigDuration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": DURATION_PATTERN })
+        json_schema!({ "type": "string", "format": DURATION_FORMAT, "pattern": DURATION_PATTERN })
     }
 }
 

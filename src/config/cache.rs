@@ -66,6 +66,7 @@ pub struct RedisConfig {
     /// How long a call may take.
     pub timeout: ConfigDuration,
     /// Connections kept open.
+    #[schemars(range(max = 4_294_967_295_u32))]
     pub min_idle_conns: u32,
     /// How long an unused connection is kept.
     pub conn_max_idle_time: ConfigDuration,

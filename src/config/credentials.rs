@@ -1,5 +1,8 @@
 //! `credentials`: how credentials look and how long they live.
 
+use std::fmt;
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -9,7 +12,7 @@ use crate::credential::Retired;
 use crate::duration::ConfigDuration;
 
 const HOUR: u64 = 3600;
-const CLOCK_SKEW_MAX: u64 = 600;
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(600);
 
 /// How credentials look and how long they live.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -80,7 +83,7 @@ pub struct JwtConfig {
 }
 
 /// Where signing keys come from.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SigningKeysConfig {
     /// JWK sets: `base64://`, `file://` or `https://`.
@@ -163,25 +166,38 @@ impl Default for MacaroonPrefixConfig {
     }
 }
 
+impl fmt::Debug for SigningKeysConfig {
+    /// A `base64://` source is the private keys themselves, and others may have a password: only schemes are shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme =
+            |url: &String| url.split_once("://").map_or_else(String::new, |(scheme, _)| format!("{scheme}://"));
+        let urls: Vec<_> = self.urls.iter().map(|url| format!("{}[REDACTED]", scheme(url))).collect();
+        f.debug_struct("SigningKeysConfig").field("urls", &urls).finish()
+    }
+}
+
 impl CredentialsConfig {
     /// How far ahead of the clock a credential's time may be: an unset skew is the default, a large one the maximum.
-    pub fn effective_clock_skew(&self) -> std::time::Duration {
+    pub fn effective_clock_skew(&self) -> Duration {
         if self.clock_skew.0.is_zero() { Self::default().clock_skew.0 } else { self.clock_skew.0 }
     }
 
     pub(super) fn validate(&self, problems: &mut Problems) {
-        if self.clock_skew.0.as_secs() > CLOCK_SKEW_MAX {
+        problems.require("credentials.issuer", &self.issuer);
+        if self.clock_skew.0 > CLOCK_SKEW_MAX {
             problems.add("credentials.clock_skew", "must be at most 600s");
         }
         for (index, entry) in self.issuer_retired.iter().enumerate() {
             problems.check_retired(&format!("credentials.issuer_retired.{index}"), entry);
         }
         let macaroons = self.macaroon_prefixes();
-        for prefix in self.api_keys.prefix.all().iter().filter(|prefix| macaroons.contains(prefix)) {
-            problems.add(
-                "credentials.api_keys.prefix",
-                &format!("has {prefix:?}, which is a macaroon prefix too; such keys could never be verified"),
-            );
+        for (path, prefix) in self.api_keys.prefix.with_paths() {
+            if macaroons.iter().any(|macaroon| macaroon == prefix) {
+                problems.add(
+                    &format!("credentials.api_keys.prefix.{path}"),
+                    "is a macaroon prefix too, so such keys could never be verified; use another one for either",
+                );
+            }
         }
     }
 
@@ -195,12 +211,18 @@ impl CredentialsConfig {
 impl PrefixConfig {
     /// All prefixes that issued keys may have.
     pub fn all(&self) -> Vec<String> {
-        std::iter::once(&self.current)
-            .chain(&self.retired)
-            .chain(&self.public_current)
-            .chain(&self.public_retired)
-            .cloned()
-            .collect()
+        self.with_paths().map(|(_, prefix)| prefix.to_owned()).collect()
+    }
+
+    /// The prefixes, each with its path below `credentials.api_keys.prefix`.
+    fn with_paths(&self) -> impl Iterator<Item = (String, &str)> {
+        let retired = self.retired.iter().enumerate().map(|(index, prefix)| (format!("retired.{index}"), prefix));
+        let public = self.public_retired.iter().enumerate();
+        std::iter::once(("current".to_owned(), &self.current))
+            .chain(retired)
+            .chain(self.public_current.iter().map(|prefix| ("public_current".to_owned(), prefix)))
+            .chain(public.map(|(index, prefix)| (format!("public_retired.{index}"), prefix)))
+            .map(|(path, prefix)| (path, prefix.as_str()))
     }
 }
 
@@ -221,5 +243,5 @@ impl RetiredValue {
 }
 
 fn of_seconds(seconds: u64) -> ConfigDuration {
-    ConfigDuration(std::time::Duration::from_secs(seconds))
+    ConfigDuration(Duration::from_secs(seconds))
 }

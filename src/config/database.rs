@@ -1,19 +1,22 @@
 //! `db`: where keys are kept.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::load::Problems;
+use crate::duration::parse_go;
 
 const DEFAULT_CONNECTIONS: u32 = 8;
 
 /// Where keys are kept.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
-    /// `sqlite://PATH`, with `?max_conns=N` if wanted. Required.
+    /// `sqlite://PATH`, with `?max_conns=N` if wanted. Required. The options for idle connections and for the life of
+    /// connections (`max_idle_conns`, `max_conn_lifetime`, `max_conn_idle_time`) are accepted, without effect on SQLite.
     pub dsn: String,
 }
 
@@ -27,6 +30,14 @@ pub enum Dsn {
         /// Connections at the most.
         max_connections: u32,
     },
+}
+
+impl fmt::Debug for DatabaseConfig {
+    /// Other sources than files have a password in their name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = self.parse().is_ok();
+        f.debug_struct("DatabaseConfig").field("dsn", &if plain { &self.dsn } else { "[REDACTED]" }).finish()
+    }
 }
 
 impl DatabaseConfig {
@@ -49,11 +60,9 @@ impl DatabaseConfig {
     }
 
     pub(super) fn validate(&self, problems: &mut Problems) {
-        if self.dsn.is_empty() {
-            return;
-        }
+        problems.require("db.dsn", &self.dsn);
         if let Err(why) = self.parse() {
-            problems.add("db.dsn", why);
+            problems.add_first("db.dsn", why);
         }
     }
 }
@@ -68,12 +77,13 @@ fn parse_sqlite(rest: &str) -> Result<Dsn, &'static str> {
                 max_connections =
                     value.parse().ok().filter(|n| *n > 0).ok_or("has a max_conns that is no number above 0")?;
             }
-            "max_idle_conns"
-            | "max_conn_lifetime"
-            | "max_conn_idle_time"
-            | "pool_min_conns"
-            | "pool_max_conn_lifetime"
-            | "pool_max_conn_idle_time" => {}
+            "max_idle_conns" | "pool_min_conns" => {
+                value.parse::<u32>().map_err(|_| "has an option for idle connections that is no number")?;
+            }
+            "max_conn_lifetime" | "max_conn_idle_time" | "pool_max_conn_lifetime" | "pool_max_conn_idle_time" => {
+                parse_go(value)
+                    .map_err(|_| "has an option for times that is no duration; write 90s, 1h30m or 250ms")?;
+            }
             _ => return Err("has an option that is not known; only max_conns has an effect on SQLite"),
         }
     }

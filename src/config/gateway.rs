@@ -1,7 +1,7 @@
 //! `gateway`: what is proxied, where to, and who may.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -150,8 +150,7 @@ impl RouteConfig {
             );
         }
         for (index, host) in self.hosts.iter().enumerate() {
-            let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-            if host.is_empty() || !plain {
+            if !is_host_name(host) {
                 problems.add(&format!("{path}.hosts.{index}"), "must be a host name, without scheme, port or wildcard");
             }
         }
@@ -160,6 +159,10 @@ impl RouteConfig {
                 problems.add(&format!("{path}.methods.{index}"), "must be a method in upper case, such as GET");
             }
         }
+        let host_name = |host: &String| host.trim_end_matches('.').to_ascii_lowercase();
+        problems.unique(&format!("{path}.hosts"), self.hosts.iter().map(host_name));
+        problems.unique(&format!("{path}.methods"), self.methods.iter());
+        problems.unique(&format!("{path}.scopes"), self.scopes.iter());
         if self.auth == Auth::None && !self.scopes.is_empty() {
             problems.add(&format!("{path}.scopes"), "can demand nothing of a route with `auth: none`");
         }
@@ -182,6 +185,14 @@ impl RouteConfig {
 
 impl UpstreamConfig {
     fn validate(&self, path: &str, problems: &mut Problems) {
+        if self.endpoints.is_empty() {
+            problems.add(&format!("{path}.endpoints"), "must have at least one entry");
+        }
+        for (name, timeout) in [("connect_timeout", self.connect_timeout), ("read_timeout", self.read_timeout)] {
+            if timeout.0.is_zero() {
+                problems.add(&format!("{path}.{name}"), "must be longer than 0s, or no request could be forwarded");
+            }
+        }
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             if parse_endpoint(endpoint).is_none() {
                 problems.add(
@@ -213,22 +224,77 @@ pub struct EndpointUrl {
 
 /// Takes an endpoint apart; nothing for what is not one.
 pub fn parse_endpoint(text: &str) -> Option<EndpointUrl> {
-    let uri: http::Uri = text.parse().ok()?;
+    // A fragment would be dropped without a word by the parser below.
+    let uri: http::Uri = if text.contains('#') { return None } else { text.parse().ok()? };
     let (tls, default_port) = match uri.scheme_str()? {
         "http" => (false, 80),
         "https" => (true, 443),
         _ => return None,
     };
-    let bare = uri.path() == "/" && uri.query().is_none();
-    let authority = uri.authority()?;
-    if !bare || authority.as_str().contains('@') || authority.host().is_empty() {
+    if uri.path() != "/" || uri.query().is_some() {
         return None;
     }
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = match authority.port() {
-        Some(port) => port.as_u16(),
-        None if authority.as_str().ends_with(':') => return None,
-        None => default_port,
-    };
-    Some(EndpointUrl { tls, host, port, authority: authority.as_str().to_owned() })
+    let authority = uri.authority()?.as_str();
+    let (name, port) = split_port(authority);
+    let host = endpoint_host(name)?;
+    let port = port.map_or(Some(default_port), parse_port)?;
+    let authority = if port == default_port { name.to_owned() } else { format!("{name}:{port}") };
+    Some(EndpointUrl { tls, host, port, authority })
+}
+
+/// Splits at the colon before a port; the colons within brackets belong to the address.
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+/// A host as it is connected to: a name, an IPv4 address, or an IPv6 address out of its brackets.
+fn endpoint_host(name: &str) -> Option<String> {
+    if let Some(address) = name.strip_prefix('[') {
+        return Some(address.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?.to_string());
+    }
+    is_host_name(name).then(|| name.to_owned())
+}
+
+/// A port in digits. `http::Uri` has no port for `host:99999` or `host:abc`, and the scheme's would be a surprise.
+fn parse_port(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| digits && *port > 0)
+}
+
+/// Whether a text is a plain host: no scheme, no port, no wildcard.
+fn is_host_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_connected_to_where_it_says() {
+        for (text, tls, host, port, authority) in [
+            ("http://127.0.0.1:9000", false, "127.0.0.1", 9000, "127.0.0.1:9000"),
+            ("http://orders.internal/", false, "orders.internal", 80, "orders.internal"),
+            ("https://orders.internal:443", true, "orders.internal", 443, "orders.internal"),
+            ("https://[::1]:8443", true, "::1", 8443, "[::1]:8443"),
+            ("http://[::1]", false, "::1", 80, "[::1]"),
+        ] {
+            let wanted = EndpointUrl { tls, host: host.into(), port, authority: authority.into() };
+            assert_eq!(parse_endpoint(text), Some(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_quite_an_endpoint_is_none() {
+        let ports = ["http://h:99999", "http://h:abc", "http://h:0", "http://h:", "http://h:+80", "http://h:80:90"];
+        let others =
+            ["h:80", "ftp://h", "http://", "http://u@h", "http://h/p", "http://h?q", "http://h/?", "http://h#f"];
+        let hosts = ["http://a b", "http://a%20b", "http://[::g]:80", "http://[::1", "http://*.h"];
+        for text in ports.iter().chain(&others).chain(&hosts) {
+            assert_eq!(parse_endpoint(text), None, "{text}");
+        }
+    }
 }

@@ -1,14 +1,21 @@
 //! From text to a configuration, or to all that is wrong with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 
-use jsonschema::error::ValidationErrorKind;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::credentials::RetiredValue;
-use super::{Config, env, schema};
-use crate::duration::{DURATION_PATTERN, DurationError};
+use super::{Config, check, env, schema};
+
+/// The settings that have no default, and what they are for.
+const REQUIRED: [(&str, &str); 3] = [
+    ("credentials.issuer", "the name of this issuer, for example https://keys.example.com"),
+    ("secrets.hmac.current", "32 characters or more; `openssl rand -hex 32` makes a good one"),
+    ("db.dsn", "where keys are kept, for example sqlite://./keygate.db"),
+];
 
 /// One thing that is wrong. Shows a path, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -43,6 +50,32 @@ impl Problems {
         self.0.insert(ConfigError { path: path.to_owned(), message: message.to_owned() });
     }
 
+    /// Adds a problem to a path that has none yet.
+    pub(super) fn add_first(&mut self, path: &str, message: &str) {
+        if self.0.iter().all(|error| error.path != path) {
+            self.add(path, message);
+        }
+    }
+
+    /// Refuses an empty value of a setting that has no default.
+    pub(super) fn require(&mut self, path: &str, value: &str) {
+        if value.trim().is_empty() {
+            let what = REQUIRED.iter().find(|(required, _)| *required == path).map_or("a value", |(_, what)| what);
+            let variable = path.replace('.', "_").to_uppercase();
+            self.add(path, &format!("is required: {what}; set it here or as KEYGATE_{variable}"));
+        }
+    }
+
+    /// Refuses entries of a list that are there twice.
+    pub(super) fn unique<T: Ord>(&mut self, path: &str, entries: impl Iterator<Item = T>) {
+        let mut seen = BTreeSet::new();
+        for (index, entry) in entries.enumerate() {
+            if !seen.insert(entry) {
+                self.add(&format!("{path}.{index}"), "is in the list already; leave it out");
+            }
+        }
+    }
+
     /// Refuses a setting that this version would silently ignore.
     pub(super) fn unsupported(&mut self, asked_for: bool, path: &str, instead: &str) {
         if asked_for {
@@ -56,7 +89,7 @@ impl Problems {
         }
     }
 
-    fn result<T>(self, value: T) -> Result<T, ConfigErrors> {
+    pub(super) fn result<T>(self, value: T) -> Result<T, ConfigErrors> {
         if self.0.is_empty() { Ok(value) } else { Err(ConfigErrors(self.0)) }
     }
 }
@@ -83,14 +116,24 @@ impl Config {
     pub fn parse(name: &str, text: &str, variables: &BTreeMap<String, String>) -> Result<Self, ConfigErrors> {
         let mut problems = Problems::default();
         let mut tree = parse_tree(name, text, &mut problems);
+        // What is said of a file that could not be read would be wrong.
+        let readable = problems.0.is_empty();
         let schema = schema::json_schema();
         env::overlay(&schema, &mut tree, variables, &mut problems);
-        check_required(&tree, &mut problems);
-        check_schema(&schema, &tree, &mut problems);
+        let mut config = None;
+        if readable {
+            check_required(&tree, &mut problems);
+            check_port(&tree, &mut problems);
+            check::settle_numbers(&mut tree);
+            config = Self::deserialize(&tree).ok();
+            // The rules across fields come first: where both object, their words are the better ones.
+            if let Some(config) = &config {
+                config.collect_problems(&mut problems);
+            }
+            check::check(&schema, &tree, &mut problems);
+        }
         problems.result(())?;
-        let config: Self = serde_json::from_value(tree).map_err(|_| unreadable(name))?;
-        config.validate()?;
-        Ok(config)
+        config.ok_or_else(|| unreadable(name))
     }
 
     /// Checks the rules across fields.
@@ -99,18 +142,22 @@ impl Config {
     /// Everything that is wrong, each with its path.
     pub fn validate(&self) -> Result<(), ConfigErrors> {
         let mut problems = Problems::default();
-        self.serve.validate(&mut problems);
-        self.credentials.validate(&mut problems);
-        self.secrets.validate(&mut problems);
-        self.db.validate(&mut problems);
-        self.cache.validate(&mut problems);
-        self.rate_limit.validate(&mut problems);
-        self.tracing.validate(&mut problems);
-        self.multitenancy.validate(&mut problems);
-        if let Some(gateway) = &self.gateway {
-            gateway.validate(&mut problems);
-        }
+        self.collect_problems(&mut problems);
         problems.result(())
+    }
+
+    fn collect_problems(&self, problems: &mut Problems) {
+        self.serve.validate(problems);
+        self.credentials.validate(problems);
+        self.secrets.validate(problems);
+        self.db.validate(problems);
+        self.cache.validate(problems);
+        self.rate_limit.validate(problems);
+        self.tracing.validate(problems);
+        self.multitenancy.validate(problems);
+        if let Some(gateway) = &self.gateway {
+            gateway.validate(problems);
+        }
     }
 }
 
@@ -127,52 +174,31 @@ fn parse_tree(name: &str, text: &str, problems: &mut Problems) -> Value {
             let place = error
                 .location()
                 .map_or_else(String::new, |at| format!(" at line {}, column {}", at.line(), at.column()));
-            problems.add(name, &format!("is not YAML that can be read{place}"));
+            let what = match error.without_snippet() {
+                serde_saphyr::Error::DuplicateMappingKey { .. } => "has a name twice in one mapping",
+                serde_saphyr::Error::MultipleDocuments { .. } => "has a second document, where one is wanted,",
+                _ => "is not YAML that can be read",
+            };
+            problems.add(name, &format!("{what}{place}"));
             Value::Object(serde_json::Map::new())
         }
     }
 }
 
 fn check_required(tree: &Value, problems: &mut Problems) {
-    let required = [
-        ("credentials.issuer", "the name of this issuer, for example https://keys.example.com"),
-        ("secrets.hmac.current", "32 characters or more; `openssl rand -hex 32` makes a good one"),
-        ("db.dsn", "where keys are kept, for example sqlite://./keygate.db"),
-    ];
-    for (path, what) in required {
-        let value = path.split('.').try_fold(tree, |value, name| value.get(name));
-        if matches!(value, None | Some(Value::Null)) || value.and_then(Value::as_str) == Some("") {
-            let variable = path.replace('.', "_").to_uppercase();
-            problems.add(path, &format!("is required: {what}; set it here or as KEYGATE_{variable}"));
+    for (path, _) in REQUIRED {
+        match path.split('.').try_fold(tree, |value, name| value.get(name)) {
+            None | Some(Value::Null) => problems.require(path, ""),
+            Some(value) => value.as_str().into_iter().for_each(|text| problems.require(path, text)),
         }
     }
 }
 
-fn check_schema(schema: &Value, tree: &Value, problems: &mut Problems) {
-    let validator = match jsonschema::validator_for(schema) {
-        Ok(validator) => validator,
-        Err(error) => return problems.add("schema", &error.masked().to_string()),
-    };
-    for error in validator.iter_errors(tree) {
-        let path = error.instance_path().as_str().trim_start_matches('/').replace('/', ".");
-        match error.kind() {
-            ValidationErrorKind::AdditionalProperties { unexpected } => {
-                for name in unexpected {
-                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                    problems.add(&path, "is not a setting; see config/keygate.yaml for all there are");
-                }
-            }
-            ValidationErrorKind::Pattern { pattern } if *pattern == DURATION_PATTERN => {
-                problems.add(&path, &DurationError.to_string());
-            }
-            ValidationErrorKind::OneOfNotValid { .. } => {
-                problems.add(&path, "is none of the values that the setting takes; see config/keygate.yaml");
-            }
-            ValidationErrorKind::AnyOf { .. } => {
-                problems.add(&path, "has none of the forms that the setting takes; see config/keygate.yaml");
-            }
-            _ => problems.add(&path, &error.masked().to_string()),
-        }
+/// Port 0 is for programs that bind their own sockets: of a file's, nobody would know which port was picked.
+fn check_port(tree: &Value, problems: &mut Problems) {
+    let address = tree.pointer("/gateway/address").and_then(Value::as_str);
+    if address.and_then(|address| address.parse::<SocketAddr>().ok()).is_some_and(|address| address.port() == 0) {
+        problems.add("gateway.address", "must name a port from 1 to 65535");
     }
 }
 

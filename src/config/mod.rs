@@ -5,6 +5,7 @@
 //! them may be a secret.
 
 mod cache;
+mod check;
 mod credentials;
 mod database;
 mod env;
@@ -15,6 +16,7 @@ mod secrets;
 mod serve;
 mod telemetry;
 mod tenancy;
+mod words;
 
 pub use cache::{CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, RedisConfig, RedisTlsConfig};
 pub use credentials::{

@@ -23,7 +23,7 @@ pub struct SecretsConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct HmacConfig {
     /// Signs and checks; 32 characters or more. Required. Changing it without retiring the old one ends every issued key.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", length(min = 32))]
     pub current: SecretString,
     /// Only check; 32 characters or more each.
     pub retired: Vec<RetiredSecret>,
@@ -34,7 +34,7 @@ pub struct HmacConfig {
 #[serde(untagged)]
 pub enum RetiredSecret {
     /// Good for ever.
-    Plain(#[schemars(with = "String")] SecretString),
+    Plain(#[schemars(with = "String", length(min = 32))] SecretString),
     /// Good until its end.
     Expiring(ExpiringSecret),
 }
@@ -44,7 +44,7 @@ pub enum RetiredSecret {
 #[serde(deny_unknown_fields)]
 pub struct ExpiringSecret {
     /// The secret.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", length(min = 32))]
     pub value: SecretString,
     /// RFC 3339; the secret counts strictly before it.
     pub expires_at: Option<String>,
@@ -68,6 +68,7 @@ impl RetiredSecret {
 
 impl SecretsConfig {
     pub(super) fn validate(&self, problems: &mut Problems) {
+        problems.require("secrets.hmac.current", self.hmac.current.expose_secret());
         check_length("secrets.hmac.current", &self.hmac.current, problems);
         for (index, entry) in self.hmac.retired.iter().enumerate() {
             let path = format!("secrets.hmac.retired.{index}");
@@ -81,7 +82,7 @@ impl SecretsConfig {
 
 fn check_length(path: &str, secret: &SecretString, problems: &mut Problems) {
     let length = secret.expose_secret().chars().count();
-    if length > 0 && length < SECRET_MIN {
-        problems.add(path, "must have 32 characters or more; `openssl rand -hex 32` makes a good one");
+    if length < SECRET_MIN {
+        problems.add_first(path, "must have 32 characters or more; `openssl rand -hex 32` makes a good one");
     }
 }

@@ -78,6 +78,7 @@ pub struct CorsConfig {
     /// Origins that may call.
     pub allowed_origins: Vec<String>,
     /// Methods that may be called.
+    #[schemars(inner(regex(pattern = r"^(GET|HEAD|POST|PUT|DELETE|CONNECT|TRACE|PATCH)$")))]
     pub allowed_methods: Vec<String>,
     /// Headers that may be sent.
     pub allowed_headers: Vec<String>,
@@ -86,6 +87,7 @@ pub struct CorsConfig {
     /// Whether cookies may be sent.
     pub allow_credentials: bool,
     /// How long a browser may remember the answer, in seconds.
+    #[schemars(range(max = 4_294_967_295_u32))]
     pub max_age: u32,
     /// Log decisions.
     pub debug: bool,
@@ -151,6 +153,7 @@ impl ServeConfig {
         if super::gateway::listen_ip(&self.metrics.host).is_none() {
             problems.add("serve.metrics.host", "must be an IP address, for example 0.0.0.0");
         }
+        problems.unique("serve.http.cors.allowed_origins", self.http.cors.allowed_origins.iter());
         problems.unsupported(self.http.cors.enabled, "serve.http.cors.enabled", "set it to false");
     }
 }

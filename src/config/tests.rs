@@ -36,17 +36,30 @@ fn the_whole_file_shows_every_setting_with_its_default() {
     whole.gateway = None;
     let bare = "db: { dsn: 'sqlite://./keygate.db' }";
     assert_eq!(settings(&whole), settings(&Config::parse("bare.yaml", bare, &variables(&[])).unwrap()));
-    let mut names = Vec::new();
-    leaf_names(&json_schema(), &mut names);
-    for name in names {
-        assert!(WHOLE.contains(&format!("{name}:")), "config/keygate.yaml does not show {name}");
-    }
 }
 
-fn leaf_names(schema: &serde_json::Value, names: &mut Vec<String>) {
+#[test]
+fn the_whole_file_shows_every_setting_in_its_place() {
+    // The two that every operator has to choose are shown as comments.
+    let shown = WHOLE.replace("# issuer:", "issuer:").replace("# current:", "current:");
+    let mut missing = Vec::new();
+    find_missing(&json_schema(), &serde_saphyr::from_str(&shown).unwrap(), "", &mut missing);
+    assert_eq!(missing, Vec::<String>::new(), "config/keygate.yaml does not show these");
+}
+
+/// The settings of a schema that a tree has nothing for; of lists and of mappings by name, the first entry counts.
+fn find_missing(schema: &serde_json::Value, tree: &serde_json::Value, path: &str, missing: &mut Vec<String>) {
     for (name, member) in schema::members(schema).into_iter().flatten() {
-        names.push(name.clone());
-        leaf_names(member, names);
+        let path = format!("{path}.{name}");
+        match tree.get(name) {
+            Some(value) => find_missing(member, value, &path, missing),
+            None => missing.push(path),
+        }
+    }
+    let named = schema.get("additionalProperties").zip(tree.as_object().and_then(|entries| entries.values().next()));
+    let listed = schema.get("items").zip(tree.get(0));
+    for (schema, tree) in named.into_iter().chain(listed) {
+        find_missing(schema, tree, path, missing);
     }
 }
 
@@ -141,13 +154,116 @@ fn a_variable_that_names_nothing_or_has_the_wrong_type_is_an_error() {
 }
 
 #[test]
+fn what_the_types_refuse_has_a_path_too() {
+    for (settings, path) in [
+        ("cache: { ttl: 99999999999999999999h }", "cache.ttl: is not a duration"),
+        ("cache: { redis: { min_idle_conns: 4294967296 } }", "cache.redis.min_idle_conns: must be 4294967295 or less"),
+        ("serve: { http: { cors: { max_age: 5e9 } } }", "serve.http.cors.max_age: must be 4294967295 or less"),
+        ("gateway: { routes: [{ nam: a }] }", "gateway.routes.0.nam: is not a setting; did you mean name?"),
+        ("gateway: { routes: [{ nam: a }] }", "gateway.routes.0.upstream: is required"),
+        ("gateway: { upstreams: { a/b: { endpoints: [] } } }", "gateway.upstreams.a/b.endpoints: must have at least"),
+        ("gateway: { address: '127.0.0.1:0' }", "gateway.address: must name a port"),
+        ("log: { level: DEBUG }", "log.level: must be debug, info, warn or error"),
+        ("tracing: { exporter: zipkin }", "tracing.exporter: must be otlp"),
+        ("serve:", "serve: must be a mapping of http and metrics; leave the name out"),
+        (
+            "credentials: { api_keys: { prefix: { current: 12345 } } }",
+            "prefix.current: must be a text; put it in quotes",
+        ),
+    ] {
+        let text = errors(&format!("db: {{ dsn: ':memory:' }}\n{settings}"), &[]);
+        assert!(text.contains(path) && !text.contains("test.yaml"), "{settings}: {text}");
+    }
+}
+
+#[test]
+fn numbers_are_whole_however_they_are_written() {
+    let text = "db: { dsn: ':memory:' }\nserve: { http: { port: 80.0 } }\ntracing: { sample_rate: 1 }";
+    let config = Config::parse("test.yaml", text, &variables(&[])).unwrap();
+    assert_eq!(config.serve.http.port, 80);
+    assert!((config.tracing.sample_rate - 1.0).abs() < f64::EPSILON);
+}
+
+#[test]
+fn the_schema_and_the_types_agree_about_durations() {
+    for text in ["1h30m", "1.5h", ".5s", "1.s", "0s", "5µs", "5μs", "", "1", "s", ".s", "1d", "-1s", "1 s", "1..s"] {
+        let read = crate::duration::parse_go(text).is_ok();
+        let file = format!("db: {{ dsn: ':memory:' }}\ncache: {{ ttl: '{text}' }}");
+        assert_eq!(Config::parse("test.yaml", &file, &variables(&[])).is_ok(), read, "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_all_that_is_said() {
+    for (text, message) in [
+        ("db: {", "is not YAML that can be read at line"),
+        ("db: { dsn: a, dsn: b }", "has a name twice in one mapping at line 1"),
+        ("a: 1\n---\nb: 1\n", "has a second document, where one is wanted, at line"),
+        ("- db", "must hold a mapping of settings"),
+    ] {
+        let shown = errors(text, &[]);
+        assert!(shown.starts_with(&format!("the configuration has 1 error:\n  test.yaml: {message}")), "{shown}");
+    }
+    let missing = Config::load(std::path::Path::new("/nowhere/keygate.yaml"), &variables(&[])).unwrap_err();
+    assert!(missing.to_string().contains("/nowhere/keygate.yaml: cannot be read"), "{missing}");
+}
+
+#[test]
+fn nothing_is_there_twice_and_every_limit_can_be_met() {
+    let text = "
+db: { dsn: ':memory:' }
+credentials: { clock_skew: 600.5s }
+serve: { http: { cors: { allowed_origins: [a, b, a] } } }
+gateway:
+  routes:
+    - name: a
+      upstream: a
+      hosts: [api.example.com, API.example.com.]
+      methods: [GET, GET]
+      scopes: [read, write, read]
+  upstreams:
+    a: { endpoints: ['http://h:99999'], connect_timeout: 0s, read_timeout: 0ms }
+";
+    insta::assert_snapshot!(errors(text, &[]));
+}
+
+#[test]
+fn a_program_has_to_give_what_has_no_default() {
+    let refused = Config::new(String::new(), String::new().into(), String::new()).validate().unwrap_err();
+    let paths: Vec<_> = refused.0.iter().map(|error| error.path.as_str()).collect();
+    assert_eq!(paths, ["credentials.issuer", "db.dsn", "secrets.hmac.current"]);
+    Config::new("x".into(), SECRET.to_owned().into(), ":memory:".into()).validate().unwrap();
+}
+
+#[test]
+fn no_debug_text_shows_signing_keys_or_a_password() {
+    let mut config =
+        Config::new("x".into(), SECRET.to_owned().into(), format!("postgres://keygate:{SECRET}@db/keygate"));
+    config.credentials.derived_tokens.jwt.signing_keys.urls =
+        vec![format!("base64://{SECRET}"), format!("https://a:{SECRET}@b"), SECRET.to_owned()];
+    config.cache.redis.password = Some(SECRET.to_owned().into());
+    let shown = format!("{config:?}");
+    assert!(!shown.contains(SECRET) && shown.contains("base64://[REDACTED]"), "{shown}");
+}
+
+#[test]
 fn data_source_names() {
     let parse = |dsn: &str| DatabaseConfig { dsn: dsn.into() }.parse();
     let sqlite = |path: &str, max_connections| Ok(Dsn::Sqlite { path: Some(path.into()), max_connections });
     assert_eq!(parse("sqlite://./a.db"), sqlite("./a.db", 8));
     assert_eq!(parse("sqlite3:///var/a.db?max_conns=3"), sqlite("/var/a.db", 3));
     assert_eq!(parse(":memory:"), Ok(Dsn::Sqlite { path: None, max_connections: 1 }));
-    for dsn in ["a.db", "sqlite://", "sqlite://a?max_conns=0", "sqlite://a?mode=ro", "mysql://x", "redis://x"] {
+    assert_eq!(parse("sqlite://a?max_conn_lifetime=1h&pool_max_conns=2&max_idle_conns=1"), sqlite("a", 2));
+    for dsn in [
+        "a.db",
+        "sqlite://",
+        "sqlite://a?max_conns=0",
+        "sqlite://a?max_conn_lifetime=1",
+        "sqlite://a?max_idle_conns=x",
+        "sqlite://a?mode=ro",
+        "mysql://x",
+        "redis://x",
+    ] {
         assert!(parse(dsn).is_err(), "{dsn}");
     }
 }

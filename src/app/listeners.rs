@@ -1,10 +1,10 @@
 //! Sockets, bound before anything else is started: a port in use is known before a database is touched.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use super::AppError;
-use crate::config::Config;
+use crate::config::{Config, listen_ip};
 
 /// The bound sockets of one process.
 #[derive(Debug)]
@@ -58,8 +58,5 @@ fn parse(text: &str, setting: &str) -> Result<SocketAddr, AppError> {
 }
 
 fn ip(text: &str, setting: &str) -> Result<IpAddr, AppError> {
-    if text == "localhost" {
-        return Ok(Ipv4Addr::LOCALHOST.into());
-    }
-    text.parse().map_err(|_| AppError::Setting(format!("{setting} must be an IP address")))
+    listen_ip(text).ok_or_else(|| AppError::Setting(format!("{setting} must be an IP address")))
 }

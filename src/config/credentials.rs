@@ -232,13 +232,18 @@ impl RetiredValue {
         match self {
             Self::Plain(value) => Some(Retired { value, expires_at: None }),
             Self::Expiring(ExpiringValue { value, expires_at }) => {
-                let expires_at = match expires_at {
-                    Some(text) => Some(Timestamp::from(chrono::DateTime::parse_from_rfc3339(text).ok()?)),
-                    None => None,
-                };
-                Some(Retired { value, expires_at })
+                Some(Retired { value, expires_at: read_end(expires_at.as_deref())? })
             }
         }
+    }
+}
+
+/// The end of a retired value; the outer `None` is a text that is no time.
+#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+pub(super) fn read_end(text: Option<&str>) -> Option<Option<Timestamp>> {
+    match text {
+        Some(text) => chrono::DateTime::parse_from_rfc3339(text).ok().map(|end| Some(end.into())),
+        None => Some(None),
     }
 }
 

@@ -107,7 +107,7 @@ fn read_timeout() -> ConfigDuration {
 }
 
 /// The address that a listener's host means.
-pub(super) fn listen_ip(host: &str) -> Option<IpAddr> {
+pub(crate) fn listen_ip(host: &str) -> Option<IpAddr> {
     if host == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { host.parse().ok() }
 }
 

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use super::credentials::read_end;
 use super::load::Problems;
-use crate::clock::Timestamp;
 use crate::credential::Retired;
 
 const SECRET_MIN: usize = 32;
@@ -56,11 +56,7 @@ impl RetiredSecret {
         match self {
             Self::Plain(value) => Some(Retired { value: value.clone(), expires_at: None }),
             Self::Expiring(ExpiringSecret { value, expires_at }) => {
-                let expires_at = match expires_at {
-                    Some(text) => Some(Timestamp::from(chrono::DateTime::parse_from_rfc3339(text).ok()?)),
-                    None => None,
-                };
-                Some(Retired { value: value.clone(), expires_at })
+                Some(Retired { value: value.clone(), expires_at: read_end(expires_at.as_deref())? })
             }
         }
     }

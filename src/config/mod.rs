@@ -24,6 +24,7 @@ pub use credentials::{
     SigningKeysConfig,
 };
 pub use database::{DatabaseConfig, Dsn};
+#[cfg(feature = "server")]
 pub(crate) use gateway::listen_ip;
 pub use gateway::{Auth, EndpointUrl, GatewayConfig, RouteConfig, UpstreamConfig, parse_endpoint};
 pub use load::{ConfigError, ConfigErrors};

@@ -16,6 +16,17 @@ use crate::lifecycle::{self, Lifecycle};
 use crate::store::{KeyStore, SqliteOptions, SqliteStore};
 use crate::verifier::{self, Directory, Verifier};
 
+/// What this binary was built from, if the build was told.
+pub const COMMIT: &str = match option_env!("KEYGATE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+/// When this binary was built, if the build was told.
+pub const BUILD_TIME: &str = match option_env!("KEYGATE_BUILD_TIME") {
+    Some(time) => time,
+    None => "unknown",
+};
+
 /// The use cases.
 pub(super) struct Core {
     pub(super) verifier: Arc<Verifier>,
@@ -88,8 +99,8 @@ pub(super) fn version(config: &Config) -> Version {
     let text = format!("{}:{}:{config:?}", config.serve.http.host, TenantId::NIL);
     Version {
         version: env!("CARGO_PKG_VERSION").into(),
-        commit: option_env!("KEYGATE_COMMIT").unwrap_or("unknown").into(),
-        build_time: option_env!("KEYGATE_BUILD_TIME").unwrap_or("unknown").into(),
+        commit: COMMIT.into(),
+        build_time: BUILD_TIME.into(),
         config_hash: hex(&Sha256::digest(text)),
     }
 }

@@ -1,20 +1,32 @@
 //! The command line. Thin: each command calls one thing below.
 
+mod client;
+mod jwk;
+mod keys;
+mod output;
+mod shell;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::app::{App, Dev, DevOptions, Listeners, wait_for_stop};
+use crate::app::{App, BUILD_TIME, COMMIT, Dev, DevOptions, Listeners, wait_for_stop};
 use crate::config::{Config, LogConfig, LogFormat, json_schema};
 use crate::telemetry::start_logs;
 
 /// An API-key gateway: a reverse proxy that verifies every request's credential, and the admin API that issues them.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "keygate", version = version(), disable_version_flag = true)]
 struct Cli {
+    /// Print the version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+    #[command(flatten)]
+    connection: client::Connection,
     #[command(subcommand)]
     command: Command,
 }
@@ -28,6 +40,15 @@ enum Command {
     /// Work on configurations
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Issue, import, verify and revoke keys at a running Keygate
+    Keys(keys::Keys),
+    /// Make the keys that sign tokens, and see the ones in use
+    #[command(subcommand)]
+    Jwk(jwk::Jwk),
+    /// Print a shell's completion script
+    Completions(shell::Completions),
+    /// Print the manual page
+    Man(shell::Man),
 }
 
 #[derive(Debug, Args)]
@@ -80,19 +101,43 @@ enum ConfigCommand {
 
 /// Runs the command that the arguments ask for; errors go to stderr and end in exit code 1.
 pub fn run() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Dev(args) => dev(&args),
-        Command::Serve(args) => serve(&args.config),
-        Command::Config(ConfigCommand::Check(args)) => check(&args.config),
-        Command::Config(ConfigCommand::Schema) => schema(),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Where even this cannot be printed, there is nobody to tell.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match cli.run() {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("Error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+impl Cli {
+    fn run(&self) -> anyhow::Result<ExitCode> {
+        match &self.command {
+            Command::Dev(args) => dev(args),
+            Command::Serve(args) => serve(&args.config),
+            Command::Config(ConfigCommand::Check(args)) => check(&args.config),
+            Command::Config(ConfigCommand::Schema) => schema(),
+            Command::Keys(keys) => return keys.run(&self.connection),
+            Command::Jwk(jwk) => jwk.run(&self.connection),
+            Command::Completions(completions) => completions.run(Self::command()),
+            Command::Man(man) => man.run(Self::command()),
+        }
+        .map(|()| ExitCode::SUCCESS)
+    }
+}
+
+fn version() -> &'static str {
+    static TEXT: LazyLock<String> =
+        LazyLock::new(|| format!("version {} (commit: {COMMIT}, built: {BUILD_TIME})", env!("CARGO_PKG_VERSION")));
+    &TEXT
 }
 
 fn dev(args: &DevArgs) -> anyhow::Result<()> {

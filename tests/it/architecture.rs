@@ -55,7 +55,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "verifier",
         ],
     ),
-    ("cli", &["app", "config", "telemetry"]),
+    ("cli", &["app", "config", "duration", "telemetry"]),
     ("main", &["cli"]),
 ];
 
@@ -65,7 +65,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("axum", &["admin"]),
     ("sqlx", &["store"]),
     ("redis", &["redis", "cache", "ratelimit"]),
-    ("reqwest", &["keyset"]),
+    ("reqwest", &["keyset", "cli"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli", "main"]),
 ];

@@ -1,0 +1,304 @@
+//! `keygate keys imported batch-import`: any number of keys, in as few calls as the API's limits allow. What is there
+//! already counts as done, so a run that was interrupted is repeated as it was.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::{IMPORTED, Session};
+use crate::cli::client::{Call, CallError, Client};
+use crate::cli::output::Columns;
+
+const ITEMS_MAX: usize = 1000;
+const BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What stands around the items of a batch.
+const FRAME: usize = r#"{"requests":[]}"#.len();
+const TIME_LIMIT: Duration = Duration::from_secs(120);
+
+const EXISTS: &str = "BATCH_CREATE_IMPORTED_API_KEYS_ERROR_ALREADY_EXISTS";
+const OUTCOMES: &Columns =
+    &[("INDEX", "index"), ("KEY ID", "key_id"), ("NAME", "name"), ("STATUS", "status"), ("ERROR", "error")];
+
+/// Arguments of `batch-import`.
+#[derive(Debug, Args)]
+pub(super) struct BatchImport {
+    /// A JSON array of import requests ({"raw_key", "name", "actor_id", …}); - reads stdin
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// What became of one item.
+enum Outcome {
+    Imported(Value),
+    Present,
+    Failed { code: String, message: String },
+}
+
+/// An import under way.
+struct Import<'a> {
+    client: &'a Client,
+    items: &'a [Value],
+    outcomes: Vec<Outcome>,
+    progress: ProgressBar,
+}
+
+impl BatchImport {
+    pub(super) fn run(&self, session: &Session<'_>) -> anyhow::Result<ExitCode> {
+        let items = read(&self.file)?;
+        let mut import = Import { client: &session.client, items: &items, outcomes: Vec::new(), progress: bar(&items) };
+        let broken = import.all().err();
+        import.progress.finish_and_clear();
+        let outcomes = &import.outcomes;
+        let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
+        let imported = count(|outcome| matches!(outcome, Outcome::Imported(_)));
+        let present = count(|outcome| matches!(outcome, Outcome::Present));
+        let failed = outcomes.len() - imported - present;
+        let rows: Vec<Value> = (0..).zip(outcomes).map(|(index, outcome)| row(index, &items[index], outcome)).collect();
+        let results: Vec<Value> = (0..).zip(outcomes).map(|(index, outcome)| result(index, outcome)).collect();
+        let data = json!({ "results": results, "success_count": imported, "failure_count": present + failed });
+        session.output.list(&data, &rows, OUTCOMES)?;
+        eprintln!("{imported} imported, {present} already present, {failed} failed");
+        if let Some(error) = broken {
+            let left = items.len() - outcomes.len();
+            return Err(error)
+                .context(format!("import API keys: {left} are left, run the same command again for them"));
+        }
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<Value>> {
+    let mut bytes = Vec::new();
+    if file == Path::new("-") {
+        std::io::stdin().read_to_end(&mut bytes).context("stdin cannot be read")?;
+    } else {
+        let opened = File::open(file).and_then(|mut file| file.read_to_end(&mut bytes));
+        opened.with_context(|| format!("--file {}", file.display()))?;
+    }
+    // The error's own words would quote the file, and with it keys.
+    let items: Vec<Value> = serde_json::from_slice(&bytes).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        anyhow::anyhow!("--file: line {line}, column {column}: this is no JSON array of import requests")
+    })?;
+    if items.is_empty() {
+        bail!("--file: there are no import requests in it");
+    }
+    Ok(items)
+}
+
+/// A bar for people; nothing where nobody looks.
+fn bar(items: &[Value]) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} keys, {eta} left");
+    let length = u64::try_from(items.len()).unwrap_or(u64::MAX);
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Where batches begin and end: as many items as the limits of the API allow. One that is too large stands alone.
+fn batches(sizes: &[usize]) -> Vec<Range<usize>> {
+    let mut batches: Vec<Range<usize>> = Vec::new();
+    let mut bytes = 0;
+    for (index, size) in sizes.iter().enumerate() {
+        let size = size + 1;
+        match batches.last_mut() {
+            Some(batch) if batch.len() < ITEMS_MAX && FRAME + bytes + size <= BYTES_MAX => {
+                batch.end = index + 1;
+                bytes += size;
+            }
+            _ => {
+                batches.push(index..index + 1);
+                bytes = size;
+            }
+        }
+    }
+    batches
+}
+
+impl Import<'_> {
+    /// Goes through all items; an error when the server cannot be reached any more.
+    fn all(&mut self) -> Result<(), CallError> {
+        let sizes: Vec<usize> = self.items.iter().map(|item| item.to_string().len()).collect();
+        for batch in batches(&sizes) {
+            if FRAME + sizes[batch.start] > BYTES_MAX {
+                self.push(Outcome::failed("INVALID_ARGUMENT", "larger than the 4 MiB that the server takes"));
+            } else {
+                self.batch(batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, batch: Range<usize>) -> Result<(), CallError> {
+        let items = &self.items[batch];
+        match self.send(items) {
+            Ok(answer) => {
+                let results = answer["results"].as_array().map_or(&[][..], Vec::as_slice);
+                let missing = json!({ "error_message": "the server's answer says nothing of this key" });
+                for index in 0..items.len() {
+                    self.push(outcome(results.get(index).unwrap_or(&missing)));
+                }
+            }
+            Err(CallError::Refused { reason, .. }) if reason == "API_KEY_EXISTS" && self.all_exist(items)? => {
+                items.iter().for_each(|_| self.push(Outcome::Present));
+            }
+            // Such an answer says what most items lack and nothing of the others.
+            Err(CallError::Refused { status: 400 | 409, .. }) => {
+                for item in items {
+                    let outcome = self.alone(item)?;
+                    self.push(outcome);
+                }
+            }
+            Err(CallError::Refused { status, reason, message }) => {
+                let code = if status == 402 { "RESOURCE_EXHAUSTED" } else { reason.as_str() };
+                items.iter().for_each(|_| self.push(Outcome::failed(code, &message)));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn send(&self, items: &[Value]) -> Result<Value, CallError> {
+        let call = Call::post(format!("{IMPORTED}:batchCreate"), json!({ "requests": items }));
+        self.client.send(call.limit(TIME_LIMIT))
+    }
+
+    /// Whether every item is there already, when a batch of them fails because most are. In a batch with as many empty
+    /// items as real ones, one more that fails otherwise turns the server's answer into another error.
+    fn all_exist(&self, items: &[Value]) -> Result<bool, CallError> {
+        if items.len() == 1 {
+            return Ok(true);
+        }
+        for half in items.chunks(items.len().div_ceil(2).min(ITEMS_MAX / 2)) {
+            let mut weighed = half.to_vec();
+            weighed.resize(2 * half.len(), json!({}));
+            match self.send(&weighed) {
+                Err(CallError::Refused { reason, .. }) if reason == "API_KEY_EXISTS" => {}
+                Ok(_) | Err(CallError::Refused { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Imports one item in a call of its own, which says exactly what is wrong with it.
+    fn alone(&self, item: &Value) -> Result<Outcome, CallError> {
+        let mut item = item.clone();
+        if let Value::Object(members) = &mut item {
+            // Batches do without it, and so does this item of one.
+            members.retain(|name, _| name != "request_id" && name != "requestId");
+        }
+        match self.client.send(Call::post(IMPORTED, item).limit(TIME_LIMIT)) {
+            Ok(key) => Ok(Outcome::Imported(key)),
+            Err(CallError::Refused { reason, .. }) if reason == "API_KEY_EXISTS" => Ok(Outcome::Present),
+            Err(CallError::Refused { status, message, .. }) => {
+                let code = match status {
+                    400 => "INVALID_ARGUMENT",
+                    402 => "RESOURCE_EXHAUSTED",
+                    409 => "FAILED_PRECONDITION",
+                    _ => "INTERNAL",
+                };
+                Ok(Outcome::failed(code, &message))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn push(&mut self, outcome: Outcome) {
+        self.outcomes.push(outcome);
+        self.progress.inc(1);
+    }
+}
+
+impl Outcome {
+    fn failed(code: &str, message: &str) -> Self {
+        let code = format!("BATCH_CREATE_IMPORTED_API_KEYS_ERROR_{code}");
+        Self::Failed { code, message: message.to_owned() }
+    }
+}
+
+/// What the answer to a batch says of one item.
+fn outcome(result: &Value) -> Outcome {
+    let text = |member: &str| result[member].as_str().unwrap_or_default().to_owned();
+    let code = text("error_code");
+    match &result["imported_api_key"] {
+        _ if code.ends_with("_ALREADY_EXISTS") => Outcome::Present,
+        key @ Value::Object(_) if code.is_empty() => Outcome::Imported(key.clone()),
+        _ => Outcome::Failed { code, message: text("error_message") },
+    }
+}
+
+/// An item's line in a table.
+fn row(index: usize, item: &Value, outcome: &Outcome) -> Value {
+    let name = item["name"].as_str().unwrap_or_default();
+    match outcome {
+        Outcome::Imported(key) => json!({
+            "index": index, "key_id": key["key_id"], "name": key["name"], "status": key["status"],
+        }),
+        Outcome::Present => json!({ "index": index, "name": name, "status": "PRESENT" }),
+        Outcome::Failed { message, .. } => {
+            json!({ "index": index, "name": name, "status": "FAILED", "error": message })
+        }
+    }
+}
+
+/// An item's result as the API writes it, with its place in the file.
+fn result(index: usize, outcome: &Outcome) -> Value {
+    let failed = |code: &str, message: &str| json!({ "index": index, "imported_api_key": null, "error_code": code, "error_message": message });
+    match outcome {
+        Outcome::Imported(key) => json!({ "index": index, "imported_api_key": key }),
+        Outcome::Present => failed(EXISTS, "already present"),
+        Outcome::Failed { code, message } => failed(code, message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_stay_below_the_limits() {
+        let ends = |sizes: &[usize]| batches(sizes).iter().map(|batch| batch.end).collect::<Vec<_>>();
+        assert_eq!(ends(&[10; 2500]), [1000, 2000, 2500]);
+        assert_eq!(ends(&[1024 * 1024; 7]), [3, 6, 7]);
+        assert_eq!(ends(&[10, BYTES_MAX * 2, 10]), [1, 2, 3]);
+        let largest = BYTES_MAX - FRAME - 1;
+        assert_eq!(ends(&[largest, 1]), [1, 2]);
+        let items = vec![json!({"raw_key": "x".repeat(4186)}); 2000];
+        let sizes: Vec<usize> = items.iter().map(|item| item.to_string().len()).collect();
+        let first = &batches(&sizes)[0];
+        assert_eq!(first.len(), 999, "the size is what ends it");
+        assert!(json!({ "requests": &items[first.clone()] }).to_string().len() <= BYTES_MAX);
+    }
+
+    #[test]
+    fn a_file_that_is_no_list_is_named_without_being_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys.json");
+        for text in ["", "{}", "[]", "[{\"raw_key\":\"secret\"}", "\"secret\"", "[{\"raw_key\":\"secret\"},]"] {
+            std::fs::write(&file, text).unwrap();
+            let error = format!("{:#}", read(&file).unwrap_err());
+            assert!(error.starts_with("--file") && !error.contains("secret"), "{text}: {error}");
+        }
+        assert!(read(&folder.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn answers_become_outcomes() {
+        let key = json!({"key_id": "k"});
+        assert!(matches!(outcome(&json!({"index": 0, "imported_api_key": key})), Outcome::Imported(_)));
+        assert!(matches!(outcome(&json!({"imported_api_key": null, "error_code": EXISTS})), Outcome::Present));
+        assert!(matches!(outcome(&json!({"error_code": "BATCH_IMPORT_ERROR_ALREADY_EXISTS"})), Outcome::Present));
+        assert!(matches!(outcome(&json!({"error_code": "X_INTERNAL"})), Outcome::Failed { .. }));
+        assert!(matches!(outcome(&json!({})), Outcome::Failed { .. }));
+    }
+}

@@ -1,0 +1,53 @@
+//! What a shell and `man` want to know of the commands.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Command};
+use clap_complete::Shell;
+
+use super::output::print;
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// The shell
+    shell: Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub(super) struct Man {
+    /// Write a page for every command into this folder, not one to stdout
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+impl Completions {
+    pub(super) fn run(&self, mut command: Command) -> anyhow::Result<()> {
+        let mut script = Vec::new();
+        let name = command.get_name().to_owned();
+        clap_complete::generate(self.shell, &mut command, name, &mut script);
+        print(&String::from_utf8_lossy(&script))
+    }
+}
+
+impl Man {
+    pub(super) fn run(&self, command: Command) -> anyhow::Result<()> {
+        // The page has a place of its own for the version, and wants nothing but the number there.
+        let command = command.version(env!("CARGO_PKG_VERSION"));
+        match &self.out {
+            Some(folder) => pages(command, folder).with_context(|| format!("--out {}", folder.display())),
+            None => {
+                let mut page = Vec::new();
+                clap_mangen::Man::new(command).render(&mut page)?;
+                print(&String::from_utf8_lossy(&page))
+            }
+        }
+    }
+}
+
+fn pages(command: Command, folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    clap_mangen::generate_to(command, folder)
+}

@@ -2,33 +2,16 @@
 
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use clap::Args;
+use anyhow::Context;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue};
+use reqwest::header::{CACHE_CONTROL, HeaderMap};
 use reqwest::{Method, StatusCode, Url, redirect};
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-const DEFAULT_ENDPOINT: &str = "http://localhost:4420";
-const TOKEN_VARIABLE: &str = "KEYGATE_ADMIN_TOKEN";
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-
-/// Which Keygate is meant, and what opens it.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Talking to a running Keygate")]
-pub(super) struct Connection {
-    /// Where its admin API is
-    #[arg(short, long, global = true, value_name = "URL", env = "KEYGATE_ENDPOINT", default_value = DEFAULT_ENDPOINT)]
-    endpoint: String,
-    /// A file with the bearer token for the admin API; without it, KEYGATE_ADMIN_TOKEN is used if it is set
-    #[arg(long, global = true, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-}
 
 /// A connection to a Keygate. Calls wait for their answers.
 pub(super) struct Client {
@@ -91,57 +74,6 @@ pub(super) enum CallError {
     },
 }
 
-impl Connection {
-    /// Makes ready; the first call connects.
-    pub(super) fn open(&self) -> anyhow::Result<Client> {
-        let endpoint = endpoint(&self.endpoint)?;
-        let mut headers = HeaderMap::new();
-        if let Some(token) = self.token()? {
-            let bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));
-            let mut bearer = bearer.ok().context("the admin token has characters that no HTTP header can carry")?;
-            bearer.set_sensitive(true);
-            headers.insert(AUTHORIZATION, bearer);
-        }
-        let http = reqwest::Client::builder()
-            .default_headers(headers)
-            .user_agent(concat!("keygate/", env!("CARGO_PKG_VERSION")))
-            // A token or a key goes where it was sent, and nowhere else.
-            .redirect(redirect::Policy::none())
-            .build()
-            .context("the HTTP client cannot be set up; see that the system's CA certificates can be read")?;
-        let runtime = Builder::new_current_thread().enable_all().build().context("cannot set up networking")?;
-        Ok(Client { http, runtime, endpoint })
-    }
-
-    fn token(&self) -> anyhow::Result<Option<SecretString>> {
-        let text = match &self.token_file {
-            Some(file) => std::fs::read_to_string(file).with_context(|| format!("--token-file {}", file.display()))?,
-            None => std::env::var(TOKEN_VARIABLE).unwrap_or_default(),
-        };
-        match text.trim() {
-            "" if self.token_file.is_some() => bail!("--token-file: there is no token in the file"),
-            "" => Ok(None),
-            token => Ok(Some(token.into())),
-        }
-    }
-}
-
-fn endpoint(text: &str) -> anyhow::Result<Url> {
-    // A variable that is set to nothing is as good as not set.
-    let text = if text.trim().is_empty() { DEFAULT_ENDPOINT } else { text.trim() };
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    let Some(url) = url else {
-        bail!("--endpoint {text:?} is no http:// or https:// URL; write for example {DEFAULT_ENDPOINT}");
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        bail!("--endpoint must not hold a user or a password; use --token-file or {TOKEN_VARIABLE}");
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        bail!("--endpoint must end with its path; leave out what follows ? or #");
-    }
-    Ok(url)
-}
-
 impl Call {
     pub(super) fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path.into(), None)
@@ -184,6 +116,19 @@ impl Call {
 }
 
 impl Client {
+    /// Calls go below this URL, with these headers.
+    pub(super) fn new(endpoint: Url, headers: HeaderMap) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            .default_headers(headers)
+            .user_agent(concat!("keygate/", env!("CARGO_PKG_VERSION")))
+            // A token or a key goes where it was sent, and nowhere else.
+            .redirect(redirect::Policy::none())
+            .build()
+            .context("the HTTP client cannot be set up; see that the system's CA certificates can be read")?;
+        let runtime = Builder::new_current_thread().enable_all().build().context("cannot set up networking")?;
+        Ok(Self { http, runtime, endpoint })
+    }
+
     /// Makes a call: the answer's JSON, `null` where the answer has no body.
     pub(super) fn send(&self, call: Call) -> Result<Value, CallError> {
         let limit = call.limit;
@@ -270,27 +215,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_places_without_secrets() {
-        for (text, good) in [
-            ("http://localhost:4420", true),
-            ("https://keys.example.com/base/", true),
-            ("", true),
-            ("localhost:4420", false),
-            ("ftp://x", false),
-            ("http://", false),
-            ("http://user:password@x", false),
-            ("http://x?a=b", false),
-        ] {
-            let read = endpoint(text);
-            assert_eq!(read.is_ok(), good, "{text}");
-            assert!(read.err().is_none_or(|error| !error.to_string().contains("password@")));
-        }
-    }
-
-    #[test]
     fn paths_go_below_the_endpoint_and_ids_stay_one_segment() {
-        let connection = Connection { endpoint: "https://x/base/".into(), token_file: None };
-        let client = connection.open().unwrap();
+        let client = Client::new("https://x/base/".parse().unwrap(), HeaderMap::new()).unwrap();
         let url = client.url(&format!("/v1/{}:revoke", segment("a/../b?c%")), &[("filter", "a=\"x y\"".into())]);
         assert_eq!(url.as_str(), "https://x/base/v1/a%2F%2E%2E%2Fb%3Fc%25:revoke?filter=a%3D%22x+y%22");
     }
@@ -305,18 +231,5 @@ mod tests {
         for other in [&b"<html>"[..], b"{}", b"{\"error\":\"text\"}", b""] {
             assert!(refusal(StatusCode::NOT_FOUND, other).is_none());
         }
-    }
-
-    #[test]
-    fn a_token_comes_from_a_file_without_its_line_end() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), " token\r\n").unwrap();
-        let connection = Connection { endpoint: String::new(), token_file: Some(file.path().to_owned()) };
-        assert_eq!(connection.token().unwrap().unwrap().expose_secret(), "token");
-        std::fs::write(file.path(), "\n").unwrap();
-        assert!(connection.open().is_err());
-        std::fs::write(file.path(), "to\nken").unwrap();
-        let text = connection.open().err().unwrap().to_string();
-        assert!(text.contains("admin token") && !text.contains("ken\""), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! The command line. Thin: each command calls one thing below.
 
 mod client;
+mod connection;
 mod jwk;
 mod keys;
 mod output;
@@ -26,7 +27,7 @@ struct Cli {
     #[arg(short = 'v', long, action = ArgAction::Version)]
     version: Option<bool>,
     #[command(flatten)]
-    connection: client::Connection,
+    connection: connection::Connection,
     #[command(subcommand)]
     command: Command,
 }

@@ -65,30 +65,24 @@ impl Output {
     pub(super) fn row(&self, data: &Value, row: &Value, columns: &Columns) -> anyhow::Result<()> {
         let cells = cells(row, columns);
         if self.quiet {
-            return print(&format!("{}\n", cells[0]));
+            return print(&lines(&cells[..1]));
         }
-        match self.format.text(data)? {
-            Some(text) => print(&text),
-            None => {
-                let lines = columns.iter().zip(cells).map(|((header, _), cell)| format!("{header}\t{cell}\n"));
-                print(&lines.collect::<String>())
-            }
-        }
+        let table = || {
+            let pairs = columns.iter().zip(&cells);
+            lines(&pairs.map(|((header, _), cell)| format!("{header}\t{cell}")).collect::<Vec<_>>())
+        };
+        print(&self.format.text(data)?.unwrap_or_else(table))
     }
 
     /// Prints many things: as a table, a line of headers and a line for each thing.
     pub(super) fn list(&self, data: &Value, rows: &[Value], columns: &Columns) -> anyhow::Result<()> {
-        let mut lines: Vec<Vec<String>> = rows.iter().map(|row| cells(row, columns)).collect();
+        let rows = || rows.iter().map(|row| cells(row, columns));
         if self.quiet {
-            return print(&lines.iter().map(|cells| format!("{}\n", cells[0])).collect::<String>());
+            return print(&lines(&rows().map(|mut cells| cells.swap_remove(0)).collect::<Vec<_>>()));
         }
-        match self.format.text(data)? {
-            Some(text) => print(&text),
-            None => {
-                lines.insert(0, columns.iter().map(|(header, _)| (*header).to_owned()).collect());
-                print(&aligned(&lines))
-            }
-        }
+        let headers = columns.iter().map(|(header, _)| (*header).to_owned()).collect();
+        let table = || aligned(&std::iter::once(headers).chain(rows()).collect::<Vec<_>>());
+        print(&self.format.text(data)?.unwrap_or_else(table))
     }
 
     /// Prints data that has no columns: nothing as a table.
@@ -124,6 +118,10 @@ fn bare(value: &Value) -> String {
         Value::String(text) => format!("{text}\n"),
         other => format!("{other}\n"),
     }
+}
+
+fn lines(texts: &[String]) -> String {
+    texts.iter().flat_map(|text| [text, "\n"]).collect()
 }
 
 fn cells(row: &Value, columns: &Columns) -> Vec<String> {

@@ -36,14 +36,12 @@ impl Man {
     pub(super) fn run(&self, command: Command) -> anyhow::Result<()> {
         // The page has a place of its own for the version, and wants nothing but the number there.
         let command = command.version(env!("CARGO_PKG_VERSION"));
-        match &self.out {
-            Some(folder) => pages(command, folder).with_context(|| format!("--out {}", folder.display())),
-            None => {
-                let mut page = Vec::new();
-                clap_mangen::Man::new(command).render(&mut page)?;
-                print(&String::from_utf8_lossy(&page))
-            }
+        if let Some(folder) = &self.out {
+            return pages(command, folder).with_context(|| format!("--out {}", folder.display()));
         }
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command).render(&mut page)?;
+        print(&String::from_utf8_lossy(&page))
     }
 }
 

@@ -198,9 +198,16 @@ mod tests {
         UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point).verify(b"text", signature.as_ref()).unwrap();
 
         let key = rsa(2048, RsaAlgorithm::Ps384).unwrap().to_json("k", "sig", false);
-        let [n, e, d, p, q, dp, dq, qi] = ["n", "e", "d", "p", "q", "dp", "dq", "qi"].map(|name| bytes(&key, name));
-        let public = PublicKeyComponents { n, e };
-        let parts = rsa::KeyPairComponents { public_key: public.clone(), d, p, q, dP: dp, dQ: dq, qInv: qi };
+        let public = PublicKeyComponents { n: bytes(&key, "n"), e: bytes(&key, "e") };
+        let parts = rsa::KeyPairComponents {
+            public_key: public.clone(),
+            d: bytes(&key, "d"),
+            p: bytes(&key, "p"),
+            q: bytes(&key, "q"),
+            dP: bytes(&key, "dp"),
+            dQ: bytes(&key, "dq"),
+            qInv: bytes(&key, "qi"),
+        };
         let pair = rsa::KeyPair::from_components(&parts).unwrap();
         let mut signature = vec![0; pair.public_modulus_len()];
         pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"text", &mut signature).unwrap();

@@ -11,7 +11,8 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::{Call, Connection};
+use super::client::Call;
+use super::connection::Connection;
 use super::output::{pretty, print};
 use generate::{Curve, Pair, RsaAlgorithm};
 

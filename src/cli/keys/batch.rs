@@ -23,6 +23,7 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 const FRAME: usize = r#"{"requests":[]}"#.len();
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
+const FILE_HELP: &str = r#"A JSON array such as [{"raw_key":"…","name":"…","actor_id":"…"}]; - reads stdin"#;
 const EXISTS: &str = "BATCH_CREATE_IMPORTED_API_KEYS_ERROR_ALREADY_EXISTS";
 const OUTCOMES: &Columns =
     &[("INDEX", "index"), ("KEY ID", "key_id"), ("NAME", "name"), ("STATUS", "status"), ("ERROR", "error")];
@@ -30,8 +31,7 @@ const OUTCOMES: &Columns =
 /// Arguments of `batch-import`.
 #[derive(Debug, Args)]
 pub(super) struct BatchImport {
-    /// A JSON array of import requests ({"raw_key", "name", "actor_id", …}); - reads stdin
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = FILE_HELP)]
     file: PathBuf,
 }
 
@@ -149,7 +149,9 @@ impl Import<'_> {
                 }
             }
             Err(CallError::Refused { reason, .. }) if reason == "API_KEY_EXISTS" && self.all_exist(items)? => {
-                items.iter().for_each(|_| self.push(Outcome::Present));
+                for _ in items {
+                    self.push(Outcome::Present);
+                }
             }
             // Such an answer says what most items lack and nothing of the others.
             Err(CallError::Refused { status: 400 | 409, .. }) => {
@@ -160,7 +162,9 @@ impl Import<'_> {
             }
             Err(CallError::Refused { status, reason, message }) => {
                 let code = if status == 402 { "RESOURCE_EXHAUSTED" } else { reason.as_str() };
-                items.iter().for_each(|_| self.push(Outcome::failed(code, &message)));
+                for _ in items {
+                    self.push(Outcome::failed(code, &message));
+                }
             }
             Err(error) => return Err(error),
         }
@@ -268,7 +272,7 @@ mod tests {
     #[test]
     fn batches_stay_below_the_limits() {
         let ends = |sizes: &[usize]| batches(sizes).iter().map(|batch| batch.end).collect::<Vec<_>>();
-        assert_eq!(ends(&[10; 2500]), [1000, 2000, 2500]);
+        assert_eq!(ends(&vec![10; 2500]), [1000, 2000, 2500]);
         assert_eq!(ends(&[1024 * 1024; 7]), [3, 6, 7]);
         assert_eq!(ends(&[10, BYTES_MAX * 2, 10]), [1, 2, 3]);
         let largest = BYTES_MAX - FRAME - 1;

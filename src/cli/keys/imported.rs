@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::batch::BatchImport;
 use super::fields::{Fields, credential, ttl};
-use super::manage::{Get, Kind, List, Revoke, Update};
+use super::manage::{Get, Kind, List, Revoke};
+use super::update::Update;
 use super::{IMPORTED, KEY, Session};
 use crate::cli::client::{Call, segment};
 
@@ -39,7 +40,7 @@ pub(super) struct Import {
     /// What the key is called
     name: String,
     /// The key itself; - reads it from stdin
-    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    #[arg(long, value_name = "KEY")]
     raw_key: SecretString,
     /// Who uses it
     #[arg(long, value_name = "ID")]

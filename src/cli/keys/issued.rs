@@ -5,7 +5,8 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::fields::{Fields, list, object, ttl};
-use super::manage::{Get, Kind, List, Revoke, Update};
+use super::manage::{Get, Kind, List, Revoke};
+use super::update::Update;
 use super::{ISSUED, Session};
 use crate::cli::client::{Call, segment};
 use crate::cli::output::Columns;

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::fields::{Body, Fields, object, reason, status};
+use super::fields::{reason, status};
 use super::{IMPORTED, ISSUED, KEY, Session};
 use crate::cli::client::{Call, CallError, segment};
 
@@ -45,21 +45,6 @@ pub(super) struct List {
     all: bool,
 }
 
-/// Arguments of `update`.
-#[derive(Debug, Args)]
-pub(super) struct Update {
-    /// The key's id
-    key_id: String,
-    /// What the key is called
-    #[arg(long)]
-    name: Option<String>,
-    #[command(flatten)]
-    fields: Fields,
-    /// Fields to set, separated by commas, instead of those that have flags here; one without a flag is emptied
-    #[arg(long, value_name = "FIELD,FIELD")]
-    update_mask: Option<String>,
-}
-
 /// Arguments of `revoke`.
 #[derive(Debug, Args)]
 pub(super) struct Revoke {
@@ -74,14 +59,14 @@ pub(super) struct Revoke {
 }
 
 impl Kind {
-    fn path(self) -> &'static str {
+    pub(super) fn path(self) -> &'static str {
         match self {
             Self::Issued => ISSUED,
             Self::Imported => IMPORTED,
         }
     }
 
-    fn noun(self) -> &'static str {
+    pub(super) fn noun(self) -> &'static str {
         match self {
             Self::Issued => "issued API key",
             Self::Imported => "imported API key",
@@ -116,7 +101,7 @@ impl List {
         let mut token = self.page_token.clone().unwrap_or_default();
         let mut answer = self.page(session, kind, &filter, &token).with_context(failed)?;
         let mut keys = take_keys(&mut answer, kind);
-        while self.all && next_token(&answer) != "" {
+        while self.all && !next_token(&answer).is_empty() {
             let next = next_token(&answer).to_owned();
             if next == token {
                 bail!("list {}s: the server gives the same page again and again", kind.noun());
@@ -125,7 +110,7 @@ impl List {
             answer = self.page(session, kind, &filter, &token).with_context(failed)?;
             keys.append(&mut take_keys(&mut answer, kind));
         }
-        if next_token(&answer) != "" {
+        if !next_token(&answer).is_empty() {
             eprintln!("Next page token: {}", next_token(&answer));
         }
         answer[kind.keys()] = keys.into();
@@ -165,59 +150,6 @@ fn take_keys(answer: &mut Value, kind: Kind) -> Vec<Value> {
     }
 }
 
-impl Update {
-    pub(super) fn run(&self, session: &Session<'_>, kind: Kind) -> anyhow::Result<()> {
-        let (body, mask) = self.change()?;
-        let call = Call::patch(format!("{}/{}", kind.path(), segment(&self.key_id)), body.into());
-        let key =
-            session.client.send(call.query("update_mask", mask)).with_context(|| format!("update {}", kind.noun()))?;
-        session.output.row(&key, &key, KEY)
-    }
-
-    /// The body and the mask.
-    fn change(&self) -> anyhow::Result<(Body, String)> {
-        let fields = &self.fields;
-        if fields.rate_limit_quota == Some(0) {
-            bail!(
-                "--rate-limit-quota must be above 0; to take the limit away, use --update-mask rate_limit_policy \
-                 without the quota"
-            );
-        }
-        let mut body = Body::new();
-        if let Some(name) = &self.name {
-            body.insert("name".into(), name.as_str().into());
-        }
-        if let Some(scopes) = fields.scopes() {
-            body.insert("scopes".into(), scopes.into());
-        }
-        match fields.metadata.as_deref() {
-            Some(text) if text.trim().is_empty() => {
-                bail!("--metadata must be a JSON object; to take all metadata away, use --metadata '{{}}'");
-            }
-            Some(text) => drop(body.insert("metadata".into(), object("--metadata", text)?)),
-            None => {}
-        }
-        if let Some(policy) = fields.policy() {
-            body.insert("rate_limit_policy".into(), policy);
-        }
-        if let Some(cidrs) = fields.cidrs() {
-            body.insert("ip_restriction".into(), json!({ "allowed_cidrs": cidrs }));
-        }
-        let mask = self.mask(&body);
-        if mask.is_empty() {
-            bail!("nothing to change; name a field, such as --name, --scopes, --metadata or --update-mask");
-        }
-        Ok((body, mask))
-    }
-
-    fn mask(&self, body: &Body) -> String {
-        let given = self.update_mask.as_deref().unwrap_or_default();
-        let given: Vec<&str> = given.split(',').map(str::trim).filter(|path| !path.is_empty()).collect();
-        let paths = if given.is_empty() { body.keys().map(String::as_str).collect() } else { given };
-        paths.join(",")
-    }
-}
-
 impl Revoke {
     pub(super) fn run(&self, session: &Session<'_>, kind: Kind) -> anyhow::Result<()> {
         let mut body = json!({ "reason": self.reason });
@@ -237,56 +169,9 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Updating {
-        #[command(flatten)]
-        update: Update,
-    }
-
-    #[derive(Parser)]
     struct Listing {
         #[command(flatten)]
         list: List,
-    }
-
-    fn change(arguments: &[&str]) -> Result<(Value, String), String> {
-        let parsed = Updating::try_parse_from([&["update", "id"], arguments].concat());
-        let update = parsed.map_err(|error| error.to_string())?.update;
-        update.change().map(|(body, mask)| (body.into(), mask)).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn an_update_sends_what_its_flags_say() {
-        for (arguments, body, mask) in [
-            (&["--name", ""][..], json!({"name": ""}), "name"),
-            (&["--scopes", "a, b"], json!({"scopes": ["a", "b"]}), "scopes"),
-            (&["--scopes", ""], json!({"scopes": []}), "scopes"),
-            (&["--metadata", "{}"], json!({"metadata": {}}), "metadata"),
-            (&["--allowed-cidrs", ""], json!({"ip_restriction": {"allowed_cidrs": []}}), "ip_restriction"),
-            (
-                &["--name", "n", "--rate-limit-quota", "5", "--rate-limit-window", "1m"],
-                json!({"name": "n", "rate_limit_policy": {"quota": "5", "window": "60s"}}),
-                "name,rate_limit_policy",
-            ),
-            (&["--update-mask", "rate_limit_policy, scopes"], json!({}), "rate_limit_policy,scopes"),
-            (&["--name", "n", "--update-mask", "name,metadata"], json!({"name": "n"}), "name,metadata"),
-        ] {
-            assert_eq!(change(arguments), Ok((body, mask.to_owned())), "{arguments:?}");
-        }
-    }
-
-    #[test]
-    fn an_update_that_cannot_be_meant_says_what_to_write() {
-        for (arguments, words) in [
-            (&[][..], "nothing to change"),
-            (&["--update-mask", " , "], "nothing to change"),
-            (&["--rate-limit-quota", "0"], "--update-mask rate_limit_policy"),
-            (&["--rate-limit-window", "60s"], "--rate-limit-quota"),
-            (&["--metadata", ""], "--metadata '{}'"),
-            (&["--metadata", "[]"], "must be a JSON object"),
-        ] {
-            let error = change(arguments).unwrap_err();
-            assert!(error.contains(words), "{arguments:?}: {error}");
-        }
     }
 
     #[test]

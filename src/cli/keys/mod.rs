@@ -6,12 +6,14 @@ mod imported;
 mod issued;
 mod manage;
 mod tokens;
+mod update;
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::client::{Client, Connection};
+use super::client::Client;
+use super::connection::Connection;
 use super::output::{Columns, Output};
 
 const ISSUED: &str = "/v2alpha1/admin/issuedApiKeys";

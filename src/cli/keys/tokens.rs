@@ -36,7 +36,7 @@ const VERDICT_IN_BATCH: &Columns = &[
 #[derive(Debug, Args)]
 pub(super) struct Verify {
     /// A key or a token; - reads it from stdin
-    #[arg(value_name = "CREDENTIAL", allow_hyphen_values = true)]
+    #[arg(value_name = "CREDENTIAL")]
     credential: SecretString,
     /// Ask the database, not the cache
     #[arg(long)]
@@ -58,7 +58,7 @@ pub(super) struct BatchVerify {
 #[derive(Debug, Args)]
 pub(super) struct DeriveToken {
     /// The key's secret; - reads it from stdin
-    #[arg(value_name = "CREDENTIAL", allow_hyphen_values = true)]
+    #[arg(value_name = "CREDENTIAL")]
     credential: SecretString,
     /// How long the token lives: Go's units and d, w, mo, y
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = ttl)]
@@ -75,7 +75,7 @@ pub(super) struct DeriveToken {
 #[derive(Debug, Args)]
 pub(super) struct SelfRevoke {
     /// The key's secret; - reads it from stdin
-    #[arg(value_name = "CREDENTIAL", allow_hyphen_values = true)]
+    #[arg(value_name = "CREDENTIAL")]
     credential: SecretString,
     /// key-compromise, affiliation-changed or superseded
     #[arg(long, default_value = "", hide_default_value = true, value_parser = reason)]

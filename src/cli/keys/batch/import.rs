@@ -1,21 +1,13 @@
-//! `keygate keys imported batch-import`: any number of keys, in as few calls as the API's limits allow. What is there
-//! already counts as done, so a run that was interrupted is repeated as it was.
+//! The calls of an import, and what each of their answers means for each item.
 
-use std::fs::File;
-use std::io::{IsTerminal, Read};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::{IMPORTED, Session};
 use crate::cli::client::{Call, CallError, Client};
-use crate::cli::output::Columns;
+use crate::cli::keys::IMPORTED;
 
 const ITEMS_MAX: usize = 1000;
 const BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -23,85 +15,19 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 const FRAME: usize = r#"{"requests":[]}"#.len();
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-const FILE_HELP: &str = r#"A JSON array such as [{"raw_key":"…","name":"…","actor_id":"…"}]; - reads stdin"#;
-const EXISTS: &str = "BATCH_CREATE_IMPORTED_API_KEYS_ERROR_ALREADY_EXISTS";
-const OUTCOMES: &Columns =
-    &[("INDEX", "index"), ("KEY ID", "key_id"), ("NAME", "name"), ("STATUS", "status"), ("ERROR", "error")];
-
-/// Arguments of `batch-import`.
-#[derive(Debug, Args)]
-pub(super) struct BatchImport {
-    #[arg(long, value_name = "FILE", help = FILE_HELP)]
-    file: PathBuf,
-}
-
 /// What became of one item.
-enum Outcome {
+pub(super) enum Outcome {
     Imported(Value),
     Present,
     Failed { code: String, message: String },
 }
 
 /// An import under way.
-struct Import<'a> {
+pub(super) struct Import<'a> {
     client: &'a Client,
     items: &'a [Value],
     outcomes: Vec<Outcome>,
-    progress: ProgressBar,
-}
-
-impl BatchImport {
-    pub(super) fn run(&self, session: &Session<'_>) -> anyhow::Result<ExitCode> {
-        let items = read(&self.file)?;
-        let mut import = Import { client: &session.client, items: &items, outcomes: Vec::new(), progress: bar(&items) };
-        let broken = import.all().err();
-        import.progress.finish_and_clear();
-        let outcomes = &import.outcomes;
-        let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
-        let imported = count(|outcome| matches!(outcome, Outcome::Imported(_)));
-        let present = count(|outcome| matches!(outcome, Outcome::Present));
-        let failed = outcomes.len() - imported - present;
-        let rows: Vec<Value> = (0..).zip(outcomes).map(|(index, outcome)| row(index, &items[index], outcome)).collect();
-        let results: Vec<Value> = (0..).zip(outcomes).map(|(index, outcome)| result(index, outcome)).collect();
-        let data = json!({ "results": results, "success_count": imported, "failure_count": present + failed });
-        session.output.list(&data, &rows, OUTCOMES)?;
-        eprintln!("{imported} imported, {present} already present, {failed} failed");
-        if let Some(error) = broken {
-            let left = items.len() - outcomes.len();
-            return Err(error)
-                .context(format!("import API keys: {left} are left, run the same command again for them"));
-        }
-        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-    }
-}
-
-fn read(file: &Path) -> anyhow::Result<Vec<Value>> {
-    let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        std::io::stdin().read_to_end(&mut bytes).context("stdin cannot be read")?;
-    } else {
-        let opened = File::open(file).and_then(|mut file| file.read_to_end(&mut bytes));
-        opened.with_context(|| format!("--file {}", file.display()))?;
-    }
-    // The error's own words would quote the file, and with it keys.
-    let items: Vec<Value> = serde_json::from_slice(&bytes).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        anyhow::anyhow!("--file: line {line}, column {column}: this is no JSON array of import requests")
-    })?;
-    if items.is_empty() {
-        bail!("--file: there are no import requests in it");
-    }
-    Ok(items)
-}
-
-/// A bar for people; nothing where nobody looks.
-fn bar(items: &[Value]) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} keys, {eta} left");
-    let length = u64::try_from(items.len()).unwrap_or(u64::MAX);
-    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    progress: &'a ProgressBar,
 }
 
 /// Where batches begin and end: as many items as the limits of the API allow. One that is too large stands alone.
@@ -124,7 +50,17 @@ fn batches(sizes: &[usize]) -> Vec<Range<usize>> {
     batches
 }
 
-impl Import<'_> {
+impl<'a> Import<'a> {
+    pub(super) fn new(client: &'a Client, items: &'a [Value], progress: &'a ProgressBar) -> Self {
+        Self { client, items, outcomes: Vec::new(), progress }
+    }
+
+    /// What became of the items; fewer than there are, and the error, when the server cannot be reached any more.
+    pub(super) fn run(mut self) -> (Vec<Outcome>, Result<(), CallError>) {
+        let result = self.all();
+        (self.outcomes, result)
+    }
+
     /// Goes through all items; an error when the server cannot be reached any more.
     fn all(&mut self) -> Result<(), CallError> {
         let sizes: Vec<usize> = self.items.iter().map(|item| item.to_string().len()).collect();
@@ -241,30 +177,6 @@ fn outcome(result: &Value) -> Outcome {
     }
 }
 
-/// An item's line in a table.
-fn row(index: usize, item: &Value, outcome: &Outcome) -> Value {
-    let name = item["name"].as_str().unwrap_or_default();
-    match outcome {
-        Outcome::Imported(key) => json!({
-            "index": index, "key_id": key["key_id"], "name": key["name"], "status": key["status"],
-        }),
-        Outcome::Present => json!({ "index": index, "name": name, "status": "PRESENT" }),
-        Outcome::Failed { message, .. } => {
-            json!({ "index": index, "name": name, "status": "FAILED", "error": message })
-        }
-    }
-}
-
-/// An item's result as the API writes it, with its place in the file.
-fn result(index: usize, outcome: &Outcome) -> Value {
-    let failed = |code: &str, message: &str| json!({ "index": index, "imported_api_key": null, "error_code": code, "error_message": message });
-    match outcome {
-        Outcome::Imported(key) => json!({ "index": index, "imported_api_key": key }),
-        Outcome::Present => failed(EXISTS, "already present"),
-        Outcome::Failed { code, message } => failed(code, message),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,23 +197,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_list_is_named_without_being_quoted() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("keys.json");
-        for text in ["", "{}", "[]", "[{\"raw_key\":\"secret\"}", "\"secret\"", "[{\"raw_key\":\"secret\"},]"] {
-            std::fs::write(&file, text).unwrap();
-            let error = format!("{:#}", read(&file).unwrap_err());
-            assert!(error.starts_with("--file") && !error.contains("secret"), "{text}: {error}");
-        }
-        assert!(read(&folder.path().join("none")).is_err());
-    }
-
-    #[test]
     fn answers_become_outcomes() {
         let key = json!({"key_id": "k"});
         assert!(matches!(outcome(&json!({"index": 0, "imported_api_key": key})), Outcome::Imported(_)));
-        assert!(matches!(outcome(&json!({"imported_api_key": null, "error_code": EXISTS})), Outcome::Present));
-        assert!(matches!(outcome(&json!({"error_code": "BATCH_IMPORT_ERROR_ALREADY_EXISTS"})), Outcome::Present));
+        assert!(matches!(
+            outcome(
+                &json!({"imported_api_key": null, "error_code": "BATCH_CREATE_IMPORTED_API_KEYS_ERROR_ALREADY_EXISTS"})
+            ),
+            Outcome::Present
+        ));
+        assert!(matches!(
+            outcome(
+                &json!({"error_code": "BATCH_IMPORT_ERROR_ALREADY_"BATCH_CREATE_IMPORTED_API_KEYS_ERROR_ALREADY_EXISTS""})
+            ),
+            Outcome::Present
+        ));
         assert!(matches!(outcome(&json!({"error_code": "X_INTERNAL"})), Outcome::Failed { .. }));
         assert!(matches!(outcome(&json!({})), Outcome::Failed { .. }));
     }

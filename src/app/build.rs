@@ -13,7 +13,7 @@ use crate::config::{Config, Dsn};
 use crate::credential::{Keyring, Retired, Routing};
 use crate::id::{TenantId, hex};
 use crate::lifecycle::{self, Lifecycle};
-use crate::store::{KeyStore, SqliteOptions, SqliteStore};
+use crate::store::{KeySource, KeyStore, SqliteOptions, SqliteStore};
 use crate::verifier::{self, Directory, Verifier};
 
 /// The use cases.
@@ -28,7 +28,8 @@ impl Core {
         let keyring = Arc::new(keyring(config));
         let cache =
             config.cache.is_on().then(|| Arc::new(KeyCache::new(config.cache.memory.max_size, config.cache.ttl.0)));
-        let directory = Arc::new(Directory::new(Arc::clone(store), cache.clone()));
+        let source: Arc<dyn KeySource> = Arc::<dyn KeyStore>::clone(store);
+        let directory = Arc::new(Directory::new(source, cache.clone()));
         let verifier = Verifier::new(
             verifier_settings(config, Arc::clone(&keyring)),
             directory,

@@ -7,6 +7,7 @@ mod keyring;
 
 pub use imported::imported_key_id;
 pub use issued::{IssuedKey, MintError, mint};
+pub(crate) use keyring::Purpose;
 pub use keyring::{Keyring, Retired};
 
 /// The longest credential that is looked at, in bytes (contract, admin API section 4.2).

@@ -1,12 +1,22 @@
-//! The life of keys: issue, read, revoke. Every change is in the store before it is in the cache, and in the cache
+//! The life of keys, from issue or import to revocation or deletion. Every change is in the store before it is in the cache, and in the cache
 //! before the caller hears of it.
 
+mod batch;
+mod delete;
+mod import;
 mod issue;
+mod list;
 mod metrics;
 mod revoke;
+mod rotate;
+mod update;
 
+pub use batch::{BatchCode, BatchItem, ItemError};
+pub use import::ImportKey;
 pub use issue::Issued;
+pub use list::{ListKeys, Page};
 pub use metrics::Metrics;
+pub use rotate::Rotated;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,18 +24,23 @@ use std::time::Duration;
 use chrono::SubsecRound;
 use rand::rngs::StdRng;
 
-use crate::cache::KeyCache;
+use crate::cache::{EndedKeys, KeyCache};
 use crate::clock::{Clock, Timestamp};
-use crate::credential::Keyring;
+use crate::credential::{Keyring, Routing};
 use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, InvalidField};
+use crate::key::{ApiKey, InvalidField, Status};
 use crate::store::{KeyStore, StoreError};
+
+/// How often a change is tried again that another one came before.
+const RETRIES: usize = 16;
 
 /// What new keys depend on beside the caller's wishes.
 #[derive(Debug)]
 pub struct Settings {
     /// The secret that mints.
     pub keyring: Arc<Keyring>,
+    /// Tells which texts cannot be imported.
+    pub routing: Routing,
     /// The prefix of secret keys.
     pub prefix: String,
     /// The prefix of public keys; none can be issued when absent.
@@ -43,6 +58,7 @@ pub struct Lifecycle {
     settings: Settings,
     store: Arc<dyn KeyStore>,
     cache: Option<Arc<KeyCache<StoreError>>>,
+    ended: Arc<EndedKeys>,
     clock: Arc<dyn Clock>,
     rng: Mutex<StdRng>,
     metrics: Metrics,
@@ -57,6 +73,24 @@ pub enum LifecycleError {
     /// There is no such key.
     #[error("{}", match .0 { KeyId::Issued(_) => "API key not found", KeyId::Imported(_) => "imported key not found" })]
     NotFound(KeyId),
+    /// The raw key has the shape of an issued one.
+    #[error("cannot import key: format conflicts with issued api key pattern")]
+    IssuedShape,
+    /// The raw key has the shape of a derived token.
+    #[error("cannot import key: format conflicts with derived token pattern")]
+    DerivedShape,
+    /// The raw key is there already, in whatever status.
+    #[error("key already imported (duplicate detected)")]
+    AlreadyImported,
+    /// The key cannot be rotated: it was revoked, or its end has come.
+    #[error("cannot rotate a non-active key")]
+    NotActive,
+    /// The key's end has come.
+    #[error("The API key has expired.")]
+    Expired,
+    /// A public key is everybody's, so nobody may revoke it for all.
+    #[error("public keys cannot be revoked by who has them")]
+    PublicKey,
     /// The key was revoked before.
     #[error("key is already revoked")]
     AlreadyRevoked,
@@ -78,17 +112,18 @@ impl From<InvalidField> for LifecycleError {
 }
 
 impl Lifecycle {
-    /// The write side over `store`, keeping `cache` in step. `rng` must be cryptographically strong: it makes the
+    /// The write side over `store`, keeping `cache` and `ended` in step. `rng` must be cryptographically strong: it makes the
     /// unguessable part of new keys.
     pub fn new(
         settings: Settings,
         store: Arc<dyn KeyStore>,
         cache: Option<Arc<KeyCache<StoreError>>>,
+        ended: Arc<EndedKeys>,
         clock: Arc<dyn Clock>,
         rng: StdRng,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, store, cache, clock, rng: Mutex::new(rng), metrics }
+        Self { settings, store, cache, ended, clock, rng: Mutex::new(rng), metrics }
     }
 
     /// The record of a key, in any status.
@@ -117,7 +152,14 @@ impl Lifecycle {
         if let Some(cache) = &self.cache {
             cache.apply(&Arc::new(key.clone()));
         }
+        if let Status::Revoked(_) = key.status {
+            self.ended.add((key.tenant, key.id), key.update_time, self.now());
+        }
     }
+}
+
+fn invalid<T>(message: String) -> Result<T, LifecycleError> {
+    Err(LifecycleError::Invalid(message))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::clock::ManualClock;
 use crate::credential::{Retired, mint};
 use crate::key::{Metadata, Revocation, Status};
 use crate::policy::{Scopes, Visibility};
-use crate::store::{Inserted, KeyStore, MemoryStore, Revoked, StoreError};
+use crate::store::{KeySource, KeyStore, MemoryStore, StoreError};
 
 const CURRENT: &str = "the current secret, long enough for all";
 const RETIRED: &str = "the retired secret, long enough for all";
@@ -38,7 +38,7 @@ fn settings(retired: &[Retired<SecretString>]) -> Settings {
 fn bench(retired: &[Retired<SecretString>]) -> Bench {
     let store = Arc::new(MemoryStore::default());
     let clock = Arc::new(ManualClock::new(at(0)));
-    let keys: Arc<dyn KeyStore> = store.clone();
+    let keys: Arc<dyn KeySource> = store.clone();
     let cache = Arc::new(KeyCache::new(1 << 20, Duration::from_secs(300)));
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
     let directory = Arc::new(Directory::new(keys, Some(cache)));
@@ -166,24 +166,9 @@ async fn an_imported_key_is_found_by_its_digest() {
 struct Broken(Option<StoreError>);
 
 #[async_trait]
-impl KeyStore for Broken {
+impl KeySource for Broken {
     async fn find(&self, _: TenantId, _: KeyId) -> Result<Option<ApiKey>, StoreError> {
         Err(self.0.clone().expect("no lookup may be made"))
-    }
-    async fn find_by_request(&self, _: TenantId, _: KeyId, _: &str) -> Result<Option<ApiKey>, StoreError> {
-        unreachable!()
-    }
-    async fn insert(&self, _: &ApiKey, _: Option<&str>) -> Result<Inserted, StoreError> {
-        unreachable!()
-    }
-    async fn revoke(&self, _: TenantId, _: KeyId, _: &Revocation, _: Timestamp) -> Result<Revoked, StoreError> {
-        unreachable!()
-    }
-    async fn count_active(&self, _: TenantId) -> Result<u64, StoreError> {
-        unreachable!()
-    }
-    async fn ping(&self) -> Result<(), StoreError> {
-        unreachable!()
     }
 }
 

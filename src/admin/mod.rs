@@ -5,11 +5,14 @@ mod error;
 mod health;
 mod json;
 mod middleware;
+mod openapi;
+mod query;
 mod sample;
 mod server;
 mod v1;
 
 pub use health::{Version, metrics_router};
+pub use openapi::openapi_json;
 pub use sample::sample_router;
 pub use server::{Server, ServerOptions};
 
@@ -52,6 +55,7 @@ pub struct Peer(pub IpAddr);
 pub fn router(state: AdminState, registry: &Registry) -> Result<Router, prometheus::Error> {
     let metrics = middleware::Metrics::register(registry)?;
     let quiet_health = state.quiet_health;
-    let routes = v1::routes().merge(health::routes()).fallback(v1::not_found).with_state(state);
+    let routes =
+        v1::routes().merge(health::routes()).merge(openapi::routes()).fallback(v1::not_found).with_state(state);
     Ok(middleware::wrap(routes, metrics, quiet_health))
 }

@@ -1,13 +1,14 @@
 //! From the configuration to the parts: what each part is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::Registry;
 use sha2::{Digest, Sha256};
 
 use super::AppError;
 use crate::admin::Version;
-use crate::cache::KeyCache;
+use crate::cache::{EndedKeys, KeyCache};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Dsn};
 use crate::credential::{Keyring, Retired, Routing};
@@ -15,6 +16,11 @@ use crate::id::{TenantId, hex};
 use crate::lifecycle::{self, Lifecycle};
 use crate::store::{KeySource, KeyStore, SqliteOptions, SqliteStore};
 use crate::verifier::{self, Directory, Verifier};
+
+/// How many revoked or deleted keys are remembered for the sake of their tokens: some 100 bytes each.
+const ENDED_KEYS_MAX: usize = 100_000;
+/// No token lives longer, whatever is configured (contract, admin API section 2.1).
+const TOKEN_LIFE_MAX: Duration = Duration::from_secs(315_360_000);
 
 /// The use cases.
 pub(super) struct Core {
@@ -36,10 +42,12 @@ impl Core {
             Arc::clone(&clock),
             verifier::Metrics::register(registry)?,
         );
+        let ended = Arc::new(EndedKeys::new(longest_token_life(config), ENDED_KEYS_MAX));
         let lifecycle = Lifecycle::new(
             lifecycle_settings(config, keyring),
             Arc::clone(store),
             cache,
+            ended,
             clock,
             rand::make_rng(),
             lifecycle::Metrics::register(registry)?,
@@ -70,12 +78,23 @@ fn lifecycle_settings(config: &Config, keyring: Arc<Keyring>) -> lifecycle::Sett
     let keys = &config.credentials.api_keys;
     lifecycle::Settings {
         keyring,
+        routing: Routing::new(&config.credentials.macaroon_prefixes()),
         prefix: keys.prefix.current.clone(),
         public_prefix: keys.prefix.public_current.clone(),
-        default_ttl: Some(keys.default_ttl.0),
+        default_ttl: Some(if keys.max_ttl.0.is_zero() {
+            keys.default_ttl.0
+        } else {
+            keys.default_ttl.0.min(keys.max_ttl.0)
+        }),
         max_ttl: keys.max_ttl.0,
         quota: config.quota.api_keys_max.filter(|quota| *quota > 0),
     }
+}
+
+/// How long a derived token may live: as long as a key.
+fn longest_token_life(config: &Config) -> Duration {
+    let max = config.credentials.api_keys.max_ttl.0;
+    if max.is_zero() { TOKEN_LIFE_MAX } else { max.min(TOKEN_LIFE_MAX) }
 }
 
 pub(super) async fn open_store(config: &Config) -> Result<SqliteStore, AppError> {

@@ -6,6 +6,7 @@ mod dev;
 mod listeners;
 mod signals;
 
+pub use crate::admin::openapi_json;
 pub use dev::{Dev, DevOptions};
 pub use listeners::{Listeners, bind};
 pub use signals::wait_for_stop;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::app::{App, Dev, DevOptions, Listeners, wait_for_stop};
+use crate::app::{App, Dev, DevOptions, Listeners, openapi_json, wait_for_stop};
 use crate::config::{Config, LogConfig, LogFormat, json_schema};
 use crate::telemetry::start_logs;
 
@@ -76,6 +76,8 @@ enum ConfigCommand {
     Check(ConfigFile),
     /// Print the JSON schema of configuration files
     Schema,
+    /// Print the OpenAPI description of the admin API
+    Openapi,
 }
 
 /// Runs the command that the arguments ask for; errors go to stderr and end in exit code 1.
@@ -85,6 +87,10 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve(&args.config),
         Command::Config(ConfigCommand::Check(args)) => check(&args.config),
         Command::Config(ConfigCommand::Schema) => schema(),
+        Command::Config(ConfigCommand::Openapi) => {
+            print!("{}", openapi_json());
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -160,7 +160,7 @@ mod tests {
         }
 
         #[test]
-        fn a_quoted_owner_is_found_again(actor in "[^\"\\0]{1,60}") {
+        fn a_quoted_owner_is_found_again(actor in "[^\"\\x00]{1,60}") {
             let filter = KeyFilter::parse(&format!("actor_id=\"{actor}\" AND status=KEY_STATUS_ACTIVE"));
             prop_assert_eq!(filter, Ok(of(&actor, Some(State::Active))));
         }

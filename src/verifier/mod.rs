@@ -89,6 +89,23 @@ impl Verifier {
         verification
     }
 
+    /// What kind of credential a text is by its shape.
+    pub fn kind(&self, credential: &str) -> CredentialKind {
+        self.settings.routing.classify(credential).kind()
+    }
+
+    /// The key that a credential is the text of, if there is one; its record is not looked at.
+    ///
+    /// # Errors
+    /// [`Denial`] for what cannot be a key of this installation.
+    pub fn identify(&self, tenant: TenantId, credential: &str) -> Result<KeyId, Denial> {
+        match self.settings.routing.classify(credential) {
+            Shape::Issued(key) => self.admit_issued(&key, self.clock.now()),
+            Shape::Imported => Ok(imported_key_id(tenant, credential)),
+            Shape::DerivedJwt | Shape::DerivedMacaroon => Err(Denial::FormatInvalid),
+        }
+    }
+
     async fn judge(&self, presented: &Presented<'_>) -> Verification {
         let now = self.clock.now();
         let shape = self.settings.routing.classify(presented.credential);

@@ -2,11 +2,12 @@
 
 use crate::key::{KeyFilter, State};
 
-/// A statement on tenant, kind, upper bound and limit (1 to 4), owner (5) and now (6).
+/// A statement on tenant, kind, upper bound and limit (1 to 4), owner (5) and now (6). The index is named, because without
+/// statistics the planner takes the primary key and reads every key that the filter leaves out.
 macro_rules! list {
-    ($($condition:literal)*) => {
+    ($($index:ident,)? $($condition:literal)*) => {
         concat!(
-            "SELECT * FROM keys WHERE tenant = ?1 AND kind = ?2 AND key_id < ?3",
+            "SELECT * FROM keys" $(, " INDEXED BY ", stringify!($index))?, " WHERE tenant = ?1 AND kind = ?2 AND key_id < ?3",
             $(" AND ", $condition,)*
             " ORDER BY key_id DESC LIMIT ?4"
         )
@@ -14,13 +15,14 @@ macro_rules! list {
 }
 
 const ALL: &str = list!();
-const REVOKED: &str = list!("status = 'revoked'");
-const ACTIVE: &str = list!("status = 'active'" "(expire_time IS NULL OR expire_time >= ?6)");
-const EXPIRED: &str = list!("status = 'active'" "expire_time < ?6");
-const OF_ACTOR: &str = list!("actor_id = ?5");
-const REVOKED_OF_ACTOR: &str = list!("actor_id = ?5" "status = 'revoked'");
-const ACTIVE_OF_ACTOR: &str = list!("actor_id = ?5" "status = 'active'" "(expire_time IS NULL OR expire_time >= ?6)");
-const EXPIRED_OF_ACTOR: &str = list!("actor_id = ?5" "status = 'active'" "expire_time < ?6");
+const REVOKED: &str = list!(keys_by_status, "status = 'revoked'");
+const ACTIVE: &str = list!(keys_by_status, "status = 'active'" "(expire_time IS NULL OR expire_time >= ?6)");
+const EXPIRED: &str = list!(keys_by_status, "status = 'active'" "expire_time < ?6");
+const OF_ACTOR: &str = list!(keys_by_actor, "actor_id = ?5");
+const REVOKED_OF_ACTOR: &str = list!(keys_by_actor_status, "actor_id = ?5" "status = 'revoked'");
+const ACTIVE_OF_ACTOR: &str =
+    list!(keys_by_actor_status, "actor_id = ?5" "status = 'active'" "(expire_time IS NULL OR expire_time >= ?6)");
+const EXPIRED_OF_ACTOR: &str = list!(keys_by_actor_status, "actor_id = ?5" "status = 'active'" "expire_time < ?6");
 
 /// The statement for a filter.
 pub(super) fn statement(filter: &KeyFilter) -> &'static str {

@@ -59,7 +59,7 @@ impl Lifecycle {
         let ttl = self.life(import.draft.ttl)?;
         match self.settings.routing.classify(raw_key) {
             Shape::Issued(_) => Err(LifecycleError::IssuedShape),
-            Shape::DerivedJwt | Shape::DerivedMacaroon => Err(LifecycleError::DerivedShape),
+            Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => Err(LifecycleError::DerivedShape),
             Shape::Imported => Ok(record(tenant, imported_key_id(tenant, raw_key), import.draft, now, ttl)),
         }
     }

@@ -102,7 +102,7 @@ impl Verifier {
         match self.settings.routing.classify(credential) {
             Shape::Issued(key) => self.admit_issued(&key, self.clock.now()),
             Shape::Imported => Ok(imported_key_id(tenant, credential)),
-            Shape::DerivedJwt | Shape::DerivedMacaroon => Err(Denial::FormatInvalid),
+            Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => Err(Denial::FormatInvalid),
         }
     }
 
@@ -114,7 +114,7 @@ impl Verifier {
             Shape::Issued(key) => self.admit_issued(&key, now),
             Shape::Imported => Ok(imported_key_id(presented.tenant, presented.credential)),
             // Nothing here has signed a token, so no signature can be right.
-            Shape::DerivedJwt | Shape::DerivedMacaroon => Err(Denial::SignatureInvalid),
+            Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => Err(Denial::SignatureInvalid),
         };
         let id = match id {
             Ok(id) => id,

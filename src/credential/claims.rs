@@ -24,9 +24,9 @@ pub(super) struct Claims {
     pub(super) acl: Option<Vec<String>>,
     pub(super) aud: Option<Vec<String>>,
     pub(super) meta: Option<Map<String, Value>>,
-    /// Read from older tokens, never written.
+    /// In older tokens only.
     pub(super) akid: Option<String>,
-    /// Read from older tokens, never written.
+    /// In older tokens only.
     pub(super) tty: Option<String>,
     /// Members that are nobody's but the caller's.
     pub(super) custom: Map<String, Value>,
@@ -87,6 +87,8 @@ impl Claims {
         set("acl", self.acl.clone().map(Value::from));
         set("aud", self.aud.clone().map(Value::from));
         set("meta", self.meta.clone().map(Value::from));
+        set("akid", self.akid.clone().map(Value::from));
+        set("tty", self.tty.clone().map(Value::from));
         sorted(Value::Object(members)).to_string()
     }
 }

@@ -1,6 +1,7 @@
 //! Errors of the admin API: one envelope, one table of reasons (contract, admin API section 3).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -36,6 +37,7 @@ pub(super) enum Reason {
 pub(super) struct ApiError {
     reason: Reason,
     message: Cow<'static, str>,
+    metadata: BTreeMap<&'static str, String>,
 }
 
 /// How a reason looks on the wire.
@@ -73,12 +75,12 @@ impl Reason {
 impl ApiError {
     /// An error with the default text of its reason.
     pub(super) fn plain(reason: Reason) -> Self {
-        Self { reason, message: reason.look().message.into() }
+        Self::new(reason, reason.look().message)
     }
 
     /// An error with a text of its own.
     pub(super) fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), metadata: BTreeMap::new() }
     }
 
     /// What is said.
@@ -107,6 +109,16 @@ impl From<LifecycleError> for ApiError {
             LifecycleError::AlreadyRevoked | LifecycleError::IssuedShape => Self::new(Reason::Conflict, message),
             LifecycleError::AlreadyImported => Self::new(Reason::ApiKeyExists, message),
             LifecycleError::DerivedShape | LifecycleError::NotActive => Self::new(Reason::FailedPrecondition, message),
+            LifecycleError::ParentEnded => Self::new(Reason::FailedPrecondition, message),
+            LifecycleError::ScopeNotGranted(_) => Self::new(Reason::Forbidden, message),
+            LifecycleError::NoSigningKey(kid) => {
+                tracing::error!(kid, "{message}");
+                let mut error = Self::new(Reason::InternalServerError, message);
+                if !kid.is_empty() {
+                    error.metadata.insert("signing_key_id", kid);
+                }
+                error
+            }
             LifecycleError::Expired => Self::new(Reason::ApiKeyExpired, message),
             LifecycleError::PublicKey => Self::new(Reason::Forbidden, message),
             LifecycleError::QuotaExceeded => Self::plain(Reason::ApiKeyQuotaExceeded),
@@ -156,6 +168,9 @@ struct ErrorInfo {
     /// The error's id.
     reason: &'static str,
     domain: &'static str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false)]
+    metadata: BTreeMap<&'static str, String>,
 }
 
 impl IntoResponse for ApiError {
@@ -165,6 +180,7 @@ impl IntoResponse for ApiError {
             kind: "type.googleapis.com/google.rpc.ErrorInfo",
             reason: look.id,
             domain: "www.ory.com/talos",
+            metadata: self.metadata,
         };
         let error = ErrorBody {
             code: look.http.as_u16(),

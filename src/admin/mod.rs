@@ -19,10 +19,12 @@ pub use server::{Server, ServerOptions};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use prometheus::Registry;
 
 use crate::config::ClientIpSource;
+use crate::credential::SigningKeys;
 use crate::id::TenantId;
 use crate::lifecycle::Lifecycle;
 use crate::verifier::Verifier;
@@ -34,6 +36,8 @@ pub struct AdminState {
     pub lifecycle: Arc<Lifecycle>,
     /// The read side.
     pub verifier: Arc<Verifier>,
+    /// The keys that sign derived JWTs.
+    pub signing_keys: Arc<ArcSwap<SigningKeys>>,
     /// The tenant that is served.
     pub tenant: TenantId,
     /// Where a caller's address is read from.

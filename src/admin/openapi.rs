@@ -33,9 +33,12 @@ use super::v1;
         v1::batch_create::batch_create,
         v1::verify::verify,
         v1::verify::batch_verify,
+        v1::derive::derive,
+        v1::jwks::jwks,
         v1::self_revoke::self_revoke,
         v1::batch_create::batch_import,
-        v1::revoke::either
+        v1::revoke::either,
+        v1::jwks::legacy_jwks
     )
 )]
 struct Api;

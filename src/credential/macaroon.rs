@@ -178,6 +178,14 @@ mod tests {
         assert_eq!(Macaroon::decode(b"\x02\x02\x82\x00id\x00\x00"), None, "a length has one form");
     }
 
+    #[test]
+    fn lengths_of_one_two_and_three_bytes_are_written_and_read() {
+        for length in [0, 127, 128, 16_383, 16_384, 40_000] {
+            let macaroon = Macaroon::mint(b"root", "here", "id", &"c".repeat(length));
+            assert_eq!(Macaroon::decode(&macaroon.encode()), Some(macaroon), "{length}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic_and_what_is_read_is_written_back(bytes in proptest::collection::vec(0u8..8, 0..80)) {
@@ -187,7 +195,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_read_back(id in ".{0,300}", caveats in proptest::collection::vec(".{0,20000}", 1..4)) {
+        fn what_is_written_is_read_back(id in ".{0,300}", caveats in proptest::collection::vec(".{0,300}", 1..4)) {
             let mut macaroon = Macaroon::mint(b"root", "here", &id, &caveats[0]);
             caveats[1..].iter().for_each(|caveat| macaroon.narrow(caveat));
             prop_assert_eq!(Macaroon::decode(&macaroon.encode()), Some(macaroon));

@@ -62,6 +62,11 @@ impl CredentialKind {
             Self::DerivedMacaroon => "derived_macaroon",
         }
     }
+
+    /// Whether it is a token derived from a key.
+    pub fn is_derived(self) -> bool {
+        matches!(self, Self::DerivedJwt | Self::DerivedMacaroon)
+    }
 }
 
 impl Shape<'_> {

@@ -30,7 +30,10 @@ fn at_most(field: &str, count: usize, max: usize) -> Result<(), InvalidField> {
 }
 
 /// At most 100 scopes, each of 1 to 100 characters.
-pub(super) fn check_scopes(scopes: &[String]) -> Result<(), InvalidField> {
+///
+/// # Errors
+/// The limit that is broken.
+pub fn check_scopes(scopes: &[String]) -> Result<(), InvalidField> {
     at_most("scopes", scopes.len(), SCOPES_MAX)?;
     scopes.iter().try_for_each(|scope| length("scopes", scope, 1, SCOPE_MAX))
 }

@@ -1,6 +1,5 @@
 //! Issuing keys (contract, admin API section 5.1).
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -14,8 +13,8 @@ use crate::key::{ApiKey, KeyDraft, Status};
 use crate::policy::Visibility;
 use crate::store::Inserted;
 
-const TTL_MIN: Duration = Duration::from_secs(1);
-const TTL_MAX: Duration = Duration::from_secs(315_360_000);
+pub(super) const TTL_MIN: Duration = Duration::from_secs(1);
+pub(super) const TTL_MAX: Duration = Duration::from_secs(315_360_000);
 
 /// An issued key.
 #[derive(Debug)]
@@ -100,8 +99,7 @@ impl Lifecycle {
             }
         };
         let now = self.now();
-        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-        let (id, secret) = mint(prefix, &settings.keyring, now, &mut *rng)
+        let (id, secret) = mint(prefix, &settings.keyring, now, &mut *self.rng())
             .map_err(|error| LifecycleError::Internal(error.to_string()))?;
         Ok((id, secret, now))
     }

@@ -1,7 +1,5 @@
 //! Pages of keys (contract, admin API section 5.2).
 
-use std::sync::PoisonError;
-
 use super::{Lifecycle, LifecycleError, invalid};
 use crate::id::{KeyKind, TenantId};
 use crate::key::{ApiKey, KeyFilter, PageTokenError, open_page_token, seal_page_token};
@@ -53,10 +51,7 @@ impl Lifecycle {
         let more = keys.len() > size as usize;
         keys.truncate(size as usize);
         let next_page_token = match keys.last() {
-            Some(last) if more => {
-                let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-                seal_page_token((tenant, last.id), &self.settings.keyring, now, &mut *rng)
-            }
+            Some(last) if more => seal_page_token((tenant, last.id), &self.settings.keyring, now, &mut *self.rng()),
             _ => String::new(),
         };
         Ok(Page { keys, next_page_token })

@@ -3,6 +3,7 @@
 
 mod batch;
 mod delete;
+mod derive;
 mod import;
 mod issue;
 mod list;
@@ -12,21 +13,24 @@ mod rotate;
 mod update;
 
 pub use batch::{BatchCode, BatchItem, ItemError};
+pub use derive::{DeriveToken, Derived, TokenForm};
 pub use import::ImportKey;
 pub use issue::Issued;
 pub use list::{ListKeys, Page};
 pub use metrics::Metrics;
 pub use rotate::Rotated;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use chrono::SubsecRound;
+use rand::Rng;
 use rand::rngs::StdRng;
 
 use crate::cache::{EndedKeys, KeyCache};
 use crate::clock::{Clock, Timestamp};
-use crate::credential::{Keyring, Routing};
+use crate::credential::{Keyring, Routing, SigningKeys};
 use crate::id::{KeyId, TenantId};
 use crate::key::{ApiKey, InvalidField, Status};
 use crate::store::{KeyStore, StoreError};
@@ -51,6 +55,23 @@ pub struct Settings {
     pub max_ttl: Duration,
     /// How many active keys a tenant may have; any number when absent.
     pub quota: Option<u64>,
+    /// What derived tokens depend on.
+    pub derived: DerivedSettings,
+}
+
+/// What derived tokens depend on.
+#[derive(Debug, Default)]
+pub struct DerivedSettings {
+    /// The name of this issuer.
+    pub issuer: String,
+    /// The life of a token whose caller names none.
+    pub default_ttl: Duration,
+    /// What macaroons begin with.
+    pub macaroon_prefix: String,
+    /// The `kid` of the key that signs JWTs; the first that can when empty.
+    pub signing_key_id: String,
+    /// The keys that sign JWTs.
+    pub signing_keys: Arc<ArcSwap<SigningKeys>>,
 }
 
 /// The write side.
@@ -91,6 +112,15 @@ pub enum LifecycleError {
     /// A public key is everybody's, so nobody may revoke it for all.
     #[error("public keys cannot be revoked by who has them")]
     PublicKey,
+    /// The parent of a token has ended since it was verified.
+    #[error("the key has ended")]
+    ParentEnded,
+    /// A token is to have a scope that its parent lacks.
+    #[error("scope {0:?} is not granted to the key")]
+    ScopeNotGranted(String),
+    /// No key can sign a JWT; of the name given, if one is configured.
+    #[error("no usable signing key: set credentials.derived_tokens.jwt.signing_keys.urls and signing_key_id")]
+    NoSigningKey(String),
     /// The key was revoked before.
     #[error("key is already revoked")]
     AlreadyRevoked,
@@ -142,10 +172,34 @@ impl Lifecycle {
         self.store.ping().await
     }
 
+    /// Reads from the store which keys ended within the longest life of a token; call it before tokens are judged.
+    ///
+    /// # Errors
+    /// What the store fails with.
+    pub async fn remember_ended(&self) -> Result<(), StoreError> {
+        let now = self.now();
+        // One more than are remembered shows that there are more.
+        let limit = u32::try_from(self.ended.max()).unwrap_or(u32::MAX).saturating_add(1);
+        for key in self.store.ended_since(self.ended.horizon(now), limit).await? {
+            self.ended.add((key.tenant, key.id), key.time, now);
+        }
+        Ok(())
+    }
+
     /// Now, by the clock that stamps records.
     pub fn now(&self) -> Timestamp {
         // Stores keep microseconds, and an answer must show what a later read shows.
         self.clock.now().trunc_subsecs(6)
+    }
+
+    fn rng(&self) -> MutexGuard<'_, StdRng> {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn random_uuid(&self) -> uuid::Uuid {
+        let mut bytes = [0; 16];
+        self.rng().fill_bytes(&mut bytes);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
     fn changed(&self, key: &ApiKey) {

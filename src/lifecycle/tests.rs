@@ -19,6 +19,12 @@ fn lifecycle(change: impl FnOnce(&mut Settings)) -> Lifecycle {
         default_ttl: Some(Duration::from_secs(3600)),
         max_ttl: Duration::from_secs(86_400),
         quota: None,
+        derived: DerivedSettings {
+            issuer: "https://keys.example.com".into(),
+            default_ttl: Duration::from_secs(600),
+            macaroon_prefix: "mc".into(),
+            ..DerivedSettings::default()
+        },
     };
     change(&mut settings);
     let cache = Some(Arc::new(KeyCache::new(1 << 20, Duration::from_secs(60))));
@@ -232,4 +238,62 @@ async fn pages_are_sized_and_end() {
     assert_eq!((first.keys.len(), second.keys.len(), second.next_page_token.as_str()), (2, 3, ""));
     assert!(list(1001, String::new()).await.is_err());
     assert!(list(2, "nonsense".into()).await.is_err());
+}
+
+fn with_signing_key() -> Lifecycle {
+    let key = r#"{"kty":"OKP","crv":"Ed25519","kid":"k","x":"A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg",
+        "d":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}"#;
+    lifecycle(|settings| settings.derived.signing_keys.store(Arc::new(SigningKeys::parse(key).unwrap())))
+}
+
+async fn parent(lifecycle: &Lifecycle) -> ApiKey {
+    let metadata = serde_json::json!({"team": "blue", "k": 1}).as_object().cloned().unwrap();
+    let draft = KeyDraft { scopes: vec!["a".into(), "b".into()], metadata, ..draft() };
+    lifecycle.issue(TenantId::NIL, draft).await.unwrap().key
+}
+
+#[tokio::test]
+async fn a_token_takes_its_parents_rights_or_fewer() {
+    let lifecycle = with_signing_key();
+    let parent = parent(&lifecycle).await;
+    let derived = lifecycle.derive(&parent, DeriveToken::default()).unwrap();
+    assert!(derived.token.expose_secret().starts_with("eyJ"));
+    assert_eq!((&derived.scopes, &derived.claims), (&parent.scopes, &parent.metadata));
+    assert_eq!(
+        derived.expire_time,
+        chrono::SubsecRound::trunc_subsecs(parent.create_time, 0) + chrono::TimeDelta::minutes(10)
+    );
+    let command = DeriveToken {
+        form: TokenForm::Macaroon,
+        ttl: Some(Duration::ZERO),
+        scopes: vec!["b".into()],
+        custom_claims: serde_json::json!({"k": 2, "sub": "x", "act": "y"}).as_object().cloned().unwrap(),
+        audiences: vec!["api".into()],
+    };
+    let derived = lifecycle.derive(&parent, command).unwrap();
+    assert!(derived.token.expose_secret().starts_with("mc_v1_"));
+    assert!(derived.scopes.iter().eq(["b"]));
+    assert_eq!(serde_json::Value::Object(derived.claims), serde_json::json!({"team": "blue", "k": 2}));
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_is_refused_by_its_reason() {
+    let lifecycle = with_signing_key();
+    let parent = parent(&lifecycle).await;
+    let of_ttl = |seconds| DeriveToken { ttl: Some(Duration::from_secs(seconds)), ..DeriveToken::default() };
+    let error = |parent: &ApiKey, command| lifecycle.derive(parent, command).unwrap_err();
+    assert!(matches!(error(&parent, of_ttl(86_401)), LifecycleError::Invalid(_)));
+    assert!(matches!(error(&parent, of_ttl(3601)), LifecycleError::Invalid(_)), "the parent lives an hour");
+    let scopes = DeriveToken { scopes: vec!["a".into(), "c".into()], ..DeriveToken::default() };
+    assert_eq!(error(&parent, scopes).to_string(), "scope \"c\" is not granted to the key");
+    let custom_claims = serde_json::json!({"x": "y".repeat(8192)}).as_object().cloned().unwrap();
+    for form in [TokenForm::Jwt, TokenForm::Macaroon] {
+        let command = DeriveToken { form, custom_claims: custom_claims.clone(), ..DeriveToken::default() };
+        assert!(matches!(error(&parent, command), LifecycleError::Invalid(_)));
+    }
+    let ended = ApiKey { expire_time: Some(parent.create_time - chrono::TimeDelta::seconds(1)), ..parent.clone() };
+    assert!(matches!(error(&ended, DeriveToken::default()), LifecycleError::ParentEnded));
+    let without = super::tests::lifecycle(|_| {});
+    let refused = without.derive(&parent, DeriveToken::default()).unwrap_err();
+    assert!(matches!(refused, LifecycleError::NoSigningKey(_)));
 }

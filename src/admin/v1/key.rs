@@ -66,7 +66,7 @@ pub(in crate::admin) struct ImportedApiKey(pub(super) IssuedApiKey);
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(in crate::admin) struct RateLimitPolicy {
     /// Requests in one window, above 0.
-    #[schema(value_type = String, format = Int64, nullable = false)]
+    #[schema(value_type = String, format = Int64, required = false)]
     quota: Option<Int64>,
     /// Always `requests`.
     #[schema(nullable = false)]

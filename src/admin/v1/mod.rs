@@ -2,11 +2,13 @@
 
 pub(super) mod batch_create;
 pub(super) mod delete;
+pub(super) mod derive;
 mod draft;
 mod enums;
 pub(super) mod get;
 pub(super) mod import;
 pub(super) mod issue;
+pub(super) mod jwks;
 mod key;
 pub(super) mod list;
 pub(super) mod revoke;
@@ -31,9 +33,12 @@ const IMPORTED_KEY: &str = "/v2alpha1/admin/importedApiKeys/{key_id}";
 const BATCH_CREATE: &str = "/v2alpha1/admin/importedApiKeys:batchCreate";
 const VERIFY: &str = "/v2alpha1/admin/apiKeys:verify";
 const BATCH_VERIFY: &str = "/v2alpha1/admin/apiKeys:batchVerify";
+const DERIVE: &str = "/v2alpha1/admin/apiKeys:derive";
+const JWKS: &str = "/v2alpha1/derivedKeys/jwks.json";
 const SELF_REVOKE: &str = "/v2alpha1/apiKeys:selfRevoke";
 /// What the first published clients call.
 const BATCH_IMPORT: &str = "/v2alpha1/admin/importedApiKeys:batchImport";
+const LEGACY_JWKS: &str = "/v2alpha1/admin/derivedKeys/jwks.json";
 const EITHER_KEY: &str = "/v2alpha1/admin/apiKeys/{key_id}";
 
 /// The routes of all operations; a wrong method is a path that does not exist.
@@ -46,6 +51,9 @@ pub(super) fn routes() -> Router<AdminState> {
         .route(BATCH_CREATE, post(batch_create::batch_create))
         .route(VERIFY, post(verify::verify))
         .route(BATCH_VERIFY, post(verify::batch_verify))
+        .route(DERIVE, post(derive::derive))
+        .route(JWKS, get(jwks::jwks))
+        .route(LEGACY_JWKS, get(jwks::legacy_jwks))
         .route(SELF_REVOKE, post(self_revoke::self_revoke))
         .route(BATCH_IMPORT, post(batch_create::batch_import))
         .route(EITHER_KEY, post(either_method))

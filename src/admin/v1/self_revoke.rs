@@ -11,7 +11,6 @@ use crate::admin::AdminState;
 use crate::admin::body::Body;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::admin::json::Choice;
-use crate::credential::CredentialKind;
 
 /// A key to revoke.
 #[derive(Deserialize, ToSchema)]
@@ -42,7 +41,7 @@ pub(in crate::admin) async fn self_revoke(
 ) -> Result<Json<SelfRevokeApiKeyResponse>, ApiError> {
     let credential = request.credential.unwrap_or_default();
     check_credential(&credential)?;
-    if let CredentialKind::DerivedJwt | CredentialKind::DerivedMacaroon = state.verifier.kind(&credential) {
+    if state.verifier.kind(&credential).is_derived() {
         return Err(ApiError::plain(Reason::DerivedTokenNotRevocable));
     }
     let reason = request.reason.and_then(|choice| choice.0).map(Into::into).unwrap_or_default();

@@ -12,6 +12,7 @@ use super::enums::{KeyStatus, KeyVisibility, VerificationErrorCode as Code};
 use super::key::{RateLimitPolicy, object_or_null, time_text};
 use crate::admin::body::Body;
 use crate::admin::error::{ApiError, ErrorResponse};
+use crate::admin::json::Int64;
 use crate::admin::{AdminState, Peer};
 use crate::credential::CREDENTIAL_MAX;
 use crate::key::Metadata;
@@ -65,6 +66,14 @@ pub(in crate::admin) struct VerifyApiKeyResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     rate_limit_policy: Option<RateLimitPolicy>,
+    /// Requests left before a refusal, where the policy is enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = Int64, required = false)]
+    rate_limit_remaining: Option<Int64>,
+    /// When the whole quota is there again, where the policy is enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
+    rate_limit_reset_time: Option<String>,
     visibility: KeyVisibility,
     issuer: String,
     status: KeyStatus,
@@ -164,6 +173,8 @@ impl VerifyApiKeyRequest {
             client_ip: caller.address(state),
             audiences: self.expected_audiences.as_deref().unwrap_or_default(),
             cache,
+            // On this wire derived tokens live until their end, whatever becomes of the parent.
+            revoke_with_parent: false,
         };
         state.verifier.verify(&presented).await
     }
@@ -242,10 +253,12 @@ impl VerifyApiKeyResponse {
             error_code: None,
             error_message: None,
             rate_limit_policy: verdict.rate_limit().map(RateLimitPolicy::from),
+            rate_limit_remaining: None,
+            rate_limit_reset_time: None,
             visibility: verdict.visibility().into(),
             issuer: issuer.to_owned(),
             status: KeyStatus::KeyStatusActive,
-            audiences: Vec::new(),
+            audiences: verdict.audiences().to_vec(),
         }
     }
 
@@ -260,6 +273,8 @@ impl VerifyApiKeyResponse {
             error_code: Some(error_code(denial)),
             error_message: Some(denial.message()),
             rate_limit_policy: None,
+            rate_limit_remaining: None,
+            rate_limit_reset_time: None,
             visibility: KeyVisibility::KeyVisibilityUnspecified,
             issuer: String::new(),
             status: KeyStatus::KeyStatusUnspecified,

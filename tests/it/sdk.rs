@@ -9,9 +9,9 @@ use ory_client::apis::Error;
 use ory_client::apis::api_keys_api as api;
 use ory_client::apis::configuration::Configuration;
 use ory_client::models::{
-    AdminRevokeIssuedApiKeyBody, DeriveTokenRequest, ImportApiKeyRequest, IpRestriction, IssueApiKeyRequest,
-    IssuedApiKey, KeyStatus, RateLimitPolicy, RevocationReason, VerificationErrorCode, VerifyApiKeyRequest,
-    VerifyApiKeyResponse,
+    AdminRevokeIssuedApiKeyBody, AdminRotateIssuedApiKeyBody, DeriveTokenRequest, ImportApiKeyRequest, IpRestriction,
+    IssueApiKeyRequest, IssuedApiKey, KeyStatus, RateLimitPolicy, RevocationReason, VerificationErrorCode,
+    VerifyApiKeyRequest, VerifyApiKeyResponse,
 };
 use serde_json::{Value, json};
 
@@ -157,7 +157,8 @@ async fn errors_reach_the_sdk_as_the_contract_has_them() {
 async fn each_refusal_has_its_status_and_its_message() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
-    let rotated = api::admin_rotate_issued_api_key(&sdk, UNKNOWN_ISSUED, Default::default()).await;
+    let body = AdminRotateIssuedApiKeyBody::default();
+    let rotated = api::admin_rotate_issued_api_key(&sdk, UNKNOWN_ISSUED, body).await;
     let deleted = api::admin_delete_imported_api_key(&sdk, UNKNOWN_IMPORTED).await;
     let listed = api::admin_list_issued_api_keys(&sdk, None, Some("bad"), None).await;
     let endless = IssueApiKeyRequest { ttl: Some("0s".into()), ..issue_request() };

@@ -2,6 +2,8 @@
 
 CARGO_TARGET_DIR ?= target
 ARGS ?=
+# The first published SDK cannot be linked beside the current one, so its tests are a package of their own.
+SDK_FIRST = --manifest-path tests/sdk-first/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/sdk-first
 
 .PHONY: help run test lint fuzz
 
@@ -15,13 +17,16 @@ run: ## Build and start `keygate dev`; ARGS="--upstream http://127.0.0.1:9000" p
 
 test: ## Run every test
 	@deploy/ci/ensure.sh test
+	cargo build --locked $(SDK_FIRST)
 	cargo nextest run --locked --all-features
 	cargo test --locked --doc --all-features
 
 lint: ## Check format, lints, docs, licences and sources
 	@deploy/ci/ensure.sh lint
 	cargo fmt --check
+	cargo fmt --check --manifest-path tests/sdk-first/Cargo.toml
 	cargo clippy --locked --all-targets --all-features -- -D warnings
+	cargo clippy --locked $(SDK_FIRST) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 	deploy/ci/deny.sh
 

@@ -4,14 +4,15 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use criterion::{Criterion, criterion_group, criterion_main};
-use keygate::cache::KeyCache;
+use keygate::cache::{EndedKeys, KeyCache};
 use keygate::clock::SystemClock;
-use keygate::credential::{Keyring, Routing};
+use keygate::credential::{Keyring, Routing, TokenSettings};
 use keygate::id::TenantId;
 use keygate::key::KeyDraft;
 use keygate::lifecycle::{self, Lifecycle};
-use keygate::store::{KeyStore, MemoryStore};
+use keygate::store::{KeySource, KeyStore, MemoryStore};
 use keygate::verifier::{self, CachePolicy, Directory, Presented, Verifier};
 use prometheus::Registry;
 use secrecy::ExposeSecret;
@@ -25,17 +26,21 @@ fn bench_parts(runtime: &tokio::runtime::Runtime) -> (Verifier, String) {
     let cache = Arc::new(KeyCache::new(1 << 20, TTL));
     let registry = Registry::new();
     let clock = Arc::new(SystemClock);
+    let ended = Arc::new(EndedKeys::new(TTL, 100));
     let lifecycle = Lifecycle::new(
         lifecycle::Settings {
             keyring: Arc::clone(&keyring),
+            routing: Routing::new(&["mc"]),
             prefix: "ak".into(),
             public_prefix: None,
             default_ttl: Some(TTL),
             max_ttl: TTL,
             quota: None,
+            derived: lifecycle::DerivedSettings::default(),
         },
         Arc::clone(&store),
         Some(Arc::clone(&cache)),
+        Arc::clone(&ended),
         clock.clone(),
         rand::make_rng(),
         lifecycle::Metrics::register(&registry).expect("the registry is new"),
@@ -43,15 +48,20 @@ fn bench_parts(runtime: &tokio::runtime::Runtime) -> (Verifier, String) {
     let draft = KeyDraft { name: "bench".into(), actor_id: "bench".into(), ..KeyDraft::default() };
     let issued = runtime.block_on(lifecycle.issue(TenantId::NIL, draft)).expect("the store is in memory");
     let settings = verifier::Settings {
-        issuer: "bench".into(),
-        keyring,
+        tokens: TokenSettings {
+            issuer: "bench".into(),
+            issuers_retired: Vec::new(),
+            clock_skew: TimeDelta::seconds(300),
+            keyring,
+        },
         routing: Routing::new(&["mc"]),
         prefixes: vec!["ak".into()],
         max_age: TTL,
-        clock_skew: Duration::from_secs(300),
     };
     let metrics = verifier::Metrics::register(&registry).expect("the registry is new");
-    let verifier = Verifier::new(settings, Arc::new(Directory::new(store, Some(cache))), clock, metrics);
+    let source: Arc<dyn KeySource> = store;
+    let verifier =
+        Verifier::new(settings, Arc::new(Directory::new(source, Some(cache))), Arc::default(), ended, clock, metrics);
     (verifier, issued.secret.expect("the key is new").expose_secret().to_owned())
 }
 
@@ -68,6 +78,7 @@ fn verify(c: &mut Criterion) {
             client_ip: None,
             audiences: &[],
             cache: CachePolicy::default(),
+            revoke_with_parent: true,
         };
         assert_eq!(runtime.block_on(verifier.verify(&presented)).outcome.is_ok(), good);
         c.bench_function(name, |b| b.iter(|| runtime.block_on(verifier.verify(black_box(&presented)))));

@@ -22,6 +22,15 @@ pub enum KeyId {
     Imported([u8; 32]),
 }
 
+/// The two kinds of keys. Their records never mix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyKind {
+    /// Minted here.
+    Issued,
+    /// Minted elsewhere, registered here.
+    Imported,
+}
+
 /// Names one request in logs, answers and towards the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(Box<str>);
@@ -38,6 +47,22 @@ impl fmt::Display for TenantId {
 }
 
 impl KeyId {
+    /// The kind of key that it names.
+    pub fn kind(self) -> KeyKind {
+        match self {
+            Self::Issued(_) => KeyKind::Issued,
+            Self::Imported(_) => KeyKind::Imported,
+        }
+    }
+
+    /// Reads the id of a key of that kind; a text of another form is the id of no such key.
+    pub fn parse(kind: KeyKind, text: &str) -> Option<Self> {
+        match kind {
+            KeyKind::Issued => Self::parse_issued(text),
+            KeyKind::Imported => Self::parse_imported(text),
+        }
+    }
+
     /// Reads the id of an issued key: a UUID in its canonical form, 36 lower-case characters.
     pub fn parse_issued(text: &str) -> Option<Self> {
         parse_canonical_uuid(text).map(Self::Issued)

@@ -1,11 +1,13 @@
 //! Errors of the admin API: one envelope, one table of reasons (contract, admin API section 3).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::lifecycle::LifecycleError;
 use crate::store::StoreError;
@@ -14,10 +16,16 @@ use crate::store::StoreError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
     BadRequest,
+    DerivedTokenNotRevocable,
+    Unauthorized,
+    ApiKeyExpired,
     ApiKeyQuotaExceeded,
+    Forbidden,
     NotFound,
     ApiKeyNotFound,
     Conflict,
+    ApiKeyExists,
+    FailedPrecondition,
     TooManyRequests,
     InternalServerError,
     ServiceUnavailable,
@@ -29,6 +37,7 @@ pub(super) enum Reason {
 pub(super) struct ApiError {
     reason: Reason,
     message: Cow<'static, str>,
+    metadata: BTreeMap<&'static str, String>,
 }
 
 /// How a reason looks on the wire.
@@ -40,53 +49,24 @@ struct Look {
 }
 
 impl Reason {
+    #[rustfmt::skip]
     fn look(self) -> Look {
         let (id, http, status, message) = match self {
-            Self::BadRequest => (
-                "BAD_REQUEST",
-                StatusCode::BAD_REQUEST,
-                "INVALID_ARGUMENT",
-                "The request was malformed or contained invalid parameters",
-            ),
-            Self::ApiKeyQuotaExceeded => (
-                "API_KEY_QUOTA_EXCEEDED",
-                StatusCode::PAYMENT_REQUIRED,
-                "PERMISSION_DENIED",
-                "The API key quota for the current plan has been reached.",
-            ),
-            Self::NotFound => {
-                ("NOT_FOUND", StatusCode::NOT_FOUND, "NOT_FOUND", "The requested resource could not be found")
-            }
-            Self::ApiKeyNotFound => {
-                ("API_KEY_NOT_FOUND", StatusCode::NOT_FOUND, "NOT_FOUND", "The API key was not found.")
-            }
-            Self::Conflict => (
-                "CONFLICT",
-                StatusCode::CONFLICT,
-                "ALREADY_EXISTS",
-                "The resource could not be created due to a conflict",
-            ),
-            Self::TooManyRequests => (
-                "TOO_MANY_REQUESTS",
-                StatusCode::TOO_MANY_REQUESTS,
-                "RESOURCE_EXHAUSTED",
-                "The request was throttled due to resource exhaustion.",
-            ),
-            Self::InternalServerError => (
-                "INTERNAL_SERVER_ERROR",
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "INTERNAL",
-                "An internal server error occurred, please contact the system administrator",
-            ),
-            Self::ServiceUnavailable => (
-                "SERVICE_UNAVAILABLE",
-                StatusCode::SERVICE_UNAVAILABLE,
-                "UNAVAILABLE",
-                "The service is temporarily unavailable.",
-            ),
-            Self::GatewayTimeout => {
-                ("GATEWAY_TIMEOUT", StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "The operation timed out.")
-            }
+            Self::BadRequest => ("BAD_REQUEST", StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "The request was malformed or contained invalid parameters"),
+            Self::DerivedTokenNotRevocable => ("DERIVED_TOKEN_NOT_REVOCABLE", StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "Derived tokens cannot be revoked."),
+            Self::Unauthorized => ("UNAUTHORIZED", StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "The request could not be authorized"),
+            Self::ApiKeyExpired => ("API_KEY_EXPIRED", StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "The API key has expired."),
+            Self::ApiKeyQuotaExceeded => ("API_KEY_QUOTA_EXCEEDED", StatusCode::PAYMENT_REQUIRED, "PERMISSION_DENIED", "The API key quota for the current plan has been reached."),
+            Self::Forbidden => ("FORBIDDEN", StatusCode::FORBIDDEN, "PERMISSION_DENIED", "The requested action was forbidden"),
+            Self::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND, "NOT_FOUND", "The requested resource could not be found"),
+            Self::ApiKeyNotFound => ("API_KEY_NOT_FOUND", StatusCode::NOT_FOUND, "NOT_FOUND", "The API key was not found."),
+            Self::Conflict => ("CONFLICT", StatusCode::CONFLICT, "ALREADY_EXISTS", "The resource could not be created due to a conflict"),
+            Self::ApiKeyExists => ("API_KEY_EXISTS", StatusCode::CONFLICT, "ALREADY_EXISTS", "An API key with this identifier already exists."),
+            Self::FailedPrecondition => ("FAILED_PRECONDITION", StatusCode::CONFLICT, "FAILED_PRECONDITION", "The operation cannot be completed due to a failed precondition."),
+            Self::TooManyRequests => ("TOO_MANY_REQUESTS", StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", "The request was throttled due to resource exhaustion."),
+            Self::InternalServerError => ("INTERNAL_SERVER_ERROR", StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "An internal server error occurred, please contact the system administrator"),
+            Self::ServiceUnavailable => ("SERVICE_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "The service is temporarily unavailable."),
+            Self::GatewayTimeout => ("GATEWAY_TIMEOUT", StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "The operation timed out."),
         };
         Look { id, http, status, message }
     }
@@ -95,12 +75,17 @@ impl Reason {
 impl ApiError {
     /// An error with the default text of its reason.
     pub(super) fn plain(reason: Reason) -> Self {
-        Self { reason, message: reason.look().message.into() }
+        Self::new(reason, reason.look().message)
     }
 
     /// An error with a text of its own.
     pub(super) fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), metadata: BTreeMap::new() }
+    }
+
+    /// What is said.
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 
     /// The caller's mistake.
@@ -121,7 +106,21 @@ impl From<LifecycleError> for ApiError {
         match error {
             LifecycleError::Invalid(message) => Self::invalid(message),
             LifecycleError::NotFound(_) => Self::new(Reason::ApiKeyNotFound, message),
-            LifecycleError::AlreadyRevoked => Self::new(Reason::Conflict, message),
+            LifecycleError::AlreadyRevoked | LifecycleError::IssuedShape => Self::new(Reason::Conflict, message),
+            LifecycleError::AlreadyImported => Self::new(Reason::ApiKeyExists, message),
+            LifecycleError::DerivedShape | LifecycleError::NotActive => Self::new(Reason::FailedPrecondition, message),
+            LifecycleError::ParentEnded => Self::new(Reason::FailedPrecondition, message),
+            LifecycleError::ScopeNotGranted(_) => Self::new(Reason::Forbidden, message),
+            LifecycleError::NoSigningKey(kid) => {
+                tracing::error!(kid, "{message}");
+                let mut error = Self::new(Reason::InternalServerError, message);
+                if !kid.is_empty() {
+                    error.metadata.insert("signing_key_id", kid);
+                }
+                error
+            }
+            LifecycleError::Expired => Self::new(Reason::ApiKeyExpired, message),
+            LifecycleError::PublicKey => Self::new(Reason::Forbidden, message),
             LifecycleError::QuotaExceeded => Self::plain(Reason::ApiKeyQuotaExceeded),
             LifecycleError::Store(error) => error.into(),
             LifecycleError::Internal(cause) => Self::internal(&cause),
@@ -142,20 +141,54 @@ impl From<StoreError> for ApiError {
     }
 }
 
+/// The body of every answer that is not a success.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ErrorResponse {
+    error: ErrorBody,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+struct ErrorBody {
+    /// The HTTP status.
+    code: u16,
+    /// In words; not stable.
+    message: String,
+    /// The name of the canonical gRPC code.
+    status: &'static str,
+    /// Exactly one.
+    details: [ErrorInfo; 1],
+}
+
+/// What clients match on.
+#[derive(Debug, Serialize, ToSchema)]
+struct ErrorInfo {
+    #[serde(rename = "@type")]
+    kind: &'static str,
+    /// The error's id.
+    reason: &'static str,
+    domain: &'static str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false)]
+    metadata: BTreeMap<&'static str, String>,
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let look = self.reason.look();
-        let body = json!({ "error": {
-            "code": look.http.as_u16(),
-            "message": self.message,
-            "status": look.status,
-            "details": [{
-                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-                "reason": look.id,
-                "domain": "www.ory.com/talos",
-            }],
-        }});
-        let mut response = (look.http, Json(body)).into_response();
+        let info = ErrorInfo {
+            kind: "type.googleapis.com/google.rpc.ErrorInfo",
+            reason: look.id,
+            domain: "www.ory.com/talos",
+            metadata: self.metadata,
+        };
+        let error = ErrorBody {
+            code: look.http.as_u16(),
+            message: self.message.into_owned(),
+            status: look.status,
+            details: [info],
+        };
+        let mut response = (look.http, Json(ErrorResponse { error })).into_response();
         if self.reason == Reason::ServiceUnavailable {
             response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
         }

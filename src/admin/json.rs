@@ -1,144 +1,59 @@
-//! Reading request messages by the contract's JSON conventions (admin API section 2): both spellings of a member, `null`
-//! as absent, unknown members ignored, a member twice refused.
+//! Reading request messages by the contract's JSON conventions (admin API section 2): `null` as absent, unknown members
+//! ignored, a member twice refused, also once in each spelling. The types of the messages name both spellings.
 
 use std::fmt;
-use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Number, Value};
 
 use super::error::ApiError;
-use crate::duration::{parse_extended, parse_go};
 
-/// A JSON object without double members, at any depth.
-#[derive(Debug, Default)]
-pub(super) struct Message(Map<String, Value>);
-
-/// A value that refuses double members while it is read.
+/// A value that refuses double members while it is read, at any depth.
 struct Strict(Value);
 
-impl Message {
-    /// Reads a request's body; an empty one is an empty message.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        if body.trim_ascii().is_empty() {
-            return Ok(Self::default());
-        }
-        match serde_json::from_slice::<Strict>(body) {
-            Ok(Strict(Value::Object(members))) => Ok(Self(members)),
-            Ok(_) => Err(ApiError::invalid("the request body must be a JSON object")),
-            Err(error) => Err(ApiError::invalid(format!(
-                "the request body is not valid JSON: line {}, column {}",
-                error.line(),
-                error.column()
-            ))),
-        }
-    }
+/// A 64-bit integer, as a number without fraction or as a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Int64(pub(super) i64);
 
-    /// A member by its `snake_case` name; `null` is absent.
-    fn get(&self, name: &str) -> Result<Option<&Value>, ApiError> {
-        let camel = camel_case(name);
-        let plain = self.0.get(name);
-        let other = if camel == name { None } else { self.0.get(&camel) };
-        match (plain, other) {
-            (Some(_), Some(_)) => Err(ApiError::invalid(format!("{name} is given twice"))),
-            (value, other) => Ok(value.or(other).filter(|value| !value.is_null())),
-        }
-    }
+/// An enum by name or number; what is unknown is absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Choice<T>(pub(super) Option<T>);
 
-    /// A text.
-    pub(super) fn string(&self, name: &str) -> Result<Option<String>, ApiError> {
-        match self.get(name)? {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(mistyped(name, "a string")),
-        }
-    }
+/// An enum of the contract.
+pub(super) trait WireEnum: Copy + DeserializeOwned + 'static {
+    /// The values in the order of their numbers.
+    const VALUES: &'static [Self];
+}
 
-    /// A list of texts; empty when absent.
-    pub(super) fn strings(&self, name: &str) -> Result<Vec<String>, ApiError> {
-        let items = match self.get(name)? {
-            None => return Ok(Vec::new()),
-            Some(Value::Array(items)) => items,
-            Some(_) => return Err(mistyped(name, "a list of strings")),
-        };
-        let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
-        texts.collect::<Option<_>>().ok_or_else(|| mistyped(name, "a list of strings"))
+/// The object in a request's body; an empty body is an empty object.
+pub(super) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    if body.trim_ascii().is_empty() {
+        return Ok(Map::new());
     }
-
-    /// A free-form object; empty when absent.
-    pub(super) fn object(&self, name: &str) -> Result<Map<String, Value>, ApiError> {
-        match self.get(name)? {
-            None => Ok(Map::new()),
-            Some(Value::Object(members)) => Ok(members.clone()),
-            Some(_) => Err(mistyped(name, "an object")),
-        }
-    }
-
-    /// A nested message.
-    pub(super) fn message(&self, name: &str) -> Result<Option<Self>, ApiError> {
-        match self.get(name)? {
-            None => Ok(None),
-            Some(Value::Object(members)) => Ok(Some(Self(members.clone()))),
-            Some(_) => Err(mistyped(name, "an object")),
-        }
-    }
-
-    /// A 64-bit integer, as a number without fraction or as a string.
-    pub(super) fn int64(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        let Some(value) = self.get(name)? else {
-            return Ok(None);
-        };
-        let number = match value {
-            Value::String(text) => text.parse().ok(),
-            Value::Number(number) => integral(number),
-            _ => None,
-        };
-        number.map(Some).ok_or_else(|| mistyped(name, "an integer"))
-    }
-
-    /// An enum by name or number, `values` in the order of their numbers; what is unknown is absent.
-    pub(super) fn choice<T: Copy>(&self, name: &str, values: &[(&str, T)]) -> Result<Option<T>, ApiError> {
-        let index = match self.get(name)? {
-            None => return Ok(None),
-            Some(Value::String(text)) => values.iter().position(|(value, _)| value == text),
-            Some(Value::Number(number)) => integral(number).and_then(|number| usize::try_from(number).ok()),
-            Some(_) => return Err(mistyped(name, "the name or the number of a value")),
-        };
-        Ok(index.and_then(|index| values.get(index)).map(|(_, value)| *value))
-    }
-
-    /// A duration as decimal seconds and `s`.
-    pub(super) fn seconds(&self, name: &str) -> Result<Option<Duration>, ApiError> {
-        let Some(text) = self.string(name)? else {
-            return Ok(None);
-        };
-        let number =
-            text.strip_suffix('s').filter(|number| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'));
-        let duration = number.and_then(|_| parse_go(&text).ok());
-        duration.map(Some).ok_or_else(|| mistyped(name, "decimal seconds and s, for example 60s"))
-    }
-
-    /// A duration in the grammar of `ttl`.
-    pub(super) fn ttl(&self, name: &str) -> Result<Option<Duration>, ApiError> {
-        let Some(text) = self.string(name)? else {
-            return Ok(None);
-        };
-        parse_extended(&text).map(Some).map_err(|error| ApiError::invalid(format!("{name} {error}")))
+    match serde_json::from_slice::<Strict>(body) {
+        Ok(Strict(Value::Object(members))) => Ok(members),
+        Ok(_) => Err(ApiError::invalid("the request body must be a JSON object")),
+        Err(error) => Err(ApiError::invalid(format!(
+            "the request body is not valid JSON: line {}, column {}",
+            error.line(),
+            error.column()
+        ))),
     }
 }
 
-fn camel_case(name: &str) -> String {
-    let mut upper = false;
-    let mut text = String::with_capacity(name.len());
-    for character in name.chars() {
-        if character == '_' {
-            upper = true;
+/// A message from the members of an object. Errors name the member and never show its value, which may be a credential.
+pub(super) fn read<T: DeserializeOwned>(members: Map<String, Value>) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(Value::Object(members)).map_err(|error| {
+        let path = error.path().to_string();
+        if error.inner().to_string().starts_with("duplicate field") {
+            ApiError::invalid("a member is given twice, once in each spelling")
+        } else if path == "." {
+            ApiError::invalid("the request body has a wrong JSON type")
         } else {
-            text.push(if upper { character.to_ascii_uppercase() } else { character });
-            upper = false;
+            ApiError::invalid(format!("{path} has a wrong JSON type"))
         }
-    }
-    text
+    })
 }
 
 /// An integer also when it is written as 100.0 or 1e2.
@@ -151,8 +66,34 @@ fn integral(number: &Number) -> Option<i64> {
     if whole { format!("{float:.0}").parse().ok() } else { None }
 }
 
-fn mistyped(name: &str, wanted: &str) -> ApiError {
-    ApiError::invalid(format!("{name} must be {wanted}"))
+impl Serialize for Int64 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Int64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = match Value::deserialize(deserializer)? {
+            Value::String(text) => text.parse().ok(),
+            Value::Number(number) => integral(&number),
+            _ => None,
+        };
+        number.map(Self).ok_or_else(|| serde::de::Error::custom("not an integer"))
+    }
+}
+
+impl<'de, T: WireEnum> Deserialize<'de> for Choice<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(name) => Ok(Self(T::deserialize(Value::String(name)).ok())),
+            Value::Number(number) => {
+                let index = integral(&number).and_then(|number| usize::try_from(number).ok());
+                Ok(Self(index.and_then(|index| T::VALUES.get(index)).copied()))
+            }
+            _ => Err(serde::de::Error::custom("neither the name nor the number of a value")),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Strict {
@@ -217,27 +158,51 @@ impl<'de> Visitor<'de> for StrictVisitor {
 mod tests {
     use super::*;
 
-    fn message(text: &str) -> Message {
-        Message::parse(text.as_bytes()).unwrap()
+    #[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
+    #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+    enum Number {
+        Zero,
+        One,
+    }
+
+    impl WireEnum for Number {
+        const VALUES: &'static [Self] = &[Self::Zero, Self::One];
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Example {
+        #[serde(alias = "actorId")]
+        actor_id: Option<String>,
+        quota: Option<Int64>,
+        choice: Option<Choice<Number>>,
+    }
+
+    fn example(text: &str) -> Result<Example, ApiError> {
+        parse_object(text.as_bytes()).and_then(read)
     }
 
     #[test]
     fn bodies_are_objects_without_double_members() {
-        assert!(Message::parse(b"").is_ok());
-        assert!(Message::parse(b" \n").is_ok());
+        assert!(parse_object(b"").is_ok());
+        assert!(parse_object(b" \n").is_ok());
         let deep = "[".repeat(100_000);
         for bad in ["[]", "1", "{", r#"{"a":1,"a":2}"#, r#"{"a":{"b":1,"b":1}}"#, "{\"a\":\"\u{0}\"}", &deep] {
-            assert!(Message::parse(bad.as_bytes()).is_err());
+            assert!(parse_object(bad.as_bytes()).is_err());
         }
-        assert!(Message::parse(b"{\"a\":\"\xff\"}").is_err());
+        assert!(parse_object(b"{\"a\":\"\xff\"}").is_err());
     }
 
     #[test]
     fn both_spellings_are_one_member() {
-        let both = message(r#"{"actor_id":"a","actorId":"b"}"#);
-        assert!(both.string("actor_id").is_err());
-        assert_eq!(message(r#"{"actorId":"b"}"#).string("actor_id").unwrap().as_deref(), Some("b"));
-        assert_eq!(message(r#"{"actor_id":null}"#).string("actor_id").unwrap(), None);
+        assert!(example(r#"{"actor_id":"a","actorId":"b"}"#).is_err());
+        assert_eq!(example(r#"{"actorId":"b","other":{"x":1}}"#).unwrap().actor_id.as_deref(), Some("b"));
+        assert_eq!(example(r#"{"actor_id":null}"#).unwrap().actor_id, None);
+    }
+
+    #[test]
+    fn errors_name_the_member_and_never_its_value() {
+        let error = format!("{:?}", example(r#"{"quota":"a-secret"}"#).unwrap_err());
+        assert!(error.contains("quota has a wrong JSON type") && !error.contains("a-secret"), "{error}");
     }
 
     #[test]
@@ -252,26 +217,27 @@ mod tests {
             ("1e30", None),
             ("true", None),
         ] {
-            let read = message(&format!(r#"{{"quota":{text}}}"#)).int64("quota");
-            assert_eq!(read.ok().flatten(), expected, "{text}");
+            let read = example(&format!(r#"{{"quota":{text}}}"#)).ok().and_then(|message| message.quota);
+            assert_eq!(read.map(|number| number.0), expected, "{text}");
         }
     }
 
     #[test]
     fn what_is_unknown_in_an_enum_is_absent() {
-        let values = [("ZERO", 0), ("ONE", 1)];
-        for (text, expected) in [("\"ONE\"", Some(1)), ("1", Some(1)), ("\"TWO\"", None), ("2", None), ("-1", None)] {
-            assert_eq!(message(&format!(r#"{{"e":{text}}}"#)).choice("e", &values).unwrap(), expected, "{text}");
+        for (text, expected) in [
+            ("\"ONE\"", Some(Number::One)),
+            ("1", Some(Number::One)),
+            ("\"TWO\"", None),
+            ("2", None),
+            ("-1", None),
+            ("null", None),
+        ] {
+            assert_eq!(
+                example(&format!(r#"{{"choice":{text}}}"#)).unwrap().choice.and_then(|choice| choice.0),
+                expected,
+                "{text}"
+            );
         }
-        assert!(message(r#"{"e":[]}"#).choice("e", &values).is_err());
-    }
-
-    #[test]
-    fn windows_are_seconds_only() {
-        for (text, good) in
-            [("60s", true), ("1.5s", true), ("1m", false), ("60", false), ("1m30s", false), ("s", false)]
-        {
-            assert_eq!(message(&format!(r#"{{"window":"{text}"}}"#)).seconds("window").is_ok(), good, "{text}");
-        }
+        assert!(example(r#"{"choice":[]}"#).is_err());
     }
 }

@@ -5,21 +5,26 @@ mod error;
 mod health;
 mod json;
 mod middleware;
+mod openapi;
+mod query;
 mod sample;
 mod server;
 mod v1;
 
 pub use health::{Version, metrics_router};
+pub use openapi::openapi_json;
 pub use sample::sample_router;
 pub use server::{Server, ServerOptions};
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use prometheus::Registry;
 
 use crate::config::ClientIpSource;
+use crate::credential::SigningKeys;
 use crate::id::TenantId;
 use crate::lifecycle::Lifecycle;
 use crate::verifier::Verifier;
@@ -31,6 +36,8 @@ pub struct AdminState {
     pub lifecycle: Arc<Lifecycle>,
     /// The read side.
     pub verifier: Arc<Verifier>,
+    /// The keys that sign derived JWTs.
+    pub signing_keys: Arc<ArcSwap<SigningKeys>>,
     /// The tenant that is served.
     pub tenant: TenantId,
     /// Where a caller's address is read from.
@@ -52,6 +59,7 @@ pub struct Peer(pub IpAddr);
 pub fn router(state: AdminState, registry: &Registry) -> Result<Router, prometheus::Error> {
     let metrics = middleware::Metrics::register(registry)?;
     let quiet_health = state.quiet_health;
-    let routes = v1::routes().merge(health::routes()).fallback(v1::not_found).with_state(state);
+    let routes =
+        v1::routes().merge(health::routes()).merge(openapi::routes()).fallback(v1::not_found).with_state(state);
     Ok(middleware::wrap(routes, metrics, quiet_health))
 }

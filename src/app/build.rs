@@ -1,19 +1,22 @@
 //! From the configuration to the parts: what each part is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use chrono::TimeDelta;
 use prometheus::Registry;
 use sha2::{Digest, Sha256};
 
 use super::AppError;
 use crate::admin::Version;
-use crate::cache::KeyCache;
+use crate::cache::{EndedKeys, KeyCache};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Dsn};
-use crate::credential::{Keyring, Retired, Routing};
+use crate::config::{Config, Dsn, RetiredValue};
+use crate::credential::{Keyring, Retired, Routing, SigningKeys, TokenSettings};
 use crate::id::{TenantId, hex};
-use crate::lifecycle::{self, Lifecycle};
-use crate::store::{KeyStore, SqliteOptions, SqliteStore};
+use crate::lifecycle::{self, DerivedSettings, Lifecycle};
+use crate::store::{KeySource, KeyStore, SqliteOptions, SqliteStore};
 use crate::verifier::{self, Directory, Verifier};
 
 /// What this binary was built from, if the build was told.
@@ -26,6 +29,10 @@ pub const BUILD_TIME: &str = match option_env!("KEYGATE_BUILD_TIME") {
     Some(time) => time,
     None => "unknown",
 };
+/// How many revoked or deleted keys are remembered for the sake of their tokens: some 100 bytes each.
+const ENDED_KEYS_MAX: usize = 100_000;
+/// No token lives longer, whatever is configured (contract, admin API section 2.1).
+const TOKEN_LIFE_MAX: Duration = Duration::from_secs(315_360_000);
 
 /// The use cases.
 pub(super) struct Core {
@@ -34,22 +41,32 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(config: &Config, store: &Arc<dyn KeyStore>, registry: &Registry) -> Result<Self, AppError> {
+    pub(super) fn new(
+        config: &Config,
+        store: &Arc<dyn KeyStore>,
+        signing_keys: &Arc<ArcSwap<SigningKeys>>,
+        registry: &Registry,
+    ) -> Result<Self, AppError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keyring = Arc::new(keyring(config));
         let cache =
             config.cache.is_on().then(|| Arc::new(KeyCache::new(config.cache.memory.max_size, config.cache.ttl.0)));
-        let directory = Arc::new(Directory::new(Arc::clone(store), cache.clone()));
+        let ended = Arc::new(EndedKeys::new(longest_token_life(config), ENDED_KEYS_MAX));
+        let source: Arc<dyn KeySource> = Arc::<dyn KeyStore>::clone(store);
+        let directory = Arc::new(Directory::new(source, cache.clone()));
         let verifier = Verifier::new(
             verifier_settings(config, Arc::clone(&keyring)),
             directory,
+            Arc::clone(signing_keys),
+            Arc::clone(&ended),
             Arc::clone(&clock),
             verifier::Metrics::register(registry)?,
         );
         let lifecycle = Lifecycle::new(
-            lifecycle_settings(config, keyring),
+            lifecycle_settings(config, keyring, signing_keys),
             Arc::clone(store),
             cache,
+            ended,
             clock,
             rand::make_rng(),
             lifecycle::Metrics::register(registry)?,
@@ -66,26 +83,55 @@ fn keyring(config: &Config) -> Keyring {
 
 fn verifier_settings(config: &Config, keyring: Arc<Keyring>) -> verifier::Settings {
     let credentials = &config.credentials;
+    let retired = credentials.issuer_retired.iter().filter_map(RetiredValue::read);
     verifier::Settings {
-        issuer: credentials.issuer.clone(),
-        keyring,
+        tokens: TokenSettings {
+            issuer: credentials.issuer.clone(),
+            issuers_retired: retired
+                .map(|entry| Retired { value: entry.value.to_owned(), expires_at: entry.expires_at })
+                .collect(),
+            clock_skew: TimeDelta::from_std(credentials.effective_clock_skew()).unwrap_or_default(),
+            keyring,
+        },
         routing: Routing::new(&credentials.macaroon_prefixes()),
         prefixes: credentials.api_keys.prefix.all(),
         max_age: credentials.api_keys.max_ttl.0,
-        clock_skew: credentials.effective_clock_skew(),
     }
 }
 
-fn lifecycle_settings(config: &Config, keyring: Arc<Keyring>) -> lifecycle::Settings {
+fn lifecycle_settings(
+    config: &Config,
+    keyring: Arc<Keyring>,
+    signing_keys: &Arc<ArcSwap<SigningKeys>>,
+) -> lifecycle::Settings {
     let keys = &config.credentials.api_keys;
+    let derived = &config.credentials.derived_tokens;
     lifecycle::Settings {
         keyring,
+        routing: Routing::new(&config.credentials.macaroon_prefixes()),
         prefix: keys.prefix.current.clone(),
         public_prefix: keys.prefix.public_current.clone(),
-        default_ttl: Some(keys.default_ttl.0),
+        default_ttl: Some(if keys.max_ttl.0.is_zero() {
+            keys.default_ttl.0
+        } else {
+            keys.default_ttl.0.min(keys.max_ttl.0)
+        }),
         max_ttl: keys.max_ttl.0,
         quota: config.quota.api_keys_max.filter(|quota| *quota > 0),
+        derived: DerivedSettings {
+            issuer: config.credentials.issuer.clone(),
+            default_ttl: derived.default_ttl.0,
+            macaroon_prefix: derived.macaroon.prefix.current.clone(),
+            signing_key_id: derived.jwt.signing_key_id.clone(),
+            signing_keys: Arc::clone(signing_keys),
+        },
     }
+}
+
+/// How long a derived token may live: as long as a key.
+fn longest_token_life(config: &Config) -> Duration {
+    let max = config.credentials.api_keys.max_ttl.0;
+    if max.is_zero() { TOKEN_LIFE_MAX } else { max.min(TOKEN_LIFE_MAX) }
 }
 
 pub(super) async fn open_store(config: &Config) -> Result<SqliteStore, AppError> {
@@ -103,4 +149,20 @@ pub(super) fn version(config: &Config) -> Version {
         build_time: BUILD_TIME.into(),
         config_hash: hex(&Sha256::digest(text)),
     }
+}
+
+pub(super) fn signing_keys(config: &Config) -> Result<SigningKeys, AppError> {
+    use base64::Engine;
+    let mut keys = SigningKeys::default();
+    for url in &config.credentials.derived_tokens.jwt.signing_keys.urls {
+        let text = if let Some(path) = url.strip_prefix("file://") {
+            std::fs::read_to_string(path).map_err(|e| AppError::io("keys", e))?
+        } else {
+            let body = url.strip_prefix("base64://").unwrap_or_default();
+            String::from_utf8(base64::engine::general_purpose::STANDARD.decode(body).unwrap_or_default())
+                .unwrap_or_default()
+        };
+        keys.extend(SigningKeys::parse(&text).map_err(|e| AppError::Setting(e.to_string()))?);
+    }
+    Ok(keys)
 }

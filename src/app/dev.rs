@@ -168,6 +168,7 @@ fn configure(options: &DevOptions, upstream: &str) -> Result<Config, AppError> {
             upstream: "api".into(),
             auth: Auth::Required,
             scopes: Vec::new(),
+            audiences: Vec::new(),
         }],
         upstreams: BTreeMap::from([(
             "api".into(),

@@ -6,6 +6,7 @@ mod dev;
 mod listeners;
 mod signals;
 
+pub use crate::admin::openapi_json;
 pub use build::{BUILD_TIME, COMMIT};
 pub use dev::{Dev, DevOptions};
 pub use listeners::{Listeners, bind};
@@ -14,6 +15,7 @@ pub use signals::wait_for_stop;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 
@@ -83,10 +85,13 @@ impl App {
         let registry = Registry::new();
         let store = background.block_on(build::open_store(config))?;
         let keys: Arc<dyn KeyStore> = Arc::new(store.clone());
-        let core = Core::new(config, &keys, &registry)?;
+        let signing_keys = Arc::new(ArcSwap::from_pointee(build::signing_keys(config)?));
+        let core = Core::new(config, &keys, &signing_keys, &registry)?;
+        background.block_on(core.lifecycle.remember_ended())?;
         let state = AdminState {
             lifecycle: Arc::clone(&core.lifecycle),
             verifier: Arc::clone(&core.verifier),
+            signing_keys,
             tenant: crate::id::TenantId::NIL,
             client_ip_source: config.serve.http.client_ip_source,
             version: Arc::new(build::version(config)),
@@ -101,7 +106,10 @@ impl App {
         let metrics = serve(listeners.metrics, admin::metrics_router(state.clone(), registry.clone()), "metrics", 1)?;
         let admin = serve(listeners.admin, admin::router(state, &registry)?, "admin", ADMIN_THREADS)?;
         let gateway = match (&config.gateway, listeners.gateway) {
-            (Some(settings), Some(listener)) => Some(Gateway::start(settings, listener, core.verifier, &registry)?),
+            (Some(settings), Some(listener)) => {
+                let with_parent = config.credentials.derived_tokens.revoke_with_parent;
+                Some(Gateway::start(settings, listener, core.verifier, with_parent, &registry)?)
+            }
             _ => None,
         };
         Ok(Self { gateway, admin, metrics, lifecycle: core.lifecycle, store, background })

@@ -27,11 +27,42 @@ struct Flight<T> {
     fence: AtomicU64,
 }
 
+/// What a change leaves on reads that began before it: what they must not bring back.
+///
+/// One number, so that of two changes the later one counts: the version, and in the lowest bit whether the key is gone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Fence(u64);
+
 /// A place in a read; the last one to leave clears the read away, also when its request was abandoned.
 pub(super) struct Seat<'a, T> {
     flights: &'a Flights<T>,
     key: CacheKey,
     flight: Arc<Flight<T>>,
+}
+
+impl Fence {
+    /// Left by a change that made this version.
+    pub(super) fn changed(version: u64) -> Self {
+        Self(version << 1)
+    }
+
+    /// Left by a deletion; any version that comes later is above `version`.
+    pub(super) fn deleted(version: u64) -> Self {
+        Self(version << 1 | 1)
+    }
+
+    /// Whether a read that found this version, or no record, is as young as the change.
+    pub(super) fn admits(self, found: Option<u64>) -> bool {
+        match found {
+            Some(version) => version << 1 >= self.0,
+            None => self.0 == 0 || self.0 & 1 == 1,
+        }
+    }
+
+    /// The version below which a record is outdated.
+    pub(super) fn lowest(self) -> u64 {
+        self.0.div_ceil(2)
+    }
 }
 
 impl<T> Default for Flights<T> {
@@ -51,10 +82,10 @@ impl<T> Flights<T> {
         Seat { flights: self, key, flight }
     }
 
-    /// Makes a read of `key` that is under way refuse what is older than `version`.
-    pub(super) fn raise_fence(&self, key: &CacheKey, version: u64) {
+    /// Makes a read of `key` that is under way refuse what is older than the change.
+    pub(super) fn raise_fence(&self, key: &CacheKey, fence: Fence) {
         if let Some(flight) = self.shard(key).get(key) {
-            flight.fence.fetch_max(version, Ordering::SeqCst);
+            flight.fence.fetch_max(fence.0, Ordering::SeqCst);
         }
     }
 
@@ -89,9 +120,9 @@ impl<T: Clone> Seat<'_, T> {
         self.flight.result.get_or_init(|| reading).await.clone()
     }
 
-    /// The version below which a record is outdated.
-    pub(super) fn fence(&self) -> u64 {
-        self.flight.fence.load(Ordering::SeqCst)
+    /// What this read must not bring back.
+    pub(super) fn fence(&self) -> Fence {
+        Fence(self.flight.fence.load(Ordering::SeqCst))
     }
 }
 

@@ -4,7 +4,10 @@
 //! What must hold: once [`KeyCache::apply`] has returned, no lookup that begins afterwards sees an older record, however
 //! long a read that began before it may still take.
 
+mod ended;
 mod flight;
+
+pub use ended::{Ended, EndedKeys};
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use moka::sync::Cache;
 
 use crate::id::{KeyId, TenantId};
 use crate::key::ApiKey;
-use flight::Flights;
+use flight::{Fence, Flights};
 
 /// What a record is found by.
 pub type CacheKey = (TenantId, KeyId);
@@ -87,14 +90,16 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
             .result(async {
                 loop {
                     let loaded = load().await?.map(Arc::new);
-                    let version = loaded.as_ref().map_or(0, |record| record.version);
-                    if flight.fence() > version {
+                    let version = loaded.as_ref().map(|record| record.version);
+                    if !flight.fence().admits(version) {
                         continue;
                     }
                     self.remember(key, loaded.as_ref());
                     // A change applied between the check and the write has left its fence by now.
-                    if flight.fence() > version {
+                    let fence = flight.fence();
+                    if !fence.admits(version) {
                         self.absent.invalidate(&key);
+                        self.drop_below(key, fence.lowest());
                         continue;
                     }
                     return Ok(loaded);
@@ -106,9 +111,16 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     /// Takes over a record as a change has left it: what is older is replaced now and refused when it arrives later.
     pub fn apply(&self, record: &Arc<ApiKey>) {
         let key = (record.tenant, record.id);
-        self.flights.raise_fence(&key, record.version);
+        self.flights.raise_fence(&key, Fence::changed(record.version));
         self.remember(key, Some(record));
         self.absent.invalidate(&key);
+    }
+
+    /// Takes over that a key is gone whose last version is given: its record is dropped now, and refused when a read that
+    /// began before brings it.
+    pub fn forget(&self, key: CacheKey, last_version: u64) {
+        self.flights.raise_fence(&key, Fence::deleted(last_version));
+        self.drop_below(key, last_version + 1);
     }
 
     /// How many records are held, about.
@@ -119,6 +131,13 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     /// Whether no record is held, about.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn drop_below(&self, key: CacheKey, version: u64) {
+        self.records.entry(key).and_compute_with(|held| match held {
+            Some(held) if held.value().version < version => Op::Remove,
+            _ => Op::Nop,
+        });
     }
 
     fn remember(&self, key: CacheKey, record: Option<&Arc<ApiKey>>) {

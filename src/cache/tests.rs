@@ -150,3 +150,39 @@ fn memory_is_bounded() {
     assert!(cache.records.weighted_size() <= 1 << 20);
     assert!(!cache.is_empty());
 }
+
+#[tokio::test]
+async fn a_deleted_key_stays_gone_whatever_reads_were_under_way() {
+    let cache = cache();
+    let (read, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let reads = Arc::new(AtomicUsize::new(0));
+    let slow = {
+        let (cache, read, go, reads) = (Arc::clone(&cache), Arc::clone(&read), Arc::clone(&go), Arc::clone(&reads));
+        tokio::spawn(async move {
+            let load = || async {
+                if reads.fetch_add(1, Ordering::SeqCst) > 0 {
+                    return Loaded::Ok(None);
+                }
+                read.notify_one();
+                go.notified().await;
+                Loaded::Ok(Some(record(7)))
+            };
+            cache.fetch(ID, load).await.unwrap()
+        })
+    };
+    read.notified().await;
+    cache.forget(ID, 7);
+    go.notify_one();
+    assert_eq!(slow.await.unwrap(), None);
+    assert_eq!(cache.get(&ID), Some(Known::Absent));
+}
+
+#[test]
+fn a_key_that_comes_back_after_its_deletion_is_taken() {
+    let cache = cache();
+    cache.apply(&Arc::new(record(7)));
+    cache.forget(ID, 7);
+    assert_eq!(cache.get(&ID), None);
+    cache.apply(&Arc::new(record(9)));
+    assert_eq!(version(cache.get(&ID)), 9);
+}

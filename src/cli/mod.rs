@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use anyhow::Context;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::app::{App, BUILD_TIME, COMMIT, Dev, DevOptions, Listeners, wait_for_stop};
+use crate::app::{App, BUILD_TIME, COMMIT, Dev, DevOptions, Listeners, openapi_json, wait_for_stop};
 use crate::config::{Config, LogConfig, LogFormat, json_schema};
 use crate::telemetry::start_logs;
 
@@ -98,6 +98,8 @@ enum ConfigCommand {
     Check(ConfigFile),
     /// Print the JSON schema of configuration files
     Schema,
+    /// Print the OpenAPI description of the admin API
+    Openapi,
 }
 
 /// Runs the command that the arguments ask for; errors go to stderr and end in exit code 1.
@@ -126,6 +128,7 @@ impl Cli {
             Command::Serve(args) => serve(&args.config),
             Command::Config(ConfigCommand::Check(args)) => check(&args.config),
             Command::Config(ConfigCommand::Schema) => schema(),
+            Command::Config(ConfigCommand::Openapi) => output::print(&openapi_json()),
             Command::Keys(keys) => return keys.run(&self.connection),
             Command::Jwk(jwk) => jwk.run(&self.connection),
             Command::Completions(completions) => completions.run(Self::command()),

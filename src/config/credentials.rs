@@ -26,7 +26,7 @@ pub struct CredentialsConfig {
     pub clock_skew: ConfigDuration,
     /// Issued and imported keys.
     pub api_keys: ApiKeysConfig,
-    /// Tokens derived from keys. Not available in this version.
+    /// Tokens derived from keys.
     pub derived_tokens: DerivedTokensConfig,
 }
 
@@ -66,6 +66,8 @@ pub struct PrefixConfig {
 pub struct DerivedTokensConfig {
     /// The life of a token whose caller names none.
     pub default_ttl: ConfigDuration,
+    /// Whether the gateway refuses a token whose parent was revoked or deleted. `:verify` lets it live until its end.
+    pub revoke_with_parent: bool,
     /// Signed tokens.
     pub jwt: JwtConfig,
     /// Chained tokens.
@@ -86,8 +88,10 @@ pub struct JwtConfig {
 #[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SigningKeysConfig {
-    /// JWK sets: `base64://`, `file://` or `https://`.
+    /// JWK sets with the private keys that sign: `base64://`, `file://`, `https://`, or `http://` with a warning.
     pub urls: Vec<String>,
+    /// Whether `https://` and `http://` sources may be at internal addresses.
+    pub allow_internal: bool,
 }
 
 /// Chained tokens.
@@ -156,7 +160,12 @@ impl Default for PrefixConfig {
 
 impl Default for DerivedTokensConfig {
     fn default() -> Self {
-        Self { default_ttl: of_seconds(HOUR), jwt: JwtConfig::default(), macaroon: MacaroonConfig::default() }
+        Self {
+            default_ttl: of_seconds(HOUR),
+            revoke_with_parent: true,
+            jwt: JwtConfig::default(),
+            macaroon: MacaroonConfig::default(),
+        }
     }
 }
 
@@ -172,7 +181,7 @@ impl fmt::Debug for SigningKeysConfig {
         let scheme =
             |url: &String| url.split_once("://").map_or_else(String::new, |(scheme, _)| format!("{scheme}://"));
         let urls: Vec<_> = self.urls.iter().map(|url| format!("{}[REDACTED]", scheme(url))).collect();
-        f.debug_struct("SigningKeysConfig").field("urls", &urls).finish()
+        f.debug_struct("SigningKeysConfig").field("urls", &urls).field("allow_internal", &self.allow_internal).finish()
     }
 }
 
@@ -189,6 +198,14 @@ impl CredentialsConfig {
         }
         for (index, entry) in self.issuer_retired.iter().enumerate() {
             problems.check_retired(&format!("credentials.issuer_retired.{index}"), entry);
+        }
+        for (index, url) in self.derived_tokens.jwt.signing_keys.urls.iter().enumerate() {
+            if !["base64://", "file:///", "https://", "http://"].iter().any(|scheme| url.starts_with(scheme)) {
+                problems.add(
+                    &format!("credentials.derived_tokens.jwt.signing_keys.urls.{index}"),
+                    "must begin with base64://, file:///, https:// or http://",
+                );
+            }
         }
         let macaroons = self.macaroon_prefixes();
         for (path, prefix) in self.api_keys.prefix.with_paths() {

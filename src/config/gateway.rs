@@ -52,6 +52,11 @@ pub struct RouteConfig {
     #[serde(default)]
     #[schemars(inner(regex(pattern = r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")))]
     pub scopes: Vec<String>,
+    /// Audiences one of which the credential must name. Keys name none, so with it only derived tokens pass; without it
+    /// tokens that name audiences are refused.
+    #[serde(default)]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 255)))]
+    pub audiences: Vec<String>,
 }
 
 /// Whether a credential is needed.
@@ -165,6 +170,10 @@ impl RouteConfig {
         problems.unique(&format!("{path}.scopes"), self.scopes.iter());
         if self.auth == Auth::None && !self.scopes.is_empty() {
             problems.add(&format!("{path}.scopes"), "can demand nothing of a route with `auth: none`");
+        }
+        problems.unique(&format!("{path}.audiences"), self.audiences.iter());
+        if self.auth == Auth::None && !self.audiences.is_empty() {
+            problems.add(&format!("{path}.audiences"), "can demand nothing of a route with `auth: none`");
         }
     }
 

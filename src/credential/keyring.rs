@@ -21,8 +21,24 @@ pub struct Retired<T> {
 
 /// The current secret and the retired ones. Neither printable nor readable from outside.
 pub struct Keyring {
-    current: Hmac<Sha256>,
-    retired: Box<[Retired<Hmac<Sha256>>]>,
+    current: Secret,
+    retired: Box<[Retired<Secret>]>,
+}
+
+/// What a secret is used for beside checksums; each use has a key of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Root keys of macaroons.
+    Macaroon,
+    /// Sealing page tokens.
+    PageToken,
+}
+
+/// A secret in the forms in which it is used.
+struct Secret {
+    checksum: Hmac<Sha256>,
+    macaroon: [u8; MAC_LEN],
+    page_token: [u8; MAC_LEN],
 }
 
 impl<T> Retired<T> {
@@ -35,20 +51,54 @@ impl<T> Retired<T> {
 impl Keyring {
     /// A keyring in which `current` mints and all of them check.
     pub fn new(current: &SecretString, retired: &[Retired<SecretString>]) -> Self {
-        let retired =
-            retired.iter().map(|entry| Retired { value: keyed(&entry.value), expires_at: entry.expires_at }).collect();
-        Self { current: keyed(current), retired }
+        let retired = retired
+            .iter()
+            .map(|entry| Retired { value: Secret::new(&entry.value), expires_at: entry.expires_at })
+            .collect();
+        Self { current: Secret::new(current), retired }
     }
 
     /// The code of `message` under the current secret.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; MAC_LEN] {
-        code(&self.current, message)
+        code(&self.current.checksum, message)
     }
 
     /// Whether `presented` is the code of `message` under a secret that counts at `now`: the current one first.
     pub(crate) fn verifies(&self, message: &[u8], presented: &[u8; MAC_LEN], now: Timestamp) -> bool {
-        let matches = |key: &Hmac<Sha256>| bool::from(code(key, message).ct_eq(presented));
-        matches(&self.current) || self.retired.iter().any(|entry| entry.is_active(now) && matches(&entry.value))
+        self.secrets(now).any(|secret| bool::from(code(&secret.checksum, message).ct_eq(presented)))
+    }
+
+    /// The key that makes new things of a purpose.
+    pub(crate) fn key(&self, purpose: Purpose) -> &[u8; MAC_LEN] {
+        self.current.key(purpose)
+    }
+
+    /// The keys that may check things of a purpose at `now`: the current one first.
+    pub(crate) fn keys(&self, purpose: Purpose, now: Timestamp) -> impl Iterator<Item = &[u8; MAC_LEN]> {
+        self.secrets(now).map(move |secret| secret.key(purpose))
+    }
+
+    fn secrets(&self, now: Timestamp) -> impl Iterator<Item = &Secret> {
+        let retired = self.retired.iter().filter(move |entry| entry.is_active(now)).map(|entry| &entry.value);
+        std::iter::once(&self.current).chain(retired)
+    }
+}
+
+impl Secret {
+    fn new(secret: &SecretString) -> Self {
+        let checksum = Hmac::new_from_slice(secret.expose_secret().as_bytes()).expect("HMAC takes keys of any length");
+        Self {
+            macaroon: code(&checksum, b"talos/macaroon/v1/root-key"),
+            page_token: code(&checksum, b"talos/pagination/v1/cursor-key"),
+            checksum,
+        }
+    }
+
+    fn key(&self, purpose: Purpose) -> &[u8; MAC_LEN] {
+        match purpose {
+            Purpose::Macaroon => &self.macaroon,
+            Purpose::PageToken => &self.page_token,
+        }
     }
 }
 
@@ -56,10 +106,6 @@ impl std::fmt::Debug for Keyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keyring").field("retired", &self.retired.len()).finish_non_exhaustive()
     }
-}
-
-fn keyed(secret: &SecretString) -> Hmac<Sha256> {
-    Hmac::new_from_slice(secret.expose_secret().as_bytes()).expect("HMAC takes keys of any length")
 }
 
 fn code(key: &Hmac<Sha256>, message: &[u8]) -> [u8; MAC_LEN] {

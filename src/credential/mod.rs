@@ -1,12 +1,20 @@
 //! The text a caller presents, and which kind of credential its shape makes it (contract, credentials section 5).
 //! Knows no storage and no clock: the first matching shape decides, there is no second try.
 
+mod claims;
+mod derived;
 mod imported;
 mod issued;
+mod jwk;
+mod jwt;
 mod keyring;
+mod macaroon;
 
+pub use derived::{DerivedToken, NewToken, TokenError, TokenSettings};
 pub use imported::imported_key_id;
 pub use issued::{IssuedKey, MintError, mint};
+pub use jwk::{JwkError, SigningKey, SigningKeys};
+pub(crate) use keyring::Purpose;
 pub use keyring::{Keyring, Retired};
 
 /// The longest credential that is looked at, in bytes (contract, admin API section 4.2).
@@ -33,9 +41,9 @@ pub enum Shape<'a> {
     /// Anything that has no other shape.
     Imported,
     /// Three base64url parts, the first opening a JSON object.
-    DerivedJwt,
-    /// A configured macaroon prefix and `_v1_`.
-    DerivedMacaroon,
+    DerivedJwt(&'a str),
+    /// What follows a configured macaroon prefix and `_v1_`.
+    DerivedMacaroon(&'a str),
 }
 
 /// Tells the kinds apart.
@@ -54,6 +62,11 @@ impl CredentialKind {
             Self::DerivedMacaroon => "derived_macaroon",
         }
     }
+
+    /// Whether it is a token derived from a key.
+    pub fn is_derived(self) -> bool {
+        matches!(self, Self::DerivedJwt | Self::DerivedMacaroon)
+    }
 }
 
 impl Shape<'_> {
@@ -62,8 +75,8 @@ impl Shape<'_> {
         match self {
             Self::Issued(_) => CredentialKind::Issued,
             Self::Imported => CredentialKind::Imported,
-            Self::DerivedJwt => CredentialKind::DerivedJwt,
-            Self::DerivedMacaroon => CredentialKind::DerivedMacaroon,
+            Self::DerivedJwt(_) => CredentialKind::DerivedJwt,
+            Self::DerivedMacaroon(_) => CredentialKind::DerivedMacaroon,
         }
     }
 }
@@ -79,9 +92,9 @@ impl Routing {
     /// Decides by shape alone, for any text.
     pub fn classify<'a>(&self, text: &'a str) -> Shape<'a> {
         if has_jwt_shape(text) {
-            Shape::DerivedJwt
-        } else if self.macaroon_starts.iter().any(|start| text.starts_with(&**start)) {
-            Shape::DerivedMacaroon
+            Shape::DerivedJwt(text)
+        } else if let Some(body) = self.macaroon_starts.iter().find_map(|start| text.strip_prefix(&**start)) {
+            Shape::DerivedMacaroon(body)
         } else if let Some(key) = IssuedKey::parse(text) {
             Shape::Issued(key)
         } else {

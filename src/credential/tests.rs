@@ -46,6 +46,14 @@ fn the_code_over_the_published_key_is_the_published_one() {
 }
 
 #[test]
+fn each_purpose_has_the_published_key() {
+    let ring = keyring(SECRET, &[]);
+    let key = |purpose| crate::id::hex(ring.key(purpose));
+    assert_eq!(key(Purpose::Macaroon), "7b55acd8df19fd32fe4350f63652d189977bde326612361ca039b4e681d4d0fb");
+    assert_eq!(key(Purpose::PageToken), "8d4038db4e4b50693790e40c34825bb42046048d368e38a1ac528378b75229dd");
+}
+
+#[test]
 fn an_imported_key_has_the_published_id() {
     let id = imported_key_id(TenantId::NIL, "sk_live_example");
     assert_eq!(id.to_string(), "fac39ef9ebe858148631f90d6286e472593a2076af5b81c3d88bcfb82add4ab2");

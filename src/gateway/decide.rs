@@ -51,12 +51,13 @@ pub struct Decider {
     routes: RouteTable,
     verifier: Arc<Verifier>,
     tenant: TenantId,
+    revoke_with_parent: bool,
 }
 
 impl Decider {
-    /// A decider over `routes`, for one tenant.
-    pub fn new(routes: RouteTable, verifier: Arc<Verifier>, tenant: TenantId) -> Self {
-        Self { routes, verifier, tenant }
+    /// A decider over `routes`, for one tenant. With `revoke_with_parent` a token ends when its parent is revoked.
+    pub fn new(routes: RouteTable, verifier: Arc<Verifier>, tenant: TenantId, revoke_with_parent: bool) -> Self {
+        Self { routes, verifier, tenant, revoke_with_parent }
     }
 
     /// Judges a request: route, credential, scopes.
@@ -92,8 +93,9 @@ impl Decider {
             tenant: self.tenant,
             credential,
             client_ip: head.peer,
-            audiences: &[],
+            audiences: &route.audiences,
             cache: CachePolicy::default(),
+            revoke_with_parent: self.revoke_with_parent,
         };
         let verdict = self.verifier.verify(&presented).await.outcome?;
         if verdict.scopes().contains_all(&route.scopes) {

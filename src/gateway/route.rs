@@ -27,6 +27,8 @@ pub struct Route {
     pub auth: Auth,
     /// Scopes that the credential needs, all of them.
     pub scopes: Arc<[Box<str>]>,
+    /// Audiences one of which the credential must name.
+    pub audiences: Vec<String>,
 }
 
 /// All routes.
@@ -126,6 +128,7 @@ impl From<&RouteConfig> for Route {
             upstream: config.upstream.clone(),
             auth: config.auth,
             scopes: config.scopes.iter().map(|scope| scope.as_str().into()).collect(),
+            audiences: config.audiences.clone(),
         }
     }
 }
@@ -221,6 +224,7 @@ mod tests {
             upstream: "u".into(),
             auth: Auth::Required,
             scopes: Arc::default(),
+            audiences: Vec::new(),
         }
     }
 

@@ -54,6 +54,7 @@ impl Gateway {
         config: &GatewayConfig,
         listener: TcpListener,
         verifier: Arc<Verifier>,
+        revoke_with_parent: bool,
         registry: &Registry,
     ) -> Result<Self, GatewayError> {
         let metrics = Metrics::register(registry)?;
@@ -63,7 +64,7 @@ impl Gateway {
         let runtime =
             Builder::new_multi_thread().worker_threads(threads).thread_name("gateway").enable_all().build()?;
         let proxy = Proxy {
-            decider: Decider::new(RouteTable::new(&config.routes), verifier, TenantId::NIL),
+            decider: Decider::new(RouteTable::new(&config.routes), verifier, TenantId::NIL, revoke_with_parent),
             upstreams: config
                 .upstreams
                 .iter()

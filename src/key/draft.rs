@@ -2,17 +2,12 @@
 
 use std::time::Duration;
 
+use super::limits::{InvalidField, NAME_MAX, check_metadata, check_networks, check_scopes, invalid, length};
 use super::{Metadata, Revocation, RevocationReason};
 use crate::cidr::CidrSet;
 use crate::policy::{RateLimitPolicy, Visibility};
 
-const NAME_MAX: usize = 255;
-const SCOPES_MAX: usize = 100;
-const SCOPE_MAX: usize = 100;
-const METADATA_MAX: usize = 65_536;
 const REQUEST_ID_MAX: usize = 36;
-const RANGES_MAX: usize = 50;
-const RANGE_MAX: usize = 50;
 const DESCRIPTION_MAX: usize = 500;
 
 /// A key that somebody wants.
@@ -47,11 +42,6 @@ pub struct RevokeKey {
     pub description: Option<String>,
 }
 
-/// A field that breaks its limit; the text names it and says what is allowed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidField(pub String);
-
 impl KeyDraft {
     /// Checks every limit that needs no configuration.
     ///
@@ -60,12 +50,9 @@ impl KeyDraft {
     pub fn check(&self) -> Result<(), InvalidField> {
         length("name", &self.name, 1, NAME_MAX)?;
         length("actor_id", &self.actor_id, 1, NAME_MAX)?;
-        at_most("scopes", self.scopes.len(), SCOPES_MAX)?;
-        self.scopes.iter().try_for_each(|scope| length("scopes", scope, 1, SCOPE_MAX))?;
+        check_scopes(&self.scopes)?;
         check_metadata(&self.metadata)?;
-        let ranges = self.networks.texts();
-        at_most("ip_restriction.allowed_cidrs", ranges.len(), RANGES_MAX)?;
-        ranges.iter().try_for_each(|range| length("ip_restriction.allowed_cidrs", range, 1, RANGE_MAX))?;
+        check_networks(&self.networks)?;
         self.request_id.iter().try_for_each(|id| length("request_id", id, 0, REQUEST_ID_MAX))
     }
 }
@@ -87,34 +74,9 @@ impl RevokeKey {
     }
 }
 
-fn length(field: &str, text: &str, min: usize, max: usize) -> Result<(), InvalidField> {
-    if text.contains('\0') {
-        return invalid(format!("{field} must not contain NUL characters"));
-    }
-    // Every character takes a byte at least, so only texts that might be too long are counted.
-    let fits = text.len() >= min && (text.len() <= max || text.chars().count() <= max);
-    if fits { Ok(()) } else { invalid(format!("{field} must have {min} to {max} characters")) }
-}
-
-fn at_most(field: &str, count: usize, max: usize) -> Result<(), InvalidField> {
-    if count <= max { Ok(()) } else { invalid(format!("{field} must have at most {max} items")) }
-}
-
-fn check_metadata(metadata: &Metadata) -> Result<(), InvalidField> {
-    let size = serde_json::to_vec(metadata).map_or(usize::MAX, |json| json.len());
-    if size <= METADATA_MAX {
-        Ok(())
-    } else {
-        invalid(format!("metadata must have at most {METADATA_MAX} bytes as JSON"))
-    }
-}
-
-fn invalid<T>(message: impl Into<String>) -> Result<T, InvalidField> {
-    Err(InvalidField(message.into()))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::limits::METADATA_MAX;
     use super::*;
 
     fn draft() -> KeyDraft {

@@ -1,10 +1,18 @@
 //! The stored record behind a credential, and the commands that change it. Knows no storage and reads no clock; never
 //! holds the secret.
 
+mod change;
 mod draft;
+mod filter;
+mod limits;
+mod page_token;
 mod status;
 
-pub use draft::{InvalidField, KeyDraft, RevokeKey};
+pub use change::{KeyChange, RotateKey};
+pub use draft::{KeyDraft, RevokeKey};
+pub use filter::{FilterError, KeyFilter};
+pub use limits::{InvalidField, check_scopes};
+pub use page_token::{PageTokenError, open_page_token, seal_page_token};
 pub use status::{Revocation, RevocationReason, State, Status};
 
 use serde_json::{Map, Value};
@@ -48,11 +56,17 @@ pub struct ApiKey {
     pub rate_limit: Option<RateLimitPolicy>,
     /// From where it may be used; from everywhere when empty.
     pub networks: CidrSet,
-    /// Raised by every change, from 1: of two copies of a record, the higher one is the truth.
+    /// Raised by every change: of two copies of a record, the higher one is the truth. Begins with the microseconds since
+    /// 1970, so that a key imported again after its deletion is above what was deleted.
     pub version: u64,
 }
 
 impl ApiKey {
+    /// The first version of a record made at `now`.
+    pub fn first_version(now: Timestamp) -> u64 {
+        u64::try_from(now.timestamp_micros()).unwrap_or(1)
+    }
+
     /// What holds at `now`. A revocation outlives the expiry.
     pub fn state(&self, now: Timestamp) -> State {
         match (&self.status, self.expire_time) {

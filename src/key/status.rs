@@ -52,6 +52,22 @@ pub enum RevocationReason {
     PrivilegeWithdrawn,
 }
 
+impl State {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "KEY_STATUS_ACTIVE",
+            Self::Revoked => "KEY_STATUS_REVOKED",
+            Self::Expired => "KEY_STATUS_EXPIRED",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Active, Self::Revoked, Self::Expired].into_iter().find(|state| state.name() == name)
+    }
+}
+
 impl RevocationReason {
     /// All reasons, in the order of their numbers on the wire.
     pub const ALL: [Self; 5] =

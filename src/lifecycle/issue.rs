@@ -1,21 +1,20 @@
 //! Issuing keys (contract, admin API section 5.1).
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::{Lifecycle, LifecycleError};
+use super::{Lifecycle, LifecycleError, invalid};
 use crate::clock::Timestamp;
 use crate::credential::mint;
 use crate::duration::format_go;
-use crate::id::{KeyId, TenantId};
+use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, KeyDraft, Status};
 use crate::policy::Visibility;
 use crate::store::Inserted;
 
-const TTL_MIN: Duration = Duration::from_secs(1);
-const TTL_MAX: Duration = Duration::from_secs(315_360_000);
+pub(super) const TTL_MIN: Duration = Duration::from_secs(1);
+pub(super) const TTL_MAX: Duration = Duration::from_secs(315_360_000);
 
 /// An issued key.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ impl Lifecycle {
         draft.check()?;
         let ttl = self.life(draft.ttl)?;
         let request_id = draft.request_id.clone().filter(|id| !id.is_empty());
-        if let Some(key) = self.replay(tenant, request_id.as_deref()).await? {
+        if let Some(key) = self.replay(tenant, KeyKind::Issued, request_id.as_deref()).await? {
             return Ok(Issued { key, secret: None });
         }
         self.check_quota(tenant).await?;
@@ -54,7 +53,7 @@ impl Lifecycle {
     }
 
     /// The life that a key gets; limits are never applied silently.
-    fn life(&self, wanted: Option<Duration>) -> Result<Duration, LifecycleError> {
+    pub(super) fn life(&self, wanted: Option<Duration>) -> Result<Duration, LifecycleError> {
         let ttl = wanted.or(self.settings.default_ttl).unwrap_or_default();
         let max = self.settings.max_ttl;
         if ttl.is_zero() {
@@ -68,22 +67,27 @@ impl Lifecycle {
         }
     }
 
-    async fn replay(&self, tenant: TenantId, request_id: Option<&str>) -> Result<Option<ApiKey>, LifecycleError> {
-        let Some(request_id) = request_id else {
-            return Ok(None);
-        };
-        let like = KeyId::Issued(uuid::Uuid::nil());
-        Ok(self.store.find_by_request(tenant, like, request_id).await?)
+    /// The key that an earlier call with the same request id made.
+    pub(super) async fn replay(
+        &self,
+        tenant: TenantId,
+        kind: KeyKind,
+        request_id: Option<&str>,
+    ) -> Result<Option<ApiKey>, LifecycleError> {
+        match request_id {
+            Some(request_id) => Ok(self.store.find_by_request(tenant, kind, request_id).await?),
+            None => Ok(None),
+        }
     }
 
-    async fn check_quota(&self, tenant: TenantId) -> Result<(), LifecycleError> {
+    pub(super) async fn check_quota(&self, tenant: TenantId) -> Result<(), LifecycleError> {
         match self.settings.quota {
             Some(quota) if self.store.count_active(tenant).await? >= quota => Err(LifecycleError::QuotaExceeded),
             _ => Ok(()),
         }
     }
 
-    fn mint(&self, visibility: Visibility) -> Result<(KeyId, SecretString, Timestamp), LifecycleError> {
+    pub(super) fn mint(&self, visibility: Visibility) -> Result<(KeyId, SecretString, Timestamp), LifecycleError> {
         let settings = &self.settings;
         let prefix = match (visibility, &settings.public_prefix) {
             (Visibility::Secret, _) => &settings.prefix,
@@ -95,14 +99,14 @@ impl Lifecycle {
             }
         };
         let now = self.now();
-        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-        let (id, secret) = mint(prefix, &settings.keyring, now, &mut *rng)
+        let (id, secret) = mint(prefix, &settings.keyring, now, &mut *self.rng())
             .map_err(|error| LifecycleError::Internal(error.to_string()))?;
         Ok((id, secret, now))
     }
 }
 
-fn record(tenant: TenantId, id: KeyId, draft: KeyDraft, now: Timestamp, ttl: Duration) -> ApiKey {
+/// The first record of a key.
+pub(super) fn record(tenant: TenantId, id: KeyId, draft: KeyDraft, now: Timestamp, ttl: Duration) -> ApiKey {
     ApiKey {
         tenant,
         id,
@@ -118,10 +122,6 @@ fn record(tenant: TenantId, id: KeyId, draft: KeyDraft, now: Timestamp, ttl: Dur
         last_used_time: None,
         rate_limit: draft.rate_limit,
         networks: draft.networks,
-        version: 1,
+        version: ApiKey::first_version(now),
     }
-}
-
-fn invalid<T>(message: String) -> Result<T, LifecycleError> {
-    Err(LifecycleError::Invalid(message))
 }

@@ -1,14 +1,24 @@
 //! What changes to keys count (contract, operations section 6).
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
+use super::batch::{BatchCode, BatchItem};
 use crate::key::RevocationReason;
+
+const BATCH_SIZES: &[f64] = &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
 
 /// Counters of one write side.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     created: IntCounter,
     revoked: IntCounterVec,
+    rotated: IntCounter,
+    tokens: IntCounter,
+    batches: IntCounter,
+    partial_batches: IntCounter,
+    batch_succeeded: IntCounter,
+    batch_failed: IntCounterVec,
+    batch_size: Histogram,
 }
 
 impl Metrics {
@@ -17,13 +27,30 @@ impl Metrics {
     /// # Errors
     /// When counters of these names are there already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let metrics = Self {
-            created: IntCounter::new("talos_keys_created_total", "Keys that came to be")?,
-            revoked: IntCounterVec::new(Opts::new("talos_keys_revoked_total", "Keys revoked, by reason"), &["reason"])?,
+        let sizes = HistogramOpts::new("talos_batch_import_key_count", "Keys in a batch").buckets(BATCH_SIZES.to_vec());
+        let batch_size = Histogram::with_opts(sizes)?;
+        registry.register(Box::new(batch_size.clone()))?;
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
         };
-        registry.register(Box::new(metrics.created.clone()))?;
-        registry.register(Box::new(metrics.revoked.clone()))?;
-        Ok(metrics)
+        let by = |label: &str, name: &str, help: &str| {
+            let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        Ok(Self {
+            created: counter("talos_keys_created_total", "Keys that came to be")?,
+            revoked: by("reason", "talos_keys_revoked_total", "Keys revoked, by reason")?,
+            rotated: counter("talos_keys_rotated_total", "Keys rotated")?,
+            tokens: counter("talos_tokens_minted_total", "Tokens derived from keys")?,
+            batches: counter("talos_batch_import_requests_total", "Batches to import")?,
+            partial_batches: counter("talos_batch_import_partial_failures_total", "Batches imported in part")?,
+            batch_succeeded: counter("talos_batch_import_keys_succeeded_total", "Keys imported in batches")?,
+            batch_failed: by("error_code", "talos_batch_import_keys_failed_total", "Keys refused in batches, by code")?,
+            batch_size,
+        })
     }
 
     pub(super) fn created(&self) {
@@ -32,5 +59,31 @@ impl Metrics {
 
     pub(super) fn revoked(&self, reason: RevocationReason) {
         self.revoked.with_label_values(&[reason.name()]).inc();
+    }
+
+    pub(super) fn rotated(&self) {
+        self.rotated.inc();
+        self.created.inc();
+        self.revoked.with_label_values(&["rotation"]).inc();
+    }
+
+    pub(super) fn token_minted(&self) {
+        self.tokens.inc();
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a batch has at most 1000 items")]
+    pub(super) fn batch(&self, items: &[BatchItem]) {
+        let failed = |code: BatchCode| items.iter().filter(|item| item.as_ref().is_err_and(|e| e.code == code)).count();
+        let succeeded = items.iter().filter(|item| item.is_ok()).count();
+        for code in BatchCode::ALL {
+            self.batch_failed.with_label_values(&[code.name()]).inc_by(failed(code) as u64);
+        }
+        self.batches.inc();
+        self.batch_succeeded.inc_by(succeeded as u64);
+        self.created.inc_by(succeeded as u64);
+        self.batch_size.observe(items.len() as f64);
+        if succeeded > 0 && succeeded < items.len() {
+            self.partial_batches.inc();
+        }
     }
 }

@@ -1,31 +1,50 @@
-//! The life of keys: issue, read, revoke. Every change is in the store before it is in the cache, and in the cache
+//! The life of keys, from issue or import to revocation or deletion. Every change is in the store before it is in the cache, and in the cache
 //! before the caller hears of it.
 
+mod batch;
+mod delete;
+mod derive;
+mod import;
 mod issue;
+mod list;
 mod metrics;
 mod revoke;
+mod rotate;
+mod update;
 
+pub use batch::{BatchCode, BatchItem, ItemError};
+pub use derive::{DeriveToken, Derived, TokenForm};
+pub use import::ImportKey;
 pub use issue::Issued;
+pub use list::{ListKeys, Page};
 pub use metrics::Metrics;
+pub use rotate::Rotated;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use chrono::SubsecRound;
+use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::cache::KeyCache;
+use crate::cache::{EndedKeys, KeyCache};
 use crate::clock::{Clock, Timestamp};
-use crate::credential::Keyring;
+use crate::credential::{Keyring, Routing, SigningKeys};
 use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, InvalidField};
+use crate::key::{ApiKey, InvalidField, Status};
 use crate::store::{KeyStore, StoreError};
+
+/// How often a change is tried again that another one came before.
+const RETRIES: usize = 16;
 
 /// What new keys depend on beside the caller's wishes.
 #[derive(Debug)]
 pub struct Settings {
     /// The secret that mints.
     pub keyring: Arc<Keyring>,
+    /// Tells which texts cannot be imported.
+    pub routing: Routing,
     /// The prefix of secret keys.
     pub prefix: String,
     /// The prefix of public keys; none can be issued when absent.
@@ -36,6 +55,23 @@ pub struct Settings {
     pub max_ttl: Duration,
     /// How many active keys a tenant may have; any number when absent.
     pub quota: Option<u64>,
+    /// What derived tokens depend on.
+    pub derived: DerivedSettings,
+}
+
+/// What derived tokens depend on.
+#[derive(Debug, Default)]
+pub struct DerivedSettings {
+    /// The name of this issuer.
+    pub issuer: String,
+    /// The life of a token whose caller names none.
+    pub default_ttl: Duration,
+    /// What macaroons begin with.
+    pub macaroon_prefix: String,
+    /// The `kid` of the key that signs JWTs; the first that can when empty.
+    pub signing_key_id: String,
+    /// The keys that sign JWTs.
+    pub signing_keys: Arc<ArcSwap<SigningKeys>>,
 }
 
 /// The write side.
@@ -43,6 +79,7 @@ pub struct Lifecycle {
     settings: Settings,
     store: Arc<dyn KeyStore>,
     cache: Option<Arc<KeyCache<StoreError>>>,
+    ended: Arc<EndedKeys>,
     clock: Arc<dyn Clock>,
     rng: Mutex<StdRng>,
     metrics: Metrics,
@@ -57,6 +94,33 @@ pub enum LifecycleError {
     /// There is no such key.
     #[error("{}", match .0 { KeyId::Issued(_) => "API key not found", KeyId::Imported(_) => "imported key not found" })]
     NotFound(KeyId),
+    /// The raw key has the shape of an issued one.
+    #[error("cannot import key: format conflicts with issued api key pattern")]
+    IssuedShape,
+    /// The raw key has the shape of a derived token.
+    #[error("cannot import key: format conflicts with derived token pattern")]
+    DerivedShape,
+    /// The raw key is there already, in whatever status.
+    #[error("key already imported (duplicate detected)")]
+    AlreadyImported,
+    /// The key cannot be rotated: it was revoked, or its end has come.
+    #[error("cannot rotate a non-active key")]
+    NotActive,
+    /// The key's end has come.
+    #[error("The API key has expired.")]
+    Expired,
+    /// A public key is everybody's, so nobody may revoke it for all.
+    #[error("public keys cannot be revoked by who has them")]
+    PublicKey,
+    /// The parent of a token has ended since it was verified.
+    #[error("the key has ended")]
+    ParentEnded,
+    /// A token is to have a scope that its parent lacks.
+    #[error("scope {0:?} is not granted to the key")]
+    ScopeNotGranted(String),
+    /// No key can sign a JWT; of the name given, if one is configured.
+    #[error("no usable signing key: set credentials.derived_tokens.jwt.signing_keys.urls and signing_key_id")]
+    NoSigningKey(String),
     /// The key was revoked before.
     #[error("key is already revoked")]
     AlreadyRevoked,
@@ -78,17 +142,18 @@ impl From<InvalidField> for LifecycleError {
 }
 
 impl Lifecycle {
-    /// The write side over `store`, keeping `cache` in step. `rng` must be cryptographically strong: it makes the
+    /// The write side over `store`, keeping `cache` and `ended` in step. `rng` must be cryptographically strong: it makes the
     /// unguessable part of new keys.
     pub fn new(
         settings: Settings,
         store: Arc<dyn KeyStore>,
         cache: Option<Arc<KeyCache<StoreError>>>,
+        ended: Arc<EndedKeys>,
         clock: Arc<dyn Clock>,
         rng: StdRng,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, store, cache, clock, rng: Mutex::new(rng), metrics }
+        Self { settings, store, cache, ended, clock, rng: Mutex::new(rng), metrics }
     }
 
     /// The record of a key, in any status.
@@ -107,17 +172,48 @@ impl Lifecycle {
         self.store.ping().await
     }
 
+    /// Reads from the store which keys ended within the longest life of a token; call it before tokens are judged.
+    ///
+    /// # Errors
+    /// What the store fails with.
+    pub async fn remember_ended(&self) -> Result<(), StoreError> {
+        let now = self.now();
+        // One more than are remembered shows that there are more.
+        let limit = u32::try_from(self.ended.max()).unwrap_or(u32::MAX).saturating_add(1);
+        for key in self.store.ended_since(self.ended.horizon(now), limit).await? {
+            self.ended.add((key.tenant, key.id), key.time, now);
+        }
+        Ok(())
+    }
+
     /// Now, by the clock that stamps records.
     pub fn now(&self) -> Timestamp {
         // Stores keep microseconds, and an answer must show what a later read shows.
         self.clock.now().trunc_subsecs(6)
     }
 
+    fn rng(&self) -> MutexGuard<'_, StdRng> {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn random_uuid(&self) -> uuid::Uuid {
+        let mut bytes = [0; 16];
+        self.rng().fill_bytes(&mut bytes);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
     fn changed(&self, key: &ApiKey) {
         if let Some(cache) = &self.cache {
             cache.apply(&Arc::new(key.clone()));
         }
+        if let Status::Revoked(_) = key.status {
+            self.ended.add((key.tenant, key.id), key.update_time, self.now());
+        }
     }
+}
+
+fn invalid<T>(message: String) -> Result<T, LifecycleError> {
+    Err(LifecycleError::Invalid(message))
 }
 
 #[cfg(test)]

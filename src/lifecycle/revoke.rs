@@ -1,8 +1,9 @@
-//! Revoking keys (contract, admin API section 5.5). There is no way back.
+//! Revoking keys (contract, admin API sections 5.5 and 5.13). There is no way back.
 
-use super::{Lifecycle, LifecycleError};
+use super::{Lifecycle, LifecycleError, invalid};
 use crate::id::{KeyId, TenantId};
-use crate::key::RevokeKey;
+use crate::key::{Revocation, RevocationReason, RevokeKey, State};
+use crate::policy::Visibility;
 use crate::store::Revoked;
 
 impl Lifecycle {
@@ -24,4 +25,38 @@ impl Lifecycle {
             Revoked::Absent => Err(LifecycleError::NotFound(id)),
         }
     }
+
+    /// Revokes a key for who has it. A key that is revoked already stays as it is.
+    ///
+    /// # Errors
+    /// [`LifecycleError::Invalid`] for the administrators' reason, [`LifecycleError::NotFound`],
+    /// [`LifecycleError::Expired`], [`LifecycleError::PublicKey`] or a failure of the store.
+    pub async fn revoke_own(
+        &self,
+        tenant: TenantId,
+        id: KeyId,
+        reason: RevocationReason,
+    ) -> Result<(), LifecycleError> {
+        if reason == RevocationReason::PrivilegeWithdrawn {
+            return invalid("PRIVILEGE_WITHDRAWN is not allowed for self-revocation".into());
+        }
+        let key = self.get(tenant, id).await?;
+        match (key.state(self.now()), key.visibility) {
+            (State::Revoked, _) => return Ok(()),
+            (State::Expired, _) => return Err(LifecycleError::Expired),
+            (State::Active, Visibility::Public) => return Err(LifecycleError::PublicKey),
+            (State::Active, Visibility::Secret) => {}
+        }
+        let command = RevokeKey { reason, description: None };
+        match self.revoke(tenant, id, command).await {
+            // Somebody was faster, with the same intent.
+            Err(LifecycleError::AlreadyRevoked) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// The revocation of a key whose place another one takes.
+pub(super) fn superseded() -> Revocation {
+    Revocation { reason: RevocationReason::Superseded, description: Some("rotated: replaced by new key".into()) }
 }

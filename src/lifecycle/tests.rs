@@ -6,24 +6,32 @@ use secrecy::ExposeSecret;
 use super::*;
 use crate::clock::ManualClock;
 use crate::credential::IssuedKey;
-use crate::key::{KeyDraft, RevocationReason, RevokeKey, State};
+use crate::key::{KeyChange, KeyDraft, RevocationReason, RevokeKey, RotateKey, State};
 use crate::policy::{RateLimitPolicy, Visibility};
 use crate::store::MemoryStore;
 
 fn lifecycle(change: impl FnOnce(&mut Settings)) -> Lifecycle {
     let mut settings = Settings {
         keyring: Arc::new(Keyring::new(&"a secret of at least thirty-two characters".to_owned().into(), &[])),
+        routing: Routing::new(&["mc"]),
         prefix: "ak".into(),
         public_prefix: None,
         default_ttl: Some(Duration::from_secs(3600)),
         max_ttl: Duration::from_secs(86_400),
         quota: None,
+        derived: DerivedSettings {
+            issuer: "https://keys.example.com".into(),
+            default_ttl: Duration::from_secs(600),
+            macaroon_prefix: "mc".into(),
+            ..DerivedSettings::default()
+        },
     };
     change(&mut settings);
     let cache = Some(Arc::new(KeyCache::new(1 << 20, Duration::from_secs(60))));
     let clock = Arc::new(ManualClock::new(Timestamp::from_timestamp(1_780_000_000, 123_456_789).unwrap()));
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-    Lifecycle::new(settings, Arc::new(MemoryStore::default()), cache, clock, StdRng::seed_from_u64(1), metrics)
+    let ended = Arc::new(EndedKeys::new(Duration::from_secs(86_400), 100));
+    Lifecycle::new(settings, Arc::new(MemoryStore::default()), cache, ended, clock, StdRng::seed_from_u64(1), metrics)
 }
 
 fn draft() -> KeyDraft {
@@ -99,9 +107,193 @@ async fn a_revocation_is_for_good_and_once() {
     let command = || RevokeKey { reason: RevocationReason::KeyCompromise, description: None };
     lifecycle.revoke(TenantId::NIL, id, command()).await.unwrap();
     let key = lifecycle.get(TenantId::NIL, id).await.unwrap();
-    assert_eq!((key.state(lifecycle.now()), key.version), (State::Revoked, 2));
+    assert_eq!((key.state(lifecycle.now()), key.version), (State::Revoked, ApiKey::first_version(lifecycle.now()) + 1));
     let again = lifecycle.revoke(TenantId::NIL, id, command()).await;
     assert!(matches!(again, Err(LifecycleError::AlreadyRevoked)));
     let unknown = lifecycle.revoke(TenantId::NIL, KeyId::Issued(uuid::Uuid::nil()), command()).await;
     assert!(matches!(unknown, Err(LifecycleError::NotFound(_))));
+}
+
+fn import(raw_key: &str) -> ImportKey {
+    ImportKey { raw_key: raw_key.to_owned().into(), draft: draft() }
+}
+
+#[tokio::test]
+async fn an_imported_key_is_stored_once_and_comes_back_after_its_deletion() {
+    let lifecycle = lifecycle(|_| {});
+    let key = lifecycle.import(TenantId::NIL, import("sk_1")).await.unwrap();
+    let again = lifecycle.import(TenantId::NIL, import("sk_1")).await;
+    assert!(matches!(again, Err(LifecycleError::AlreadyImported)));
+    lifecycle.delete(TenantId::NIL, key.id).await.unwrap();
+    assert!(matches!(lifecycle.delete(TenantId::NIL, key.id).await, Err(LifecycleError::NotFound(_))));
+    assert_eq!(lifecycle.import(TenantId::NIL, import("sk_1")).await.unwrap().id, key.id);
+}
+
+#[tokio::test]
+async fn shapes_of_other_credentials_cannot_be_imported() {
+    let lifecycle = lifecycle(|_| {});
+    let issued = lifecycle.issue(TenantId::NIL, draft()).await.unwrap().secret.unwrap();
+    let result = lifecycle.import(TenantId::NIL, import(issued.expose_secret())).await;
+    assert!(matches!(result, Err(LifecycleError::IssuedShape)));
+    for raw_key in ["eyJh.eyJh.c2ln", "mc_v1_x"] {
+        let result = lifecycle.import(TenantId::NIL, import(raw_key)).await;
+        assert!(matches!(result, Err(LifecycleError::DerivedShape)));
+    }
+    for raw_key in [String::new(), "x".repeat(8193)] {
+        assert!(matches!(lifecycle.import(TenantId::NIL, import(&raw_key)).await, Err(LifecycleError::Invalid(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_batch_judges_each_item_and_cuts_its_tail_to_the_quota() {
+    let lifecycle = lifecycle(|settings| settings.quota = Some(3));
+    lifecycle.import(TenantId::NIL, import("stored")).await.unwrap();
+    let nameless = ImportKey { draft: KeyDraft { actor_id: "a".into(), ..KeyDraft::default() }, ..import("c") };
+    let items = vec![
+        Ok(import("a")),
+        Ok(import("a")),
+        Err("bad ttl".into()),
+        Ok(nameless),
+        Ok(import("mc_v1_x")),
+        Ok(import("b")),
+        Ok(import("c")),
+    ];
+    let results = lifecycle.import_batch(TenantId::NIL, items).await.unwrap();
+    let codes: Vec<_> = results.iter().map(|item| item.as_ref().err().map(|error| error.code)).collect();
+    let expected = [
+        None,
+        Some(BatchCode::AlreadyExists),
+        Some(BatchCode::InvalidArgument),
+        Some(BatchCode::InvalidArgument),
+        Some(BatchCode::FailedPrecondition),
+        None,
+        Some(BatchCode::ResourceExhausted),
+    ];
+    assert_eq!(codes, expected);
+    let again = lifecycle.import_batch(TenantId::NIL, vec![Ok(import("stored"))]).await.unwrap();
+    assert_eq!(again[0].as_ref().unwrap_err().code, BatchCode::ResourceExhausted);
+    assert!(lifecycle.import_batch(TenantId::NIL, Vec::new()).await.is_err());
+    let many = (0..1001).map(|number| Ok(import(&number.to_string()))).collect();
+    assert!(lifecycle.import_batch(TenantId::NIL, many).await.is_err());
+}
+
+#[tokio::test]
+async fn an_update_changes_what_it_names_and_nothing_else() {
+    let lifecycle = lifecycle(|_| {});
+    let before = lifecycle.issue(TenantId::NIL, KeyDraft { scopes: vec!["s".into()], ..draft() }).await.unwrap().key;
+    let change = KeyChange { name: Some(String::new()), ..KeyChange::default() };
+    let after = lifecycle.update(TenantId::NIL, before.id, change).await.unwrap();
+    assert_eq!(after, ApiKey { name: String::new(), version: before.version + 1, ..before.clone() });
+    lifecycle.revoke(TenantId::NIL, before.id, RevokeKey::default()).await.unwrap();
+    let change = KeyChange { scopes: Some(Vec::new()), ..KeyChange::default() };
+    let after = lifecycle.update(TenantId::NIL, before.id, change).await.unwrap();
+    assert_eq!((after.scopes.as_slice().len(), after.state(lifecycle.now())), (0, State::Revoked));
+}
+
+#[tokio::test]
+async fn a_rotated_key_inherits_and_its_predecessor_ends() {
+    let lifecycle = lifecycle(|_| {});
+    let old = lifecycle.issue(TenantId::NIL, KeyDraft { scopes: vec!["s".into()], ..draft() }).await.unwrap().key;
+    let command =
+        RotateKey { change: KeyChange { name: Some("new".into()), ..KeyChange::default() }, visibility: None };
+    let rotated = lifecycle.rotate(TenantId::NIL, old.id, command).await.unwrap();
+    assert_eq!(IssuedKey::parse(rotated.secret.expose_secret()).unwrap().id(), rotated.key.id);
+    let expected = ApiKey { id: rotated.key.id, name: "new".into(), ..old.clone() };
+    assert_eq!(rotated.key, expected);
+    assert_eq!((rotated.old.id, rotated.old.state(lifecycle.now())), (old.id, State::Revoked));
+    assert_eq!(lifecycle.ended.ask(&(TenantId::NIL, old.id), lifecycle.now()), crate::cache::Ended::Yes);
+    let again = lifecycle.rotate(TenantId::NIL, old.id, RotateKey::default()).await;
+    assert!(matches!(again, Err(LifecycleError::NotActive)));
+}
+
+#[tokio::test]
+async fn holders_revoke_their_own_keys() {
+    let lifecycle = lifecycle(|settings| settings.public_prefix = Some("pk".into()));
+    let own = |id, reason| lifecycle.revoke_own(TenantId::NIL, id, reason);
+    let id = lifecycle.issue(TenantId::NIL, draft()).await.unwrap().key.id;
+    let refused = own(id, RevocationReason::PrivilegeWithdrawn).await;
+    assert!(matches!(refused, Err(LifecycleError::Invalid(_))));
+    own(id, RevocationReason::Unspecified).await.unwrap();
+    own(id, RevocationReason::KeyCompromise).await.unwrap();
+    let public = KeyDraft { visibility: Visibility::Public, ..draft() };
+    let public = lifecycle.issue(TenantId::NIL, public).await.unwrap().key.id;
+    assert!(matches!(own(public, RevocationReason::Unspecified).await, Err(LifecycleError::PublicKey)));
+    let nobody = KeyId::Issued(uuid::Uuid::nil());
+    assert!(matches!(own(nobody, RevocationReason::Unspecified).await, Err(LifecycleError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn pages_are_sized_and_end() {
+    let lifecycle = lifecycle(|_| {});
+    for number in 0..5 {
+        lifecycle.import(TenantId::NIL, import(&number.to_string())).await.unwrap();
+    }
+    let list = |page_size, page_token: String| {
+        let wanted = ListKeys { page_size, page_token, filter: String::new() };
+        let lifecycle = &lifecycle;
+        async move { lifecycle.list(TenantId::NIL, crate::id::KeyKind::Imported, &wanted).await }
+    };
+    let first = list(2, String::new()).await.unwrap();
+    let second = list(3, first.next_page_token.clone()).await.unwrap();
+    assert_eq!((first.keys.len(), second.keys.len(), second.next_page_token.as_str()), (2, 3, ""));
+    assert!(list(1001, String::new()).await.is_err());
+    assert!(list(2, "nonsense".into()).await.is_err());
+}
+
+fn with_signing_key() -> Lifecycle {
+    let key = r#"{"kty":"OKP","crv":"Ed25519","kid":"k","x":"A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg",
+        "d":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}"#;
+    lifecycle(|settings| settings.derived.signing_keys.store(Arc::new(SigningKeys::parse(key).unwrap())))
+}
+
+async fn parent(lifecycle: &Lifecycle) -> ApiKey {
+    let metadata = serde_json::json!({"team": "blue", "k": 1}).as_object().cloned().unwrap();
+    let draft = KeyDraft { scopes: vec!["a".into(), "b".into()], metadata, ..draft() };
+    lifecycle.issue(TenantId::NIL, draft).await.unwrap().key
+}
+
+#[tokio::test]
+async fn a_token_takes_its_parents_rights_or_fewer() {
+    let lifecycle = with_signing_key();
+    let parent = parent(&lifecycle).await;
+    let derived = lifecycle.derive(&parent, DeriveToken::default()).unwrap();
+    assert!(derived.token.expose_secret().starts_with("eyJ"));
+    assert_eq!((&derived.scopes, &derived.claims), (&parent.scopes, &parent.metadata));
+    assert_eq!(
+        derived.expire_time,
+        chrono::SubsecRound::trunc_subsecs(parent.create_time, 0) + chrono::TimeDelta::minutes(10)
+    );
+    let command = DeriveToken {
+        form: TokenForm::Macaroon,
+        ttl: Some(Duration::ZERO),
+        scopes: vec!["b".into()],
+        custom_claims: serde_json::json!({"k": 2, "sub": "x", "act": "y"}).as_object().cloned().unwrap(),
+        audiences: vec!["api".into()],
+    };
+    let derived = lifecycle.derive(&parent, command).unwrap();
+    assert!(derived.token.expose_secret().starts_with("mc_v1_"));
+    assert!(derived.scopes.iter().eq(["b"]));
+    assert_eq!(serde_json::Value::Object(derived.claims), serde_json::json!({"team": "blue", "k": 2}));
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_is_refused_by_its_reason() {
+    let lifecycle = with_signing_key();
+    let parent = parent(&lifecycle).await;
+    let of_ttl = |seconds| DeriveToken { ttl: Some(Duration::from_secs(seconds)), ..DeriveToken::default() };
+    let error = |parent: &ApiKey, command| lifecycle.derive(parent, command).unwrap_err();
+    assert!(matches!(error(&parent, of_ttl(86_401)), LifecycleError::Invalid(_)));
+    assert!(matches!(error(&parent, of_ttl(3601)), LifecycleError::Invalid(_)), "the parent lives an hour");
+    let scopes = DeriveToken { scopes: vec!["a".into(), "c".into()], ..DeriveToken::default() };
+    assert_eq!(error(&parent, scopes).to_string(), "scope \"c\" is not granted to the key");
+    let custom_claims = serde_json::json!({"x": "y".repeat(8192)}).as_object().cloned().unwrap();
+    for form in [TokenForm::Jwt, TokenForm::Macaroon] {
+        let command = DeriveToken { form, custom_claims: custom_claims.clone(), ..DeriveToken::default() };
+        assert!(matches!(error(&parent, command), LifecycleError::Invalid(_)));
+    }
+    let ended = ApiKey { expire_time: Some(parent.create_time - chrono::TimeDelta::seconds(1)), ..parent.clone() };
+    assert!(matches!(error(&ended, DeriveToken::default()), LifecycleError::ParentEnded));
+    let without = super::tests::lifecycle(|_| {});
+    let refused = without.derive(&parent, DeriveToken::default()).unwrap_err();
+    assert!(matches!(refused, LifecycleError::NoSigningKey(_)));
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::cidr::CidrSet;
-use crate::key::{RevocationReason, Status};
+use crate::key::{RevocationReason, State, Status};
 use crate::policy::{RateLimitPolicy, Visibility};
 
 /// Runs a test of the contract against the stores named.
@@ -39,6 +39,14 @@ contract!(
     a_key_is_revoked_once,
     the_revoked_expiry_is_the_later_one,
     only_active_keys_are_counted,
+    many_keys_are_stored_in_one_step,
+    pages_show_every_key_once,
+    filters_show_what_they_name,
+    a_key_is_replaced_only_as_it_was_read,
+    a_rotation_is_whole_and_happens_once,
+    of_many_rotations_one_wins,
+    a_deleted_key_is_gone_and_its_end_is_known,
+    what_ended_is_listed_by_time,
 );
 
 fn at(seconds: i64) -> Timestamp {
@@ -94,7 +102,7 @@ async fn tenants_do_not_see_each_other(store: Arc<dyn KeyStore>) {
     let other = TenantId(Uuid::from_u128(9));
     store.insert(&key(issued(1)), Some("r")).await.unwrap();
     assert_eq!(store.find(other, issued(1)).await.unwrap(), None);
-    assert_eq!(store.find_by_request(other, issued(1), "r").await.unwrap(), None);
+    assert_eq!(store.find_by_request(other, KeyKind::Issued, "r").await.unwrap(), None);
     assert_eq!(store.revoke(other, issued(1), &compromise(), at(0)).await.unwrap(), Revoked::Absent);
     let same_id = ApiKey { tenant: other, ..key(issued(1)) };
     assert_eq!(store.insert(&same_id, Some("r")).await.unwrap(), Inserted::New);
@@ -171,4 +179,139 @@ async fn only_active_keys_are_counted(store: Arc<dyn KeyStore>) {
     store.insert(&key(KeyId::Imported([1; 32])), None).await.unwrap();
     store.revoke(TenantId::NIL, issued(2), &compromise(), at(0)).await.unwrap();
     assert_eq!(store.count_active(TenantId::NIL).await.unwrap(), 3);
+}
+
+async fn many_keys_are_stored_in_one_step(store: Arc<dyn KeyStore>) {
+    store.insert(&key(KeyId::Imported([0; 32])), None).await.unwrap();
+    let keys: Vec<_> = (0u8..=250).map(|number| key(KeyId::Imported([number; 32]))).collect();
+    let stored = store.insert_many(&keys).await.unwrap();
+    assert_eq!(stored.iter().filter(|stored| **stored).count(), 250);
+    assert!(!stored[0]);
+    assert_eq!(store.find(TenantId::NIL, keys[250].id).await.unwrap(), Some(keys[250].clone()));
+}
+
+fn query(filter: &KeyFilter, before: Option<KeyId>, limit: u32) -> PageQuery<'_> {
+    PageQuery { tenant: TenantId::NIL, kind: KeyKind::Issued, filter, before, limit, now: at(100) }
+}
+
+async fn pages_show_every_key_once(store: Arc<dyn KeyStore>) {
+    let keys: Vec<_> = (1..=25).map(|number| key(issued(number * 3))).collect();
+    store.insert_many(&keys).await.unwrap();
+    store.insert(&ApiKey { tenant: TenantId(Uuid::from_u128(9)), ..key(issued(4)) }, None).await.unwrap();
+    store.insert(&key(KeyId::Imported([4; 32])), None).await.unwrap();
+    let (filter, mut before, mut seen) = (KeyFilter::default(), None, Vec::new());
+    loop {
+        let page = store.list(&query(&filter, before, 10)).await.unwrap();
+        let Some(last) = page.last() else { break };
+        before = Some(last.id);
+        seen.extend(page.into_iter().map(|key| key.id));
+    }
+    let expected: Vec<_> = keys.iter().rev().map(|key| key.id).collect();
+    assert_eq!(seen, expected);
+}
+
+async fn filters_show_what_they_name(store: Arc<dyn KeyStore>) {
+    let owned =
+        |number, actor: &str, expiry| ApiKey { actor_id: actor.into(), expire_time: expiry, ..key(issued(number)) };
+    let keys = [
+        owned(1, "a", None),
+        owned(2, "a", Some(at(99))),
+        owned(3, "a", Some(at(100))),
+        owned(4, "b", Some(at(500))),
+        owned(5, "b", Some(at(99))),
+    ];
+    store.insert_many(&keys).await.unwrap();
+    store.revoke(TenantId::NIL, issued(4), &compromise(), at(0)).await.unwrap();
+    let filter = |actor: Option<&str>, state| KeyFilter { actor_id: actor.map(str::to_owned), state };
+    for (filter, expected) in [
+        (filter(None, None), vec![5, 4, 3, 2, 1]),
+        (filter(Some("a"), None), vec![3, 2, 1]),
+        (filter(Some("c"), None), vec![]),
+        (filter(None, Some(State::Active)), vec![3, 1]),
+        (filter(None, Some(State::Expired)), vec![5, 2]),
+        (filter(None, Some(State::Revoked)), vec![4]),
+        (filter(Some("a"), Some(State::Active)), vec![3, 1]),
+        (filter(Some("a"), Some(State::Expired)), vec![2]),
+        (filter(Some("b"), Some(State::Revoked)), vec![4]),
+    ] {
+        let page = store.list(&query(&filter, None, 10)).await.unwrap();
+        let expected: Vec<_> = expected.into_iter().map(issued).collect();
+        assert_eq!(page.iter().map(|key| key.id).collect::<Vec<_>>(), expected, "{filter:?}");
+    }
+}
+
+async fn a_key_is_replaced_only_as_it_was_read(store: Arc<dyn KeyStore>) {
+    store.insert(&key(issued(1)), None).await.unwrap();
+    let changed = ApiKey {
+        name: String::new(),
+        scopes: ["z"].into_iter().collect(),
+        metadata: crate::key::Metadata::new(),
+        rate_limit: None,
+        networks: CidrSet::default(),
+        update_time: at(9),
+        version: 2,
+        ..key(issued(1))
+    };
+    assert!(store.replace(&changed, 1).await.unwrap());
+    assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(changed.clone()));
+    assert!(!store.replace(&key(issued(1)), 1).await.unwrap());
+    assert!(!store.replace(&key(issued(2)), 1).await.unwrap());
+    assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(changed));
+}
+
+async fn a_rotation_is_whole_and_happens_once(store: Arc<dyn KeyStore>) {
+    store.insert(&key(issued(1)), None).await.unwrap();
+    let stale = ApiKey { version: 0, ..key(issued(1)) };
+    assert_eq!(store.rotate(&stale, &key(issued(2)), &compromise(), at(5)).await.unwrap(), None);
+    assert_eq!(store.find(TenantId::NIL, issued(2)).await.unwrap(), None);
+    let old = store.rotate(&key(issued(1)), &key(issued(2)), &compromise(), at(5)).await.unwrap().unwrap();
+    assert_eq!((old.state(at(5)), old.version, old.update_time), (State::Revoked, 2, at(5)));
+    assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(old));
+    assert_eq!(store.find(TenantId::NIL, issued(2)).await.unwrap(), Some(key(issued(2))));
+    assert_eq!(store.rotate(&key(issued(1)), &key(issued(3)), &compromise(), at(6)).await.unwrap(), None);
+    assert_eq!(store.find(TenantId::NIL, issued(3)).await.unwrap(), None);
+}
+
+async fn of_many_rotations_one_wins(store: Arc<dyn KeyStore>) {
+    store.insert(&key(issued(1)), None).await.unwrap();
+    let calls = (2..=17).map(|number| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            store.rotate(&key(issued(1)), &key(issued(number)), &compromise(), at(5)).await.unwrap().is_some()
+        })
+    });
+    let mut won = 0;
+    for call in calls.collect::<Vec<_>>() {
+        won += usize::from(call.await.unwrap());
+    }
+    assert_eq!((won, store.count_active(TenantId::NIL).await.unwrap()), (1, 1));
+}
+
+async fn a_deleted_key_is_gone_and_its_end_is_known(store: Arc<dyn KeyStore>) {
+    let imported = KeyId::Imported([3; 32]);
+    store.insert(&key(imported), Some("r")).await.unwrap();
+    assert_eq!(store.delete(TenantId(Uuid::from_u128(9)), imported, at(7)).await.unwrap(), None);
+    assert_eq!(store.delete(TenantId::NIL, imported, at(7)).await.unwrap(), Some(1));
+    assert_eq!(store.delete(TenantId::NIL, imported, at(8)).await.unwrap(), None);
+    assert_eq!(store.find(TenantId::NIL, imported).await.unwrap(), None);
+    assert_eq!(store.find_by_request(TenantId::NIL, KeyKind::Imported, "r").await.unwrap(), None);
+    let ended = EndedKey { tenant: TenantId::NIL, id: imported, time: at(7) };
+    assert_eq!(store.ended_since(at(7), 10).await.unwrap(), [ended]);
+    assert_eq!(store.insert(&key(imported), Some("r")).await.unwrap(), Inserted::New);
+}
+
+async fn what_ended_is_listed_by_time(store: Arc<dyn KeyStore>) {
+    for number in 1..=4 {
+        store.insert(&key(issued(number)), None).await.unwrap();
+    }
+    for number in 1..=3u32 {
+        store.revoke(TenantId::NIL, issued(number.into()), &compromise(), at(number.into())).await.unwrap();
+    }
+    let ended = |seconds, limit| {
+        let store = Arc::clone(&store);
+        async move { store.ended_since(at(seconds), limit).await.unwrap().iter().map(|key| key.id).collect::<Vec<_>>() }
+    };
+    assert_eq!(ended(2, 10).await, [issued(3), issued(2)]);
+    assert_eq!(ended(0, 1).await, [issued(3)]);
+    assert!(ended(4, 10).await.is_empty());
 }

@@ -1,19 +1,24 @@
 //! The reference implementation: what the other stores must do, in the fewest words. Keeps nothing after its end.
 
 use std::collections::BTreeMap;
-use std::mem::discriminant;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Inserted, KeyStore, Revoked, StoreError};
+use super::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError};
 use crate::clock::Timestamp;
-use crate::id::{KeyId, TenantId};
+use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation, Status};
 
 /// Keys in the memory of this process.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<BTreeMap<(TenantId, KeyId), Row>>);
+pub struct MemoryStore(Mutex<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    keys: BTreeMap<(TenantId, KeyId), Row>,
+    deleted: Vec<EndedKey>,
+}
 
 #[derive(Debug)]
 struct Row {
@@ -21,49 +26,89 @@ struct Row {
     request_id: Option<String>,
 }
 
-type Rows = BTreeMap<(TenantId, KeyId), Row>;
-
 impl MemoryStore {
-    fn rows(&self) -> MutexGuard<'_, Rows> {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn made_by_request(rows: &Rows, tenant: TenantId, like: KeyId, request_id: &str) -> Option<ApiKey> {
-    let made_it = |((row_tenant, row_id), row): &(&(TenantId, KeyId), &Row)| {
-        *row_tenant == tenant
-            && discriminant(row_id) == discriminant(&like)
-            && row.request_id.as_deref() == Some(request_id)
-    };
-    rows.iter().find(made_it).map(|(_, row)| row.key.clone())
+impl Tables {
+    fn made_by_request(&self, tenant: TenantId, kind: KeyKind, request_id: &str) -> Option<ApiKey> {
+        let made_it = |((owner, id), row): &(&(TenantId, KeyId), &Row)| {
+            *owner == tenant && id.kind() == kind && row.request_id.as_deref() == Some(request_id)
+        };
+        self.keys.iter().find(made_it).map(|(_, row)| row.key.clone())
+    }
+
+    fn add(&mut self, key: &ApiKey, request_id: Option<&str>) -> bool {
+        let free = !self.keys.contains_key(&(key.tenant, key.id));
+        if free {
+            let row = Row { key: key.clone(), request_id: request_id.map(Into::into) };
+            self.keys.insert((key.tenant, key.id), row);
+        }
+        free
+    }
+}
+
+fn end(key: &mut ApiKey, revocation: &Revocation, now: Timestamp) {
+    key.status = Status::Revoked(revocation.clone());
+    key.update_time = now;
+    key.expire_time = Some(Revocation::expiry(now, key.expire_time));
+    key.version += 1;
+}
+
+#[async_trait]
+impl KeySource for MemoryStore {
+    async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
+        Ok(self.tables().keys.get(&(tenant, id)).map(|row| row.key.clone()))
+    }
 }
 
 #[async_trait]
 impl KeyStore for MemoryStore {
-    async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
-        Ok(self.rows().get(&(tenant, id)).map(|row| row.key.clone()))
-    }
-
     async fn find_by_request(
         &self,
         tenant: TenantId,
-        like: KeyId,
+        kind: KeyKind,
         request_id: &str,
     ) -> Result<Option<ApiKey>, StoreError> {
-        Ok(made_by_request(&self.rows(), tenant, like, request_id))
+        Ok(self.tables().made_by_request(tenant, kind, request_id))
+    }
+
+    async fn list(&self, page: &PageQuery<'_>) -> Result<Vec<ApiKey>, StoreError> {
+        let shown = |key: &&ApiKey| {
+            key.tenant == page.tenant
+                && key.id.kind() == page.kind
+                && page.before.is_none_or(|before| key.id < before)
+                && page.filter.actor_id.as_ref().is_none_or(|actor| *actor == key.actor_id)
+                && page.filter.state.is_none_or(|state| state == key.state(page.now))
+        };
+        let tables = self.tables();
+        Ok(tables.keys.values().rev().map(|row| &row.key).filter(shown).take(page.limit as usize).cloned().collect())
     }
 
     async fn insert(&self, key: &ApiKey, request_id: Option<&str>) -> Result<Inserted, StoreError> {
-        let mut rows = self.rows();
-        if let Some(first) = request_id.and_then(|id| made_by_request(&rows, key.tenant, key.id, id)) {
+        let mut tables = self.tables();
+        if let Some(first) = request_id.and_then(|id| tables.made_by_request(key.tenant, key.id.kind(), id)) {
             return Ok(Inserted::Replay(Box::new(first)));
         }
-        if rows.contains_key(&(key.tenant, key.id)) {
-            return Ok(Inserted::Exists);
+        Ok(if tables.add(key, request_id) { Inserted::New } else { Inserted::Exists })
+    }
+
+    async fn insert_many(&self, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError> {
+        let mut tables = self.tables();
+        Ok(keys.iter().map(|key| tables.add(key, None)).collect())
+    }
+
+    async fn replace(&self, key: &ApiKey, replaced: u64) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        match tables.keys.get_mut(&(key.tenant, key.id)) {
+            Some(row) if row.key.version == replaced => {
+                row.key = key.clone();
+                Ok(true)
+            }
+            _ => Ok(false),
         }
-        let row = Row { key: key.clone(), request_id: request_id.map(Into::into) };
-        rows.insert((key.tenant, key.id), row);
-        Ok(Inserted::New)
     }
 
     async fn revoke(
@@ -73,23 +118,59 @@ impl KeyStore for MemoryStore {
         revocation: &Revocation,
         now: Timestamp,
     ) -> Result<Revoked, StoreError> {
-        let mut rows = self.rows();
-        let Some(Row { key, .. }) = rows.get_mut(&(tenant, id)) else {
-            return Ok(Revoked::Absent);
-        };
-        if key.status != Status::Active {
-            return Ok(Revoked::Already);
+        let mut tables = self.tables();
+        match tables.keys.get_mut(&(tenant, id)) {
+            None => Ok(Revoked::Absent),
+            Some(row) if row.key.status != Status::Active => Ok(Revoked::Already),
+            Some(row) => {
+                end(&mut row.key, revocation, now);
+                Ok(Revoked::Done(Box::new(row.key.clone())))
+            }
         }
-        key.status = Status::Revoked(revocation.clone());
-        key.update_time = now;
-        key.expire_time = Some(Revocation::expiry(now, key.expire_time));
-        key.version += 1;
-        Ok(Revoked::Done(Box::new(key.clone())))
+    }
+
+    async fn rotate(
+        &self,
+        old: &ApiKey,
+        new: &ApiKey,
+        revocation: &Revocation,
+        now: Timestamp,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        let mut tables = self.tables();
+        let ended = match tables.keys.get_mut(&(old.tenant, old.id)) {
+            Some(row) if row.key.status == Status::Active && row.key.version == old.version => {
+                end(&mut row.key, revocation, now);
+                row.key.clone()
+            }
+            _ => return Ok(None),
+        };
+        tables.add(new, None);
+        Ok(Some(ended))
+    }
+
+    async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
+        let mut tables = self.tables();
+        let Some(row) = tables.keys.remove(&(tenant, id)) else {
+            return Ok(None);
+        };
+        tables.deleted.push(EndedKey { tenant, id, time: now });
+        Ok(Some(row.key.version))
+    }
+
+    async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError> {
+        let tables = self.tables();
+        let revoked = tables.keys.values().map(|row| &row.key).filter(|key| key.status != Status::Active);
+        let revoked = revoked.map(|key| EndedKey { tenant: key.tenant, id: key.id, time: key.update_time });
+        let mut ended: Vec<_> = revoked.chain(tables.deleted.iter().copied()).filter(|key| key.time >= since).collect();
+        ended.sort_by_key(|key| std::cmp::Reverse(key.time));
+        ended.truncate(limit as usize);
+        Ok(ended)
     }
 
     async fn count_active(&self, tenant: TenantId) -> Result<u64, StoreError> {
-        let rows = self.rows();
-        let active = rows.iter().filter(|((owner, _), row)| *owner == tenant && row.key.status == Status::Active);
+        let tables = self.tables();
+        let active =
+            tables.keys.iter().filter(|((owner, _), row)| *owner == tenant && row.key.status == Status::Active);
         Ok(active.count() as u64)
     }
 

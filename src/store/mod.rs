@@ -12,34 +12,56 @@ pub use sqlite::{SqliteOptions, SqliteStore};
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, Revocation};
+use crate::id::{KeyId, KeyKind, TenantId};
+use crate::key::{ApiKey, KeyFilter, Revocation};
 
-/// Durable storage of keys. Absence is `None`; an error means that nobody knows.
+/// Where records can be looked up. Absence is `None`; an error means that nobody knows.
 #[async_trait]
-pub trait KeyStore: Send + Sync {
+pub trait KeySource: Send + Sync {
     /// The record of a key, in any status.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot tell.
     async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError>;
+}
 
-    /// The key that an earlier call with this request id made, of the same kind as `like`.
+/// Durable storage of keys.
+#[async_trait]
+pub trait KeyStore: KeySource {
+    /// The key that an earlier call with this request id made.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot tell.
     async fn find_by_request(
         &self,
         tenant: TenantId,
-        like: KeyId,
+        kind: KeyKind,
         request_id: &str,
     ) -> Result<Option<ApiKey>, StoreError>;
+
+    /// A page of keys by descending id, bytewise; at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot tell.
+    async fn list(&self, page: &PageQuery<'_>) -> Result<Vec<ApiKey>, StoreError>;
 
     /// Adds a key unless its id or its request id is taken.
     ///
     /// # Errors
     /// [`StoreError`] when it is not known to be stored.
     async fn insert(&self, key: &ApiKey, request_id: Option<&str>) -> Result<Inserted, StoreError>;
+
+    /// Adds, in one step, those of many keys whose ids are free; tells for each whether it was added.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they are not known to be stored; then none of them is.
+    async fn insert_many(&self, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError>;
+
+    /// Puts `key` in the place of its version `replaced`; `false` when the stored version is another one, or none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it is not known to be stored.
+    async fn replace(&self, key: &ApiKey, replaced: u64) -> Result<bool, StoreError>;
 
     /// Revokes an active key, in one step with the check that it is one.
     ///
@@ -53,6 +75,30 @@ pub trait KeyStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Revoked, StoreError>;
 
+    /// Revokes `old` and adds `new`, both or neither. `None` when `old` is active no more, or not as it is given.
+    ///
+    /// # Errors
+    /// [`StoreError`] when neither is known to have happened.
+    async fn rotate(
+        &self,
+        old: &ApiKey,
+        new: &ApiKey,
+        revocation: &Revocation,
+        now: Timestamp,
+    ) -> Result<Option<ApiKey>, StoreError>;
+
+    /// Takes a key out for good: its last version, or `None` when there was no such key.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it is not known to be gone.
+    async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError>;
+
+    /// Keys that were revoked or deleted at `since` or later, the latest first; at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot tell.
+    async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError>;
+
     /// How many keys of both kinds are stored as active.
     ///
     /// # Errors
@@ -64,6 +110,34 @@ pub trait KeyStore: Send + Sync {
     /// # Errors
     /// [`StoreError`] when it does not.
     async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// Which keys a page shows.
+#[derive(Debug, Clone)]
+pub struct PageQuery<'a> {
+    /// Whose keys.
+    pub tenant: TenantId,
+    /// Of which kind.
+    pub kind: KeyKind,
+    /// Which of them.
+    pub filter: &'a KeyFilter,
+    /// Only keys with smaller ids; all when absent.
+    pub before: Option<KeyId>,
+    /// Keys at the most.
+    pub limit: u32,
+    /// The moment at which active and expired are told apart.
+    pub now: Timestamp,
+}
+
+/// A key that was revoked or deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedKey {
+    /// Whose key.
+    pub tenant: TenantId,
+    /// Which key.
+    pub id: KeyId,
+    /// When its record last changed, which is not before its end.
+    pub time: Timestamp,
 }
 
 /// What became of an insert.

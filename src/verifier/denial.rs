@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::credential::TokenError;
 use crate::store::StoreError;
 
 /// Why a request may not pass. "Our fault" is a denial too, and never looks like the caller's.
@@ -61,6 +62,18 @@ pub enum UnknownReason {
     Prefix,
     /// There is no record.
     Absent,
+    /// It is a token for another tenant.
+    ForeignTenant,
+}
+
+impl From<TokenError> for Denial {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Signature => Self::SignatureInvalid,
+            TokenError::Format => Self::FormatInvalid,
+            TokenError::ForeignTenant => Self::Unknown(UnknownReason::ForeignTenant),
+        }
+    }
 }
 
 impl Denial {
@@ -107,6 +120,7 @@ impl Denial {
             Self::Unknown(UnknownReason::Timestamp) => "timestamp out of range",
             Self::Unknown(UnknownReason::Prefix) => "prefix not allowed",
             Self::Unknown(UnknownReason::Absent) => "API key not found",
+            Self::Unknown(UnknownReason::ForeignTenant) => "token not valid for this network",
             Self::Expired => "The API key has expired.",
             Self::Revoked => "The API key has been revoked.",
             Self::FormatInvalid => "The API key format is invalid.",

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::cache::{CacheKey, KeyCache};
 use crate::key::ApiKey;
-use crate::store::{KeyStore, StoreError};
+use crate::store::{KeySource, StoreError};
 
 /// The keys, read through a cache.
 pub struct Directory {
-    store: Arc<dyn KeyStore>,
+    store: Arc<dyn KeySource>,
     cache: Option<Arc<KeyCache<StoreError>>>,
 }
 
@@ -40,7 +40,7 @@ impl Default for CachePolicy {
 
 impl Directory {
     /// A directory over `store`; without a cache every lookup asks the store.
-    pub fn new(store: Arc<dyn KeyStore>, cache: Option<Arc<KeyCache<StoreError>>>) -> Self {
+    pub fn new(store: Arc<dyn KeySource>, cache: Option<Arc<KeyCache<StoreError>>>) -> Self {
         Self { store, cache }
     }
 

@@ -14,8 +14,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
+use crate::cache::{Ended, EndedKeys};
 use crate::clock::{Clock, Timestamp};
-use crate::credential::{CredentialKind, IssuedKey, Keyring, Routing, Shape, imported_key_id};
+use crate::credential::{
+    CredentialKind, DerivedToken, IssuedKey, Routing, Shape, SigningKeys, TokenSettings, imported_key_id,
+};
 use crate::id::{KeyId, TenantId};
 use crate::key::{ApiKey, State};
 
@@ -32,6 +37,8 @@ pub struct Presented<'a> {
     pub audiences: &'a [String],
     /// How the cache may take part.
     pub cache: CachePolicy,
+    /// Whether a token is refused whose parent was revoked or deleted. On the wire of the admin API tokens live on.
+    pub revoke_with_parent: bool,
 }
 
 /// The answer, and how it was reached.
@@ -48,37 +55,42 @@ pub struct Verification {
 /// What verification depends on beside the keys.
 #[derive(Debug)]
 pub struct Settings {
-    /// The name of this issuer, shown with verdicts.
-    pub issuer: String,
-    /// Secrets that checksums are checked with.
-    pub keyring: Arc<Keyring>,
+    /// The issuer, shown with verdicts, its secrets, and what derived tokens are checked against.
+    pub tokens: TokenSettings,
     /// Tells kinds of credentials apart.
     pub routing: Routing,
     /// All prefixes that issued keys may have: current, public and retired.
     pub prefixes: Vec<String>,
     /// How old an issued key may be by the time inside it; any age when zero.
     pub max_age: Duration,
-    /// How far ahead of this clock the time inside a key may be.
-    pub clock_skew: Duration,
 }
 
 /// The decision engine. Every front calls the same one.
 pub struct Verifier {
     settings: Settings,
     directory: Arc<Directory>,
+    signing_keys: Arc<ArcSwap<SigningKeys>>,
+    ended: Arc<EndedKeys>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
 
 impl Verifier {
-    /// A verifier over the keys of `directory`.
-    pub fn new(settings: Settings, directory: Arc<Directory>, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        Self { settings, directory, clock, metrics }
+    /// A verifier over the keys of `directory`, and over tokens that `signing_keys` signed, save children of `ended`.
+    pub fn new(
+        settings: Settings,
+        directory: Arc<Directory>,
+        signing_keys: Arc<ArcSwap<SigningKeys>>,
+        ended: Arc<EndedKeys>,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { settings, directory, signing_keys, ended, clock, metrics }
     }
 
     /// The issuer's name.
     pub fn issuer(&self) -> &str {
-        &self.settings.issuer
+        &self.settings.tokens.issuer
     }
 
     /// Judges a credential, in the order of the contract (credentials section 2).
@@ -89,6 +101,23 @@ impl Verifier {
         verification
     }
 
+    /// What kind of credential a text is by its shape.
+    pub fn kind(&self, credential: &str) -> CredentialKind {
+        self.settings.routing.classify(credential).kind()
+    }
+
+    /// The key that a credential is the text of, if there is one; its record is not looked at.
+    ///
+    /// # Errors
+    /// [`Denial`] for what cannot be a key of this installation.
+    pub fn identify(&self, tenant: TenantId, credential: &str) -> Result<KeyId, Denial> {
+        match self.settings.routing.classify(credential) {
+            Shape::Issued(key) => self.admit_issued(&key, self.clock.now()),
+            Shape::Imported => Ok(imported_key_id(tenant, credential)),
+            Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => Err(Denial::FormatInvalid),
+        }
+    }
+
     async fn judge(&self, presented: &Presented<'_>) -> Verification {
         let now = self.clock.now();
         let shape = self.settings.routing.classify(presented.credential);
@@ -96,8 +125,10 @@ impl Verifier {
         let id = match shape {
             Shape::Issued(key) => self.admit_issued(&key, now),
             Shape::Imported => Ok(imported_key_id(presented.tenant, presented.credential)),
-            // Nothing here has signed a token, so no signature can be right.
-            Shape::DerivedJwt | Shape::DerivedMacaroon => Err(Denial::SignatureInvalid),
+            Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => {
+                let outcome = self.judge_token(&shape, presented, now).await.map(Verdict::of_token);
+                return Verification { outcome, kind, cache: CacheOutcome::Skip };
+            }
         };
         let id = match id {
             Ok(id) => id,
@@ -105,11 +136,47 @@ impl Verifier {
         };
         let (found, cache) = self.directory.find((presented.tenant, id), presented.cache).await;
         let outcome = match found {
-            Ok(Some(record)) => judge_record(&record, presented, now).map(|()| Verdict::new(record, kind)),
+            Ok(Some(record)) => judge_record(&record, presented, now).map(|()| Verdict::of_key(record, kind)),
             Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),
             Err(error) => Err(Denial::unavailable(&error)),
         };
         Verification { outcome, kind, cache }
+    }
+
+    /// What a token must satisfy (contract, credentials sections 6 and 7).
+    async fn judge_token(
+        &self,
+        shape: &Shape<'_>,
+        presented: &Presented<'_>,
+        now: Timestamp,
+    ) -> Result<DerivedToken, Denial> {
+        let keys = self.signing_keys.load();
+        let token = self.settings.tokens.check(shape, &keys, presented.tenant, now)?;
+        if !token.allows(presented.client_ip) {
+            return Err(Denial::AddressNotAllowed { known: presented.client_ip.is_some() });
+        }
+        if !token.is_for(presented.audiences) {
+            return Err(Denial::AudienceMismatch);
+        }
+        if presented.revoke_with_parent {
+            self.judge_parent(&token, now).await?;
+        }
+        Ok(token)
+    }
+
+    /// Refuses a token whose parent has ended, without a lookup as long as all that ended are remembered.
+    async fn judge_parent(&self, token: &DerivedToken, now: Timestamp) -> Result<(), Denial> {
+        let parent = (token.tenant, token.key_id);
+        match self.ended.ask(&parent, now) {
+            Ended::No => return Ok(()),
+            Ended::Yes => return Err(Denial::Revoked),
+            Ended::Unknown => {}
+        }
+        match self.directory.find(parent, CachePolicy::default()).await.0 {
+            Ok(Some(record)) if record.state(now) != State::Revoked => Ok(()),
+            Ok(_) => Err(Denial::Revoked),
+            Err(error) => Err(Denial::unavailable(&error)),
+        }
     }
 
     /// What the text of an issued key must satisfy before anything is looked up.
@@ -117,11 +184,10 @@ impl Verifier {
         let settings = &self.settings;
         let age = now.timestamp().saturating_sub(key.issued_at());
         let max_age = settings.max_age.as_secs();
-        if !key.checksum_holds(&settings.keyring, now) {
+        let skew = settings.tokens.clock_skew.num_seconds();
+        if !key.checksum_holds(&settings.tokens.keyring, now) {
             Err(Denial::Unknown(UnknownReason::Checksum))
-        } else if seconds(age.saturating_neg()) > settings.clock_skew.as_secs()
-            || (max_age > 0 && seconds(age) > max_age)
-        {
+        } else if age < -skew || (max_age > 0 && u64::try_from(age).is_ok_and(|age| age > max_age)) {
             Err(Denial::Unknown(UnknownReason::Timestamp))
         } else if !settings.prefixes.iter().any(|prefix| prefix == key.prefix()) {
             Err(Denial::Unknown(UnknownReason::Prefix))
@@ -146,11 +212,6 @@ fn judge_record(record: &ApiKey, presented: &Presented<'_>, now: Timestamp) -> R
     }
     // A key names no audiences, so it can satisfy no demand for one.
     if presented.audiences.is_empty() { Ok(()) } else { Err(Denial::AudienceMismatch) }
-}
-
-/// Seconds that lie in the direction asked for; none otherwise.
-fn seconds(signed: i64) -> u64 {
-    u64::try_from(signed).unwrap_or(0)
 }
 
 #[cfg(test)]

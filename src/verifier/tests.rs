@@ -6,16 +6,18 @@ use super::*;
 use crate::cache::KeyCache;
 use crate::cidr::CidrSet;
 use crate::clock::ManualClock;
-use crate::credential::{Retired, mint};
+use crate::credential::{Keyring, NewToken, Retired, mint};
 use crate::key::{Metadata, Revocation, Status};
 use crate::policy::{Scopes, Visibility};
-use crate::store::{Inserted, KeyStore, MemoryStore, Revoked, StoreError};
+use crate::store::{KeySource, KeyStore, MemoryStore, StoreError};
 
+const ISSUER: &str = "https://keys.example.com";
 const CURRENT: &str = "the current secret, long enough for all";
 const RETIRED: &str = "the retired secret, long enough for all";
 
 struct Bench {
     verifier: Verifier,
+    ended: Arc<EndedKeys>,
     store: Arc<MemoryStore>,
     clock: Arc<ManualClock>,
 }
@@ -26,23 +28,29 @@ fn at(seconds: i64) -> Timestamp {
 
 fn settings(retired: &[Retired<SecretString>]) -> Settings {
     Settings {
-        issuer: "https://keys.example.com".into(),
-        keyring: Arc::new(Keyring::new(&CURRENT.to_owned().into(), retired)),
+        tokens: TokenSettings {
+            issuer: ISSUER.into(),
+            issuers_retired: Vec::new(),
+            clock_skew: chrono::TimeDelta::seconds(300),
+            keyring: Arc::new(Keyring::new(&CURRENT.to_owned().into(), retired)),
+        },
         routing: Routing::new(&["mc"]),
         prefixes: vec!["ak".into(), "old".into()],
         max_age: Duration::from_secs(1000),
-        clock_skew: Duration::from_secs(300),
     }
 }
 
 fn bench(retired: &[Retired<SecretString>]) -> Bench {
     let store = Arc::new(MemoryStore::default());
     let clock = Arc::new(ManualClock::new(at(0)));
-    let keys: Arc<dyn KeyStore> = store.clone();
+    let keys: Arc<dyn KeySource> = store.clone();
     let cache = Arc::new(KeyCache::new(1 << 20, Duration::from_secs(300)));
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
     let directory = Arc::new(Directory::new(keys, Some(cache)));
-    Bench { verifier: Verifier::new(settings(retired), directory, clock.clone(), metrics), store, clock }
+    let ended = Arc::new(EndedKeys::new(Duration::from_secs(3600), 2));
+    let verifier =
+        Verifier::new(settings(retired), directory, Arc::default(), Arc::clone(&ended), clock.clone(), metrics);
+    Bench { verifier, ended, store, clock }
 }
 
 fn record(id: KeyId) -> ApiKey {
@@ -92,6 +100,7 @@ impl Bench {
             client_ip: client.map(|address| address.parse().unwrap()),
             audiences,
             cache: CachePolicy::default(),
+            revoke_with_parent: true,
         };
         self.verifier.verify(&presented).await.outcome
     }
@@ -166,35 +175,28 @@ async fn an_imported_key_is_found_by_its_digest() {
 struct Broken(Option<StoreError>);
 
 #[async_trait]
-impl KeyStore for Broken {
+impl KeySource for Broken {
     async fn find(&self, _: TenantId, _: KeyId) -> Result<Option<ApiKey>, StoreError> {
         Err(self.0.clone().expect("no lookup may be made"))
-    }
-    async fn find_by_request(&self, _: TenantId, _: KeyId, _: &str) -> Result<Option<ApiKey>, StoreError> {
-        unreachable!()
-    }
-    async fn insert(&self, _: &ApiKey, _: Option<&str>) -> Result<Inserted, StoreError> {
-        unreachable!()
-    }
-    async fn revoke(&self, _: TenantId, _: KeyId, _: &Revocation, _: Timestamp) -> Result<Revoked, StoreError> {
-        unreachable!()
-    }
-    async fn count_active(&self, _: TenantId) -> Result<u64, StoreError> {
-        unreachable!()
-    }
-    async fn ping(&self) -> Result<(), StoreError> {
-        unreachable!()
     }
 }
 
 fn over(store: Broken) -> Verifier {
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
     let directory = Arc::new(Directory::new(Arc::new(store), None));
-    Verifier::new(settings(&[]), directory, Arc::new(ManualClock::new(at(0))), metrics)
+    let ended = Arc::new(EndedKeys::new(Duration::from_secs(3600), 2));
+    Verifier::new(settings(&[]), directory, Arc::default(), ended, Arc::new(ManualClock::new(at(0))), metrics)
 }
 
 fn presented(credential: &str) -> Presented<'_> {
-    Presented { tenant: TenantId::NIL, credential, client_ip: None, audiences: &[], cache: CachePolicy::default() }
+    Presented {
+        tenant: TenantId::NIL,
+        credential,
+        client_ip: None,
+        audiences: &[],
+        cache: CachePolicy::default(),
+        revoke_with_parent: true,
+    }
 }
 
 #[tokio::test]
@@ -213,4 +215,63 @@ async fn a_store_that_cannot_answer_is_our_fault_and_nobody_elses() {
         let verification = over(Broken(Some(error))).verify(&presented("anything")).await;
         assert!(matches!(verification.outcome, Err(Denial::Unavailable { .. })));
     }
+}
+
+/// A macaroon of a key that nobody has looked up.
+fn macaroon(parent: u128, networks: &CidrSet, audiences: &[String]) -> String {
+    let keyring = Keyring::new(&CURRENT.to_owned().into(), &[]);
+    let token = NewToken {
+        jti: "j".into(),
+        key_id: KeyId::Issued(uuid::Uuid::from_u128(parent)),
+        tenant: TenantId::NIL,
+        actor_id: "a",
+        scopes: &["s"].into_iter().collect(),
+        metadata: &Metadata::new(),
+        networks,
+        visibility: Visibility::Public,
+        now: at(0),
+        expire_time: at(60),
+        audiences,
+        custom: &Metadata::new(),
+    };
+    token.to_macaroon(ISSUER, "mc", &keyring)
+}
+
+#[tokio::test]
+async fn a_token_is_judged_by_itself_and_by_its_own_rules() {
+    let bench = bench(&[]);
+    let ranges = CidrSet::parse(&["192.0.2.0/24"]).unwrap();
+    let token = macaroon(1, &ranges, &["api".to_owned()]);
+    let expected = ["api".to_owned()];
+    let verdict = bench.verify_from(&token, Some("192.0.2.9"), &expected).await.unwrap();
+    assert_eq!((verdict.kind(), verdict.expire_time()), (CredentialKind::DerivedMacaroon, Some(at(60))));
+    assert_eq!((verdict.audiences(), verdict.visibility()), (&expected[..], Visibility::Public));
+    assert!(verdict.is_address_bound() && verdict.rate_limit().is_none() && verdict.record().is_none());
+    let refused = bench.verify_from(&token, Some("192.0.3.9"), &expected).await.err();
+    assert_eq!(refused, Some(Denial::AddressNotAllowed { known: true }));
+    let refused = bench.verify_from(&token, None, &expected).await.err();
+    assert_eq!(refused, Some(Denial::AddressNotAllowed { known: false }));
+    let refused = bench.verify_from(&token, Some("192.0.2.9"), &[]).await.err();
+    assert_eq!(refused, Some(Denial::AudienceMismatch));
+    assert_eq!(bench.verify("mc_v1_AgEX").await.err(), Some(Denial::SignatureInvalid));
+}
+
+#[tokio::test]
+async fn tokens_end_with_their_parents_where_that_is_asked_for() {
+    let bench = bench(&[]);
+    let token = |parent| macaroon(parent, &CidrSet::default(), &[]);
+    assert!(bench.verify(&token(1)).await.is_ok());
+    let parent = |number| (TenantId::NIL, KeyId::Issued(uuid::Uuid::from_u128(number)));
+    bench.ended.add(parent(1), at(0), at(0));
+    assert_eq!(bench.verify(&token(1)).await.err(), Some(Denial::Revoked));
+    let text = token(1);
+    let by_contract = Presented { revoke_with_parent: false, ..presented(&text) };
+    assert!(bench.verifier.verify(&by_contract).await.outcome.is_ok());
+
+    // More than are remembered: then the record tells.
+    bench.ended.add(parent(2), at(0), at(0));
+    bench.ended.add(parent(3), at(0), at(0));
+    bench.store.insert(&record(parent(4).1), None).await.unwrap();
+    assert!(bench.verify(&token(4)).await.is_ok());
+    assert_eq!(bench.verify(&token(3)).await.err(), Some(Denial::Revoked), "deleted");
 }

@@ -3,66 +3,116 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::credential::CredentialKind;
+use crate::credential::{CredentialKind, DerivedToken};
 use crate::id::{KeyId, TenantId};
 use crate::key::{ApiKey, Metadata};
 use crate::policy::{RateLimitPolicy, Scopes, Visibility};
 
-/// Who the caller is and what it may do. Shares the record that it was judged by.
+/// Who the caller is and what it may do. Shares what it was judged by.
 #[derive(Debug, Clone)]
 pub struct Verdict {
-    record: Arc<ApiKey>,
+    subject: Subject,
     kind: CredentialKind,
 }
 
+#[derive(Debug, Clone)]
+enum Subject {
+    Key(Arc<ApiKey>),
+    Token(Arc<DerivedToken>),
+}
+
 impl Verdict {
-    pub(super) fn new(record: Arc<ApiKey>, kind: CredentialKind) -> Self {
-        Self { record, kind }
+    pub(super) fn of_key(record: Arc<ApiKey>, kind: CredentialKind) -> Self {
+        Self { subject: Subject::Key(record), kind }
     }
 
-    /// The key behind the credential.
+    pub(super) fn of_token(token: DerivedToken) -> Self {
+        Self { kind: token.kind, subject: Subject::Token(Arc::new(token)) }
+    }
+
+    /// The record, if a key itself was presented.
+    pub fn record(&self) -> Option<&ApiKey> {
+        match &self.subject {
+            Subject::Key(key) => Some(key),
+            Subject::Token(_) => None,
+        }
+    }
+
+    /// The key behind the credential; the parent of a token.
     pub fn key_id(&self) -> KeyId {
-        self.record.id
+        match &self.subject {
+            Subject::Key(key) => key.id,
+            Subject::Token(token) => token.key_id,
+        }
     }
 
     /// Whom the key belongs to.
     pub fn tenant(&self) -> TenantId {
-        self.record.tenant
+        match &self.subject {
+            Subject::Key(key) => key.tenant,
+            Subject::Token(token) => token.tenant,
+        }
     }
 
     /// The owner.
     pub fn actor_id(&self) -> &str {
-        &self.record.actor_id
+        match &self.subject {
+            Subject::Key(key) => &key.actor_id,
+            Subject::Token(token) => &token.actor_id,
+        }
     }
 
     /// What the credential may do.
     pub fn scopes(&self) -> &Scopes {
-        &self.record.scopes
+        match &self.subject {
+            Subject::Key(key) => &key.scopes,
+            Subject::Token(token) => &token.scopes,
+        }
     }
 
-    /// The owner's own data.
+    /// The owner's own data; of a token also its custom claims.
     pub fn metadata(&self) -> &Metadata {
-        &self.record.metadata
+        match &self.subject {
+            Subject::Key(key) => &key.metadata,
+            Subject::Token(token) => &token.metadata,
+        }
     }
 
     /// Whether the key may be shown.
     pub fn visibility(&self) -> Visibility {
-        self.record.visibility
+        match &self.subject {
+            Subject::Key(key) => key.visibility,
+            Subject::Token(token) => token.visibility,
+        }
     }
 
     /// When the credential ends.
     pub fn expire_time(&self) -> Option<Timestamp> {
-        self.record.expire_time
+        match &self.subject {
+            Subject::Key(key) => key.expire_time,
+            Subject::Token(token) => token.expire_time,
+        }
     }
 
-    /// How often it may be used.
+    /// How often it may be used; a token has no policy of its own.
     pub fn rate_limit(&self) -> Option<RateLimitPolicy> {
-        self.record.rate_limit
+        self.record().and_then(|key| key.rate_limit)
     }
 
     /// Whether it is bound to addresses.
     pub fn is_address_bound(&self) -> bool {
-        !self.record.networks.is_empty()
+        match &self.subject {
+            Subject::Key(key) => !key.networks.is_empty(),
+            Subject::Token(token) => token.is_address_bound(),
+        }
+    }
+
+    /// The audiences it names; a key names none.
+    pub fn audiences(&self) -> &[String] {
+        match &self.subject {
+            Subject::Key(_) => &[],
+            Subject::Token(token) => token.audiences(),
+        }
     }
 
     /// What kind of credential was presented.

@@ -9,6 +9,7 @@ mod dev;
 mod fuzz_corpus;
 mod gateway;
 mod sdk;
+mod sdk_first;
 mod secrecy;
 mod services;
 mod support;

@@ -1,13 +1,26 @@
 //! The admin API through the published SDK, as its users call it.
 
+mod derived;
+mod imported;
+mod issued;
+mod verification;
+
+use ory_client::apis::Error;
 use ory_client::apis::api_keys_api as api;
 use ory_client::apis::configuration::Configuration;
 use ory_client::models::{
-    AdminRevokeIssuedApiKeyBody, IpRestriction, IssueApiKeyRequest, KeyStatus, RateLimitPolicy, RevocationReason,
-    VerificationErrorCode, VerifyApiKeyRequest,
+    AdminRevokeIssuedApiKeyBody, AdminRotateIssuedApiKeyBody, DeriveTokenRequest, ImportApiKeyRequest, IpRestriction,
+    IssueApiKeyRequest, IssuedApiKey, KeyStatus, RateLimitPolicy, RevocationReason, VerificationErrorCode,
+    VerifyApiKeyRequest, VerifyApiKeyResponse,
 };
+use serde_json::{Value, json};
 
 use crate::support::keygate::Keygate;
+
+/// No issued key has this id.
+const UNKNOWN_ISSUED: &str = "11111111-2222-4333-8444-555555555555";
+/// No imported key has this id.
+const UNKNOWN_IMPORTED: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 fn sdk(keygate: &Keygate) -> Configuration {
     Configuration {
@@ -15,6 +28,70 @@ fn sdk(keygate: &Keygate) -> Configuration {
         bearer_access_token: Some("ignored".into()),
         ..Configuration::default()
     }
+}
+
+/// What is asked of an issued key where the test is about something else.
+fn issue_request() -> IssueApiKeyRequest {
+    IssueApiKeyRequest {
+        name: Some("Orders".into()),
+        actor_id: Some("user_1".into()),
+        scopes: Some(vec!["read".into(), "write".into()]),
+        ttl: Some("30d".into()),
+        metadata: Some(json!({"team": "blue"})),
+        ..IssueApiKeyRequest::default()
+    }
+}
+
+/// What is asked of an imported key where the test is about something else.
+fn import_request(raw_key: &str) -> ImportApiKeyRequest {
+    ImportApiKeyRequest {
+        raw_key: Some(raw_key.into()),
+        name: Some("Payments".into()),
+        actor_id: Some("user_2".into()),
+        scopes: Some(vec!["read".into()]),
+        metadata: Some(json!({"from": "elsewhere"})),
+        ..ImportApiKeyRequest::default()
+    }
+}
+
+/// A new key with its id and its secret.
+async fn issue(sdk: &Configuration, request: IssueApiKeyRequest) -> (IssuedApiKey, String, String) {
+    let issued = api::admin_issue_api_key(sdk, request).await.unwrap();
+    let key = *issued.issued_api_key.unwrap();
+    let id = key.key_id.clone().unwrap();
+    (key, id, issued.secret.unwrap())
+}
+
+async fn verify(sdk: &Configuration, credential: &str) -> VerifyApiKeyResponse {
+    verify_for(sdk, credential, &[]).await
+}
+
+async fn verify_for(sdk: &Configuration, credential: &str, audiences: &[&str]) -> VerifyApiKeyResponse {
+    let audiences = audiences.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let request = VerifyApiKeyRequest {
+        credential: Some(credential.into()),
+        expected_audiences: (!audiences.is_empty()).then_some(audiences),
+    };
+    api::admin_verify_api_key(sdk, request, None, None).await.unwrap()
+}
+
+/// The `error` member of a refusal, in the envelope that all refusals share.
+#[track_caller]
+fn error_of<T, E>(result: Result<T, Error<E>>) -> Value {
+    let Some(Error::ResponseError(answer)) = result.err() else { panic!("not refused") };
+    let mut body: Value = serde_json::from_str(&answer.content).unwrap();
+    let error = body["error"].take();
+    assert_eq!(error["code"], answer.status.as_u16());
+    assert_eq!(error["details"].as_array().map(Vec::len), Some(1), "{error}");
+    assert_eq!(error["details"][0]["@type"], "type.googleapis.com/google.rpc.ErrorInfo");
+    assert_eq!(error["details"][0]["domain"], "www.ory.com/talos");
+    error
+}
+
+#[track_caller]
+fn assert_refused<T, E>(result: Result<T, Error<E>>, status: u16, reason: &str) {
+    let error = error_of(result);
+    assert_eq!((&error["code"], &error["details"][0]["reason"]), (&json!(status), &json!(reason)), "{error}");
 }
 
 #[tokio::test]
@@ -71,7 +148,46 @@ async fn errors_reach_the_sdk_as_the_contract_has_them() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let error =
         api::admin_get_issued_api_key(&sdk(&keygate), "11111111-2222-4333-8444-555555555555").await.unwrap_err();
-    let ory_client::apis::Error::ResponseError(answer) = error else { panic!("{error}") };
+    let Error::ResponseError(answer) = error else { panic!("{error}") };
     assert_eq!(answer.status.as_u16(), 404);
     assert!(answer.content.contains("API_KEY_NOT_FOUND"), "{}", answer.content);
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_status_and_its_message() {
+    let keygate = Keygate::dev(&["--ephemeral"]);
+    let sdk = sdk(&keygate);
+    let body = AdminRotateIssuedApiKeyBody::default();
+    let rotated = api::admin_rotate_issued_api_key(&sdk, UNKNOWN_ISSUED, body).await;
+    let deleted = api::admin_delete_imported_api_key(&sdk, UNKNOWN_IMPORTED).await;
+    let listed = api::admin_list_issued_api_keys(&sdk, None, Some("bad"), None).await;
+    let endless = IssueApiKeyRequest { ttl: Some("0s".into()), ..issue_request() };
+    let issued = api::admin_issue_api_key(&sdk, endless).await;
+    let like_jwt = import_request("eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln");
+    let imported = api::admin_import_api_key(&sdk, like_jwt).await;
+    let unknown = DeriveTokenRequest { credential: Some("sk_live_unknown".into()), ..DeriveTokenRequest::default() };
+    let derived = api::admin_derive_token(&sdk, unknown).await;
+    for (error, code, status, reason, message) in [
+        (error_of(rotated), 404, "NOT_FOUND", "API_KEY_NOT_FOUND", "API key not found"),
+        (error_of(deleted), 404, "NOT_FOUND", "API_KEY_NOT_FOUND", "imported key not found"),
+        (error_of(listed), 400, "INVALID_ARGUMENT", "BAD_REQUEST", "invalid page token"),
+        (
+            error_of(issued),
+            400,
+            "INVALID_ARGUMENT",
+            "BAD_REQUEST",
+            "ttl must be greater than 0; non-expiring API keys are not supported",
+        ),
+        (
+            error_of(imported),
+            409,
+            "FAILED_PRECONDITION",
+            "FAILED_PRECONDITION",
+            "cannot import key: format conflicts with derived token pattern",
+        ),
+        (error_of(derived), 401, "UNAUTHENTICATED", "UNAUTHORIZED", "verify API key"),
+    ] {
+        let told = (&error["code"], &error["status"], &error["details"][0]["reason"], &error["message"]);
+        assert_eq!(told, (&json!(code), &json!(status), &json!(reason), &json!(message)));
+    }
 }

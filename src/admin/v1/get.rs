@@ -1,22 +1,49 @@
-//! `adminGetIssuedApiKey` (contract, admin API section 5.2).
+//! `adminGetIssuedApiKey` and `adminGetImportedApiKey` (contract, admin API section 5.2).
 
 use axum::Json;
 use axum::extract::{Path, State};
-use serde_json::Value;
 
-use super::key::key_json;
+use super::key::{ImportedApiKey, IssuedApiKey};
 use crate::admin::AdminState;
-use crate::admin::error::{ApiError, Reason};
-use crate::id::KeyId;
+use crate::admin::error::{ApiError, ErrorResponse, Reason};
+use crate::id::{KeyId, KeyKind};
 
-/// Shows a key in any status, without its secret.
-pub(super) async fn handle(State(state): State<AdminState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let id = issued_id(&id)?;
-    let key = state.lifecycle.get(state.tenant, id).await?;
-    Ok(Json(key_json(&key, state.lifecycle.now())))
+/// Shows an issued key in any status, without its secret.
+#[utoipa::path(get, path = "/v2alpha1/admin/issuedApiKeys/{key_id}", operation_id = "adminGetIssuedApiKey",
+    tag = "issued keys", params(("key_id" = String, Path, description = "The key")),
+    responses((status = 200, description = "The key", body = IssuedApiKey),
+        (status = 404, description = "There is no such key", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn issued(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+) -> Result<Json<IssuedApiKey>, ApiError> {
+    show(&state, key_id(KeyKind::Issued, &id)?).await.map(Json)
 }
 
-/// The id of an issued key; a text of another form is the id of no key.
-pub(super) fn issued_id(text: &str) -> Result<KeyId, ApiError> {
-    KeyId::parse_issued(text).ok_or_else(|| ApiError::new(Reason::ApiKeyNotFound, "API key not found"))
+/// Shows an imported key in any status, without its raw key.
+#[utoipa::path(get, path = "/v2alpha1/admin/importedApiKeys/{key_id}", operation_id = "adminGetImportedApiKey",
+    tag = "imported keys", params(("key_id" = String, Path, description = "The key")),
+    responses((status = 200, description = "The key", body = ImportedApiKey),
+        (status = 404, description = "There is no such key", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn imported(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+) -> Result<Json<ImportedApiKey>, ApiError> {
+    show(&state, key_id(KeyKind::Imported, &id)?).await.map(|key| Json(ImportedApiKey(key)))
+}
+
+async fn show(state: &AdminState, id: KeyId) -> Result<IssuedApiKey, ApiError> {
+    let key = state.lifecycle.get(state.tenant, id).await?;
+    Ok(IssuedApiKey::new(&key, state.lifecycle.now()))
+}
+
+/// The id of a key of that kind; a text of another form is the id of no such key.
+pub(super) fn key_id(kind: KeyKind, text: &str) -> Result<KeyId, ApiError> {
+    let message = match kind {
+        KeyKind::Issued => "API key not found",
+        KeyKind::Imported => "imported key not found",
+    };
+    KeyId::parse(kind, text).ok_or_else(|| ApiError::new(Reason::ApiKeyNotFound, message))
 }

@@ -6,20 +6,40 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::LOCATION;
 use secrecy::ExposeSecret;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::key::{key_json, read_draft};
+use super::draft::IssueApiKeyRequest;
+use super::key::IssuedApiKey;
 use crate::admin::AdminState;
-use crate::admin::error::ApiError;
-use crate::admin::json::Message;
+use crate::admin::body::Body;
+use crate::admin::error::{ApiError, ErrorResponse};
+
+/// A new key and its secret.
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct IssueApiKeyResponse {
+    issued_api_key: IssuedApiKey,
+    /// The key's text, shown this once; empty when an earlier call with the same `request_id` was given it.
+    secret: String,
+}
 
 /// Issues a key and shows its secret, this once.
-pub(super) async fn handle(State(state): State<AdminState>, message: Message) -> Result<Response, ApiError> {
-    let issued = state.lifecycle.issue(state.tenant, read_draft(&message)?).await?;
+#[utoipa::path(post, path = "/v2alpha1/admin/issuedApiKeys", operation_id = "adminIssueApiKey", tag = "issued keys",
+    request_body = IssueApiKeyRequest,
+    responses((status = 201, description = "The key", body = IssueApiKeyResponse),
+        (status = 400, description = "A field breaks its limit", body = ErrorResponse),
+        (status = 402, description = "The quota is used up", body = ErrorResponse),
+        (status = 409, description = "The identifier is taken", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn issue(
+    State(state): State<AdminState>,
+    Body(request): Body<IssueApiKeyRequest>,
+) -> Result<Response, ApiError> {
+    let issued = state.lifecycle.issue(state.tenant, request.read()?).await?;
     let location = format!("{}/{}", super::ISSUED, issued.key.id);
-    let body = json!({
-        "issued_api_key": key_json(&issued.key, state.lifecycle.now()),
-        "secret": issued.secret.as_ref().map_or("", |secret| secret.expose_secret()),
-    });
+    let body = IssueApiKeyResponse {
+        issued_api_key: IssuedApiKey::new(&issued.key, state.lifecycle.now()),
+        secret: issued.secret.map_or_else(String::new, |secret| secret.expose_secret().to_owned()),
+    };
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(body)).into_response())
 }

@@ -1,25 +1,84 @@
-//! `adminRevokeIssuedApiKey` (contract, admin API section 5.5).
+//! `adminRevokeIssuedApiKey`, `adminRevokeImportedApiKey`, and the one revocation of older clients for both (contract,
+//! admin API sections 5.5 and 7).
 
-use axum::extract::State;
 use http::StatusCode;
+use serde::Deserialize;
+use utoipa::ToSchema;
 
-use super::get::issued_id;
+use super::enums::RevocationReason;
+use super::get::key_id;
 use crate::admin::AdminState;
-use crate::admin::error::ApiError;
-use crate::admin::json::Message;
-use crate::key::{RevocationReason, RevokeKey};
+use crate::admin::body::RawBody;
+use crate::admin::error::{ApiError, ErrorResponse};
+use crate::admin::json::Choice;
+use crate::id::KeyKind;
+use crate::key::RevokeKey;
 
-/// Revokes a key. When the answer goes out, this node accepts the key no more.
-pub(super) async fn handle(
-    State(state): State<AdminState>,
+/// Why an issued key is revoked.
+#[derive(Deserialize, ToSchema)]
+pub(in crate::admin) struct AdminRevokeIssuedApiKeyBody {
+    #[schema(value_type = RevocationReason, required = false)]
+    reason: Option<Choice<RevocationReason>>,
+    /// Only with `REVOCATION_REASON_PRIVILEGE_WITHDRAWN`; at most 500 characters.
+    #[schema(nullable = false)]
+    description: Option<String>,
+}
+
+/// Why an imported key is revoked; the members are those for an issued key.
+#[derive(Deserialize, ToSchema)]
+#[serde(transparent)]
+pub(in crate::admin) struct AdminRevokeImportedApiKeyBody(AdminRevokeIssuedApiKeyBody);
+
+/// Revokes an issued key. When the answer goes out, this node accepts the key no more.
+#[utoipa::path(post, path = "/v2alpha1/admin/issuedApiKeys/{key_id}:revoke", operation_id = "adminRevokeIssuedApiKey",
+    tag = "issued keys", params(("key_id" = String, Path, description = "The key")),
+    request_body = AdminRevokeIssuedApiKeyBody,
+    responses((status = 204, description = "The key is revoked"),
+        (status = 400, description = "A field breaks its limit", body = ErrorResponse),
+        (status = 404, description = "There is no such key", body = ErrorResponse),
+        (status = 409, description = "The key was revoked before", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn issued(state: &AdminState, id: &str, body: &RawBody) -> Result<StatusCode, ApiError> {
+    revoke(state, KeyKind::Issued, id, body.read()?).await
+}
+
+/// Revokes an imported key. When the answer goes out, this node accepts the key no more.
+#[utoipa::path(post, path = "/v2alpha1/admin/importedApiKeys/{key_id}:revoke",
+    operation_id = "adminRevokeImportedApiKey", tag = "imported keys",
+    params(("key_id" = String, Path, description = "The key")), request_body = AdminRevokeImportedApiKeyBody,
+    responses((status = 204, description = "The key is revoked"),
+        (status = 400, description = "A field breaks its limit", body = ErrorResponse),
+        (status = 404, description = "There is no such key", body = ErrorResponse),
+        (status = 409, description = "The key was revoked before", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn imported(state: &AdminState, id: &str, body: &RawBody) -> Result<StatusCode, ApiError> {
+    let AdminRevokeImportedApiKeyBody(request) = body.read()?;
+    revoke(state, KeyKind::Imported, id, request).await
+}
+
+/// Revokes a key of either kind, as the first published clients do.
+#[utoipa::path(post, path = "/v2alpha1/admin/apiKeys/{key_id}:revoke", operation_id = "legacyAdminRevokeApiKey",
+    tag = "older clients", params(("key_id" = String, Path, description = "The key")),
+    request_body = AdminRevokeIssuedApiKeyBody,
+    responses((status = 204, description = "The key is revoked"),
+        (status = 400, description = "A field breaks its limit", body = ErrorResponse),
+        (status = 404, description = "There is no such key", body = ErrorResponse),
+        (status = 409, description = "The key was revoked before", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn either(state: &AdminState, id: &str, body: &RawBody) -> Result<StatusCode, ApiError> {
+    // The forms of the two kinds of ids have nothing in common.
+    let kind = if key_id(KeyKind::Imported, id).is_ok() { KeyKind::Imported } else { KeyKind::Issued };
+    revoke(state, kind, id, body.read()?).await
+}
+
+async fn revoke(
+    state: &AdminState,
+    kind: KeyKind,
     id: &str,
-    message: &Message,
+    request: AdminRevokeIssuedApiKeyBody,
 ) -> Result<StatusCode, ApiError> {
-    let reasons = RevocationReason::ALL.map(|reason| (reason.name(), reason));
-    let command = RevokeKey {
-        reason: message.choice("reason", &reasons)?.unwrap_or_default(),
-        description: message.string("description")?,
-    };
-    state.lifecycle.revoke(state.tenant, issued_id(id)?, command).await?;
+    let reason = request.reason.and_then(|choice| choice.0).map(Into::into).unwrap_or_default();
+    let command = RevokeKey { reason, description: request.description };
+    state.lifecycle.revoke(state.tenant, key_id(kind, id)?, command).await?;
     Ok(StatusCode::NO_CONTENT)
 }

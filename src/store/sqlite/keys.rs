@@ -1,51 +1,116 @@
 //! The statements on the table of keys.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 
-use super::row::{KeyRow, kind_text, visibility_text};
+use super::list::statement;
+use super::row::{EndedRow, KeyRow, kind_text};
 use super::{SqliteStore, unavailable};
 use crate::clock::Timestamp;
-use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, Revocation, Status};
-use crate::store::{Inserted, KeyStore, Revoked, StoreError};
+use crate::id::{KeyId, KeyKind, TenantId};
+use crate::key::{ApiKey, Revocation};
+use crate::store::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError};
 
 const FIND: &str = "SELECT * FROM keys WHERE tenant = ? AND kind = ? AND key_id = ?";
 const FIND_BY_REQUEST: &str = "SELECT * FROM keys WHERE tenant = ? AND kind = ? AND request_id = ?";
+/// Any number of rows, as one JSON text; those whose id or request id is taken are left out.
 const INSERT: &str = "INSERT INTO keys (tenant, kind, key_id, request_id, name, actor_id, scopes, metadata, status, \
      revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, last_used_time, \
      rate_limit_quota, rate_limit_window, allowed_cidrs, version) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+     SELECT value->>'tenant', value->>'kind', value->>'key_id', value->>'request_id', value->>'name', \
+     value->>'actor_id', value->>'scopes', value->>'metadata', value->>'status', value->>'revocation_reason', \
+     value->>'revocation_description', value->>'visibility', value->>'create_time', value->>'update_time', \
+     value->>'expire_time', value->>'last_used_time', value->>'rate_limit_quota', value->>'rate_limit_window', \
+     value->>'allowed_cidrs', value->>'version' FROM json_each(?) WHERE true ON CONFLICT DO NOTHING RETURNING key_id";
+const REPLACE: &str = "UPDATE keys SET name = ?, scopes = ?, metadata = ?, rate_limit_quota = ?, \
+     rate_limit_window = ?, allowed_cidrs = ?, update_time = ?, version = ? \
+     WHERE tenant = ? AND kind = ? AND key_id = ? AND version = ?";
 const REVOKE: &str = "UPDATE keys SET status = 'revoked', revocation_reason = ?, revocation_description = ?, \
      update_time = ?, expire_time = max(?, coalesce(expire_time, 0)), version = version + 1 \
      WHERE tenant = ? AND kind = ? AND key_id = ? AND status = 'active' RETURNING *";
+const DELETE: &str = "DELETE FROM keys WHERE tenant = ? AND kind = ? AND key_id = ? RETURNING version";
+const REMEMBER_DELETED: &str =
+    "INSERT OR REPLACE INTO deleted_keys (tenant, kind, key_id, delete_time) VALUES (?, ?, ?, ?)";
+const ENDED_SINCE: &str = "SELECT tenant, kind, key_id, update_time AS time FROM keys \
+     WHERE status = 'revoked' AND update_time >= ?1 \
+     UNION ALL SELECT tenant, kind, key_id, delete_time FROM deleted_keys WHERE delete_time >= ?1 \
+     ORDER BY time DESC LIMIT ?2";
 const COUNT_ACTIVE: &str = "SELECT count(*) FROM keys WHERE tenant = ? AND status = 'active'";
+/// The largest bound for a page without one: above every id, whose characters are lower-case letters, digits and `-`.
+const ABOVE_ALL: &str = "~";
+
+#[async_trait]
+impl KeySource for SqliteStore {
+    async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.find_one(FIND, tenant, id.kind(), &id.to_string()).await
+    }
+}
 
 #[async_trait]
 impl KeyStore for SqliteStore {
-    async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
-        self.find_one(FIND, tenant, id, &id.to_string()).await
-    }
-
     async fn find_by_request(
         &self,
         tenant: TenantId,
-        like: KeyId,
+        kind: KeyKind,
         request_id: &str,
     ) -> Result<Option<ApiKey>, StoreError> {
-        self.find_one(FIND_BY_REQUEST, tenant, like, request_id).await
+        self.find_one(FIND_BY_REQUEST, tenant, kind, request_id).await
+    }
+
+    async fn list(&self, page: &PageQuery<'_>) -> Result<Vec<ApiKey>, StoreError> {
+        let rows: Vec<KeyRow> = sqlx::query_as(statement(page.filter))
+            .bind(page.tenant.to_string())
+            .bind(kind_text(page.kind))
+            .bind(page.before.map_or_else(|| ABOVE_ALL.to_owned(), |id| id.to_string()))
+            .bind(page.limit)
+            .bind(&page.filter.actor_id)
+            .bind(page.now.timestamp_micros())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(unavailable)?;
+        rows.into_iter().map(TryInto::try_into).collect()
     }
 
     async fn insert(&self, key: &ApiKey, request_id: Option<&str>) -> Result<Inserted, StoreError> {
-        if self.insert_row(key, request_id).await? {
+        let stored = self.insert_rows(&[KeyRow::new(key, request_id)?]).await?;
+        if !stored.is_empty() {
             return Ok(Inserted::New);
         }
         // The request id wins over the id when both clash with different rows.
         if let Some(request_id) = request_id
-            && let Some(first) = self.find_by_request(key.tenant, key.id, request_id).await?
+            && let Some(first) = self.find_by_request(key.tenant, key.id.kind(), request_id).await?
         {
             return Ok(Inserted::Replay(Box::new(first)));
         }
         Ok(Inserted::Exists)
+    }
+
+    async fn insert_many(&self, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError> {
+        let rows = keys.iter().map(|key| KeyRow::new(key, None)).collect::<Result<Vec<_>, _>>()?;
+        let stored = self.insert_rows(&rows).await?;
+        Ok(keys.iter().map(|key| stored.contains(&key.id.to_string())).collect())
+    }
+
+    async fn replace(&self, key: &ApiKey, replaced: u64) -> Result<bool, StoreError> {
+        let row = KeyRow::new(key, None)?;
+        let result = sqlx::query(REPLACE)
+            .bind(row.name)
+            .bind(row.scopes)
+            .bind(row.metadata)
+            .bind(row.rate_limit_quota)
+            .bind(row.rate_limit_window)
+            .bind(row.allowed_cidrs)
+            .bind(row.update_time)
+            .bind(row.version)
+            .bind(row.tenant)
+            .bind(row.kind)
+            .bind(row.key_id)
+            .bind(replaced.cast_signed())
+            .execute(&self.pool)
+            .await
+            .map_err(unavailable)?;
+        Ok(result.rows_affected() == 1)
     }
 
     async fn revoke(
@@ -55,22 +120,65 @@ impl KeyStore for SqliteStore {
         revocation: &Revocation,
         now: Timestamp,
     ) -> Result<Revoked, StoreError> {
-        let row: Option<KeyRow> = sqlx::query_as(REVOKE)
-            .bind(revocation.reason.name())
-            .bind(&revocation.description)
-            .bind(now.timestamp_micros())
-            .bind(Revocation::expiry(now, None).timestamp_micros())
-            .bind(tenant.to_string())
-            .bind(kind_text(id))
-            .bind(id.to_string())
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(unavailable)?;
-        match row {
-            Some(row) => Ok(Revoked::Done(Box::new(row.try_into()?))),
+        match revoke_row(&self.pool, (tenant, id), revocation, now).await? {
+            Some(key) => Ok(Revoked::Done(Box::new(key))),
             None if self.find(tenant, id).await?.is_some() => Ok(Revoked::Already),
             None => Ok(Revoked::Absent),
         }
+    }
+
+    async fn rotate(
+        &self,
+        old: &ApiKey,
+        new: &ApiKey,
+        revocation: &Revocation,
+        now: Timestamp,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
+        let ended = revoke_row(&mut *transaction, (old.tenant, old.id), revocation, now).await?;
+        let Some(ended) = ended.filter(|ended| ended.version == old.version + 1) else {
+            transaction.rollback().await.map_err(unavailable)?;
+            return Ok(None);
+        };
+        let stored = insert_rows(&mut *transaction, &[KeyRow::new(new, None)?]).await?;
+        if stored.is_empty() {
+            return Err(StoreError::Corrupt(format!("the fresh key id {} is taken", new.id)));
+        }
+        transaction.commit().await.map_err(unavailable)?;
+        Ok(Some(ended))
+    }
+
+    async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
+        let version: Option<i64> = sqlx::query_scalar(DELETE)
+            .bind(tenant.to_string())
+            .bind(kind_text(id.kind()))
+            .bind(id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(unavailable)?;
+        if version.is_some() {
+            sqlx::query(REMEMBER_DELETED)
+                .bind(tenant.to_string())
+                .bind(kind_text(id.kind()))
+                .bind(id.to_string())
+                .bind(now.timestamp_micros())
+                .execute(&mut *transaction)
+                .await
+                .map_err(unavailable)?;
+        }
+        transaction.commit().await.map_err(unavailable)?;
+        Ok(version.map(i64::unsigned_abs))
+    }
+
+    async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError> {
+        let rows: Vec<EndedRow> = sqlx::query_as(ENDED_SINCE)
+            .bind(since.timestamp_micros())
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(unavailable)?;
+        rows.into_iter().map(TryInto::try_into).collect()
     }
 
     async fn count_active(&self, tenant: TenantId) -> Result<u64, StoreError> {
@@ -93,12 +201,12 @@ impl SqliteStore {
         &self,
         statement: &'static str,
         tenant: TenantId,
-        like: KeyId,
+        kind: KeyKind,
         name: &str,
     ) -> Result<Option<ApiKey>, StoreError> {
         let row: Option<KeyRow> = sqlx::query_as(statement)
             .bind(tenant.to_string())
-            .bind(kind_text(like))
+            .bind(kind_text(kind))
             .bind(name)
             .fetch_optional(&self.pool)
             .await
@@ -106,40 +214,38 @@ impl SqliteStore {
         row.map(TryInto::try_into).transpose()
     }
 
-    /// Whether the row was added, and not in anybody's way.
-    async fn insert_row(&self, key: &ApiKey, request_id: Option<&str>) -> Result<bool, StoreError> {
-        let (status, revocation) = match &key.status {
-            Status::Active => ("active", None),
-            Status::Revoked(revocation) => ("revoked", Some(revocation)),
-        };
-        let result = sqlx::query(INSERT)
-            .bind(key.tenant.to_string())
-            .bind(kind_text(key.id))
-            .bind(key.id.to_string())
-            .bind(request_id)
-            .bind(&key.name)
-            .bind(&key.actor_id)
-            .bind(json(key.scopes.as_slice())?)
-            .bind(json(&key.metadata)?)
-            .bind(status)
-            .bind(revocation.map(|revocation| revocation.reason.name()))
-            .bind(revocation.and_then(|revocation| revocation.description.as_deref()))
-            .bind(visibility_text(key.visibility))
-            .bind(key.create_time.timestamp_micros())
-            .bind(key.update_time.timestamp_micros())
-            .bind(key.expire_time.map(|time| time.timestamp_micros()))
-            .bind(key.last_used_time.map(|time| time.timestamp_micros()))
-            .bind(key.rate_limit.map(|limit| limit.quota.get().cast_signed()))
-            .bind(key.rate_limit.map(|limit| limit.window.as_secs().cast_signed()))
-            .bind(json(key.networks.texts())?)
-            .bind(key.version.cast_signed())
-            .execute(&self.pool)
-            .await
-            .map_err(unavailable)?;
-        Ok(result.rows_affected() == 1)
+    async fn insert_rows(&self, rows: &[KeyRow]) -> Result<HashSet<String>, StoreError> {
+        insert_rows(&self.pool, rows).await
     }
 }
 
-fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+/// Adds the rows that are in nobody's way, in one statement, and tells their ids.
+async fn insert_rows<'c>(
+    executor: impl sqlx::SqliteExecutor<'c>,
+    rows: &[KeyRow],
+) -> Result<HashSet<String>, StoreError> {
+    let json = serde_json::to_string(rows).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let stored = sqlx::query_scalar(INSERT).bind(json).fetch_all(executor).await.map_err(unavailable)?;
+    Ok(stored.into_iter().collect())
+}
+
+/// Revokes an active row; `None` when there is none.
+async fn revoke_row<'c>(
+    executor: impl sqlx::SqliteExecutor<'c>,
+    (tenant, id): (TenantId, KeyId),
+    revocation: &Revocation,
+    now: Timestamp,
+) -> Result<Option<ApiKey>, StoreError> {
+    let row: Option<KeyRow> = sqlx::query_as(REVOKE)
+        .bind(revocation.reason.name())
+        .bind(&revocation.description)
+        .bind(now.timestamp_micros())
+        .bind(Revocation::expiry(now, None).timestamp_micros())
+        .bind(tenant.to_string())
+        .bind(kind_text(id.kind()))
+        .bind(id.to_string())
+        .fetch_optional(executor)
+        .await
+        .map_err(unavailable)?;
+    row.map(TryInto::try_into).transpose()
 }

@@ -1,6 +1,7 @@
 //! Keys in a SQLite file: one node, nothing to install. Write-ahead logging, so that readers never wait for a writer.
 
 mod keys;
+mod list;
 mod row;
 
 use std::path::PathBuf;

@@ -3,37 +3,80 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use serde::Serialize;
 use sqlx::FromRow;
 
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
-use crate::id::{KeyId, TenantId};
+use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Scopes, Visibility};
-use crate::store::StoreError;
+use crate::store::{EndedKey, StoreError};
 
 /// A row of `keys`, in the types of the database.
-#[derive(FromRow)]
+#[derive(FromRow, Serialize)]
 pub(super) struct KeyRow {
+    pub(super) tenant: String,
+    pub(super) kind: String,
+    pub(super) key_id: String,
+    pub(super) request_id: Option<String>,
+    pub(super) name: String,
+    pub(super) actor_id: String,
+    pub(super) scopes: String,
+    pub(super) metadata: String,
+    pub(super) status: String,
+    pub(super) revocation_reason: Option<String>,
+    pub(super) revocation_description: Option<String>,
+    pub(super) visibility: String,
+    pub(super) create_time: i64,
+    pub(super) update_time: i64,
+    pub(super) expire_time: Option<i64>,
+    pub(super) last_used_time: Option<i64>,
+    pub(super) rate_limit_quota: Option<i64>,
+    pub(super) rate_limit_window: Option<i64>,
+    pub(super) allowed_cidrs: String,
+    pub(super) version: i64,
+}
+
+/// A key that was revoked or deleted.
+#[derive(FromRow)]
+pub(super) struct EndedRow {
     tenant: String,
     kind: String,
     key_id: String,
-    name: String,
-    actor_id: String,
-    scopes: String,
-    metadata: String,
-    status: String,
-    revocation_reason: Option<String>,
-    revocation_description: Option<String>,
-    visibility: String,
-    create_time: i64,
-    update_time: i64,
-    expire_time: Option<i64>,
-    last_used_time: Option<i64>,
-    rate_limit_quota: Option<i64>,
-    rate_limit_window: Option<i64>,
-    allowed_cidrs: String,
-    version: i64,
+    time: i64,
+}
+
+impl KeyRow {
+    /// The row of a record.
+    pub(super) fn new(key: &ApiKey, request_id: Option<&str>) -> Result<Self, StoreError> {
+        let (status, revocation) = match &key.status {
+            Status::Active => ("active", None),
+            Status::Revoked(revocation) => ("revoked", Some(revocation)),
+        };
+        Ok(Self {
+            tenant: key.tenant.to_string(),
+            kind: kind_text(key.id.kind()).into(),
+            key_id: key.id.to_string(),
+            request_id: request_id.map(Into::into),
+            name: key.name.clone(),
+            actor_id: key.actor_id.clone(),
+            scopes: json(key.scopes.as_slice())?,
+            metadata: json(&key.metadata)?,
+            status: status.into(),
+            revocation_reason: revocation.map(|revocation| revocation.reason.name().into()),
+            revocation_description: revocation.and_then(|revocation| revocation.description.clone()),
+            visibility: visibility_text(key.visibility).into(),
+            create_time: key.create_time.timestamp_micros(),
+            update_time: key.update_time.timestamp_micros(),
+            expire_time: key.expire_time.map(|time| time.timestamp_micros()),
+            last_used_time: key.last_used_time.map(|time| time.timestamp_micros()),
+            rate_limit_quota: key.rate_limit.map(|limit| limit.quota.get().cast_signed()),
+            rate_limit_window: key.rate_limit.map(|limit| limit.window.as_secs().cast_signed()),
+            allowed_cidrs: json(key.networks.texts())?,
+            version: key.version.cast_signed(),
+        })
+    }
 }
 
 impl TryFrom<KeyRow> for ApiKey {
@@ -43,6 +86,22 @@ impl TryFrom<KeyRow> for ApiKey {
         let name_of_row = row.key_id.clone();
         read(row).ok_or_else(|| StoreError::Corrupt(format!("the row of key {name_of_row}")))
     }
+}
+
+impl TryFrom<EndedRow> for EndedKey {
+    type Error = StoreError;
+
+    fn try_from(row: EndedRow) -> Result<Self, StoreError> {
+        let read = || {
+            let time = Timestamp::from_timestamp_micros(row.time)?;
+            Some(Self { tenant: TenantId(row.tenant.parse().ok()?), id: read_id(&row.kind, &row.key_id)?, time })
+        };
+        read().ok_or_else(|| StoreError::Corrupt(format!("the end of key {}", row.key_id)))
+    }
+}
+
+fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 fn read(row: KeyRow) -> Option<ApiKey> {
@@ -87,11 +146,8 @@ fn read_limit(quota: Option<i64>, window: Option<i64>) -> Option<Option<RateLimi
 }
 
 fn read_id(kind: &str, id: &str) -> Option<KeyId> {
-    match kind {
-        "issued" => KeyId::parse_issued(id),
-        "imported" => KeyId::parse_imported(id),
-        _ => None,
-    }
+    let kind = [KeyKind::Issued, KeyKind::Imported].into_iter().find(|known| kind_text(*known) == kind)?;
+    KeyId::parse(kind, id)
 }
 
 fn read_status(row: &KeyRow) -> Option<Status> {
@@ -117,15 +173,15 @@ fn read_visibility(text: &str) -> Option<Visibility> {
 }
 
 /// The text of a kind of key in the column `kind`.
-pub(super) fn kind_text(id: KeyId) -> &'static str {
-    match id {
-        KeyId::Issued(_) => "issued",
-        KeyId::Imported(_) => "imported",
+pub(super) fn kind_text(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::Issued => "issued",
+        KeyKind::Imported => "imported",
     }
 }
 
 /// The text of a visibility in its column.
-pub(super) fn visibility_text(visibility: Visibility) -> &'static str {
+fn visibility_text(visibility: Visibility) -> &'static str {
     match visibility {
         Visibility::Secret => "secret",
         Visibility::Public => "public",

@@ -1,0 +1,58 @@
+//! The API's own description: OpenAPI 3.1, generated from the handlers and their types.
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use utoipa::OpenApi;
+
+use super::AdminState;
+use super::v1;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Keygate admin API",
+        version = "v2alpha1",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+        description = "Issues, imports, rotates, revokes, verifies and derives credentials. Wire-compatible with the \
+            API-keys API of Ory Talos. Members are read in snake_case and lowerCamelCase; unknown ones are ignored."
+    ),
+    paths(
+        v1::issue::issue,
+        v1::list::issued,
+        v1::get::issued,
+        v1::update::issued,
+        v1::rotate::rotate,
+        v1::revoke::issued,
+        v1::import::import,
+        v1::list::imported,
+        v1::get::imported,
+        v1::update::imported,
+        v1::delete::delete,
+        v1::revoke::imported,
+        v1::batch_create::batch_create,
+        v1::verify::verify,
+        v1::verify::batch_verify,
+        v1::derive::derive,
+        v1::jwks::jwks,
+        v1::self_revoke::self_revoke,
+        v1::batch_create::batch_import,
+        v1::revoke::either,
+        v1::jwks::legacy_jwks
+    )
+)]
+struct Api;
+
+/// The description as indented JSON, as it is served and as it stands in `config/openapi.json`.
+pub fn openapi_json() -> String {
+    let mut text = Api::openapi().to_pretty_json().expect("a description is always JSON");
+    text.push('\n');
+    text
+}
+
+pub(super) fn routes() -> Router<AdminState> {
+    let json = openapi_json();
+    Router::new()
+        .route("/openapi.json", get(|| async move { ([(CONTENT_TYPE, "application/json")], json) }))
+        .method_not_allowed_fallback(v1::not_found)
+}

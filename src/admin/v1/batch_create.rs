@@ -1,0 +1,166 @@
+//! `adminBatchCreateImportedApiKeys`, and its older name (contract, admin API sections 5.7 and 7).
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::draft::ImportApiKeyRequest;
+use super::enums::BatchCreateImportedApiKeysErrorCode;
+use super::key::{ImportedApiKey, IssuedApiKey};
+use crate::admin::AdminState;
+use crate::admin::body::Body;
+use crate::admin::error::{ApiError, ErrorResponse, Reason};
+use crate::clock::Timestamp;
+use crate::lifecycle::{BatchCode, BatchItem};
+
+/// Keys to import.
+#[derive(Deserialize, ToSchema)]
+pub(in crate::admin) struct BatchCreateImportedApiKeysRequest {
+    /// 1 to 1000; each is judged alone. Their `request_id` has no effect.
+    #[schema(value_type = Vec<ImportApiKeyRequest>, required)]
+    requests: Option<Vec<Option<ImportApiKeyRequest>>>,
+}
+
+/// What became of the keys.
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct BatchCreateImportedApiKeysResponse {
+    /// In the order of the requests.
+    results: Vec<BatchCreateImportedApiKeysResult>,
+    success_count: i32,
+    failure_count: i32,
+}
+
+/// What became of a key.
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct BatchCreateImportedApiKeysResult {
+    /// Its place in the request, from 0.
+    index: i32,
+    /// The key; `null` when it was refused.
+    imported_api_key: Option<ImportedApiKey>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error_code: Option<BatchCreateImportedApiKeysErrorCode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error_message: Option<String>,
+}
+
+/// Imports up to 1000 keys in one step.
+#[utoipa::path(post, path = "/v2alpha1/admin/importedApiKeys:batchCreate",
+    operation_id = "adminBatchCreateImportedApiKeys", tag = "imported keys",
+    request_body = BatchCreateImportedApiKeysRequest,
+    responses((status = 200, description = "At least one key is there", body = BatchCreateImportedApiKeysResponse),
+        (status = 400, description = "The batch or all its keys are invalid", body = ErrorResponse),
+        (status = 402, description = "The quota is used up", body = ErrorResponse),
+        (status = 409, description = "All keys are there already, or look like another kind", body = ErrorResponse),
+        (status = 500, description = "Nothing is stored", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn batch_create(
+    State(state): State<AdminState>,
+    Body(request): Body<BatchCreateImportedApiKeysRequest>,
+) -> Result<Json<BatchCreateImportedApiKeysResponse>, ApiError> {
+    create(&state, request).await.map(Json)
+}
+
+/// Imports up to 1000 keys in one step, with the error codes of the first published clients.
+#[utoipa::path(post, path = "/v2alpha1/admin/importedApiKeys:batchImport",
+    operation_id = "legacyAdminBatchImportApiKeys", tag = "older clients",
+    request_body = BatchCreateImportedApiKeysRequest,
+    responses((status = 200, description = "At least one key is there", body = BatchCreateImportedApiKeysResponse),
+        (status = 400, description = "The batch or all its keys are invalid", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn batch_import(
+    State(state): State<AdminState>,
+    Body(request): Body<BatchCreateImportedApiKeysRequest>,
+) -> Result<Response, ApiError> {
+    let response = create(&state, request).await?;
+    let mut body = serde_json::to_value(&response).map_err(|error| ApiError::internal(&error))?;
+    for result in body["results"].as_array_mut().into_iter().flatten() {
+        if let Some(Value::String(code)) = result.get_mut("error_code") {
+            *code = code.replacen("BATCH_CREATE_IMPORTED_API_KEYS_ERROR_", "BATCH_IMPORT_ERROR_", 1);
+        }
+    }
+    Ok(Json(body).into_response())
+}
+
+async fn create(
+    state: &AdminState,
+    request: BatchCreateImportedApiKeysRequest,
+) -> Result<BatchCreateImportedApiKeysResponse, ApiError> {
+    let item = |item: Option<ImportApiKeyRequest>| match item {
+        Some(item) => item.read().map_err(|error| error.message().to_owned()),
+        None => Err("the item is null".to_owned()),
+    };
+    let items = request.requests.unwrap_or_default().into_iter().map(item).collect();
+    let items = state.lifecycle.import_batch(state.tenant, items).await?;
+    let succeeded = items.iter().filter(|item| item.is_ok()).count();
+    if succeeded == 0 {
+        return Err(all_failed(&items));
+    }
+    let now = state.lifecycle.now();
+    let failed = items.len() - succeeded;
+    let results = items.into_iter().enumerate().map(|(index, item)| result(index, item, now)).collect();
+    Ok(BatchCreateImportedApiKeysResponse { results, success_count: int32(succeeded), failure_count: int32(failed) })
+}
+
+fn result(index: usize, item: BatchItem, now: Timestamp) -> BatchCreateImportedApiKeysResult {
+    let (imported_api_key, error) = match item {
+        Ok(key) => (Some(ImportedApiKey(IssuedApiKey::new(&key, now))), None),
+        Err(error) => (None, Some(error)),
+    };
+    BatchCreateImportedApiKeysResult {
+        index: int32(index),
+        imported_api_key,
+        error_code: error.as_ref().map(|error| error.code.into()),
+        error_message: error.map(|error| error.message),
+    }
+}
+
+fn int32(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// The answer when nothing was imported follows the code that occurs most; in a tie the first one in order.
+fn all_failed(items: &[BatchItem]) -> ApiError {
+    let count =
+        |code: BatchCode| items.iter().filter(|item| item.as_ref().is_err_and(|error| error.code == code)).count();
+    let mut dominant = BatchCode::Internal;
+    for code in BatchCode::ALL {
+        if count(code) > count(dominant) {
+            dominant = code;
+        }
+    }
+    let (reason, message) = match dominant {
+        BatchCode::Internal => (Reason::InternalServerError, "all keys in batch import failed"),
+        BatchCode::AlreadyExists => (Reason::ApiKeyExists, "all keys in batch already exist"),
+        BatchCode::InvalidArgument => (Reason::BadRequest, "all keys in batch failed validation"),
+        BatchCode::FailedPrecondition => (Reason::FailedPrecondition, "all keys in batch failed precondition checks"),
+        BatchCode::ResourceExhausted => (Reason::ApiKeyQuotaExceeded, "all keys in batch exceeded the tenant quota"),
+    };
+    ApiError::new(reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::ItemError;
+
+    #[test]
+    fn a_failed_batch_answers_by_its_most_frequent_code_and_ties_have_an_order() {
+        let of = |codes: &[BatchCode]| {
+            let items: Vec<BatchItem> =
+                codes.iter().map(|code| Err(ItemError { code: *code, message: String::new() })).collect();
+            all_failed(&items).message().to_owned()
+        };
+        use BatchCode::{AlreadyExists, FailedPrecondition, Internal, InvalidArgument, ResourceExhausted};
+        assert_eq!(of(&[ResourceExhausted, Internal]), "all keys in batch import failed");
+        assert_eq!(of(&[InvalidArgument, AlreadyExists]), "all keys in batch already exist");
+        assert_eq!(of(&[FailedPrecondition, InvalidArgument]), "all keys in batch failed validation");
+        assert_eq!(of(&[ResourceExhausted, FailedPrecondition]), "all keys in batch failed precondition checks");
+        let exhausted = [ResourceExhausted, ResourceExhausted, InvalidArgument];
+        assert_eq!(of(&exhausted), "all keys in batch exceeded the tenant quota");
+    }
+}

@@ -1,0 +1,137 @@
+//! `adminDeriveToken` (contract, admin API section 5.11).
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use http::HeaderMap;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::enums::TokenAlgorithm;
+use super::key::{object_or_null, read_ttl, time_text};
+use super::verify::{Caller, check_audiences, check_credential};
+use crate::admin::body::Body;
+use crate::admin::error::{ApiError, ErrorResponse, Reason};
+use crate::admin::json::Choice;
+use crate::admin::{AdminState, Peer};
+use crate::key::Metadata;
+use crate::lifecycle::{DeriveToken, Derived, TokenForm};
+use crate::verifier::{CachePolicy, Denial, Presented};
+
+/// A token that is wanted.
+#[derive(Deserialize, ToSchema)]
+pub(in crate::admin) struct DeriveTokenRequest {
+    /// The key to derive from, 1 to 8192 bytes; a derived token is none.
+    #[schema(required, nullable = false)]
+    credential: Option<String>,
+    #[schema(value_type = TokenAlgorithm, required = false)]
+    algorithm: Option<Choice<TokenAlgorithm>>,
+    /// Life, such as `15m`; the configured default when absent. At most the key's remaining life.
+    #[schema(nullable = false)]
+    ttl: Option<String>,
+    /// Some of the key's scopes; all of them when absent.
+    #[schema(nullable = false)]
+    scopes: Option<Vec<String>>,
+    /// Claims of the caller's own; reserved names are dropped.
+    #[serde(alias = "customClaims")]
+    #[schema(value_type = Object, required = false)]
+    custom_claims: Option<Metadata>,
+    /// Whom the token is for; at most 100, each of 1 to 255 characters.
+    #[schema(nullable = false)]
+    audiences: Option<Vec<String>>,
+}
+
+/// A derived token.
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct DeriveTokenResponse {
+    token: Token,
+}
+
+/// A token and what it says.
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct Token {
+    token: String,
+    #[schema(format = DateTime)]
+    expire_time: String,
+    scopes: Vec<String>,
+    /// The key's metadata, under the accepted custom claims.
+    #[schema(value_type = Option<Object>)]
+    claims: Option<Metadata>,
+    audiences: Vec<String>,
+}
+
+impl DeriveTokenRequest {
+    fn read(self) -> Result<DeriveToken, ApiError> {
+        let form = match self.algorithm.and_then(|choice| choice.0) {
+            Some(TokenAlgorithm::TokenAlgorithmMacaroon) => TokenForm::Macaroon,
+            _ => TokenForm::Jwt,
+        };
+        let audiences = self.audiences.unwrap_or_default();
+        check_audiences("audiences", &audiences)?;
+        Ok(DeriveToken {
+            form,
+            ttl: read_ttl(self.ttl.as_deref())?,
+            scopes: self.scopes.unwrap_or_default(),
+            custom_claims: self.custom_claims.unwrap_or_default(),
+            audiences,
+        })
+    }
+}
+
+/// Derives a short-lived token from a key.
+#[utoipa::path(post, path = "/v2alpha1/admin/apiKeys:derive", operation_id = "adminDeriveToken", tag = "credentials",
+    request_body = DeriveTokenRequest,
+    responses((status = 200, description = "The token", body = DeriveTokenResponse),
+        (status = 400, description = "A field breaks its limit", body = ErrorResponse),
+        (status = 401, description = "The key is not good", body = ErrorResponse),
+        (status = 403, description = "The key is revoked, or lacks a scope", body = ErrorResponse),
+        (status = 409, description = "The key has ended meanwhile", body = ErrorResponse),
+        (status = 500, description = "There is no key to sign with", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn derive(
+    State(state): State<AdminState>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    Body(mut request): Body<DeriveTokenRequest>,
+) -> Result<Json<DeriveTokenResponse>, ApiError> {
+    let credential = request.credential.take().unwrap_or_default();
+    check_credential(&credential)?;
+    let command = request.read()?;
+    state.lifecycle.check_derive(&command)?;
+    if state.verifier.kind(&credential).is_derived() {
+        return Err(ApiError::invalid("tokens are derived from keys, not from other tokens"));
+    }
+    let caller = Caller { peer, headers: &headers };
+    let presented = Presented {
+        tenant: state.tenant,
+        credential: &credential,
+        client_ip: caller.address(&state),
+        audiences: &[],
+        cache: CachePolicy { read: false, write: true },
+        revoke_with_parent: false,
+    };
+    let verdict = state.verifier.verify(&presented).await.outcome.map_err(|denial| refusal(&denial))?;
+    let parent = verdict.record().ok_or_else(|| ApiError::plain(Reason::Unauthorized))?;
+    Ok(Json(DeriveTokenResponse { token: Token::new(state.lifecycle.derive(parent, command)?) }))
+}
+
+/// How a parent that is not good is answered.
+fn refusal(denial: &Denial) -> ApiError {
+    match denial {
+        Denial::Revoked => ApiError::new(Reason::Forbidden, "key is revoked"),
+        Denial::Unavailable { cause } => ApiError::new(Reason::ServiceUnavailable, *cause),
+        _ => ApiError::new(Reason::Unauthorized, "verify API key"),
+    }
+}
+
+impl Token {
+    fn new(derived: Derived) -> Self {
+        Self {
+            token: derived.token.expose_secret().to_owned(),
+            expire_time: time_text(derived.expire_time),
+            scopes: derived.scopes.iter().map(str::to_owned).collect(),
+            claims: object_or_null(derived.claims),
+            audiences: derived.audiences,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Requests for new keys: what issue and import have in common is said once (contract, admin API sections 5.1 and 5.6).
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::enums::KeyVisibility;
+use super::key::{IpRestriction, RateLimitPolicy, read_ttl};
+use crate::admin::error::ApiError;
+use crate::admin::json::Choice;
+use crate::cidr::CidrSet;
+use crate::key::{KeyDraft, Metadata};
+use crate::lifecycle::ImportKey;
+
+/// A request with the fields of a new key, and more.
+macro_rules! key_request {
+    ($(#[$meta:meta])* $name:ident { $($(#[$more_meta:meta])* $more:ident: $kind:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Deserialize, ToSchema)]
+                pub(in crate::admin) struct $name {
+            $($(#[$more_meta])* $more: $kind,)*
+            /// A label for people, 1 to 255 characters.
+            #[schema(required, nullable = false)]
+            name: Option<String>,
+            /// The owner, 1 to 255 characters.
+            #[serde(alias = "actorId")]
+            #[schema(required, nullable = false)]
+            actor_id: Option<String>,
+            /// At most 100, each of 1 to 100 characters.
+            #[schema(nullable = false)]
+            scopes: Option<Vec<String>>,
+            /// Life, such as `12h` or `30d`; the configured default when absent.
+            #[schema(nullable = false)]
+            ttl: Option<String>,
+            /// The owner's own data, at most 65536 bytes as JSON.
+            #[schema(value_type = Object, required = false)]
+            metadata: Option<Metadata>,
+            #[serde(alias = "rateLimitPolicy")]
+            #[schema(nullable = false)]
+            rate_limit_policy: Option<RateLimitPolicy>,
+            #[serde(alias = "ipRestriction")]
+            #[schema(nullable = false)]
+            ip_restriction: Option<IpRestriction>,
+            /// Makes a repeated call return the first call's key; at most 36 characters.
+            #[serde(alias = "requestId")]
+            #[schema(nullable = false)]
+            request_id: Option<String>,
+            #[schema(value_type = KeyVisibility, required = false)]
+            visibility: Option<Choice<KeyVisibility>>,
+        }
+
+        impl $name {
+            fn draft(self) -> Result<KeyDraft, ApiError> {
+                Ok(KeyDraft {
+                    name: self.name.unwrap_or_default(),
+                    actor_id: self.actor_id.unwrap_or_default(),
+                    scopes: self.scopes.unwrap_or_default(),
+                    ttl: read_ttl(self.ttl.as_deref())?,
+                    metadata: self.metadata.unwrap_or_default(),
+                    rate_limit: self.rate_limit_policy.as_ref().map(RateLimitPolicy::read).transpose()?,
+                    networks: self.ip_restriction.as_ref().map_or(Ok(CidrSet::default()), IpRestriction::read)?,
+                    request_id: self.request_id,
+                    visibility: self.visibility.and_then(|choice| choice.0).and_then(KeyVisibility::read).unwrap_or_default(),
+                })
+            }
+        }
+    };
+}
+
+key_request! {
+    /// A key that is wanted.
+    IssueApiKeyRequest {}
+}
+
+key_request! {
+    /// A key that was minted elsewhere.
+    ImportApiKeyRequest {
+        /// The key's text as callers will present it, 1 to 8192 bytes; never stored.
+        #[serde(alias = "rawKey")]
+        #[schema(required, nullable = false)]
+        raw_key: Option<String>,
+    }
+}
+
+impl IssueApiKeyRequest {
+    /// The key that is meant.
+    pub(super) fn read(self) -> Result<KeyDraft, ApiError> {
+        self.draft()
+    }
+}
+
+impl ImportApiKeyRequest {
+    /// The key that is meant.
+    pub(super) fn read(mut self) -> Result<ImportKey, ApiError> {
+        let raw_key = self.raw_key.take().unwrap_or_default().into();
+        Ok(ImportKey { raw_key, draft: self.draft()? })
+    }
+}

@@ -1,0 +1,75 @@
+//! `adminListIssuedApiKeys` and `adminListImportedApiKeys` (contract, admin API section 5.2).
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::key::{ImportedApiKey, IssuedApiKey};
+use crate::admin::AdminState;
+use crate::admin::error::{ApiError, ErrorResponse};
+use crate::admin::query::Query;
+use crate::id::KeyKind;
+use crate::lifecycle::ListKeys;
+
+/// A page of issued keys.
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct ListIssuedApiKeysResponse {
+    issued_api_keys: Vec<IssuedApiKey>,
+    /// What asks for the next page; empty on the last one.
+    next_page_token: String,
+}
+
+/// A page of imported keys.
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct ListImportedApiKeysResponse {
+    imported_api_keys: Vec<ImportedApiKey>,
+    /// What asks for the next page; empty on the last one.
+    next_page_token: String,
+}
+
+/// Lists issued keys by descending id.
+#[utoipa::path(get, path = "/v2alpha1/admin/issuedApiKeys", operation_id = "adminListIssuedApiKeys",
+    tag = "issued keys", params(
+        ("page_size" = Option<i32>, Query, description = "0 to 1000; 0 means 50", minimum = 0, maximum = 1000),
+        ("page_token" = Option<String>, Query, description = "What the page before gave; good for an hour"),
+        ("filter" = Option<String>, Query, description = "Such as actor_id=\"user_1\" AND status=KEY_STATUS_ACTIVE")),
+    responses((status = 200, description = "A page", body = ListIssuedApiKeysResponse),
+        (status = 400, description = "A parameter is none", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn issued(
+    State(state): State<AdminState>,
+    query: Query,
+) -> Result<Json<ListIssuedApiKeysResponse>, ApiError> {
+    let (issued_api_keys, next_page_token) = page(&state, KeyKind::Issued, &query).await?;
+    Ok(Json(ListIssuedApiKeysResponse { issued_api_keys, next_page_token }))
+}
+
+/// Lists imported keys by descending id.
+#[utoipa::path(get, path = "/v2alpha1/admin/importedApiKeys", operation_id = "adminListImportedApiKeys",
+    tag = "imported keys", params(
+        ("page_size" = Option<i32>, Query, description = "0 to 1000; 0 means 50", minimum = 0, maximum = 1000),
+        ("page_token" = Option<String>, Query, description = "What the page before gave; good for an hour"),
+        ("filter" = Option<String>, Query, description = "Such as actor_id=\"user_1\" AND status=KEY_STATUS_ACTIVE")),
+    responses((status = 200, description = "A page", body = ListImportedApiKeysResponse),
+        (status = 400, description = "A parameter is none", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn imported(
+    State(state): State<AdminState>,
+    query: Query,
+) -> Result<Json<ListImportedApiKeysResponse>, ApiError> {
+    let (keys, next_page_token) = page(&state, KeyKind::Imported, &query).await?;
+    let imported_api_keys = keys.into_iter().map(ImportedApiKey).collect();
+    Ok(Json(ListImportedApiKeysResponse { imported_api_keys, next_page_token }))
+}
+
+async fn page(state: &AdminState, kind: KeyKind, query: &Query) -> Result<(Vec<IssuedApiKey>, String), ApiError> {
+    let wanted = ListKeys {
+        page_size: query.number(["page_size", "pageSize"])?,
+        page_token: query.text(["page_token", "pageToken"])?,
+        filter: query.text(["filter", "filter"])?,
+    };
+    let page = state.lifecycle.list(state.tenant, kind, &wanted).await?;
+    let now = state.lifecycle.now();
+    Ok((page.keys.iter().map(|key| IssuedApiKey::new(key, now)).collect(), page.next_page_token))
+}

@@ -1,0 +1,60 @@
+//! `revokeApiKey`: who has a key revokes it (contract, admin API section 5.13).
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::enums::RevocationReason;
+use super::verify::check_credential;
+use crate::admin::AdminState;
+use crate::admin::body::Body;
+use crate::admin::error::{ApiError, ErrorResponse, Reason};
+use crate::admin::json::Choice;
+
+/// A key to revoke.
+#[derive(Deserialize, ToSchema)]
+pub(in crate::admin) struct SelfRevokeApiKeyRequest {
+    /// The key itself, 1 to 8192 bytes.
+    #[schema(required, nullable = false)]
+    credential: Option<String>,
+    #[schema(value_type = RevocationReason, required = false)]
+    reason: Option<Choice<RevocationReason>>,
+}
+
+/// The key is revoked.
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct SelfRevokeApiKeyResponse {}
+
+/// Revokes the key that is presented.
+#[utoipa::path(post, path = "/v2alpha1/apiKeys:selfRevoke", operation_id = "revokeApiKey", tag = "credentials",
+    request_body = SelfRevokeApiKeyRequest,
+    responses((status = 200, description = "The key is revoked", body = SelfRevokeApiKeyResponse),
+        (status = 400, description = "It is no key, or the reason is for administrators", body = ErrorResponse),
+        (status = 401, description = "The key has expired", body = ErrorResponse),
+        (status = 403, description = "The key is public", body = ErrorResponse),
+        (status = 404, description = "There is no such key", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn self_revoke(
+    State(state): State<AdminState>,
+    Body(request): Body<SelfRevokeApiKeyRequest>,
+) -> Result<Json<SelfRevokeApiKeyResponse>, ApiError> {
+    let credential = request.credential.unwrap_or_default();
+    check_credential(&credential)?;
+    if state.verifier.kind(&credential).is_derived() {
+        return Err(ApiError::plain(Reason::DerivedTokenNotRevocable));
+    }
+    let reason = request.reason.and_then(|choice| choice.0).map(Into::into).unwrap_or_default();
+    let id = state.verifier.identify(state.tenant, &credential);
+    let id = id.map_err(|_| ApiError::plain(Reason::ApiKeyNotFound))?;
+    state.lifecycle.revoke_own(state.tenant, id, reason).await.map_err(as_unknown)?;
+    Ok(Json(SelfRevokeApiKeyResponse {}))
+}
+
+/// Who has a key is told the same of an unknown one whatever its kind.
+fn as_unknown(error: crate::lifecycle::LifecycleError) -> ApiError {
+    match error {
+        crate::lifecycle::LifecycleError::NotFound(_) => ApiError::plain(Reason::ApiKeyNotFound),
+        other => other.into(),
+    }
+}

@@ -1,0 +1,117 @@
+//! Keys that were revoked or deleted lately: tokens derived from them need no lookup to be refused.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use super::CacheKey;
+use crate::clock::Timestamp;
+
+/// Keys that ended within the longest life of a token. Bounded: what does not fit makes every answer about other keys
+/// [`Ended::Unknown`], never a wrong one.
+#[derive(Debug)]
+pub struct EndedKeys {
+    longest_life: Duration,
+    max: usize,
+    table: RwLock<Table>,
+}
+
+/// Whether a key has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was revoked or deleted.
+    Yes,
+    /// It was not, as far as this process has heard.
+    No,
+    /// More keys have ended than are remembered; its record tells.
+    Unknown,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    times: HashMap<CacheKey, Timestamp>,
+    /// Until when something that ended may be missing.
+    incomplete_until: Option<Timestamp>,
+}
+
+impl EndedKeys {
+    /// A set for tokens that live `longest_life` at the most, of `max` keys at the most.
+    pub fn new(longest_life: Duration, max: usize) -> Self {
+        Self { longest_life, max, table: RwLock::default() }
+    }
+
+    /// From when on a key must have ended for its tokens to be alive at `now`.
+    pub fn horizon(&self, now: Timestamp) -> Timestamp {
+        now.checked_sub_signed(chrono::TimeDelta::from_std(self.longest_life).unwrap_or(chrono::TimeDelta::MAX))
+            .unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// How many keys are remembered at the most.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Remembers that a key ended at `time`.
+    pub fn add(&self, key: CacheKey, time: Timestamp, now: Timestamp) {
+        let horizon = self.horizon(now);
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if table.times.len() >= self.max {
+            table.times.retain(|_, ended| *ended >= horizon);
+        }
+        if table.times.len() < self.max {
+            table.times.insert(key, time);
+            return;
+        }
+        if table.incomplete_until.is_none() {
+            tracing::warn!(max = self.max, "more keys have ended than are remembered; parents of tokens are looked up");
+        }
+        let forgettable = time.checked_add_signed(now - horizon).unwrap_or(Timestamp::MAX_UTC);
+        table.incomplete_until = table.incomplete_until.max(Some(forgettable));
+    }
+
+    /// Whether a key has ended.
+    pub fn ask(&self, key: &CacheKey, now: Timestamp) -> Ended {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        if table.times.contains_key(key) {
+            Ended::Yes
+        } else if table.incomplete_until.is_some_and(|until| now <= until) {
+            Ended::Unknown
+        } else {
+            Ended::No
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{KeyId, TenantId};
+
+    fn key(number: u128) -> CacheKey {
+        (TenantId::NIL, KeyId::Issued(uuid::Uuid::from_u128(number)))
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_timestamp(1_780_000_000 + seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn what_ended_is_known_and_what_does_not_fit_is_never_denied() {
+        let ended = EndedKeys::new(Duration::from_secs(100), 2);
+        assert_eq!(ended.ask(&key(1), at(0)), Ended::No);
+        ended.add(key(1), at(0), at(0));
+        ended.add(key(2), at(10), at(10));
+        assert_eq!((ended.ask(&key(1), at(10)), ended.ask(&key(3), at(10))), (Ended::Yes, Ended::No));
+        ended.add(key(3), at(20), at(20));
+        assert_eq!((ended.ask(&key(3), at(20)), ended.ask(&key(2), at(20))), (Ended::Unknown, Ended::Yes));
+        assert_eq!(ended.ask(&key(4), at(121)), Ended::No, "its tokens have ended with it");
+    }
+
+    #[test]
+    fn what_ended_long_ago_makes_room() {
+        let ended = EndedKeys::new(Duration::from_secs(100), 1);
+        ended.add(key(1), at(0), at(0));
+        ended.add(key(2), at(101), at(101));
+        assert_eq!((ended.ask(&key(1), at(101)), ended.ask(&key(2), at(101))), (Ended::No, Ended::Yes));
+    }
+}

@@ -1,0 +1,224 @@
+//! What a derived token says (contract, credentials section 6): one object, written with sorted members.
+
+use serde_json::{Map, Value};
+
+/// Members that custom claims cannot have: they would be taken for ours.
+const RESERVED: [&str; 17] = [
+    "jti", "sub", "iss", "aud", "iat", "exp", "nbf", "nid", "akid", "pid", "tty", "oid", "scp", "scope", "meta", "vis",
+    "acl",
+];
+
+/// The claims of a token. Times are whole seconds since 1970; an absent member is `None`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Claims {
+    pub(super) jti: Option<String>,
+    pub(super) sub: Option<String>,
+    pub(super) iss: Option<String>,
+    pub(super) iat: Option<i64>,
+    pub(super) nbf: Option<i64>,
+    pub(super) exp: Option<i64>,
+    pub(super) nid: Option<String>,
+    pub(super) vis: Option<String>,
+    pub(super) act: Option<String>,
+    pub(super) scp: Option<Vec<String>>,
+    pub(super) acl: Option<Vec<String>>,
+    pub(super) aud: Option<Vec<String>>,
+    pub(super) meta: Option<Map<String, Value>>,
+    /// In older tokens only.
+    pub(super) akid: Option<String>,
+    /// In older tokens only.
+    pub(super) tty: Option<String>,
+    /// Members that are nobody's but the caller's.
+    pub(super) custom: Map<String, Value>,
+}
+
+/// The custom claims that are taken: all but reserved ones, which are dropped without a word. `act` is reserved too: a
+/// parent without an owner must not get one.
+pub(super) fn accepted(custom: &Map<String, Value>) -> Map<String, Value> {
+    let taken = custom.iter().filter(|(name, _)| *name != "act" && !RESERVED.contains(&name.as_str()));
+    taken.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+impl Claims {
+    /// Reads an object; `None` for anything else, or when a known member has a wrong type.
+    pub(super) fn parse(json: &[u8]) -> Option<Self> {
+        let Ok(Value::Object(mut members)) = serde_json::from_slice(json) else {
+            return None;
+        };
+        let claims = Self {
+            jti: text(&mut members, "jti")?,
+            sub: text(&mut members, "sub")?,
+            iss: text(&mut members, "iss")?,
+            iat: seconds(&mut members, "iat", f64::ceil)?,
+            nbf: seconds(&mut members, "nbf", f64::ceil)?,
+            exp: seconds(&mut members, "exp", f64::floor)?,
+            nid: text(&mut members, "nid")?,
+            vis: text(&mut members, "vis")?,
+            act: text(&mut members, "act")?,
+            scp: scopes(&mut members)?,
+            acl: list(&mut members, "acl")?,
+            aud: audiences(&mut members)?,
+            meta: object(&mut members)?,
+            akid: text(&mut members, "akid")?,
+            tty: text(&mut members, "tty")?,
+            custom: accepted(&members),
+        };
+        Some(claims)
+    }
+
+    /// The object as JSON: members sorted at every depth, no spaces, nothing escaped for HTML.
+    pub(super) fn to_json(&self) -> String {
+        let mut members = self.custom.clone();
+        let mut set = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                members.insert(name.to_owned(), value);
+            }
+        };
+        set("jti", self.jti.clone().map(Value::from));
+        set("sub", self.sub.clone().map(Value::from));
+        set("iss", self.iss.clone().map(Value::from));
+        set("iat", self.iat.map(Value::from));
+        set("nbf", self.nbf.map(Value::from));
+        set("exp", self.exp.map(Value::from));
+        set("nid", self.nid.clone().map(Value::from));
+        set("vis", self.vis.clone().map(Value::from));
+        set("act", self.act.clone().map(Value::from));
+        set("scp", self.scp.clone().map(Value::from));
+        set("acl", self.acl.clone().map(Value::from));
+        set("aud", self.aud.clone().map(Value::from));
+        set("meta", self.meta.clone().map(Value::from));
+        set("akid", self.akid.clone().map(Value::from));
+        set("tty", self.tty.clone().map(Value::from));
+        sorted(Value::Object(members)).to_string()
+    }
+}
+
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.into_iter().map(|(name, value)| (name, sorted(value))).collect();
+            members.sort_by(|(one, _), (other, _)| one.cmp(other));
+            Value::Object(members.into_iter().collect())
+        }
+        Value::Array(items) => items.into_iter().map(sorted).collect(),
+        plain => plain,
+    }
+}
+
+// In the readers below the outer `None` is a member of a wrong type, the inner one an absent member.
+
+#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+fn text(members: &mut Map<String, Value>, name: &str) -> Option<Option<String>> {
+    match members.remove(name) {
+        None | Some(Value::Null) => Some(None),
+        Some(Value::String(text)) => Some(Some(text)),
+        Some(_) => None,
+    }
+}
+
+/// Whole seconds; a fraction is rounded to what restricts more.
+#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+fn seconds(members: &mut Map<String, Value>, name: &str, round: fn(f64) -> f64) -> Option<Option<i64>> {
+    match members.remove(name) {
+        None | Some(Value::Null) => Some(None),
+        Some(Value::Number(number)) => {
+            let whole = || format!("{:.0}", round(number.as_f64()?)).parse().ok();
+            number.as_i64().or_else(whole).map(Some)
+        }
+        Some(_) => None,
+    }
+}
+
+#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+fn list(members: &mut Map<String, Value>, name: &str) -> Option<Option<Vec<String>>> {
+    match members.remove(name) {
+        None | Some(Value::Null) => Some(None),
+        Some(Value::Array(items)) => {
+            items.into_iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<_>>().map(Some)
+        }
+        Some(_) => None,
+    }
+}
+
+/// `scp`, or `scope` as an older name for it.
+#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+fn scopes(members: &mut Map<String, Value>) -> Option<Option<Vec<String>>> {
+    let older = list(members, "scope");
+    match list(members, "scp")? {
+        Some(scopes) => Some(Some(scopes)),
+        None => older,
+    }
+}
+
+/// One audience or a list of them (RFC 7519 section 4.1.3).
+#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+fn audiences(members: &mut Map<String, Value>) -> Option<Option<Vec<String>>> {
+    match members.get("aud") {
+        Some(Value::String(_)) => text(members, "aud").map(|audience| audience.map(|audience| vec![audience])),
+        _ => list(members, "aud"),
+    }
+}
+
+#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+fn object(members: &mut Map<String, Value>) -> Option<Option<Map<String, Value>>> {
+    match members.remove("meta") {
+        None | Some(Value::Null) => Some(None),
+        Some(Value::Object(object)) => Some(Some(object)),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_sorted_and_read_back() {
+        let claims = Claims {
+            sub: Some("s".into()),
+            exp: Some(7),
+            aud: Some(vec!["a".into()]),
+            meta: json!({"z": 1, "a": {"y": [1], "b": "<&>"}}).as_object().cloned(),
+            custom: json!({"x": true, "b": null}).as_object().cloned().unwrap_or_default(),
+            ..Claims::default()
+        };
+        let text = claims.to_json();
+        assert_eq!(text, r#"{"aud":["a"],"b":null,"exp":7,"meta":{"a":{"b":"<&>","y":[1]},"z":1},"sub":"s","x":true}"#);
+        assert_eq!(Claims::parse(text.as_bytes()), Some(claims));
+    }
+
+    #[test]
+    fn older_forms_are_read() {
+        let claims = Claims::parse(br#"{"scope":["a"],"aud":"x","tty":"derived","akid":"k","pid":"p"}"#).unwrap();
+        assert_eq!((claims.scp, claims.aud), (Some(vec!["a".into()]), Some(vec!["x".into()])));
+        assert_eq!((claims.tty.as_deref(), claims.akid.as_deref()), (Some("derived"), Some("k")));
+        let both = Claims::parse(br#"{"scope":["a"],"scp":["b"]}"#).unwrap();
+        assert_eq!(both.scp, Some(vec!["b".into()]));
+        let plain = Claims::parse(br#"{"scope":"a b"}"#);
+        assert_eq!(plain, None);
+    }
+
+    #[test]
+    fn fractions_are_rounded_to_what_restricts_more() {
+        let claims = Claims::parse(br#"{"exp":7.9,"nbf":7.1}"#).unwrap();
+        assert_eq!((claims.exp, claims.nbf), (Some(7), Some(8)));
+    }
+
+    #[test]
+    fn wrong_types_are_no_claims() {
+        for text in
+            ["[]", "{", r#"{"exp":"7"}"#, r#"{"exp":1e300}"#, r#"{"scp":"a"}"#, r#"{"acl":[1]}"#, r#"{"meta":[]}"#]
+        {
+            assert_eq!(Claims::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn reserved_claims_are_dropped() {
+        let wanted: Map<_, _> =
+            RESERVED.iter().chain(&["act", "mine"]).map(|name| ((*name).into(), json!(1))).collect();
+        assert_eq!(Value::Object(accepted(&wanted)), json!({"mine": 1}));
+    }
+}

@@ -1,0 +1,274 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::credential::Routing;
+
+const SECRET: &str = "test-vector-hmac-secret-32-bytes-long!!";
+const ISSUER: &str = "https://api.example.com";
+const MACAROON: &str = "mc_v1_AgEXaHR0cHM6Ly9hcGkuZXhhbXBsZS5jb20CLnsianRpIjoiYWFhYWFhYWEtYmJiYi00Y2NjLThkZGQtZWVlZWVlZWVlZWVlIn0AAogCeyJhY3QiOiJ1c2VyXzEiLCJleHAiOjE3ODAwMDM2MDAsImlhdCI6MTc4MDAwMDAwMCwiaXNzIjoiaHR0cHM6Ly9hcGkuZXhhbXBsZS5jb20iLCJqdGkiOiJhYWFhYWFhYS1iYmJiLTRjY2MtOGRkZC1lZWVlZWVlZWVlZWUiLCJuYmYiOjE3ODAwMDAwMDAsIm5pZCI6IjAwMDAwMDAwLTAwMDAtMDAwMC0wMDAwLTAwMDAwMDAwMDAwMCIsInNjcCI6WyJyZWFkIl0sInN1YiI6IjExMTExMTExLTIyMjItNDMzMy04NDQ0LTU1NTU1NTU1NTU1NSIsInZpcyI6InNlY3JldCJ9AAAGIBTnKWGBJi6mcTH9j6UifFGfZg_ZhRsm70o0rzS9W_cY";
+const JWT: &str = "eyJhbGciOiJFZERTQSIsImtpZCI6InZlYy0xIiwidHlwIjoiSldUIn0.eyJhY3QiOiJ1c2VyXzEiLCJleHAiOjE3ODAwMDM2MDAsImlhdCI6MTc4MDAwMDAwMCwiaXNzIjoiaHR0cHM6Ly9hcGkuZXhhbXBsZS5jb20iLCJqdGkiOiJhYWFhYWFhYS1iYmJiLTRjY2MtOGRkZC1lZWVlZWVlZWVlZWUiLCJuYmYiOjE3ODAwMDAwMDAsIm5pZCI6IjAwMDAwMDAwLTAwMDAtMDAwMC0wMDAwLTAwMDAwMDAwMDAwMCIsInNjcCI6WyJyZWFkIl0sInN1YiI6IjExMTExMTExLTIyMjItNDMzMy04NDQ0LTU1NTU1NTU1NTU1NSIsInZpcyI6InNlY3JldCJ9.h9bdT_5ov2fn70cGxlExF_7j5dibYmkKMywK6CxkD5Fy2aHTjRzjCcJC_bI70DvhaIg_HX5D7WNT4LK-bjzfAA";
+const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"vec-1",
+    "x":"A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg","d":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}]}"#;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_timestamp(1_780_000_000 + seconds, 0).unwrap()
+}
+
+fn settings() -> TokenSettings {
+    TokenSettings {
+        issuer: ISSUER.into(),
+        issuers_retired: vec![Retired { value: "https://old.example.com".into(), expires_at: Some(at(100)) }],
+        clock_skew: TimeDelta::seconds(300),
+        keyring: Arc::new(Keyring::new(&SECRET.to_owned().into(), &[])),
+    }
+}
+
+fn keys() -> SigningKeys {
+    SigningKeys::parse(KEYS).unwrap()
+}
+
+/// The token of the vectors.
+fn vector<'a>(scopes: &'a Scopes, empty: &'a Map<String, Value>, networks: &'a CidrSet) -> NewToken<'a> {
+    NewToken {
+        jti: "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee".into(),
+        key_id: KeyId::parse_issued("11111111-2222-4333-8444-555555555555").unwrap(),
+        tenant: TenantId::NIL,
+        actor_id: "user_1",
+        scopes,
+        metadata: empty,
+        networks,
+        visibility: Visibility::Secret,
+        now: at(0),
+        expire_time: at(3600),
+        audiences: &[],
+        custom: empty,
+    }
+}
+
+fn checked_at(text: &str, now: Timestamp) -> Result<DerivedToken, TokenError> {
+    settings().check(&Routing::new(&["mc"]).classify(text), &keys(), TenantId::NIL, now)
+}
+
+fn checked(text: &str) -> Result<DerivedToken, TokenError> {
+    checked_at(text, at(1))
+}
+
+/// The vector's macaroon, with more caveats by its holder.
+fn narrowed(caveats: &[Value]) -> String {
+    let bytes = URL_SAFE_NO_PAD.decode(MACAROON.strip_prefix("mc_v1_").unwrap()).unwrap();
+    let mut macaroon = Macaroon::decode(&bytes).unwrap();
+    for caveat in caveats {
+        macaroon.narrow(&caveat.to_string());
+    }
+    format!("mc_v1_{}", URL_SAFE_NO_PAD.encode(macaroon.encode()))
+}
+
+/// A JWT of any claims, signed as the vector is.
+fn signed(change: impl FnOnce(&mut Claims)) -> String {
+    let payload = JWT.split('.').nth(1).unwrap();
+    let mut claims = Claims::parse(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    change(&mut claims);
+    jwt::sign(&claims, keys().signer("").unwrap()).unwrap()
+}
+
+#[test]
+fn the_published_tokens_are_minted_byte_for_byte() {
+    let (scopes, empty, networks) = (["read"].into_iter().collect(), Map::new(), CidrSet::default());
+    let token = vector(&scopes, &empty, &networks);
+    assert_eq!(token.to_macaroon(ISSUER, "mc", &settings().keyring), MACAROON);
+    assert_eq!(token.to_jwt(ISSUER, keys().signer("vec-1").unwrap()).as_deref(), Some(JWT));
+}
+
+#[test]
+fn the_published_tokens_are_good_until_their_end() {
+    for (text, kind) in [(MACAROON, CredentialKind::DerivedMacaroon), (JWT, CredentialKind::DerivedJwt)] {
+        let token = checked(text).unwrap();
+        assert_eq!((token.kind, token.actor_id.as_str(), token.expire_time), (kind, "user_1", Some(at(3600))));
+        assert_eq!(token.key_id.to_string(), "11111111-2222-4333-8444-555555555555");
+        assert!(token.scopes.iter().eq(["read"]) && token.metadata.is_empty() && token.is_for(&[]));
+        assert!(checked_at(text, at(3600)).is_ok());
+        let late = at(3600) + TimeDelta::milliseconds(1);
+        assert_eq!(checked_at(text, late), Err(TokenError::Signature), "no skew at the end");
+        assert!(checked_at(text, at(-300)).is_ok(), "skew at the beginning");
+        assert_eq!(checked_at(text, at(-301)), Err(TokenError::Signature));
+        let other = TenantId(uuid::Uuid::from_u128(1));
+        let foreign = settings().check(&Routing::new(&["mc"]).classify(text), &keys(), other, at(1));
+        assert_eq!(foreign, Err(TokenError::ForeignTenant));
+    }
+}
+
+#[test]
+fn other_secrets_keys_and_issuers_do_not_pass() {
+    let routing = Routing::new(&["mc"]);
+    let other = TokenSettings {
+        keyring: Arc::new(Keyring::new(&"some other secret of 32 characters!!".to_owned().into(), &[])),
+        ..settings()
+    };
+    let check = |settings: &TokenSettings, text, keys: &SigningKeys| {
+        settings.check(&routing.classify(text), keys, TenantId::NIL, at(1)).err()
+    };
+    assert_eq!(check(&other, MACAROON, &keys()), Some(TokenError::Signature));
+    assert_eq!(check(&settings(), JWT, &SigningKeys::default()), Some(TokenError::Signature));
+    let elsewhere = TokenSettings { issuer: "https://elsewhere.example.com".into(), ..settings() };
+    assert_eq!(check(&elsewhere, MACAROON, &keys()), Some(TokenError::Signature));
+    assert_eq!(check(&elsewhere, JWT, &keys()), Some(TokenError::Signature));
+    let retired =
+        TokenSettings { issuers_retired: vec![Retired { value: ISSUER.into(), expires_at: None }], ..elsewhere };
+    assert_eq!(check(&retired, JWT, &keys()), None);
+    let old = signed(|claims| claims.iss = Some("https://old.example.com".into()));
+    assert!(checked_at(&old, at(99)).is_ok());
+    assert_eq!(checked_at(&old, at(100)), Err(TokenError::Signature), "a retired issuer ends");
+}
+
+#[test]
+fn claims_decide_as_the_contract_says() {
+    let cases: [(&str, fn(&mut Claims), Option<TokenError>); 9] = [
+        ("no end", |claims| claims.exp = None, Some(TokenError::Signature)),
+        ("issued ahead", |claims| claims.iat = Some(1_780_000_500), Some(TokenError::Signature)),
+        ("no issuer", |claims| claims.iss = None, Some(TokenError::Signature)),
+        ("foreign type", |claims| claims.tty = Some("access".into()), Some(TokenError::Format)),
+        ("own type", |claims| claims.tty = Some("derived".into()), None),
+        ("no tenant", |claims| claims.nid = None, Some(TokenError::ForeignTenant)),
+        ("no key", |claims| claims.sub = None, Some(TokenError::Signature)),
+        ("a key that is none", |claims| claims.sub = Some("x".into()), Some(TokenError::Signature)),
+        ("ranges that are none", |claims| claims.acl = Some(vec!["x".into()]), Some(TokenError::Signature)),
+    ];
+    for (name, change, expected) in cases {
+        assert_eq!(checked(&signed(change)).err(), expected, "{name}");
+    }
+    let token = checked(&signed(|claims| {
+        claims.akid = Some("fac39ef9ebe858148631f90d6286e472593a2076af5b81c3d88bcfb82add4ab2".into());
+        claims.vis = Some("public".into());
+        claims.custom = json!({"a": 1, "b": 2}).as_object().cloned().unwrap();
+        claims.meta = json!({"b": 3}).as_object().cloned();
+    }))
+    .unwrap();
+    assert!(matches!(token.key_id, KeyId::Imported(_)));
+    assert_eq!((token.visibility, Value::Object(token.metadata)), (Visibility::Public, json!({"a": 1, "b": 3})));
+}
+
+#[test]
+fn headers_cannot_choose_how_they_are_checked() {
+    let (message, signature) = JWT.rsplit_once('.').unwrap();
+    let payload = message.split_once('.').unwrap().1;
+    for header in [
+        json!({"alg": "none", "kid": "vec-1"}),
+        json!({"alg": "HS256", "kid": "vec-1"}),
+        json!({"alg": "RS256", "kid": "vec-1"}),
+        json!({"alg": "EdDSA"}),
+        json!({"alg": "EdDSA", "kid": "vec-2"}),
+    ] {
+        let header = URL_SAFE_NO_PAD.encode(header.to_string());
+        assert!(checked(&format!("{header}.{payload}.{signature}")).is_err(), "{header}");
+    }
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","kid":"vec-1","crit":["b64"],"b64":false}"#);
+    let message = format!("{header}.{payload}");
+    let signature = keys().signer("").unwrap().sign(message.as_bytes()).unwrap();
+    assert!(checked(&format!("{message}.{signature}")).is_err(), "a critical header is not understood");
+}
+
+#[test]
+fn later_caveats_narrow() {
+    let token = checked(&narrowed(&[json!({"iss": ISSUER, "exp": 1_780_000_060, "scp": ["read", "write"]})])).unwrap();
+    assert_eq!(token.expire_time, Some(at(60)));
+    assert!(token.scopes.iter().eq(["read"]), "what the parent lacks cannot be added");
+    let token = checked(&narrowed(&[json!({"iss": ISSUER, "exp": 1_790_000_000, "scp": []})])).unwrap();
+    assert_eq!((token.expire_time, token.scopes.as_slice().len()), (Some(at(3600)), 0));
+    let rules = [json!({"iss": ISSUER, "acl": ["10.0.0.0/8"]}), json!({"iss": ISSUER, "acl": ["10.1.0.0/16", "::/0"]})];
+    let token = checked(&narrowed(&rules)).unwrap();
+    let allows = |address: &str| token.allows(address.parse().ok());
+    assert!(allows("10.1.2.3") && !allows("10.2.0.1") && !allows("2001:db8::1") && !token.allows(None));
+    for refused in [
+        json!({"scp": ["read"]}),
+        json!({"iss": "https://elsewhere.example.com"}),
+        json!({"iss": ISSUER, "exp": 1_780_000_000}),
+        json!({"iss": ISSUER, "nbf": 1_780_000_400}),
+        json!({"iss": ISSUER, "acl": ["x"]}),
+        json!("free text"),
+    ] {
+        assert_eq!(checked(&narrowed(std::slice::from_ref(&refused))), Err(TokenError::Signature), "{refused}");
+    }
+}
+
+#[test]
+fn audiences_match_whole_and_never_grow() {
+    let audience = |text: &str| vec![text.to_owned()];
+    let plain = checked(MACAROON).unwrap();
+    assert!(plain.is_for(&[]) && !plain.is_for(&audience("a")));
+    let bound = checked(&signed(|claims| claims.aud = Some(vec!["a".into(), "b".into()]))).unwrap();
+    assert!(bound.is_for(&audience("b")) && !bound.is_for(&audience("c")) && !bound.is_for(&[]));
+    let narrowed_to = |kept: &str| bound.clone().narrowed(Claims { aud: Some(audience(kept)), ..Claims::default() });
+    let narrower = narrowed_to("a").unwrap();
+    assert!(narrower.is_for(&audience("a")) && !narrower.is_for(&audience("b")));
+    let nobody = narrowed_to("c").unwrap();
+    assert!(!nobody.is_for(&audience("c")) && !nobody.is_for(&[]));
+    let late = checked(&narrowed(&[json!({"iss": ISSUER, "aud": "a"})])).unwrap();
+    assert!(!late.is_for(&audience("a")) && !late.is_for(&[]));
+}
+
+#[test]
+fn signing_keys_are_chosen_shown_and_checked() {
+    let mut keys = keys();
+    assert_eq!((keys.signer("").unwrap().kid(), keys.signer("other").is_none()), ("vec-1", true));
+    let shown = keys.public_jwks();
+    let x = "A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg";
+    assert_eq!(shown, [json!({"kty": "OKP", "crv": "Ed25519", "kid": "vec-1", "x": x, "alg": "EdDSA"})]);
+    let more = r#"{"keys":[
+        {"kty":"oct","kid":"secret","k":"AAAA","use":"sig"},
+        {"kty":"EC","kid":"curve","crv":"P-256","x":"AA","y":"AA","d":"AA"},
+        {"kty":"OKP","crv":"Ed25519","kid":"vec-1","x":"AAAA"}]}"#;
+    keys.extend(SigningKeys::parse(more).unwrap());
+    assert_eq!((keys.len(), keys.public_jwks().len()), (3, 2));
+    assert_eq!(keys.public_jwks()[1], json!({"kty": "EC", "kid": "curve", "crv": "P-256", "x": "AA", "y": "AA"}));
+    assert!(!format!("{keys:?}").contains("AAEC"));
+    let seed = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    for (text, error) in [
+        (r#"{"keys":[{"kty":"oct"}]}"#.to_owned(), "key 0 of the set has no kid"),
+        ("{}".to_owned(), "is neither a JWK set nor a JWK"),
+        ("nonsense".to_owned(), "is neither a JWK set nor a JWK"),
+        (
+            format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"k","d":"{seed}","x":"{seed}"}}"#),
+            "key 0 of the set has halves that do not belong together",
+        ),
+    ] {
+        assert_eq!(SigningKeys::parse(&text).unwrap_err().to_string(), error);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_caveat_never_widens(
+        exp in proptest::option::of(1_780_000_002_i64..1_790_000_000),
+        scp in proptest::option::of(proptest::collection::vec("read|write|admin", 0..4)),
+        acl in proptest::option::of(proptest::collection::vec("10\\.[0-9]\\.0\\.0/16", 0..3)),
+        aud in proptest::option::of(proptest::collection::vec("[ab]", 0..3)),
+        address in "10\\.[0-9]\\.0\\.1",
+    ) {
+        let mut caveat = json!({"iss": ISSUER});
+        for (name, value) in [("exp", json!(exp)), ("scp", json!(scp)), ("acl", json!(acl)), ("aud", json!(aud))] {
+            if !value.is_null() {
+                caveat[name] = value;
+            }
+        }
+        let (before, after) = (checked(MACAROON).unwrap(), checked(&narrowed(&[caveat])).unwrap());
+        prop_assert!(after.expire_time <= before.expire_time);
+        prop_assert!(before.scopes.contains_all(after.scopes.as_slice()));
+        let address = address.parse().ok();
+        prop_assert!(!after.allows(address) || before.allows(address));
+        for expected in [vec![], vec!["a".to_owned()], vec!["b".to_owned()]] {
+            prop_assert!(!after.is_for(&expected) || before.is_for(&expected));
+        }
+    }
+
+    #[test]
+    fn a_changed_token_is_never_good(index in 0usize..1000, byte in b'A'..=b'z', jwt in any::<bool>()) {
+        let original = if jwt { JWT } else { MACAROON };
+        let mut bytes = original.as_bytes().to_vec();
+        // The location, which nothing signs, ends at 42.
+        let index = 42 + index % (bytes.len() - 42);
+        prop_assume!(bytes[index] != byte && byte.is_ascii_alphanumeric() && bytes[index] != b'.');
+        bytes[index] = byte;
+        prop_assert!(checked(std::str::from_utf8(&bytes).unwrap()).is_err());
+    }
+}

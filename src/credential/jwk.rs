@@ -1,0 +1,263 @@
+//! Keys that sign and check derived JWTs, read from JSON Web Keys (RFC 7517, RFC 8037; contract, credentials section 6).
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::crypto::{sign, verify};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use pkcs1::der::Encode;
+use pkcs1::der::asn1::UintRef;
+use secrecy::zeroize::Zeroizing;
+use serde_json::{Map, Value};
+
+/// The members of a key that anybody may see.
+const PUBLIC_MEMBERS: [&str; 11] = ["kty", "kid", "alg", "use", "crv", "x", "y", "n", "e", "x5c", "x5t#S256"];
+/// The beginning of a PKCS#8 document for an Ed25519 seed (RFC 8410 section 7); the 32 bytes of the seed follow.
+const ED25519_PKCS8: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+/// What a key signs once when it is read, to see that its two halves belong together.
+const PROBE: &[u8] = b"keygate";
+
+/// Signing keys in the order of their sources.
+#[derive(Debug, Clone, Default)]
+pub struct SigningKeys(Vec<SigningKey>);
+
+/// A key that signs, checks, or is only shown.
+#[derive(Clone)]
+pub struct SigningKey {
+    kid: String,
+    /// For signatures: the declared use is that, or none is declared.
+    for_signatures: bool,
+    /// Declared to be for signatures.
+    declared: bool,
+    algorithm: Option<Algorithm>,
+    private: Option<EncodingKey>,
+    public: Option<DecodingKey>,
+    shown: Map<String, Value>,
+}
+
+/// A text that is no set of keys; says which key is wrong, never what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JwkError {
+    /// The text is neither a JWK set nor a JWK.
+    #[error("is neither a JWK set nor a JWK")]
+    NotASet,
+    /// A key of the set cannot be used.
+    #[error("key {index} of the set {why}")]
+    Key {
+        /// Its place in the set, from 0.
+        index: usize,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl SigningKeys {
+    /// Reads a JWK set, or a single JWK. Every key must have a `kid`; what cannot sign is kept only to be shown.
+    ///
+    /// # Errors
+    /// [`JwkError`].
+    pub fn parse(text: &str) -> Result<Self, JwkError> {
+        let value: Value = serde_json::from_str(text).map_err(|_| JwkError::NotASet)?;
+        let keys = match (value.get("keys"), value.get("kty")) {
+            (Some(Value::Array(keys)), _) => keys.clone(),
+            (None, Some(_)) => vec![value],
+            _ => return Err(JwkError::NotASet),
+        };
+        let read = |(index, key): (usize, &Value)| {
+            let members = key.as_object().ok_or("is not an object");
+            members.and_then(SigningKey::read).map_err(|why| JwkError::Key { index, why })
+        };
+        keys.iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Adds the keys of another source. Of two keys with one `kid` the first counts.
+    pub fn extend(&mut self, more: Self) {
+        for key in more.0 {
+            if self.find(&key.kid).is_none() {
+                self.0.push(key);
+            }
+        }
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The key that signs: the one named, if any is; else the first declared for signatures; else the first that can.
+    pub fn signer(&self, kid: &str) -> Option<&SigningKey> {
+        let mut able = self.0.iter().filter(|key| key.private.is_some() && key.for_signatures);
+        if kid.is_empty() {
+            able.clone().find(|key| key.declared).or_else(|| able.next())
+        } else {
+            able.find(|key| key.kid == kid)
+        }
+    }
+
+    /// The public halves, in order; symmetric keys are left out.
+    pub fn public_jwks(&self) -> Vec<Value> {
+        self.0.iter().filter(|key| !key.shown.is_empty()).map(|key| Value::Object(key.shown.clone())).collect()
+    }
+
+    fn find(&self, kid: &str) -> Option<&SigningKey> {
+        self.0.iter().find(|key| key.kid == kid)
+    }
+
+    /// Whether the key named made the signature, by the algorithm that is its own.
+    pub(super) fn verifies(&self, kid: &str, algorithm: &str, message: &[u8], signature: &str) -> bool {
+        let Some(key) = self.find(kid).filter(|key| key.for_signatures && key.algorithm_name() == Some(algorithm))
+        else {
+            return false;
+        };
+        match (&key.public, key.algorithm) {
+            (Some(public), Some(algorithm)) => verify(signature, message, public, algorithm).unwrap_or(false),
+            _ => false,
+        }
+    }
+}
+
+impl SigningKey {
+    fn read(members: &Map<String, Value>) -> Result<Self, &'static str> {
+        let text = |name: &str| members.get(name).and_then(Value::as_str);
+        let kid = text("kid").filter(|kid| !kid.is_empty()).ok_or("has no kid")?;
+        let usage = text("use");
+        let mut key = Self {
+            kid: kid.to_owned(),
+            for_signatures: usage.is_none_or(|usage| usage == "sig"),
+            declared: usage == Some("sig"),
+            algorithm: None,
+            private: None,
+            public: None,
+            shown: Map::new(),
+        };
+        match (text("kty"), text("crv")) {
+            (Some("OKP"), Some("Ed25519")) => {
+                key.algorithm = Some(Algorithm::EdDSA);
+                key.public = Some(ed25519_public(members)?);
+                key.private = ed25519_private(members)?;
+            }
+            (Some("RSA"), _) => {
+                key.algorithm = Some(Algorithm::RS256);
+                key.public = Some(rsa_public(members)?);
+                key.private = rsa_private(members)?;
+            }
+            (Some("OKP" | "EC"), _) => {}
+            (Some(_), _) => return Ok(key),
+            (None, _) => return Err("has no kty"),
+        }
+        key.check_halves()?;
+        key.shown = key.public_members(members);
+        Ok(key)
+    }
+
+    /// Refuses a private half that does not sign, or signs what the public half does not accept.
+    fn check_halves(&self) -> Result<(), &'static str> {
+        let (Some(private), Some(public), Some(algorithm)) = (&self.private, &self.public, self.algorithm) else {
+            return Ok(());
+        };
+        let signature = sign(PROBE, private, algorithm).map_err(|_| "has a private half that cannot sign")?;
+        match verify(&signature, PROBE, public, algorithm) {
+            Ok(true) => Ok(()),
+            _ => Err("has halves that do not belong together"),
+        }
+    }
+
+    fn public_members(&self, members: &Map<String, Value>) -> Map<String, Value> {
+        let shown = members.iter().filter(|(name, _)| PUBLIC_MEMBERS.contains(&name.as_str()));
+        let mut shown: Map<_, _> = shown.map(|(name, value)| (name.clone(), value.clone())).collect();
+        if let Some(algorithm) = self.algorithm_name() {
+            shown.insert("alg".into(), algorithm.into());
+        }
+        shown
+    }
+
+    /// The `kid`.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The name of the key's own algorithm, whatever its JWK says.
+    pub(super) fn algorithm_name(&self) -> Option<&'static str> {
+        match self.algorithm? {
+            Algorithm::EdDSA => Some("EdDSA"),
+            Algorithm::RS256 => Some("RS256"),
+            _ => None,
+        }
+    }
+
+    /// The signature over a message, as base64url.
+    pub(super) fn sign(&self, message: &[u8]) -> Option<String> {
+        sign(message, self.private.as_ref()?, self.algorithm?).ok()
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+fn ed25519_public(members: &Map<String, Value>) -> Result<DecodingKey, &'static str> {
+    let x = members.get("x").and_then(Value::as_str).ok_or("has no x")?;
+    DecodingKey::from_ed_components(x).map_err(|_| "has an x that is not base64url")
+}
+
+fn ed25519_private(members: &Map<String, Value>) -> Result<Option<EncodingKey>, &'static str> {
+    let Some(seed) = integer(members, "d")? else {
+        return Ok(None);
+    };
+    if seed.len() != 32 {
+        return Err("has a d that is not 32 bytes");
+    }
+    let document = Zeroizing::new([&ED25519_PKCS8[..], &seed].concat());
+    Ok(Some(EncodingKey::from_ed_der(&document)))
+}
+
+fn rsa_public(members: &Map<String, Value>) -> Result<DecodingKey, &'static str> {
+    let text = |name: &str| members.get(name).and_then(Value::as_str);
+    let (n, e) = text("n").zip(text("e")).ok_or("has no n or no e")?;
+    DecodingKey::from_rsa_components(n, e).map_err(|_| "has an n or an e that is not base64url")
+}
+
+fn rsa_private(members: &Map<String, Value>) -> Result<Option<EncodingKey>, &'static str> {
+    const MISSING: &str = "is an RSA key without all of n, e, d, p, q, dp, dq and qi";
+    if !members.contains_key("d") {
+        return Ok(None);
+    }
+    let number = |name: &str| integer(members, name)?.ok_or(MISSING);
+    let [n, e, d] = [number("n")?, number("e")?, number("d")?];
+    let [p, q, dp, dq, qi] = [number("p")?, number("q")?, number("dp")?, number("dq")?, number("qi")?];
+    fn of(bytes: &[u8]) -> Result<UintRef<'_>, &'static str> {
+        UintRef::new(bytes).map_err(|_| MISSING)
+    }
+    let key = pkcs1::RsaPrivateKey {
+        modulus: of(&n)?,
+        public_exponent: of(&e)?,
+        private_exponent: of(&d)?,
+        prime1: of(&p)?,
+        prime2: of(&q)?,
+        exponent1: of(&dp)?,
+        exponent2: of(&dq)?,
+        coefficient: of(&qi)?,
+        other_prime_infos: None,
+    };
+    let document = Zeroizing::new(key.to_der().map_err(|_| "is an RSA key that is too large")?);
+    Ok(Some(EncodingKey::from_rsa_der(&document)))
+}
+
+/// The bytes of a member in base64url; `None` when it is absent.
+fn integer(members: &Map<String, Value>, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, &'static str> {
+    let Some(value) = members.get(name) else {
+        return Ok(None);
+    };
+    let text = value.as_str().ok_or("has a private member that is not text")?;
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| "has a private member that is not base64url")?;
+    Ok(Some(Zeroizing::new(bytes)))
+}

@@ -1,0 +1,61 @@
+//! The limits of single fields (contract, admin API section 4.2).
+
+use super::Metadata;
+use crate::cidr::CidrSet;
+
+pub(super) const NAME_MAX: usize = 255;
+pub(super) const METADATA_MAX: usize = 65_536;
+const SCOPES_MAX: usize = 100;
+const SCOPE_MAX: usize = 100;
+const RANGES_MAX: usize = 50;
+const RANGE_MAX: usize = 50;
+
+/// A field that breaks its limit; the text names it and says what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidField(pub String);
+
+/// Between `min` and `max` characters, none of them NUL.
+pub(super) fn length(field: &str, text: &str, min: usize, max: usize) -> Result<(), InvalidField> {
+    if text.contains('\0') {
+        return invalid(format!("{field} must not contain NUL characters"));
+    }
+    // Every character takes a byte at least, so only texts that might be too long are counted.
+    let fits = text.len() >= min && (text.len() <= max || text.chars().count() <= max);
+    if fits { Ok(()) } else { invalid(format!("{field} must have {min} to {max} characters")) }
+}
+
+fn at_most(field: &str, count: usize, max: usize) -> Result<(), InvalidField> {
+    if count <= max { Ok(()) } else { invalid(format!("{field} must have at most {max} items")) }
+}
+
+/// At most 100 scopes, each of 1 to 100 characters.
+///
+/// # Errors
+/// The limit that is broken.
+pub fn check_scopes(scopes: &[String]) -> Result<(), InvalidField> {
+    at_most("scopes", scopes.len(), SCOPES_MAX)?;
+    scopes.iter().try_for_each(|scope| length("scopes", scope, 1, SCOPE_MAX))
+}
+
+/// At most 50 ranges, each of 1 to 50 characters.
+pub(super) fn check_networks(networks: &CidrSet) -> Result<(), InvalidField> {
+    let ranges = networks.texts();
+    at_most("ip_restriction.allowed_cidrs", ranges.len(), RANGES_MAX)?;
+    ranges.iter().try_for_each(|range| length("ip_restriction.allowed_cidrs", range, 1, RANGE_MAX))
+}
+
+/// At most 65536 bytes as JSON.
+pub(super) fn check_metadata(metadata: &Metadata) -> Result<(), InvalidField> {
+    let size = serde_json::to_vec(metadata).map_or(usize::MAX, |json| json.len());
+    if size <= METADATA_MAX {
+        Ok(())
+    } else {
+        invalid(format!("metadata must have at most {METADATA_MAX} bytes as JSON"))
+    }
+}
+
+/// A refusal in these words.
+pub(super) fn invalid<T>(message: impl Into<String>) -> Result<T, InvalidField> {
+    Err(InvalidField(message.into()))
+}

@@ -1,0 +1,149 @@
+//! Sealed positions in a list (contract, credentials section 9): opaque to callers, good for one tenant and one hour.
+//!
+//! A token is base64url of a nonce and, under XChaCha20-Poly1305, the end of its life, the tenant and the last key shown.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chacha20poly1305::aead::Aead;
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use chrono::TimeDelta;
+use rand::Rng;
+
+use crate::clock::Timestamp;
+use crate::credential::{Keyring, Purpose};
+use crate::id::{KeyId, KeyKind, TenantId};
+
+const LIFE: TimeDelta = TimeDelta::hours(1);
+const NONCE_LEN: usize = 24;
+/// Longer than any token made here.
+const TOKEN_MAX: usize = 512;
+
+/// Why a token opens no page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PageTokenError {
+    /// It was not made here, was changed, or is too old.
+    #[error("invalid page token")]
+    Invalid,
+    /// It was made for another tenant.
+    #[error("page token network mismatch")]
+    ForeignTenant,
+}
+
+/// A token for the keys after `last`.
+pub fn seal_page_token(
+    (tenant, last): (TenantId, KeyId),
+    keyring: &Keyring,
+    now: Timestamp,
+    rng: &mut dyn Rng,
+) -> String {
+    let mut token = vec![0; NONCE_LEN];
+    rng.fill_bytes(&mut token);
+    let text = format!("{} {tenant} {last}", (now + LIFE).timestamp());
+    let nonce: [u8; NONCE_LEN] = token[..].try_into().expect("the vector has the length of a nonce");
+    let sealed = cipher(keyring.key(Purpose::PageToken)).encrypt(&XNonce::from(nonce), text.as_bytes());
+    token.extend(sealed.expect("so short a text can always be sealed"));
+    URL_SAFE_NO_PAD.encode(token)
+}
+
+/// The key after which a token's page begins.
+///
+/// # Errors
+/// [`PageTokenError`].
+pub fn open_page_token(
+    token: &str,
+    keyring: &Keyring,
+    (tenant, kind): (TenantId, KeyKind),
+    now: Timestamp,
+) -> Result<KeyId, PageTokenError> {
+    let text = open(token, keyring, now).ok_or(PageTokenError::Invalid)?;
+    let (expiry, rest) = text.split_once(' ').ok_or(PageTokenError::Invalid)?;
+    let (owner, last) = rest.split_once(' ').ok_or(PageTokenError::Invalid)?;
+    if expiry.parse().is_ok_and(|expiry| now.timestamp() < expiry) {
+        if owner != tenant.to_string() {
+            return Err(PageTokenError::ForeignTenant);
+        }
+        return KeyId::parse(kind, last).ok_or(PageTokenError::Invalid);
+    }
+    Err(PageTokenError::Invalid)
+}
+
+fn open(token: &str, keyring: &Keyring, now: Timestamp) -> Option<String> {
+    if token.len() > TOKEN_MAX {
+        return None;
+    }
+    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).ok()?;
+    let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
+    let nonce = XNonce::from(*nonce);
+    let text = keyring.keys(Purpose::PageToken, now).find_map(|key| cipher(key).decrypt(&nonce, sealed).ok())?;
+    String::from_utf8(text).ok()
+}
+
+fn cipher(key: &[u8; 32]) -> XChaCha20Poly1305 {
+    XChaCha20Poly1305::new(key.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::credential::Retired;
+
+    const LAST: KeyId = KeyId::Issued(Uuid::from_u128(7));
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_timestamp(1_780_000_000 + seconds, 0).unwrap()
+    }
+
+    fn keyring(current: &str, retired: &[&str]) -> Keyring {
+        let retired: Vec<_> =
+            retired.iter().map(|text| Retired { value: (*text).to_owned().into(), expires_at: None }).collect();
+        Keyring::new(&current.to_owned().into(), &retired)
+    }
+
+    fn token() -> String {
+        seal_page_token((TenantId::NIL, LAST), &keyring("old", &[]), at(0), &mut StdRng::seed_from_u64(1))
+    }
+
+    fn opened(token: &str, keyring: &Keyring, tenant: TenantId, now: Timestamp) -> Result<KeyId, PageTokenError> {
+        open_page_token(token, keyring, (tenant, KeyKind::Issued), now)
+    }
+
+    #[test]
+    fn a_token_is_good_for_its_tenant_its_kind_and_an_hour() {
+        let ring = keyring("old", &[]);
+        assert_eq!(opened(&token(), &ring, TenantId::NIL, at(3599)), Ok(LAST));
+        assert_eq!(opened(&token(), &ring, TenantId::NIL, at(3600)), Err(PageTokenError::Invalid));
+        let other = TenantId(Uuid::from_u128(1));
+        assert_eq!(opened(&token(), &ring, other, at(0)), Err(PageTokenError::ForeignTenant));
+        let imported = open_page_token(&token(), &ring, (TenantId::NIL, KeyKind::Imported), at(0));
+        assert_eq!(imported, Err(PageTokenError::Invalid));
+    }
+
+    #[test]
+    fn a_token_survives_the_rotation_of_the_secret() {
+        assert_eq!(opened(&token(), &keyring("new", &["old"]), TenantId::NIL, at(0)), Ok(LAST));
+        assert_eq!(opened(&token(), &keyring("new", &[]), TenantId::NIL, at(0)), Err(PageTokenError::Invalid));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_but_a_token_opens(text in "[A-Za-z0-9_=-]{0,200}") {
+            prop_assert!(opened(&text, &keyring("old", &[]), TenantId::NIL, at(0)).is_err());
+        }
+
+        #[test]
+        fn a_changed_token_does_not_open(index in 0usize..1000, bit in 0u8..6) {
+            let ring = keyring("old", &[]);
+            let token = token();
+            let mut bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();
+            let index = index % bytes.len();
+            bytes[index] ^= 1 << bit;
+            let changed = URL_SAFE_NO_PAD.encode(bytes);
+            prop_assert_eq!(opened(&changed, &ring, TenantId::NIL, at(0)), Err(PageTokenError::Invalid));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Importing keys that were minted elsewhere (contract, admin API section 5.6).
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::issue::record;
+use super::{Lifecycle, LifecycleError, invalid};
+use crate::clock::Timestamp;
+use crate::credential::{CREDENTIAL_MAX, Shape, imported_key_id};
+use crate::id::{KeyKind, TenantId};
+use crate::key::{ApiKey, KeyDraft};
+use crate::store::Inserted;
+
+/// A key that somebody wants to import.
+#[derive(Debug, Clone)]
+pub struct ImportKey {
+    /// The key's text as callers will present it, 1 to 8192 bytes; never stored.
+    pub raw_key: SecretString,
+    /// What the key may do.
+    pub draft: KeyDraft,
+}
+
+impl Lifecycle {
+    /// Imports a key, or returns the one that an earlier call with the same request id imported.
+    ///
+    /// # Errors
+    /// [`LifecycleError::Invalid`], [`LifecycleError::IssuedShape`], [`LifecycleError::DerivedShape`],
+    /// [`LifecycleError::AlreadyImported`], [`LifecycleError::QuotaExceeded`] or a failure of the store.
+    pub async fn import(&self, tenant: TenantId, import: ImportKey) -> Result<ApiKey, LifecycleError> {
+        let request_id = import.draft.request_id.clone().filter(|id| !id.is_empty());
+        let key = self.importable(tenant, import, self.now())?;
+        if let Some(first) = self.replay(tenant, KeyKind::Imported, request_id.as_deref()).await? {
+            return Ok(first);
+        }
+        self.check_quota(tenant).await?;
+        match self.store.insert(&key, request_id.as_deref()).await? {
+            Inserted::New => {
+                self.changed(&key);
+                self.metrics.created();
+                tracing::info!(key_id = %key.id, tenant = %tenant, "key {} imported", key.id);
+                Ok(key)
+            }
+            Inserted::Replay(first) => Ok(*first),
+            Inserted::Exists => Err(LifecycleError::AlreadyImported),
+        }
+    }
+
+    /// The record that an import would store.
+    pub(super) fn importable(
+        &self,
+        tenant: TenantId,
+        import: ImportKey,
+        now: Timestamp,
+    ) -> Result<ApiKey, LifecycleError> {
+        let raw_key = import.raw_key.expose_secret();
+        if !(1..=CREDENTIAL_MAX).contains(&raw_key.len()) {
+            return invalid(format!("raw_key must have 1 to {CREDENTIAL_MAX} bytes"));
+        }
+        import.draft.check()?;
+        let ttl = self.life(import.draft.ttl)?;
+        match self.settings.routing.classify(raw_key) {
+            Shape::Issued(_) => Err(LifecycleError::IssuedShape),
+            Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => Err(LifecycleError::DerivedShape),
+            Shape::Imported => Ok(record(tenant, imported_key_id(tenant, raw_key), import.draft, now, ttl)),
+        }
+    }
+}

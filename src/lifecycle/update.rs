@@ -1,0 +1,28 @@
+//! Changing keys (contract, admin API section 5.3). The last write wins, and no write is lost halfway.
+
+use super::{Lifecycle, LifecycleError, RETRIES};
+use crate::id::{KeyId, TenantId};
+use crate::key::{ApiKey, KeyChange};
+
+impl Lifecycle {
+    /// Changes a key in any status; returns it as it is now.
+    ///
+    /// # Errors
+    /// [`LifecycleError::Invalid`], [`LifecycleError::NotFound`] or a failure of the store.
+    pub async fn update(&self, tenant: TenantId, id: KeyId, change: KeyChange) -> Result<ApiKey, LifecycleError> {
+        change.check()?;
+        for _ in 0..RETRIES {
+            let mut key = self.get(tenant, id).await?;
+            let replaced = key.version;
+            change.clone().apply(&mut key);
+            key.update_time = self.now();
+            key.version += 1;
+            if self.store.replace(&key, replaced).await? {
+                self.changed(&key);
+                tracing::info!(key_id = %id, tenant = %tenant, "key {id} updated");
+                return Ok(key);
+            }
+        }
+        Err(LifecycleError::Internal(format!("key {id} is changed by others all the time")))
+    }
+}

@@ -1,0 +1,173 @@
+//! Tokens derived from keys, and the keys that check them.
+
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::DateTime;
+use ory_client::apis::api_keys_api as api;
+use ory_client::apis::configuration::Configuration;
+use ory_client::models::{
+    AdminRevokeIssuedApiKeyBody, DeriveTokenRequest, Token, TokenAlgorithm, VerificationErrorCode,
+};
+use serde_json::{Value, json};
+
+use super::{assert_refused, import_request, issue, issue_request, sdk, verify, verify_for};
+use crate::support::keygate::Keygate;
+
+const MISMATCH: Option<VerificationErrorCode> = Some(VerificationErrorCode::VerificationErrorAudienceMismatch);
+const FORGED: Option<VerificationErrorCode> = Some(VerificationErrorCode::VerificationErrorSignatureInvalid);
+const ALGORITHMS: [TokenAlgorithm; 2] = [TokenAlgorithm::TokenAlgorithmJwt, TokenAlgorithm::TokenAlgorithmMacaroon];
+
+fn request(credential: &str) -> DeriveTokenRequest {
+    DeriveTokenRequest { credential: Some(credential.into()), ..DeriveTokenRequest::default() }
+}
+
+async fn derive(sdk: &Configuration, request: DeriveTokenRequest) -> (Token, String) {
+    let token = *api::admin_derive_token(sdk, request).await.unwrap().token.unwrap();
+    let text = token.token.clone().unwrap();
+    (token, text)
+}
+
+fn decode(part: &str) -> Value {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+}
+
+fn seconds(time: Option<&String>) -> i64 {
+    DateTime::parse_from_rfc3339(time.unwrap()).unwrap().timestamp()
+}
+
+#[tokio::test]
+async fn a_token_says_and_grants_what_was_asked_for() {
+    let keygate = Keygate::dev(&["--ephemeral"]);
+    let sdk = sdk(&keygate);
+    let (_, id, secret) = issue(&sdk, issue_request()).await;
+    for algorithm in ALGORITHMS {
+        let wanted = DeriveTokenRequest {
+            algorithm: Some(algorithm),
+            scopes: Some(vec!["read".into()]),
+            custom_claims: Some(json!({"order": "o-7", "team": "red", "iss": "somebody else"})),
+            ..request(&secret)
+        };
+        let (token, text) = derive(&sdk, wanted).await;
+        assert_eq!(token.scopes, Some(vec!["read".into()]));
+        assert_eq!(token.claims, Some(json!({"team": "red", "order": "o-7"})));
+        let good = verify(&sdk, &text).await;
+        assert_eq!((good.is_valid, good.key_id.as_deref()), (Some(true), Some(id.as_str())), "{algorithm}");
+        assert_eq!((good.actor_id.as_deref(), good.scopes), (Some("user_1"), Some(vec!["read".into()])));
+        assert_eq!(good.metadata, Some(json!({"team": "blue", "order": "o-7"})), "the parent's metadata win");
+        assert_eq!(seconds(good.expire_time.as_ref()), seconds(token.expire_time.as_ref()));
+        assert_eq!(good.issuer.as_deref(), Some("http://localhost/keygate"));
+    }
+}
+
+#[tokio::test]
+async fn a_jwt_is_checked_with_the_published_keys_alone() {
+    let keygate = Keygate::dev(&["--ephemeral"]);
+    let sdk = sdk(&keygate);
+    let (_, id, secret) = issue(&sdk, issue_request()).await;
+    let wanted = DeriveTokenRequest { ttl: Some("10m".into()), ..request(&secret) };
+    let (token, text) = derive(&sdk, wanted).await;
+    let (signed, signature) = text.rsplit_once('.').unwrap();
+    let (header, claims) = signed.split_once('.').unwrap();
+    let (header, claims) = (decode(header), decode(claims));
+    assert_eq!((&header["alg"], &header["typ"]), (&json!("EdDSA"), &json!("JWT")));
+
+    let keys = api::get_jwks(&sdk).await.unwrap().jwks.unwrap().keys;
+    let key = keys.into_iter().find(|key| header["kid"] == key.kid).unwrap();
+    let public = URL_SAFE_NO_PAD.decode(key.x.unwrap()).unwrap();
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    UnparsedPublicKey::new(&ED25519, public).verify(signed.as_bytes(), &signature).unwrap();
+
+    let expected = json!({"sub": id, "act": "user_1", "scp": ["read", "write"], "vis": "secret",
+        "iss": "http://localhost/keygate", "nid": "00000000-0000-0000-0000-000000000000", "meta": {"team": "blue"}});
+    for (name, value) in expected.as_object().unwrap() {
+        assert_eq!(&claims[name], value, "{name}");
+    }
+    let (issued, expires) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
+    assert_eq!((expires - issued, seconds(token.expire_time.as_ref())), (600, expires));
+}
+
+#[tokio::test]
+async fn the_published_keys_cannot_sign() {
+    let keygate = Keygate::dev(&["--ephemeral"]);
+    let url = format!("{}/v2alpha1/derivedKeys/jwks.json", keygate.admin);
+    let body: Value = keygate.http.get(url).send().await.unwrap().json().await.unwrap();
+    assert_eq!(body["keys"], body["jwks"]["keys"], "clients of JWK sets look at the top level");
+    let keys = body["keys"].as_array().unwrap();
+    assert!(!keys.is_empty());
+    for name in ["d", "p", "q", "dp", "dq", "qi", "k"] {
+        assert!(keys.iter().all(|key| key.get(name).is_none()), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_serves_the_audiences_that_it_names() {
+    let keygate = Keygate::dev(&["--ephemeral"]);
+    let sdk = sdk(&keygate);
+    let (_, _, secret) = issue(&sdk, issue_request()).await;
+    let audiences = Some(vec!["https://a.example".into(), "https://b.example".into()]);
+    for algorithm in ALGORITHMS {
+        let wanted = DeriveTokenRequest { algorithm: Some(algorithm), ..request(&secret) };
+        let (_, unbound) = derive(&sdk, wanted.clone()).await;
+        let (token, bound) = derive(&sdk, DeriveTokenRequest { audiences: audiences.clone(), ..wanted }).await;
+        assert_eq!(token.audiences, audiences);
+        let good = verify_for(&sdk, &bound, &["https://c.example", "https://b.example"]).await;
+        assert_eq!((good.is_valid, &good.audiences), (Some(true), &audiences), "{algorithm}");
+        for (credential, expected) in [
+            (&bound, &[][..]),
+            (&bound, &["https://c.example"]),
+            (&bound, &["https://a.example/"]),
+            (&unbound, &["https://a.example"]),
+            (&secret, &["https://a.example"]),
+        ] {
+            let bad = verify_for(&sdk, credential, expected).await;
+            assert_eq!((bad.is_valid, bad.error_code), (Some(false), MISMATCH), "{algorithm} {expected:?}");
+        }
+        assert_eq!(verify(&sdk, &unbound).await.is_valid, Some(true));
+    }
+}
+
+#[tokio::test]
+async fn a_changed_token_is_refused() {
+    let keygate = Keygate::dev(&["--ephemeral"]);
+    let sdk = sdk(&keygate);
+    let (_, _, secret) = issue(&sdk, issue_request()).await;
+    let (_, jwt) = derive(&sdk, request(&secret)).await;
+    let (unsigned, _) = jwt.rsplit_once('.').unwrap();
+    assert_eq!(verify(&sdk, &format!("{unsigned}.c2ln")).await.error_code, FORGED);
+
+    let wanted = DeriveTokenRequest { algorithm: Some(TokenAlgorithm::TokenAlgorithmMacaroon), ..request(&secret) };
+    let (_, macaroon) = derive(&sdk, wanted).await;
+    assert!(macaroon.starts_with("mc_v1_"));
+    assert_eq!(verify(&sdk, &macaroon[..macaroon.len() - 4]).await.error_code, FORGED);
+}
+
+#[tokio::test]
+async fn a_token_never_exceeds_its_key() {
+    let keygate = Keygate::dev(&["--ephemeral"]);
+    let sdk = sdk(&keygate);
+    let (_, id, secret) = issue(&sdk, issue_request()).await;
+    let (token, text) = derive(&sdk, request(&secret)).await;
+    assert_eq!(token.scopes, Some(vec!["read".into(), "write".into()]), "all scopes unless fewer are asked for");
+    assert_refused(api::admin_derive_token(&sdk, request(&text)).await, 400, "BAD_REQUEST");
+
+    let wider = DeriveTokenRequest { scopes: Some(vec!["read".into(), "admin".into()]), ..request(&secret) };
+    assert_refused(api::admin_derive_token(&sdk, wider).await, 403, "FORBIDDEN");
+    let longer = DeriveTokenRequest { ttl: Some("60d".into()), ..request(&secret) };
+    assert_refused(api::admin_derive_token(&sdk, longer).await, 400, "BAD_REQUEST");
+
+    api::admin_revoke_issued_api_key(&sdk, &id, AdminRevokeIssuedApiKeyBody::default()).await.unwrap();
+    assert_refused(api::admin_derive_token(&sdk, request(&secret)).await, 403, "FORBIDDEN");
+    assert_refused(api::admin_derive_token(&sdk, request("sk_live_unknown")).await, 401, "UNAUTHORIZED");
+    assert_refused(api::admin_derive_token(&sdk, request("")).await, 400, "BAD_REQUEST");
+}
+
+#[tokio::test]
+async fn an_imported_key_has_tokens_too() {
+    let keygate = Keygate::dev(&["--ephemeral"]);
+    let sdk = sdk(&keygate);
+    let imported = api::admin_import_api_key(&sdk, import_request("sk_live_parent")).await.unwrap();
+    let (_, text) = derive(&sdk, request("sk_live_parent")).await;
+    let good = verify(&sdk, &text).await;
+    assert_eq!((good.is_valid, good.key_id), (Some(true), imported.key_id));
+}

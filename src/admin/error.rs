@@ -108,9 +108,10 @@ impl From<LifecycleError> for ApiError {
             LifecycleError::NotFound(_) => Self::new(Reason::ApiKeyNotFound, message),
             LifecycleError::AlreadyRevoked | LifecycleError::IssuedShape => Self::new(Reason::Conflict, message),
             LifecycleError::AlreadyImported => Self::new(Reason::ApiKeyExists, message),
-            LifecycleError::DerivedShape | LifecycleError::NotActive => Self::new(Reason::FailedPrecondition, message),
-            LifecycleError::ParentEnded => Self::new(Reason::FailedPrecondition, message),
-            LifecycleError::ScopeNotGranted(_) => Self::new(Reason::Forbidden, message),
+            LifecycleError::DerivedShape | LifecycleError::NotActive | LifecycleError::ParentEnded => {
+                Self::new(Reason::FailedPrecondition, message)
+            }
+            LifecycleError::ScopeNotGranted(_) | LifecycleError::PublicKey => Self::new(Reason::Forbidden, message),
             LifecycleError::NoSigningKey(kid) => {
                 tracing::error!(kid, "{message}");
                 let mut error = Self::new(Reason::InternalServerError, message);
@@ -120,7 +121,6 @@ impl From<LifecycleError> for ApiError {
                 error
             }
             LifecycleError::Expired => Self::new(Reason::ApiKeyExpired, message),
-            LifecycleError::PublicKey => Self::new(Reason::Forbidden, message),
             LifecycleError::QuotaExceeded => Self::plain(Reason::ApiKeyQuotaExceeded),
             LifecycleError::Store(error) => error.into(),
             LifecycleError::Internal(cause) => Self::internal(&cause),

@@ -231,21 +231,20 @@ fn rsa_private(members: &Map<String, Value>) -> Result<Option<EncodingKey>, &'st
     if !members.contains_key("d") {
         return Ok(None);
     }
-    let number = |name: &str| integer(members, name)?.ok_or(MISSING);
-    let [n, e, d] = [number("n")?, number("e")?, number("d")?];
-    let [p, q, dp, dq, qi] = [number("p")?, number("q")?, number("dp")?, number("dq")?, number("qi")?];
-    fn of(bytes: &[u8]) -> Result<UintRef<'_>, &'static str> {
-        UintRef::new(bytes).map_err(|_| MISSING)
+    let mut numbers = Vec::new();
+    for name in ["n", "e", "d", "p", "q", "dp", "dq", "qi"] {
+        numbers.push(integer(members, name)?.ok_or(MISSING)?);
     }
+    let number = |index: usize| UintRef::new(&numbers[index]).map_err(|_| MISSING);
     let key = pkcs1::RsaPrivateKey {
-        modulus: of(&n)?,
-        public_exponent: of(&e)?,
-        private_exponent: of(&d)?,
-        prime1: of(&p)?,
-        prime2: of(&q)?,
-        exponent1: of(&dp)?,
-        exponent2: of(&dq)?,
-        coefficient: of(&qi)?,
+        modulus: number(0)?,
+        public_exponent: number(1)?,
+        private_exponent: number(2)?,
+        prime1: number(3)?,
+        prime2: number(4)?,
+        exponent1: number(5)?,
+        exponent2: number(6)?,
+        coefficient: number(7)?,
         other_prime_infos: None,
     };
     let document = Zeroizing::new(key.to_der().map_err(|_| "is an RSA key that is too large")?);

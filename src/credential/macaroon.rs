@@ -102,10 +102,10 @@ fn write(bytes: &mut Vec<u8>, kind: u8, value: &[u8]) {
     bytes.push(kind);
     let mut rest = value.len();
     while rest >= 0x80 {
-        bytes.push((rest & 0x7f) as u8 | 0x80);
+        bytes.push(rest.to_le_bytes()[0] | 0x80);
         rest >>= 7;
     }
-    bytes.push(rest as u8);
+    bytes.push(rest.to_le_bytes()[0]);
     bytes.extend_from_slice(value);
 }
 

@@ -36,13 +36,12 @@ pub fn seal_page_token(
     now: Timestamp,
     rng: &mut dyn Rng,
 ) -> String {
-    let mut token = vec![0; NONCE_LEN];
-    rng.fill_bytes(&mut token);
+    let mut nonce = [0; NONCE_LEN];
+    rng.fill_bytes(&mut nonce);
     let text = format!("{} {tenant} {last}", (now + LIFE).timestamp());
-    let nonce: [u8; NONCE_LEN] = token[..].try_into().expect("the vector has the length of a nonce");
+    // Only a text of 256 GiB and more cannot be sealed; an empty token would open nothing.
     let sealed = cipher(keyring.key(Purpose::PageToken)).encrypt(&XNonce::from(nonce), text.as_bytes());
-    token.extend(sealed.expect("so short a text can always be sealed"));
-    URL_SAFE_NO_PAD.encode(token)
+    URL_SAFE_NO_PAD.encode([&nonce[..], &sealed.unwrap_or_default()].concat())
 }
 
 /// The key after which a token's page begins.

@@ -10,7 +10,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("duration", &[]),
     ("cidr", &[]),
     ("policy", &["cidr", "duration"]),
-    ("credential", &["clock", "id", "policy"]),
+    ("credential", &["cidr", "clock", "id", "policy"]),
     ("key", &["cidr", "clock", "id", "policy", "credential"]),
     ("config", &["cidr", "clock", "credential", "duration", "id", "policy"]),
     ("telemetry", &["config"]),

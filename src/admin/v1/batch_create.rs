@@ -147,6 +147,7 @@ fn all_failed(items: &[BatchItem]) -> ApiError {
 mod tests {
     use super::*;
     use crate::lifecycle::ItemError;
+    use BatchCode::{AlreadyExists, FailedPrecondition, Internal, InvalidArgument, ResourceExhausted};
 
     #[test]
     fn a_failed_batch_answers_by_its_most_frequent_code_and_ties_have_an_order() {
@@ -155,7 +156,6 @@ mod tests {
                 codes.iter().map(|code| Err(ItemError { code: *code, message: String::new() })).collect();
             all_failed(&items).message().to_owned()
         };
-        use BatchCode::{AlreadyExists, FailedPrecondition, Internal, InvalidArgument, ResourceExhausted};
         assert_eq!(of(&[ResourceExhausted, Internal]), "all keys in batch import failed");
         assert_eq!(of(&[InvalidArgument, AlreadyExists]), "all keys in batch already exist");
         assert_eq!(of(&[FailedPrecondition, InvalidArgument]), "all keys in batch failed validation");

@@ -50,7 +50,8 @@ pub(in crate::admin) struct DeriveTokenResponse {
 /// A token and what it says.
 #[derive(Serialize, ToSchema)]
 pub(in crate::admin) struct Token {
-    token: String,
+    #[serde(rename = "token")]
+    text: String,
     #[schema(format = DateTime)]
     expire_time: String,
     scopes: Vec<String>,
@@ -127,7 +128,7 @@ fn refusal(denial: &Denial) -> ApiError {
 impl Token {
     fn new(derived: Derived) -> Self {
         Self {
-            token: derived.token.expose_secret().to_owned(),
+            text: derived.token.expose_secret().to_owned(),
             expire_time: time_text(derived.expire_time),
             scopes: derived.scopes.iter().map(str::to_owned).collect(),
             claims: object_or_null(derived.claims),

@@ -108,7 +108,9 @@ impl IssuedApiKey {
             expire_time: key.expire_time.map(time_text),
             last_used_time: key.last_used_time.map(time_text),
             rate_limit_policy: key.rate_limit.map(RateLimitPolicy::from),
-            revocation_reason: reason.filter(|reason| *reason != Default::default()).map(Into::into),
+            revocation_reason: reason
+                .filter(|reason| *reason != crate::key::RevocationReason::default())
+                .map(Into::into),
             revocation_description: revocation.and_then(|revocation| revocation.description.clone()),
             ip_restriction: (!ranges.is_empty()).then_some(restriction),
             visibility: key.visibility.into(),

@@ -123,7 +123,8 @@ fn other_secrets_keys_and_issuers_do_not_pass() {
 
 #[test]
 fn claims_decide_as_the_contract_says() {
-    let cases: [(&str, fn(&mut Claims), Option<TokenError>); 9] = [
+    type Change = fn(&mut Claims);
+    let cases: [(&str, Change, Option<TokenError>); 9] = [
         ("no end", |claims| claims.exp = None, Some(TokenError::Signature)),
         ("issued ahead", |claims| claims.iat = Some(1_780_000_500), Some(TokenError::Signature)),
         ("no issuer", |claims| claims.iss = None, Some(TokenError::Signature)),

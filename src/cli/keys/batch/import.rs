@@ -200,18 +200,9 @@ mod tests {
     fn answers_become_outcomes() {
         let key = json!({"key_id": "k"});
         assert!(matches!(outcome(&json!({"index": 0, "imported_api_key": key})), Outcome::Imported(_)));
-        assert!(matches!(
-            outcome(
-                &json!({"imported_api_key": null, "error_code": "BATCH_CREATE_IMPORTED_API_KEYS_ERROR_ALREADY_EXISTS"})
-            ),
-            Outcome::Present
-        ));
-        assert!(matches!(
-            outcome(
-                &json!({"error_code": "BATCH_IMPORT_ERROR_ALREADY_"BATCH_CREATE_IMPORTED_API_KEYS_ERROR_ALREADY_EXISTS""})
-            ),
-            Outcome::Present
-        ));
+        let present =
+            json!({"imported_api_key": null, "error_code": "BATCH_CREATE_IMPORTED_API_KEYS_ERROR_ALREADY_EXISTS"});
+        assert!(matches!(outcome(&present), Outcome::Present));
         assert!(matches!(outcome(&json!({"error_code": "X_INTERNAL"})), Outcome::Failed { .. }));
         assert!(matches!(outcome(&json!({})), Outcome::Failed { .. }));
     }

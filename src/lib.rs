@@ -7,6 +7,7 @@
 //! - [`policy`], [`credential`], [`key`]: the domain. No I/O, no clock, nothing asynchronous.
 //! - [`config`], `telemetry`: plain data, and the start of logs.
 //! - [`store`], [`cache`]: where keys are, behind one trait.
+//! - `keyset`: the keys that sign derived tokens, from files and over HTTPS, kept fresh.
 //! - [`verifier`], [`lifecycle`]: the read side and the write side. They do not know each other.
 //! - [`wire`]: headers, and the one mapping of denials to HTTP.
 //! - `gateway` (on pingora), `admin` (on axum): where requests come in. They do not know each other.
@@ -31,6 +32,8 @@ pub mod duration;
 pub mod gateway;
 pub mod id;
 pub mod key;
+#[cfg(feature = "server")]
+pub mod keyset;
 pub mod lifecycle;
 pub mod policy;
 pub mod store;

@@ -15,6 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Dsn, RetiredValue};
 use crate::credential::{Keyring, Retired, Routing, SigningKeys, TokenSettings};
 use crate::id::{TenantId, hex};
+use crate::keyset::{self, KeySet};
 use crate::lifecycle::{self, DerivedSettings, Lifecycle};
 use crate::store::{KeySource, KeyStore, SqliteOptions, SqliteStore};
 use crate::verifier::{self, Directory, Verifier};
@@ -151,18 +152,11 @@ pub(super) fn version(config: &Config) -> Version {
     }
 }
 
-pub(super) fn signing_keys(config: &Config) -> Result<SigningKeys, AppError> {
-    use base64::Engine;
-    let mut keys = SigningKeys::default();
-    for url in &config.credentials.derived_tokens.jwt.signing_keys.urls {
-        let text = if let Some(path) = url.strip_prefix("file://") {
-            std::fs::read_to_string(path).map_err(|e| AppError::io("keys", e))?
-        } else {
-            let body = url.strip_prefix("base64://").unwrap_or_default();
-            String::from_utf8(base64::engine::general_purpose::STANDARD.decode(body).unwrap_or_default())
-                .unwrap_or_default()
-        };
-        keys.extend(SigningKeys::parse(&text).map_err(|e| AppError::Setting(e.to_string()))?);
-    }
-    Ok(keys)
+pub(super) async fn key_set(config: &Config, registry: &Registry) -> Result<KeySet, AppError> {
+    let sources = &config.credentials.derived_tokens.jwt.signing_keys;
+    let options = keyset::Options { allow_internal: sources.allow_internal, ..keyset::Options::default() };
+    let metrics = keyset::Metrics::register(registry)?;
+    KeySet::load(&sources.urls, options, metrics)
+        .await
+        .map_err(|why| AppError::Setting(format!("credentials.derived_tokens.jwt.signing_keys.urls: {why}")))
 }

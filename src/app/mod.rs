@@ -15,7 +15,6 @@ pub use signals::wait_for_stop;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 
@@ -85,9 +84,11 @@ impl App {
         let registry = Registry::new();
         let store = background.block_on(build::open_store(config))?;
         let keys: Arc<dyn KeyStore> = Arc::new(store.clone());
-        let signing_keys = Arc::new(ArcSwap::from_pointee(build::signing_keys(config)?));
+        let key_set = background.block_on(build::key_set(config, &registry))?;
+        let signing_keys = key_set.keys();
         let core = Core::new(config, &keys, &signing_keys, &registry)?;
         background.block_on(core.lifecycle.remember_ended())?;
+        background.spawn(async move { key_set.follow().await });
         let state = AdminState {
             lifecycle: Arc::clone(&core.lifecycle),
             verifier: Arc::clone(&core.verifier),

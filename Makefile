@@ -30,6 +30,6 @@ lint: ## Check format, lints, docs, licences and sources
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 	deploy/ci/deny.sh
 
-fuzz: ## Fuzz the parsing of credentials for half a minute
+fuzz: ## Feed new input to what parses untrusted text, half a minute for each target
 	@deploy/ci/ensure.sh fuzz
-	deploy/ci/fuzz.sh credential 30
+	deploy/ci/fuzz.sh 30

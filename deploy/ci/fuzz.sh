@@ -1,11 +1,11 @@
 #!/bin/sh
-# Fuzzes a target for some seconds with libFuzzer on the stable toolchain: `fuzz.sh credential 30`. The coverage passes
-# are ordinary compiler flags; only the sanitizers would need a nightly one.
+# Fuzzes every target for some seconds with libFuzzer on the stable toolchain: `fuzz.sh 30`, or one: `fuzz.sh 30 ttl`.
+# The coverage passes are ordinary compiler flags; only the sanitizers would need a nightly one.
 set -eu
 
-target=$1
-seconds=$2
+seconds=$1
 folder=$(CDPATH='' cd -- "$(dirname -- "$0")/../../tests/fuzz" && pwd)
+targets=${2:-$(ls "$folder/corpus")}
 host=$(rustc -vV | sed -n 's/^host: //p')
 build=${CARGO_TARGET_DIR:-$folder/../../target}/fuzz
 found=$(mktemp -d)
@@ -13,7 +13,11 @@ trap 'rm -rf "$found"' EXIT
 
 # With a target named, the flags stay away from build scripts, which have no fuzzer to report to.
 RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table" \
-    cargo build --locked --release --quiet --manifest-path "$folder/Cargo.toml" --target "$host" --target-dir "$build" --bin "$target"
+    cargo build --locked --release --quiet --manifest-path "$folder/Cargo.toml" --target "$host" --target-dir "$build" --bins
 
-# New inputs go to a folder of their own: the corpus in the repository is chosen by hand.
-"$build/$host/release/$target" "$found" "$folder/corpus/$target" -max_total_time="$seconds" -max_len=16384 -artifact_prefix="$folder/" -verbosity=0 -print_final_stats=1
+for target in $targets; do
+    echo "--- $target"
+    # New inputs go to a folder of their own: the corpus in the repository is chosen by hand.
+    mkdir "$found/$target"
+    "$build/$host/release/$target" "$found/$target" "$folder/corpus/$target" -max_total_time="$seconds" -max_len=16384 -artifact_prefix="$folder/" -verbosity=0 -print_final_stats=1
+done

@@ -5,6 +5,7 @@
 mod admin;
 mod architecture;
 mod config;
+mod derived;
 mod dev;
 mod fuzz_corpus;
 mod gateway;

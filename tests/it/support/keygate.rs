@@ -1,8 +1,11 @@
 //! The real binary.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
@@ -80,14 +83,8 @@ impl Keygate {
         });
         merge(&mut config, more);
         config["gateway"]["address"] = format!("127.0.0.1:{}", ports[0]).into();
-        let file = folder.path().join("keygate.json");
-        std::fs::write(&file, config.to_string()).unwrap();
-        let log = std::fs::File::create(folder.path().join("keygate.log")).unwrap();
-        let process =
-            Process::start(command().arg("serve").arg("--config").arg(&file).stderr(log).stdout(Stdio::null()));
-        for port in &ports {
-            eventually("keygate serve listens", || std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok());
-        }
+        std::fs::write(folder.path().join("keygate.json"), config.to_string()).unwrap();
+        let process = serve(folder.path(), ports.iter().map(|port| format!("127.0.0.1:{port}")));
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         Self {
             process,
@@ -99,6 +96,16 @@ impl Keygate {
             http: Client::new(),
             folder,
         }
+    }
+
+    /// Ends `serve` and starts it again with the same files and ports.
+    pub(crate) fn restart(&mut self) {
+        self.process.signal("TERM");
+        self.process.wait(Duration::from_secs(30));
+        let urls = [&self.gateway, &self.admin, &self.metrics];
+        // Connections of before are no good.
+        self.http = Client::new();
+        self.process = serve(self.folder.path(), urls.map(|url| url.trim_start_matches("http://").to_owned()));
     }
 
     /// What `serve` has logged.
@@ -138,6 +145,17 @@ impl Keygate {
         let answer = self.post(&format!("issuedApiKeys/{id}:revoke"), &json!({})).await;
         assert_eq!(answer.status(), StatusCode::NO_CONTENT);
     }
+}
+
+/// `keygate serve` with the files of a folder, once it listens.
+fn serve(folder: &Path, addresses: impl IntoIterator<Item = String>) -> Process {
+    let log = File::options().create(true).append(true).open(folder.join("keygate.log")).unwrap();
+    let config = folder.join("keygate.json");
+    let process = Process::start(command().arg("serve").arg("--config").arg(config).stderr(log).stdout(Stdio::null()));
+    for address in addresses {
+        eventually("keygate serve listens", || TcpStream::connect(&address).is_ok());
+    }
+    process
 }
 
 fn merge(into: &mut Value, from: &Value) {

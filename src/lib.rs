@@ -13,7 +13,7 @@
 //! - `gateway` (on pingora), `admin` (on axum): where requests come in. They do not know each other.
 //! - `app`, `cli`: the process.
 //!
-//! Without default features the library has no server in it and needs no cmake: [`verifier::Verifier`] over a
+//! Without default features the library has no server in it: [`verifier::Verifier`] over a
 //! [`store::KeyStore`] is the decision engine.
 
 #[cfg(feature = "admin")]

@@ -50,6 +50,7 @@ enum KeysCommand {
     /// Say which of many credentials are good; exit code 0
     BatchVerify(tokens::BatchVerify),
     /// Make a short-lived token from a key
+    #[command(visible_alias = "derive")]
     DeriveToken(tokens::DeriveToken),
     /// Revoke the key whose secret is given
     SelfRevoke(tokens::SelfRevoke),

@@ -19,7 +19,7 @@ pub(super) struct Update {
     name: Option<String>,
     #[command(flatten)]
     fields: Fields,
-    /// Fields to set, separated by commas, instead of those that have flags here; one without a flag is emptied
+    /// Exactly the fields to set, separated by commas; one that has no flag beside it is emptied
     #[arg(long = "update-mask", value_name = "FIELD,FIELD")]
     mask: Option<String>,
 }
@@ -62,19 +62,29 @@ impl Update {
         if let Some(cidrs) = fields.cidrs() {
             body.insert("ip_restriction".into(), json!({ "allowed_cidrs": cidrs }));
         }
-        let mask = self.mask(&body);
+        let mask = self.mask(&body)?;
         if mask.is_empty() {
             bail!("nothing to change; name a field, such as --name, --scopes, --metadata or --update-mask");
         }
         Ok((body, mask))
     }
 
-    fn mask(&self, body: &Body) -> String {
+    fn mask(&self, body: &Body) -> anyhow::Result<String> {
         let given = self.mask.as_deref().unwrap_or_default();
         let given: Vec<&str> = given.split(',').map(str::trim).filter(|path| !path.is_empty()).collect();
-        let paths = if given.is_empty() { body.keys().map(String::as_str).collect() } else { given };
-        paths.join(",")
+        if given.is_empty() {
+            return Ok(body.keys().map(String::as_str).collect::<Vec<_>>().join(","));
+        }
+        if let Some(field) = body.keys().find(|field| !given.iter().any(|path| names(path, field))) {
+            bail!("{field} is given but would not be set; add it to --update-mask");
+        }
+        Ok(given.join(","))
     }
+}
+
+/// Whether a path of a mask, in either of the API's spellings, is this field.
+fn names(path: &str, field: &str) -> bool {
+    path.replace('_', "").eq_ignore_ascii_case(&field.replace('_', ""))
 }
 
 #[cfg(test)]
@@ -111,6 +121,11 @@ mod tests {
             ),
             (&["--update-mask", "rate_limit_policy, scopes"], json!({}), "rate_limit_policy,scopes"),
             (&["--name", "n", "--update-mask", "name,metadata"], json!({"name": "n"}), "name,metadata"),
+            (
+                &["--rate-limit-quota", "5", "--update-mask", "rateLimitPolicy"],
+                json!({"rate_limit_policy": {"quota": "5"}}),
+                "rateLimitPolicy",
+            ),
         ] {
             assert_eq!(change(arguments), Ok((body, mask.to_owned())), "{arguments:?}");
         }
@@ -124,6 +139,7 @@ mod tests {
             (&["--rate-limit-quota", "0"], "--update-mask rate_limit_policy"),
             (&["--rate-limit-window", "60s"], "--rate-limit-quota"),
             (&["--metadata", ""], "--metadata '{}'"),
+            (&["--name", "n", "--update-mask", "scopes"], "name is given"),
             (&["--metadata", "[]"], "must be a JSON object"),
         ] {
             let error = change(arguments).unwrap_err();

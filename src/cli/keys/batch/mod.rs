@@ -41,7 +41,10 @@ impl BatchImport {
         let rows: Vec<Value> =
             (0..).zip(&outcomes).map(|(index, outcome)| row(index, &items[index], outcome)).collect();
         let results: Vec<Value> = (0..).zip(&outcomes).map(|(index, outcome)| result(index, outcome)).collect();
-        let data = json!({ "results": results, "success_count": imported, "failure_count": present + failed });
+        // As the API counts, keys that are there already are failures; the member of ours tells them apart.
+        let data = json!({
+            "results": results, "success_count": imported, "failure_count": present + failed, "present_count": present,
+        });
         session.output.list(&data, &rows, OUTCOMES)?;
         eprintln!("{imported} imported, {present} already present, {failed} failed");
         if let Err(error) = broken {

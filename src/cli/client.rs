@@ -180,7 +180,9 @@ impl Client {
 
     fn foreign(&self, status: StatusCode) -> CallError {
         let hint = match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "see that --token-file or KEYGATE_ADMIN_TOKEN has a good token",
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                "see that --token-file or KEYGATE_ADMIN_TOKEN has a good token"
+            }
             status if status.is_redirection() => "set --endpoint or KEYGATE_ENDPOINT to where it redirects",
             _ => "check --endpoint or KEYGATE_ENDPOINT",
         };

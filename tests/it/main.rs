@@ -4,6 +4,7 @@
 
 mod admin;
 mod architecture;
+mod cli;
 mod config;
 mod derived;
 mod dev;

@@ -31,14 +31,14 @@ pub(super) enum Jwk {
 /// `keygate jwk generate`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Generate {
-    /// Ed25519
+    /// An Ed25519 key, the kind to sign Keygate's tokens with
     Eddsa {
         #[command(flatten)]
         form: Form,
         #[command(flatten)]
         public: Public,
     },
-    /// A curve of NIST
+    /// A key on a curve of NIST, for other programs: Keygate shows it and cannot sign with it
     Ecdsa {
         /// The curve
         #[arg(long, value_enum, default_value_t = Curve::P256)]
@@ -48,7 +48,7 @@ pub(super) enum Generate {
         #[command(flatten)]
         public: Public,
     },
-    /// RSA
+    /// An RSA key; Keygate signs with it as RS256, whatever --alg says
     Rsa {
         /// The size: 2048, 3072, 4096 or 8192
         #[arg(long, value_name = "NUMBER", default_value_t = 2048)]
@@ -61,7 +61,7 @@ pub(super) enum Generate {
         #[command(flatten)]
         public: Public,
     },
-    /// A shared secret
+    /// A shared secret, for other programs: Keygate does not sign with it
     Hmac {
         /// The size: 256 or more, a multiple of 8
         #[arg(long, value_name = "NUMBER", default_value_t = 512)]

@@ -224,6 +224,17 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_does_not_answer_is_told_apart_from_none() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", silent.local_addr().unwrap());
+        let client = Client::new(endpoint.parse().unwrap(), HeaderMap::new()).unwrap();
+        let call = || Call::get("/").limit(Duration::from_millis(100));
+        assert!(matches!(client.send(call()), Err(CallError::TimedOut { .. })));
+        drop(silent);
+        assert!(matches!(client.send(call()), Err(CallError::NotRunning(_))));
+    }
+
+    #[test]
     fn the_envelope_is_read() {
         let body =
             br#"{"error":{"code":404,"message":"API key not found","details":[{"reason":"API_KEY_NOT_FOUND"}]}}"#;

@@ -35,7 +35,7 @@ impl Completions {
 impl Man {
     pub(super) fn run(&self, command: Command) -> anyhow::Result<()> {
         // The page has a place of its own for the version, and wants nothing but the number there.
-        let command = command.version(env!("CARGO_PKG_VERSION"));
+        let command = without_help(command.version(env!("CARGO_PKG_VERSION")));
         if let Some(folder) = &self.out {
             return pages(command, folder).with_context(|| format!("--out {}", folder.display()));
         }
@@ -43,6 +43,11 @@ impl Man {
         clap_mangen::Man::new(command).render(&mut page)?;
         print(&String::from_utf8_lossy(&page))
     }
+}
+
+/// Takes `help` out of the subcommands: it is no command of its own to have a page.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
 }
 
 fn pages(command: Command, folder: &Path) -> std::io::Result<()> {

@@ -5,6 +5,7 @@ mod errors;
 mod imported;
 mod issued;
 mod jwk;
+mod manual;
 mod output;
 mod shell;
 mod tokens;

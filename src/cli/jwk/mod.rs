@@ -80,7 +80,7 @@ pub(super) struct Form {
     /// What the key is for
     #[arg(long = "use", value_name = "USE", default_value = "sig", value_parser = ["sig", "enc"])]
     usage: String,
-    /// Write a key set, {"keys":[…]}, as settings and servers take it
+    /// Write a key set, {"keys":[...]}, as settings and servers take it
     #[arg(long)]
     jwks: bool,
     /// Write to a new file that only you can read, not to stdout

@@ -216,8 +216,23 @@ fn an_import_that_cannot_go_on_says_how_much_is_left() {
     command.args(["-e", &endpoint, "keys", "imported", "batch-import", "-q", "--file"]).arg(path);
     let error = fail(&mut command);
     assert!(error.contains("0 imported, 0 already present, 0 failed\n"), "{error}");
-    let expected = "Error: import API keys: 1500 are left, run the same command again for them: cannot reach";
+    let expected = "Error: import API keys: 1500 are left, run the same command again for the rest: cannot reach";
     assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn what_was_done_before_the_end_is_printed() {
+    let huge = json!({"raw_key": "x", "name": "huge", "actor_id": "ada", "metadata": {"text": "x".repeat(5 << 20)}});
+    let (_folder, path) = file(&[huge, item(0)]);
+    let mut command = crate::support::keygate::command();
+    let endpoint = format!("http://127.0.0.1:{}", free_port());
+    command.args(["-e", &endpoint, "keys", "imported", "batch-import", "--format", "json", "--file"]).arg(path);
+    let ended = end(&mut command);
+    assert_eq!(ended.code, Some(1));
+    let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(answer["results"].as_array().unwrap().len(), 1);
+    assert!(answer["results"][0]["error_message"].as_str().unwrap().contains("4 MiB"), "{answer}");
+    assert!(ended.stderr.contains("Error: import API keys: 1 is left"), "{}", ended.stderr);
 }
 
 /// Python makes the terminal; everything is written to it, as on a person's screen.

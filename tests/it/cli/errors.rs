@@ -161,6 +161,19 @@ fn a_credential_of_no_known_form_is_only_an_error() {
 }
 
 #[test]
+fn an_import_that_nobody_may_make_is_refused_once() {
+    let body = r#"{"error":{"message":"no route","details":[{"reason":"NOT_FOUND"}]}}"#;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.json");
+    std::fs::write(&file, r#"[{"raw_key":"x","name":"n","actor_id":"ada"},{}]"#).unwrap();
+    for status in ["401 Unauthorized", "403 Forbidden", "404 Not Found"] {
+        let mut command = at(&canned(status, body), &["keys", "imported", "batch-import", "-q", "--file"]);
+        let error = fail(command.arg(&file));
+        assert!(error.contains("Error: import API keys: 2 are left") && error.contains(": no route\n"), "{error}");
+    }
+}
+
+#[test]
 fn names_cannot_play_tricks_with_a_terminal() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let (id, _) = issue(&keygate, "n");

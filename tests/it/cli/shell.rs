@@ -49,6 +49,12 @@ fn manual_pages_are_printed_and_written() {
         let text = std::fs::read_to_string(out.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(text.contains(part), "{part} is not in {name}");
     }
+    for page in std::fs::read_dir(&out).unwrap() {
+        let page = page.unwrap().path();
+        let text = std::fs::read_to_string(&page).unwrap();
+        assert!(text.is_ascii(), "{}: not every groff reads more", page.display());
+        assert!(!text.contains("help(1)"), "{}: names a page that does not exist", page.display());
+    }
     let error = fail(command().args(["man", "--out", "/dev/null/x"]));
     assert!(error.contains("--out /dev/null/x"), "{error}");
 }

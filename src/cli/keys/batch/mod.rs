@@ -17,7 +17,7 @@ use super::Session;
 use crate::cli::output::Columns;
 use import::{Import, Outcome};
 
-const FILE_HELP: &str = r#"A JSON array such as [{"raw_key":"…","name":"…","actor_id":"…"}]; - reads stdin"#;
+const FILE_HELP: &str = r#"A JSON array such as [{"raw_key":"...","name":"...","actor_id":"..."}]; - reads stdin"#;
 const OUTCOMES: &Columns =
     &[("INDEX", "index"), ("KEY ID", "key_id"), ("NAME", "name"), ("STATUS", "status"), ("ERROR", "error")];
 
@@ -48,9 +48,11 @@ impl BatchImport {
         session.output.list(&data, &rows, OUTCOMES)?;
         eprintln!("{imported} imported, {present} already present, {failed} failed");
         if let Err(error) = broken {
-            let left = items.len() - outcomes.len();
-            return Err(error)
-                .context(format!("import API keys: {left} are left, run the same command again for them"));
+            let left = match items.len() - outcomes.len() {
+                1 => "1 is left".to_owned(),
+                left => format!("{left} are left"),
+            };
+            return Err(error).context(format!("import API keys: {left}, run the same command again for the rest"));
         }
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -118,7 +119,10 @@ impl Call {
 impl Client {
     /// Calls go below this URL, with these headers.
     pub(super) fn new(endpoint: Url, headers: HeaderMap) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
+        let builder = reqwest::Client::builder();
+        // A proxy that the environment names cannot reach this machine, and need not see what stays on it.
+        let builder = if is_loopback(&endpoint) { builder.no_proxy() } else { builder };
+        let http = builder
             .default_headers(headers)
             .user_agent(concat!("keygate/", env!("CARGO_PKG_VERSION")))
             // A token or a key goes where it was sent, and nowhere else.
@@ -190,6 +194,12 @@ impl Client {
     }
 }
 
+fn is_loopback(endpoint: &Url) -> bool {
+    let host = endpoint.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(host == "localhost", |address| address.is_loopback())
+}
+
 fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     error.source().map_or(error, root_cause)
 }
@@ -232,6 +242,21 @@ mod tests {
         assert!(matches!(client.send(call()), Err(CallError::TimedOut { .. })));
         drop(silent);
         assert!(matches!(client.send(call()), Err(CallError::NotRunning(_))));
+    }
+
+    #[test]
+    fn this_machine_is_known_by_each_of_its_names() {
+        for (endpoint, expected) in [
+            ("http://localhost:4420", true),
+            ("http://LOCALHOST", true),
+            ("https://127.0.0.2", true),
+            ("http://[::1]:80/x", true),
+            ("http://10.0.0.1", false),
+            ("http://localhost.example.com", false),
+            ("http://[2001:db8::1]", false),
+        ] {
+            assert_eq!(is_loopback(&endpoint.parse().unwrap()), expected, "{endpoint}");
+        }
     }
 
     #[test]

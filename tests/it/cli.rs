@@ -19,6 +19,8 @@ use crate::support::keygate::{Keygate, command};
 
 /// No key has this id.
 const UNKNOWN: &str = "11111111-2222-4333-8444-555555555555";
+/// Nobody listens there: a port below 1024, which no test gets by chance.
+const NOWHERE: &str = "http://127.0.0.1:1";
 /// The beginning of every issued secret.
 const SECRET_PREFIX: &str = "ory_ak_v1_";
 

@@ -4,8 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
 
-use super::{UNKNOWN, cli, end, fail, issue, json};
-use crate::support::free_port;
+use super::{NOWHERE, UNKNOWN, cli, end, fail, issue, json};
 use crate::support::keygate::{Keygate, command};
 
 /// A server that answers every call with the same text; it ends with the test's process.
@@ -80,10 +79,9 @@ fn what_the_api_refuses_is_said_in_its_own_words() {
 
 #[test]
 fn an_endpoint_where_nobody_listens_is_named() {
-    let endpoint = format!("http://127.0.0.1:{}", free_port());
     for arguments in [&["keys", "issued", "list"][..], &["keys", "verify", "x"], &["jwk", "get"]] {
-        let error = fail(&mut at(&endpoint, arguments));
-        assert!(error.starts_with("Error: ") && error.contains(&format!("cannot reach {endpoint}: ")), "{error}");
+        let error = fail(&mut at(NOWHERE, arguments));
+        assert!(error.starts_with("Error: ") && error.contains(&format!("cannot reach {NOWHERE}: ")), "{error}");
         assert!(error.contains("--endpoint or KEYGATE_ENDPOINT"), "{error}");
     }
     let error = fail(&mut at("localhost:4420", &["jwk", "get"]));
@@ -93,14 +91,28 @@ fn an_endpoint_where_nobody_listens_is_named() {
 #[test]
 fn the_flag_counts_more_than_the_environment() {
     let keygate = Keygate::dev(&["--ephemeral"]);
-    let nowhere = format!("http://127.0.0.1:{}", free_port());
     let list = ["keys", "issued", "list", "-q"];
     let expected = format!("{}\n", keygate.key_id);
-    assert_eq!(end(at(&keygate.admin, &list).env("KEYGATE_ENDPOINT", &nowhere)).stdout, expected);
-    let after = end(cli(&keygate, &list).env("KEYGATE_ENDPOINT", &nowhere).args(["--endpoint", &keygate.admin]));
+    assert_eq!(end(at(&keygate.admin, &list).env("KEYGATE_ENDPOINT", NOWHERE)).stdout, expected);
+    let after = end(cli(&keygate, &list).env("KEYGATE_ENDPOINT", NOWHERE).args(["--endpoint", &keygate.admin]));
     assert_eq!(after.stdout, expected, "the flag may stand anywhere");
-    let error = fail(at(&nowhere, &list).env("KEYGATE_ENDPOINT", &keygate.admin));
-    assert!(error.contains(&nowhere), "{error}");
+    let error = fail(at(NOWHERE, &list).env("KEYGATE_ENDPOINT", &keygate.admin));
+    assert!(error.contains(NOWHERE), "{error}");
+}
+
+#[test]
+fn a_proxy_is_asked_only_for_other_machines() {
+    let keygate = Keygate::dev(&["--ephemeral"]);
+    let proxy = canned("200 OK", r#"{"issued_api_keys":[{"key_id":"from the proxy"}],"next_page_token":""}"#);
+    let list = |endpoint: &str| {
+        let mut command = at(endpoint, &["keys", "issued", "list", "-q"]);
+        for name in ["NO_PROXY", "no_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"] {
+            command.env_remove(name);
+        }
+        end(command.env("http_proxy", &proxy)).stdout
+    };
+    assert_eq!(list(&keygate.admin), format!("{}\n", keygate.key_id));
+    assert_eq!(list("http://keys.example.invalid"), "from the proxy\n");
 }
 
 /// The admin API of one Keygate behind the gateway of another, whose keys are the tokens.

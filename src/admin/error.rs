@@ -107,7 +107,7 @@ impl From<LifecycleError> for ApiError {
             LifecycleError::Invalid(message) => Self::invalid(message),
             LifecycleError::NotFound(_) => Self::new(Reason::ApiKeyNotFound, message),
             LifecycleError::AlreadyRevoked | LifecycleError::IssuedShape => Self::new(Reason::Conflict, message),
-            LifecycleError::AlreadyImported => Self::new(Reason::ApiKeyExists, message),
+            LifecycleError::AlreadyImported | LifecycleError::IdTaken => Self::new(Reason::ApiKeyExists, message),
             LifecycleError::DerivedShape | LifecycleError::NotActive | LifecycleError::ParentEnded => {
                 Self::new(Reason::FailedPrecondition, message)
             }

@@ -29,7 +29,8 @@ impl Lifecycle {
     /// Issues a key, or returns the one that an earlier call with the same request id issued.
     ///
     /// # Errors
-    /// [`LifecycleError::Invalid`], [`LifecycleError::QuotaExceeded`] or a failure of the store.
+    /// [`LifecycleError::Invalid`], [`LifecycleError::QuotaExceeded`], [`LifecycleError::IdTaken`] or a failure of the
+    /// store.
     pub async fn issue(&self, tenant: TenantId, draft: KeyDraft) -> Result<Issued, LifecycleError> {
         draft.check()?;
         let ttl = self.life(draft.ttl)?;
@@ -48,7 +49,7 @@ impl Lifecycle {
                 Ok(Issued { key, secret: Some(secret) })
             }
             Inserted::Replay(first) => Ok(Issued { key: *first, secret: None }),
-            Inserted::Exists => Err(LifecycleError::Internal(format!("the fresh key id {id} is taken"))),
+            Inserted::Exists => Err(LifecycleError::IdTaken),
         }
     }
 

@@ -103,6 +103,9 @@ pub enum LifecycleError {
     /// The raw key is there already, in whatever status.
     #[error("key already imported (duplicate detected)")]
     AlreadyImported,
+    /// The fresh id of a key is that of another one; the call can be made again.
+    #[error("An API key with this identifier already exists.")]
+    IdTaken,
     /// The key cannot be rotated: it was revoked, or its end has come.
     #[error("cannot rotate a non-active key")]
     NotActive,

@@ -163,4 +163,10 @@ mod tests {
         let exhausted = [ResourceExhausted, ResourceExhausted, InvalidArgument];
         assert_eq!(of(&exhausted), "all keys in batch exceeded the tenant quota");
     }
+
+    #[test]
+    fn a_batch_that_failed_for_no_reason_of_its_own_is_500() {
+        let items = [Err(ItemError { code: Internal, message: String::new() })];
+        assert_eq!(all_failed(&items).into_response().status(), http::StatusCode::INTERNAL_SERVER_ERROR);
+    }
 }

@@ -10,6 +10,7 @@ mod derived;
 mod dev;
 mod fuzz_corpus;
 mod gateway;
+mod own_errors;
 mod sdk;
 mod sdk_first;
 mod secrecy;

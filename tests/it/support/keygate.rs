@@ -158,7 +158,7 @@ fn serve(folder: &Path, addresses: impl IntoIterator<Item = String>) -> Process 
     process
 }
 
-fn merge(into: &mut Value, from: &Value) {
+pub(super) fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (name, value) in from {

@@ -1,0 +1,352 @@
+//! The contract's own errors of each operation: every cell of its table is provoked, from outside.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, SqliteConnection};
+
+use crate::support::admin::Answer;
+use crate::support::keygate::Keygate;
+
+/// The facts: which errors an operation raises itself.
+const TABLE: [(&str, &[u16]); 18] = [
+    ("adminIssueApiKey", &[400, 402, 409]),
+    ("adminListIssuedApiKeys", &[400]),
+    ("adminGetIssuedApiKey", &[404]),
+    ("adminUpdateIssuedApiKey", &[400, 404]),
+    ("adminRotateIssuedApiKey", &[400, 404, 409]),
+    ("adminRevokeIssuedApiKey", &[400, 404, 409]),
+    ("adminImportApiKey", &[400, 402, 409]),
+    ("adminListImportedApiKeys", &[400]),
+    ("adminGetImportedApiKey", &[404]),
+    ("adminUpdateImportedApiKey", &[400, 404]),
+    ("adminDeleteImportedApiKey", &[404]),
+    ("adminRevokeImportedApiKey", &[400, 404, 409]),
+    ("adminBatchCreateImportedApiKeys", &[400, 402, 409, 500]),
+    ("adminVerifyApiKey", &[400]),
+    ("adminBatchVerifyApiKeys", &[400]),
+    ("adminDeriveToken", &[400, 401, 403, 409, 500]),
+    ("getJwks", &[500]),
+    ("revokeApiKey", &[400, 401, 403, 404]),
+];
+
+/// The cells that have a test of their own, below.
+///
+/// The last one cannot be provoked from outside: it takes an item that fails for a reason that no item can have. How it
+/// would be answered is tested beside the operation.
+const ELSEWHERE: [(&str, u16); 3] =
+    [("adminIssueApiKey", 409), ("adminDeriveToken", 409), ("adminBatchCreateImportedApiKeys", 500)];
+
+/// The facts: what a reason looks like.
+const REASONS: [(&str, u16, &str); 11] = [
+    ("BAD_REQUEST", 400, "INVALID_ARGUMENT"),
+    ("DERIVED_TOKEN_NOT_REVOCABLE", 400, "INVALID_ARGUMENT"),
+    ("UNAUTHORIZED", 401, "UNAUTHENTICATED"),
+    ("API_KEY_EXPIRED", 401, "UNAUTHENTICATED"),
+    ("API_KEY_QUOTA_EXCEEDED", 402, "PERMISSION_DENIED"),
+    ("FORBIDDEN", 403, "PERMISSION_DENIED"),
+    ("API_KEY_NOT_FOUND", 404, "NOT_FOUND"),
+    ("CONFLICT", 409, "ALREADY_EXISTS"),
+    ("API_KEY_EXISTS", 409, "ALREADY_EXISTS"),
+    ("FAILED_PRECONDITION", 409, "FAILED_PRECONDITION"),
+    ("INTERNAL_SERVER_ERROR", 500, "INTERNAL"),
+];
+
+/// No keys of either kind.
+const NOTHING: [Vec<Value>; 2] = [Vec::new(), Vec::new()];
+
+/// What kind of installation is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// One with keys in every state.
+    Usual,
+    /// One whose quota is used up.
+    Full,
+    /// One that cannot sign.
+    Keyless,
+}
+
+/// A call that is refused: where, the operation and its status, the call, the reason and, where it is stable, the message.
+type Case = (At, &'static str, u16, &'static str, &'static str, &'static str, &'static str);
+
+const EMPTY: &str = "";
+const JWT_SHAPE: &str = r#"{"name":"n","actor_id":"a","raw_key":"eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln"}"#;
+const JWT_BATCH: &str =
+    r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln"}]}"#;
+const NO_REASON: &str = r#"{"reason":"REVOCATION_REASON_SUPERSEDED","description":"d"}"#;
+const NO_REASON_SAID: &str = "description is only allowed when reason is PRIVILEGE_WITHDRAWN";
+const QUOTA_SAID: &str = "The API key quota for the current plan has been reached.";
+const BAD_MASK: &str =
+    "unknown update_mask path: \"*\" (allowed: name, scopes, metadata, rate_limit_policy, ip_restriction)";
+const NO_EXPIRY: &str = "ttl must be greater than 0; non-expiring API keys are not supported";
+const TTL_OVER_MAX: &str = "ttl 8784h0m0s exceeds the project maximum of 8760h0m0s";
+const UNKNOWN: &str = "API key not found";
+const UNKNOWN_IMPORTED: &str = "imported key not found";
+
+#[rustfmt::skip]
+const CASES: [Case; 63] = [
+    (At::Usual, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"actor_id":"a"}"#, "BAD_REQUEST", ""),
+    (At::Usual, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n"}"#, "BAD_REQUEST", ""),
+    (At::Usual, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","ttl":"0s"}"#, "BAD_REQUEST", NO_EXPIRY),
+    (At::Usual, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","ttl":"366d"}"#, "BAD_REQUEST", TTL_OVER_MAX),
+    (At::Keyless, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","visibility":"KEY_VISIBILITY_PUBLIC"}"#, "BAD_REQUEST", "public key prefix not configured: set credentials.api_keys.prefix.public_current"),
+    (At::Full, "adminIssueApiKey", 402, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a"}"#, "API_KEY_QUOTA_EXCEEDED", QUOTA_SAID),
+    (At::Usual, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?page_size=1001", EMPTY, "BAD_REQUEST", ""),
+    (At::Usual, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?filter=name%3Dx", EMPTY, "BAD_REQUEST", ""),
+    (At::Usual, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?page_token=x", EMPTY, "BAD_REQUEST", "invalid page token"),
+    (At::Usual, "adminGetIssuedApiKey", 404, "GET issuedApiKeys/{nobody}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (At::Usual, "adminGetIssuedApiKey", 404, "GET issuedApiKeys/{imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (At::Usual, "adminUpdateIssuedApiKey", 400, "PATCH issuedApiKeys/{active}?update_mask=*", "{}", "BAD_REQUEST", BAD_MASK),
+    (At::Usual, "adminUpdateIssuedApiKey", 400, "PATCH issuedApiKeys/{nobody}?update_mask=*", "{}", "BAD_REQUEST", BAD_MASK),
+    (At::Usual, "adminUpdateIssuedApiKey", 404, "PATCH issuedApiKeys/{nobody}", r#"{"name":"n"}"#, "API_KEY_NOT_FOUND", UNKNOWN),
+    (At::Usual, "adminRotateIssuedApiKey", 400, "POST issuedApiKeys/{active}:rotate", r#"{"scopes":[""]}"#, "BAD_REQUEST", ""),
+    (At::Usual, "adminRotateIssuedApiKey", 404, "POST issuedApiKeys/{nobody}:rotate", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (At::Usual, "adminRotateIssuedApiKey", 409, "POST issuedApiKeys/{revoked}:rotate", EMPTY, "FAILED_PRECONDITION", "cannot rotate a non-active key"),
+    (At::Usual, "adminRotateIssuedApiKey", 409, "POST issuedApiKeys/{expired}:rotate", EMPTY, "FAILED_PRECONDITION", "cannot rotate a non-active key"),
+    (At::Usual, "adminRevokeIssuedApiKey", 400, "POST issuedApiKeys/{active}:revoke", NO_REASON, "BAD_REQUEST", NO_REASON_SAID),
+    (At::Usual, "adminRevokeIssuedApiKey", 404, "POST issuedApiKeys/{nobody}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (At::Usual, "adminRevokeIssuedApiKey", 404, "POST issuedApiKeys/{imported}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (At::Usual, "adminRevokeIssuedApiKey", 409, "POST issuedApiKeys/{revoked}:revoke", EMPTY, "CONFLICT", "key is already revoked"),
+    (At::Usual, "adminImportApiKey", 400, "POST importedApiKeys", r#"{"name":"n","actor_id":"a"}"#, "BAD_REQUEST", ""),
+    (At::Usual, "adminImportApiKey", 400, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"r","ttl":"0s"}"#, "BAD_REQUEST", NO_EXPIRY),
+    (At::Full, "adminImportApiKey", 402, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"r"}"#, "API_KEY_QUOTA_EXCEEDED", QUOTA_SAID),
+    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"{active_secret}"}"#, "CONFLICT", "cannot import key: format conflicts with issued api key pattern"),
+    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", JWT_SHAPE, "FAILED_PRECONDITION", "cannot import key: format conflicts with derived token pattern"),
+    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"mc_v1_x"}"#, "FAILED_PRECONDITION", "cannot import key: format conflicts with derived token pattern"),
+    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"raw-key"}"#, "API_KEY_EXISTS", "key already imported (duplicate detected)"),
+    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"revoked-raw-key"}"#, "API_KEY_EXISTS", "key already imported (duplicate detected)"),
+    (At::Usual, "adminListImportedApiKeys", 400, "GET importedApiKeys?page_size=x", EMPTY, "BAD_REQUEST", ""),
+    (At::Usual, "adminListImportedApiKeys", 400, "GET importedApiKeys?page_token=x", EMPTY, "BAD_REQUEST", "invalid page token"),
+    (At::Usual, "adminGetImportedApiKey", 404, "GET importedApiKeys/{nobody_imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (At::Usual, "adminGetImportedApiKey", 404, "GET importedApiKeys/{active}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (At::Usual, "adminUpdateImportedApiKey", 400, "PATCH importedApiKeys/{imported}?updateMask=*", "{}", "BAD_REQUEST", BAD_MASK),
+    (At::Usual, "adminUpdateImportedApiKey", 404, "PATCH importedApiKeys/{nobody_imported}", r#"{"name":"n"}"#, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (At::Usual, "adminDeleteImportedApiKey", 404, "DELETE importedApiKeys/{nobody_imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (At::Usual, "adminDeleteImportedApiKey", 404, "DELETE importedApiKeys/{active}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (At::Usual, "adminRevokeImportedApiKey", 400, "POST importedApiKeys/{imported}:revoke", NO_REASON, "BAD_REQUEST", NO_REASON_SAID),
+    (At::Usual, "adminRevokeImportedApiKey", 404, "POST importedApiKeys/{nobody_imported}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (At::Usual, "adminRevokeImportedApiKey", 409, "POST importedApiKeys/{revoked_imported}:revoke", EMPTY, "CONFLICT", "key is already revoked"),
+    (At::Usual, "adminBatchCreateImportedApiKeys", 400, "POST importedApiKeys:batchCreate", r#"{"requests":[]}"#, "BAD_REQUEST", "keys must contain at least one item"),
+    (At::Usual, "adminBatchCreateImportedApiKeys", 400, "POST importedApiKeys:batchCreate", r#"{"requests":[null]}"#, "BAD_REQUEST", "all keys in batch failed validation"),
+    (At::Full, "adminBatchCreateImportedApiKeys", 402, "POST importedApiKeys:batchCreate", r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"r"}]}"#, "API_KEY_QUOTA_EXCEEDED", "all keys in batch exceeded the tenant quota"),
+    (At::Usual, "adminBatchCreateImportedApiKeys", 409, "POST importedApiKeys:batchCreate", r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"raw-key"}]}"#, "API_KEY_EXISTS", "all keys in batch already exist"),
+    (At::Usual, "adminBatchCreateImportedApiKeys", 409, "POST importedApiKeys:batchCreate", JWT_BATCH, "FAILED_PRECONDITION", "all keys in batch failed precondition checks"),
+    (At::Usual, "adminVerifyApiKey", 400, "POST apiKeys:verify", "{}", "BAD_REQUEST", ""),
+    (At::Usual, "adminBatchVerifyApiKeys", 400, "POST apiKeys:batchVerify", "{}", "BAD_REQUEST", ""),
+    (At::Usual, "adminBatchVerifyApiKeys", 400, "POST apiKeys:batchVerify", r#"{"requests":[{"credential":"raw-key"},{}]}"#, "BAD_REQUEST", ""),
+    (At::Usual, "adminDeriveToken", 400, "POST apiKeys:derive", "{}", "BAD_REQUEST", ""),
+    (At::Usual, "adminDeriveToken", 400, "POST apiKeys:derive", r#"{"credential":"{token}"}"#, "BAD_REQUEST", ""),
+    (At::Usual, "adminDeriveToken", 400, "POST apiKeys:derive", r#"{"credential":"{active_secret}","ttl":"364d"}"#, "BAD_REQUEST", ""),
+    (At::Usual, "adminDeriveToken", 401, "POST apiKeys:derive", r#"{"credential":"unknown"}"#, "UNAUTHORIZED", "verify API key"),
+    (At::Usual, "adminDeriveToken", 401, "POST apiKeys:derive", r#"{"credential":"{expired_secret}"}"#, "UNAUTHORIZED", "verify API key"),
+    (At::Usual, "adminDeriveToken", 403, "POST apiKeys:derive", r#"{"credential":"{revoked_secret}"}"#, "FORBIDDEN", "key is revoked"),
+    (At::Usual, "adminDeriveToken", 403, "POST apiKeys:derive", r#"{"credential":"{active_secret}","scopes":["other"]}"#, "FORBIDDEN", "scope \"other\" is not granted to the key"),
+    (At::Keyless, "adminDeriveToken", 500, "POST apiKeys:derive", r#"{"credential":"{active_secret}"}"#, "INTERNAL_SERVER_ERROR", ""),
+    (At::Keyless, "getJwks", 500, "GET /v2alpha1/derivedKeys/jwks.json", EMPTY, "INTERNAL_SERVER_ERROR", ""),
+    (At::Usual, "revokeApiKey", 400, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{token}"}"#, "DERIVED_TOKEN_NOT_REVOCABLE", "Derived tokens cannot be revoked."),
+    (At::Usual, "revokeApiKey", 400, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{active_secret}","reason":4}"#, "BAD_REQUEST", "PRIVILEGE_WITHDRAWN is not allowed for self-revocation"),
+    (At::Usual, "revokeApiKey", 401, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{expired_secret}"}"#, "API_KEY_EXPIRED", "The API key has expired."),
+    (At::Usual, "revokeApiKey", 403, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{public_secret}"}"#, "FORBIDDEN", ""),
+    (At::Usual, "revokeApiKey", 404, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"unknown"}"#, "API_KEY_NOT_FOUND", "The API key was not found."),
+];
+
+/// An installation and what stands for the names in its calls.
+struct Installation {
+    at: At,
+    keygate: Keygate,
+    names: Vec<(&'static str, String)>,
+}
+
+impl Installation {
+    async fn start(at: At) -> Self {
+        let keygate = match at {
+            At::Usual => Keygate::serve_admin(&json!({})),
+            At::Full => Keygate::serve_admin(&json!({"quota": {"api_keys_max": 1}})),
+            At::Keyless => {
+                let none = json!({
+                    "api_keys": {"prefix": {"public_current": null}},
+                    "derived_tokens": {"jwt": {"signing_keys": {"urls": []}}}
+                });
+                Keygate::serve_admin(&json!({ "credentials": none }))
+            }
+        };
+        let (active, secret) = keygate.issue(json!({"scopes": ["read"]})).await;
+        let mut names = vec![
+            ("{active}", active),
+            ("{active_secret}", secret),
+            ("{nobody}", "11111111-2222-4333-8444-555555555555".into()),
+            ("{nobody_imported}", "0".repeat(64)),
+        ];
+        if at == At::Usual {
+            names.extend(keys_in_every_state(&keygate, &names[1].1).await);
+        }
+        Self { at, keygate, names }
+    }
+
+    fn fill(&self, text: &str) -> String {
+        self.names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
+    }
+
+    async fn call(&self, line: &str, body: &str) -> Answer {
+        let (method, path) = line.split_once(' ').unwrap();
+        let root = if path.starts_with('/') { "" } else { "/v2alpha1/admin/" };
+        self.keygate.ask(&self.fill(&format!("{method} {root}{path}")), self.fill(body)).await
+    }
+}
+
+async fn keys_in_every_state(keygate: &Keygate, secret: &str) -> Vec<(&'static str, String)> {
+    let (revoked, revoked_secret) = keygate.issue(json!({})).await;
+    keygate.revoke(&revoked).await;
+    let (expired, expired_secret) = keygate.issue(json!({"ttl": "1s"})).await;
+    let (_, public_secret) = keygate.issue(json!({"visibility": "KEY_VISIBILITY_PUBLIC"})).await;
+    let imported = keygate.import(json!({"raw_key": "raw-key"})).await;
+    let revoked_imported = keygate.import(json!({"raw_key": "revoked-raw-key"})).await;
+    let revocation = format!("POST /v2alpha1/admin/importedApiKeys/{revoked_imported}:revoke");
+    assert_eq!(keygate.ask(&revocation, "").await.status, 204);
+    let token = keygate.ask_json("POST /v2alpha1/admin/apiKeys:derive", &json!({ "credential": secret })).await;
+    while status_of(keygate, &expired).await != "KEY_STATUS_EXPIRED" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    vec![
+        ("{revoked}", revoked),
+        ("{revoked_secret}", revoked_secret),
+        ("{expired}", expired),
+        ("{expired_secret}", expired_secret),
+        ("{public_secret}", public_secret),
+        ("{imported}", imported),
+        ("{revoked_imported}", revoked_imported),
+        ("{token}", token.text("/token/token")),
+    ]
+}
+
+async fn status_of(keygate: &Keygate, id: &str) -> String {
+    keygate.ask(&format!("GET /v2alpha1/admin/issuedApiKeys/{id}"), "").await.text("/status")
+}
+
+/// What is wrong with an error; nothing when it is as it is to be. An empty message stands for any but none.
+fn fault(answer: &Answer, status: u16, reason: &str, message: &str) -> Option<String> {
+    let (_, http, canonical) = REASONS.into_iter().find(|(name, ..)| *name == reason).unwrap();
+    let said = answer.message();
+    let expected = json!({"error": {
+        "code": http,
+        "message": if message.is_empty() { said } else { message },
+        "status": canonical,
+        "details": [{
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": reason,
+            "domain": "www.ory.com/talos",
+        }],
+    }});
+    let good = answer.status == status && status == http && !said.is_empty() && answer.body == expected;
+    (!good).then(|| format!("{} {} instead of {status} {expected}", answer.status, answer.body))
+}
+
+#[track_caller]
+fn assert_error(answer: &Answer, status: u16, reason: &str, message: &str) {
+    assert_eq!(fault(answer, status, reason, message), None);
+}
+
+async fn stored(keygate: &Keygate) -> [Vec<Value>; 2] {
+    [keygate.list("issued", "").await, keygate.list("imported", "").await]
+}
+
+/// Another program at the database, while the server runs.
+async fn database(file: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(file);
+    options.busy_timeout(Duration::from_secs(10)).connect().await.unwrap()
+}
+
+async fn execute(database: &mut SqliteConnection, statement: &str) {
+    database.execute(AssertSqlSafe(statement.to_owned())).await.unwrap();
+}
+
+#[test]
+fn every_cell_of_the_table_is_provoked() {
+    let wanted: BTreeSet<(&str, u16)> =
+        TABLE.iter().flat_map(|(name, statuses)| statuses.iter().map(move |status| (*name, *status))).collect();
+    let called: BTreeSet<(&str, u16)> = CASES.iter().map(|case| (case.1, case.2)).chain(ELSEWHERE).collect();
+    assert_eq!(wanted, called);
+}
+
+#[tokio::test]
+async fn each_own_error_is_answered_as_the_contract_has_it() {
+    let mut faults = Vec::new();
+    for at in [At::Usual, At::Full, At::Keyless] {
+        let installation = Installation::start(at).await;
+        let before = stored(&installation.keygate).await;
+        for (_, operation, status, line, body, reason, message) in CASES.iter().filter(|case| case.0 == at) {
+            let answer = installation.call(line, body).await;
+            if let Some(fault) = fault(&answer, *status, reason, message) {
+                faults.push(format!("{operation} {status}, {line} {body} at {:?}: {fault}", installation.at));
+            }
+        }
+        assert_eq!(stored(&installation.keygate).await, before, "a refused call changes nothing");
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Issue, 409: the fresh id is taken. A database that drops the row stands in for the one in 2^122 chance.
+#[tokio::test]
+async fn an_issued_key_whose_id_is_taken_is_a_conflict() {
+    let keygate = Keygate::serve_admin(&json!({}));
+    let dropping = "CREATE TRIGGER taken BEFORE INSERT ON keys BEGIN SELECT RAISE(IGNORE); END";
+    execute(&mut database(&keygate.path().join("keys.db")).await, dropping).await;
+    let answer = keygate.ask("POST /v2alpha1/admin/issuedApiKeys", r#"{"name":"n","actor_id":"a"}"#).await;
+    assert_error(&answer, 409, "API_KEY_EXISTS", "An API key with this identifier already exists.");
+    assert_eq!(stored(&keygate).await, NOTHING);
+}
+
+/// Derive, 409: the key ends between its verification and the signature. While the only connection waits for another
+/// writer, the lookup of the key waits behind it, until the key has ended.
+#[tokio::test]
+async fn a_key_that_ends_while_a_token_is_derived_is_a_conflict() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("one.db");
+    let dsn = format!("sqlite://{}?max_conns=1", file.display());
+    let keygate = Keygate::serve_admin(&json!({ "db": { "dsn": dsn } }));
+    // On a busy machine the key may end before the call has come, which is another error; then once more.
+    for _ in 0..5 {
+        let answer = derive_from_an_ending_key(&keygate, &file).await;
+        if answer.status == 409 {
+            return assert_error(&answer, 409, "FAILED_PRECONDITION", "the key has ended");
+        }
+        assert!([401, 504].contains(&answer.status), "{answer:?}");
+    }
+    panic!("the call never came in time");
+}
+
+async fn derive_from_an_ending_key(keygate: &Keygate, file: &Path) -> Answer {
+    let mut other = database(file).await;
+    let (_, secret) = keygate.issue(json!({"ttl": "2s"})).await;
+    execute(&mut other, "BEGIN IMMEDIATE").await;
+    let waiting = async { keygate.issue(json!({})).await };
+    let derived = async {
+        // The other call has the connection by then.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let wanted = json!({"credential": secret, "ttl": "1s"});
+        keygate.ask_json("POST /v2alpha1/admin/apiKeys:derive", &wanted).await
+    };
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(2200)).await;
+        execute(&mut other, "ROLLBACK").await;
+    };
+    tokio::join!(waiting, derived, release).1
+}
+
+/// A batch whose keys cannot be stored fails as a whole: of its keys that could have been stored none is.
+#[tokio::test]
+async fn a_batch_that_cannot_be_stored_stores_nothing() {
+    let keygate = Keygate::serve_admin(&json!({}));
+    let broken =
+        "CREATE TRIGGER broken BEFORE INSERT ON keys WHEN NEW.name = 'last' BEGIN SELECT RAISE(ABORT, 'x'); END";
+    execute(&mut database(&keygate.path().join("keys.db")).await, broken).await;
+    let item = |name: &str| json!({"name": name, "actor_id": "a", "raw_key": name});
+    let batch = json!({"requests": [item("first"), item("second"), item("last")]});
+    let answer = keygate.ask_json("POST /v2alpha1/admin/importedApiKeys:batchCreate", &batch).await;
+    assert!((500..=503).contains(&answer.status), "{answer:?}");
+    assert!(!answer.body.to_string().contains("broken"), "{answer:?}");
+    assert_eq!(stored(&keygate).await, NOTHING);
+}

@@ -8,6 +8,7 @@ mod middleware;
 mod openapi;
 mod query;
 mod sample;
+mod segment;
 mod server;
 mod v1;
 

@@ -1,11 +1,12 @@
 //! `adminDeleteImportedApiKey` (contract, admin API section 5.8).
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 
 use super::get::key_id;
 use crate::admin::AdminState;
 use crate::admin::error::{ApiError, ErrorResponse};
+use crate::admin::segment::Segment;
 use crate::id::KeyKind;
 
 /// Deletes an imported key for good, in any status.
@@ -16,7 +17,7 @@ use crate::id::KeyKind;
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn delete(
     State(state): State<AdminState>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
     state.lifecycle.delete(state.tenant, key_id(KeyKind::Imported, &id)?).await?;
     Ok(StatusCode::NO_CONTENT)

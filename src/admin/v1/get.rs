@@ -1,11 +1,12 @@
 //! `adminGetIssuedApiKey` and `adminGetImportedApiKey` (contract, admin API section 5.2).
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 
 use super::key::{ImportedApiKey, IssuedApiKey};
 use crate::admin::AdminState;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
+use crate::admin::segment::Segment;
 use crate::id::{KeyId, KeyKind};
 
 /// Shows an issued key in any status, without its secret.
@@ -16,7 +17,7 @@ use crate::id::{KeyId, KeyKind};
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn issued(
     State(state): State<AdminState>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<IssuedApiKey>, ApiError> {
     show(&state, key_id(KeyKind::Issued, &id)?).await.map(Json)
 }
@@ -29,7 +30,7 @@ pub(in crate::admin) async fn issued(
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn imported(
     State(state): State<AdminState>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<ImportedApiKey>, ApiError> {
     show(&state, key_id(KeyKind::Imported, &id)?).await.map(|key| Json(ImportedApiKey(key)))
 }

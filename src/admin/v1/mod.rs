@@ -18,13 +18,16 @@ pub(super) mod update;
 pub(super) mod verify;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use http::Method;
 
 use super::AdminState;
 use super::body::RawBody;
 use super::error::{ApiError, Reason};
+use super::segment::Segment;
 
 const ISSUED: &str = "/v2alpha1/admin/issuedApiKeys";
 const ISSUED_KEY: &str = "/v2alpha1/admin/issuedApiKeys/{key_id}";
@@ -58,6 +61,7 @@ pub(super) fn routes() -> Router<AdminState> {
         .route(BATCH_IMPORT, post(batch_create::batch_import))
         .route(EITHER_KEY, post(either_method))
         .method_not_allowed_fallback(not_found)
+        .route_layer(from_fn(without_head))
 }
 
 /// The answer where there is nothing.
@@ -65,8 +69,13 @@ pub(super) async fn not_found() -> Response {
     ApiError::plain(Reason::NotFound).into_response()
 }
 
+/// The contract has no HEAD, which the router would answer like GET.
+async fn without_head(request: Request, next: Next) -> Response {
+    if request.method() == Method::HEAD { not_found().await } else { next.run(request).await }
+}
+
 /// A path such as `{key_id}:revoke`: the router takes whole segments only.
-async fn issued_method(State(state): State<AdminState>, Path(segment): Path<String>, body: RawBody) -> Response {
+async fn issued_method(State(state): State<AdminState>, Segment(segment): Segment, body: RawBody) -> Response {
     match segment.rsplit_once(':') {
         Some((id, "rotate")) => rotate::rotate(&state, id, &body).await.into_response(),
         Some((id, "revoke")) => revoke::issued(&state, id, &body).await.into_response(),
@@ -74,14 +83,14 @@ async fn issued_method(State(state): State<AdminState>, Path(segment): Path<Stri
     }
 }
 
-async fn imported_method(State(state): State<AdminState>, Path(segment): Path<String>, body: RawBody) -> Response {
+async fn imported_method(State(state): State<AdminState>, Segment(segment): Segment, body: RawBody) -> Response {
     match segment.rsplit_once(':') {
         Some((id, "revoke")) => revoke::imported(&state, id, &body).await.into_response(),
         _ => not_found().await,
     }
 }
 
-async fn either_method(State(state): State<AdminState>, Path(segment): Path<String>, body: RawBody) -> Response {
+async fn either_method(State(state): State<AdminState>, Segment(segment): Segment, body: RawBody) -> Response {
     match segment.rsplit_once(':') {
         Some((id, "revoke")) => revoke::either(&state, id, &body).await.into_response(),
         _ => not_found().await,

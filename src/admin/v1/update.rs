@@ -2,7 +2,7 @@
 //! AIP-134.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -15,6 +15,7 @@ use crate::admin::body::RawBody;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::json::{parse_object, read};
 use crate::admin::query::Query;
+use crate::admin::segment::Segment;
 use crate::cidr::CidrSet;
 use crate::id::{KeyId, KeyKind};
 use crate::key::{KeyChange, Metadata};
@@ -94,7 +95,7 @@ enum Field {
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn issued(
     State(state): State<AdminState>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     query: Query,
     body: RawBody,
 ) -> Result<Json<IssuedApiKey>, ApiError> {
@@ -114,7 +115,7 @@ pub(in crate::admin) async fn issued(
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn imported(
     State(state): State<AdminState>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     query: Query,
     body: RawBody,
 ) -> Result<Json<ImportedApiKey>, ApiError> {

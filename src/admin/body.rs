@@ -1,5 +1,6 @@
 //! Request bodies: any content type, at most 4 MiB.
 
+use axum::body::Body as Incoming;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -9,6 +10,8 @@ use super::error::{ApiError, Reason};
 use super::json::{parse_object, read};
 
 const BODY_MAX: usize = 4_194_304;
+/// How much of a larger body is read at all.
+const DRAIN_MAX: usize = 4 * BODY_MAX;
 
 /// A body as it came.
 pub(super) struct RawBody(pub(super) Bytes);
@@ -27,17 +30,28 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let body = Limited::new(request.into_body(), BODY_MAX).collect().await.map_err(|error| {
-            if error.downcast_ref::<LengthLimitError>().is_some() {
-                ApiError::new(
-                    Reason::TooManyRequests,
-                    format!("request body exceeds maximum allowed size of {BODY_MAX} bytes"),
-                )
-            } else {
-                ApiError::invalid("the request body could not be read")
+        let mut body = request.into_body();
+        match Limited::new(&mut body, BODY_MAX).collect().await {
+            Ok(body) => Ok(Self(body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => {
+                drain(body).await;
+                let message = format!("request body exceeds maximum allowed size of {BODY_MAX} bytes");
+                Err(ApiError::new(Reason::TooManyRequests, message))
             }
-        })?;
-        Ok(Self(body.to_bytes()))
+            Err(_) => Err(ApiError::invalid("the request body could not be read")),
+        }
+    }
+}
+
+/// Reads on and keeps nothing: a client that is still sending would find a closed connection instead of the answer.
+async fn drain(mut body: Incoming) {
+    let mut left = DRAIN_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return,
+        }
     }
 }
 

@@ -39,10 +39,16 @@ pub fn check_scopes(scopes: &[String]) -> Result<(), InvalidField> {
 }
 
 /// At most 50 ranges, each of 1 to 50 characters.
-pub(super) fn check_networks(networks: &CidrSet) -> Result<(), InvalidField> {
-    let ranges = networks.texts();
+///
+/// # Errors
+/// The limit that is broken.
+pub fn check_ranges<T: AsRef<str>>(ranges: &[T]) -> Result<(), InvalidField> {
     at_most("ip_restriction.allowed_cidrs", ranges.len(), RANGES_MAX)?;
-    ranges.iter().try_for_each(|range| length("ip_restriction.allowed_cidrs", range, 1, RANGE_MAX))
+    ranges.iter().try_for_each(|range| length("ip_restriction.allowed_cidrs", range.as_ref(), 1, RANGE_MAX))
+}
+
+pub(super) fn check_networks(networks: &CidrSet) -> Result<(), InvalidField> {
+    check_ranges(networks.texts())
 }
 
 /// At most 65536 bytes as JSON.

@@ -11,7 +11,7 @@ mod status;
 pub use change::{KeyChange, RotateKey};
 pub use draft::{KeyDraft, RevokeKey};
 pub use filter::{FilterError, KeyFilter};
-pub use limits::{InvalidField, check_scopes};
+pub use limits::{InvalidField, check_ranges, check_scopes};
 pub use page_token::{PageTokenError, open_page_token, seal_page_token};
 pub use status::{Revocation, RevocationReason, State, Status};
 

@@ -13,7 +13,7 @@ use crate::admin::json::Int64;
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::duration::{format_go, parse_extended, parse_go};
-use crate::key::{ApiKey, Metadata, Status};
+use crate::key::{ApiKey, Metadata, Status, check_ranges};
 use crate::policy::RateLimitPolicy as Policy;
 
 /// A key minted here. Members that are left out when unset come only when set; all others always.
@@ -152,6 +152,8 @@ impl IpRestriction {
     /// The ranges that are meant.
     pub(super) fn read(&self) -> Result<CidrSet, ApiError> {
         let ranges = self.allowed_cidrs.as_deref().unwrap_or_default();
+        // Before anything is read: an error names the text that is no range, and that may be long.
+        check_ranges(ranges).map_err(|error| ApiError::invalid(error.0))?;
         CidrSet::parse(ranges).map_err(|error| ApiError::invalid(error.to_string()))
     }
 }

@@ -43,8 +43,8 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
     }
 }
 
-/// Reads on and keeps nothing: a client that is still sending would find a closed connection instead of the answer.
-async fn drain(mut body: Incoming) {
+/// Reads on, within reason, and keeps nothing: a client that is still sending would find a closed connection instead of the answer.
+pub(super) async fn drain(mut body: Incoming) {
     let mut left = DRAIN_MAX;
     while let Some(Ok(frame)) = body.frame().await {
         let length = frame.data_ref().map_or(0, Bytes::len);

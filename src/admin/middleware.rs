@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
@@ -12,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::body::drain;
 use super::error::ApiError;
 use crate::id::RequestId;
 use crate::wire::problem::X_REQUEST_ID;
@@ -79,7 +81,7 @@ async fn outer(State(outer): State<Outer>, request: Request, next: Next) -> Resp
     let endpoint = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
     let path = request.uri().path().to_owned();
     outer.metrics.in_flight.inc();
-    let mut response = next.run(request).await;
+    let mut response = next.run(without_ignored_body(request).await).await;
     outer.metrics.in_flight.dec();
     let status = response.status();
     let labels = [method_label(&method), status.as_str(), &endpoint];
@@ -96,6 +98,16 @@ async fn outer(State(outer): State<Outer>, request: Request, next: Next) -> Resp
     }
     response.headers_mut().insert(X_REQUEST_ID, id);
     response
+}
+
+/// The same request without the body that no operation of its method reads; left unread, it would end the connection.
+async fn without_ignored_body(request: Request) -> Request {
+    if !matches!(*request.method(), Method::GET | Method::DELETE) {
+        return request;
+    }
+    let (head, body) = request.into_parts();
+    drain(body).await;
+    Request::from_parts(head, Body::empty())
 }
 
 /// A label from a closed set: callers may invent methods.

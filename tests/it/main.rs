@@ -4,6 +4,7 @@
 
 mod admin;
 mod architecture;
+mod bad_input;
 mod cli;
 mod config;
 mod derived;

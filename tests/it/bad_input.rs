@@ -1,0 +1,524 @@
+//! Bad input to every operation: the documented 4xx, soon, with nothing stored.
+
+use std::time::{Duration, Instant};
+
+use keygate::clock::{Clock, SystemClock};
+use keygate::credential::Keyring;
+use keygate::id::{KeyId, TenantId};
+use keygate::key::seal_page_token;
+use rand::SeedableRng;
+use serde_json::{Value, json};
+
+use crate::support::admin::Answer;
+use crate::support::keygate::{HMAC_SECRET, Keygate};
+
+/// How long all calls of one operation may take together, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+/// No error needs more bytes to say what is wrong.
+const ERROR_MAX: usize = 1024;
+const BODY_MAX: usize = 4 << 20;
+/// Deeper than any reader follows.
+const DEPTH: usize = 100_000;
+/// More items than any list may have.
+const MANY: usize = 10_000;
+
+/// The type of a member of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Text,
+    Texts,
+    Object,
+    Enum,
+    Policy,
+    Restriction,
+    Requests,
+}
+
+/// An operation and how it is called well.
+struct Operation {
+    /// Method and path; `{id}` stands for a key's id.
+    line: &'static str,
+    /// A good body; empty where none is read. `{secret}` stands for a key's text.
+    good: &'static str,
+    /// The members of the body, or of the items of `requests`.
+    members: &'static [(&'static str, Type)],
+    /// Status and reason of a call without a body, to a key that does not exist if to any.
+    without: (u16, &'static str),
+}
+
+const BAD_REQUEST: (u16, &str) = (400, "BAD_REQUEST");
+const NOT_FOUND: (u16, &str) = (404, "API_KEY_NOT_FOUND");
+const FINE: (u16, &str) = (200, "");
+
+const ISSUE: [(&str, Type); 9] = [
+    ("name", Type::Text),
+    ("actor_id", Type::Text),
+    ("scopes", Type::Texts),
+    ("ttl", Type::Text),
+    ("metadata", Type::Object),
+    ("rate_limit_policy", Type::Policy),
+    ("ip_restriction", Type::Restriction),
+    ("request_id", Type::Text),
+    ("visibility", Type::Enum),
+];
+const IMPORT: [(&str, Type); 10] = [
+    ("raw_key", Type::Text),
+    ("name", Type::Text),
+    ("actor_id", Type::Text),
+    ("scopes", Type::Texts),
+    ("ttl", Type::Text),
+    ("metadata", Type::Object),
+    ("rate_limit_policy", Type::Policy),
+    ("ip_restriction", Type::Restriction),
+    ("request_id", Type::Text),
+    ("visibility", Type::Enum),
+];
+const UPDATE: [(&str, Type); 5] = [
+    ("name", Type::Text),
+    ("scopes", Type::Texts),
+    ("metadata", Type::Object),
+    ("rate_limit_policy", Type::Policy),
+    ("ip_restriction", Type::Restriction),
+];
+const ROTATE: [(&str, Type); 6] = [
+    ("name", Type::Text),
+    ("scopes", Type::Texts),
+    ("metadata", Type::Object),
+    ("rate_limit_policy", Type::Policy),
+    ("ip_restriction", Type::Restriction),
+    ("visibility", Type::Enum),
+];
+const REVOKE: [(&str, Type); 2] = [("reason", Type::Enum), ("description", Type::Text)];
+const BATCH: [(&str, Type); 1] = [("requests", Type::Requests)];
+const VERIFY: [(&str, Type); 2] = [("credential", Type::Text), ("expected_audiences", Type::Texts)];
+const DERIVE: [(&str, Type); 6] = [
+    ("credential", Type::Text),
+    ("algorithm", Type::Enum),
+    ("ttl", Type::Text),
+    ("scopes", Type::Texts),
+    ("custom_claims", Type::Object),
+    ("audiences", Type::Texts),
+];
+const SELF_REVOKE: [(&str, Type); 2] = [("credential", Type::Text), ("reason", Type::Enum)];
+
+const A_KEY: &str = r#"{"name":"n","actor_id":"a"}"#;
+const A_RAW_KEY: &str = r#"{"name":"n","actor_id":"a","raw_key":"another raw key"}"#;
+const A_BATCH: &str = r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"another raw key"}]}"#;
+const A_CHANGE: &str = r#"{"name":"m"}"#;
+const A_REASON: &str = r#"{"reason":"REVOCATION_REASON_PRIVILEGE_WITHDRAWN","description":"d"}"#;
+const A_CREDENTIAL: &str = r#"{"credential":"{secret}"}"#;
+
+#[rustfmt::skip]
+const OPERATIONS: [Operation; 21] = [
+    Operation { line: "POST /v2alpha1/admin/issuedApiKeys", good: A_KEY, members: &ISSUE, without: BAD_REQUEST },
+    Operation { line: "GET /v2alpha1/admin/issuedApiKeys", good: "", members: &[], without: FINE },
+    Operation { line: "GET /v2alpha1/admin/issuedApiKeys/{id}", good: "", members: &[], without: NOT_FOUND },
+    Operation { line: "PATCH /v2alpha1/admin/issuedApiKeys/{id}", good: A_CHANGE, members: &UPDATE, without: NOT_FOUND },
+    Operation { line: "POST /v2alpha1/admin/issuedApiKeys/{id}:rotate", good: A_CHANGE, members: &ROTATE, without: NOT_FOUND },
+    Operation { line: "POST /v2alpha1/admin/issuedApiKeys/{id}:revoke", good: A_REASON, members: &REVOKE, without: NOT_FOUND },
+    Operation { line: "POST /v2alpha1/admin/importedApiKeys", good: A_RAW_KEY, members: &IMPORT, without: BAD_REQUEST },
+    Operation { line: "GET /v2alpha1/admin/importedApiKeys", good: "", members: &[], without: FINE },
+    Operation { line: "GET /v2alpha1/admin/importedApiKeys/{id}", good: "", members: &[], without: NOT_FOUND },
+    Operation { line: "PATCH /v2alpha1/admin/importedApiKeys/{id}", good: A_CHANGE, members: &UPDATE, without: NOT_FOUND },
+    Operation { line: "DELETE /v2alpha1/admin/importedApiKeys/{id}", good: "", members: &[], without: NOT_FOUND },
+    Operation { line: "POST /v2alpha1/admin/importedApiKeys/{id}:revoke", good: A_REASON, members: &REVOKE, without: NOT_FOUND },
+    Operation { line: "POST /v2alpha1/admin/importedApiKeys:batchCreate", good: A_BATCH, members: &BATCH, without: BAD_REQUEST },
+    Operation { line: "POST /v2alpha1/admin/apiKeys:verify", good: A_CREDENTIAL, members: &VERIFY, without: BAD_REQUEST },
+    Operation { line: "POST /v2alpha1/admin/apiKeys:batchVerify", good: r#"{"requests":[{"credential":"{secret}"}]}"#, members: &BATCH, without: BAD_REQUEST },
+    Operation { line: "POST /v2alpha1/admin/apiKeys:derive", good: A_CREDENTIAL, members: &DERIVE, without: BAD_REQUEST },
+    Operation { line: "GET /v2alpha1/derivedKeys/jwks.json", good: "", members: &[], without: FINE },
+    Operation { line: "POST /v2alpha1/apiKeys:selfRevoke", good: A_CREDENTIAL, members: &SELF_REVOKE, without: BAD_REQUEST },
+    Operation { line: "POST /v2alpha1/admin/importedApiKeys:batchImport", good: A_BATCH, members: &BATCH, without: BAD_REQUEST },
+    Operation { line: "POST /v2alpha1/admin/apiKeys/{id}:revoke", good: A_REASON, members: &REVOKE, without: NOT_FOUND },
+    Operation { line: "GET /v2alpha1/admin/derivedKeys/jwks.json", good: "", members: &[], without: FINE },
+];
+
+/// A running installation with a key of each kind.
+struct Installation {
+    keygate: Keygate,
+    issued: String,
+    imported: String,
+    secret: String,
+}
+
+/// One bad call and the answer that it is to have.
+struct Call {
+    what: String,
+    line: String,
+    body: Vec<u8>,
+    expected: (u16, &'static str),
+}
+
+impl Installation {
+    async fn start() -> Self {
+        let keygate = Keygate::serve_admin(&json!({}));
+        let (issued, secret) = keygate.issue(json!({"scopes": ["read"]})).await;
+        let imported = keygate.import(json!({"raw_key": "raw key"})).await;
+        Self { keygate, issued, imported, secret }
+    }
+
+    /// The line with a key of its kind, or of the other one.
+    fn known(&self, line: &str, own_kind: bool) -> String {
+        let imported = line.contains("importedApiKeys");
+        line.replace("{id}", if imported == own_kind { &self.imported } else { &self.issued })
+    }
+
+    async fn stored(&self) -> [Vec<Value>; 2] {
+        [self.keygate.list("issued", "").await, self.keygate.list("imported", "").await]
+    }
+
+    /// Makes the calls; tells which were not answered as they are to be.
+    async fn make(&self, calls: Vec<Call>) -> Vec<String> {
+        let mut faults = Vec::new();
+        for call in calls {
+            let answer = self.keygate.ask(&call.line, call.body).await;
+            if let Some(fault) = fault(&answer, call.expected) {
+                faults.push(format!("{}, {}: {fault}", call.line, call.what));
+            }
+        }
+        faults
+    }
+}
+
+fn fault(answer: &Answer, (status, reason): (u16, &str)) -> Option<String> {
+    let told = (answer.status, answer.reason());
+    let short = status < 400 || answer.body.to_string().len() <= ERROR_MAX;
+    let good = told == (status, reason) && short && (status < 400 || answer.body["error"]["code"] == status);
+    (!good).then(|| format!("{told:?} instead of {:?}: {:.300}", (status, reason), answer.body.to_string()))
+}
+
+/// A key's id of the same form that no key has.
+fn unknown(line: &str) -> String {
+    let imported = "0".repeat(64);
+    let id = if line.contains("importedApiKeys") { &imported } else { "11111111-2222-4333-8444-555555555555" };
+    line.replace("{id}", id)
+}
+
+/// Texts of a wrong JSON type.
+fn wrong(kind: Type) -> &'static [&'static str] {
+    match kind {
+        Type::Text => &["1", "true", "{}", "[]", r#"["x"]"#, "99999999999999999999999999"],
+        Type::Texts => &[r#""x""#, "1", "{}", "[1]", "[[]]", "[null]", r#"[{"a":"b"}]"#],
+        Type::Object => &[r#""x""#, "1", "[]", "false"],
+        Type::Enum => &["{}", "[]", "true", r#"["KEY_VISIBILITY_SECRET"]"#],
+        Type::Policy => &[
+            r#""x""#,
+            "1",
+            "[1]",
+            r#"{"quota":true,"window":"1s"}"#,
+            r#"{"quota":1.5,"window":"1s"}"#,
+            r#"{"quota":99999999999999999999999999,"window":"1s"}"#,
+            r#"{"quota":"99999999999999999999999999","window":"1s"}"#,
+            r#"{"quota":-1,"window":"1s"}"#,
+            r#"{"quota":1,"window":1}"#,
+            r#"{"quota":1,"window":"99999999999999999999999999s"}"#,
+            r#"{"quota":1,"window":"-1s"}"#,
+            r#"{"quota":1,"window":"1s","unit":1}"#,
+        ],
+        Type::Restriction => &[
+            r#""x""#,
+            "1",
+            r#"{"allowed_cidrs":"10.0.0.0/8"}"#,
+            r#"{"allowed_cidrs":[1]}"#,
+            r#"{"allowed_cidrs":["10.0.0.0/33"]}"#,
+            r#"{"allowed_cidrs":["10.0.0.0"]}"#,
+            r#"{"allowed_cidrs":["10.0.0.0/8\u0000"]}"#,
+            r#"{"allowed_cidrs":[""]}"#,
+        ],
+        Type::Requests => &[r#""x""#, "1", "{}", "[]", "[1]", r#"["x"]"#, "[[]]", r#"[{"credential":1,"name":1}]"#],
+    }
+}
+
+/// Values of the right type that break a limit.
+fn beyond(member: &str, kind: Type) -> Vec<String> {
+    let long = |length: usize| json!("x".repeat(length)).to_string();
+    let many = |count: usize| json!(vec!["x"; count]).to_string();
+    let nul = json!("a\0b").to_string();
+    match (member, kind) {
+        ("name", _) => vec![nul, long(256)],
+        ("actor_id", _) => vec![nul, long(256), long(0)],
+        ("request_id", _) => vec![nul, long(37)],
+        ("description", _) => vec![nul, long(501)],
+        ("credential" | "raw_key", _) => vec![long(0), long(8193), long(1 << 20)],
+        ("ttl", _) => ["", "0", "-1s", "1", "1.5d", "1s1", "500ms", "9999y"]
+            .into_iter()
+            .map(|ttl| json!(ttl).to_string())
+            .chain([format!("\"{}h\"", "9".repeat(1000)), nul])
+            .collect(),
+        ("scopes", _) => vec![many(MANY), many(101), json!(["\0"]).to_string(), json!([""]).to_string()],
+        (_, Type::Texts) => vec![many(MANY), many(101), json!([""]).to_string(), json!(["x".repeat(256)]).to_string()],
+        ("metadata", _) => vec![format!("{{\"a\":{}}}", long(65_536)), deep(1000)],
+        (_, Type::Object) => vec![deep(1000)],
+        (_, Type::Restriction) => vec![
+            json!({"allowed_cidrs": vec!["10.0.0.0/8"; 51]}).to_string(),
+            json!({"allowed_cidrs": vec!["10.0.0.0/8"; MANY]}).to_string(),
+            json!({"allowed_cidrs": ["1".repeat(1 << 20)]}).to_string(),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+fn deep(depth: usize) -> String {
+    format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth))
+}
+
+/// The good body with one member more, or another value of one; in the items, if it has items.
+fn with(good: &str, member: &str, value: &str) -> String {
+    let mut body: Value = serde_json::from_str(good).unwrap();
+    let at = if member != "requests" && body.get("requests").is_some() { "/requests/0" } else { "" };
+    body.pointer_mut(at).unwrap()[member] = json!("{value}");
+    // Some values are none that `Value` can hold.
+    body.to_string().replace("\"{value}\"", value)
+}
+
+/// Members of the items, where the body has items.
+fn members(operation: &Operation) -> Vec<(&'static str, Type)> {
+    let items: &[(&str, Type)] = match operation.line {
+        line if line.contains("importedApiKeys:batch") => &IMPORT,
+        line if line.contains(":batchVerify") => &VERIFY,
+        _ => &[],
+    };
+    operation.members.iter().chain(items).copied().collect()
+}
+
+/// Calls whose bodies are refused before anything else is looked at, or are not read at all.
+fn bad_bodies(operation: &Operation, installation: &Installation) -> Vec<Call> {
+    let huge = "9".repeat(400);
+    let bodies: Vec<(&str, Vec<u8>)> = vec![
+        ("a list", b"[]".into()),
+        ("a number", b"1".into()),
+        ("a text", b"\"x\"".into()),
+        ("null", b"null".into()),
+        ("cut off", b"{\"name\":\"n\"".into()),
+        ("followed by more", b"{} {}".into()),
+        ("with a byte order mark", b"\xef\xbb\xbf{}".into()),
+        ("invalid UTF-8", b"{\"unknown\":\"\xff\"}".into()),
+        ("invalid UTF-8 in a name", b"{\"\xc3\":1}".into()),
+        ("half a character", b"{\"unknown\":\"\\ud800\"}".into()),
+        ("a raw NUL", b"{\"unknown\":\"\0\"}".into()),
+        ("a number without end", format!("{{\"unknown\":{huge}}}").into()),
+        ("a number that is too large", b"{\"unknown\":1e400}".into()),
+        ("deep lists", format!("{{\"unknown\":{}", "[".repeat(DEPTH)).into()),
+        ("deep objects", format!("{{\"unknown\":{}}}", deep(DEPTH)).into()),
+        ("a member twice", b"{\"unknown\":1,\"unknown\":1}".into()),
+        ("a member twice, further down", b"{\"unknown\":[{\"a\":1,\"a\":1}]}".into()),
+    ];
+    let reads = !operation.good.is_empty();
+    let line = if reads { installation.known(operation.line, true) } else { unknown(operation.line) };
+    let expected = if reads { BAD_REQUEST } else { operation.without };
+    bodies.into_iter().map(|(what, body)| Call { what: what.to_owned(), line: line.clone(), body, expected }).collect()
+}
+
+/// Calls with one member that is not as it is to be.
+fn bad_members(operation: &Operation, installation: &Installation) -> Vec<Call> {
+    let line = installation.known(operation.line, true);
+    let mut calls = Vec::new();
+    for (member, kind) in members(operation) {
+        let twice = format!("{{\"{member}\":null,\"{member}\":null}}");
+        let values = wrong(kind).iter().map(|value| (*value).to_owned()).chain(beyond(member, kind));
+        let bodies = values.map(|value| with(operation.good, member, &value)).chain([twice]);
+        calls.extend(bodies.map(|body| Call {
+            what: format!("{member} in {body:.200}"),
+            line: line.clone(),
+            body: body.replace("{secret}", &installation.secret).into(),
+            expected: BAD_REQUEST,
+        }));
+    }
+    calls
+}
+
+/// Calls that say nothing, or only what is ignored, to keys that do not exist.
+fn empty(operation: &Operation) -> Vec<Call> {
+    let nulls: Vec<String> = operation.members.iter().map(|(member, _)| format!("\"{member}\":null")).collect();
+    let bodies = [
+        ("no body", String::new()),
+        ("blanks", " \r\n\t".into()),
+        ("an empty object", "{}".into()),
+        ("only nulls", format!("{{{}}}", nulls.join(","))),
+        ("unknown members", r#"{"unknown":{"name":1},"Name":"n","actor-id":1,"":0,"requests[]":[]}"#.into()),
+    ];
+    let line = unknown(operation.line);
+    let call = |(what, body): (&str, String)| Call {
+        what: what.to_owned(),
+        line: line.clone(),
+        body: body.into(),
+        expected: operation.without,
+    };
+    bodies.into_iter().map(call).collect()
+}
+
+/// Calls to keys that cannot be.
+fn bad_ids(operation: &Operation, installation: &Installation) -> Vec<Call> {
+    if !operation.line.contains("{id}") {
+        return Vec::new();
+    }
+    let long = "x".repeat(8000);
+    let other = installation.known("{id} importedApiKeys", !operation.line.contains("importedApiKeys"));
+    let other = other.split(' ').next().unwrap().to_owned();
+    let upper = installation.issued.to_uppercase();
+    let mut ids = vec!["x", "%00", "%ff", "%c3%28", "..%2f", "a%20b", "0", "-", "*", "null", &upper, &long];
+    // The older revocation is for both kinds.
+    if !operation.line.contains("/apiKeys/{id}") {
+        ids.push(&other);
+    }
+    let call = |id: &str| Call {
+        what: "an id that cannot be".into(),
+        line: operation.line.replace("{id}", id),
+        body: operation.good.into(),
+        expected: NOT_FOUND,
+    };
+    ids.into_iter().map(call).collect()
+}
+
+fn page_token(tenant: u128, last: KeyId) -> String {
+    let keyring = Keyring::new(&HMAC_SECRET.to_owned().into(), &[]);
+    let tenant = TenantId(uuid::Uuid::from_u128(tenant));
+    seal_page_token((tenant, last), &keyring, SystemClock.now(), &mut rand::rngs::StdRng::seed_from_u64(1))
+}
+
+/// Lists that are asked for in a wrong way.
+fn bad_queries(operation: &Operation) -> Vec<Call> {
+    let list = operation.line.starts_with("GET") && operation.line.ends_with("edApiKeys");
+    let update = operation.line.starts_with("PATCH");
+    let issued = KeyId::Issued(uuid::Uuid::from_u128(7));
+    let imported = KeyId::Imported([7; 32]);
+    let (own, other) = if operation.line.contains("imported") { (imported, issued) } else { (issued, imported) };
+    let good = page_token(0, own);
+    let long = "a".repeat(10_000);
+    let queries = if list {
+        vec![
+            format!("page_token={}", page_token(1, own)),
+            format!("page_token={}", page_token(0, other)),
+            format!("page_token={}", &good[..good.len() - 1]),
+            format!("page_token={}", &good[..40]),
+            format!("pageToken={}", &good[1..]),
+            format!("page_token={good}&pageToken={good}"),
+            format!("page_token={long}"),
+            "page_token=%00".into(),
+            "page_token=%ff".into(),
+            "page_size=-1".into(),
+            "page_size=1001".into(),
+            "page_size=99999999999999999999".into(),
+            "page_size=1e2".into(),
+            "page_size=%ff".into(),
+            "pageSize=1&page_size=1".into(),
+            "filter=name%3Dx".into(),
+            "filter=actor_id%3D%ff".into(),
+            "filter=actor_id%3D%22%00%22".into(),
+            format!("filter=actor_id%3D{long}"),
+            "filter=status%3DKEY_STATUS_UNSPECIFIED".into(),
+            "filter=actor_id%3Da+OR+actor_id%3Db".into(),
+        ]
+    } else if update {
+        ["*", "key_id", "actor_id", "name.x", "name,", ",", "rate_limit_policy.quota", "name%00", "%ff"]
+            .into_iter()
+            .map(|mask| format!("update_mask={mask}"))
+            .chain(["update_mask=name&updateMask=name".into()])
+            .collect()
+    } else {
+        Vec::new()
+    };
+    let call = |query: String| Call {
+        what: "a query".into(),
+        line: format!("{}?{query}", unknown(operation.line)),
+        body: operation.good.into(),
+        expected: BAD_REQUEST,
+    };
+    queries.into_iter().map(call).collect()
+}
+
+#[test]
+fn every_operation_is_called() {
+    let described: Value = serde_json::from_str(include_str!("../../config/openapi.json")).unwrap();
+    let mut described: Vec<String> = described["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, methods)| {
+            let path = path.replace("{key_id}", "{id}");
+            methods.as_object().unwrap().keys().map(move |method| format!("{} {path}", method.to_uppercase()))
+        })
+        .collect();
+    let mut called: Vec<String> = OPERATIONS.iter().map(|operation| operation.line.to_owned()).collect();
+    described.sort();
+    called.sort();
+    assert_eq!(called, described);
+}
+
+#[tokio::test]
+async fn every_operation_refuses_bad_input_and_stores_nothing() {
+    let installation = Installation::start().await;
+    let before = installation.stored().await;
+    let mut faults = Vec::new();
+    for operation in &OPERATIONS {
+        let begun = Instant::now();
+        let mut calls = empty(operation);
+        calls.extend(bad_bodies(operation, &installation));
+        calls.extend(bad_members(operation, &installation));
+        calls.extend(bad_ids(operation, &installation));
+        calls.extend(bad_queries(operation));
+        faults.extend(installation.make(calls).await);
+        if begun.elapsed() > LIMIT {
+            faults.push(format!("{} took {:?}", operation.line, begun.elapsed()));
+        }
+        if installation.stored().await != before {
+            faults.push(format!("{} changed what is stored", operation.line));
+            break;
+        }
+    }
+    assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
+}
+
+#[tokio::test]
+async fn every_operation_that_reads_a_body_refuses_one_beyond_the_limit() {
+    let installation = Installation::start().await;
+    let before = installation.stored().await;
+    for operation in OPERATIONS.iter().filter(|operation| !operation.good.is_empty()) {
+        let line = installation.known(operation.line, true);
+        for size in [BODY_MAX + 1, 5 << 20] {
+            let body = format!("{{\"unknown\":\"{}\"}}", "x".repeat(size - 14));
+            assert_eq!(body.len(), size);
+            let answer = installation.keygate.ask(&line, body).await;
+            assert_eq!(fault(&answer, (429, "TOO_MANY_REQUESTS")), None, "{line}");
+            assert_eq!(answer.message(), "request body exceeds maximum allowed size of 4194304 bytes");
+        }
+        // One byte less is read.
+        let body = format!("{{\"unknown\":\"{}\"}}", "x".repeat(BODY_MAX - 14));
+        let answer = installation.keygate.ask(&unknown(operation.line), body).await;
+        assert_eq!(fault(&answer, operation.without), None, "{line}");
+    }
+    assert_eq!(installation.stored().await, before);
+}
+
+#[tokio::test]
+async fn a_page_token_says_what_is_wrong_with_it() {
+    let installation = Installation::start().await;
+    let line = "GET /v2alpha1/admin/issuedApiKeys?page_token=";
+    let last = KeyId::parse_issued("ffffffff-ffff-4fff-bfff-ffffffffffff").unwrap();
+    for (tenant, status, message) in [(0, 200, ""), (1, 400, "page token network mismatch")] {
+        let answer = installation.keygate.ask(&format!("{line}{}", page_token(tenant, last)), "").await;
+        assert_eq!((answer.status, answer.message()), (status, message));
+    }
+    let answer = installation.keygate.ask(&format!("{line}x"), "").await;
+    assert_eq!((answer.status, answer.message()), (400, "invalid page token"));
+}
+
+#[tokio::test]
+async fn no_method_beside_the_contracts_is_answered() {
+    let installation = Installation::start().await;
+    for operation in &OPERATIONS {
+        let path = installation.known(operation.line.split_once(' ').unwrap().1, true);
+        for method in ["HEAD", "PUT", "OPTIONS", "TRACE", "PATCH", "DELETE", "GET", "POST", "NONSENSE"] {
+            let known = |other: &Operation| {
+                let (verb, rest) = other.line.split_once(' ').unwrap();
+                verb == method && installation.known(rest, true) == path
+            };
+            if OPERATIONS.iter().any(known) {
+                continue;
+            }
+            let url = format!("{}{path}", installation.keygate.admin);
+            let request = installation.keygate.http.request(method.parse().unwrap(), url);
+            assert_eq!(request.send().await.unwrap().status(), 404, "{method} {path}");
+        }
+    }
+}

@@ -15,7 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::drain;
 use super::error::ApiError;
-use crate::id::RequestId;
+use crate::id::{KeyId, KeyKind, RequestId};
 use crate::wire::problem::X_REQUEST_ID;
 
 const SECURITY_HEADERS: [(&str, &str); 6] = [
@@ -90,6 +90,7 @@ async fn outer(State(outer): State<Outer>, request: Request, next: Next) -> Resp
     if !(outer.quiet_health && path.starts_with("/health/")) {
         let duration_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (method, status, request_id) = (method.as_str(), status.as_u16(), id.as_bytes());
+        let path = shown_path(&path, &endpoint);
         let request_id = std::str::from_utf8(request_id).unwrap_or_default();
         tracing::info!(target: "keygate::access", method, path, status, duration_us, request_id, "HTTP request completed");
     }
@@ -108,6 +109,17 @@ async fn without_ignored_body(request: Request) -> Request {
     let (head, body) = request.into_parts();
     drain(body).await;
     Request::from_parts(head, Body::empty())
+}
+
+/// A path as it may be logged: with the id of a key only if it is one, because some take the key itself for its id.
+fn shown_path<'a>(path: &'a str, endpoint: &'a str) -> &'a str {
+    if !endpoint.ends_with("{key_id}") {
+        return path;
+    }
+    let last = path.rsplit('/').next().unwrap_or_default();
+    let (id, verb) = last.rsplit_once(':').unwrap_or((last, ""));
+    let is_id = [KeyKind::Issued, KeyKind::Imported].into_iter().any(|kind| KeyId::parse(kind, id).is_some());
+    if is_id && ["", "rotate", "revoke"].contains(&verb) { path } else { endpoint }
 }
 
 /// A label from a closed set: callers may invent methods.
@@ -130,4 +142,23 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     given.cloned().unwrap_or_else(|| {
         HeaderValue::from_str(RequestId::random().as_str()).unwrap_or_else(|_| HeaderValue::from_static("-"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logged_path_has_ids_and_no_keys() {
+        let endpoint = "/issuedApiKeys/{key_id}";
+        let id = "/issuedApiKeys/11111111-2222-4333-8444-555555555555";
+        let imported = format!("/issuedApiKeys/{}", "0".repeat(64));
+        for path in [id, &format!("{id}:rotate"), &format!("{imported}:revoke")] {
+            assert_eq!(shown_path(path, endpoint), path);
+        }
+        for path in ["/issuedApiKeys/sk_live_1", "/issuedApiKeys/sk_live_1:revoke", &format!("{id}:sk_live_1")] {
+            assert_eq!(shown_path(path, endpoint), endpoint);
+        }
+        assert_eq!(shown_path("/issuedApiKeys", "/issuedApiKeys"), "/issuedApiKeys");
+    }
 }

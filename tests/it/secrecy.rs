@@ -67,3 +67,101 @@ async fn nothing_secret_is_ever_written() {
         assert!(!text.contains(&good[12..60]), "a part of a key in {text}");
     }
 }
+
+/// What the admin API is told in confidence, in all the places where somebody might put it.
+#[tokio::test]
+async fn nothing_that_the_admin_api_is_told_in_confidence_is_ever_written() {
+    let keygate = Keygate::serve_admin(&json!({"log": {"level": "debug"}}));
+    let (id, key) = keygate.issue(json!({"scopes": ["read"]})).await;
+    let raw_key = "sk_live_another-secret-of-somebody-else";
+    let imported = keygate.import(json!({"raw_key": raw_key})).await;
+    let derive = |form: &str| json!({"credential": key, "algorithm": format!("TOKEN_ALGORITHM_{form}")});
+    let jwt = keygate.ask_json("POST /v2alpha1/admin/apiKeys:derive", &derive("JWT")).await.text("/token/token");
+    let macaroon =
+        keygate.ask_json("POST /v2alpha1/admin/apiKeys:derive", &derive("MACAROON")).await.text("/token/token");
+    keygate.issue(json!({})).await;
+    let page_token = keygate.page("issued", "page_size=1", "").await.text("/next_page_token");
+    let rotated = keygate.ask(&format!("POST /v2alpha1/admin/issuedApiKeys/{id}:rotate"), "").await;
+    let new_key = rotated.text("/secret");
+    let presented = [key.as_str(), raw_key, &jwt, &macaroon, &page_token, &new_key];
+    // The private half of the signing key, as it stands in the configuration.
+    let signing_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    let secrets: Vec<&str> = presented.into_iter().chain([HMAC_SECRET, signing_key]).collect();
+
+    let mut texts = Vec::new();
+    for secret in presented {
+        for (line, body) in misplaced(secret, &id, &imported) {
+            let answer = keygate.ask(&line, body).await;
+            // Good answers go to who may see them.
+            if answer.status >= 400 {
+                texts.push(answer.body.to_string());
+            }
+        }
+    }
+    assert!(texts.len() > 100, "the calls were to be refused: {}", texts.len());
+    let jwks = keygate.ask("GET /v2alpha1/derivedKeys/jwks.json", "").await;
+    assert_eq!(jwks.status, 200);
+    texts.push(jwks.body.to_string());
+    for url in [format!("{}/metrics", keygate.metrics), format!("{}/version", keygate.admin)] {
+        texts.push(keygate.http.get(url).send().await.unwrap().text().await.unwrap());
+    }
+    let log = keygate.log();
+    for event in ["issued", "imported", "rotated", "token derived", "HTTP request completed"] {
+        assert!(log.contains(event), "the test did not drive {event}");
+    }
+    texts.extend(log.lines().map(str::to_owned));
+    for text in &texts {
+        for secret in &secrets {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+}
+
+/// Calls with a secret where it belongs and where it does not.
+fn misplaced(secret: &str, id: &str, imported: &str) -> Vec<(String, String)> {
+    let admin = "/v2alpha1/admin";
+    let quoted = json!(secret).to_string();
+    let mut calls = vec![
+        (format!("POST {admin}/apiKeys:verify"), format!("{{\"credential\":{quoted},\"expected_audiences\":[\"\"]}}")),
+        (format!("POST {admin}/apiKeys:verify"), format!("{{\"credential\":{{{quoted}:1}}}}")),
+        (format!("POST {admin}/apiKeys:verify"), format!("{{\"credential\":{quoted}")),
+        (format!("POST {admin}/apiKeys:batchVerify"), format!("{{\"requests\":[{{\"credential\":{quoted}}},{{}}]}}")),
+        (format!("POST {admin}/apiKeys:batchVerify"), format!("{{\"requests\":[{quoted}]}}")),
+        (format!("POST {admin}/apiKeys:derive"), format!("{{\"credential\":{quoted},\"ttl\":\"9999y\"}}")),
+        (format!("POST {admin}/apiKeys:derive"), format!("{{\"credential\":{quoted},\"scopes\":[\"other\"]}}")),
+        ("POST /v2alpha1/apiKeys:selfRevoke".into(), format!("{{\"credential\":{quoted},\"reason\":4}}")),
+        ("POST /v2alpha1/apiKeys:selfRevoke".into(), format!("{{\"credential\":[{quoted}]}}")),
+        (format!("POST {admin}/importedApiKeys"), format!("{{\"raw_key\":{quoted}}}")),
+        (format!("POST {admin}/importedApiKeys"), format!("{{\"raw_key\":[{quoted}],\"name\":\"n\"}}")),
+        (format!("POST {admin}/importedApiKeys"), format!("{{{quoted}:1,{quoted}:2}}")),
+        (format!("POST {admin}/importedApiKeys:batchCreate"), format!("{{\"requests\":[{{\"raw_key\":{quoted}}}]}}")),
+        (format!("POST {admin}/importedApiKeys:batchImport"), format!("{{\"requests\":{quoted}}}")),
+        (format!("POST {admin}/issuedApiKeys"), format!("{{\"name\":\"n\",\"actor_id\":\"a\",\"ttl\":{quoted}}}")),
+        (format!("POST {admin}/issuedApiKeys"), format!("{{\"metadata\":{quoted}}}")),
+        (format!("PATCH {admin}/issuedApiKeys/{id}"), format!("{{\"scopes\":{quoted}}}")),
+        (format!("PATCH {admin}/importedApiKeys/{imported}"), format!("{{\"rate_limit_policy\":{quoted}}}")),
+        (format!("POST {admin}/issuedApiKeys/{id}:revoke"), format!("{{\"description\":{quoted}}}")),
+        (format!("POST {admin}/importedApiKeys/{imported}:revoke"), format!("{{\"reason\":[{quoted}]}}")),
+        (format!("GET {admin}/issuedApiKeys?page_token={secret}x"), String::new()),
+        (format!("GET {admin}/importedApiKeys?page_token={secret}"), String::new()),
+        (format!("GET {admin}/issuedApiKeys?page_size={secret}"), String::new()),
+        (format!("GET {admin}/importedApiKeys?filter={secret}"), String::new()),
+    ];
+    // Somebody takes the key itself for its id.
+    for line in [
+        "GET issuedApiKeys/{}",
+        "GET importedApiKeys/{}",
+        "PATCH issuedApiKeys/{}",
+        "PATCH importedApiKeys/{}",
+        "DELETE importedApiKeys/{}",
+        "POST issuedApiKeys/{}:revoke",
+        "POST issuedApiKeys/{}:rotate",
+        "POST issuedApiKeys/{}:nonsense",
+        "POST importedApiKeys/{}:revoke",
+        "POST apiKeys/{}:revoke",
+    ] {
+        let (method, path) = line.split_once(' ').unwrap();
+        calls.push((format!("{method} {admin}/{}", path.replace("{}", secret)), "{}".into()));
+    }
+    calls
+}

@@ -1,0 +1,176 @@
+//! Lists of many keys: every key once, in order, whatever the filter and whoever writes meanwhile.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::keygate::Keygate;
+
+const BATCH: usize = 1000;
+
+/// Imports keys by the thousand: those of number `from` and on. One in 100 ends at once, owners have numbers 0 to 9.
+async fn import_batch(keygate: &Keygate, from: usize, count: usize) -> Vec<String> {
+    let item = |number: usize| {
+        json!({
+            "name": format!("key {number}"),
+            "actor_id": format!("user {} AND co", number % 10),
+            "raw_key": format!("raw key {number}"),
+            "ttl": if number % 100 == 7 { "1s" } else { "1h" },
+        })
+    };
+    let batch = json!({"requests": (from..from + count).map(item).collect::<Vec<_>>()});
+    let answer = keygate.ask_json("POST /v2alpha1/admin/importedApiKeys:batchCreate", &batch).await;
+    assert_eq!((answer.status, &answer.body["success_count"]), (200, &json!(count)), "{answer:.300?}");
+    assert_eq!(answer.body["failure_count"], 0);
+    let results = answer.body["results"].as_array().unwrap();
+    results.iter().map(|result| result["imported_api_key"]["key_id"].as_str().unwrap().to_owned()).collect()
+}
+
+fn ids(keys: &[Value]) -> Vec<String> {
+    keys.iter().map(|key| key["key_id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The ids by descending text, as lists have them.
+fn descending(ids: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut ids: Vec<String> = ids.into_iter().collect();
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    ids
+}
+
+fn encoded(filter: &str) -> String {
+    form_urlencoded::byte_serialize(filter.as_bytes()).collect()
+}
+
+/// What became of ten thousand keys: the number is the place in the list.
+struct Many {
+    keygate: Keygate,
+    ids: Vec<String>,
+}
+
+impl Many {
+    async fn import() -> Self {
+        let keygate = Keygate::serve_admin(&json!({}));
+        let mut ids = Vec::new();
+        for batch in 0..10 {
+            ids.extend(import_batch(&keygate, batch * BATCH, BATCH).await);
+        }
+        let many = Self { keygate, ids };
+        for number in (0..10 * BATCH).filter(|number| is_revoked(*number)) {
+            let line = format!("POST /v2alpha1/admin/importedApiKeys/{}:revoke", many.ids[number]);
+            assert_eq!(many.keygate.ask(&line, "").await.status, 204);
+        }
+        let last = format!("GET /v2alpha1/admin/importedApiKeys/{}", many.ids[9907]);
+        while many.keygate.ask(&last, "").await.body["status"] != "KEY_STATUS_EXPIRED" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        many
+    }
+
+    fn of(&self, wanted: impl Fn(usize) -> bool) -> Vec<String> {
+        descending((0..self.ids.len()).filter(|number| wanted(*number)).map(|number| self.ids[number].clone()))
+    }
+}
+
+/// Which keys a filter is to show, by their numbers.
+type Wanted<'a> = Box<dyn Fn(usize) -> bool + 'a>;
+
+fn is_revoked(number: usize) -> bool {
+    number % 1000 == 3
+}
+
+fn is_expired(number: usize) -> bool {
+    number % 100 == 7
+}
+
+#[tokio::test]
+async fn ten_thousand_keys_are_listed_once_each_whatever_the_filter() {
+    let many = Many::import().await;
+    let (issued, _) = many.keygate.issue(json!({"actor_id": "user 3 AND co"})).await;
+
+    let mut pages = Vec::new();
+    let mut token = String::new();
+    loop {
+        let page = many.keygate.page("imported", "page_size=1000", &token).await;
+        pages.push(page.body["imported_api_keys"].as_array().unwrap().len());
+        token = page.text("/next_page_token");
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(pages, [1000; 10], "the last page is full, and is the last");
+
+    let active = |number: usize| !is_revoked(number) && !is_expired(number);
+    let filters: Vec<(&str, Wanted<'_>)> = vec![
+        ("", Box::new(|_| true)),
+        (" \t ", Box::new(|_| true)),
+        ("status=KEY_STATUS_ACTIVE", Box::new(active)),
+        ("status = \"KEY_STATUS_REVOKED\"", Box::new(is_revoked)),
+        ("status=KEY_STATUS_EXPIRED", Box::new(is_expired)),
+        ("actor_id=\"user 3 AND co\"", Box::new(|number| number % 10 == 3)),
+        ("  actor_id  =  \"user 3 AND co\"  ", Box::new(|number| number % 10 == 3)),
+        ("actor_id=\"user 3 AND co\" AND status=KEY_STATUS_REVOKED", Box::new(is_revoked)),
+        ("actor_id=\"user 7 AND co\" AND status=KEY_STATUS_EXPIRED", Box::new(is_expired)),
+        ("status=KEY_STATUS_EXPIRED and actor_id=\"user 3 AND co\"", Box::new(|_| false)),
+        (
+            "status=\"KEY_STATUS_ACTIVE\"\taNd\t actor_id=\"user 7 AND co\"",
+            Box::new(|number| number % 10 == 7 && active(number)),
+        ),
+        ("actor_id=nobody", Box::new(|_| false)),
+        ("actor_id=user_3.x-Y", Box::new(|_| false)),
+        ("actor_id=AND AND status=KEY_STATUS_ACTIVE", Box::new(|_| false)),
+    ];
+    for (filter, wanted) in filters {
+        for size in ["page_size=1000", "pageSize=777"] {
+            let query = format!("{size}&filter={}", encoded(filter));
+            let listed = ids(&many.keygate.list("imported", &query).await);
+            assert!(listed == many.of(&wanted), "{filter:?}, {size}: {} keys", listed.len());
+        }
+    }
+    assert_eq!(ids(&many.keygate.list("issued", "page_size=1000").await), [issued.as_str()]);
+    assert_eq!(ids(&many.keygate.list("issued", "filter=actor_id%3D%22user+3+AND+co%22").await), [issued]);
+}
+
+#[tokio::test]
+async fn a_page_has_fifty_keys_unless_told_otherwise() {
+    let keygate = Keygate::serve_admin(&json!({}));
+    let all = import_batch(&keygate, 0, 120).await;
+    for query in ["", "page_size=0", "pageSize=0"] {
+        let page = keygate.page("imported", query, "").await;
+        assert_eq!(page.body["imported_api_keys"].as_array().unwrap().len(), 50, "{query:?}");
+        assert_eq!(ids(&keygate.list("imported", query).await), descending(all.clone()));
+    }
+    assert_eq!(ids(&keygate.list("imported", "page_size=1").await), descending(all));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_come_while_a_list_is_read_hide_no_older_one() {
+    let keygate = Keygate::serve_admin(&json!({}));
+    let mut older = Vec::new();
+    for batch in 0..2 {
+        older.extend(import_batch(&keygate, batch * BATCH, BATCH).await);
+    }
+    let reading = async {
+        let mut listed = Vec::new();
+        let mut token = String::new();
+        let mut next = 2 * BATCH;
+        loop {
+            // Between any two pages keys come that are wherever their hash puts them: before, behind, or on the next page.
+            let (page, newer) =
+                tokio::join!(keygate.page("imported", "page_size=100", &token), import_batch(&keygate, next, 50));
+            next += newer.len();
+            listed.extend(ids(page.body["imported_api_keys"].as_array().unwrap()));
+            token = page.text("/next_page_token");
+            if token.is_empty() {
+                return (listed, next);
+            }
+        }
+    };
+    let (listed, made) = reading.await;
+    assert!(made > 3 * BATCH, "many keys came meanwhile: {made}");
+    assert_eq!(listed, descending(listed.clone()), "the order holds over all pages");
+    let seen: BTreeSet<&String> = listed.iter().collect();
+    assert_eq!(seen.len(), listed.len(), "no key is shown twice");
+    let hidden: Vec<&String> = older.iter().filter(|id| !seen.contains(id)).collect();
+    assert!(hidden.is_empty(), "{hidden:?}");
+}

@@ -1,0 +1,104 @@
+//! Calls that race: of those that exclude each other one wins, of those that are the same one counts.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::support::admin::Answer;
+use crate::support::keygate::Keygate;
+
+const CALLS: usize = 16;
+
+/// Makes the same call many times at once.
+async fn race(keygate: &Keygate, operation: &str, body: &Value) -> Vec<Answer> {
+    let mut calls = JoinSet::new();
+    let start = std::sync::Arc::new(tokio::sync::Barrier::new(CALLS));
+    let (method, path) = operation.split_once(' ').unwrap();
+    for _ in 0..CALLS {
+        let request = keygate.http.request(method.parse().unwrap(), format!("{}{path}", keygate.admin));
+        let request = request.body(body.to_string());
+        let start = std::sync::Arc::clone(&start);
+        calls.spawn(async move {
+            start.wait().await;
+            let answer = request.send().await.unwrap();
+            let status = answer.status().as_u16();
+            Answer { status, body: serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default() }
+        });
+    }
+    calls.join_all().await
+}
+
+/// The one answer with that status; all others are refusals with that reason.
+#[track_caller]
+fn winner(answers: &[Answer], status: u16, reason: &str) -> Answer {
+    let (won, lost): (Vec<&Answer>, Vec<&Answer>) = answers.iter().partition(|answer| answer.status == status);
+    assert_eq!((won.len(), lost.len()), (1, CALLS - 1), "{answers:?}");
+    for answer in lost {
+        assert_eq!((answer.status, answer.reason()), (409, reason), "{answer:?}");
+    }
+    won[0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_rotations_of_a_key_one_wins() {
+    let keygate = Keygate::serve_admin(&json!({}));
+    for _ in 0..5 {
+        let (old, _) = keygate.issue(json!({"actor_id": "rotator"})).await;
+        let line = format!("POST /v2alpha1/admin/issuedApiKeys/{old}:rotate");
+        let answers = race(&keygate, &line, &json!({})).await;
+        let won = winner(&answers, 201, "FAILED_PRECONDITION");
+        assert_eq!(won.text("/old_issued_api_key/key_id"), old);
+        let new = won.text("/issued_api_key/key_id");
+        let active = keygate.list("issued", "filter=actor_id%3Drotator+AND+status%3DKEY_STATUS_ACTIVE").await;
+        let active: Vec<&Value> = active.iter().map(|key| &key["key_id"]).collect();
+        assert_eq!(active, [&json!(new)], "nothing is left of the rotations that lost");
+        let verify = json!({"credential": won.text("/secret")});
+        assert_eq!(keygate.ask_json("POST /v2alpha1/admin/apiKeys:verify", &verify).await.body["is_valid"], true);
+        keygate.revoke(&new).await;
+    }
+    assert_eq!(keygate.list("issued", "").await.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_revocations_of_a_key_one_wins() {
+    let keygate = Keygate::serve_admin(&json!({}));
+    for kind in ["issued", "imported"] {
+        let id = match kind {
+            "issued" => keygate.issue(json!({})).await.0,
+            _ => keygate.import(json!({"raw_key": "raw"})).await,
+        };
+        let line = format!("POST /v2alpha1/admin/{kind}ApiKeys/{id}:revoke");
+        winner(&race(&keygate, &line, &json!({})).await, 204, "CONFLICT");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_issue_calls_with_one_request_id_make_one_key_and_show_its_secret_once() {
+    let keygate = Keygate::serve_admin(&json!({}));
+    for round in 1..=5 {
+        let body = json!({"name": "n", "actor_id": "a", "request_id": format!("once-{round}")});
+        let answers = race(&keygate, "POST /v2alpha1/admin/issuedApiKeys", &body).await;
+        assert!(answers.iter().all(|answer| answer.status == 201), "{answers:?}");
+        let keys: BTreeSet<String> = answers.iter().map(|answer| answer.body["issued_api_key"].to_string()).collect();
+        assert_eq!(keys.len(), 1, "all are told of the same key: {keys:?}");
+        let secrets: Vec<String> = answers.iter().map(|answer| answer.text("/secret")).collect();
+        let shown: Vec<&String> = secrets.iter().filter(|secret| !secret.is_empty()).collect();
+        assert_eq!(shown.len(), 1, "who came first is shown the secret, a replay is not");
+        assert_eq!(keygate.list("issued", "").await.len(), round);
+        let good = keygate.ask_json("POST /v2alpha1/admin/apiKeys:verify", &json!({"credential": shown[0]})).await;
+        assert_eq!(good.body["key_id"], answers[0].body["issued_api_key"]["key_id"], "the secret is that key's");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_imports_of_a_raw_key_make_one_key() {
+    let keygate = Keygate::serve_admin(&json!({}));
+    let line = "POST /v2alpha1/admin/importedApiKeys";
+    let body = json!({"name": "n", "actor_id": "a", "raw_key": "one"});
+    winner(&race(&keygate, line, &body).await, 201, "API_KEY_EXISTS");
+    let body = json!({"name": "n", "actor_id": "a", "raw_key": "two", "request_id": "two"});
+    let answers = race(&keygate, line, &body).await;
+    assert!(answers.iter().all(|answer| answer.status == 201 && answer.body == answers[0].body), "{answers:?}");
+    assert_eq!(keygate.list("imported", "").await.len(), 2);
+}

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::lifecycle::LifecycleError;
 use crate::store::StoreError;
+use crate::verifier::Outage;
 
 /// The error ids that this version can answer with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,10 +134,20 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Unavailable(_) => {
                 tracing::error!(%error, "an admin call failed");
-                Self::new(Reason::ServiceUnavailable, "database connection failed")
+                Outage::Connection.into()
             }
-            StoreError::Timeout => Self::new(Reason::GatewayTimeout, "database operation timed out"),
+            StoreError::Timeout => Outage::Timeout.into(),
             StoreError::Corrupt(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<Outage> for ApiError {
+    fn from(outage: Outage) -> Self {
+        match outage {
+            Outage::Connection => Self::new(Reason::ServiceUnavailable, outage.message()),
+            Outage::Timeout => Self::new(Reason::GatewayTimeout, outage.message()),
+            Outage::Database => Self::internal(&outage.message()),
         }
     }
 }

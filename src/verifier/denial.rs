@@ -42,13 +42,35 @@ pub enum Denial {
     },
     /// Keygate cannot decide.
     Unavailable {
-        /// What is missing, in words that tell nothing about the installation.
-        cause: &'static str,
+        /// What is missing.
+        cause: Outage,
     },
     /// The upstream cannot be reached, or broke off.
     UpstreamUnreachable,
     /// The upstream took too long.
     UpstreamTimeout,
+}
+
+/// Why Keygate cannot decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outage {
+    /// The store cannot be reached.
+    Connection,
+    /// The store took too long.
+    Timeout,
+    /// The store answers with what cannot be.
+    Database,
+}
+
+impl Outage {
+    /// In words that tell nothing about the installation (contract, admin API section 3.4).
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Connection => "database connection failed",
+            Self::Timeout => "database operation timed out",
+            Self::Database => "database error",
+        }
+    }
 }
 
 /// In what way a credential is nobody's. Callers at the gateway are not told.
@@ -81,9 +103,9 @@ impl Denial {
     pub fn unavailable(error: &StoreError) -> Self {
         tracing::error!(%error, "a key could not be looked up");
         let cause = match error {
-            StoreError::Unavailable(_) => "database connection failed",
-            StoreError::Timeout => "database operation timed out",
-            StoreError::Corrupt(_) => "database error",
+            StoreError::Unavailable(_) => Outage::Connection,
+            StoreError::Timeout => Outage::Timeout,
+            StoreError::Corrupt(_) => Outage::Database,
         };
         Self::Unavailable { cause }
     }
@@ -129,7 +151,7 @@ impl Denial {
             Self::AddressNotAllowed { known: false } => "unable to determine client IP",
             Self::AudienceMismatch => "credential audience mismatch",
             Self::ScopeInsufficient { .. } => "scopes lacking",
-            Self::Unavailable { cause } => cause,
+            Self::Unavailable { cause } => cause.message(),
             Self::UpstreamUnreachable => "the upstream cannot be reached",
             Self::UpstreamTimeout => "the upstream took too long",
         }

@@ -5,7 +5,7 @@ mod lookup;
 mod metrics;
 mod verdict;
 
-pub use denial::{Denial, UnknownReason};
+pub use denial::{Denial, Outage, UnknownReason};
 pub use lookup::{CacheOutcome, CachePolicy, Directory};
 pub use metrics::Metrics;
 pub use verdict::Verdict;

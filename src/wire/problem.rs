@@ -140,7 +140,7 @@ mod tests {
             Denial::AddressNotAllowed { known: true },
             Denial::AudienceMismatch,
             Denial::ScopeInsufficient { required },
-            Denial::Unavailable { cause: "database error" },
+            Denial::Unavailable { cause: crate::verifier::Outage::Database },
             Denial::UpstreamUnreachable,
             Denial::UpstreamTimeout,
         ];

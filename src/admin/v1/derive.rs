@@ -120,7 +120,7 @@ pub(in crate::admin) async fn derive(
 fn refusal(denial: &Denial) -> ApiError {
     match denial {
         Denial::Revoked => ApiError::new(Reason::Forbidden, "key is revoked"),
-        Denial::Unavailable { cause } => ApiError::new(Reason::ServiceUnavailable, *cause),
+        Denial::Unavailable { cause } => (*cause).into(),
         _ => ApiError::new(Reason::Unauthorized, "verify API key"),
     }
 }

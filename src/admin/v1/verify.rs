@@ -139,7 +139,7 @@ pub(in crate::admin) async fn batch_verify(
     for request in &requests {
         let verification = request.judge(&state, &caller, policy).await;
         if let Err(Denial::Unavailable { cause }) = verification.outcome {
-            return Err(ApiError::internal(&cause));
+            return Err(ApiError::internal(&cause.message()));
         }
         results.push(VerifyApiKeyResponse::new(&verification, state.verifier.issuer()));
     }

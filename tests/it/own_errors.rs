@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, SqliteConnection};
+use tokio::task::JoinSet;
 
 use crate::support::admin::Answer;
 use crate::support::keygate::Keygate;
@@ -41,7 +43,7 @@ const ELSEWHERE: [(&str, u16); 3] =
     [("adminIssueApiKey", 409), ("adminDeriveToken", 409), ("adminBatchCreateImportedApiKeys", 500)];
 
 /// The facts: what a reason looks like.
-const REASONS: [(&str, u16, &str); 11] = [
+const REASONS: [(&str, u16, &str); 13] = [
     ("BAD_REQUEST", 400, "INVALID_ARGUMENT"),
     ("DERIVED_TOKEN_NOT_REVOCABLE", 400, "INVALID_ARGUMENT"),
     ("UNAUTHORIZED", 401, "UNAUTHENTICATED"),
@@ -53,6 +55,8 @@ const REASONS: [(&str, u16, &str); 11] = [
     ("API_KEY_EXISTS", 409, "ALREADY_EXISTS"),
     ("FAILED_PRECONDITION", 409, "FAILED_PRECONDITION"),
     ("INTERNAL_SERVER_ERROR", 500, "INTERNAL"),
+    ("SERVICE_UNAVAILABLE", 503, "UNAVAILABLE"),
+    ("GATEWAY_TIMEOUT", 504, "DEADLINE_EXCEEDED"),
 ];
 
 /// No keys of either kind.
@@ -318,14 +322,23 @@ async fn a_key_that_ends_while_a_token_is_derived_is_a_conflict() {
     panic!("the call never came in time");
 }
 
+/// Returns when a call is under way and has had time to take the connection.
+async fn one_call_waits(keygate: &Keygate) {
+    let metrics = format!("{}/metrics", keygate.metrics);
+    let counted = async || keygate.http.get(&metrics).send().await.unwrap().text().await.unwrap();
+    while !counted().await.contains("http_requests_in_flight 1\n") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+}
+
 async fn derive_from_an_ending_key(keygate: &Keygate, file: &Path) -> Answer {
     let mut other = database(file).await;
     let (_, secret) = keygate.issue(json!({"ttl": "2s"})).await;
     execute(&mut other, "BEGIN IMMEDIATE").await;
     let waiting = async { keygate.issue(json!({})).await };
     let derived = async {
-        // The other call has the connection by then.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        one_call_waits(keygate).await;
         let wanted = json!({"credential": secret, "ttl": "1s"});
         keygate.ask_json("POST /v2alpha1/admin/apiKeys:derive", &wanted).await
     };
@@ -349,4 +362,75 @@ async fn a_batch_that_cannot_be_stored_stores_nothing() {
     assert!((500..=503).contains(&answer.status), "{answer:?}");
     assert!(!answer.body.to_string().contains("broken"), "{answer:?}");
     assert_eq!(stored(&keygate).await, NOTHING);
+}
+
+/// Well-made calls of every operation that needs the store.
+#[rustfmt::skip]
+const STORED: [(&str, &str); 15] = [
+    ("POST issuedApiKeys", r#"{"name":"n","actor_id":"a"}"#),
+    ("GET issuedApiKeys", EMPTY),
+    ("GET issuedApiKeys/{active}", EMPTY),
+    ("PATCH issuedApiKeys/{active}", r#"{"name":"m"}"#),
+    ("POST issuedApiKeys/{active}:rotate", EMPTY),
+    ("POST issuedApiKeys/{active}:revoke", EMPTY),
+    ("POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"r"}"#),
+    ("GET importedApiKeys", EMPTY),
+    ("GET importedApiKeys/{nobody_imported}", EMPTY),
+    ("PATCH importedApiKeys/{nobody_imported}", r#"{"name":"m"}"#),
+    ("DELETE importedApiKeys/{nobody_imported}", EMPTY),
+    ("POST importedApiKeys/{nobody_imported}:revoke", EMPTY),
+    ("POST importedApiKeys:batchCreate", r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"r"}]}"#),
+    ("POST apiKeys:derive", r#"{"credential":"{active_secret}"}"#),
+    ("POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{active_secret}"}"#),
+];
+
+/// Without the store every operation fails alike, verification tells it in its answer, and all is well again afterwards.
+#[tokio::test]
+async fn without_its_store_no_operation_blames_the_caller() {
+    let installation = Installation::start(At::Usual).await;
+    let file = installation.keygate.path().join("keys.db");
+    let before = stored(&installation.keygate).await;
+    execute(&mut database(&file).await, "ALTER TABLE keys RENAME TO gone").await;
+    for (line, body) in STORED {
+        let answer = installation.call(line, body).await;
+        assert_eq!(fault(&answer, 503, "SERVICE_UNAVAILABLE", "database connection failed"), None, "{line}");
+    }
+    let verify = r#"{"credential":"never seen"}"#;
+    let answer = installation.call("POST apiKeys:verify", verify).await;
+    let told = (answer.status, answer.text("/error_code"), answer.text("/error_message"));
+    assert_eq!(told, (200, "VERIFICATION_ERROR_INTERNAL".into(), "database connection failed".into()));
+    let answer = installation.call("POST apiKeys:batchVerify", &format!(r#"{{"requests":[{verify}]}}"#)).await;
+    assert_error(&answer, 500, "INTERNAL_SERVER_ERROR", "an internal error occurred");
+    assert_eq!(installation.call("GET /v2alpha1/derivedKeys/jwks.json", "").await.status, 200);
+    execute(&mut database(&file).await, "ALTER TABLE gone RENAME TO keys").await;
+    assert_eq!(stored(&installation.keygate).await, before);
+}
+
+/// What the store does not answer in time is 504. The only connection waits for another writer meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_takes_too_long_is_a_timeout() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("one.db");
+    let dsn = format!("sqlite://{}?max_conns=1", file.display());
+    let keygate = Keygate::serve_admin(&json!({ "db": { "dsn": dsn } }));
+    let (active, secret) = keygate.issue(json!({})).await;
+    let names = vec![("{active}", active), ("{active_secret}", secret), ("{nobody_imported}", "0".repeat(64))];
+    let installation = Arc::new(Installation { at: At::Usual, keygate, names });
+    let mut other = database(&file).await;
+    execute(&mut other, "BEGIN IMMEDIATE").await;
+    let waiting = installation.keygate.issue(json!({}));
+    let timed_out = async {
+        one_call_waits(&installation.keygate).await;
+        let mut calls = JoinSet::new();
+        for (line, body) in STORED {
+            let installation = Arc::clone(&installation);
+            calls.spawn(async move { (line, installation.call(line, body).await) });
+        }
+        for (line, answer) in calls.join_all().await {
+            assert_eq!(fault(&answer, 504, "GATEWAY_TIMEOUT", "database operation timed out"), None, "{line}");
+        }
+        execute(&mut other, "ROLLBACK").await;
+    };
+    tokio::join!(waiting, timed_out);
+    assert_eq!(installation.keygate.list("issued", "").await.len(), 2);
 }

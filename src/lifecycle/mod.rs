@@ -10,6 +10,7 @@ mod list;
 mod metrics;
 mod revoke;
 mod rotate;
+mod turns;
 mod update;
 
 pub use batch::{BatchCode, BatchItem, ItemError};
@@ -23,6 +24,7 @@ pub use rotate::Rotated;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::turns::Turns;
 use arc_swap::ArcSwap;
 use chrono::SubsecRound;
 use rand::Rng;
@@ -82,6 +84,7 @@ pub struct Lifecycle {
     ended: Arc<EndedKeys>,
     clock: Arc<dyn Clock>,
     rng: Mutex<StdRng>,
+    turns: Turns,
     metrics: Metrics,
 }
 
@@ -156,7 +159,7 @@ impl Lifecycle {
         rng: StdRng,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, store, cache, ended, clock, rng: Mutex::new(rng), metrics }
+        Self { settings, store, cache, ended, clock, rng: Mutex::new(rng), turns: Turns::new(), metrics }
     }
 
     /// The record of a key, in any status.

@@ -27,6 +27,7 @@ impl Lifecycle {
     /// of two that rotate the same key, or a failure of the store.
     pub async fn rotate(&self, tenant: TenantId, id: KeyId, command: RotateKey) -> Result<Rotated, LifecycleError> {
         command.change.check()?;
+        let _turn = self.turns.of(id).await;
         for _ in 0..RETRIES {
             let old = self.get(tenant, id).await?;
             if old.state(self.now()) != State::Active {

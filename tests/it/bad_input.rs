@@ -247,6 +247,9 @@ fn beyond(member: &str, kind: Type) -> Vec<String> {
             .collect(),
         ("scopes", _) => vec![many(MANY), many(101), json!(["\0"]).to_string(), json!([""]).to_string()],
         (_, Type::Texts) => vec![many(MANY), many(101), json!([""]).to_string(), json!(["x".repeat(256)]).to_string()],
+        (_, Type::Requests) => {
+            vec![format!("[{}]", vec!["{}"; MANY].join(",")), format!("[{}]", vec!["null"; 1001].join(","))]
+        }
         ("metadata", _) => vec![format!("{{\"a\":{}}}", long(65_536)), deep(1000)],
         (_, Type::Object) => vec![deep(1000)],
         (_, Type::Restriction) => vec![

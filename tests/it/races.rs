@@ -91,6 +91,27 @@ async fn many_issue_calls_with_one_request_id_make_one_key_and_show_its_secret_o
     }
 }
 
+/// No write waits for another one to end well, and none is lost halfway: the last one wins as a whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_updates_of_a_key_all_are_made_and_the_last_one_stays() {
+    let keygate = Keygate::serve_admin(&json!({}));
+    let (id, _) = keygate.issue(json!({})).await;
+    let url = format!("{}/v2alpha1/admin/issuedApiKeys/{id}", keygate.admin);
+    let mut calls = JoinSet::new();
+    for number in 0..8 * CALLS {
+        let name = format!("n{number}");
+        let body = json!({"name": name, "metadata": {"number": number}, "scopes": [name]});
+        let request = keygate.http.patch(&url).body(body.to_string());
+        calls.spawn(async move { request.send().await.unwrap().status().as_u16() });
+    }
+    let statuses: BTreeSet<u16> = calls.join_all().await.into_iter().collect();
+    assert_eq!(statuses, BTreeSet::from([200]));
+    let key = keygate.ask(&format!("GET /v2alpha1/admin/issuedApiKeys/{id}"), "").await;
+    let name = key.text("/name");
+    assert_eq!(key.body["scopes"], json!([name]));
+    assert_eq!(format!("n{}", key.body["metadata"]["number"]), name);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_imports_of_a_raw_key_make_one_key() {
     let keygate = Keygate::serve_admin(&json!({}));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::header::CONTENT_TYPE;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::keygate::{Keygate, command};
 
@@ -79,7 +79,7 @@ fn assert_facts(described: &BTreeMap<String, Value>, contract: &Value) {
 }
 
 fn facts_of_operation(operation: &Value) -> Value {
-    let mut facts = serde_json::json!({
+    let mut facts = json!({
         "operation_id": operation["operationId"],
         "parameters": parameters(operation),
         "answers": operation["responses"]
@@ -115,11 +115,11 @@ fn content(carrier: &Value) -> Value {
 fn facts_of_message(name: &str, schema: &Value) -> Value {
     let members = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
     let members: BTreeMap<String, String> = members.iter().map(|(name, member)| (name.clone(), kind(member))).collect();
-    let mut facts = serde_json::json!({ "members": members });
+    let mut facts = json!({ "members": members });
     if name != "ErrorBody" && (name.ends_with("Request") || name.ends_with("Body")) {
         let required = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
         let required: BTreeSet<&str> = required.iter().filter_map(Value::as_str).collect();
-        facts["required"] = serde_json::json!(required);
+        facts["required"] = json!(required);
     }
     facts
 }
@@ -149,4 +149,95 @@ fn kind(schema: &Value) -> String {
         (name, Some(format)) => format!("{name} {format}"),
         (name, None) => name.to_owned(),
     }
+}
+
+/// Calls of all operations, with keys of their own: what the description calls the operation, and what is called.
+const CALLS: [(&str, &str, &str); 21] = [
+    (
+        "post /v2alpha1/admin/issuedApiKeys",
+        "",
+        r#"{"name":"n","actor_id":"a","scopes":["s"],"metadata":{"a":1},"ip_restriction":{"allowed_cidrs":["127.0.0.0/8"]},
+            "rate_limit_policy":{"quota":1,"window":"1s"}}"#,
+    ),
+    ("get /v2alpha1/admin/issuedApiKeys", "", ""),
+    ("get /v2alpha1/admin/issuedApiKeys/{key_id}", "{issued}", ""),
+    ("patch /v2alpha1/admin/issuedApiKeys/{key_id}", "{issued}", r#"{"name":"m"}"#),
+    ("post /v2alpha1/admin/importedApiKeys", "", r#"{"name":"n","actor_id":"a","raw_key":"r"}"#),
+    ("get /v2alpha1/admin/importedApiKeys", "", ""),
+    ("get /v2alpha1/admin/importedApiKeys/{key_id}", "{imported}", ""),
+    ("patch /v2alpha1/admin/importedApiKeys/{key_id}", "{imported}", r#"{"name":"m"}"#),
+    (
+        "post /v2alpha1/admin/importedApiKeys:batchCreate",
+        "",
+        r#"{"requests":[null,{"name":"n","actor_id":"a","raw_key":"t"}]}"#,
+    ),
+    (
+        "post /v2alpha1/admin/importedApiKeys:batchImport",
+        "",
+        r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"u"}]}"#,
+    ),
+    ("post /v2alpha1/admin/apiKeys:verify", "", r#"{"credential":"{secret}"}"#),
+    (
+        "post /v2alpha1/admin/apiKeys:batchVerify",
+        "",
+        r#"{"requests":[{"credential":"{secret}"},{"credential":"unknown"},{"credential":"raw"}]}"#,
+    ),
+    (
+        "post /v2alpha1/admin/apiKeys:derive",
+        "",
+        r#"{"credential":"{secret}","audiences":["x"],"custom_claims":{"c":1}}"#,
+    ),
+    ("get /v2alpha1/derivedKeys/jwks.json", "", ""),
+    ("get /v2alpha1/admin/derivedKeys/jwks.json", "", ""),
+    ("post /v2alpha1/admin/issuedApiKeys/{key_id}:rotate", "{issued}", ""),
+    ("post /v2alpha1/admin/issuedApiKeys/{key_id}:revoke", "{issued}", ""),
+    ("post /v2alpha1/admin/apiKeys/{key_id}:revoke", "{imported}", ""),
+    ("post /v2alpha1/admin/importedApiKeys/{key_id}:revoke", "{imported}", ""),
+    ("delete /v2alpha1/admin/importedApiKeys/{key_id}", "{imported}", ""),
+    ("post /v2alpha1/apiKeys:selfRevoke", "", r#"{"credential":"{other_secret}"}"#),
+];
+
+#[tokio::test]
+async fn answers_are_what_the_description_says_of_them() {
+    let keygate = Keygate::serve_admin(&json!({}));
+    let policy = json!({"quota": 7, "window": "60s"});
+    let (issued, secret) = keygate.issue(json!({"rate_limit_policy": policy, "metadata": {"m": 1}})).await;
+    let (_, other_secret) = keygate.issue(json!({})).await;
+    let imported = keygate.import(json!({"raw_key": "raw"})).await;
+    let names =
+        [("{issued}", issued), ("{imported}", imported), ("{secret}", secret), ("{other_secret}", other_secret)];
+    let fill = |text: &str| names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value));
+    let description = closed(shipped());
+    for (operation, id, body) in CALLS {
+        let (method, path) = operation.split_once(' ').unwrap();
+        let line = format!("{} {}", method.to_uppercase(), path.replace("{key_id}", id));
+        // Once well, and once more in a way that may be refused.
+        for body in [body, "[]"] {
+            let answer = keygate.ask(&fill(&line), fill(body)).await;
+            let described = &description["paths"][path][method]["responses"];
+            let status = answer.status.to_string();
+            let response = described.get(&status).unwrap_or_else(|| panic!("{operation}: {status} is not described"));
+            let Some(schema) = response.pointer("/content/application~1json/schema") else {
+                assert!(answer.body.is_null(), "{operation}: {answer:?}");
+                continue;
+            };
+            let mut schema = schema.clone();
+            schema["components"] = description["components"].clone();
+            let validator = jsonschema::validator_for(&schema).unwrap();
+            let faults: Vec<String> = validator.iter_errors(&answer.body).map(|error| error.to_string()).collect();
+            assert!(faults.is_empty(), "{operation} {status}: {faults:?} in {}", answer.body);
+        }
+    }
+    let described = description["paths"].as_object().unwrap();
+    assert_eq!(CALLS.len(), described.values().map(|methods| methods.as_object().unwrap().len()).sum::<usize>());
+}
+
+/// The description with the messages closed: a member that is not described is a fault.
+fn closed(mut description: Value) -> Value {
+    for schema in description["components"]["schemas"].as_object_mut().unwrap().values_mut() {
+        if schema.get("properties").is_some() {
+            schema["additionalProperties"] = false.into();
+        }
+    }
+    description
 }

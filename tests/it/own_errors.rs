@@ -434,3 +434,50 @@ async fn a_store_that_takes_too_long_is_a_timeout() {
     tokio::join!(waiting, timed_out);
     assert_eq!(installation.keygate.list("issued", "").await.len(), 2);
 }
+
+/// What the first published clients call acts as the operation that took its place, and refuses items by older names.
+#[tokio::test]
+async fn the_older_paths_act_as_their_successors() {
+    let installation = Installation::start(At::Usual).await;
+    let items = [
+        (r#"{"name":"n","actor_id":"a","raw_key":"new"}"#, None),
+        ("null", Some("INVALID_ARGUMENT")),
+        (r#"{"name":"n","actor_id":"a","raw_key":"b","ttl":"0s"}"#, Some("INVALID_ARGUMENT")),
+        (r#"{"name":"n","actor_id":"a","raw_key":"{active_secret}"}"#, Some("FAILED_PRECONDITION")),
+        (r#"{"name":"n","actor_id":"a","raw_key":"{token}"}"#, Some("FAILED_PRECONDITION")),
+        (r#"{"name":"n","actor_id":"a","raw_key":"new"}"#, Some("ALREADY_EXISTS")),
+        (r#"{"name":"n","actor_id":"a","raw_key":"raw-key"}"#, Some("ALREADY_EXISTS")),
+    ];
+    let texts: Vec<&str> = items.iter().map(|(item, _)| *item).collect();
+    for (verb, prefix, fresh) in [
+        ("batchImport", "BATCH_IMPORT_ERROR_", "new"),
+        ("batchCreate", "BATCH_CREATE_IMPORTED_API_KEYS_ERROR_", "newer"),
+    ] {
+        let body = format!("{{\"requests\":[{}]}}", texts.join(",")).replace("\"new\"", &format!("\"{fresh}\""));
+        let answer = installation.call(&format!("POST importedApiKeys:{verb}"), &body).await;
+        assert_eq!(
+            (answer.status, &answer.body["success_count"], &answer.body["failure_count"]),
+            (200, &json!(1), &json!(6))
+        );
+        for (index, (item, code)) in items.iter().enumerate() {
+            let result = &answer.body["results"][index];
+            assert_eq!(result["index"], index);
+            let expected = code.map_or(Value::Null, |code| format!("{prefix}{code}").into());
+            assert_eq!(result["error_code"], expected, "{verb} {item}");
+            assert_eq!(result["imported_api_key"].is_null(), code.is_some(), "{verb} {item}");
+        }
+        assert!(answer.text("/results/5/error_message").contains("index 0"), "{answer:?}");
+    }
+    for id in ["{active}", "{imported}"] {
+        let line = format!("POST apiKeys/{id}:revoke");
+        assert_eq!(installation.call(&line, EMPTY).await.status, 204, "{id}");
+        assert_error(&installation.call(&line, EMPTY).await, 409, "CONFLICT", "key is already revoked");
+    }
+    assert_error(&installation.call("POST apiKeys/{nobody}:revoke", EMPTY).await, 404, "API_KEY_NOT_FOUND", UNKNOWN);
+    let older = installation.call("GET derivedKeys/jwks.json", EMPTY).await;
+    assert_eq!(older, installation.call("GET /v2alpha1/derivedKeys/jwks.json", EMPTY).await);
+    assert_eq!(older.text("/jwks/keys/0/kid"), "test-1");
+    assert_eq!(older.body["keys"], older.body["jwks"]["keys"]);
+    let private = installation.keygate.log() + &older.body.to_string();
+    assert!(!private.contains("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), "the private half stays private");
+}

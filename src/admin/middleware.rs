@@ -6,7 +6,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use http::header::ALLOW;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -59,13 +59,21 @@ impl Metrics {
     }
 }
 
-/// Wraps the routes: outside the log and the headers, inside them a net for panics.
+/// Wraps the routes: outside a task for each request, in it the log and the headers, inside them a net for panics.
 pub(super) fn wrap(routes: Router, metrics: Metrics, quiet_health: bool) -> Router {
     let panics = CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
         ApiError::internal(&"a handler panicked").into_response()
     });
     let routes = routes.layer(panics).layer(from_fn_with_state(Outer { metrics, quiet_health }, outer));
-    Router::new().fallback_service(routes).layer(map_response(without_allow))
+    Router::new().fallback_service(routes).layer(map_response(without_allow)).layer(from_fn(to_its_end))
+}
+
+/// Goes on when the caller hangs up: a change that is stored must reach the caches too.
+async fn to_its_end(request: Request, next: Next) -> Response {
+    match tokio::spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::internal(&"a request came to no end").into_response(),
+    }
 }
 
 /// The contract knows no 405, and so not the field that goes with it.

@@ -1,12 +1,16 @@
 //! Calls that race: of those that exclude each other one wins, of those that are the same one counts.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use tokio::task::JoinSet;
 
 use crate::support::admin::Answer;
 use crate::support::keygate::Keygate;
+use crate::support::upstream::Upstream;
 
 const CALLS: usize = 16;
 
@@ -122,4 +126,38 @@ async fn many_imports_of_a_raw_key_make_one_key() {
     let answers = race(&keygate, line, &body).await;
     assert!(answers.iter().all(|answer| answer.status == 201 && answer.body == answers[0].body), "{answers:?}");
     assert_eq!(keygate.list("imported", "").await.len(), 2);
+}
+
+/// A caller that hangs up while its revocation waits for the database: what is stored then counts at once all the same.
+#[tokio::test]
+async fn a_change_goes_to_its_end_when_its_caller_hangs_up() {
+    let upstream = Upstream::start();
+    let keygate = Keygate::serve(
+        &json!({
+            "routes": [{"name": "all", "path_prefix": "/", "upstream": "api"}],
+            "upstreams": {"api": {"endpoints": [upstream.url]}}
+        }),
+        &json!({}),
+    );
+    let (id, key) = keygate.issue(json!({})).await;
+    assert_eq!(keygate.call("/", &key).await.status(), 200);
+    let options = SqliteConnectOptions::new().filename(keygate.path().join("keys.db"));
+    let mut other = options.connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let hung_up = keygate
+        .http
+        .post(format!("{}/v2alpha1/admin/issuedApiKeys/{id}:revoke", keygate.admin))
+        .body("{}")
+        .timeout(Duration::from_millis(500))
+        .send()
+        .await;
+    assert!(hung_up.unwrap_err().is_timeout());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+    let refused = async {
+        while keygate.call("/", &key).await.status() != 401 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), refused).await.expect("the stored revocation counts");
 }

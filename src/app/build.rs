@@ -12,12 +12,12 @@ use super::AppError;
 use crate::admin::Version;
 use crate::cache::{EndedKeys, KeyCache};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Dsn, RetiredValue};
+use crate::config::{Config, RetiredValue};
 use crate::credential::{Keyring, Retired, Routing, SigningKeys, TokenSettings};
 use crate::id::{TenantId, hex};
 use crate::keyset::{self, KeySet};
 use crate::lifecycle::{self, DerivedSettings, Lifecycle};
-use crate::store::{KeySource, KeyStore, SqliteOptions, SqliteStore};
+use crate::store::{KeySource, KeyStore};
 use crate::verifier::{self, Directory, Verifier};
 
 /// What this binary was built from, if the build was told.
@@ -133,12 +133,6 @@ fn lifecycle_settings(
 fn longest_token_life(config: &Config) -> Duration {
     let max = config.credentials.api_keys.max_ttl.0;
     if max.is_zero() { TOKEN_LIFE_MAX } else { max.min(TOKEN_LIFE_MAX) }
-}
-
-pub(super) async fn open_store(config: &Config) -> Result<SqliteStore, AppError> {
-    let dsn = config.db.parse().map_err(|why| AppError::Setting(format!("db.dsn: {why}")))?;
-    let Dsn::Sqlite { path, max_connections } = dsn;
-    Ok(SqliteStore::open(&SqliteOptions { path, max_connections }).await?)
 }
 
 pub(super) fn version(config: &Config) -> Version {

@@ -2,12 +2,14 @@
 
 mod build;
 mod data_dir;
+mod database;
 mod dev;
 mod listeners;
 mod signals;
 
 pub use crate::admin::openapi_json;
 pub use build::{BUILD_TIME, COMMIT};
+pub use database::Migrations;
 pub use dev::{Dev, DevOptions};
 pub use listeners::{Listeners, bind};
 pub use signals::wait_for_stop;
@@ -22,7 +24,7 @@ use crate::admin::{self, AdminState, Server, ServerOptions};
 use crate::config::{Config, ConfigErrors};
 use crate::gateway::{Gateway, GatewayError};
 use crate::lifecycle::Lifecycle;
-use crate::store::{KeyStore, SqliteStore, StoreError};
+use crate::store::{KeyStore, SchemaError, StoreError};
 use build::Core;
 
 /// Threads of the admin API: enough that one slow call holds up nobody.
@@ -34,7 +36,7 @@ pub struct App {
     admin: Server,
     metrics: Server,
     lifecycle: Arc<Lifecycle>,
-    store: SqliteStore,
+    store: Arc<dyn KeyStore>,
     /// Outlives the servers, so that connections to the database never lose their runtime.
     background: Runtime,
 }
@@ -59,6 +61,9 @@ pub enum AppError {
     /// The keys cannot be had.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The tables of the keys are not what this version needs.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// The gateway cannot be started.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
@@ -82,11 +87,10 @@ impl App {
         let background = Builder::new_multi_thread().worker_threads(1).thread_name("background").enable_all().build();
         let background = background.map_err(|cause| AppError::io("threads cannot be started", cause))?;
         let registry = Registry::new();
-        let store = background.block_on(build::open_store(config))?;
-        let keys: Arc<dyn KeyStore> = Arc::new(store.clone());
+        let store = background.block_on(database::open(&config.db))?;
         let key_set = background.block_on(build::key_set(config, &registry))?;
         let signing_keys = key_set.keys();
-        let core = Core::new(config, &keys, &signing_keys, &registry)?;
+        let core = Core::new(config, &store, &signing_keys, &registry)?;
         background.block_on(core.lifecycle.remember_ended())?;
         background.spawn(async move { key_set.follow().await });
         let state = AdminState {

@@ -2,26 +2,54 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::load::Problems;
 use crate::duration::parse_go;
 
-const DEFAULT_CONNECTIONS: u32 = 8;
+const SQLITE_CONNECTIONS: u32 = 8;
+const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What libpq has in a connection URI and we pass on.
+const LIBPQ: [&str; 12] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "user",
+];
+
+const FORM: &str = "must look like postgres://USER:PASSWORD@HOST/DATABASE or sqlite://PATH";
 
 /// Where keys are kept.
 #[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
-    /// `sqlite://PATH`, with `?max_conns=N` if wanted. Required. The options for idle connections and for the life of
-    /// connections (`max_idle_conns`, `max_conn_lifetime`, `max_conn_idle_time`) are accepted, without effect on SQLite.
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE` or `sqlite://PATH`. Required. Options follow a `?` and are joined by
+    /// `&`: `max_conns`, `max_conn_lifetime`, `max_conn_idle_time`, for PostgreSQL also `connect_timeout`,
+    /// `acquire_timeout`, `statement_timeout`, `sslmode` and `sslrootcert`. On SQLite only `max_conns` has an effect.
     pub dsn: String,
+    /// Whether `serve` brings the tables of PostgreSQL up to date. Without it, it refuses to start on tables that are out of
+    /// date, and `keygate migrate up` is a step of its own. A SQLite file is always brought up to date.
+    pub auto_migrate: bool,
 }
 
 /// A data source that can be opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Dsn {
     /// A SQLite file, or memory when there is no path.
     Sqlite {
@@ -30,13 +58,39 @@ pub enum Dsn {
         /// Connections at the most.
         max_connections: u32,
     },
+    /// A PostgreSQL database.
+    Postgres(PostgresDsn),
+}
+
+/// A PostgreSQL database, and how it is used.
+#[derive(Debug, Clone)]
+pub struct PostgresDsn {
+    /// The name without the options below.
+    pub url: SecretString,
+    /// Connections at the most; two for each processor when absent.
+    pub max_connections: Option<u32>,
+    /// Connections that are kept open.
+    pub min_connections: u32,
+    /// After how long a connection is replaced; never when zero.
+    pub max_lifetime: Duration,
+    /// After how long without use a connection is closed; never when zero.
+    pub idle_timeout: Duration,
+    /// How long the first connection may take.
+    pub connect_timeout: Duration,
+    /// How long a call waits for a connection.
+    pub acquire_timeout: Duration,
+    /// How long a statement may take.
+    pub statement_timeout: Duration,
 }
 
 impl fmt::Debug for DatabaseConfig {
     /// Other sources than files have a password in their name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = self.parse().is_ok();
-        f.debug_struct("DatabaseConfig").field("dsn", &if plain { &self.dsn } else { "[REDACTED]" }).finish()
+        let plain = matches!(self.parse(), Ok(Dsn::Sqlite { .. }));
+        f.debug_struct("DatabaseConfig")
+            .field("dsn", &if plain { &self.dsn } else { "[REDACTED]" })
+            .field("auto_migrate", &self.auto_migrate)
+            .finish()
     }
 }
 
@@ -46,17 +100,7 @@ impl DatabaseConfig {
     /// # Errors
     /// What is wrong with it and what to write instead.
     pub fn parse(&self) -> Result<Dsn, &'static str> {
-        if self.dsn == ":memory:" {
-            return Ok(Dsn::Sqlite { path: None, max_connections: 1 });
-        }
-        let (scheme, rest) = self.dsn.split_once("://").ok_or("must look like sqlite://PATH")?;
-        match scheme {
-            "sqlite" | "sqlite3" => parse_sqlite(rest),
-            "postgres" | "postgresql" | "mysql" | "cockroach" | "cockroachdb" => {
-                Err("names a database that this version cannot use; write sqlite://PATH")
-            }
-            _ => Err("must begin with sqlite://"),
-        }
+        Dsn::parse(&self.dsn)
     }
 
     pub(super) fn validate(&self, problems: &mut Problems) {
@@ -67,24 +111,34 @@ impl DatabaseConfig {
     }
 }
 
+impl Dsn {
+    /// Reads a data source name.
+    ///
+    /// # Errors
+    /// What is wrong with it and what to write instead.
+    pub fn parse(dsn: &str) -> Result<Self, &'static str> {
+        if dsn == ":memory:" {
+            return Ok(Self::Sqlite { path: None, max_connections: 1 });
+        }
+        let (scheme, rest) = dsn.split_once("://").ok_or(FORM)?;
+        match scheme {
+            "sqlite" | "sqlite3" => parse_sqlite(rest),
+            "postgres" | "postgresql" => parse_postgres(dsn, rest),
+            "mysql" | "cockroach" | "cockroachdb" => Err(
+                "names a database that this version cannot use; write postgres://USER:PASSWORD@HOST/DATABASE or sqlite://PATH",
+            ),
+            _ => Err(FORM),
+        }
+    }
+}
+
 fn parse_sqlite(rest: &str) -> Result<Dsn, &'static str> {
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let mut max_connections = DEFAULT_CONNECTIONS;
-    for option in query.split('&').filter(|option| !option.is_empty()) {
-        let (name, value) = option.split_once('=').ok_or("has an option without a value")?;
-        match name {
-            "max_conns" | "pool_max_conns" => {
-                max_connections =
-                    value.parse().ok().filter(|n| *n > 0).ok_or("has a max_conns that is no number above 0")?;
-            }
-            "max_idle_conns" | "pool_min_conns" => {
-                value.parse::<u32>().map_err(|_| "has an option for idle connections that is no number")?;
-            }
-            "max_conn_lifetime" | "max_conn_idle_time" | "pool_max_conn_lifetime" | "pool_max_conn_idle_time" => {
-                parse_go(value)
-                    .map_err(|_| "has an option for times that is no duration; write 90s, 1h30m or 250ms")?;
-            }
-            _ => return Err("has an option that is not known; only max_conns has an effect on SQLite"),
+    let mut pool = PoolOptions::default();
+    for option in options(query) {
+        let (name, value) = option?;
+        if !pool.set(name, value)? {
+            return Err("has an option that is not known; only max_conns has an effect on SQLite");
         }
     }
     let path = match path {
@@ -92,5 +146,89 @@ fn parse_sqlite(rest: &str) -> Result<Dsn, &'static str> {
         ":memory:" => None,
         path => Some(PathBuf::from(path)),
     };
-    Ok(Dsn::Sqlite { path, max_connections })
+    Ok(Dsn::Sqlite { path, max_connections: pool.max_connections.unwrap_or(SQLITE_CONNECTIONS) })
+}
+
+fn parse_postgres(dsn: &str, rest: &str) -> Result<Dsn, &'static str> {
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if place.contains('#') {
+        return Err("has a # in its name or password; write %23");
+    }
+    let mut pool = PoolOptions::default();
+    let mut times = [
+        (CONNECT_TIMEOUT, "connect_timeout"),
+        (ACQUIRE_TIMEOUT, "acquire_timeout"),
+        (STATEMENT_TIMEOUT, "statement_timeout"),
+    ];
+    let mut kept = Vec::new();
+    for option in options(query) {
+        let (name, value) = option?;
+        if let Some((time, _)) = times.iter_mut().find(|(_, known)| *known == name) {
+            *time = parse_timeout(value)?;
+        } else if LIBPQ.contains(&name) {
+            kept.push(format!("{name}={value}"));
+        } else if !pool.set(name, value)? {
+            return Err("has an option that is not known; see docs/postgresql.md for all there are");
+        }
+    }
+    let base = dsn.split_once('?').map_or(dsn, |(base, _)| base);
+    let url = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
+    let [connect_timeout, acquire_timeout, statement_timeout] = times.map(|(time, _)| time);
+    Ok(Dsn::Postgres(PostgresDsn {
+        url: url.into(),
+        max_connections: pool.max_connections,
+        min_connections: pool.min_connections,
+        max_lifetime: pool.max_lifetime.unwrap_or(MAX_LIFETIME),
+        idle_timeout: pool.idle_timeout.unwrap_or(IDLE_TIMEOUT),
+        connect_timeout,
+        acquire_timeout,
+        statement_timeout,
+    }))
+}
+
+/// The options of every pool of connections.
+#[derive(Default)]
+struct PoolOptions {
+    max_connections: Option<u32>,
+    min_connections: u32,
+    max_lifetime: Option<Duration>,
+    idle_timeout: Option<Duration>,
+}
+
+impl PoolOptions {
+    /// Takes an option over; `false` when it is none of these.
+    fn set(&mut self, name: &str, value: &str) -> Result<bool, &'static str> {
+        match name {
+            "max_conns" | "pool_max_conns" => {
+                let number = value.parse().ok().filter(|number| *number > 0);
+                self.max_connections = Some(number.ok_or("has a max_conns that is no number above 0")?);
+            }
+            "max_idle_conns" => drop(parse_count(value)?),
+            "pool_min_conns" => self.min_connections = parse_count(value)?,
+            "max_conn_lifetime" | "pool_max_conn_lifetime" => self.max_lifetime = Some(parse_time(value)?),
+            "max_conn_idle_time" | "pool_max_conn_idle_time" => self.idle_timeout = Some(parse_time(value)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// The names and values of a query.
+fn options(query: &str) -> impl Iterator<Item = Result<(&str, &str), &'static str>> {
+    let options = query.split('&').filter(|option| !option.is_empty());
+    options.map(|option| option.split_once('=').ok_or("has an option without a value"))
+}
+
+fn parse_count(value: &str) -> Result<u32, &'static str> {
+    value.parse().map_err(|_| "has an option for idle connections that is no number")
+}
+
+fn parse_time(value: &str) -> Result<Duration, &'static str> {
+    parse_go(value).map_err(|_| "has an option for times that is no duration; write 90s, 1h30m or 250ms")
+}
+
+fn parse_timeout(value: &str) -> Result<Duration, &'static str> {
+    let time = parse_time(value)?;
+    // PostgreSQL takes 0 for no limit at all, and counts whole milliseconds.
+    if time < Duration::from_millis(1) { Err("has a timeout below 1ms") } else { Ok(time) }
 }

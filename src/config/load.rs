@@ -14,7 +14,7 @@ use super::{Config, check, env, schema};
 const REQUIRED: [(&str, &str); 3] = [
     ("credentials.issuer", "the name of this issuer, for example https://keys.example.com"),
     ("secrets.hmac.current", "32 characters or more; `openssl rand -hex 32` makes a good one"),
-    ("db.dsn", "where keys are kept, for example sqlite://./keygate.db"),
+    ("db.dsn", "where keys are kept, for example sqlite://./keygate.db or postgres://USER:PASSWORD@HOST/DATABASE"),
 ];
 
 /// One thing that is wrong. Shows a path, never a value.

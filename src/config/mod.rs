@@ -23,7 +23,7 @@ pub use credentials::{
     ApiKeysConfig, CredentialsConfig, DerivedTokensConfig, JwtConfig, MacaroonConfig, PrefixConfig, RetiredValue,
     SigningKeysConfig,
 };
-pub use database::{DatabaseConfig, Dsn};
+pub use database::{DatabaseConfig, Dsn, PostgresDsn};
 #[cfg(feature = "server")]
 pub(crate) use gateway::listen_ip;
 pub use gateway::{Auth, EndpointUrl, GatewayConfig, RouteConfig, UpstreamConfig, parse_endpoint};

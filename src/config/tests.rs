@@ -88,7 +88,7 @@ fn rules_across_fields_are_listed_with_their_paths() {
 serve: { http: { host: 0.0.0.0, cors: { enabled: true } }, metrics: { host: here } }
 credentials: { clock_skew: 601s, api_keys: { prefix: { retired: [mc] } }, issuer_retired: [{ value: x, expires_at: soon }] }
 secrets: { hmac: { retired: [short] } }
-db: { dsn: 'postgres://localhost/keygate' }
+db: { dsn: 'cockroach://localhost/keygate' }
 cache: { type: redis }
 rate_limit: { enabled: true }
 tracing: { enabled: true }
@@ -246,15 +246,34 @@ fn no_debug_text_shows_signing_keys_or_a_password() {
     assert!(!shown.contains(SECRET) && shown.contains("base64://[REDACTED]"), "{shown}");
 }
 
+fn dsn(dsn: &str) -> Result<String, &'static str> {
+    Dsn::parse(dsn).map(|dsn| match dsn {
+        Dsn::Sqlite { path, max_connections } => format!("{path:?} {max_connections}"),
+        Dsn::Postgres(postgres) => format!(
+            "{} {:?} {} {:?} {:?} {:?} {:?} {:?}",
+            postgres.url.expose_secret(),
+            postgres.max_connections,
+            postgres.min_connections,
+            postgres.max_lifetime,
+            postgres.idle_timeout,
+            postgres.connect_timeout,
+            postgres.acquire_timeout,
+            postgres.statement_timeout
+        ),
+    })
+}
+
 #[test]
-fn data_source_names() {
-    let parse = |dsn: &str| DatabaseConfig { dsn: dsn.into() }.parse();
-    let sqlite = |path: &str, max_connections| Ok(Dsn::Sqlite { path: Some(path.into()), max_connections });
-    assert_eq!(parse("sqlite://./a.db"), sqlite("./a.db", 8));
-    assert_eq!(parse("sqlite3:///var/a.db?max_conns=3"), sqlite("/var/a.db", 3));
-    assert_eq!(parse(":memory:"), Ok(Dsn::Sqlite { path: None, max_connections: 1 }));
-    assert_eq!(parse("sqlite://a?max_conn_lifetime=1h&pool_max_conns=2&max_idle_conns=1"), sqlite("a", 2));
-    for dsn in [
+fn data_source_names_of_sqlite() {
+    for (name, expected) in [
+        ("sqlite://./a.db", r#"Some("./a.db") 8"#),
+        ("sqlite3:///var/a.db?max_conns=3", r#"Some("/var/a.db") 3"#),
+        (":memory:", "None 1"),
+        ("sqlite://a?max_conn_lifetime=1h&pool_max_conns=2&max_idle_conns=1", r#"Some("a") 2"#),
+    ] {
+        assert_eq!(dsn(name).as_deref(), Ok(expected), "{name}");
+    }
+    for name in [
         "a.db",
         "sqlite://",
         "sqlite://a?max_conns=0",
@@ -262,8 +281,42 @@ fn data_source_names() {
         "sqlite://a?max_idle_conns=x",
         "sqlite://a?mode=ro",
         "mysql://x",
+        "cockroach://x",
         "redis://x",
     ] {
-        assert!(parse(dsn).is_err(), "{dsn}");
+        assert!(dsn(name).is_err(), "{name}");
     }
+}
+
+#[test]
+fn data_source_names_of_postgresql() {
+    for (name, expected) in [
+        ("postgres://u:p@h:5433/d", "postgres://u:p@h:5433/d None 0 1800s 600s 10s 2s 5s"),
+        (
+            "postgresql://h/d?sslmode=require&max_conns=3&pool_min_conns=1&sslrootcert=/ca.pem&max_idle_conns=2",
+            "postgresql://h/d?sslmode=require&sslrootcert=/ca.pem Some(3) 1 1800s 600s 10s 2s 5s",
+        ),
+        (
+            "postgres://h/d?pool_max_conn_lifetime=1h&max_conn_idle_time=0s&connect_timeout=1s&acquire_timeout=250ms&statement_timeout=1m",
+            "postgres://h/d None 0 3600s 0ns 1s 250ms 60s",
+        ),
+    ] {
+        assert_eq!(dsn(name).as_deref(), Ok(expected), "{name}");
+    }
+    for name in [
+        "postgres://h/d?max_conns=0",
+        "postgres://h/d?max_conns",
+        "postgres://h/d?statement_timeout=0s",
+        "postgres://h/d?statement_timeout=5",
+        "postgres://h/d?sslmod=require",
+        "postgres://u:p#w@h/d",
+    ] {
+        assert!(dsn(name).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn the_parts_of_a_data_source_name_show_no_password() {
+    let parsed = Dsn::parse(&format!("postgres://keygate:{SECRET}@db/keygate?password={SECRET}")).unwrap();
+    assert!(!format!("{parsed:?}").contains(SECRET));
 }

@@ -25,6 +25,21 @@ macro_rules! contract {
                 super::$test(std::sync::Arc::new(super::SqliteStore::open(&options).await.unwrap())).await;
             })*
         }
+        /// One test, because a server is slow to start: each part has a database of its own.
+        #[cfg(feature = "postgres")]
+        #[tokio::test]
+        async fn postgres() {
+            let server = testing::Postgres::start();
+            let mut failed = Vec::new();
+            $({
+                let store = Arc::new(testing::store(&server, stringify!($test)).await);
+                if tokio::spawn($test(Arc::<PostgresStore>::clone(&store))).await.is_err() {
+                    failed.push(stringify!($test));
+                }
+                store.close().await;
+            })*
+            assert_eq!(failed, Vec::<&str>::new());
+        }
     };
 }
 

@@ -1,11 +1,23 @@
 //! Where keys are kept for good. One trait, one table of keys for both kinds, the tenant in every key and query; the
 //! same contract tests run against every implementation.
 
+mod feed;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod row;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+pub use feed::{Change, ChangeFeed, ChangeKind, ChangeListener, Changes, Position};
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresOptions, PostgresStore};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use schema::{Database, Migration, Schema, SchemaError};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
@@ -110,6 +122,9 @@ pub trait KeyStore: KeySource {
     /// # Errors
     /// [`StoreError`] when it does not.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Waits for what is under way and lets go of the database.
+    async fn close(&self) {}
 }
 
 /// Which keys a page shows.
@@ -178,3 +193,5 @@ pub enum StoreError {
 
 #[cfg(test)]
 mod contract;
+#[cfg(all(test, feature = "postgres"))]
+mod testing;

@@ -5,12 +5,14 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 
 use super::list::statement;
-use super::row::{EndedRow, KeyRow, kind_text};
 use super::{SqliteStore, unavailable};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
+use crate::store::row::{self, EndedRow, kind_text};
 use crate::store::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError};
+
+type KeyRow = row::KeyRow<i64>;
 
 const FIND: &str = "SELECT * FROM keys WHERE tenant = ? AND kind = ? AND key_id = ?";
 const FIND_BY_REQUEST: &str = "SELECT * FROM keys WHERE tenant = ? AND kind = ? AND request_id = ?";
@@ -172,7 +174,7 @@ impl KeyStore for SqliteStore {
     }
 
     async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError> {
-        let rows: Vec<EndedRow> = sqlx::query_as(ENDED_SINCE)
+        let rows: Vec<EndedRow<i64>> = sqlx::query_as(ENDED_SINCE)
             .bind(since.timestamp_micros())
             .bind(limit)
             .fetch_all(&self.pool)
@@ -193,6 +195,10 @@ impl KeyStore for SqliteStore {
     async fn ping(&self) -> Result<(), StoreError> {
         let answer = sqlx::query("SELECT 1 FROM keys LIMIT 1").fetch_optional(&self.pool).await;
         answer.map(drop).map_err(unavailable)
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
     }
 }
 

@@ -2,18 +2,18 @@
 
 mod keys;
 mod list;
-mod row;
+mod schema;
+
+pub(super) use schema::{change as change_schema, read as schema};
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::SqlitePool;
-use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::StoreError;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+use super::schema::{Change, SchemaError};
 
 /// How long a statement waits for another writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,16 +39,13 @@ impl SqliteStore {
     /// Opens the file and brings its tables up to date.
     ///
     /// # Errors
-    /// [`StoreError`] when the file cannot be opened or belongs to another version.
-    pub async fn open(options: &SqliteOptions) -> Result<Self, StoreError> {
+    /// [`SchemaError`] when the file cannot be opened or belongs to another version.
+    pub async fn open(options: &SqliteOptions) -> Result<Self, SchemaError> {
         let pool = pool_options(options).connect_with(connect_options(options)).await.map_err(unavailable)?;
-        MIGRATIONS.run(&pool).await.map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let mut connection = pool.acquire().await.map_err(unavailable)?;
+        schema::change_tables(&mut connection, Change::Up).await?;
+        drop(connection);
         Ok(Self { pool })
-    }
-
-    /// Waits for what is under way and closes the file.
-    pub async fn close(&self) {
-        self.pool.close().await;
     }
 }
 

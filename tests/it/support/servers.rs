@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -38,11 +39,14 @@ impl Postgres {
             .status()
             .unwrap();
         assert!(made.success(), "initdb");
-        let port = free_port();
+        Self::run(folder, free_port())
+    }
+
+    fn run(folder: TempDir, port: u16) -> Self {
         let process = Process::start(
             as_other_user(&postgres_program("postgres"))
                 .arg("-D")
-                .arg(&data)
+                .arg(folder.path().join("data"))
                 .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-F", "-k"])
                 .arg(folder.path())
                 .stdout(Stdio::null())
@@ -51,6 +55,14 @@ impl Postgres {
         let server = Self { process, port, folder };
         eventually("PostgreSQL answers", || server.query("SELECT 1").is_some());
         server
+    }
+
+    /// Ends the server at once and keeps its data.
+    pub(crate) fn stop(self) -> StoppedPostgres {
+        let Self { mut process, port, folder } = self;
+        process.signal("QUIT");
+        process.wait(Duration::from_secs(30));
+        StoppedPostgres { port, folder }
     }
 
     /// Runs a statement with psql; `None` when the server does not answer.
@@ -62,9 +74,32 @@ impl Postgres {
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
     }
 
+    /// Makes a database.
+    pub(crate) fn create_database(&self, name: &str) {
+        assert!(self.query(&format!("CREATE DATABASE {name}")).is_some(), "CREATE DATABASE {name}");
+    }
+
+    /// The name under which a database is found.
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
     /// The server's process and folder.
     pub(crate) fn traces(&self) -> (u32, PathBuf) {
         (self.process.id(), self.folder.path().to_owned())
+    }
+}
+
+/// The data of a server that does not run.
+pub(crate) struct StoppedPostgres {
+    port: u16,
+    folder: TempDir,
+}
+
+impl StoppedPostgres {
+    /// Starts the server again, where it was.
+    pub(crate) fn start_again(self) -> Postgres {
+        Postgres::run(self.folder, self.port)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Row to record. What a row holds is not trusted: another program may have written it.
+//! Row to record, for every database. What a row holds is not trusted: another program may have written it.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -6,16 +6,47 @@ use std::time::Duration;
 use serde::Serialize;
 use sqlx::FromRow;
 
+use super::{EndedKey, StoreError};
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Scopes, Visibility};
-use crate::store::{EndedKey, StoreError};
 
-/// A row of `keys`, in the types of the database.
+/// How a database keeps a moment.
+pub(super) trait Moment: Sized {
+    /// The column's value for a time.
+    fn from_time(time: Timestamp) -> Self;
+    /// The time of a column's value; `None` when it is no time.
+    fn time(self) -> Option<Timestamp>;
+}
+
+/// Microseconds since 1970.
+#[cfg(feature = "sqlite")]
+impl Moment for i64 {
+    fn from_time(time: Timestamp) -> Self {
+        time.timestamp_micros()
+    }
+
+    fn time(self) -> Option<Timestamp> {
+        Timestamp::from_timestamp_micros(self)
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Moment for Timestamp {
+    fn from_time(time: Timestamp) -> Self {
+        time
+    }
+
+    fn time(self) -> Option<Timestamp> {
+        Some(self)
+    }
+}
+
+/// A row of `keys`; lists and objects are JSON text, moments are what the database makes of them.
 #[derive(FromRow, Serialize)]
-pub(super) struct KeyRow {
+pub(super) struct KeyRow<M> {
     pub(super) tenant: String,
     pub(super) kind: String,
     pub(super) key_id: String,
@@ -28,10 +59,10 @@ pub(super) struct KeyRow {
     pub(super) revocation_reason: Option<String>,
     pub(super) revocation_description: Option<String>,
     pub(super) visibility: String,
-    pub(super) create_time: i64,
-    pub(super) update_time: i64,
-    pub(super) expire_time: Option<i64>,
-    pub(super) last_used_time: Option<i64>,
+    pub(super) create_time: M,
+    pub(super) update_time: M,
+    pub(super) expire_time: Option<M>,
+    pub(super) last_used_time: Option<M>,
     pub(super) rate_limit_quota: Option<i64>,
     pub(super) rate_limit_window: Option<i64>,
     pub(super) allowed_cidrs: String,
@@ -40,14 +71,14 @@ pub(super) struct KeyRow {
 
 /// A key that was revoked or deleted.
 #[derive(FromRow)]
-pub(super) struct EndedRow {
+pub(super) struct EndedRow<M> {
     tenant: String,
     kind: String,
     key_id: String,
-    time: i64,
+    time: M,
 }
 
-impl KeyRow {
+impl<M: Moment> KeyRow<M> {
     /// The row of a record.
     pub(super) fn new(key: &ApiKey, request_id: Option<&str>) -> Result<Self, StoreError> {
         let (status, revocation) = match &key.status {
@@ -67,10 +98,10 @@ impl KeyRow {
             revocation_reason: revocation.map(|revocation| revocation.reason.name().into()),
             revocation_description: revocation.and_then(|revocation| revocation.description.clone()),
             visibility: visibility_text(key.visibility).into(),
-            create_time: key.create_time.timestamp_micros(),
-            update_time: key.update_time.timestamp_micros(),
-            expire_time: key.expire_time.map(|time| time.timestamp_micros()),
-            last_used_time: key.last_used_time.map(|time| time.timestamp_micros()),
+            create_time: M::from_time(key.create_time),
+            update_time: M::from_time(key.update_time),
+            expire_time: key.expire_time.map(M::from_time),
+            last_used_time: key.last_used_time.map(M::from_time),
             rate_limit_quota: key.rate_limit.map(|limit| limit.quota.get().cast_signed()),
             rate_limit_window: key.rate_limit.map(|limit| limit.window.as_secs().cast_signed()),
             allowed_cidrs: json(key.networks.texts())?,
@@ -79,24 +110,25 @@ impl KeyRow {
     }
 }
 
-impl TryFrom<KeyRow> for ApiKey {
+impl<M: Moment> TryFrom<KeyRow<M>> for ApiKey {
     type Error = StoreError;
 
-    fn try_from(row: KeyRow) -> Result<Self, StoreError> {
+    fn try_from(row: KeyRow<M>) -> Result<Self, StoreError> {
         let name_of_row = row.key_id.clone();
         read(row).ok_or_else(|| StoreError::Corrupt(format!("the row of key {name_of_row}")))
     }
 }
 
-impl TryFrom<EndedRow> for EndedKey {
+impl<M: Moment> TryFrom<EndedRow<M>> for EndedKey {
     type Error = StoreError;
 
-    fn try_from(row: EndedRow) -> Result<Self, StoreError> {
+    fn try_from(row: EndedRow<M>) -> Result<Self, StoreError> {
+        let name_of_row = row.key_id.clone();
         let read = || {
-            let time = Timestamp::from_timestamp_micros(row.time)?;
-            Some(Self { tenant: TenantId(row.tenant.parse().ok()?), id: read_id(&row.kind, &row.key_id)?, time })
+            let (tenant, id) = (read_tenant(&row.tenant)?, read_id(&row.kind, &row.key_id)?);
+            Some(Self { tenant, id, time: row.time.time()? })
         };
-        read().ok_or_else(|| StoreError::Corrupt(format!("the end of key {}", row.key_id)))
+        read().ok_or_else(|| StoreError::Corrupt(format!("the end of key {name_of_row}")))
     }
 }
 
@@ -104,18 +136,18 @@ fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
-fn read(row: KeyRow) -> Option<ApiKey> {
+fn read<M: Moment>(row: KeyRow<M>) -> Option<ApiKey> {
     let scopes: Vec<String> = serde_json::from_str(&row.scopes).ok()?;
     let ranges: Vec<String> = serde_json::from_str(&row.allowed_cidrs).ok()?;
     Some(ApiKey {
-        tenant: TenantId(row.tenant.parse().ok()?),
+        tenant: read_tenant(&row.tenant)?,
         id: read_id(&row.kind, &row.key_id)?,
         scopes: scopes.into_iter().collect::<Scopes>(),
         metadata: serde_json::from_str(&row.metadata).ok()?,
         status: read_status(&row)?,
         visibility: read_visibility(&row.visibility)?,
-        create_time: Timestamp::from_timestamp_micros(row.create_time)?,
-        update_time: Timestamp::from_timestamp_micros(row.update_time)?,
+        create_time: row.create_time.time()?,
+        update_time: row.update_time.time()?,
         expire_time: read_time(row.expire_time)?,
         last_used_time: read_time(row.last_used_time)?,
         rate_limit: read_limit(row.rate_limit_quota, row.rate_limit_window)?,
@@ -128,10 +160,10 @@ fn read(row: KeyRow) -> Option<ApiKey> {
 
 /// The outer `None` is a value that cannot be read, the inner one an absent value; so in [`read_limit`].
 #[expect(clippy::option_option, reason = "unreadable and absent are different things")]
-fn read_time(micros: Option<i64>) -> Option<Option<Timestamp>> {
-    match micros {
+fn read_time<M: Moment>(moment: Option<M>) -> Option<Option<Timestamp>> {
+    match moment {
         None => Some(None),
-        Some(micros) => Timestamp::from_timestamp_micros(micros).map(Some),
+        Some(moment) => moment.time().map(Some),
     }
 }
 
@@ -145,12 +177,16 @@ fn read_limit(quota: Option<i64>, window: Option<i64>) -> Option<Option<RateLimi
     Some(Some(RateLimitPolicy { quota, window }))
 }
 
-fn read_id(kind: &str, id: &str) -> Option<KeyId> {
+pub(super) fn read_tenant(text: &str) -> Option<TenantId> {
+    text.parse().ok().map(TenantId)
+}
+
+pub(super) fn read_id(kind: &str, id: &str) -> Option<KeyId> {
     let kind = [KeyKind::Issued, KeyKind::Imported].into_iter().find(|known| kind_text(*known) == kind)?;
     KeyId::parse(kind, id)
 }
 
-fn read_status(row: &KeyRow) -> Option<Status> {
+fn read_status<M>(row: &KeyRow<M>) -> Option<Status> {
     match row.status.as_str() {
         "active" => Some(Status::Active),
         "revoked" => Some(Status::Revoked(Revocation {

@@ -1,0 +1,2 @@
+DROP TABLE deleted_keys;
+DROP TABLE keys;

@@ -1,0 +1,180 @@
+//! The feed, read by snapshots: a position is a snapshot of the transactions whose changes were read, so that what a slow
+//! transaction commits late is still found, and what a fast one commits meanwhile does not wait for it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{FromRow, query_as};
+
+use super::error::store_error;
+use super::pool::Access;
+use super::{PostgresOptions, PostgresStore};
+use crate::clock::Timestamp;
+use crate::store::StoreError;
+use crate::store::feed::{Change, ChangeFeed, ChangeKind, ChangeListener, Changes, Position};
+use crate::store::row::{read_id, read_tenant};
+
+const CHANNEL: &str = "keygate_changes";
+const POSITION: &str = "SELECT pg_current_snapshot()::text";
+/// What is visible in the snapshot `$2`, or now, and was not in `$1`, behind the row (`$3`, `$4`). One row without a change when there is
+/// none. A database whose transactions are behind those of `$1` is another one than it was read from.
+const CHANGES_AFTER: &str = "SELECT upto::text, clock_timestamp() AS read_time, \
+     pg_snapshot_xmin($1::text::pg_snapshot) < pruned.xid \
+     OR pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax($1::text::pg_snapshot) AS lost, \
+     next.xid::text, next.seq, next.tenant::text, next.kind, next.key_id, next.change, next.version, next.time \
+     FROM coalesce($2::text::pg_snapshot, pg_current_snapshot()) AS upto CROSS JOIN pruned_changes AS pruned \
+     LEFT JOIN LATERAL (SELECT * FROM changes \
+     WHERE xid >= pg_snapshot_xmin($1::text::pg_snapshot) AND (xid, seq) > ($3::text::xid8, $4) \
+     AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot) AND pg_visible_in_snapshot(xid, upto) \
+     ORDER BY xid, seq LIMIT $5) AS next ON true ORDER BY next.xid, next.seq";
+/// Takes out what was over at the last mark before the moment, moves the bound there, and leaves a mark for later calls.
+const PRUNE: &str = "WITH bound AS (SELECT time, xid FROM change_marks \
+     WHERE time <= clock_timestamp() - make_interval(secs => $1) ORDER BY time DESC LIMIT 1), \
+     gone AS (DELETE FROM changes USING bound WHERE changes.xid < bound.xid RETURNING 1), \
+     moved AS (UPDATE pruned_changes SET xid = bound.xid FROM bound WHERE pruned_changes.xid < bound.xid), \
+     spent AS (DELETE FROM change_marks USING bound WHERE change_marks.time < bound.time), \
+     marked AS (INSERT INTO change_marks DEFAULT VALUES ON CONFLICT DO NOTHING) \
+     SELECT count(*) FROM gone";
+
+/// A position, as text: the snapshot that was read in full, and within what came after it, how far it was read.
+struct Place<'a> {
+    read: &'a str,
+    page: Option<Page<'a>>,
+}
+
+struct Page<'a> {
+    upto: &'a str,
+    xid: &'a str,
+    seq: i64,
+}
+
+/// A row of what came after a position; all that is optional is there, or nothing of it.
+#[derive(FromRow)]
+struct ChangeRow {
+    upto: String,
+    read_time: Timestamp,
+    lost: bool,
+    xid: Option<String>,
+    seq: Option<i64>,
+    tenant: Option<String>,
+    kind: Option<String>,
+    key_id: Option<String>,
+    change: Option<String>,
+    version: Option<i64>,
+    time: Option<Timestamp>,
+}
+
+impl<'a> Place<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let read = parts.next()?;
+        let page = match parts.next() {
+            Some(upto) => Some(Page { upto, xid: parts.next()?, seq: parts.next()?.parse().ok()? }),
+            None => None,
+        };
+        Some(Self { read, page })
+    }
+}
+
+impl ChangeRow {
+    fn change(self) -> Option<Change> {
+        Some(Change {
+            tenant: read_tenant(&self.tenant?)?,
+            id: read_id(&self.kind?, &self.key_id?)?,
+            kind: ChangeKind::from_name(&self.change?)?,
+            version: self.version?.try_into().ok()?,
+            time: self.time?,
+        })
+    }
+}
+
+#[async_trait]
+impl ChangeFeed for PostgresStore {
+    async fn position(&self) -> Result<Position, StoreError> {
+        let rows = self.connections.rows(Access::Read, || query_as::<_, (String,)>(POSITION)).await?;
+        rows.into_iter().next().map(|(snapshot,)| Position(snapshot)).ok_or_else(no_row)
+    }
+
+    async fn changes_after(&self, position: &Position, limit: u32) -> Result<Option<Changes>, StoreError> {
+        let place = Place::parse(&position.0);
+        let place = place.ok_or_else(|| StoreError::Corrupt("a position of another store".into()))?;
+        let query = || {
+            query_as::<_, ChangeRow>(CHANGES_AFTER)
+                .bind(place.read)
+                .bind(place.page.as_ref().map(|page| page.upto))
+                .bind(place.page.as_ref().map_or("0", |page| page.xid))
+                .bind(place.page.as_ref().map_or(0, |page| page.seq))
+                .bind(i64::from(limit))
+        };
+        let rows = self.connections.rows(Access::Read, query).await?;
+        let (first, last) = rows.first().zip(rows.last()).ok_or_else(no_row)?;
+        if first.lost {
+            return Ok(None);
+        }
+        let full = first.seq.is_some() && rows.len() >= limit as usize;
+        let position = match (&last.xid, last.seq) {
+            (Some(xid), Some(seq)) if full => format!("{}/{}/{xid}/{seq}", place.read, last.upto),
+            _ => last.upto.clone(),
+        };
+        // After the last page of a snapshot comes what was committed while the pages were read.
+        let more = full || place.page.is_some();
+        let read_time = first.read_time;
+        let changes = rows.into_iter().filter(|row| row.seq.is_some());
+        let changes = changes.map(|row| row.change().ok_or_else(|| StoreError::Corrupt("a row of changes".into())));
+        let changes = changes.collect::<Result<_, _>>()?;
+        Ok(Some(Changes { changes, position: Position(position), more, read_time }))
+    }
+
+    async fn prune(&self, older_than: Duration) -> Result<u64, StoreError> {
+        let query = || query_as::<_, (i64,)>(PRUNE).bind(older_than.as_secs_f64());
+        let rows = self.connections.rows(Access::Write, query).await?;
+        Ok(rows.first().map_or(0, |(count,)| count.unsigned_abs()))
+    }
+
+    async fn listen(&self) -> Result<Box<dyn ChangeListener>, StoreError> {
+        let listener = Some(listen(&self.options).await?);
+        Ok(Box::new(PostgresListener { options: self.options.clone(), listener }))
+    }
+}
+
+fn no_row() -> StoreError {
+    StoreError::Corrupt("no row of pruned_changes".into())
+}
+
+/// A connection of its own: statements do not go over it, so it is not one of the pool.
+struct PostgresListener {
+    options: PostgresOptions,
+    listener: Option<PgListener>,
+}
+
+#[async_trait]
+impl ChangeListener for PostgresListener {
+    async fn woken(&mut self) -> Result<(), StoreError> {
+        let Some(listener) = &mut self.listener else {
+            self.listener = Some(listen(&self.options).await?);
+            // Nobody knows what was missed.
+            return Ok(());
+        };
+        // Also without a notification, after the connection was lost and made again.
+        let woken = listener.try_recv().await.map(drop);
+        while listener.next_buffered().is_some() {}
+        woken.map_err(|error| {
+            self.listener = None;
+            store_error(&error)
+        })
+    }
+}
+
+async fn listen(options: &PostgresOptions) -> Result<PgListener, StoreError> {
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .acquire_timeout(options.connect_timeout)
+        .connect_lazy_with(options.connect_options()?);
+    let mut listener = PgListener::connect_with(&pool).await.map_err(|error| store_error(&error))?;
+    listener.ignore_pool_close_event(true);
+    listener.listen(CHANNEL).await.map_err(|error| store_error(&error))?;
+    Ok(listener)
+}

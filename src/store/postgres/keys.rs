@@ -1,0 +1,310 @@
+//! The statements on the table of keys. Those that change a key note the change for the feed.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use sqlx::query_as;
+
+use super::PostgresStore;
+use super::list::statement;
+use super::pool::Access;
+use crate::clock::Timestamp;
+use crate::id::{KeyId, KeyKind, TenantId};
+use crate::key::{ApiKey, Revocation};
+use crate::store::row::{self, EndedRow, kind_text};
+use crate::store::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError};
+
+type KeyRow = row::KeyRow<Timestamp>;
+
+/// The columns of a key as they are read. All are named, so that a statement lives on when a column is added.
+macro_rules! columns {
+    () => {
+        "tenant::text, kind, key_id, request_id, name, actor_id, scopes::text, metadata::text, status, \
+         revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, \
+         last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs::text, version"
+    };
+}
+pub(super) use columns;
+
+/// The row of the feed for each row of `$rows`; `$change` is an expression on it.
+macro_rules! note {
+    ($rows:literal, $change:literal) => {
+        concat!(
+            "INSERT INTO changes (tenant, kind, key_id, change, version) SELECT tenant, kind, key_id, ",
+            $change,
+            ", version FROM ",
+            $rows
+        )
+    };
+}
+
+/// Adds any number of rows, given as one JSON text. The order keeps two batches with the same keys from waiting for each
+/// other.
+macro_rules! insert {
+    ($json:literal, $on_conflict:literal) => {
+        concat!(
+            "INSERT INTO keys (tenant, kind, key_id, request_id, name, actor_id, scopes, metadata, status, \
+             revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, \
+             last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs, version) \
+             SELECT tenant, kind, key_id, request_id, name, actor_id, scopes::jsonb, metadata::json, status, \
+             revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, \
+             last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs::jsonb, version \
+             FROM json_to_recordset(",
+            $json,
+            "::json) AS new (tenant uuid, kind text, key_id text, request_id text, name text, actor_id text, \
+             scopes text, metadata text, status text, revocation_reason text, revocation_description text, \
+             visibility text, create_time timestamptz, update_time timestamptz, expire_time timestamptz, \
+             last_used_time timestamptz, rate_limit_quota bigint, rate_limit_window bigint, allowed_cidrs text, \
+             version bigint) ",
+            $on_conflict,
+            " RETURNING tenant, kind, key_id, version"
+        )
+    };
+}
+
+/// Revokes an active key; the parameters are as in [`PostgresStore::revoke`].
+macro_rules! end {
+    ($and:literal) => {
+        concat!(
+            "UPDATE keys SET status = 'revoked', revocation_reason = $4, revocation_description = $5, \
+             update_time = $6, expire_time = greatest($7, expire_time), version = version + 1 \
+             WHERE tenant = $1 AND kind = $2 AND key_id = $3 AND status = 'active'",
+            $and,
+            " RETURNING *"
+        )
+    };
+}
+
+const FIND: &str = concat!("SELECT ", columns!(), " FROM keys WHERE tenant = $1 AND kind = $2 AND key_id = $3");
+const FIND_BY_REQUEST: &str =
+    concat!("SELECT ", columns!(), " FROM keys WHERE tenant = $1 AND kind = $2 AND request_id = $3");
+const INSERT: &str = concat!(
+    "WITH stored AS (",
+    insert!("$1", "ORDER BY tenant, kind, key_id ON CONFLICT DO NOTHING"),
+    "), noted AS (",
+    note!("stored", "CASE kind WHEN 'issued' THEN 'issue' ELSE 'import' END"),
+    ") SELECT key_id FROM stored"
+);
+const REPLACE: &str = concat!(
+    "WITH stored AS (UPDATE keys SET name = $4, scopes = $5::jsonb, metadata = $6::json, rate_limit_quota = $7, \
+     rate_limit_window = $8, allowed_cidrs = $9::jsonb, update_time = $10, version = $11 \
+     WHERE tenant = $1 AND kind = $2 AND key_id = $3 AND version = $12 RETURNING tenant, kind, key_id, version), \
+     noted AS (",
+    note!("stored", "'update'"),
+    ") SELECT key_id FROM stored"
+);
+const REVOKE: &str = concat!(
+    "WITH ended AS (",
+    end!(""),
+    "), noted AS (",
+    note!("ended", "'revoke'"),
+    ") SELECT ",
+    columns!(),
+    " FROM ended"
+);
+/// The new row is taken in only when the old one was there to end; that the new id is taken undoes all of it.
+const ROTATE: &str = concat!(
+    "WITH ended AS (",
+    end!(" AND version = $8"),
+    "), stored AS (",
+    insert!("$9", "WHERE EXISTS (SELECT 1 FROM ended)"),
+    "), ended_noted AS (",
+    note!("ended", "'rotate'"),
+    "), stored_noted AS (",
+    note!("stored", "CASE kind WHEN 'issued' THEN 'issue' ELSE 'import' END"),
+    ") SELECT ",
+    columns!(),
+    " FROM ended"
+);
+const DELETE: &str = concat!(
+    "WITH gone AS (DELETE FROM keys WHERE tenant = $1 AND kind = $2 AND key_id = $3 \
+     RETURNING tenant, kind, key_id, version), \
+     remembered AS (INSERT INTO deleted_keys (tenant, kind, key_id, delete_time) \
+     SELECT tenant, kind, key_id, $4 FROM gone \
+     ON CONFLICT (tenant, kind, key_id) DO UPDATE SET delete_time = excluded.delete_time), noted AS (",
+    note!("gone", "'delete'"),
+    ") SELECT version FROM gone"
+);
+const ENDED_SINCE: &str = "SELECT tenant::text, kind, key_id, time FROM (\
+     (SELECT tenant, kind, key_id, update_time AS time FROM keys \
+     WHERE status = 'revoked' AND update_time >= $1 ORDER BY update_time DESC LIMIT $2) \
+     UNION ALL (SELECT tenant, kind, key_id, delete_time FROM deleted_keys \
+     WHERE delete_time >= $1 ORDER BY delete_time DESC LIMIT $2)) AS ended ORDER BY time DESC LIMIT $2";
+const COUNT_ACTIVE: &str = "SELECT count(*) FROM keys WHERE tenant = $1 AND status = 'active'";
+const PING: &str = "SELECT 1 FROM keys LIMIT 1";
+/// The largest bound for a page without one: above every id, whose characters are lower-case letters, digits and `-`.
+const ABOVE_ALL: &str = "~";
+
+#[async_trait]
+impl KeySource for PostgresStore {
+    async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.find_one(FIND, tenant, id.kind(), &id.to_string()).await
+    }
+}
+
+#[async_trait]
+impl KeyStore for PostgresStore {
+    async fn find_by_request(
+        &self,
+        tenant: TenantId,
+        kind: KeyKind,
+        request_id: &str,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        self.find_one(FIND_BY_REQUEST, tenant, kind, request_id).await
+    }
+
+    async fn list(&self, page: &PageQuery<'_>) -> Result<Vec<ApiKey>, StoreError> {
+        let before = page.before.map_or_else(|| ABOVE_ALL.to_owned(), |id| id.to_string());
+        let query = || {
+            query_as::<_, KeyRow>(statement(page.filter))
+                .bind(page.tenant.0)
+                .bind(kind_text(page.kind))
+                .bind(&before)
+                .bind(i64::from(page.limit))
+                .bind(&page.filter.actor_id)
+                .bind(page.now)
+        };
+        let rows = self.connections.rows(Access::Read, query).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn insert(&self, key: &ApiKey, request_id: Option<&str>) -> Result<Inserted, StoreError> {
+        let stored = self.insert_rows(&[KeyRow::new(key, request_id)?]).await?;
+        if !stored.is_empty() {
+            return Ok(Inserted::New);
+        }
+        // The request id wins over the id when both clash with different rows.
+        if let Some(request_id) = request_id
+            && let Some(first) = self.find_by_request(key.tenant, key.id.kind(), request_id).await?
+        {
+            return Ok(Inserted::Replay(Box::new(first)));
+        }
+        Ok(Inserted::Exists)
+    }
+
+    async fn insert_many(&self, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError> {
+        let rows = keys.iter().map(|key| KeyRow::new(key, None)).collect::<Result<Vec<_>, _>>()?;
+        let stored = self.insert_rows(&rows).await?;
+        Ok(keys.iter().map(|key| stored.contains(&key.id.to_string())).collect())
+    }
+
+    async fn replace(&self, key: &ApiKey, replaced: u64) -> Result<bool, StoreError> {
+        let row = KeyRow::new(key, None)?;
+        let query = || {
+            query_as::<_, (String,)>(REPLACE)
+                .bind(key.tenant.0)
+                .bind(&row.kind)
+                .bind(&row.key_id)
+                .bind(&row.name)
+                .bind(&row.scopes)
+                .bind(&row.metadata)
+                .bind(row.rate_limit_quota)
+                .bind(row.rate_limit_window)
+                .bind(&row.allowed_cidrs)
+                .bind(row.update_time)
+                .bind(row.version)
+                .bind(replaced.cast_signed())
+        };
+        Ok(!self.connections.rows(Access::Write, query).await?.is_empty())
+    }
+
+    async fn revoke(
+        &self,
+        tenant: TenantId,
+        id: KeyId,
+        revocation: &Revocation,
+        now: Timestamp,
+    ) -> Result<Revoked, StoreError> {
+        let key_id = id.to_string();
+        let query = || {
+            query_as::<_, KeyRow>(REVOKE)
+                .bind(tenant.0)
+                .bind(kind_text(id.kind()))
+                .bind(&key_id)
+                .bind(revocation.reason.name())
+                .bind(&revocation.description)
+                .bind(now)
+                .bind(Revocation::expiry(now, None))
+        };
+        match self.connections.rows(Access::Write, query).await?.pop() {
+            Some(row) => Ok(Revoked::Done(Box::new(row.try_into()?))),
+            None if self.find(tenant, id).await?.is_some() => Ok(Revoked::Already),
+            None => Ok(Revoked::Absent),
+        }
+    }
+
+    async fn rotate(
+        &self,
+        old: &ApiKey,
+        new: &ApiKey,
+        revocation: &Revocation,
+        now: Timestamp,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        let key_id = old.id.to_string();
+        let new = json(&[KeyRow::new(new, None)?])?;
+        let query = || {
+            query_as::<_, KeyRow>(ROTATE)
+                .bind(old.tenant.0)
+                .bind(kind_text(old.id.kind()))
+                .bind(&key_id)
+                .bind(revocation.reason.name())
+                .bind(&revocation.description)
+                .bind(now)
+                .bind(Revocation::expiry(now, None))
+                .bind(old.version.cast_signed())
+                .bind(&new)
+        };
+        self.connections.rows(Access::Write, query).await?.pop().map(TryInto::try_into).transpose()
+    }
+
+    async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
+        let key_id = id.to_string();
+        let query = || query_as::<_, (i64,)>(DELETE).bind(tenant.0).bind(kind_text(id.kind())).bind(&key_id).bind(now);
+        let version = self.connections.rows(Access::Write, query).await?.pop();
+        Ok(version.map(|(version,)| version.unsigned_abs()))
+    }
+
+    async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError> {
+        let query = || query_as::<_, EndedRow<Timestamp>>(ENDED_SINCE).bind(since).bind(i64::from(limit));
+        let rows = self.connections.rows(Access::Read, query).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn count_active(&self, tenant: TenantId) -> Result<u64, StoreError> {
+        let query = || query_as::<_, (i64,)>(COUNT_ACTIVE).bind(tenant.0);
+        let count = self.connections.rows(Access::Read, query).await?.pop();
+        Ok(count.map_or(0, |(count,)| count.unsigned_abs()))
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.connections.rows(Access::Read, || query_as::<_, (i32,)>(PING)).await.map(drop)
+    }
+
+    async fn close(&self) {
+        self.connections.close().await;
+    }
+}
+
+impl PostgresStore {
+    async fn find_one(
+        &self,
+        statement: &'static str,
+        tenant: TenantId,
+        kind: KeyKind,
+        name: &str,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        let query = || query_as::<_, KeyRow>(statement).bind(tenant.0).bind(kind_text(kind)).bind(name);
+        self.connections.rows(Access::Read, query).await?.pop().map(TryInto::try_into).transpose()
+    }
+
+    /// Adds the rows that are in nobody's way, in one statement, and tells their ids.
+    async fn insert_rows(&self, rows: &[KeyRow]) -> Result<HashSet<String>, StoreError> {
+        let json = json(rows)?;
+        let stored = self.connections.rows(Access::Write, || query_as::<_, (String,)>(INSERT).bind(&json)).await?;
+        Ok(stored.into_iter().map(|(id,)| id).collect())
+    }
+}
+
+fn json(rows: &[KeyRow]) -> Result<String, StoreError> {
+    serde_json::to_string(rows).map_err(|error| StoreError::Corrupt(error.to_string()))
+}

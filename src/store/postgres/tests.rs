@@ -1,0 +1,314 @@
+//! What only PostgreSQL has: the plans of its lists, the feed, connections that break.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use super::list::statement;
+use super::*;
+use crate::cidr::CidrSet;
+use crate::clock::Timestamp;
+use crate::id::{KeyId, TenantId};
+use crate::key::{ApiKey, KeyFilter, Metadata, Revocation, RevocationReason, State, Status};
+use crate::policy::{RateLimitPolicy, Visibility};
+use crate::store::testing::{self, Postgres};
+use crate::store::{ChangeFeed, ChangeKind, KeySource, KeyStore, Position};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_timestamp(1_780_000_000 + seconds, 0).unwrap()
+}
+
+fn issued(number: u128) -> KeyId {
+    KeyId::Issued(Uuid::from_u128(number))
+}
+
+fn key(id: KeyId) -> ApiKey {
+    ApiKey {
+        tenant: TenantId::NIL,
+        id,
+        name: "name".into(),
+        actor_id: "actor".into(),
+        scopes: ["read"].into_iter().collect(),
+        metadata: Metadata::new(),
+        status: Status::Active,
+        visibility: Visibility::Secret,
+        create_time: at(0),
+        update_time: at(0),
+        expire_time: Some(at(3600)),
+        last_used_time: None,
+        rate_limit: Some(RateLimitPolicy { quota: NonZeroU64::MIN, window: Duration::from_secs(60) }),
+        networks: CidrSet::default(),
+        version: 1,
+    }
+}
+
+fn revocation() -> Revocation {
+    Revocation { reason: RevocationReason::Unspecified, description: None }
+}
+
+async fn connect(store: &PostgresStore) -> PgConnection {
+    PgConnection::connect_with(&store.options.connect_options().unwrap()).await.unwrap()
+}
+
+/// Everything after a position, read in pages; the position behind it.
+async fn read(store: &PostgresStore, mut position: Position, limit: u32) -> (Vec<(ChangeKind, KeyId, u64)>, Position) {
+    let mut seen = Vec::new();
+    loop {
+        let page = store.changes_after(&position, limit).await.unwrap().expect("nothing was pruned");
+        assert!(page.changes.len() <= limit as usize);
+        seen.extend(page.changes.iter().map(|change| (change.kind, change.id, change.version)));
+        position = page.position;
+        if !page.more {
+            return (seen, position);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_filter_has_its_index() {
+    let server = Postgres::start();
+    let store = testing::store(&server, "plans").await;
+    for batch in 0..20 {
+        let number = |index: u128| batch * 500 + index;
+        let keys: Vec<_> = (0..500)
+            .map(|index| ApiKey {
+                actor_id: format!("actor {}", number(index) % 100),
+                expire_time: (number(index) % 3 != 0).then(|| at(i64::try_from(number(index) % 7).unwrap() * 100)),
+                ..key(issued(number(index)))
+            })
+            .collect();
+        store.insert_many(&keys).await.unwrap();
+    }
+    let mut connection = connect(&store).await;
+    sqlx::raw_sql("UPDATE keys SET status = 'revoked' WHERE key_id LIKE '%7'").execute(&mut connection).await.unwrap();
+    sqlx::raw_sql("VACUUM ANALYZE keys").execute(&mut connection).await.unwrap();
+    for generic in ["force_custom_plan", "force_generic_plan"] {
+        let mode = sqlx::AssertSqlSafe(format!("SET plan_cache_mode = {generic}"));
+        sqlx::raw_sql(mode).execute(&mut connection).await.unwrap();
+        for actor in [None, Some("actor 5")] {
+            for state in [None, Some(State::Active), Some(State::Expired), Some(State::Revoked)] {
+                let filter = KeyFilter { actor_id: actor.map(str::to_owned), state };
+                let plan = plan(&mut connection, statement(&filter), actor).await;
+                assert!(plan.contains("Index") && !plan.contains("Seq Scan"), "{filter:?}\n{plan}");
+                // Neither is a page sorted, unless it is made of what one owner has.
+                assert!(actor.is_some() || !plan.contains("Sort"), "{filter:?}\n{plan}");
+            }
+        }
+    }
+}
+
+/// How the database goes about the second page of a list.
+async fn plan(connection: &mut PgConnection, statement: &str, actor: Option<&str>) -> String {
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {statement}"));
+    let rows: Vec<(String,)> = sqlx::query_as(explain)
+        .bind(TenantId::NIL.0)
+        .bind("issued")
+        .bind(issued(8000).to_string())
+        .bind(50_i64)
+        .bind(actor)
+        .bind(at(300))
+        .fetch_all(connection)
+        .await
+        .unwrap();
+    rows.into_iter().map(|(line,)| line + "\n").collect()
+}
+
+#[tokio::test]
+async fn the_feed_tells_every_change_once() {
+    let server = Postgres::start();
+    let store = testing::store(&server, "feed").await;
+    let imported = KeyId::Imported([1; 32]);
+    store.insert(&key(issued(9)), None).await.unwrap();
+    let start = store.position().await.unwrap();
+    store.insert(&key(issued(1)), Some("r")).await.unwrap();
+    store.insert(&key(issued(2)), Some("r")).await.unwrap();
+    store.insert_many(&[key(imported), key(issued(1))]).await.unwrap();
+    store.replace(&ApiKey { version: 2, ..key(issued(1)) }, 1).await.unwrap();
+    store.replace(&ApiKey { version: 2, ..key(issued(1)) }, 1).await.unwrap();
+    let old = ApiKey { version: 2, ..key(issued(1)) };
+    store.rotate(&old, &key(issued(3)), &revocation(), at(5)).await.unwrap().unwrap();
+    store.revoke(TenantId::NIL, issued(3), &revocation(), at(6)).await.unwrap();
+    store.revoke(TenantId::NIL, issued(3), &revocation(), at(6)).await.unwrap();
+    store.delete(TenantId::NIL, imported, at(7)).await.unwrap();
+    store.delete(TenantId::NIL, imported, at(7)).await.unwrap();
+    let expected = [
+        (ChangeKind::Issue, issued(1), 1),
+        (ChangeKind::Import, imported, 1),
+        (ChangeKind::Update, issued(1), 2),
+        (ChangeKind::Rotate, issued(1), 3),
+        (ChangeKind::Issue, issued(3), 1),
+        (ChangeKind::Revoke, issued(3), 2),
+        (ChangeKind::Delete, imported, 1),
+    ];
+    for limit in [1, 2, 7, 100] {
+        let (mut seen, end) = read(&store, start.clone(), limit).await;
+        // The two changes of a rotation are one moment.
+        seen[3..5].sort_by_key(|(kind, ..)| *kind == ChangeKind::Issue);
+        assert_eq!(seen, expected, "in pages of {limit}");
+        assert_eq!(read(&store, end, limit).await.0, []);
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_commits_late_is_not_skipped_and_holds_nobody_up() {
+    let server = Postgres::start();
+    let store = testing::store(&server, "late").await;
+    let start = store.position().await.unwrap();
+    let mut slow = connect(&store).await;
+    let mut slow = slow.begin().await.unwrap();
+    let change = "INSERT INTO changes (tenant, kind, key_id, change, version) VALUES ($1, 'issued', $2, 'revoke', 7)";
+    let add = sqlx::query(change).bind(TenantId::NIL.0).bind(issued(1).to_string());
+    add.execute(&mut *slow).await.unwrap();
+    let mut position = start;
+    for number in 2..5 {
+        store.insert(&key(issued(number)), None).await.unwrap();
+        let (seen, next) = read(&store, position, 10).await;
+        assert_eq!(seen, [(ChangeKind::Issue, issued(number), 1)], "read while the slow one is under way");
+        position = next;
+    }
+    // What began later, committed earlier and stands on another page is not read again, either.
+    let before = position.clone();
+    store.insert(&key(issued(5)), None).await.unwrap();
+    store.insert(&key(issued(6)), None).await.unwrap();
+    let page = store.changes_after(&before, 1).await.unwrap().unwrap();
+    slow.commit().await.unwrap();
+    let (rest, end) = read(&store, page.position, 1).await;
+    assert_eq!(rest, [(ChangeKind::Issue, issued(6), 1), (ChangeKind::Revoke, issued(1), 7)]);
+    assert_eq!(read(&store, end, 10).await.0, []);
+}
+
+#[tokio::test]
+async fn many_writers_and_a_reader_lose_nothing() {
+    let server = Postgres::start();
+    let store = testing::store(&server, "many").await;
+    let mut position = store.position().await.unwrap();
+    let writers: Vec<_> = (0..8u128)
+        .map(|writer| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for number in 0..50 {
+                    store.insert(&key(issued(writer * 1000 + number)), None).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let mut seen = Vec::new();
+    loop {
+        let over = writers.iter().all(tokio::task::JoinHandle::is_finished);
+        let (changes, next) = read(&store, position, 7).await;
+        seen.extend(changes.into_iter().map(|(_, id, _)| id));
+        position = next;
+        if over {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 400);
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 400, "a change was read twice");
+}
+
+#[tokio::test]
+async fn a_listener_is_woken_by_a_change_and_hears_of_a_lost_connection() {
+    let server = Postgres::start();
+    let store = testing::store(&server, "wake").await;
+    let mut listener = store.listen().await.unwrap();
+    let mut quiet = async || tokio::time::timeout(Duration::from_secs(20), listener.woken()).await;
+    store.insert(&key(issued(1)), None).await.unwrap();
+    quiet().await.expect("it is woken").unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+    assert_eq!(server.query(end).as_deref(), Some("t"));
+    // Lost and back, or an error first and back then.
+    if quiet().await.expect("it is woken").is_err() {
+        quiet().await.expect("it is woken").unwrap();
+    }
+    store.insert(&key(issued(2)), None).await.unwrap();
+    quiet().await.expect("it is woken").unwrap();
+}
+
+#[tokio::test]
+async fn what_is_pruned_is_known_to_be_lost() {
+    let server = Postgres::start();
+    let store = testing::store(&server, "prune").await;
+    let early = store.position().await.unwrap();
+    store.insert(&key(issued(1)), None).await.unwrap();
+    assert_eq!(store.prune(Duration::ZERO).await.unwrap(), 0, "there is no mark yet");
+    assert_eq!(store.prune(Duration::from_secs(3600)).await.unwrap(), 0, "the mark is too young");
+    let (seen, late) = read(&store, early.clone(), 10).await;
+    assert_eq!(seen.len(), 1);
+    assert_eq!(store.prune(Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(store.changes_after(&early, 10).await.unwrap(), None);
+    store.insert(&key(issued(2)), None).await.unwrap();
+    assert_eq!(read(&store, late, 10).await.0, [(ChangeKind::Issue, issued(2), 1)]);
+}
+
+#[tokio::test]
+async fn a_position_of_another_database_is_known_to_be_lost() {
+    let server = Postgres::start();
+    let store = testing::store(&server, "other").await;
+    let ahead = Position("1000000:1000000:".into());
+    assert_eq!(store.changes_after(&ahead, 10).await.unwrap(), None);
+    assert!(store.changes_after(&Position("7".into()), 10).await.is_err());
+}
+
+#[tokio::test]
+async fn broken_connections_cost_nobody_an_answer() {
+    let server = Postgres::start();
+    let store = testing::store(&server, "broken").await;
+    store.insert(&key(issued(1)), None).await.unwrap();
+    for round in 2..6 {
+        // As many connections as there may be, all of them idle and then ended.
+        let reads = (0..8).map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.find(TenantId::NIL, issued(1)).await })
+        });
+        for read in reads.collect::<Vec<_>>() {
+            read.await.unwrap().unwrap();
+        }
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'broken'";
+        assert_ne!(server.query(end).as_deref(), Some("0"));
+        assert!(store.find(TenantId::NIL, issued(1)).await.unwrap().is_some());
+        store.insert(&key(issued(round)), None).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_slow_statement_and_a_full_pool_end_in_time() {
+    let server = Postgres::start();
+    server.create_database("slow");
+    let options = PostgresOptions {
+        max_connections: 1,
+        acquire_timeout: Duration::from_millis(200),
+        statement_timeout: Duration::from_millis(500),
+        ..testing::options(&server, "slow")
+    };
+    let store = PostgresStore::open(&options, Migration::Automatic).await.unwrap();
+    let mut holder = connect(&store).await;
+    let mut holder = holder.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE keys").execute(&mut *holder).await.unwrap();
+    let read = async || store.find(TenantId::NIL, issued(1)).await;
+    let (first, second) = tokio::join!(read(), read());
+    let mut errors = [first.unwrap_err().to_string(), second.unwrap_err().to_string()];
+    errors.sort();
+    assert!(errors[0].contains("no connection became free"), "{errors:?}");
+    assert!(errors[1].contains("did not answer in time"), "{errors:?}");
+    holder.rollback().await.unwrap();
+    assert_eq!(read().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_unavailable_and_comes_back() {
+    let server = Postgres::start();
+    let options =
+        PostgresOptions { acquire_timeout: Duration::from_millis(300), ..testing::options(&server, "postgres") };
+    let store = PostgresStore::open(&options, Migration::Automatic).await.unwrap();
+    store.ping().await.unwrap();
+    let server = server.stop();
+    assert!(matches!(store.find(TenantId::NIL, issued(1)).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.insert(&key(issued(1)), None).await, Err(StoreError::Unavailable(_))));
+    let _server = server.start_again();
+    store.insert(&key(issued(1)), None).await.unwrap();
+    assert!(store.find(TenantId::NIL, issued(1)).await.unwrap().is_some());
+}

@@ -4,6 +4,7 @@ mod client;
 mod connection;
 mod jwk;
 mod keys;
+mod migrate;
 mod output;
 mod shell;
 
@@ -41,6 +42,8 @@ enum Command {
     /// Work on configurations
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Bring the tables of the database up to date, or take them back
+    Migrate(migrate::Migrate),
     /// Issue, import, verify and revoke keys at a running Keygate
     Keys(keys::Keys),
     /// Make the keys that sign tokens, and see the ones in use
@@ -129,6 +132,7 @@ impl Cli {
             Command::Config(ConfigCommand::Check(args)) => check(&args.config),
             Command::Config(ConfigCommand::Schema) => schema(),
             Command::Config(ConfigCommand::Openapi) => output::print(&openapi_json()),
+            Command::Migrate(migrate) => migrate.run(),
             Command::Keys(keys) => return keys.run(&self.connection),
             Command::Jwk(jwk) => jwk.run(&self.connection),
             Command::Completions(completions) => completions.run(Self::command()),

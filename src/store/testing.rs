@@ -35,6 +35,11 @@ pub(super) fn options(server: &Postgres, database: &str) -> PostgresOptions {
 
 /// A store over a new database of the server.
 pub(super) async fn store(server: &Postgres, database: &str) -> PostgresStore {
-    server.create_database(database);
+    create_database(server, database);
     PostgresStore::open(&options(server, database), Migration::Automatic).await.unwrap()
+}
+
+/// Makes a database.
+pub(super) fn create_database(server: &Postgres, name: &str) {
+    assert!(server.query(&format!("CREATE DATABASE {name}")).is_some(), "CREATE DATABASE {name}");
 }

@@ -277,7 +277,7 @@ async fn broken_connections_cost_nobody_an_answer() {
 #[tokio::test]
 async fn a_slow_statement_and_a_full_pool_end_in_time() {
     let server = Postgres::start();
-    server.create_database("slow");
+    testing::create_database(&server, "slow");
     let options = PostgresOptions {
         max_connections: 1,
         acquire_timeout: Duration::from_millis(200),

@@ -22,10 +22,11 @@ fn every_shell_has_a_script_with_every_command() {
 
 #[test]
 fn bash_completes_a_subcommand() {
-    let script = end(command().args(["completions", "bash"])).stdout;
-    let ask = "COMP_WORDS=(keygate keys imported batch); COMP_CWORD=3; \
+    let script = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&script, end(command().args(["completions", "bash"])).stdout).unwrap();
+    let ask = "source \"$0\"; COMP_WORDS=(keygate keys imported batch); COMP_CWORD=3; \
                _keygate keygate batch imported; printf '%s\\n' \"${COMPREPLY[@]}\"";
-    let output = Command::new("bash").args(["-c", &format!("{script}\n{ask}")]).stderr(Stdio::null()).output();
+    let output = Command::new("bash").args(["-c", ask]).arg(script.path()).stderr(Stdio::null()).output();
     assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), "batch-import\n");
 }
 

@@ -74,11 +74,6 @@ impl Postgres {
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
     }
 
-    /// Makes a database.
-    pub(crate) fn create_database(&self, name: &str) {
-        assert!(self.query(&format!("CREATE DATABASE {name}")).is_some(), "CREATE DATABASE {name}");
-    }
-
     /// The name under which a database is found.
     pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)

@@ -1,0 +1,122 @@
+//! Keygate on PostgreSQL.
+
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::keygate::{HMAC_SECRET, Keygate, command};
+use crate::support::servers::Postgres;
+use crate::support::upstream::Upstream;
+
+fn gateway(upstream: &Upstream) -> Value {
+    json!({
+        "routes": [{"name": "api", "upstream": "api"}],
+        "upstreams": {"api": {"endpoints": [upstream.url]}},
+    })
+}
+
+/// Everybody may connect, so a password is given only to be looked for.
+fn dsn(server: &Postgres, options: &str) -> String {
+    format!("{}?{options}", server.url("postgres").replace("postgres@", "postgres:hunter2@"))
+}
+
+#[tokio::test]
+async fn a_key_lives_and_ends_on_postgresql() {
+    let (server, upstream) = (Postgres::start(), Upstream::start());
+    let db = json!({"db": {"dsn": dsn(&server, "max_conns=4"), "auto_migrate": true}, "log": {"level": "debug"}});
+    let mut keygate = Keygate::serve(&gateway(&upstream), &db);
+    let (id, secret) = keygate.issue(json!({"metadata": {"b": 1, "a": "é\u{0}"}})).await;
+    assert_eq!(keygate.call("/hello", &secret).await.status(), StatusCode::OK);
+    keygate.restart();
+    assert_eq!(keygate.call("/hello", &secret).await.status(), StatusCode::OK);
+    let url = format!("{}/v2alpha1/admin/issuedApiKeys/{id}", keygate.admin);
+    let key: Value = keygate.http.get(url).send().await.unwrap().json().await.unwrap();
+    assert_eq!(key["metadata"].to_string(), r#"{"b":1,"a":"é\u0000"}"#);
+    keygate.revoke(&id).await;
+    assert_eq!(keygate.call("/hello", &secret).await.status(), StatusCode::UNAUTHORIZED);
+    let changes = server
+        .query("SELECT string_agg(change, ' ' ORDER BY seq) FROM changes WHERE key_id = (SELECT key_id FROM keys)");
+    assert_eq!(changes.as_deref(), Some("issue revoke"));
+    assert!(!keygate.log().contains("hunter2") && !keygate.log().contains(&secret));
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_503_until_it_is_back() {
+    let (server, upstream) = (Postgres::start(), Upstream::start());
+    let db = json!({
+        "db": {"dsn": dsn(&server, "acquire_timeout=500ms"), "auto_migrate": true},
+        "cache": {"type": "noop"},
+    });
+    let keygate = Keygate::serve(&gateway(&upstream), &db);
+    let (_, secret) = keygate.issue(json!({})).await;
+    assert_eq!(keygate.call("/hello", &secret).await.status(), StatusCode::OK);
+    let stopped = server.stop();
+    let asked = Instant::now();
+    let refused = keygate.call("/hello", &secret).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("retry-after"));
+    let refused = keygate.post("issuedApiKeys", &json!({"name": "x", "actor_id": "y"})).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(asked.elapsed() < Duration::from_secs(30));
+    let server = stopped.start_again();
+    assert_eq!(keygate.call("/hello", &secret).await.status(), StatusCode::OK);
+    // Connections that were ended while nobody used them are not noticed by anybody.
+    for _ in 0..3 {
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'keygate'";
+        assert_ne!(server.query(end).as_deref(), Some("0"));
+        assert_eq!(keygate.call("/hello", &secret).await.status(), StatusCode::OK);
+        keygate.issue(json!({})).await;
+    }
+}
+
+#[test]
+fn a_node_refuses_tables_that_it_cannot_use() {
+    let server = Postgres::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keygate.json");
+    let config = json!({
+        "serve": {"http": {"port": 1}, "metrics": {"host": "127.0.0.1", "port": 1}},
+        "credentials": {"issuer": "https://keys.example.com"},
+        "secrets": {"hmac": {"current": HMAC_SECRET}},
+        "db": {"dsn": dsn(&server, "max_conns=2")},
+    });
+    let refused = |config: &Value, words: &str| {
+        // Ports of tests can be taken by others, so any will do until the tables are looked at.
+        let mut config = config.clone();
+        for name in ["http", "metrics"] {
+            config["serve"][name]["port"] = crate::support::free_port().into();
+        }
+        std::fs::write(&file, config.to_string()).unwrap();
+        let output = command().arg("serve").arg("--config").arg(&file).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(words) && !text.contains("hunter2"), "{text}");
+    };
+    refused(&config, "at version 0, and this Keygate needs 2; run `keygate migrate up`");
+    let up = command().args(["migrate", "up", "--database", &server.url("postgres")]).output().unwrap();
+    assert!(up.status.success());
+    let newer = "INSERT INTO _sqlx_migrations VALUES (3, 'x', now(), true, '\\x00', 0)";
+    assert!(server.query(newer).is_some());
+    refused(&config, "at version 3, and this Keygate knows 2 at most");
+    let mut automatic = config;
+    automatic["db"]["auto_migrate"] = true.into();
+    refused(&automatic, "at version 3, and this Keygate knows 2 at most");
+    drop(server);
+    refused(&automatic, "check db.dsn");
+}
+
+#[tokio::test]
+async fn many_nodes_start_at_once_on_an_empty_database() {
+    let (server, upstream) = (Postgres::start(), Upstream::start());
+    let db = json!({"db": {"dsn": dsn(&server, "max_conns=2"), "auto_migrate": true}});
+    let nodes: Vec<_> = std::thread::scope(|scope| {
+        let start = || Keygate::serve(&gateway(&upstream), &db);
+        let starting: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+        starting.into_iter().map(|node| node.join().unwrap()).collect()
+    });
+    let (_, secret) = nodes[0].issue(json!({})).await;
+    for node in &nodes {
+        assert_eq!(node.call("/hello", &secret).await.status(), StatusCode::OK);
+    }
+}

@@ -29,8 +29,8 @@ pub trait ChangeFeed: Send + Sync {
     /// [`StoreError`] when the store cannot tell; the position stays good.
     async fn changes_after(&self, position: &Position, limit: u32) -> Result<Option<Changes>, StoreError>;
 
-    /// Takes out the changes that everybody could read for at least `older_than`; tells how many. Call it now and then, a few
-    /// times within `older_than`: it learns from earlier calls what is that old.
+    /// Takes out changes that everybody could read for at least `older_than`, a bounded number of them; tells how many. Call it
+    /// now and then, a few times within `older_than`: it learns from earlier calls what is that old.
     ///
     /// # Errors
     /// [`StoreError`] when it is not known what was taken out.

@@ -15,6 +15,8 @@ use crate::store::StoreError;
 use crate::store::feed::{Change, ChangeFeed, ChangeKind, ChangeListener, Changes, Position};
 use crate::store::row::{read_id, read_tenant};
 
+/// Few enough to be gone before the statement takes too long.
+const PRUNED_AT_ONCE: i64 = 10_000;
 const CHANNEL: &str = "keygate_changes";
 const POSITION: &str = "SELECT pg_current_snapshot()::text";
 /// What is visible in the snapshot `$2`, or now, and was not in `$1`, behind the row (`$3`, `$4`). One row without a change when there is
@@ -31,7 +33,8 @@ const CHANGES_AFTER: &str = "SELECT upto::text, clock_timestamp() AS read_time, 
 /// Takes out what was over at the last mark before the moment, moves the bound there, and leaves a mark for later calls.
 const PRUNE: &str = "WITH bound AS (SELECT time, xid FROM change_marks \
      WHERE time <= clock_timestamp() - make_interval(secs => $1) ORDER BY time DESC LIMIT 1), \
-     gone AS (DELETE FROM changes USING bound WHERE changes.xid < bound.xid RETURNING 1), \
+     gone AS (DELETE FROM changes WHERE (xid, seq) IN (SELECT changes.xid, seq FROM changes, bound \
+     WHERE changes.xid < bound.xid ORDER BY changes.xid, seq LIMIT $2) RETURNING 1), \
      moved AS (UPDATE pruned_changes SET xid = bound.xid FROM bound WHERE pruned_changes.xid < bound.xid), \
      spent AS (DELETE FROM change_marks USING bound WHERE change_marks.time < bound.time), \
      marked AS (INSERT INTO change_marks DEFAULT VALUES ON CONFLICT DO NOTHING) \
@@ -127,7 +130,7 @@ impl ChangeFeed for PostgresStore {
     }
 
     async fn prune(&self, older_than: Duration) -> Result<u64, StoreError> {
-        let query = || query_as::<_, (i64,)>(PRUNE).bind(older_than.as_secs_f64());
+        let query = || query_as::<_, (i64,)>(PRUNE).bind(older_than.as_secs_f64()).bind(PRUNED_AT_ONCE);
         let rows = self.connections.rows(Access::Write, query).await?;
         Ok(rows.first().map_or(0, |(count,)| count.unsigned_abs()))
     }

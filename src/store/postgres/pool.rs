@@ -121,7 +121,8 @@ impl Connections {
     }
 }
 
-/// A connection on loan. Whatever happens to the statement, it does not come back to the pool without answering.
+/// A connection on loan. It comes back to the pool only when it has answered once more: the statement may have been
+/// abandoned, and the network may be silent from now on.
 struct Lease(Option<PoolConnection<Postgres>>);
 
 impl Lease {
@@ -130,9 +131,9 @@ impl Lease {
     }
 
     /// The statement is done; what it failed with says whether the connection is still good.
-    fn end(&mut self, error: Option<&Error>) {
-        if let Some(mut connection) = self.0.take()
-            && error.is_some_and(|error| Failure::of(error) == Failure::Broken)
+    fn end(mut self, error: Option<&Error>) {
+        if error.is_some_and(|error| Failure::of(error) == Failure::Broken)
+            && let Some(mut connection) = self.0.take()
         {
             connection.close_on_drop();
         }
@@ -140,15 +141,11 @@ impl Lease {
 }
 
 impl Drop for Lease {
-    /// The statement was abandoned: its answer may come, or the network is gone and nothing ever comes.
     fn drop(&mut self) {
         let (Some(mut connection), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) else {
             return;
         };
-        runtime.spawn(async move {
-            if !matches!(timeout(NETWORK, connection.ping()).await, Ok(Ok(()))) {
-                connection.close_on_drop();
-            }
-        });
+        // By itself, the pool waits for the answer without end, and its place stays taken.
+        runtime.spawn(timeout(NETWORK, connection.return_to_pool()));
     }
 }

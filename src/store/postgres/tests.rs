@@ -1,6 +1,10 @@
 //! What only PostgreSQL has: the plans of its lists, the feed, connections that break.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
@@ -311,4 +315,79 @@ async fn a_database_that_is_gone_is_unavailable_and_comes_back() {
     let _server = server.start_again();
     store.insert(&key(issued(1)), None).await.unwrap();
     assert!(store.find(TenantId::NIL, issued(1)).await.unwrap().is_some());
+}
+
+/// A way to the server on which connections can fall silent for ever, as behind a firewall that has forgotten them.
+struct Way {
+    port: u16,
+    generation: Arc<AtomicU64>,
+}
+
+impl Way {
+    fn to(server_port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let way = Self { port: listener.local_addr().unwrap().port(), generation: Arc::default() };
+        let generation = Arc::clone(&way.generation);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let client = client.unwrap();
+                let server = TcpStream::connect(("127.0.0.1", server_port)).unwrap();
+                let born = generation.load(Ordering::SeqCst);
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let generation = Arc::clone(&generation);
+                    std::thread::spawn(move || carry(from, to, || generation.load(Ordering::SeqCst) == born));
+                }
+            }
+        });
+        way
+    }
+
+    /// Nothing comes through the present connections any more.
+    fn silence(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, open: impl Fn() -> bool) {
+    let mut buffer = [0; 4096];
+    while let Ok(read) = from.read(&mut buffer) {
+        if !open() {
+            // The sockets stay open, so that nobody is told.
+            std::thread::park();
+        }
+        if read == 0 || to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
+#[tokio::test]
+async fn connections_that_fall_silent_are_given_up() {
+    let server = Postgres::start();
+    let port = server.url("").rsplit_once(':').unwrap().1.trim_end_matches('/').parse().unwrap();
+    let way = Way::to(port);
+    let options = PostgresOptions {
+        url: format!("postgres://postgres@127.0.0.1:{}/postgres", way.port).into(),
+        max_connections: 2,
+        acquire_timeout: Duration::from_millis(500),
+        statement_timeout: Duration::from_millis(500),
+        ..testing::options(&server, "postgres")
+    };
+    let store = PostgresStore::open(&options, Migration::Automatic).await.unwrap();
+    let both = async || tokio::join!(store.find(TenantId::NIL, issued(1)), store.find(TenantId::NIL, issued(1)));
+    for round in 0..2 {
+        assert!(matches!(both().await, (Ok(None), Ok(None))), "round {round}");
+        way.silence();
+        let waiting = tokio::time::timeout(Duration::from_secs(20), both()).await.expect("nobody waits for ever");
+        assert_eq!((waiting.0.is_err(), waiting.1.is_err()), (true, true), "{waiting:?}");
+        // A caller that goes away leaves nothing behind, either.
+        let abandoned = tokio::time::timeout(Duration::from_millis(1), store.find(TenantId::NIL, issued(1))).await;
+        drop(abandoned);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !matches!(both().await, (Ok(None), Ok(None))) {
+            assert!(tokio::time::Instant::now() < deadline, "the silent connections are still there");
+        }
+    }
 }

@@ -107,6 +107,10 @@ fn tables_that_are_dirty_or_newer_are_left_alone() {
         assert_refused(&dsn, &[command], "keygate migrate force");
     }
     assert_good(&dsn, &["force", "2"]);
+    assert!(server.query("UPDATE _sqlx_migrations SET checksum = '' WHERE version = 1").is_some());
+    assert_refused(&dsn, &["up"], "migration 1 was made by a Keygate that is not a release of this one");
+    assert_good(&dsn, &["force", "2"]);
+    assert_good(&dsn, &["up"]);
     row(3, true);
     assert!(assert_good(&dsn, &["status", "--block"]).contains("Current Version: 3\nLatest Available: 2 (0 pending)"));
     for command in ["up", "down"] {

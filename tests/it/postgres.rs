@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -119,4 +120,37 @@ async fn many_nodes_start_at_once_on_an_empty_database() {
     for node in &nodes {
         assert_eq!(node.call("/hello", &secret).await.status(), StatusCode::OK);
     }
+}
+
+#[tokio::test]
+async fn the_way_to_the_database_is_encrypted_and_its_end_is_known() {
+    let (server, upstream, folder) = (Postgres::start(), Upstream::start(), tempfile::tempdir().unwrap());
+    let authority_key = KeyPair::generate().unwrap();
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = authority.self_signed(&authority_key).unwrap();
+    let authority_file = folder.path().join("authority.pem");
+    std::fs::write(&authority_file, certificate.pem()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let issuer = Issuer::new(authority, authority_key);
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    server.encrypt(&certificate.pem(), &key.serialize_pem());
+
+    let known = format!("sslmode=verify-full&sslrootcert={}", authority_file.display());
+    let at = |host: &str, options: &str| dsn(&server, options).replace("127.0.0.1", host);
+    for (dsn, words) in [
+        (at("localhost", "sslmode=verify-full"), "UnknownIssuer"),
+        (at("127.0.0.1", &known), "certificate not valid for name"),
+    ] {
+        let status = command().args(["migrate", "status", "--database", &dsn]).output().unwrap();
+        let text = String::from_utf8(status.stderr).unwrap();
+        assert!(!status.status.success() && text.contains(words), "{text}");
+    }
+    let db = json!({"db": {"dsn": at("localhost", &known), "auto_migrate": true}});
+    let keygate = Keygate::serve(&gateway(&upstream), &db);
+    let (_, secret) = keygate.issue(json!({})).await;
+    assert_eq!(keygate.call("/hello", &secret).await.status(), StatusCode::OK);
+    let encrypted =
+        "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'keygate'";
+    assert_eq!(server.query(encrypted).as_deref(), Some("t"));
 }

@@ -1,6 +1,8 @@
 //! Throw-away PostgreSQL and Redis servers, on free ports, in folders of their own.
 
+use std::fs::Permissions;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -72,6 +74,20 @@ impl Postgres {
             .output()
             .unwrap();
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    }
+
+    /// Offers TLS from now on, with a certificate and its key as PEM.
+    pub(crate) fn encrypt(&self, certificate: &str, key: &str) {
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let file = self.folder.path().join("data").join(name);
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+            own(&file);
+        }
+        for statement in ["ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()"] {
+            assert!(self.query(statement).is_some(), "{statement}");
+        }
+        eventually("PostgreSQL offers TLS", || self.query("SHOW ssl").as_deref() == Some("on"));
     }
 
     /// The name under which a database is found.

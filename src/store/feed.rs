@@ -21,7 +21,7 @@ pub trait ChangeFeed: Send + Sync {
     /// [`StoreError`] when the store cannot tell.
     async fn position(&self) -> Result<Position, StoreError>;
 
-    /// What was committed after a position, at most `limit` changes of it. `None` when that is not known in full any
+    /// What was committed after a position, at most `limit` changes of it, and at least one if there is any. `None` when that is not known in full any
     /// more, because some of it was pruned or the database is another one: then all that depends on the feed has to be
     /// forgotten, and the reader begins anew.
     ///

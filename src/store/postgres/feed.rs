@@ -21,7 +21,7 @@ const CHANNEL: &str = "keygate_changes";
 const POSITION: &str = "SELECT pg_current_snapshot()::text";
 /// What is visible in the snapshot `$2`, or now, and was not in `$1`, behind the row (`$3`, `$4`). One row without a change when there is
 /// none. A database whose transactions are behind those of `$1` is another one than it was read from.
-const CHANGES_AFTER: &str = "SELECT upto::text, clock_timestamp() AS read_time, \
+pub(super) const CHANGES_AFTER: &str = "SELECT upto::text, clock_timestamp() AS read_time, \
      pg_snapshot_xmin($1::text::pg_snapshot) < pruned.xid \
      OR pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax($1::text::pg_snapshot) AS lost, \
      next.xid::text, next.seq, next.tenant::text, next.kind, next.key_id, next.change, next.version, next.time \
@@ -100,6 +100,7 @@ impl ChangeFeed for PostgresStore {
     }
 
     async fn changes_after(&self, position: &Position, limit: u32) -> Result<Option<Changes>, StoreError> {
+        let limit = limit.max(1);
         let place = Place::parse(&position.0);
         let place = place.ok_or_else(|| StoreError::Corrupt("a position of another store".into()))?;
         let query = || {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use super::feed::CHANGES_AFTER;
 use super::list::statement;
 use super::*;
 use crate::cidr::CidrSet;
@@ -87,7 +88,8 @@ async fn every_filter_has_its_index() {
     }
     let mut connection = connect(&store).await;
     sqlx::raw_sql("UPDATE keys SET status = 'revoked' WHERE key_id LIKE '%7'").execute(&mut connection).await.unwrap();
-    sqlx::raw_sql("VACUUM ANALYZE keys").execute(&mut connection).await.unwrap();
+    sqlx::raw_sql("VACUUM ANALYZE").execute(&mut connection).await.unwrap();
+    let recent = store.position().await.unwrap();
     for generic in ["force_custom_plan", "force_generic_plan"] {
         let mode = sqlx::AssertSqlSafe(format!("SET plan_cache_mode = {generic}"));
         sqlx::raw_sql(mode).execute(&mut connection).await.unwrap();
@@ -100,6 +102,10 @@ async fn every_filter_has_its_index() {
                 assert!(actor.is_some() || !plan.contains("Sort"), "{filter:?}\n{plan}");
             }
         }
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {CHANGES_AFTER}"));
+        let explain = sqlx::query_as(explain).bind(&recent.0).bind(None::<&str>).bind("0").bind(0_i64).bind(100_i64);
+        let plan = text(explain.fetch_all(&mut connection).await.unwrap());
+        assert!(plan.contains("changes_pkey") && !plan.contains("Seq Scan on changes"), "{plan}");
     }
 }
 
@@ -116,6 +122,10 @@ async fn plan(connection: &mut PgConnection, statement: &str, actor: Option<&str
         .fetch_all(connection)
         .await
         .unwrap();
+    text(rows)
+}
+
+fn text(rows: Vec<(String,)>) -> String {
     rows.into_iter().map(|(line,)| line + "\n").collect()
 }
 

@@ -123,6 +123,11 @@ pub trait KeyStore: KeySource {
     /// [`StoreError`] when it does not.
     async fn ping(&self) -> Result<(), StoreError>;
 
+    /// The feed of changes, if others may change the keys as well.
+    fn feed(&self) -> Option<&dyn ChangeFeed> {
+        None
+    }
+
     /// Waits for what is under way and lets go of the database.
     async fn close(&self) {}
 }

@@ -221,9 +221,10 @@ impl Schema {
 /// Sees that the tables are what this program needs.
 #[cfg(feature = "postgres")]
 pub(super) async fn prepare(database: &Database, migration: Migration) -> Result<(), SchemaError> {
-    match migration {
-        Migration::Automatic => database.migrate_up().await,
-        Migration::Manual => database.schema().await?.check(),
+    match database.schema().await?.check() {
+        // Only then, because it takes a role that may make tables.
+        Err(SchemaError::Outdated { .. }) if migration == Migration::Automatic => database.migrate_up().await,
+        judged => judged,
     }
 }
 

@@ -108,6 +108,24 @@ fn a_node_refuses_tables_that_it_cannot_use() {
 }
 
 #[tokio::test]
+async fn a_role_that_may_only_change_rows_is_enough_to_serve() {
+    let (server, upstream) = (Postgres::start(), Upstream::start());
+    let up = command().args(["migrate", "up", "--database", &server.url("postgres")]).output().unwrap();
+    assert!(up.status.success());
+    let role = "CREATE ROLE serving LOGIN; \
+                GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO serving";
+    assert!(server.query(role).is_some());
+    let dsn = format!("{}?application_name=node-7", server.url("postgres").replace("postgres@", "serving@"));
+    let db = json!({"db": {"dsn": dsn, "auto_migrate": true}, "cache": {"type": "noop"}});
+    let keygate = Keygate::serve(&gateway(&upstream), &db);
+    let (id, secret) = keygate.issue(json!({})).await;
+    assert_eq!(keygate.call("/hello", &secret).await.status(), StatusCode::OK);
+    keygate.revoke(&id).await;
+    let named = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'node-7' AND usename = 'serving'";
+    assert_eq!(server.query(named).as_deref(), Some("t"));
+}
+
+#[tokio::test]
 async fn many_nodes_start_at_once_on_an_empty_database() {
     let (server, upstream) = (Postgres::start(), Upstream::start());
     let db = json!({"db": {"dsn": dsn(&server, "max_conns=2"), "auto_migrate": true}});

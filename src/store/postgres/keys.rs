@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
 use crate::store::row::{self, EndedRow, kind_text};
-use crate::store::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError};
+use crate::store::{ChangeFeed, EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError};
 
 type KeyRow = row::KeyRow<Timestamp>;
 
@@ -278,6 +278,10 @@ impl KeyStore for PostgresStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.connections.rows(Access::Read, || query_as::<_, (i32,)>(PING)).await.map(drop)
+    }
+
+    fn feed(&self) -> Option<&dyn ChangeFeed> {
+        Some(self)
     }
 
     async fn close(&self) {

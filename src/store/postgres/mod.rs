@@ -60,7 +60,8 @@ impl PostgresOptions {
     /// How to connect; statements may take any time.
     pub(super) fn connect_options(&self) -> Result<PgConnectOptions, StoreError> {
         let options = PgConnectOptions::from_str(self.url.expose_secret()).map_err(|error| store_error(&error))?;
-        Ok(options.application_name("keygate"))
+        let named = options.get_application_name().is_some();
+        Ok(if named { options } else { options.application_name("keygate") })
     }
 }
 

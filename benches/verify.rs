@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use criterion::{Criterion, criterion_group, criterion_main};
-use keygate::cache::{EndedKeys, KeyCache};
+use keygate::cache::{Caches, EndedKeys, KeyCache};
 use keygate::clock::SystemClock;
 use keygate::credential::{Keyring, Routing, TokenSettings};
 use keygate::id::TenantId;
@@ -27,6 +27,7 @@ fn bench_parts(runtime: &tokio::runtime::Runtime) -> (Verifier, String) {
     let registry = Registry::new();
     let clock = Arc::new(SystemClock);
     let ended = Arc::new(EndedKeys::new(TTL, 100));
+    let caches = Caches::alone(Some(cache), Arc::clone(&ended));
     let lifecycle = Lifecycle::new(
         lifecycle::Settings {
             keyring: Arc::clone(&keyring),
@@ -39,8 +40,7 @@ fn bench_parts(runtime: &tokio::runtime::Runtime) -> (Verifier, String) {
             derived: lifecycle::DerivedSettings::default(),
         },
         Arc::clone(&store),
-        Some(Arc::clone(&cache)),
-        Arc::clone(&ended),
+        caches.clone(),
         clock.clone(),
         rand::make_rng(),
         lifecycle::Metrics::register(&registry).expect("the registry is new"),
@@ -61,7 +61,7 @@ fn bench_parts(runtime: &tokio::runtime::Runtime) -> (Verifier, String) {
     let metrics = verifier::Metrics::register(&registry).expect("the registry is new");
     let source: Arc<dyn KeySource> = store;
     let verifier =
-        Verifier::new(settings, Arc::new(Directory::new(source, Some(cache))), Arc::default(), ended, clock, metrics);
+        Verifier::new(settings, Arc::new(Directory::new(source, caches)), Arc::default(), ended, clock, metrics);
     (verifier, issued.secret.expect("the key is new").expose_secret().to_owned())
 }
 

@@ -28,6 +28,8 @@ pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod duration;
+#[cfg(feature = "server")]
+pub mod follower;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod id;
@@ -36,6 +38,8 @@ pub mod key;
 pub mod keyset;
 pub mod lifecycle;
 pub mod policy;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod store;
 #[cfg(feature = "server")]
 pub mod telemetry;

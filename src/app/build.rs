@@ -10,14 +10,14 @@ use sha2::{Digest, Sha256};
 
 use super::AppError;
 use crate::admin::Version;
-use crate::cache::{EndedKeys, KeyCache};
+use crate::cache::Caches;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, RetiredValue};
 use crate::credential::{Keyring, Retired, Routing, SigningKeys, TokenSettings};
 use crate::id::{TenantId, hex};
 use crate::keyset::{self, KeySet};
 use crate::lifecycle::{self, DerivedSettings, Lifecycle};
-use crate::store::{KeySource, KeyStore};
+use crate::store::{KeySource, KeyStore, StoreError};
 use crate::verifier::{self, Directory, Verifier};
 
 /// What this binary was built from, if the build was told.
@@ -30,8 +30,6 @@ pub const BUILD_TIME: &str = match option_env!("KEYGATE_BUILD_TIME") {
     Some(time) => time,
     None => "unknown",
 };
-/// How many revoked or deleted keys are remembered for the sake of their tokens: some 100 bytes each.
-const ENDED_KEYS_MAX: usize = 100_000;
 /// No token lives longer, whatever is configured (contract, admin API section 2.1).
 const TOKEN_LIFE_MAX: Duration = Duration::from_secs(315_360_000);
 
@@ -45,29 +43,25 @@ impl Core {
     pub(super) fn new(
         config: &Config,
         store: &Arc<dyn KeyStore>,
+        caches: &Caches<StoreError>,
         signing_keys: &Arc<ArcSwap<SigningKeys>>,
         registry: &Registry,
     ) -> Result<Self, AppError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keyring = Arc::new(keyring(config));
-        let cache =
-            config.cache.is_on().then(|| Arc::new(KeyCache::new(config.cache.memory.max_size, config.cache.ttl.0)));
-        let ended = Arc::new(EndedKeys::new(longest_token_life(config), ENDED_KEYS_MAX));
         let source: Arc<dyn KeySource> = Arc::<dyn KeyStore>::clone(store);
-        let directory = Arc::new(Directory::new(source, cache.clone()));
         let verifier = Verifier::new(
             verifier_settings(config, Arc::clone(&keyring)),
-            directory,
+            Arc::new(Directory::new(source, caches.clone())),
             Arc::clone(signing_keys),
-            Arc::clone(&ended),
+            Arc::clone(&caches.ended),
             Arc::clone(&clock),
             verifier::Metrics::register(registry)?,
         );
         let lifecycle = Lifecycle::new(
             lifecycle_settings(config, keyring, signing_keys),
             Arc::clone(store),
-            cache,
-            ended,
+            caches.clone(),
             clock,
             rand::make_rng(),
             lifecycle::Metrics::register(registry)?,
@@ -130,7 +124,7 @@ fn lifecycle_settings(
 }
 
 /// How long a derived token may live: as long as a key.
-fn longest_token_life(config: &Config) -> Duration {
+pub(super) fn longest_token_life(config: &Config) -> Duration {
     let max = config.credentials.api_keys.max_ttl.0;
     if max.is_zero() { TOKEN_LIFE_MAX } else { max.min(TOKEN_LIFE_MAX) }
 }

@@ -5,6 +5,7 @@ mod data_dir;
 mod database;
 mod dev;
 mod listeners;
+mod nodes;
 mod signals;
 
 pub use crate::admin::openapi_json;
@@ -90,8 +91,8 @@ impl App {
         let store = background.block_on(database::open(&config.db))?;
         let key_set = background.block_on(build::key_set(config, &registry))?;
         let signing_keys = key_set.keys();
-        let core = Core::new(config, &store, &signing_keys, &registry)?;
-        background.block_on(core.lifecycle.remember_ended())?;
+        let caches = nodes::start(config, &store, &registry, &background)?;
+        let core = Core::new(config, &store, &caches, &signing_keys, &registry)?;
         background.spawn(async move { key_set.follow().await });
         let state = AdminState {
             lifecycle: Arc::clone(&core.lifecycle),

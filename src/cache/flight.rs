@@ -51,6 +51,11 @@ impl Fence {
         Self(version << 1 | 1)
     }
 
+    /// Admits no version.
+    pub(super) fn everything() -> Self {
+        Self(u64::MAX)
+    }
+
     /// Whether a read that found this version, or no record, is as young as the change.
     pub(super) fn admits(self, found: Option<u64>) -> bool {
         match found {

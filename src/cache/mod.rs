@@ -5,13 +5,21 @@
 //! long a read that began before it may still take.
 
 mod ended;
+mod fences;
 mod flight;
+mod freshness;
+mod shared;
 
 pub use ended::{Ended, EndedKeys};
+pub use freshness::{Freshness, OnDatabaseDown, Trust};
+#[cfg(feature = "redis")]
+pub use shared::RedisStorage;
+pub use shared::{SharedCache, SharedEntry, SharedStorage};
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use moka::ops::compute::Op;
 use moka::sync::Cache;
@@ -35,6 +43,20 @@ pub struct KeyCache<E> {
     records: Cache<CacheKey, Arc<ApiKey>>,
     absent: Cache<CacheKey, ()>,
     flights: Flights<Result<Option<Arc<ApiKey>>, E>>,
+    /// Raised by [`KeyCache::clear`]: what a read that began before brings is not kept.
+    generation: AtomicU64,
+}
+
+/// All that remembers keys on a node, and what that is worth.
+pub struct Caches<E> {
+    /// The cache in this process, if there is one.
+    pub local: Option<Arc<KeyCache<E>>>,
+    /// The cache that nodes share, if there is one.
+    pub shared: Option<Arc<SharedCache>>,
+    /// The keys whose tokens have ended with them.
+    pub ended: Arc<EndedKeys>,
+    /// Until when all changes are known.
+    pub freshness: Arc<Freshness>,
 }
 
 /// What the cache knows of a key.
@@ -44,6 +66,24 @@ pub enum Known {
     Record(Arc<ApiKey>),
     /// That there was no such key a moment ago.
     Absent,
+}
+
+impl<E> Caches<E> {
+    /// Of a node that makes all changes itself.
+    pub fn alone(local: Option<Arc<KeyCache<E>>>, ended: Arc<EndedKeys>) -> Self {
+        Self { local, shared: None, ended, freshness: Arc::new(Freshness::alone(Instant::now())) }
+    }
+}
+
+impl<E> Clone for Caches<E> {
+    fn clone(&self) -> Self {
+        Self {
+            local: self.local.clone(),
+            shared: self.shared.clone(),
+            ended: Arc::clone(&self.ended),
+            freshness: Arc::clone(&self.freshness),
+        }
+    }
 }
 
 impl Known {
@@ -65,7 +105,7 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
             .time_to_live(ttl)
             .build();
         let absent = Cache::builder().max_capacity(ABSENT_MAX).time_to_live(ABSENT_TTL.min(ttl)).build();
-        Self { records, absent, flights: Flights::default() }
+        Self { records, absent, flights: Flights::default(), generation: AtomicU64::new(0) }
     }
 
     /// What is known without asking anybody.
@@ -83,21 +123,29 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     pub async fn fetch<F, L>(&self, key: CacheKey, load: L) -> Result<Option<Arc<ApiKey>>, E>
     where
         L: Fn() -> F + Send,
-        F: Future<Output = Result<Option<ApiKey>, E>> + Send,
+        F: Future<Output = Result<Option<Arc<ApiKey>>, E>> + Send,
     {
         let flight = self.flights.join(key);
         flight
             .result(async {
                 loop {
-                    let loaded = load().await?.map(Arc::new);
+                    // A fence that stands already is no concern of a read that begins now.
+                    let (before, generation) = (flight.fence(), self.generation.load(Ordering::SeqCst));
+                    let outdated = |version| {
+                        if self.generation.load(Ordering::SeqCst) != generation {
+                            return Some(Fence::everything());
+                        }
+                        let fence = flight.fence();
+                        (fence != before && !fence.admits(version)).then_some(fence)
+                    };
+                    let loaded = load().await?;
                     let version = loaded.as_ref().map(|record| record.version);
-                    if !flight.fence().admits(version) {
+                    if outdated(version).is_some() {
                         continue;
                     }
                     self.remember(key, loaded.as_ref());
                     // A change applied between the check and the write has left its fence by now.
-                    let fence = flight.fence();
-                    if !fence.admits(version) {
+                    if let Some(fence) = outdated(version) {
                         self.absent.invalidate(&key);
                         self.drop_below(key, fence.lowest());
                         continue;
@@ -121,6 +169,21 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     pub fn forget(&self, key: CacheKey, last_version: u64) {
         self.flights.raise_fence(&key, Fence::deleted(last_version));
         self.drop_below(key, last_version + 1);
+    }
+
+    /// Takes over that a key changed and has this version now, on another node: what is older is dropped now, and refused when
+    /// a read that began before brings it.
+    pub fn outdate(&self, key: CacheKey, version: u64) {
+        self.flights.raise_fence(&key, Fence::changed(version));
+        self.absent.invalidate(&key);
+        self.drop_below(key, version);
+    }
+
+    /// Drops everything, and what reads under way bring: changes may have been missed.
+    pub fn clear(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.records.invalidate_all();
+        self.absent.invalidate_all();
     }
 
     /// How many records are held, about.

@@ -8,7 +8,7 @@ use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::key::Status;
 
-type Loaded = Result<Option<ApiKey>, &'static str>;
+type Loaded = Result<Option<Arc<ApiKey>>, &'static str>;
 
 const ID: CacheKey = (TenantId::NIL, KeyId::Issued(Uuid::from_u128(1)));
 
@@ -16,8 +16,8 @@ fn cache() -> Arc<KeyCache<&'static str>> {
     Arc::new(KeyCache::new(1 << 20, Duration::from_secs(60)))
 }
 
-fn record(version: u64) -> ApiKey {
-    ApiKey {
+fn record(version: u64) -> Arc<ApiKey> {
+    Arc::new(ApiKey {
         tenant: ID.0,
         id: ID.1,
         name: String::new(),
@@ -33,7 +33,7 @@ fn record(version: u64) -> ApiKey {
         rate_limit: None,
         networks: CidrSet::default(),
         version,
-    }
+    })
 }
 
 fn version(known: Option<Known>) -> u64 {
@@ -80,7 +80,7 @@ async fn a_read_that_began_before_a_change_cannot_bring_the_old_record_back() {
         }
     });
     held.notified().await;
-    cache.apply(&Arc::new(record(2)));
+    cache.apply(&record(2));
     release.notify_one();
     assert_eq!(reader.await.unwrap(), 2);
     assert_eq!(version(cache.get(&ID)), 2);
@@ -92,7 +92,7 @@ async fn an_absence_read_before_an_insert_is_not_remembered() {
     let load = || {
         let first = loads.fetch_add(1, Ordering::SeqCst) == 0;
         if first {
-            cache.apply(&Arc::new(record(1)));
+            cache.apply(&record(1));
         }
         async move { Loaded::Ok((!first).then(|| record(1))) }
     };
@@ -107,15 +107,15 @@ async fn absence_is_remembered_until_the_key_appears_and_failure_is_not() {
     assert_eq!(cache.get(&ID), None);
     assert_eq!(cache.fetch(ID, || async { Loaded::Ok(None) }).await, Ok(None));
     assert_eq!(cache.get(&ID), Some(Known::Absent));
-    cache.apply(&Arc::new(record(1)));
+    cache.apply(&record(1));
     assert_eq!(version(cache.get(&ID)), 1);
 }
 
 #[tokio::test]
 async fn an_older_record_never_replaces_a_newer_one() {
     let cache = cache();
-    cache.apply(&Arc::new(record(3)));
-    cache.apply(&Arc::new(record(2)));
+    cache.apply(&record(3));
+    cache.apply(&record(2));
     assert_eq!(version(cache.get(&ID)), 3);
     cache.fetch(ID, || async { Loaded::Ok(Some(record(1))) }).await.unwrap();
     assert_eq!(version(cache.get(&ID)), 3);
@@ -144,7 +144,7 @@ fn memory_is_bounded() {
     let cache: KeyCache<()> = KeyCache::new(1 << 20, Duration::from_secs(60));
     for number in 0..10_000 {
         let id = KeyId::Issued(Uuid::from_u128(number));
-        cache.apply(&Arc::new(ApiKey { id, ..record(1) }));
+        cache.apply(&Arc::new(ApiKey { id, ..ApiKey::clone(&record(1)) }));
     }
     cache.records.run_pending_tasks();
     assert!(cache.records.weighted_size() <= 1 << 20);
@@ -180,9 +180,9 @@ async fn a_deleted_key_stays_gone_whatever_reads_were_under_way() {
 #[test]
 fn a_key_that_comes_back_after_its_deletion_is_taken() {
     let cache = cache();
-    cache.apply(&Arc::new(record(7)));
+    cache.apply(&record(7));
     cache.forget(ID, 7);
     assert_eq!(cache.get(&ID), None);
-    cache.apply(&Arc::new(record(9)));
+    cache.apply(&record(9));
     assert_eq!(version(cache.get(&ID)), 9);
 }

@@ -18,7 +18,10 @@ mod telemetry;
 mod tenancy;
 mod words;
 
-pub use cache::{CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, RedisConfig, RedisTlsConfig};
+pub use cache::{
+    CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, OnDatabaseDown, RedisConfig, RedisTlsConfig,
+    SentinelConfig,
+};
 pub use credentials::{
     ApiKeysConfig, CredentialsConfig, DerivedTokensConfig, JwtConfig, MacaroonConfig, PrefixConfig, RetiredValue,
     SigningKeysConfig,

@@ -96,7 +96,7 @@ impl Lifecycle {
                 *item = Err(LifecycleError::AlreadyImported.into());
             }
         }
-        results.iter().flatten().for_each(|key| self.changed(key));
+        results.iter().flatten().for_each(|key| drop(self.noted(key)));
         self.metrics.batch(&results);
         let imported = results.iter().flatten().count();
         tracing::info!(tenant = %tenant, imported, of = results.len(), "keys imported in a batch");

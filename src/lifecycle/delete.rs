@@ -11,10 +11,7 @@ impl Lifecycle {
     pub async fn delete(&self, tenant: TenantId, id: KeyId) -> Result<(), LifecycleError> {
         let now = self.now();
         let version = self.store.delete(tenant, id, now).await?.ok_or(LifecycleError::NotFound(id))?;
-        if let Some(cache) = &self.cache {
-            cache.forget((tenant, id), version);
-        }
-        self.ended.add((tenant, id), now, now);
+        self.deleted((tenant, id), version, now).await;
         tracing::info!(key_id = %id, tenant = %tenant, "key {id} deleted");
         Ok(())
     }

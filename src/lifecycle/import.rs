@@ -34,7 +34,7 @@ impl Lifecycle {
         self.check_quota(tenant).await?;
         match self.store.insert(&key, request_id.as_deref()).await? {
             Inserted::New => {
-                self.changed(&key);
+                self.changed(&key).await;
                 self.metrics.created();
                 tracing::info!(key_id = %key.id, tenant = %tenant, "key {} imported", key.id);
                 Ok(key)

@@ -43,7 +43,7 @@ impl Lifecycle {
         let key = record(tenant, id, draft, now, ttl);
         match self.store.insert(&key, request_id.as_deref()).await? {
             Inserted::New => {
-                self.changed(&key);
+                self.changed(&key).await;
                 self.metrics.created();
                 tracing::info!(key_id = %key.id, tenant = %tenant, "key {} issued", key.id);
                 Ok(Issued { key, secret: Some(secret) })

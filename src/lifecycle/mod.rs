@@ -22,7 +22,7 @@ pub use metrics::Metrics;
 pub use rotate::Rotated;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::turns::Turns;
 use arc_swap::ArcSwap;
@@ -30,7 +30,7 @@ use chrono::SubsecRound;
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::cache::{EndedKeys, KeyCache};
+use crate::cache::{CacheKey, Caches};
 use crate::clock::{Clock, Timestamp};
 use crate::credential::{Keyring, Routing, SigningKeys};
 use crate::id::{KeyId, TenantId};
@@ -80,8 +80,7 @@ pub struct DerivedSettings {
 pub struct Lifecycle {
     settings: Settings,
     store: Arc<dyn KeyStore>,
-    cache: Option<Arc<KeyCache<StoreError>>>,
-    ended: Arc<EndedKeys>,
+    caches: Caches<StoreError>,
     clock: Arc<dyn Clock>,
     rng: Mutex<StdRng>,
     turns: Turns,
@@ -148,18 +147,17 @@ impl From<InvalidField> for LifecycleError {
 }
 
 impl Lifecycle {
-    /// The write side over `store`, keeping `cache` and `ended` in step. `rng` must be cryptographically strong: it makes the
+    /// The write side over `store`, keeping `caches` in step. `rng` must be cryptographically strong: it makes the
     /// unguessable part of new keys.
     pub fn new(
         settings: Settings,
         store: Arc<dyn KeyStore>,
-        cache: Option<Arc<KeyCache<StoreError>>>,
-        ended: Arc<EndedKeys>,
+        caches: Caches<StoreError>,
         clock: Arc<dyn Clock>,
         rng: StdRng,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, store, cache, ended, clock, rng: Mutex::new(rng), turns: Turns::new(), metrics }
+        Self { settings, store, caches, clock, rng: Mutex::new(rng), turns: Turns::new(), metrics }
     }
 
     /// The record of a key, in any status.
@@ -178,20 +176,6 @@ impl Lifecycle {
         self.store.ping().await
     }
 
-    /// Reads from the store which keys ended within the longest life of a token; call it before tokens are judged.
-    ///
-    /// # Errors
-    /// What the store fails with.
-    pub async fn remember_ended(&self) -> Result<(), StoreError> {
-        let now = self.now();
-        // One more than are remembered shows that there are more.
-        let limit = u32::try_from(self.ended.max()).unwrap_or(u32::MAX).saturating_add(1);
-        for key in self.store.ended_since(self.ended.horizon(now), limit).await? {
-            self.ended.add((key.tenant, key.id), key.time, now);
-        }
-        Ok(())
-    }
-
     /// Now, by the clock that stamps records.
     pub fn now(&self) -> Timestamp {
         // Stores keep microseconds, and an answer must show what a later read shows.
@@ -208,12 +192,35 @@ impl Lifecycle {
         uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
-    fn changed(&self, key: &ApiKey) {
-        if let Some(cache) = &self.cache {
-            cache.apply(&Arc::new(key.clone()));
+    async fn changed(&self, key: &ApiKey) {
+        let key = self.noted(key);
+        if let Some(shared) = &self.caches.shared {
+            shared.put(&key, Instant::now()).await;
+        }
+    }
+
+    /// Tells this node alone, which is enough for a key that nobody can have looked up with success.
+    fn noted(&self, key: &ApiKey) -> Arc<ApiKey> {
+        let (id, key) = ((key.tenant, key.id), Arc::new(key.clone()));
+        if let Some(shared) = &self.caches.shared {
+            shared.outdate(id, key.version);
+        }
+        if let Some(local) = &self.caches.local {
+            local.apply(&key);
         }
         if let Status::Revoked(_) = key.status {
-            self.ended.add((key.tenant, key.id), key.update_time, self.now());
+            self.caches.ended.add(id, key.update_time, self.now());
+        }
+        key
+    }
+
+    async fn deleted(&self, key: CacheKey, last_version: u64, now: Timestamp) {
+        if let Some(local) = &self.caches.local {
+            local.forget(key, last_version);
+        }
+        self.caches.ended.add(key, now, now);
+        if let Some(shared) = &self.caches.shared {
+            shared.forget(key, last_version).await;
         }
     }
 }

@@ -16,7 +16,7 @@ impl Lifecycle {
         let revocation = command.check()?;
         match self.store.revoke(tenant, id, &revocation, self.now()).await? {
             Revoked::Done(key) => {
-                self.changed(&key);
+                self.changed(&key).await;
                 self.metrics.revoked(revocation.reason);
                 tracing::info!(key_id = %id, tenant = %tenant, reason = revocation.reason.name(), "key {id} revoked");
                 Ok(())

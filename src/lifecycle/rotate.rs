@@ -47,8 +47,8 @@ impl Lifecycle {
             };
             command.change.clone().apply(&mut key);
             if let Some(old) = self.store.rotate(&old, &key, &superseded(), now).await? {
-                self.changed(&key);
-                self.changed(&old);
+                self.changed(&key).await;
+                self.changed(&old).await;
                 self.metrics.rotated();
                 tracing::info!(key_id = %key.id, old_key_id = %id, tenant = %tenant, "key {id} rotated");
                 return Ok(Rotated { key, secret, old });

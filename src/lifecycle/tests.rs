@@ -4,6 +4,7 @@ use rand::SeedableRng;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::cache::{EndedKeys, KeyCache};
 use crate::clock::ManualClock;
 use crate::credential::IssuedKey;
 use crate::key::{KeyChange, KeyDraft, RevocationReason, RevokeKey, RotateKey, State};
@@ -31,7 +32,8 @@ fn lifecycle(change: impl FnOnce(&mut Settings)) -> Lifecycle {
     let clock = Arc::new(ManualClock::new(Timestamp::from_timestamp(1_780_000_000, 123_456_789).unwrap()));
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
     let ended = Arc::new(EndedKeys::new(Duration::from_secs(86_400), 100));
-    Lifecycle::new(settings, Arc::new(MemoryStore::default()), cache, ended, clock, StdRng::seed_from_u64(1), metrics)
+    let caches = Caches::alone(cache, ended);
+    Lifecycle::new(settings, Arc::new(MemoryStore::default()), caches, clock, StdRng::seed_from_u64(1), metrics)
 }
 
 fn draft() -> KeyDraft {
@@ -201,7 +203,7 @@ async fn a_rotated_key_inherits_and_its_predecessor_ends() {
     let expected = ApiKey { id: rotated.key.id, name: "new".into(), ..old.clone() };
     assert_eq!(rotated.key, expected);
     assert_eq!((rotated.old.id, rotated.old.state(lifecycle.now())), (old.id, State::Revoked));
-    assert_eq!(lifecycle.ended.ask(&(TenantId::NIL, old.id), lifecycle.now()), crate::cache::Ended::Yes);
+    assert_eq!(lifecycle.caches.ended.ask(&(TenantId::NIL, old.id), lifecycle.now()), crate::cache::Ended::Yes);
     let again = lifecycle.rotate(TenantId::NIL, old.id, RotateKey::default()).await;
     assert!(matches!(again, Err(LifecycleError::NotActive)));
 }

@@ -19,7 +19,7 @@ impl Lifecycle {
             key.update_time = self.now();
             key.version += 1;
             if self.store.replace(&key, replaced).await? {
-                self.changed(&key);
+                self.changed(&key).await;
                 tracing::info!(key_id = %id, tenant = %tenant, "key {id} updated");
                 return Ok(key);
             }

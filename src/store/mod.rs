@@ -21,6 +21,8 @@ pub use schema::{Database, Migration, Schema, SchemaError};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
@@ -124,7 +126,7 @@ pub trait KeyStore: KeySource {
     async fn ping(&self) -> Result<(), StoreError>;
 
     /// The feed of changes, if others may change the keys as well.
-    fn feed(&self) -> Option<&dyn ChangeFeed> {
+    fn feed(self: Arc<Self>) -> Option<Arc<dyn ChangeFeed>> {
         None
     }
 

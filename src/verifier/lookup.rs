@@ -1,36 +1,48 @@
-//! Where records come from: the cache in this process, then the store.
+//! Where records come from: the cache in this process, the cache that nodes share, the store; and what is done when the store
+//! cannot be asked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use crate::cache::{CacheKey, KeyCache};
+use crate::cache::{CacheKey, Caches, KeyCache, Trust};
 use crate::key::ApiKey;
 use crate::store::{KeySource, StoreError};
 
-/// The keys, read through a cache.
+/// How long a store that failed is left alone by a node that would have to ask it for every request.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The keys, read through caches.
 pub struct Directory {
     store: Arc<dyn KeySource>,
-    cache: Option<Arc<KeyCache<StoreError>>>,
+    caches: Caches<StoreError>,
 }
 
-/// How the cache may take part in one lookup.
+/// How caches may take part in one lookup.
 #[derive(Debug, Clone, Copy)]
 pub struct CachePolicy {
-    /// Whether an answer may come from it.
+    /// Whether an answer may come from them.
     pub read: bool,
-    /// Whether the answer may be kept in it.
+    /// Whether the answer may be kept in them.
     pub write: bool,
 }
 
-/// What the cache did in one lookup.
+/// What the caches did in one lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheOutcome {
-    /// It answered.
+    /// The one in this process answered.
     Hit,
-    /// It was asked and did not know.
+    /// The one that nodes share answered.
+    SharedHit,
+    /// One of them answered because the store could not, with what may be outdated.
+    StaleHit,
+    /// They were asked and did not know.
     Miss,
-    /// It was not asked.
+    /// They were not asked.
     Skip,
 }
+
+type Found = Result<Option<Arc<ApiKey>>, StoreError>;
 
 impl Default for CachePolicy {
     fn default() -> Self {
@@ -38,36 +50,132 @@ impl Default for CachePolicy {
     }
 }
 
+impl CacheOutcome {
+    /// Whether a cache answered.
+    pub fn is_hit(self) -> bool {
+        matches!(self, Self::Hit | Self::SharedHit | Self::StaleHit)
+    }
+
+    /// The name of who answered, in metric labels.
+    pub fn level(self) -> &'static str {
+        match self {
+            Self::Hit => "memory",
+            Self::SharedHit => "shared",
+            Self::StaleHit => "stale",
+            Self::Miss => "database",
+            Self::Skip => "none",
+        }
+    }
+}
+
 impl Directory {
-    /// A directory over `store`; without a cache every lookup asks the store.
-    pub fn new(store: Arc<dyn KeySource>, cache: Option<Arc<KeyCache<StoreError>>>) -> Self {
-        Self { store, cache }
+    /// A directory over `store`, read through `caches`; without a local one every lookup asks the store.
+    pub fn new(store: Arc<dyn KeySource>, caches: Caches<StoreError>) -> Self {
+        Self { store, caches }
     }
 
     /// The record of a key. Absence is an answer, failure is not.
-    pub async fn find(
+    pub async fn find(&self, key: CacheKey, policy: CachePolicy) -> (Found, CacheOutcome) {
+        let Some(cache) = &self.caches.local else {
+            return (self.load(key).await, CacheOutcome::Skip);
+        };
+        if !policy.read {
+            return (self.fetch(cache, key, policy, None).await, CacheOutcome::Skip);
+        }
+        match self.caches.freshness.trust(Instant::now) {
+            Trust::Fresh => self.find_fresh(cache, key, policy).await,
+            trust => self.find_unconfirmed(cache, key, policy, trust).await,
+        }
+    }
+
+    async fn find_fresh(
         &self,
+        cache: &KeyCache<StoreError>,
         key: CacheKey,
         policy: CachePolicy,
-    ) -> (Result<Option<Arc<ApiKey>>, StoreError>, CacheOutcome) {
-        let Some(cache) = &self.cache else {
-            return (self.load(key).await.map(|record| record.map(Arc::new)), CacheOutcome::Skip);
-        };
-        if policy.read
-            && let Some(known) = cache.get(&key)
-        {
+    ) -> (Found, CacheOutcome) {
+        if let Some(known) = cache.get(&key) {
             return (Ok(known.record()), CacheOutcome::Hit);
         }
-        let outcome = if policy.read { CacheOutcome::Miss } else { CacheOutcome::Skip };
-        let found = if policy.write {
-            cache.fetch(key, || self.load(key)).await
-        } else {
-            self.load(key).await.map(|record| record.map(Arc::new))
-        };
+        let shared_hit = AtomicBool::new(false);
+        let found = self.fetch(cache, key, policy, Some(&shared_hit)).await;
+        let outcome = if shared_hit.into_inner() { CacheOutcome::SharedHit } else { CacheOutcome::Miss };
         (found, outcome)
     }
 
-    async fn load(&self, (tenant, id): CacheKey) -> Result<Option<ApiKey>, StoreError> {
-        self.store.find(tenant, id).await
+    /// Asks the store, as it alone knows; when it cannot tell, what is cached may do.
+    async fn find_unconfirmed(
+        &self,
+        cache: &KeyCache<StoreError>,
+        key: CacheKey,
+        policy: CachePolicy,
+        trust: Trust,
+    ) -> (Found, CacheOutcome) {
+        let mut failure = StoreError::Unavailable("it failed a moment ago".into());
+        if !self.caches.freshness.is_database_down(Instant::now()) {
+            match self.fetch(cache, key, policy, None).await {
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => {
+                    self.caches.freshness.database_failed(Instant::now(), STORE_PAUSE);
+                    failure = error;
+                }
+                found => return (found, CacheOutcome::Miss),
+            }
+        }
+        if trust == Trust::Unconfirmed
+            && let Some(record) = self.stale(cache, key).await
+        {
+            return (Ok(record), CacheOutcome::StaleHit);
+        }
+        (Err(failure), CacheOutcome::Miss)
+    }
+
+    /// The newest that any cache knows: a node that the store still answers may have told the others.
+    async fn stale(&self, cache: &KeyCache<StoreError>, key: CacheKey) -> Option<Option<Arc<ApiKey>>> {
+        let local = cache.get(&key);
+        let shared = match &self.caches.shared {
+            Some(shared) => shared.get(key).await,
+            None => None,
+        };
+        match (local, shared) {
+            (local, None) => Some(local?.record()),
+            (None, Some(shared)) => Some(shared.record()),
+            (Some(local), Some(shared)) => match local.record() {
+                Some(record) if record.version >= shared.version() => Some(Some(record)),
+                _ => Some(shared.record()),
+            },
+        }
+    }
+
+    /// Loads a record, from the shared cache too if `shared_hit` is there to say so, and keeps it if that is allowed.
+    async fn fetch(
+        &self,
+        cache: &KeyCache<StoreError>,
+        key: CacheKey,
+        policy: CachePolicy,
+        shared_hit: Option<&AtomicBool>,
+    ) -> Found {
+        let load = async || {
+            if let (Some(shared), Some(hit)) = (&self.caches.shared, shared_hit) {
+                // A second reading comes from the store: the first one was outdated.
+                if !hit.load(Ordering::Relaxed)
+                    && let Some(entry) = shared.get(key).await
+                {
+                    hit.store(true, Ordering::Relaxed);
+                    return Ok(entry.record());
+                }
+                hit.store(false, Ordering::Relaxed);
+            }
+            self.load(key).await
+        };
+        if policy.write { cache.fetch(key, load).await } else { load().await }
+    }
+
+    async fn load(&self, key: CacheKey) -> Found {
+        let begun = Instant::now();
+        let record = self.store.find(key.0, key.1).await?.map(Arc::new);
+        if let (Some(shared), Some(record)) = (&self.caches.shared, &record) {
+            shared.put(record, begun).await;
+        }
+        Ok(record)
     }
 }

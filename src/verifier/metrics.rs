@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
-use super::{CacheOutcome, Verification};
+use super::Verification;
 
 const BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -46,7 +46,7 @@ impl Metrics {
     pub(super) fn observe(&self, verification: &Verification, took: Duration) {
         let kind = verification.kind.name();
         let result = if verification.outcome.is_ok() { "success" } else { "failure" };
-        let hit = verification.cache == CacheOutcome::Hit;
+        let hit = verification.cache.is_hit();
         let (cache_hit, counter) = if hit { ("hit", &self.cache_hits) } else { ("miss", &self.cache_misses) };
         counter.inc();
         self.verifications.with_label_values(&[kind, result]).inc();

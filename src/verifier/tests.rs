@@ -3,7 +3,7 @@ use rand::SeedableRng;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::*;
-use crate::cache::KeyCache;
+use crate::cache::{Caches, KeyCache};
 use crate::cidr::CidrSet;
 use crate::clock::ManualClock;
 use crate::credential::{Keyring, NewToken, Retired, mint};
@@ -46,8 +46,8 @@ fn bench(retired: &[Retired<SecretString>]) -> Bench {
     let keys: Arc<dyn KeySource> = store.clone();
     let cache = Arc::new(KeyCache::new(1 << 20, Duration::from_secs(300)));
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-    let directory = Arc::new(Directory::new(keys, Some(cache)));
     let ended = Arc::new(EndedKeys::new(Duration::from_secs(3600), 2));
+    let directory = Arc::new(Directory::new(keys, Caches::alone(Some(cache), Arc::clone(&ended))));
     let verifier =
         Verifier::new(settings(retired), directory, Arc::default(), Arc::clone(&ended), clock.clone(), metrics);
     Bench { verifier, ended, store, clock }
@@ -183,8 +183,8 @@ impl KeySource for Broken {
 
 fn over(store: Broken) -> Verifier {
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-    let directory = Arc::new(Directory::new(Arc::new(store), None));
     let ended = Arc::new(EndedKeys::new(Duration::from_secs(3600), 2));
+    let directory = Arc::new(Directory::new(Arc::new(store), Caches::alone(None, Arc::clone(&ended))));
     Verifier::new(settings(&[]), directory, Arc::default(), ended, Arc::new(ManualClock::new(at(0))), metrics)
 }
 

@@ -13,6 +13,7 @@ mod fuzz_corpus;
 mod gateway;
 mod lists;
 mod migrate;
+mod nodes;
 mod openapi;
 mod own_errors;
 mod postgres;

@@ -215,7 +215,7 @@ fn cache_policy(headers: &HeaderMap) -> CachePolicy {
 
 fn cache_text(outcome: CacheOutcome) -> HeaderValue {
     HeaderValue::from_static(match outcome {
-        CacheOutcome::Hit => "HIT",
+        CacheOutcome::Hit | CacheOutcome::SharedHit | CacheOutcome::StaleHit => "HIT",
         CacheOutcome::Miss => "MISS",
         CacheOutcome::Skip => "SKIP",
     })

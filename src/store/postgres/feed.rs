@@ -30,6 +30,8 @@ pub(super) const CHANGES_AFTER: &str = "SELECT upto::text, clock_timestamp() AS 
      WHERE xid >= pg_snapshot_xmin($1::text::pg_snapshot) AND (xid, seq) > ($3::text::xid8, $4) \
      AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot) AND pg_visible_in_snapshot(xid, upto) \
      ORDER BY xid, seq LIMIT $5) AS next ON true ORDER BY next.xid, next.seq";
+const RECENT: &str = "SELECT tenant::text, kind, key_id, change, version, time FROM changes \
+     WHERE time >= clock_timestamp() - make_interval(secs => $1)";
 /// Takes out what was over at the last mark before the moment, moves the bound there, and leaves a mark for later calls.
 const PRUNE: &str = "WITH bound AS (SELECT time, xid FROM change_marks \
      WHERE time <= clock_timestamp() - make_interval(secs => $1) ORDER BY time DESC LIMIT 1), \
@@ -82,12 +84,37 @@ impl<'a> Place<'a> {
 
 impl ChangeRow {
     fn change(self) -> Option<Change> {
-        Some(Change {
-            tenant: read_tenant(&self.tenant?)?,
-            id: read_id(&self.kind?, &self.key_id?)?,
-            kind: ChangeKind::from_name(&self.change?)?,
-            version: self.version?.try_into().ok()?,
+        let row = RecentRow {
+            tenant: self.tenant?,
+            kind: self.kind?,
+            key_id: self.key_id?,
+            change: self.change?,
+            version: self.version?,
             time: self.time?,
+        };
+        row.change()
+    }
+}
+
+/// A row of changes, wherever it stands in the feed.
+#[derive(FromRow)]
+struct RecentRow {
+    tenant: String,
+    kind: String,
+    key_id: String,
+    change: String,
+    version: i64,
+    time: Timestamp,
+}
+
+impl RecentRow {
+    fn change(self) -> Option<Change> {
+        Some(Change {
+            tenant: read_tenant(&self.tenant)?,
+            id: read_id(&self.kind, &self.key_id)?,
+            kind: ChangeKind::from_name(&self.change)?,
+            version: self.version.try_into().ok()?,
+            time: self.time,
         })
     }
 }
@@ -125,9 +152,15 @@ impl ChangeFeed for PostgresStore {
         let more = full || place.page.is_some();
         let read_time = first.read_time;
         let changes = rows.into_iter().filter(|row| row.seq.is_some());
-        let changes = changes.map(|row| row.change().ok_or_else(|| StoreError::Corrupt("a row of changes".into())));
+        let changes = changes.map(|row| row.change().ok_or_else(unreadable));
         let changes = changes.collect::<Result<_, _>>()?;
         Ok(Some(Changes { changes, position: Position(position), more, read_time }))
+    }
+
+    async fn recent(&self, within: Duration) -> Result<Vec<Change>, StoreError> {
+        let query = || query_as::<_, RecentRow>(RECENT).bind(within.as_secs_f64());
+        let rows = self.connections.rows(Access::Read, query).await?;
+        rows.into_iter().map(|row| row.change().ok_or_else(unreadable)).collect()
     }
 
     async fn prune(&self, older_than: Duration) -> Result<u64, StoreError> {
@@ -140,6 +173,10 @@ impl ChangeFeed for PostgresStore {
         let listener = Some(listen(&self.options).await?);
         Ok(Box::new(PostgresListener { options: self.options.clone(), listener }))
     }
+}
+
+fn unreadable() -> StoreError {
+    StoreError::Corrupt("a row of changes".into())
 }
 
 fn no_row() -> StoreError {

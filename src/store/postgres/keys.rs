@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sqlx::query_as;
 
@@ -280,7 +282,7 @@ impl KeyStore for PostgresStore {
         self.connections.rows(Access::Read, || query_as::<_, (i32,)>(PING)).await.map(drop)
     }
 
-    fn feed(&self) -> Option<&dyn ChangeFeed> {
+    fn feed(self: Arc<Self>) -> Option<Arc<dyn ChangeFeed>> {
         Some(self)
     }
 

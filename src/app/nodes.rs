@@ -1,0 +1,69 @@
+//! What a node has so that it and others see the same keys: caches, the connection to Redis, the follower of changes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prometheus::Registry;
+use tokio::runtime::Runtime;
+
+use super::AppError;
+use super::build::longest_token_life;
+use crate::cache::{self, Caches, EndedKeys, Freshness, KeyCache, RedisStorage, SharedCache};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, OnDatabaseDown};
+use crate::follower::{self, Follower, remember_ended};
+use crate::redis::Redis;
+use crate::store::{KeyStore, StoreError};
+
+/// How many revoked or deleted keys are remembered for the sake of their tokens: some 100 bytes each.
+const ENDED_KEYS_MAX: usize = 100_000;
+/// How long the start waits for Redis; without it the node works too.
+const REDIS_START: Duration = Duration::from_secs(1);
+
+/// Makes the caches, true as of now, and keeps them so in the background.
+pub(super) fn start(
+    config: &Config,
+    store: &Arc<dyn KeyStore>,
+    registry: &Registry,
+    background: &Runtime,
+) -> Result<Caches<StoreError>, AppError> {
+    let settings = &config.cache;
+    let local = settings.is_on().then(|| Arc::new(KeyCache::new(settings.memory.max_size, settings.ttl.0)));
+    let ended = Arc::new(EndedKeys::new(longest_token_life(config), ENDED_KEYS_MAX));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let Some(feed) = Arc::clone(store).feed() else {
+        if settings.is_shared() {
+            return Err(AppError::Setting(
+                "cache.type: redis needs a database that nodes share; set db.dsn to a PostgreSQL database or cache.type to memory"
+                    .into(),
+            ));
+        }
+        background.block_on(remember_ended(&**store, &ended, &*clock))?;
+        return Ok(Caches::alone(local, ended));
+    };
+    let down = match settings.on_database_down {
+        OnDatabaseDown::ServeStale => cache::OnDatabaseDown::ServeStale(settings.stale_limit.0),
+        OnDatabaseDown::Deny => cache::OnDatabaseDown::Deny,
+    };
+    let freshness = Arc::new(Freshness::new(settings.max_staleness.0, down, Instant::now()));
+    let shared = shared(config, background)?;
+    let caches = Caches { local, shared, ended, freshness: Arc::clone(&freshness) };
+    let metrics = follower::Metrics::register(registry, freshness)?;
+    let follower = Follower::new(feed, Arc::clone(store), caches.clone(), clock, metrics);
+    let position = background.block_on(follower.begin())?;
+    background.spawn(async move { follower.follow(position).await });
+    Ok(caches)
+}
+
+fn shared(config: &Config, background: &Runtime) -> Result<Option<Arc<SharedCache>>, AppError> {
+    if !config.cache.is_shared() {
+        return Ok(None);
+    }
+    let redis = Redis::new(&config.cache.redis).map_err(|error| AppError::Setting(error.to_string()))?;
+    let redis = Arc::new(redis);
+    let kept = Arc::clone(&redis);
+    background.spawn(async move { kept.keep_connected().await });
+    background.block_on(redis.connected(REDIS_START));
+    let storage = Arc::new(RedisStorage::new(redis));
+    Ok(Some(Arc::new(SharedCache::new(storage, config.cache.ttl.0, Instant::now()))))
+}

@@ -1,0 +1,135 @@
+//! Whether the caches can be believed: only as long as this node hears of changes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a node does with cached keys when it hears of no changes and the database cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDatabaseDown {
+    /// It uses them until it has heard of nothing for that long.
+    ServeStale(Duration),
+    /// It cannot decide.
+    Deny,
+}
+
+/// When this node last knew of all changes. Cheap to ask.
+#[derive(Debug)]
+pub struct Freshness {
+    begun: Instant,
+    max_staleness: Duration,
+    on_database_down: OnDatabaseDown,
+    /// Microseconds since `begun`; `u64::MAX` when there is nobody else who could change anything.
+    confirmed: AtomicU64,
+    /// Microseconds since `begun` until which the database need not be asked.
+    down_until: AtomicU64,
+}
+
+/// What cached records are worth at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// They are true.
+    Fresh,
+    /// The database has to be asked; if it cannot answer, they may be used.
+    Unconfirmed,
+    /// The database has to be asked; if it cannot answer, nobody can decide.
+    Stale,
+}
+
+impl Freshness {
+    /// Of a node that is alone: its caches are always true.
+    pub fn alone(now: Instant) -> Self {
+        let freshness = Self::new(Duration::ZERO, OnDatabaseDown::Deny, now);
+        freshness.confirmed.store(u64::MAX, Ordering::Relaxed);
+        freshness
+    }
+
+    /// Of a node that follows the changes of others, and has heard of all until now.
+    pub fn new(max_staleness: Duration, on_database_down: OnDatabaseDown, now: Instant) -> Self {
+        Self {
+            begun: now,
+            max_staleness,
+            on_database_down,
+            confirmed: AtomicU64::new(0),
+            down_until: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes over that all changes until `when` are known.
+    pub fn confirm(&self, when: Instant) {
+        self.confirmed.fetch_max(self.micros(when), Ordering::Release);
+        self.down_until.store(0, Ordering::Release);
+    }
+
+    /// How long ago all changes were known; zero for a node that is alone.
+    pub fn age(&self, now: Instant) -> Duration {
+        Duration::from_micros(self.micros(now).saturating_sub(self.confirmed.load(Ordering::Acquire)))
+    }
+
+    /// What cached records are worth.
+    pub fn trust(&self, now: impl FnOnce() -> Instant) -> Trust {
+        if self.confirmed.load(Ordering::Acquire) == u64::MAX {
+            return Trust::Fresh;
+        }
+        let age = self.age(now());
+        match self.on_database_down {
+            _ if age <= self.max_staleness => Trust::Fresh,
+            OnDatabaseDown::ServeStale(limit) if age <= limit => Trust::Unconfirmed,
+            _ => Trust::Stale,
+        }
+    }
+
+    /// Takes over that the database did not answer: for `pause` it need not be asked again.
+    pub fn database_failed(&self, now: Instant, pause: Duration) {
+        self.down_until.fetch_max(self.micros(now + pause), Ordering::AcqRel);
+    }
+
+    /// Whether the database failed a moment ago.
+    pub fn is_database_down(&self, now: Instant) -> bool {
+        self.micros(now) < self.down_until.load(Ordering::Acquire)
+    }
+
+    fn micros(&self, when: Instant) -> u64 {
+        u64::try_from(when.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn trust_ends_with_silence_and_comes_back_with_news() {
+        let begun = Instant::now();
+        let freshness = Freshness::new(SECOND * 5, OnDatabaseDown::ServeStale(SECOND * 300), begun);
+        let trust = |after: u32| freshness.trust(|| begun + SECOND * after);
+        assert_eq!(
+            [0, 5, 6, 300, 301].map(trust),
+            [Trust::Fresh, Trust::Fresh, Trust::Unconfirmed, Trust::Unconfirmed, Trust::Stale]
+        );
+        freshness.confirm(begun + SECOND * 300);
+        freshness.confirm(begun + SECOND * 10);
+        assert_eq!((trust(305), trust(306)), (Trust::Fresh, Trust::Unconfirmed));
+        assert_eq!(freshness.age(begun + SECOND * 302), SECOND * 2);
+    }
+
+    #[test]
+    fn denying_nodes_serve_nothing_stale_and_lone_nodes_are_never_stale() {
+        let begun = Instant::now();
+        let denying = Freshness::new(SECOND, OnDatabaseDown::Deny, begun);
+        assert_eq!(denying.trust(|| begun + SECOND * 2), Trust::Stale);
+        assert_eq!(Freshness::alone(begun).trust(|| begun + SECOND * 1_000_000), Trust::Fresh);
+    }
+
+    #[test]
+    fn a_database_that_failed_is_left_alone_for_a_moment() {
+        let begun = Instant::now();
+        let freshness = Freshness::new(SECOND, OnDatabaseDown::Deny, begun);
+        assert!(!freshness.is_database_down(begun));
+        freshness.database_failed(begun, SECOND);
+        assert!(freshness.is_database_down(begun) && !freshness.is_database_down(begun + SECOND));
+        freshness.confirm(begun);
+        assert!(!freshness.is_database_down(begun));
+    }
+}

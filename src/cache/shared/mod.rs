@@ -1,0 +1,122 @@
+//! The cache that all nodes share, behind the one in memory.
+//!
+//! What is in it may have been written by a node that knew less than this one: a record counts only if it is not older than
+//! the last change of its key that this node has heard of.
+
+mod record;
+#[cfg(feature = "redis")]
+mod redis;
+
+#[cfg(feature = "redis")]
+pub use redis::RedisStorage;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use super::CacheKey;
+use super::fences::Fences;
+use crate::key::ApiKey;
+
+/// How many changes are remembered: some 100 bytes each.
+const FENCES_MAX: usize = 200_000;
+/// A fence stands this much longer than what it holds off can live.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// What a shared cache knows of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SharedEntry {
+    /// Its record.
+    Record(Arc<ApiKey>),
+    /// That it was deleted, and its last version.
+    Deleted(u64),
+}
+
+/// A place outside of this process that keeps entries for a while. It may lose them at any time.
+#[async_trait]
+pub trait SharedStorage: Send + Sync {
+    /// The entry of a key. Failures, and what cannot be read, are no entry.
+    async fn get(&self, key: CacheKey) -> Option<SharedEntry>;
+
+    /// Keeps an entry for `life`, unless a newer one is there; in one step.
+    async fn put(&self, key: CacheKey, entry: &SharedEntry, life: Duration);
+}
+
+/// The shared cache, as one node may use it.
+pub struct SharedCache {
+    storage: Arc<dyn SharedStorage>,
+    ttl: Duration,
+    fences: Fences,
+}
+
+impl SharedEntry {
+    /// The version of the record; for a deleted key the last one it had.
+    pub fn version(&self) -> u64 {
+        match self {
+            Self::Record(key) => key.version,
+            Self::Deleted(version) => *version,
+        }
+    }
+
+    /// The record, if there is one.
+    pub fn record(self) -> Option<Arc<ApiKey>> {
+        match self {
+            Self::Record(key) => Some(key),
+            Self::Deleted(_) => None,
+        }
+    }
+}
+
+impl SharedCache {
+    /// A cache in `storage` whose entries live for `ttl`. Until [`SharedCache::open`] nothing is read from it.
+    pub fn new(storage: Arc<dyn SharedStorage>, ttl: Duration, now: Instant) -> Self {
+        let fences = Fences::new(ttl + MARGIN, FENCES_MAX);
+        fences.close(now);
+        Self { storage, ttl, fences }
+    }
+
+    /// How far back this node has to know of all changes for [`SharedCache::open`].
+    pub fn memory(&self) -> Duration {
+        self.ttl + MARGIN
+    }
+
+    /// Reads from now on: this node has heard of all changes within [`SharedCache::memory`].
+    pub fn open(&self) {
+        self.fences.open();
+    }
+
+    /// Reads nothing for a while: changes may have been missed.
+    pub fn close(&self, now: Instant) {
+        self.fences.close(now);
+    }
+
+    /// What is known of a key, if it is not older than its last change.
+    pub async fn get(&self, key: CacheKey) -> Option<SharedEntry> {
+        let entry = self.storage.get(key).await?;
+        // Looked at after the answer: a change meanwhile counts.
+        self.fences.admits(&key, entry.version(), Instant::now()).then_some(entry)
+    }
+
+    /// Keeps a record that a read begun at `begun` has found. Counted from then on, so that it does not outlive the fence of a
+    /// change that came after.
+    pub async fn put(&self, record: &Arc<ApiKey>, begun: Instant) {
+        let life = self.ttl.saturating_sub(begun.elapsed());
+        if !life.is_zero() {
+            let key = (record.tenant, record.id);
+            self.storage.put(key, &SharedEntry::Record(Arc::clone(record)), life).await;
+        }
+    }
+
+    /// Takes over that this node has deleted a key.
+    pub async fn forget(&self, key: CacheKey, last_version: u64) {
+        self.outdate(key, last_version + 1);
+        // Of the record's last version and its deletion, the deletion is newer.
+        self.storage.put(key, &SharedEntry::Deleted(last_version + 1), self.ttl).await;
+    }
+
+    /// Makes what is older than `version` outdated.
+    pub fn outdate(&self, key: CacheKey, version: u64) {
+        self.fences.raise(key, version, Instant::now());
+    }
+}

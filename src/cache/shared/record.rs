@@ -1,0 +1,124 @@
+//! A record as bytes, for caches outside of this process. Another version of Keygate may have written them.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cache::CacheKey;
+use crate::cidr::CidrSet;
+use crate::clock::Timestamp;
+use crate::key::{ApiKey, Metadata, Revocation, RevocationReason, Status};
+use crate::policy::{RateLimitPolicy, Visibility};
+
+/// The form of the bytes; raised when records of this form would be read wrongly by other versions.
+pub(super) const FORMAT: &str = "1";
+
+/// What is stored of a record beside its key. Times are microseconds since 1970.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u64,
+    name: String,
+    actor_id: String,
+    scopes: Vec<String>,
+    metadata: Metadata,
+    /// The reason and its description, of a revoked key.
+    revoked: Option<(String, Option<String>)>,
+    public: bool,
+    created: i64,
+    updated: i64,
+    expires: Option<i64>,
+    used: Option<i64>,
+    /// Requests, and the window in seconds.
+    limit: Option<(NonZeroU64, u64)>,
+    networks: Vec<String>,
+}
+
+/// The bytes of a record.
+pub(super) fn encode(key: &ApiKey) -> Option<Vec<u8>> {
+    let revoked = match &key.status {
+        Status::Active => None,
+        Status::Revoked(revocation) => Some((revocation.reason.name().to_owned(), revocation.description.clone())),
+    };
+    let stored = Stored {
+        version: key.version,
+        name: key.name.clone(),
+        actor_id: key.actor_id.clone(),
+        scopes: key.scopes.iter().map(str::to_owned).collect(),
+        metadata: key.metadata.clone(),
+        revoked,
+        public: key.visibility == Visibility::Public,
+        created: key.create_time.timestamp_micros(),
+        updated: key.update_time.timestamp_micros(),
+        expires: key.expire_time.map(|time| time.timestamp_micros()),
+        used: key.last_used_time.map(|time| time.timestamp_micros()),
+        limit: key.rate_limit.map(|limit| (limit.quota, limit.window.as_secs())),
+        networks: key.networks.texts().iter().map(ToString::to_string).collect(),
+    };
+    serde_json::to_vec(&stored).ok()
+}
+
+/// The record of a key; `None` for bytes that are none.
+pub(super) fn decode((tenant, id): CacheKey, bytes: &[u8]) -> Option<ApiKey> {
+    let stored: Stored = serde_json::from_slice(bytes).ok()?;
+    let status = match stored.revoked {
+        None => Status::Active,
+        Some((reason, description)) => {
+            Status::Revoked(Revocation { reason: RevocationReason::from_name(&reason)?, description })
+        }
+    };
+    Some(ApiKey {
+        tenant,
+        id,
+        name: stored.name,
+        actor_id: stored.actor_id,
+        scopes: stored.scopes.into_iter().collect(),
+        metadata: stored.metadata,
+        status,
+        visibility: if stored.public { Visibility::Public } else { Visibility::Secret },
+        create_time: Timestamp::from_timestamp_micros(stored.created)?,
+        update_time: Timestamp::from_timestamp_micros(stored.updated)?,
+        expire_time: stored.expires.map(Timestamp::from_timestamp_micros).map_or(Some(None), |time| time.map(Some))?,
+        last_used_time: stored.used.map(Timestamp::from_timestamp_micros).map_or(Some(None), |time| time.map(Some))?,
+        rate_limit: stored.limit.map(|(quota, window)| RateLimitPolicy { quota, window: Duration::from_secs(window) }),
+        networks: CidrSet::parse(&stored.networks).ok()?,
+        version: stored.version,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::id::{KeyId, TenantId};
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let key = ApiKey {
+            tenant: TenantId::NIL,
+            id: KeyId::Imported([7; 32]),
+            name: "Orders".into(),
+            actor_id: "user_1".into(),
+            scopes: ["read", "read", "write"].into_iter().collect(),
+            metadata: json!({"n": 9_007_199_254_740_993_u64, "deep": [{}]}).as_object().unwrap().clone(),
+            status: Status::Revoked(Revocation {
+                reason: RevocationReason::PrivilegeWithdrawn,
+                description: Some("left".into()),
+            }),
+            visibility: Visibility::Public,
+            create_time: Timestamp::from_timestamp_micros(1_780_000_000_123_456).unwrap(),
+            update_time: Timestamp::from_timestamp_micros(1_780_000_000_123_457).unwrap(),
+            expire_time: Some(Timestamp::UNIX_EPOCH),
+            last_used_time: None,
+            rate_limit: Some(RateLimitPolicy { quota: NonZeroU64::MAX, window: Duration::from_secs(60) }),
+            networks: CidrSet::parse(&["10.0.0.0/8", "2001:db8::/32"]).unwrap(),
+            version: u64::MAX,
+        };
+        let bytes = encode(&key).unwrap();
+        assert_eq!(decode((key.tenant, key.id), &bytes), Some(key.clone()));
+        let plain = ApiKey { status: Status::Active, rate_limit: None, expire_time: None, ..key };
+        assert_eq!(decode((plain.tenant, plain.id), &encode(&plain).unwrap()), Some(plain));
+        assert_eq!(decode((TenantId::NIL, KeyId::Imported([7; 32])), &bytes[1..]), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! Several nodes on one PostgreSQL and one Redis: what one of them changes counts on all.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::keygate::Keygate;
+use crate::support::servers::{Postgres, Redis};
+use crate::support::upstream::Upstream;
+
+/// Nodes that share their servers.
+struct Nodes {
+    all: Vec<Keygate>,
+    _postgres: Postgres,
+    _redis: Redis,
+    _upstream: Upstream,
+}
+
+impl Nodes {
+    fn start(count: usize) -> Self {
+        let (postgres, redis, upstream) = (Postgres::start(), Redis::start(), Upstream::start());
+        let gateway = json!({
+            "routes": [{"name": "api", "path_prefix": "/", "upstream": "api"}],
+            "upstreams": {"api": {"endpoints": [upstream.url]}},
+        });
+        let settings = json!({
+            "db": {"dsn": postgres.url("postgres"), "auto_migrate": true},
+            "cache": {"type": "redis", "redis": {"addrs": [redis.address()]}},
+        });
+        let all = (0..count).map(|_| Keygate::serve(&gateway, &settings)).collect();
+        Self { all, _postgres: postgres, _redis: redis, _upstream: upstream }
+    }
+
+    /// What each node answers to a key.
+    async fn statuses(&self, key: &str) -> Vec<u16> {
+        let mut statuses = Vec::new();
+        for node in &self.all {
+            statuses.push(node.call("/", key).await.status().as_u16());
+        }
+        statuses
+    }
+
+    /// Waits until every node answers with that status.
+    async fn all_answer(&self, key: &str, status: u16) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let statuses = self.statuses(key).await;
+            if statuses.iter().all(|answered| *answered == status) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{statuses:?} instead of {status}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_one_node_changes_counts_on_all() {
+    let nodes = Nodes::start(3);
+    let [first, second, third] = &nodes.all[..] else { unreachable!() };
+    let (id, key) = first.issue(json!({})).await;
+    assert_eq!(nodes.statuses(&key).await, [200; 3]);
+
+    // Updated on one, rotated on another, revoked on a third.
+    let path = format!("/v2alpha1/admin/issuedApiKeys/{id}?update_mask=ip_restriction");
+    let elsewhere = json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}});
+    assert_eq!(second.ask_json(&format!("PATCH {path}"), &elsewhere).await.status, 200);
+    nodes.all_answer(&key, 403).await;
+    assert_eq!(third.ask_json(&format!("PATCH {path}"), &json!({})).await.status, 200);
+    nodes.all_answer(&key, 200).await;
+    let rotated: Value = second.post(&format!("issuedApiKeys/{id}:rotate"), &json!({})).await.json().await.unwrap();
+    nodes.all_answer(&key, 401).await;
+    let (id, key) = (rotated["issued_api_key"]["key_id"].as_str().unwrap(), rotated["secret"].as_str().unwrap());
+    assert_eq!(nodes.statuses(key).await, [200; 3]);
+    third.revoke(id).await;
+    nodes.all_answer(key, 401).await;
+}
+
+#[tokio::test]
+async fn what_was_unknown_a_moment_ago_is_known_once_it_is_imported_and_no_more_once_it_is_deleted() {
+    let nodes = Nodes::start(2);
+    assert_eq!(nodes.statuses("sk_live_imported").await, [401; 2]);
+    for round in 0..3 {
+        let id = nodes.all[round % 2].import(json!({"raw_key": "sk_live_imported"})).await;
+        nodes.all_answer("sk_live_imported", 200).await;
+        let path = format!("DELETE /v2alpha1/admin/importedApiKeys/{id}");
+        assert_eq!(nodes.all[(round + 1) % 2].ask(&path, "").await.status, 204);
+        nodes.all_answer("sk_live_imported", 401).await;
+    }
+}
+
+#[tokio::test]
+async fn tokens_end_on_every_node_when_their_parent_ends_on_one() {
+    let nodes = Nodes::start(2);
+    let (id, key) = nodes.all[0].issue(json!({})).await;
+    let wanted = json!({"credential": key, "algorithm": "TOKEN_ALGORITHM_MACAROON"});
+    let token = nodes.all[0].ask_json("POST /v2alpha1/admin/apiKeys:derive", &wanted).await.text("/token/token");
+    assert_eq!(nodes.statuses(&token).await, [200; 2]);
+    nodes.all[0].revoke(&id).await;
+    nodes.all_answer(&token, 401).await;
+}

@@ -3,6 +3,7 @@
 //! What is in it may have been written by a node that knew less than this one: a record counts only if it is not older than
 //! the last change of its key that this node has heard of.
 
+#[cfg(feature = "redis")]
 mod record;
 #[cfg(feature = "redis")]
 mod redis;

@@ -51,22 +51,12 @@ impl Fence {
         Self(version << 1 | 1)
     }
 
-    /// Admits no version.
-    pub(super) fn everything() -> Self {
-        Self(u64::MAX)
-    }
-
     /// Whether a read that found this version, or no record, is as young as the change.
     pub(super) fn admits(self, found: Option<u64>) -> bool {
         match found {
             Some(version) => version << 1 >= self.0,
             None => self.0 == 0 || self.0 & 1 == 1,
         }
-    }
-
-    /// The version below which a record is outdated.
-    pub(super) fn lowest(self) -> u64 {
-        self.0.div_ceil(2)
     }
 }
 
@@ -91,6 +81,13 @@ impl<T> Flights<T> {
     pub(super) fn raise_fence(&self, key: &CacheKey, fence: Fence) {
         if let Some(flight) = self.shard(key).get(key) {
             flight.fence.fetch_max(fence.0, Ordering::SeqCst);
+        }
+    }
+
+    /// Returns when everything that runs undisturbed now is over.
+    pub(super) fn settle(&self) {
+        for shard in &self.shards {
+            drop(shard.lock());
         }
     }
 
@@ -123,6 +120,12 @@ impl<T: Clone> Seat<'_, T> {
             result
         };
         self.flight.result.get_or_init(|| reading).await.clone()
+    }
+
+    /// Runs `work` with what this read must not bring back, while no fence can be raised on it.
+    pub(super) fn undisturbed<R>(&self, work: impl FnOnce(Fence) -> R) -> R {
+        let _shard = self.flights.shard(&self.key);
+        work(self.fence())
     }
 
     /// What this read must not bring back.

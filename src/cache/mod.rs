@@ -1,7 +1,7 @@
 //! Records of keys in the memory of this process. Knows neither the store nor what a record means; never holds a
 //! verdict, so every request judges the record again.
 //!
-//! What must hold: once [`KeyCache::apply`] has returned, no lookup that begins afterwards sees an older record, however
+//! What must hold: once [`KeyCache::outdate`] has returned, no lookup that begins afterwards sees an older record, however
 //! long a read that began before it may still take.
 
 mod ended;
@@ -131,37 +131,22 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
                 loop {
                     // A fence that stands already is no concern of a read that begins now.
                     let (before, generation) = (flight.fence(), self.generation.load(Ordering::SeqCst));
-                    let outdated = |version| {
-                        if self.generation.load(Ordering::SeqCst) != generation {
-                            return Some(Fence::everything());
-                        }
-                        let fence = flight.fence();
-                        (fence != before && !fence.admits(version)).then_some(fence)
-                    };
                     let loaded = load().await?;
                     let version = loaded.as_ref().map(|record| record.version);
-                    if outdated(version).is_some() {
-                        continue;
+                    let kept = flight.undisturbed(|fence| {
+                        let current = fence == before || fence.admits(version);
+                        let kept = current && self.generation.load(Ordering::SeqCst) == generation;
+                        if kept {
+                            self.remember(key, loaded.as_ref());
+                        }
+                        kept
+                    });
+                    if kept {
+                        return Ok(loaded);
                     }
-                    self.remember(key, loaded.as_ref());
-                    // A change applied between the check and the write has left its fence by now.
-                    if let Some(fence) = outdated(version) {
-                        self.absent.invalidate(&key);
-                        self.drop_below(key, fence.lowest());
-                        continue;
-                    }
-                    return Ok(loaded);
                 }
             })
             .await
-    }
-
-    /// Takes over a record as a change has left it: what is older is replaced now and refused when it arrives later.
-    pub fn apply(&self, record: &Arc<ApiKey>) {
-        let key = (record.tenant, record.id);
-        self.flights.raise_fence(&key, Fence::changed(record.version));
-        self.remember(key, Some(record));
-        self.absent.invalidate(&key);
     }
 
     /// Takes over that a key is gone whose last version is given: its record is dropped now, and refused when a read that
@@ -171,8 +156,8 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
         self.drop_below(key, last_version + 1);
     }
 
-    /// Takes over that a key changed and has this version now, on another node: what is older is dropped now, and refused when
-    /// a read that began before brings it.
+    /// Takes over that a key changed and has this version now: what is older is dropped, and refused when a read that began before
+    /// brings it. The new record itself is not taken: whoever made it may be late, and the key may have changed again.
     pub fn outdate(&self, key: CacheKey, version: u64) {
         self.flights.raise_fence(&key, Fence::changed(version));
         self.absent.invalidate(&key);
@@ -182,6 +167,7 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     /// Drops everything, and what reads under way bring: changes may have been missed.
     pub fn clear(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
+        self.flights.settle();
         self.records.invalidate_all();
         self.absent.invalidate_all();
     }
@@ -225,5 +211,7 @@ fn weigh(key: &ApiKey) -> u32 {
     u32::try_from(RECORD_OVERHEAD + texts + scopes + ranges + metadata).unwrap_or(u32::MAX)
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

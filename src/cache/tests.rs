@@ -36,6 +36,11 @@ fn record(version: u64) -> Arc<ApiKey> {
     })
 }
 
+async fn keep(cache: &KeyCache<&'static str>, record: Arc<ApiKey>) {
+    let key = (record.tenant, record.id);
+    cache.fetch(key, || async { Loaded::Ok(Some(Arc::clone(&record))) }).await.unwrap();
+}
+
 fn version(known: Option<Known>) -> u64 {
     known.and_then(Known::record).map_or(0, |record| record.version)
 }
@@ -80,7 +85,7 @@ async fn a_read_that_began_before_a_change_cannot_bring_the_old_record_back() {
         }
     });
     held.notified().await;
-    cache.apply(&record(2));
+    cache.outdate(ID, 2);
     release.notify_one();
     assert_eq!(reader.await.unwrap(), 2);
     assert_eq!(version(cache.get(&ID)), 2);
@@ -92,7 +97,7 @@ async fn an_absence_read_before_an_insert_is_not_remembered() {
     let load = || {
         let first = loads.fetch_add(1, Ordering::SeqCst) == 0;
         if first {
-            cache.apply(&record(1));
+            cache.outdate(ID, 1);
         }
         async move { Loaded::Ok((!first).then(|| record(1))) }
     };
@@ -107,18 +112,20 @@ async fn absence_is_remembered_until_the_key_appears_and_failure_is_not() {
     assert_eq!(cache.get(&ID), None);
     assert_eq!(cache.fetch(ID, || async { Loaded::Ok(None) }).await, Ok(None));
     assert_eq!(cache.get(&ID), Some(Known::Absent));
-    cache.apply(&record(1));
-    assert_eq!(version(cache.get(&ID)), 1);
+    cache.outdate(ID, 1);
+    assert_eq!(cache.get(&ID), None);
 }
 
 #[tokio::test]
 async fn an_older_record_never_replaces_a_newer_one() {
     let cache = cache();
-    cache.apply(&record(3));
-    cache.apply(&record(2));
+    keep(&cache, record(3)).await;
+    keep(&cache, record(2)).await;
     assert_eq!(version(cache.get(&ID)), 3);
-    cache.fetch(ID, || async { Loaded::Ok(Some(record(1))) }).await.unwrap();
+    cache.outdate(ID, 3);
     assert_eq!(version(cache.get(&ID)), 3);
+    cache.outdate(ID, 4);
+    assert_eq!(cache.get(&ID), None);
 }
 
 #[tokio::test]
@@ -139,12 +146,12 @@ async fn an_abandoned_read_is_taken_over_and_leaves_nothing_behind() {
     assert_eq!(cache.flights.under_way(), 0);
 }
 
-#[test]
-fn memory_is_bounded() {
-    let cache: KeyCache<()> = KeyCache::new(1 << 20, Duration::from_secs(60));
+#[tokio::test]
+async fn memory_is_bounded() {
+    let cache = cache();
     for number in 0..10_000 {
         let id = KeyId::Issued(Uuid::from_u128(number));
-        cache.apply(&Arc::new(ApiKey { id, ..ApiKey::clone(&record(1)) }));
+        keep(&cache, Arc::new(ApiKey { id, ..ApiKey::clone(&record(1)) })).await;
     }
     cache.records.run_pending_tasks();
     assert!(cache.records.weighted_size() <= 1 << 20);
@@ -177,12 +184,12 @@ async fn a_deleted_key_stays_gone_whatever_reads_were_under_way() {
     assert_eq!(cache.get(&ID), Some(Known::Absent));
 }
 
-#[test]
-fn a_key_that_comes_back_after_its_deletion_is_taken() {
+#[tokio::test]
+async fn a_key_that_comes_back_after_its_deletion_is_taken() {
     let cache = cache();
-    cache.apply(&record(7));
+    keep(&cache, record(7)).await;
     cache.forget(ID, 7);
     assert_eq!(cache.get(&ID), None);
-    cache.apply(&record(9));
+    keep(&cache, record(9)).await;
     assert_eq!(version(cache.get(&ID)), 9);
 }

@@ -206,7 +206,7 @@ impl Lifecycle {
             shared.outdate(id, key.version);
         }
         if let Some(local) = &self.caches.local {
-            local.apply(&key);
+            local.outdate(id, key.version);
         }
         if let Status::Revoked(_) = key.status {
             self.caches.ended.add(id, key.update_time, self.now());

@@ -114,6 +114,7 @@ async fn a_database_that_cannot_answer_is_503_and_never_401() {
     let upstream = Upstream::start();
     let keygate = start(&upstream);
     let (_, key) = keygate.issue(json!({"scopes": ["read:orders"]})).await;
+    assert_eq!(keygate.call("/orders", &key).await.status(), StatusCode::OK);
     // A table that is gone: every lookup fails, while what is cached stays good.
     let file = keygate.path().join("keys.db");
     let dropped = std::process::Command::new("python3")

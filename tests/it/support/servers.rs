@@ -1,6 +1,7 @@
 //! Throw-away PostgreSQL and Redis servers, on free ports, in folders of their own.
 
 use std::fs::Permissions;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -133,6 +134,15 @@ impl Redis {
     /// `host:port`.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Runs a command, of words without spaces; panics when it is refused.
+    pub(crate) fn command(&self, words: &str) {
+        let mut stream = self.connect();
+        stream.write_all(format!("{words}\r\n").as_bytes()).unwrap();
+        let mut answer = [0; 64];
+        let read = stream.read(&mut answer).unwrap();
+        assert!(matches!(answer[..read].first(), Some(b'+' | b':')), "{words}: {:?}", &answer[..read]);
     }
 
     /// A connection to it.

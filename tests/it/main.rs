@@ -19,6 +19,7 @@ mod openapi;
 mod own_errors;
 mod postgres;
 mod races;
+mod redis;
 mod sdk;
 mod sdk_first;
 mod secrecy;

@@ -118,12 +118,22 @@ impl StoppedPostgres {
 impl Redis {
     /// Starts one and waits until it answers.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with more options, each a name and its values.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let port = free_port();
+        // Options follow a file's: the first argument of a sentinel has to be one that it can write to.
+        let file = folder.path().join("redis.conf");
+        std::fs::write(&file, options.join("\n")).unwrap();
         let process = Process::start(
             Command::new("redis-server")
+                .arg(&file)
                 .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
                 .arg(folder.path())
+                .args(options.iter().any(|option| option.starts_with("sentinel ")).then_some("--sentinel"))
                 .stdout(Stdio::null()),
         );
         let server = Self { process, port, folder };
@@ -143,6 +153,11 @@ impl Redis {
         let mut answer = [0; 64];
         let read = stream.read(&mut answer).unwrap();
         assert!(matches!(answer[..read].first(), Some(b'+' | b':')), "{words}: {:?}", &answer[..read]);
+    }
+
+    /// Sends its process a signal by name, such as STOP.
+    pub(crate) fn signal(&self, name: &str) {
+        self.process.signal(name);
     }
 
     /// A connection to it.

@@ -1,0 +1,137 @@
+//! The connection to Redis: every form of it, and what becomes of it when Redis does not answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keygate::cache::{RedisStorage, SharedEntry, SharedStorage};
+use keygate::config::{RedisConfig, SentinelConfig};
+use keygate::id::{KeyId, TenantId};
+use keygate::redis::{Redis as Connection, RedisError};
+use redis::cmd;
+
+use crate::support::servers::Redis;
+
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// A connection that is kept, once it is there.
+async fn connect(settings: RedisConfig) -> Arc<Connection> {
+    let connection = Arc::new(Connection::new(&settings).unwrap());
+    let kept = Arc::clone(&connection);
+    tokio::spawn(async move { kept.keep_connected().await });
+    connection.connected(LIMIT).await;
+    connection
+}
+
+fn at(servers: &[&Redis]) -> RedisConfig {
+    RedisConfig { addrs: servers.iter().map(|server| server.address()).collect(), ..RedisConfig::default() }
+}
+
+/// Puts an entry and takes it again, as often as it takes.
+async fn assert_works(connection: &Arc<Connection>) {
+    let storage = RedisStorage::new(Arc::clone(connection));
+    let deadline = Instant::now() + LIMIT;
+    for number in 0..32 {
+        let key = (TenantId::NIL, KeyId::Issued(uuid::Uuid::from_u128(number)));
+        let entry = SharedEntry::Deleted(7);
+        loop {
+            storage.put(key, &entry, LIMIT).await;
+            if storage.get(key).await.as_ref() == Some(&entry) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "entry {number} does not come back");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_user_and_a_password_are_given() {
+    let server = Redis::start_with(&["user keygate on >hunter2 ~keygate:* +@all", "user default off"]);
+    let known = RedisConfig {
+        username: Some("keygate".into()),
+        password: Some("hunter2".to_owned().into()),
+        db: 0,
+        ..at(&[&server])
+    };
+    assert_works(&connect(known.clone()).await).await;
+
+    let unknown = Connection::new(&RedisConfig { password: Some("wrong".to_owned().into()), ..known }).unwrap();
+    tokio::select! {
+        () = unknown.keep_connected() => {}
+        () = unknown.connected(Duration::from_millis(500)) => {}
+    }
+    assert_eq!(unknown.run::<()>(&cmd("PING")).await, Err(RedisError::Unavailable));
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_costs_one_caller_the_timeout_and_then_nobody_anything() {
+    let server = Redis::start();
+    let connection = connect(at(&[&server])).await;
+    assert_works(&connection).await;
+    server.signal("STOP");
+    assert_eq!(connection.run::<()>(&cmd("PING")).await, Err(RedisError::Timeout));
+    for _ in 0..1000 {
+        assert_eq!(connection.run::<()>(&cmd("PING")).await, Err(RedisError::Unavailable));
+    }
+    server.signal("CONT");
+    connection.connected(LIMIT).await;
+    assert_works(&connection).await;
+}
+
+#[tokio::test]
+async fn an_older_entry_never_replaces_a_newer_one_and_what_is_refused_breaks_no_connection() {
+    let server = Redis::start();
+    let connection = connect(at(&[&server])).await;
+    let storage = RedisStorage::new(Arc::clone(&connection));
+    let key = (TenantId::NIL, KeyId::Imported([7; 32]));
+    for (version, kept) in [(9, 9), (10, 10), (9, 10), (10, 10), (u64::MAX, u64::MAX), (11, u64::MAX)] {
+        storage.put(key, &SharedEntry::Deleted(version), LIMIT).await;
+        assert_eq!(storage.get(key).await, Some(SharedEntry::Deleted(kept)));
+    }
+    storage.put(key, &SharedEntry::Deleted(u64::MAX), Duration::from_millis(1)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(storage.get(key).await, None, "entries end");
+
+    server.command(&format!("SET keygate:key:{}:{} text", key.0, key.1));
+    assert_eq!(storage.get(key).await, None);
+    assert!(connection.is_connected());
+}
+
+#[tokio::test]
+async fn several_servers_are_a_cluster() {
+    let options = ["cluster-enabled yes", "cluster-node-timeout 2000"];
+    let servers = [(); 3].map(|()| Redis::start_with(&options));
+    let [first, second, third] = &servers;
+    first.command("CLUSTER ADDSLOTSRANGE 0 5000");
+    second.command("CLUSTER ADDSLOTSRANGE 5001 10000");
+    third.command("CLUSTER ADDSLOTSRANGE 10001 16383");
+    for other in [second, third] {
+        first.command(&format!("CLUSTER MEET {}", other.address().replace(':', " ")));
+    }
+    let connection = connect(RedisConfig {
+        timeout: keygate::duration::ConfigDuration(Duration::from_millis(500)),
+        ..at(&[first, second, third])
+    })
+    .await;
+    assert_works(&connection).await;
+}
+
+#[tokio::test]
+async fn a_sentinel_tells_where_the_master_is_also_after_it_has_moved() {
+    let master = Redis::start();
+    let replica = Redis::start_with(&[&format!("replicaof {}", master.address().replace(':', " "))]);
+    let monitor = format!("sentinel monitor main {} 1", master.address().replace(':', " "));
+    let sentinel = Redis::start_with(&[
+        &monitor,
+        "sentinel down-after-milliseconds main 500",
+        "sentinel failover-timeout main 2000",
+    ]);
+    let named = SentinelConfig { master_name: Some("main".into()), ..SentinelConfig::default() };
+    let connection = connect(RedisConfig { sentinel: named, ..at(&[&sentinel]) }).await;
+    assert_works(&connection).await;
+    // The replica has to be known to the sentinel, and in step, before the master goes.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    drop(master);
+    assert_works(&connection).await;
+    drop(replica);
+}

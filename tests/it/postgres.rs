@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use crate::support::authority::Authority;
 use crate::support::keygate::{HMAC_SECRET, Keygate, command};
 use crate::support::servers::Postgres;
 use crate::support::upstream::Upstream;
@@ -143,18 +143,10 @@ async fn many_nodes_start_at_once_on_an_empty_database() {
 #[tokio::test]
 async fn the_way_to_the_database_is_encrypted_and_its_end_is_known() {
     let (server, upstream, folder) = (Postgres::start(), Upstream::start(), tempfile::tempdir().unwrap());
-    let authority_key = KeyPair::generate().unwrap();
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = authority.self_signed(&authority_key).unwrap();
-    let authority_file = folder.path().join("authority.pem");
-    std::fs::write(&authority_file, certificate.pem()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let issuer = Issuer::new(authority, authority_key);
-    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    server.encrypt(&certificate.pem(), &key.serialize_pem());
+    let authority = Authority::new(folder.path());
+    server.encrypt(&authority.certificate, &authority.key);
 
-    let known = format!("sslmode=verify-full&sslrootcert={}", authority_file.display());
+    let known = format!("sslmode=verify-full&sslrootcert={}", authority.file.display());
     let at = |host: &str, options: &str| dsn(&server, options).replace("127.0.0.1", host);
     for (dsn, words) in [
         (at("localhost", "sslmode=verify-full"), "UnknownIssuer"),

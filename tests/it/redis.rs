@@ -8,8 +8,12 @@ use keygate::config::{RedisConfig, SentinelConfig};
 use keygate::id::{KeyId, TenantId};
 use keygate::redis::{Redis as Connection, RedisError};
 use redis::cmd;
+use serde_json::json;
 
-use crate::support::servers::Redis;
+use crate::support::authority::Authority;
+use crate::support::keygate::Keygate;
+use crate::support::servers::{Postgres, Redis};
+use crate::support::{eventually, free_port};
 
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -134,4 +138,38 @@ async fn a_sentinel_tells_where_the_master_is_also_after_it_has_moved() {
     drop(master);
     assert_works(&connection).await;
     drop(replica);
+}
+
+#[tokio::test]
+async fn the_way_to_redis_is_encrypted_where_so_configured() {
+    let (folder, postgres, port) = (tempfile::tempdir().unwrap(), Postgres::start(), free_port());
+    let authority = Authority::new(folder.path());
+    let file = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.display().to_string()
+    };
+    let _redis = Redis::start_with(&[
+        &format!("tls-port {port}"),
+        &format!("tls-cert-file {}", file("certificate.pem", &authority.certificate)),
+        &format!("tls-key-file {}", file("key.pem", &authority.key)),
+        "tls-auth-clients no",
+    ]);
+    let gateway = json!({
+        "routes": [{"name": "all", "path_prefix": "/", "upstream": "none"}],
+        "upstreams": {"none": {"endpoints": ["http://127.0.0.1:9"]}}
+    });
+    let start = |host: &str| {
+        let redis = json!({"addrs": [format!("{host}:{port}")], "tls": {"enabled": true}});
+        let settings = json!({
+            "db": {"dsn": postgres.url("postgres"), "auto_migrate": true},
+            "cache": {"type": "redis", "redis": redis}
+        });
+        Keygate::serve_trusting(&gateway, &settings, Some(&authority.file))
+    };
+    let good = start("localhost");
+    eventually("the connection is encrypted", || good.log().contains("Redis is connected"));
+    let foreign = start("127.0.0.1");
+    eventually("another name is not trusted", || foreign.log().contains("Redis cannot be reached"));
+    assert!(!foreign.log().contains("Redis is connected"));
 }

@@ -72,6 +72,11 @@ impl Keygate {
 
     /// `keygate serve` with a `gateway` section; the rest is filled in, logs go to `keygate.log`.
     pub(crate) fn serve(gateway: &Value, more: &Value) -> Self {
+        Self::serve_trusting(gateway, more, None)
+    }
+
+    /// The same, on a system whose certificate authorities are those of a file.
+    pub(crate) fn serve_trusting(gateway: &Value, more: &Value, authorities: Option<&Path>) -> Self {
         let folder = TempDir::new().unwrap();
         let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
         let mut config = json!({
@@ -84,7 +89,7 @@ impl Keygate {
         merge(&mut config, more);
         config["gateway"]["address"] = format!("127.0.0.1:{}", ports[0]).into();
         std::fs::write(folder.path().join("keygate.json"), config.to_string()).unwrap();
-        let process = serve(folder.path(), ports.iter().map(|port| format!("127.0.0.1:{port}")));
+        let process = serve(folder.path(), authorities, ports.iter().map(|port| format!("127.0.0.1:{port}")));
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         Self {
             process,
@@ -105,7 +110,7 @@ impl Keygate {
         let urls = [&self.gateway, &self.admin, &self.metrics];
         // Connections of before are no good.
         self.http = Client::new();
-        self.process = serve(self.folder.path(), urls.map(|url| url.trim_start_matches("http://").to_owned()));
+        self.process = serve(self.folder.path(), None, urls.map(|url| url.trim_start_matches("http://").to_owned()));
     }
 
     /// What `serve` has logged.
@@ -148,10 +153,12 @@ impl Keygate {
 }
 
 /// `keygate serve` with the files of a folder, once it listens.
-fn serve(folder: &Path, addresses: impl IntoIterator<Item = String>) -> Process {
+fn serve(folder: &Path, authorities: Option<&Path>, addresses: impl IntoIterator<Item = String>) -> Process {
     let log = File::options().create(true).append(true).open(folder.join("keygate.log")).unwrap();
     let config = folder.join("keygate.json");
-    let process = Process::start(command().arg("serve").arg("--config").arg(config).stderr(log).stdout(Stdio::null()));
+    let mut command = command();
+    command.envs(authorities.map(|file| ("SSL_CERT_FILE", file)));
+    let process = Process::start(command.arg("serve").arg("--config").arg(config).stderr(log).stdout(Stdio::null()));
     for address in addresses {
         eventually("keygate serve listens", || TcpStream::connect(&address).is_ok());
     }

@@ -1,6 +1,7 @@
 //! What tests start and stop: Keygate itself, upstreams that record, servers that are thrown away.
 
 pub(crate) mod admin;
+pub(crate) mod authority;
 pub(crate) mod keygate;
 pub(crate) mod process;
 pub(crate) mod servers;

@@ -8,6 +8,7 @@
 //! - [`config`], `telemetry`: plain data, and the start of logs.
 //! - [`store`], [`cache`]: where keys are, behind one trait.
 //! - `keyset`: the keys that sign derived tokens, from files and over HTTPS, kept fresh.
+//! - `redis`, `follower`: the connection to Redis; what keeps the caches of a node true while others change keys.
 //! - [`verifier`], [`lifecycle`]: the read side and the write side. They do not know each other.
 //! - [`wire`]: headers, and the one mapping of denials to HTTP.
 //! - `gateway` (on pingora), `admin` (on axum): where requests come in. They do not know each other.

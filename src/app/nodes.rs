@@ -47,6 +47,9 @@ pub(super) fn start(
     };
     let freshness = Arc::new(Freshness::new(settings.max_staleness.0, down, Instant::now()));
     let shared = shared(config, background)?;
+    for refusals in [local.as_ref().map(|cache| cache.refusals()), shared.as_ref().map(|cache| cache.refusals())] {
+        refusals.map_or(Ok(()), |refusals| registry.register(Box::new(refusals)))?;
+    }
     let caches = Caches { local, shared, ended, freshness: Arc::clone(&freshness) };
     let metrics = follower::Metrics::register(registry, freshness)?;
     let follower = Follower::new(feed, Arc::clone(store), caches.clone(), clock, metrics);

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use moka::ops::compute::Op;
 use moka::sync::Cache;
+use prometheus::{IntCounter, Opts};
 
 use crate::id::{KeyId, TenantId};
 use crate::key::ApiKey;
@@ -45,6 +46,7 @@ pub struct KeyCache<E> {
     flights: Flights<Result<Option<Arc<ApiKey>>, E>>,
     /// Raised by [`KeyCache::clear`]: what a read that began before brings is not kept.
     generation: AtomicU64,
+    refusals: IntCounter,
 }
 
 /// All that remembers keys on a node, and what that is worth.
@@ -105,7 +107,13 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
             .time_to_live(ttl)
             .build();
         let absent = Cache::builder().max_capacity(ABSENT_MAX).time_to_live(ABSENT_TTL.min(ttl)).build();
-        Self { records, absent, flights: Flights::default(), generation: AtomicU64::new(0) }
+        Self {
+            records,
+            absent,
+            flights: Flights::default(),
+            generation: AtomicU64::new(0),
+            refusals: refusals("memory"),
+        }
     }
 
     /// What is known without asking anybody.
@@ -144,6 +152,7 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
                     if kept {
                         return Ok(loaded);
                     }
+                    self.refusals.inc();
                 }
             })
             .await
@@ -170,6 +179,11 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
         self.flights.settle();
         self.records.invalidate_all();
         self.absent.invalidate_all();
+    }
+
+    /// Counts the records that came too late to be kept, for a registry of metrics.
+    pub fn refusals(&self) -> IntCounter {
+        self.refusals.clone()
     }
 
     /// How many records are held, about.
@@ -199,6 +213,13 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
             _ => Op::Put(Arc::clone(record)),
         });
     }
+}
+
+/// A counter of the records that a cache did not take because they were older than a change.
+fn refusals(level: &str) -> IntCounter {
+    let help = "Records that were not taken from a read or another node because the key had changed";
+    let options = Opts::new("keygate_cache_fills_refused_total", help).const_label("level", level);
+    IntCounter::with_opts(options).expect("name and label are valid")
 }
 
 fn weigh(key: &ApiKey) -> u32 {

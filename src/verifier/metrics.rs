@@ -15,6 +15,7 @@ pub struct Metrics {
     duration: HistogramVec,
     cache_hits: IntCounter,
     cache_misses: IntCounter,
+    lookups: IntCounterVec,
 }
 
 impl Metrics {
@@ -35,11 +36,19 @@ impl Metrics {
             )?,
             cache_hits: IntCounter::new("talos_cache_hits_total", "Verifications answered from the cache")?,
             cache_misses: IntCounter::new("talos_cache_misses_total", "Verifications not answered from the cache")?,
+            lookups: IntCounterVec::new(
+                Opts::new(
+                    "keygate_lookups_total",
+                    "Verifications by what told of the key: memory, shared, stale, database, none",
+                ),
+                &["level"],
+            )?,
         };
         registry.register(Box::new(metrics.verifications.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
         registry.register(Box::new(metrics.cache_hits.clone()))?;
         registry.register(Box::new(metrics.cache_misses.clone()))?;
+        registry.register(Box::new(metrics.lookups.clone()))?;
         Ok(metrics)
     }
 
@@ -49,6 +58,7 @@ impl Metrics {
         let hit = verification.cache.is_hit();
         let (cache_hit, counter) = if hit { ("hit", &self.cache_hits) } else { ("miss", &self.cache_misses) };
         counter.inc();
+        self.lookups.with_label_values(&[verification.cache.level()]).inc();
         self.verifications.with_label_values(&[kind, result]).inc();
         self.duration.with_label_values(&[kind, cache_hit]).observe(took.as_secs_f64());
     }

@@ -197,6 +197,7 @@ async fn race(follow_first: bool, meanwhile: Meanwhile) {
         tokio::time::sleep(Duration::from_millis(500)).await;
         reader.hold_nothing();
         assert!(!reading.await.unwrap(), "a read that ends after the change is heard of finds the change");
+        assert_eq!(reader.caches.local.as_ref().unwrap().refusals().get(), 1, "what it had found was refused");
     } else {
         reader.hold_nothing();
         let _ = reading.await.unwrap();

@@ -74,6 +74,17 @@ async fn what_one_node_changes_counts_on_all() {
     assert_eq!(nodes.statuses(key).await, [200; 3]);
     third.revoke(id).await;
     nodes.all_answer(key, 401).await;
+
+    for node in &nodes.all {
+        let metrics = node.http.get(format!("{}/metrics", node.metrics)).send().await.unwrap().text().await.unwrap();
+        let value = |name: &str| {
+            let line = metrics.lines().find(|line| line.starts_with(&format!("{name} ")));
+            line.unwrap_or_else(|| panic!("{name}")).rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+        };
+        assert!(value("keygate_feed_propagation_seconds_count") >= 5.0, "issue, two updates, rotation, revocation");
+        assert!(value("keygate_feed_age_seconds") < 5.0);
+        assert!(value("keygate_lookups_total{level=\"memory\"}") > 0.0);
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use prometheus::IntCounter;
 
 use super::CacheKey;
 use super::fences::Fences;
@@ -49,6 +50,7 @@ pub struct SharedCache {
     storage: Arc<dyn SharedStorage>,
     ttl: Duration,
     fences: Fences,
+    refusals: IntCounter,
 }
 
 impl SharedEntry {
@@ -74,7 +76,7 @@ impl SharedCache {
     pub fn new(storage: Arc<dyn SharedStorage>, ttl: Duration, now: Instant) -> Self {
         let fences = Fences::new(ttl + MARGIN, FENCES_MAX);
         fences.close(now);
-        Self { storage, ttl, fences }
+        Self { storage, ttl, fences, refusals: super::refusals("shared") }
     }
 
     /// How far back this node has to know of all changes for [`SharedCache::open`].
@@ -96,7 +98,11 @@ impl SharedCache {
     pub async fn get(&self, key: CacheKey) -> Option<SharedEntry> {
         let entry = self.storage.get(key).await?;
         // Looked at after the answer: a change meanwhile counts.
-        self.fences.admits(&key, entry.version(), Instant::now()).then_some(entry)
+        if self.fences.admits(&key, entry.version(), Instant::now()) {
+            return Some(entry);
+        }
+        self.refusals.inc();
+        None
     }
 
     /// Keeps a record that a read begun at `begun` has found. Counted from then on, so that it does not outlive the fence of a
@@ -114,6 +120,11 @@ impl SharedCache {
         self.outdate(key, last_version + 1);
         // Of the record's last version and its deletion, the deletion is newer.
         self.storage.put(key, &SharedEntry::Deleted(last_version + 1), self.ttl).await;
+    }
+
+    /// Counts the entries that were too old to be used, for a registry of metrics.
+    pub fn refusals(&self) -> IntCounter {
+        self.refusals.clone()
     }
 
     /// Makes what is older than `version` outdated.

@@ -15,6 +15,12 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use super::StoreError;
 use super::schema::{Change, SchemaError};
 
+/// Primary result codes of SQLite.
+const SQLITE_ERROR: u32 = 1;
+const SQLITE_BUSY: u32 = 5;
+const SQLITE_LOCKED: u32 = 6;
+const SQLITE_CONSTRAINT: u32 = 19;
+const SQLITE_MISMATCH: u32 = 20;
 /// How long a statement waits for another writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a caller waits for a free connection.
@@ -76,6 +82,17 @@ fn unavailable(error: sqlx::Error) -> StoreError {
         sqlx::Error::PoolTimedOut => StoreError::Timeout,
         sqlx::Error::Decode(cause) => StoreError::Corrupt(cause.to_string()),
         sqlx::Error::ColumnDecode { index, .. } => StoreError::Corrupt(format!("column {index}")),
+        // Extended codes carry the primary one in their low byte.
+        sqlx::Error::Database(cause) => {
+            match cause.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
+                Some(SQLITE_BUSY | SQLITE_LOCKED) => StoreError::Timeout,
+                // A table that is not there, a broken constraint, wrong data.
+                Some(SQLITE_ERROR | SQLITE_CONSTRAINT | SQLITE_MISMATCH) => {
+                    StoreError::Corrupt(cause.message().to_owned())
+                }
+                _ => StoreError::Unavailable(cause.message().to_owned()),
+            }
+        }
         other => StoreError::Unavailable(other.to_string()),
     }
 }

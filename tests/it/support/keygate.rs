@@ -1,7 +1,7 @@
 //! The real binary.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -159,10 +159,19 @@ fn serve(folder: &Path, authorities: Option<&Path>, addresses: impl IntoIterator
     let mut command = command();
     command.envs(authorities.map(|file| ("SSL_CERT_FILE", file)));
     let process = Process::start(command.arg("serve").arg("--config").arg(config).stderr(log).stdout(Stdio::null()));
-    for address in addresses {
-        eventually("keygate serve listens", || TcpStream::connect(&address).is_ok());
-    }
+    // All ports are bound before the store is opened, so the one for probes has to answer.
+    let probes = addresses.into_iter().last().unwrap();
+    eventually("keygate serve answers", || is_alive(&probes));
     process
+}
+
+fn is_alive(address: &str) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(b"GET /health/alive HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+        stream.read(&mut [0; 16])
+    };
+    ask().is_ok_and(|read| read > 0)
 }
 
 pub(super) fn merge(into: &mut Value, from: &Value) {

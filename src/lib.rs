@@ -9,6 +9,7 @@
 //! - [`store`], [`cache`]: where keys are, behind one trait.
 //! - `keyset`: the keys that sign derived tokens, from files and over HTTPS, kept fresh.
 //! - `redis`, `follower`: the connection to Redis; what keeps the caches of a node true while others change keys.
+//! - [`ratelimit`]: which requests are too many.
 //! - [`verifier`], [`lifecycle`]: the read side and the write side. They do not know each other.
 //! - [`wire`]: headers, and the one mapping of denials to HTTP.
 //! - `gateway` (on pingora), `admin` (on axum): where requests come in. They do not know each other.
@@ -39,6 +40,7 @@ pub mod key;
 pub mod keyset;
 pub mod lifecycle;
 pub mod policy;
+pub mod ratelimit;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod store;

@@ -35,7 +35,9 @@ pub use schema::json_schema;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
-pub use tenancy::{MultitenancyConfig, NetworkConfig, QuotaConfig, RateLimitBackend, RateLimitConfig};
+pub use tenancy::{
+    MultitenancyConfig, NetworkConfig, OnBackendDown, QuotaConfig, RateLimitBackend, RateLimitConfig, RateLimitMode,
+};
 
 use schemars::JsonSchema;
 use secrecy::SecretString;

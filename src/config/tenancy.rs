@@ -13,6 +13,10 @@ pub struct RateLimitConfig {
     pub enabled: bool,
     /// Where requests are counted.
     pub backend: RateLimitBackend,
+    /// What becomes of requests while Redis cannot count them.
+    pub on_backend_down: OnBackendDown,
+    /// How nodes count in Redis.
+    pub mode: RateLimitMode,
 }
 
 /// Where requests are counted.
@@ -24,6 +28,31 @@ pub enum RateLimitBackend {
     Memory,
     /// In Redis, for all.
     Redis,
+}
+
+/// What becomes of requests while Redis cannot count them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBackendDown {
+    /// Each node goes on counting for itself, with the quota divided by the nodes that were alive.
+    #[default]
+    Local,
+    /// They are let through, uncounted.
+    Open,
+    /// They are answered with 503.
+    Closed,
+}
+
+/// How nodes count in Redis.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RateLimitMode {
+    /// Each request is counted there before it is answered.
+    #[default]
+    Exact,
+    /// Each node takes slices of a busy key's quota and spends them by itself: faster, and together the nodes may admit a tenth
+    /// of the quota more.
+    Leased,
 }
 
 /// How many keys there may be.

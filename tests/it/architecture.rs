@@ -19,9 +19,10 @@ const MODULES: &[(&str, &[&str])] = &[
     ("cache", &["cidr", "clock", "id", "key", "policy", "redis"]),
     ("follower", &["cache", "clock", "store"]),
     ("keyset", &["credential"]),
+    ("ratelimit", &["clock", "config", "id", "policy", "redis"]),
     ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "store"]),
     ("lifecycle", &["cache", "clock", "config", "credential", "duration", "id", "key", "policy", "store"]),
-    ("wire", &["config", "credential", "id", "lifecycle", "policy", "verifier"]),
+    ("wire", &["config", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
     ("gateway", &["cidr", "clock", "config", "id", "key", "policy", "verifier", "wire"]),
     (
         "admin",

@@ -1,0 +1,234 @@
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+use governor::clock::FakeRelativeClock;
+use governor::{Quota, RateLimiter};
+use proptest::prelude::*;
+
+use super::*;
+
+const START: u64 = 1_800_000_000_000_000;
+
+fn limit(quota: u64, window: Duration) -> Limit {
+    Limit::new(NonZeroU64::new(quota).unwrap(), window)
+}
+
+fn limits() -> impl Strategy<Value = Limit> {
+    let quota = prop_oneof![1..20_u64, 1..2_000_000_u64];
+    (quota, 1..200_000_000_u64).prop_map(|(quota, micros)| limit(quota, Duration::from_micros(micros)))
+}
+
+/// A limit, and requests: how much of the window after the one before, in thousandths, and how much of the quota they cost.
+fn histories() -> impl Strategy<Value = (Limit, Vec<(u64, u64)>)> {
+    limits().prop_flat_map(|limit| {
+        let wait = limit.window.as_micros() as u64;
+        let waits = prop_oneof![Just(0), 0..=wait / 100, 0..=wait, Just(wait * 2)];
+        let costs = prop_oneof![Just(1), 0..=limit.quota.get() / 3 + 1, Just(limit.quota.get())];
+        (Just(limit), prop::collection::vec((waits, costs), 1..60))
+    })
+}
+
+fn charge_one(tat: &mut Tat, limit: &Limit, now: Micros, cost: u64) -> Outcome {
+    charge(std::slice::from_mut(tat), std::iter::once(limit), now, cost).outcomes[0]
+}
+
+/// What was admitted, with its time.
+fn run(limit: &Limit, history: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let (mut tat, mut now, mut admitted) = (Tat::default(), START, Vec::new());
+    for (wait, cost) in history {
+        now += wait;
+        if charge_one(&mut tat, limit, Micros(now), *cost).admitted {
+            admitted.push((now, *cost));
+        }
+    }
+    admitted
+}
+
+/// Over every span: what was admitted, in units that make the bound exact, is the quota and what the span adds, or less.
+fn assert_bounded(limit: &Limit, admitted: &[(u64, u64)]) -> Result<(), TestCaseError> {
+    let (quota, window) = (u128::from(limit.quota.get()), limit.window.as_micros());
+    for (index, (begin, _)) in admitted.iter().enumerate() {
+        let mut sum = 0;
+        for (end, cost) in &admitted[index..] {
+            sum += u128::from(*cost);
+            prop_assert!(sum * window <= quota * window + u128::from(end - begin) * quota);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn no_span_admits_more_than_the_quota_and_what_its_length_adds((limit, history) in histories()) {
+        assert_bounded(&limit, &run(&limit, &history))?;
+    }
+
+    #[test]
+    fn an_unused_bucket_admits_its_quota_and_no_more(limit in limits()) {
+        let mut tat = Tat::default();
+        let quota = limit.quota.get();
+        prop_assert_eq!(charge_one(&mut tat, &limit, Micros(START), quota).remaining, 0);
+        prop_assert!(!charge_one(&mut tat, &limit, Micros(START), 1).admitted);
+        prop_assert_eq!(tat.look(Micros(START).after(limit.window + Duration::from_micros(2)), &limit).remaining, quota);
+    }
+
+    #[test]
+    fn a_refused_request_is_admitted_at_retry_after_and_not_before((limit, history) in histories(), last in 1..1000_u64) {
+        let last = last.min(limit.quota.get());
+        let (mut tat, mut now) = (Tat::default(), START);
+        for (wait, cost) in history.iter().chain([&(0, last)]) {
+            now += wait;
+            let outcome = charge_one(&mut tat, &limit, Micros(now), *cost);
+            let wait = outcome.retry_after;
+            if !outcome.admitted {
+                let then = Micros(now).after(wait);
+                if wait == Duration::MAX {
+                    prop_assert!(*cost > limit.quota.get());
+                    continue;
+                }
+                prop_assert!(tat.take(Micros(then.0 - 1), &limit, *cost).is_err());
+                prop_assert!(tat.take(then, &limit, *cost).is_ok());
+            } else {
+                prop_assert_eq!(wait, Duration::ZERO);
+            }
+        }
+    }
+
+    #[test]
+    fn what_remains_is_admitted_and_not_one_more((limit, history) in histories()) {
+        let (mut tat, mut now) = (Tat::default(), START);
+        for (wait, cost) in &history {
+            now += wait;
+            let remaining = charge_one(&mut tat, &limit, Micros(now), *cost).remaining;
+            prop_assert!(tat.take(Micros(now), &limit, remaining).is_ok());
+            prop_assert!(tat.take(Micros(now), &limit, remaining + 1).is_err());
+        }
+    }
+
+    #[test]
+    fn the_bucket_is_full_at_reset_and_not_before((limit, history) in histories()) {
+        let (mut tat, mut now) = (Tat::default(), START);
+        for (wait, cost) in &history {
+            now += wait;
+            let reset = charge_one(&mut tat, &limit, Micros(now), *cost).reset;
+            let full = Micros(now).after(reset);
+            prop_assert!(tat.take(full, &limit, limit.quota.get()).is_ok());
+            prop_assert!(reset.is_zero() || tat.take(Micros(full.0 - 1), &limit, limit.quota.get()).is_err());
+        }
+    }
+
+    #[test]
+    fn of_several_limits_all_are_charged_or_none(
+        limits in prop::collection::vec(limits(), 1..4),
+        history in prop::collection::vec((0..2_000_000_u64, 1..30_u64), 1..40),
+    ) {
+        let mut tats = vec![Tat::default(); limits.len()];
+        let mut now = START;
+        for (wait, cost) in history {
+            now += wait;
+            let before = tats.clone();
+            let alone: Vec<_> =
+                before.iter().zip(&limits).map(|(tat, limit)| tat.take(Micros(now), limit, cost)).collect();
+            let decision = charge(&mut tats, limits.iter(), Micros(now), cost);
+            prop_assert_eq!(decision.admitted, alone.iter().all(Result::is_ok));
+            for (outcome, alone) in decision.outcomes.iter().zip(&alone) {
+                prop_assert_eq!(outcome.admitted, alone.is_ok());
+            }
+            let charged: Vec<_> = alone.into_iter().flatten().collect();
+            prop_assert_eq!(&tats, if decision.admitted { &charged } else { &before });
+            let wait = decision.retry_after();
+            if wait < Duration::MAX && !decision.admitted {
+                let all = |at| tats.iter().zip(&limits).all(|(tat, limit)| tat.take(at, limit, cost).is_ok());
+                let then = Micros(now).after(wait);
+                prop_assert!(all(then) && !all(Micros(then.0 - 1)));
+            }
+        }
+    }
+
+    /// Only steps forward fill a bucket, and however far the clock goes back, a window later everything is there again.
+    #[test]
+    fn a_clock_that_goes_back_neither_admits_more_nor_locks_out(
+        limit in limits(),
+        history in prop::collection::vec((any::<bool>(), 0..400_000_000_u64, 1..20_u64), 1..60),
+    ) {
+        let (mut tat, mut now, mut forward, mut admitted) = (Tat::default(), START * 2, 0, Vec::new());
+        for (back, step, cost) in history {
+            now = if back { now - step } else { now + step };
+            forward += if back { 0 } else { step };
+            let outcome = charge_one(&mut tat, &limit, Micros(now), cost);
+            if outcome.admitted {
+                admitted.push((forward, cost));
+            }
+            prop_assert!(tat.take(Micros(now).after(limit.window + Duration::from_micros(2)), &limit, 1).is_ok());
+        }
+        assert_bounded(&limit, &admitted)?;
+    }
+
+    #[test]
+    fn a_smaller_limit_keeps_nobody_waiting_for_longer_than_its_own_window(before in limits(), after in limits()) {
+        let mut tat = Tat::default();
+        charge_one(&mut tat, &before, Micros(START), before.quota.get());
+        let wait = charge_one(&mut tat, &after, Micros(START), 1).retry_after;
+        prop_assert!(wait <= after.window + Duration::from_micros(2), "{wait:?}");
+    }
+
+    #[test]
+    fn the_answers_are_those_of_governor(
+        quota in 1..500_u32,
+        interval in 1..100_000_u64,
+        history in prop::collection::vec((0..300_000_u64, 1..6_u32), 1..80),
+    ) {
+        let limit = limit(quota.into(), Duration::from_micros(interval * u64::from(quota)));
+        let clock = FakeRelativeClock::default();
+        let period = Quota::with_period(Duration::from_micros(interval)).unwrap();
+        let oracle =
+            RateLimiter::direct_with_clock(period.allow_burst(NonZeroU32::new(quota).unwrap()), clock.clone());
+        let (mut tat, mut now) = (Tat::default(), START);
+        for (wait, cost) in history {
+            now += wait;
+            clock.advance(Duration::from_micros(wait));
+            let outcome = charge_one(&mut tat, &limit, Micros(now), cost.into());
+            let theirs = match oracle.check_n(NonZeroU32::new(cost).unwrap()) {
+                Ok(Ok(())) => Some(Duration::ZERO),
+                Ok(Err(until)) => Some(until.wait_time_from(governor::clock::Clock::now(&clock))),
+                Err(_) => None,
+            };
+            prop_assert_eq!(outcome.retry_after, theirs.unwrap_or(Duration::MAX));
+            prop_assert_eq!(outcome.admitted, theirs == Some(Duration::ZERO));
+        }
+    }
+
+    #[test]
+    fn what_goes_to_redis_comes_back_and_fits_a_double(limit in limits(), count in 0..1000_u64) {
+        const EXACT: u128 = 1 << 53;
+        let tat = Tat::full_after(Micros(START), limit.window).later(limit.price(count.min(limit.quota.get())));
+        let (micros, femtos) = (tat.0 / MICRO, tat.0 % MICRO);
+        prop_assert!(micros < EXACT && femtos < EXACT);
+        prop_assert_eq!(Tat::from_parts(micros as u64, femtos as u64), tat);
+    }
+}
+
+#[test]
+fn the_largest_limits_neither_overflow_nor_leave_what_doubles_hold() {
+    const EXACT: u128 = 1 << 53;
+    for (quota, window) in [(u64::MAX, 1), (1, u64::MAX), (u64::MAX, u64::MAX), (1, 0), (i64::MAX as u64, 60)] {
+        let limit = limit(quota, Duration::from_secs(window));
+        let mut tat = Tat::default();
+        assert_eq!(charge_one(&mut tat, &limit, Micros(START), 1).remaining, quota - 1, "{limit:?}");
+        let refused = charge_one(&mut tat, &limit, Micros(START), quota);
+        assert!(!refused.admitted && refused.retry_after > Duration::ZERO, "{limit:?}");
+        // The furthest instant that the script forms.
+        let furthest = Tat(u128::from(START) * MICRO).later(limit.price(u64::MAX)).later(limit.burst());
+        assert!(furthest.0 / MICRO < EXACT, "{limit:?}");
+    }
+    let never = charge_one(&mut Tat::default(), &limit(5, Duration::from_secs(1)), Micros(START), 6);
+    assert_eq!((never.admitted, never.retry_after, never.remaining), (false, Duration::MAX, 5));
+}
+
+#[test]
+fn nodes_share_a_limit_and_each_has_one_request_at_least() {
+    for (quota, nodes, share) in [(100, 3, 33), (100, 1, 100), (100, 0, 100), (2, 3, 1)] {
+        let limit = limit(quota, Duration::from_secs(60)).share(nodes);
+        assert_eq!((limit.quota().get(), limit.window()), (share, Duration::from_secs(60)));
+    }
+}

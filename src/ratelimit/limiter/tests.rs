@@ -1,0 +1,99 @@
+use std::time::Duration;
+
+use prometheus::Registry;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::ratelimit::testing::{MemoryLedger, clock, named, owner};
+use crate::ratelimit::{Exact, NamedLimit};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+struct Parts {
+    limiter: Limiter,
+    ledger: Arc<MemoryLedger>,
+    clock: Arc<ManualClock>,
+    registry: Registry,
+}
+
+fn parts(on_down: OnBackendDown, nodes: u32) -> Parts {
+    let (clock, registry, nodes) = (clock(), Registry::new(), Arc::new(Nodes::of(nodes)));
+    let ledger = Arc::new(MemoryLedger::new(clock.clone()));
+    let metrics = Metrics::register(&registry, Arc::clone(&nodes)).unwrap();
+    let local = Local::new(1000, clock.clone());
+    let backend = Arc::new(Exact::new(ledger.clone()));
+    Parts { limiter: Limiter::shared(backend, on_down, local, nodes, metrics), ledger, clock, registry }
+}
+
+impl Parts {
+    async fn ask(&self, limits: &[NamedLimit]) -> Answer {
+        self.limiter.charge(&Request { owner: owner(1), limits, cost: 1 }).await
+    }
+
+    async fn admitted(&self, limits: &[NamedLimit]) -> u32 {
+        let mut count = 0;
+        while let Answer::Counted(Decision { admitted: true, .. }) = self.ask(limits).await {
+            count += 1;
+        }
+        count
+    }
+
+    fn counted(&self, line: &str) -> bool {
+        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap().lines().any(|l| l == line)
+    }
+}
+
+#[tokio::test]
+async fn without_redis_a_node_goes_on_with_its_part_of_what_is_left() {
+    let parts = parts(OnBackendDown::Local, 2);
+    let limits = [named("default", 100, MINUTE)];
+    for _ in 0..60 {
+        parts.ask(&limits).await;
+    }
+    parts.ledger.is_down.store(true, Ordering::Relaxed);
+    assert_eq!(parts.admitted(&limits).await, 20);
+    parts.clock.advance(MINUTE);
+    assert_eq!(parts.admitted(&limits).await, 50);
+    // Redis knows nothing of these.
+    parts.ledger.is_down.store(false, Ordering::Relaxed);
+    assert_eq!(parts.admitted(&limits).await, 100);
+    parts.ledger.is_down.store(true, Ordering::Relaxed);
+    assert_eq!(parts.admitted(&limits).await, 0);
+    assert!(parts.counted("keygate_rate_limit_decisions_total{outcome=\"admitted\"} 230"));
+    assert!(parts.counted("keygate_rate_limit_decisions_total{outcome=\"refused\"} 4"));
+    assert!(parts.counted("keygate_rate_limit_failures_total 73"));
+    assert!(parts.counted("keygate_rate_limit_nodes 2"));
+}
+
+#[tokio::test]
+async fn without_redis_requests_are_let_through_or_refused_as_the_configuration_says() {
+    for (on_down, answer, outcome) in [
+        (OnBackendDown::Open, Answer::Open, "admitted_uncounted"),
+        (OnBackendDown::Closed, Answer::Closed, "refused_uncounted"),
+    ] {
+        let parts = parts(on_down, 1);
+        let limits = [named("default", 2, MINUTE)];
+        parts.ledger.is_down.store(true, Ordering::Relaxed);
+        for _ in 0..5 {
+            assert_eq!(parts.ask(&limits).await, answer);
+        }
+        assert!(parts.counted(&format!("keygate_rate_limit_decisions_total{{outcome=\"{outcome}\"}} 5")));
+        parts.ledger.is_down.store(false, Ordering::Relaxed);
+        assert_eq!(parts.admitted(&limits).await, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_process_alone_counts_by_itself() {
+    let (clock, registry) = (clock(), Registry::new());
+    let metrics = Metrics::register(&registry, Arc::new(Nodes::alone())).unwrap();
+    let limiter = Limiter::local(Local::new(1000, clock), metrics);
+    let limits = [named("default", 1, MINUTE)];
+    let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let Answer::Counted(decision) = limiter.charge(&request).await else { panic!("it can always count") };
+        answers.push((decision.admitted, decision.retry_after()));
+    }
+    assert_eq!(answers, [(true, Duration::ZERO), (false, MINUTE)]);
+}

@@ -1,0 +1,157 @@
+//! Buckets in the memory of this process.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use indexmap::IndexMap;
+
+use super::gcra::{self, Tat};
+use super::{Backend, Decision, Limit, Micros, Owner, Request, Unavailable};
+use crate::clock::Clock;
+
+/// Threads rarely meet in one of so many.
+const SHARDS: usize = 64;
+/// Owners that are looked at when one has to make room.
+const CANDIDATES: usize = 8;
+
+/// Buckets of a bounded number of owners.
+///
+/// Each request also looks at one owner more and forgets it if all its buckets are full, so what is idle is gone after as many
+/// requests as there are owners. At the cap, of eight owners the one whose buckets are full soonest makes room; it then has its
+/// whole quota anew, which is the least that can be forgotten.
+pub struct Local {
+    clock: Arc<dyn Clock>,
+    hasher: RandomState,
+    shards: Box<[Mutex<Shard>]>,
+}
+
+#[derive(Default)]
+struct Shard {
+    owners: IndexMap<Owner, Buckets>,
+    max: usize,
+    /// The next owner to look at.
+    hand: usize,
+}
+
+/// The few buckets of an owner.
+#[derive(Default)]
+struct Buckets(Vec<(Arc<str>, Tat)>);
+
+impl Local {
+    /// Buckets of at most `owners_max` owners, or a few more.
+    pub fn new(owners_max: usize, clock: Arc<dyn Clock>) -> Self {
+        let max = owners_max.div_ceil(SHARDS).max(1);
+        let shard = || Mutex::new(Shard { max, ..Shard::default() });
+        Self { clock, hasher: RandomState::new(), shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
+    }
+
+    /// Charges a request to all its buckets, or to none.
+    pub fn charge(&self, request: &Request<'_>) -> Decision {
+        self.charge_limits(request, request.each_limit())
+    }
+
+    /// Charges as one of several nodes that count alone, each for its part.
+    pub(super) fn charge_share(&self, request: &Request<'_>, nodes: u32) -> Decision {
+        let shares: Vec<_> = request.each_limit().map(|limit| limit.share(nodes)).collect();
+        self.charge_limits(request, shares.iter())
+    }
+
+    /// Takes over what was decided elsewhere, to go on from there.
+    pub(super) fn learn(&self, request: &Request<'_>, decision: &Decision) {
+        let now = Micros::of(self.clock.now());
+        let mut shard = self.shard(&request.owner);
+        let buckets = shard.buckets(request.owner, now);
+        for (named, outcome) in request.limits.iter().zip(&decision.outcomes) {
+            *buckets.of(&named.name) = Tat::full_after(now, outcome.reset);
+        }
+    }
+
+    /// Owners whose buckets are kept.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).owners.len()).sum()
+    }
+
+    /// Whether no owner's buckets are kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn charge_limits<'a>(&self, request: &Request<'_>, limits: impl Iterator<Item = &'a Limit> + Clone) -> Decision {
+        let now = Micros::of(self.clock.now());
+        let mut shard = self.shard(&request.owner);
+        let buckets = shard.buckets(request.owner, now);
+        let mut tats: Vec<_> = request.limits.iter().map(|named| *buckets.of(&named.name)).collect();
+        let decision = gcra::charge(&mut tats, limits, now, request.cost);
+        for (named, tat) in request.limits.iter().zip(tats) {
+            *buckets.of(&named.name) = tat;
+        }
+        decision
+    }
+
+    fn shard(&self, owner: &Owner) -> MutexGuard<'_, Shard> {
+        let hash = usize::try_from(self.hasher.hash_one(owner) % SHARDS as u64).unwrap_or_default();
+        lock(&self.shards[hash])
+    }
+}
+
+#[async_trait]
+impl Backend for Local {
+    async fn charge(&self, request: &Request<'_>) -> Result<Decision, Unavailable> {
+        Ok(Self::charge(self, request))
+    }
+}
+
+impl Shard {
+    fn buckets(&mut self, owner: Owner, now: Micros) -> &mut Buckets {
+        self.sweep(now);
+        if self.owners.len() >= self.max && !self.owners.contains_key(&owner) {
+            self.make_room();
+        }
+        self.owners.entry(owner).or_default()
+    }
+
+    /// Looks at the next owner.
+    fn sweep(&mut self, now: Micros) {
+        match self.owners.get_index(self.hand) {
+            Some((_, buckets)) if buckets.full_at() <= Tat::full_after(now, std::time::Duration::ZERO) => {
+                self.owners.swap_remove_index(self.hand);
+            }
+            Some(_) => self.hand += 1,
+            None => self.hand = 0,
+        }
+    }
+
+    fn make_room(&mut self) {
+        let count = self.owners.len();
+        let candidates = (self.hand..self.hand + CANDIDATES).map(|index| index % count);
+        let soonest = candidates.min_by_key(|index| self.owners.get_index(*index).map(|(_, buckets)| buckets.full_at()));
+        if let Some(index) = soonest {
+            self.owners.swap_remove_index(index);
+        }
+        self.hand += CANDIDATES;
+    }
+}
+
+impl Buckets {
+    /// The bucket of that name; a full one if there was none.
+    fn of(&mut self, name: &Arc<str>) -> &mut Tat {
+        let at = self.0.iter().position(|(held, _)| held == name).unwrap_or_else(|| {
+            self.0.push((Arc::clone(name), Tat::default()));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
+
+    /// When the last of them is full.
+    fn full_at(&self) -> Tat {
+        self.0.iter().map(|(_, tat)| *tat).max().unwrap_or_default()
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+use std::time::Duration;
+
+use super::*;
+use crate::ratelimit::NamedLimit;
+use crate::ratelimit::testing::{clock, named, owner};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn admitted(local: &Local, owner: Owner, limits: &[NamedLimit]) -> usize {
+    let request = Request { owner, limits, cost: 1 };
+    std::iter::repeat_with(|| local.charge(&request)).take_while(|decision| decision.admitted).count()
+}
+
+#[test]
+fn every_owner_and_every_name_has_a_bucket_of_its_own() {
+    let local = Local::new(1000, clock());
+    for (number, name) in [(1, "default"), (2, "default"), (1, "burst")] {
+        assert_eq!(admitted(&local, owner(number), &[named(name, 5, MINUTE)]), 5);
+    }
+    assert_eq!(admitted(&local, owner(1), &[named("default", 5, MINUTE), named("burst", 5, MINUTE)]), 0);
+}
+
+#[test]
+fn a_request_that_one_limit_refuses_is_charged_to_none() {
+    let local = Local::new(1000, clock());
+    let (large, small) = (named("large", 10, MINUTE), named("small", 3, MINUTE));
+    assert_eq!(admitted(&local, owner(1), &[large.clone(), small]), 3);
+    assert_eq!(admitted(&local, owner(1), &[large]), 7);
+}
+
+#[test]
+fn threads_together_get_the_quota_and_no_more() {
+    let local = Local::new(1000, clock());
+    let limits = [named("default", 1000, MINUTE)];
+    let counts: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| admitted(&local, owner(1), &limits))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(counts, 1000);
+}
+
+#[test]
+fn what_is_idle_is_forgotten_while_others_are_served() {
+    let clock = clock();
+    let local = Local::new(100_000, clock.clone());
+    for number in 0..1000 {
+        admitted(&local, owner(number), &[named("default", 1, MINUTE)]);
+    }
+    assert_eq!(local.len(), 1000);
+    clock.advance(MINUTE);
+    let limits = [named("default", 1_000_000, MINUTE)];
+    // The owners that are still served lie in every shard, so each shard is swept.
+    for number in 0..50_000 {
+        local.charge(&Request { owner: owner(number % 500), limits: &limits, cost: 1 });
+    }
+    assert_eq!(local.len(), 500);
+}
+
+#[test]
+fn at_the_cap_the_owner_with_the_least_to_forget_makes_room() {
+    let clock = clock();
+    let local = Local { shards: Box::new([Mutex::new(Shard { max: 8, ..Shard::default() })]), ..Local::new(8, clock) };
+    let limits = [named("default", 100, MINUTE)];
+    let charge = |number, cost| local.shards[0].lock().unwrap().charge(owner(number), &limits, cost);
+    for number in 0..8 {
+        charge(number, if number == 5 { 1 } else { 50 });
+    }
+    charge(100, 50);
+    assert_eq!(local.len(), 8);
+    assert_eq!(charge(0, 0), 50);
+    assert_eq!(charge(100, 0), 50);
+    for number in 101..10_000 {
+        charge(number, 100);
+        assert!(local.len() <= 8);
+    }
+}
+
+impl Shard {
+    /// Charges, and tells what remains.
+    fn charge(&mut self, owner: Owner, limits: &[NamedLimit], cost: u64) -> u64 {
+        let now = Micros::of(clock().now());
+        let bucket = self.buckets(owner, now).of(&limits[0].name);
+        gcra::charge(std::slice::from_mut(bucket), std::iter::once(&limits[0].limit), now, cost).outcomes[0].remaining
+    }
+}

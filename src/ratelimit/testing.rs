@@ -1,0 +1,130 @@
+//! What the tests of this module share: servers, clocks, requests, and a ledger without Redis.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::gcra::{self, Tat};
+use super::{Ledger, Limit, Micros, NamedLimit, Order, Owner, Receipt, Unavailable};
+use crate::clock::{Clock, ManualClock, Timestamp};
+use crate::id::{KeyId, TenantId};
+
+#[cfg(feature = "redis")]
+#[path = "../../tests/it/support/process.rs"]
+#[expect(dead_code, reason = "the tests in tests/it use more of it")]
+mod process;
+#[cfg(feature = "redis")]
+#[path = "../../tests/it/support/servers.rs"]
+#[expect(dead_code, reason = "the tests in tests/it use more of it")]
+mod servers;
+#[cfg(feature = "redis")]
+#[path = "../../tests/it/support/wait.rs"]
+mod wait;
+
+#[cfg(feature = "redis")]
+pub(super) use wait::eventually;
+#[cfg(feature = "redis")]
+use wait::free_port;
+
+/// A Redis server, and the runtime and the connection to it.
+#[cfg(feature = "redis")]
+pub(super) struct RedisServer {
+    pub(super) runtime: tokio::runtime::Runtime,
+    pub(super) redis: Arc<crate::redis::Redis>,
+    _server: servers::Redis,
+}
+
+#[cfg(feature = "redis")]
+impl RedisServer {
+    /// Starts one and connects.
+    pub(super) fn start() -> Self {
+        let server = servers::Redis::start();
+        let timeout = crate::duration::ConfigDuration(Duration::from_secs(10));
+        let config = crate::config::RedisConfig { addrs: vec![server.address()], timeout, ..Default::default() };
+        let redis = Arc::new(crate::redis::Redis::new(&config).unwrap());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let kept = Arc::clone(&redis);
+        runtime.spawn(async move { kept.keep_connected().await });
+        runtime.block_on(redis.connected(Duration::from_secs(10)));
+        Self { runtime, redis, _server: server }
+    }
+}
+
+/// A clock that stands still.
+pub(super) fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(Timestamp::from_timestamp(1_800_000_000, 0).unwrap()))
+}
+
+/// The owner of that number.
+pub(super) fn owner(number: u128) -> Owner {
+    Owner::Key(TenantId::NIL, KeyId::Issued(Uuid::from_u128(number)))
+}
+
+/// A limit of that name.
+pub(super) fn named(name: &str, quota: u64, window: Duration) -> NamedLimit {
+    NamedLimit { name: name.into(), limit: Limit::new(NonZeroU64::new(quota).unwrap(), window) }
+}
+
+/// A ledger in memory, which can be switched off.
+pub(super) struct MemoryLedger {
+    clock: Arc<dyn Clock>,
+    buckets: Mutex<HashMap<(Owner, Arc<str>), Tat>>,
+    pub(super) is_down: AtomicBool,
+    pub(super) calls: AtomicUsize,
+}
+
+impl MemoryLedger {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, buckets: Mutex::default(), is_down: AtomicBool::default(), calls: AtomicUsize::default() }
+    }
+
+    fn call(&self) -> Result<Micros, Unavailable> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let down = self.is_down.load(Ordering::Relaxed);
+        if down { Err(Unavailable("it is switched off".into())) } else { Ok(Micros::of(self.clock.now())) }
+    }
+}
+
+#[async_trait]
+impl Ledger for MemoryLedger {
+    async fn charge(&self, order: &Order<'_>) -> Result<Receipt, Unavailable> {
+        let now = self.call()?;
+        let request = order.request;
+        let mut buckets = self.buckets.lock().unwrap();
+        let name = |named: &NamedLimit| (request.owner, Arc::clone(&named.name));
+        let mut tats: Vec<_> =
+            request.limits.iter().map(|named| buckets.get(&name(named)).copied().unwrap_or_default()).collect();
+        let decision = gcra::charge(&mut tats, request.each_limit(), now, request.cost);
+        let mut extras = Vec::new();
+        for (index, (named, tat)) in request.limits.iter().zip(&mut tats).enumerate() {
+            let mut extra = 0;
+            for bit in (0..order.bits(index)).rev().filter(|_| decision.admitted) {
+                if let Ok(next) = tat.take(now, &named.limit, 1 << bit) {
+                    *tat = next;
+                    extra += 1 << bit;
+                }
+            }
+            extras.push(extra);
+            buckets.insert(name(named), *tat);
+        }
+        Ok(Receipt { decision, extras })
+    }
+
+    async fn give_back(&self, owner: Owner, unused: &[(NamedLimit, u64)]) -> Result<(), Unavailable> {
+        self.call()?;
+        let mut buckets = self.buckets.lock().unwrap();
+        for (named, count) in unused {
+            if let Some(tat) = buckets.get_mut(&(owner, Arc::clone(&named.name))) {
+                *tat = tat.earlier(named.limit.price(*count));
+            }
+        }
+        Ok(())
+    }
+}

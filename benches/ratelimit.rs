@@ -1,1 +1,108 @@
-fn main() {}
+//! What it costs to count a request: in this process, in Redis, and in slices leased from Redis. Needs `redis-server`.
+
+use std::hint::black_box;
+use std::net::{TcpListener, TcpStream};
+use std::num::NonZeroU64;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use keygate::clock::{Clock, SystemClock};
+use keygate::config::RedisConfig;
+use keygate::id::{KeyId, TenantId};
+use keygate::ratelimit::{
+    Backend, Exact, Leased, Ledger, Limit, Local, NamedLimit, Nodes, Owner, RedisLedger, Request,
+};
+use keygate::redis::Redis;
+use tokio::runtime::{Builder, Runtime};
+use uuid::Uuid;
+
+const OWNERS_MAX: usize = 1_000_000;
+
+/// A Redis server that ends with the benchmark.
+struct Server {
+    process: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = free.expect("a port is free").port();
+        let process = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { process, port }
+    }
+
+    fn connect(&self, runtime: &Runtime) -> Arc<Redis> {
+        let config = RedisConfig { addrs: vec![format!("127.0.0.1:{}", self.port)], ..RedisConfig::default() };
+        let redis = Arc::new(Redis::new(&config).expect("the address is one"));
+        let kept = Arc::clone(&redis);
+        runtime.spawn(async move { kept.keep_connected().await });
+        runtime.block_on(redis.connected(Duration::from_secs(10)));
+        redis
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn owner(number: u128) -> Owner {
+    Owner::Key(TenantId::NIL, KeyId::Issued(Uuid::from_u128(number)))
+}
+
+/// More than any benchmark asks for.
+fn limits() -> [NamedLimit; 2] {
+    let quota = NonZeroU64::new(1_000_000_000).expect("it is not zero");
+    ["default", "burst"].map(|name| NamedLimit { name: name.into(), limit: Limit::new(quota, Duration::from_secs(60)) })
+}
+
+fn count(c: &mut Criterion, runtime: &Runtime, name: &str, backend: &dyn Backend) {
+    let limits = limits();
+    for (limits, text) in [(&limits[..1], "one limit"), (&limits[..], "two limits")] {
+        let request = Request { owner: owner(1), limits, cost: 1 };
+        c.bench_function(&format!("{name}, {text}"), |b| {
+            b.iter(|| {
+                let decision = runtime.block_on(backend.charge(black_box(&request))).expect("Redis is up");
+                assert!(decision.admitted);
+            });
+        });
+    }
+}
+
+fn ratelimit(c: &mut Criterion) {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be had");
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    count(c, &runtime, "in this process", &Local::new(OWNERS_MAX, Arc::clone(&clock)));
+
+    let many = Local::new(OWNERS_MAX, Arc::clone(&clock));
+    let (limits, mut number) = (limits(), 0);
+    c.bench_function("in this process, one of 100000 keys", |b| {
+        b.iter(|| {
+            number = (number + 7919) % 100_000;
+            many.charge(&Request { owner: owner(number), limits: &limits[..1], cost: 1 })
+        });
+    });
+
+    let server = Server::start();
+    let ledger: Arc<dyn Ledger> = Arc::new(RedisLedger::new(server.connect(&runtime)));
+    count(c, &runtime, "in Redis", &Exact::new(Arc::clone(&ledger)));
+    let (leased, leasing) = Leased::new(ledger, clock, Arc::new(Nodes::alone()), OWNERS_MAX);
+    runtime.spawn(leasing.run());
+    count(c, &runtime, "leased from Redis", &*leased);
+}
+
+criterion_group!(benches, ratelimit);
+criterion_main!(benches);

@@ -96,3 +96,23 @@ impl MultitenancyConfig {
         problems.unsupported(self.enabled, "multitenancy.enabled", "set it to false");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> RateLimitConfig {
+        serde_saphyr::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn how_requests_are_counted_is_read_from_the_file() {
+        let default = read("enabled: false");
+        assert_eq!(default.backend, RateLimitBackend::Memory);
+        assert_eq!((default.on_backend_down, default.mode), (OnBackendDown::Local, RateLimitMode::Exact));
+        let config = read("{ backend: redis, on_backend_down: closed, mode: leased }");
+        assert_eq!(config.backend, RateLimitBackend::Redis);
+        assert_eq!((config.on_backend_down, config.mode), (OnBackendDown::Closed, RateLimitMode::Leased));
+        assert_eq!(read("on_backend_down: open").on_backend_down, OnBackendDown::Open);
+    }
+}

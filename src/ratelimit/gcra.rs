@@ -49,8 +49,8 @@ pub struct Outcome {
     pub admitted: bool,
     /// Requests that it would admit now, after this one.
     pub remaining: u64,
-    /// How long until it would admit its whole quota at once.
-    pub reset: Duration,
+    /// How much of the burst is used, after this request.
+    pub(super) used: Span,
     /// How long until it would admit the refused request, to the microsecond; zero for one that it admits, and
     /// [`Duration::MAX`] for one that costs more than the quota.
     pub retry_after: Duration,
@@ -141,9 +141,14 @@ impl Tat {
         Self(u128::from(micros) * MICRO + u128::from(femtos))
     }
 
-    /// When what will be full after `reset` is full.
-    pub(super) fn full_after(now: Micros, reset: Duration) -> Self {
-        Self(now.femtos() + reset.as_nanos() * 1_000_000)
+    /// A bucket of which so much is used.
+    pub(super) fn with_used(now: Micros, used: Span) -> Self {
+        Self(now.femtos() + used.0)
+    }
+
+    /// A bucket that is full from now on.
+    pub(super) fn full(now: Micros) -> Self {
+        Self(now.femtos())
     }
 
     #[must_use]
@@ -177,11 +182,16 @@ impl Tat {
     pub(super) fn look(self, now: Micros, limit: &Limit) -> Outcome {
         let used = self.0.saturating_sub(now.femtos()).min(limit.burst);
         let remaining = u64::try_from((limit.burst - used) / limit.interval).unwrap_or(u64::MAX);
-        Outcome { admitted: true, remaining, reset: micros(used), retry_after: Duration::ZERO }
+        Outcome { admitted: true, remaining, used: Span(used), retry_after: Duration::ZERO }
     }
 }
 
 impl Outcome {
+    /// How long until the limit would admit its whole quota at once, to the microsecond.
+    pub fn reset(&self) -> Duration {
+        micros(self.used.0)
+    }
+
     /// The refusal of a request that has to wait.
     #[must_use]
     pub(super) fn refused(self, wait: Duration) -> Self {

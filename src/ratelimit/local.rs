@@ -63,7 +63,7 @@ impl Local {
         let mut shard = self.shard(&request.owner);
         let buckets = shard.buckets(request.owner, now);
         for (named, outcome) in request.limits.iter().zip(&decision.outcomes) {
-            *buckets.of(&named.name) = Tat::full_after(now, outcome.reset);
+            *buckets.of(&named.name) = Tat::with_used(now, outcome.used);
         }
     }
 
@@ -114,7 +114,7 @@ impl Shard {
     /// Looks at the next owner.
     fn sweep(&mut self, now: Micros) {
         match self.owners.get_index(self.hand) {
-            Some((_, buckets)) if buckets.full_at() <= Tat::full_after(now, std::time::Duration::ZERO) => {
+            Some((_, buckets)) if buckets.full_at() <= Tat::full(now) => {
                 self.owners.swap_remove_index(self.hand);
             }
             Some(_) => self.hand += 1,
@@ -125,7 +125,8 @@ impl Shard {
     fn make_room(&mut self) {
         let count = self.owners.len();
         let candidates = (self.hand..self.hand + CANDIDATES).map(|index| index % count);
-        let soonest = candidates.min_by_key(|index| self.owners.get_index(*index).map(|(_, buckets)| buckets.full_at()));
+        let soonest =
+            candidates.min_by_key(|index| self.owners.get_index(*index).map(|(_, buckets)| buckets.full_at()));
         if let Some(index) = soonest {
             self.owners.swap_remove_index(index);
         }

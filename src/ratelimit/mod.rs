@@ -16,6 +16,8 @@ mod redis;
 #[cfg(test)]
 mod testing;
 
+#[cfg(feature = "redis")]
+pub use self::redis::RedisLedger;
 pub use gcra::{Decision, Limit, Micros, Outcome};
 pub use leased::{Leased, Leasing};
 pub use ledger::{Exact, Ledger, Order, Receipt};
@@ -23,8 +25,6 @@ pub use limiter::{Answer, Limiter};
 pub use local::Local;
 pub use metrics::Metrics;
 pub use nodes::Nodes;
-#[cfg(feature = "redis")]
-pub use self::redis::RedisLedger;
 
 use std::sync::Arc;
 

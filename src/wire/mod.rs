@@ -3,3 +3,4 @@
 pub mod client_ip;
 pub mod extract;
 pub mod problem;
+pub mod ratelimit;

@@ -202,7 +202,7 @@ impl Slice {
     fn spend(&mut self, cost: u64, now: Micros) -> Outcome {
         self.held -= cost;
         let price = self.named.limit.price(cost);
-        self.bucket = self.bucket.max(Tat::full_after(now, Duration::ZERO)).later(price);
+        self.bucket = self.bucket.max(Tat::full(now)).later(price);
         self.bucket.look(now, &self.named.limit)
     }
 
@@ -231,7 +231,7 @@ impl Slice {
     /// asked for.
     fn record(&mut self, said: Outcome, cost: u64, (extra, is_all): (u64, bool), now: Micros) -> Outcome {
         let limit = self.named.limit;
-        let bucket = Tat::full_after(now, said.reset);
+        let bucket = Tat::with_used(now, said.used);
         self.dry = if !said.admitted {
             Some(Dry { cost, since: now, until: now.after(said.retry_after) })
         } else if is_all {

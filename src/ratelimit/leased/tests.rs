@@ -54,10 +54,10 @@ impl Cluster {
 
 #[tokio::test]
 async fn a_key_on_one_node_alone_gets_its_whole_quota() {
-    for (quota, nodes) in [(1, 1), (3, 1), (10, 1), (20, 1), (999, 1), (10_000, 1), (10_000, 4)] {
+    for (quota, nodes) in [(1_u32, 1), (3, 1), (10, 1), (20, 1), (999, 1), (10_000, 1), (10_000, 4)] {
         let mut cluster = Cluster::new(nodes);
-        let limits = [named("default", quota, MINUTE)];
-        for remaining in (0..quota).rev() {
+        let limits = [named("default", quota.into(), MINUTE)];
+        for remaining in (0..u64::from(quota)).rev() {
             let decision = cluster.ask(0, &limits, 1).await;
             assert!(decision.admitted, "{quota} on one of {nodes}: {remaining}");
             assert_eq!(decision.outcomes[0].remaining, remaining);
@@ -66,7 +66,7 @@ async fn a_key_on_one_node_alone_gets_its_whole_quota() {
             }
         }
         let refused = cluster.ask(0, &limits, 1).await;
-        let exact = MINUTE.div_f64(quota as f64);
+        let exact = MINUTE / quota;
         assert!(!refused.admitted && refused.retry_after().abs_diff(exact) <= Duration::from_micros(2), "{refused:?}");
         assert_eq!(refused.outcomes[0].remaining, 0);
     }

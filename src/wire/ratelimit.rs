@@ -1,0 +1,227 @@
+//! Limits as headers: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), `Retry-After`, and the
+//! `X-RateLimit-*` fields that came before them.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::ratelimit::{Decision, NamedLimit, Outcome};
+
+/// What is allowed.
+pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// What is left.
+pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// The quota of the limit that binds.
+pub const X_RATE_LIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+/// What is left of it.
+pub const X_RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+/// Seconds until all of it is back.
+pub const X_RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// The largest integer of structured fields (RFC 9651 section 3.3.1).
+const INTEGER_MAX: u64 = 999_999_999_999_999;
+
+/// `"default";q=100;w=60, "burst";q=5;w=1`: quotas, and windows in seconds. `None` without a limit.
+pub fn policy(limits: &[NamedLimit]) -> Option<HeaderValue> {
+    let items = limits.iter().map(|named| {
+        let (quota, window) = (named.limit.quota().get(), seconds(named.limit.window()));
+        (&*named.name, [("q", quota), ("w", window)])
+    });
+    list(items)
+}
+
+/// `"default";r=42;t=17, "burst";r=5;t=0`: what is left, and seconds until all of it is back. `None` without a limit.
+pub fn state(limits: &[NamedLimit], outcomes: &[Outcome]) -> Option<HeaderValue> {
+    let items = limits.iter().zip(outcomes).map(|(named, outcome)| {
+        let (remaining, reset) = (outcome.remaining, seconds(outcome.reset()));
+        (&*named.name, [("r", remaining), ("t", reset)])
+    });
+    list(items)
+}
+
+/// Whole seconds, one at least and never too early; `None` for a wait that never ends.
+pub fn retry_after(wait: Duration) -> Option<HeaderValue> {
+    (wait < Duration::MAX).then(|| seconds(wait).max(1).into())
+}
+
+/// Writes all that a decision says. A refusal says when to try again.
+pub fn describe(headers: &mut HeaderMap, limits: &[NamedLimit], decision: &Decision) {
+    let wait = if decision.admitted { None } else { retry_after(decision.retry_after()) };
+    let fields =
+        [(RATE_LIMIT_POLICY, policy(limits)), (RATE_LIMIT, state(limits, &decision.outcomes)), (RETRY_AFTER, wait)];
+    for (name, value) in fields {
+        value.map(|value| headers.insert(name, value));
+    }
+}
+
+/// Writes the older fields, which know one limit: the one that lets through the fewest, or makes wait the longest.
+pub fn describe_in_older_fields(headers: &mut HeaderMap, limits: &[NamedLimit], decision: &Decision) {
+    let binds = |(_, outcome): &(_, &Outcome)| (std::cmp::Reverse(outcome.retry_after), outcome.remaining);
+    if let Some((named, outcome)) = limits.iter().zip(&decision.outcomes).min_by_key(binds) {
+        headers.insert(X_RATE_LIMIT_LIMIT, named.limit.quota().get().into());
+        headers.insert(X_RATE_LIMIT_REMAINING, outcome.remaining.into());
+        headers.insert(X_RATE_LIMIT_RESET, seconds(outcome.reset()).into());
+    }
+}
+
+/// A list of strings with integers as parameters.
+fn list<'a>(items: impl Iterator<Item = (&'a str, [(&'static str, u64); 2])>) -> Option<HeaderValue> {
+    let mut text = String::new();
+    for (name, parameters) in items {
+        text.push_str(if text.is_empty() { "\"" } else { ", \"" });
+        push_string(&mut text, name);
+        text.push('"');
+        for (key, value) in parameters {
+            // Writing to a text cannot fail.
+            let _ = write!(text, ";{key}={}", value.min(INTEGER_MAX));
+        }
+    }
+    if text.is_empty() { None } else { HeaderValue::try_from(text).ok() }
+}
+
+/// What may stand between the quotes; a string has no place for other characters.
+fn push_string(text: &mut String, name: &str) {
+    for character in name.chars() {
+        match character {
+            '"' | '\\' => text.extend(['\\', character]),
+            ' '..='~' => text.push(character),
+            _ => text.push('_'),
+        }
+    }
+}
+
+/// Whole seconds, never too few.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use sfv::{BareItem, List, ListEntry, Parser};
+
+    use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+    use crate::id::TenantId;
+    use crate::ratelimit::{Limit, Local, Owner, Request};
+
+    fn named(name: &str, quota: u64, window: Duration) -> NamedLimit {
+        NamedLimit { name: name.into(), limit: Limit::new(NonZeroU64::new(quota).unwrap(), window) }
+    }
+
+    /// What a fresh process decides about the last of so many requests that follow each other in a second each.
+    fn decide(limits: &[NamedLimit], times: u32, cost: u64) -> Decision {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_timestamp(1_800_000_000, 0).unwrap()));
+        let local = Local::new(1, clock.clone());
+        let request = Request { owner: Owner::Tenant(TenantId::NIL), limits, cost };
+        for _ in 1..times {
+            local.charge(&request);
+            clock.advance(Duration::from_secs(1));
+        }
+        local.charge(&request)
+    }
+
+    fn shown(limits: &[NamedLimit], decision: &Decision) -> String {
+        let mut headers = HeaderMap::new();
+        describe(&mut headers, limits, decision);
+        describe_in_older_fields(&mut headers, limits, decision);
+        let lines = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn one_limit() {
+        let limits = [named("default", 100, Duration::from_secs(60))];
+        insta::assert_snapshot!(shown(&limits, &decide(&limits, 2, 30)), @r#"
+        ratelimit-policy: "default";q=100;w=60
+        ratelimit: "default";r=41;t=35
+        x-ratelimit-limit: 100
+        x-ratelimit-remaining: 41
+        x-ratelimit-reset: 35
+        "#);
+    }
+
+    #[test]
+    fn the_limit_that_refuses_is_the_one_that_older_fields_show() {
+        let limits = [named("default", 100, Duration::from_secs(60)), named("burst", 2, Duration::from_secs(5))];
+        insta::assert_snapshot!(shown(&limits, &decide(&limits, 3, 1)), @r#"
+        ratelimit-policy: "default";q=100;w=60, "burst";q=2;w=5
+        ratelimit: "default";r=100;t=0, "burst";r=0;t=3
+        retry-after: 1
+        x-ratelimit-limit: 2
+        x-ratelimit-remaining: 0
+        x-ratelimit-reset: 3
+        "#);
+    }
+
+    #[test]
+    fn a_request_that_can_never_be_admitted_is_not_told_when_to_come_again() {
+        let limits = [named("default", 5, Duration::from_secs(60))];
+        let text = shown(&limits, &decide(&limits, 1, 6));
+        assert!(!text.contains("retry-after") && text.contains("r=5;t=0"), "{text}");
+    }
+
+    #[test]
+    fn without_limits_there_are_no_fields() {
+        assert_eq!(shown(&[], &decide(&[], 1, 1)), "");
+    }
+
+    #[test]
+    fn nobody_is_told_to_come_too_early() {
+        for (micros, text) in [(1, "1"), (999_999, "1"), (1_000_000, "1"), (1_000_001, "2"), (59_999_999, "60")] {
+            assert_eq!(retry_after(Duration::from_micros(micros)).unwrap(), text);
+        }
+        assert_eq!(retry_after(Duration::ZERO).unwrap(), "1");
+        assert_eq!(retry_after(Duration::MAX), None);
+    }
+
+    /// The items of a structured list, as another library reads them.
+    fn read(value: &HeaderValue) -> Vec<(String, Vec<(String, i64)>)> {
+        let list: List = Parser::new(value.as_bytes()).parse().unwrap();
+        let item = |entry: ListEntry| {
+            let ListEntry::Item(item) = entry else { panic!("{entry:?} is no item") };
+            let BareItem::String(name) = item.bare_item else { panic!("{:?} is no string", item.bare_item) };
+            let number = |value: BareItem| i64::from(value.as_integer().unwrap());
+            let parameters = item.params.into_iter().map(|(key, value)| (key.to_string(), number(value)));
+            (name.to_string(), parameters.collect())
+        };
+        list.into_iter().map(item).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn both_fields_are_structured_lists_whatever_names_and_numbers_are(
+            limits in prop::collection::vec(("[ -~]{0,12}", 1..u64::MAX, any::<u64>()), 1..4),
+        ) {
+            let limits = limits.into_iter().enumerate().map(|(index, (name, quota, window))| {
+                named(&format!("{index}{name}"), quota, Duration::from_secs(window))
+            });
+            let limits: Vec<_> = limits.collect();
+            let decision = decide(&limits, 1, 1);
+            let small = |number: u64| i64::try_from(number.min(INTEGER_MAX)).unwrap();
+            let item = |named: &NamedLimit, keys: [&str; 2], numbers: [u64; 2]| {
+                let parameters = keys.iter().zip(numbers).map(|(key, number)| ((*key).to_owned(), small(number)));
+                (named.name.to_string(), parameters.collect::<Vec<_>>())
+            };
+            let policies = limits.iter().map(|named| {
+                item(named, ["q", "w"], [named.limit.quota().get(), seconds(named.limit.window())])
+            });
+            prop_assert_eq!(read(&policy(&limits).unwrap()), policies.collect::<Vec<_>>());
+            let states = limits.iter().zip(&decision.outcomes).map(|(named, outcome)| {
+                item(named, ["r", "t"], [outcome.remaining, seconds(outcome.reset())])
+            });
+            prop_assert_eq!(read(&state(&limits, &decision.outcomes).unwrap()), states.collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn a_name_of_any_characters_makes_a_field(name in any::<String>()) {
+            let items = read(&policy(&[named(&name, 1, Duration::from_secs(1))]).unwrap());
+            prop_assert_eq!(items[0].0.chars().count(), name.chars().count());
+        }
+    }
+}

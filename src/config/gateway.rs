@@ -25,6 +25,68 @@ pub struct GatewayConfig {
     pub routes: Vec<RouteConfig>,
     /// Where requests are forwarded to, by name.
     pub upstreams: BTreeMap<String, UpstreamConfig>,
+    /// Limits of requests, by the name that callers see. They hold where a route or `tenant_limits` names them, beside the
+    /// limit that a key itself may have, which callers see as `default`.
+    pub limits: BTreeMap<String, LimitConfig>,
+    /// Limits that hold on every route that judges credentials.
+    pub tenant_limits: Vec<String>,
+    /// How callers are told where they stand.
+    pub limit_headers: LimitHeadersConfig,
+}
+
+/// A limit of requests.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitConfig {
+    /// Requests in a window; so many may also come at once.
+    #[schemars(range(max = 1_000_000_000))]
+    pub quota: std::num::NonZeroU64,
+    /// The window, at least one second.
+    pub window: ConfigDuration,
+    /// Whose requests are counted together. Requests without a credential are counted by address.
+    #[serde(default)]
+    pub count_by: CountBy,
+    /// Only counts and reports; nobody is refused.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Whose requests are counted together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CountBy {
+    /// A key's, with those of its derived tokens.
+    #[default]
+    Key,
+    /// Those of all keys of an actor.
+    Actor,
+    /// All of the tenant.
+    Tenant,
+    /// Those from one client address.
+    Address,
+}
+
+/// How callers are told where they stand.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitHeadersConfig {
+    /// Whether the older `X-RateLimit-Limit`, `-Remaining` and `-Reset` are sent beside `RateLimit-Policy` and `RateLimit`.
+    pub x_ratelimit: bool,
+    /// What becomes of fields of these names that an upstream sends.
+    pub upstream: UpstreamLimitFields,
+}
+
+/// What becomes of an upstream's own rate-limit fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamLimitFields {
+    /// They stay, below Keygate's.
+    #[default]
+    Keep,
+    /// They give way to Keygate's, where there are such.
+    Replace,
+    /// They are taken out.
+    Remove,
 }
 
 /// A route.
@@ -57,6 +119,14 @@ pub struct RouteConfig {
     #[serde(default)]
     #[schemars(length(max = 100), inner(length(min = 1, max = 255)))]
     pub audiences: Vec<String>,
+    /// Names of `gateway.limits` that hold here.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub limits: Vec<String>,
+    /// How many requests one of this route counts as; 0 for none.
+    #[serde(default = "one")]
+    #[schemars(range(max = 1_000_000))]
+    pub cost: u64,
 }
 
 /// Whether a credential is needed.
@@ -95,8 +165,15 @@ impl Default for GatewayConfig {
             shutdown_grace: ConfigDuration(Duration::from_secs(30)),
             routes: Vec::new(),
             upstreams: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            tenant_limits: Vec::new(),
+            limit_headers: LimitHeadersConfig::default(),
         }
     }
+}
+
+fn one() -> u64 {
+    1
 }
 
 fn root() -> String {
@@ -124,6 +201,10 @@ impl GatewayConfig {
         for (name, upstream) in &self.upstreams {
             upstream.validate(&format!("gateway.upstreams.{name}"), problems);
         }
+        for (name, limit) in &self.limits {
+            limit.validate(&format!("gateway.limits.{name}"), name, problems);
+        }
+        self.check_limit_names("gateway.tenant_limits", &self.tenant_limits, problems);
         let mut names = HashSet::new();
         for (index, route) in self.routes.iter().enumerate() {
             let path = format!("gateway.routes.{index}");
@@ -134,11 +215,36 @@ impl GatewayConfig {
                 problems.add(&format!("{path}.upstream"), "names no entry of gateway.upstreams");
             }
             route.validate(&path, problems);
+            self.check_limit_names(&format!("{path}.limits"), &route.limits, problems);
             for (earlier, other) in self.routes[..index].iter().enumerate() {
                 if route.takes_the_same_as(other) {
                     problems.add(&path, &format!("takes the same requests as gateway.routes.{earlier}"));
                 }
             }
+        }
+    }
+
+    fn check_limit_names(&self, path: &str, names: &[String], problems: &mut Problems) {
+        for (index, name) in names.iter().enumerate() {
+            if !self.limits.contains_key(name) {
+                problems.add(&format!("{path}.{index}"), "names no entry of gateway.limits");
+            }
+        }
+        problems.unique(path, names.iter());
+    }
+}
+
+impl LimitConfig {
+    fn validate(&self, path: &str, name: &str, problems: &mut Problems) {
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if !(1..=64).contains(&name.len()) || !plain {
+            problems.add(path, "must have a name of 1 to 64 letters, digits, dots, dashes and underscores");
+        }
+        if name == "default" {
+            problems.add(path, "must have another name: default is the limit that a key itself has");
+        }
+        if self.window.0 < Duration::from_secs(1) {
+            problems.add(&format!("{path}.window"), "must be at least 1s");
         }
     }
 }

@@ -15,35 +15,21 @@ use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::id::{KeyId, TenantId};
 
 #[cfg(feature = "redis")]
-#[path = "../../tests/it/support/process.rs"]
-#[expect(dead_code, reason = "the tests in tests/it use more of it")]
-mod process;
-#[cfg(feature = "redis")]
-#[path = "../../tests/it/support/servers.rs"]
-#[expect(dead_code, reason = "the tests in tests/it use more of it")]
-mod servers;
-#[cfg(feature = "redis")]
-#[path = "../../tests/it/support/wait.rs"]
-mod wait;
-
-#[cfg(feature = "redis")]
-pub(super) use wait::eventually;
-#[cfg(feature = "redis")]
-use wait::free_port;
+pub(super) use crate::testing::eventually;
 
 /// A Redis server, and the runtime and the connection to it.
 #[cfg(feature = "redis")]
 pub(super) struct RedisServer {
     pub(super) runtime: tokio::runtime::Runtime,
     pub(super) redis: Arc<crate::redis::Redis>,
-    _server: servers::Redis,
+    _server: crate::testing::Redis,
 }
 
 #[cfg(feature = "redis")]
 impl RedisServer {
     /// Starts one and connects.
     pub(super) fn start() -> Self {
-        let server = servers::Redis::start();
+        let server = crate::testing::Redis::start();
         let timeout = crate::duration::ConfigDuration(Duration::from_secs(10));
         let config = crate::config::RedisConfig { addrs: vec![server.address()], timeout, ..Default::default() };
         let redis = Arc::new(crate::redis::Redis::new(&config).unwrap());

@@ -46,5 +46,7 @@ pub mod redis;
 pub mod store;
 #[cfg(feature = "server")]
 pub mod telemetry;
+#[cfg(all(test, any(feature = "postgres", feature = "redis")))]
+mod testing;
 pub mod verifier;
 pub mod wire;

@@ -15,35 +15,26 @@ use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::id::{KeyId, TenantId};
 
 #[cfg(feature = "redis")]
-#[path = "../../tests/it/support/process.rs"]
-#[expect(dead_code, reason = "the tests in tests/it use more of it")]
-mod process;
-#[cfg(feature = "redis")]
-#[path = "../../tests/it/support/servers.rs"]
-#[expect(dead_code, reason = "the tests in tests/it use more of it")]
-mod servers;
-#[cfg(feature = "redis")]
-#[path = "../../tests/it/support/wait.rs"]
-mod wait;
-
-#[cfg(feature = "redis")]
-pub(super) use wait::eventually;
-#[cfg(feature = "redis")]
-use wait::free_port;
+pub(super) use crate::testing::eventually;
 
 /// A Redis server, and the runtime and the connection to it.
 #[cfg(feature = "redis")]
 pub(super) struct RedisServer {
     pub(super) runtime: tokio::runtime::Runtime,
     pub(super) redis: Arc<crate::redis::Redis>,
-    _server: servers::Redis,
+    pub(super) server: crate::testing::Redis,
 }
 
 #[cfg(feature = "redis")]
 impl RedisServer {
     /// Starts one and connects.
     pub(super) fn start() -> Self {
-        let server = servers::Redis::start();
+        Self::start_with(&[])
+    }
+
+    /// Starts one with more options and connects.
+    pub(super) fn start_with(options: &[&str]) -> Self {
+        let server = crate::testing::Redis::start_with(options);
         let timeout = crate::duration::ConfigDuration(Duration::from_secs(10));
         let config = crate::config::RedisConfig { addrs: vec![server.address()], timeout, ..Default::default() };
         let redis = Arc::new(crate::redis::Redis::new(&config).unwrap());
@@ -51,7 +42,7 @@ impl RedisServer {
         let kept = Arc::clone(&redis);
         runtime.spawn(async move { kept.keep_connected().await });
         runtime.block_on(redis.connected(Duration::from_secs(10)));
-        Self { runtime, redis, _server: server }
+        Self { runtime, redis, server }
     }
 }
 
@@ -94,6 +85,8 @@ impl MemoryLedger {
 impl Ledger for MemoryLedger {
     async fn charge(&self, order: &Order<'_>) -> Result<Receipt, Unavailable> {
         let now = self.call()?;
+        // Others have their turn, as while a server is waited for.
+        tokio::task::yield_now().await;
         let request = order.request;
         let mut buckets = self.buckets.lock().unwrap();
         let name = |named: &NamedLimit| (request.owner, Arc::clone(&named.name));

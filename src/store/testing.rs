@@ -1,4 +1,4 @@
-//! A throw-away PostgreSQL for the tests of this module: the one that the tests in `tests/it` use.
+//! Stores over throw-away PostgreSQL servers, for the tests of this module.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,18 +6,7 @@ use std::time::Duration;
 
 use super::{Migration, PostgresOptions, PostgresStore};
 
-#[path = "../../tests/it/support/process.rs"]
-#[expect(dead_code, reason = "the tests in tests/it use more of it")]
-mod process;
-#[path = "../../tests/it/support/servers.rs"]
-#[expect(dead_code, reason = "the tests in tests/it use more of it")]
-mod servers;
-#[path = "../../tests/it/support/wait.rs"]
-mod wait;
-
-pub(super) use servers::Postgres;
-pub(super) use wait::eventually;
-use wait::free_port;
+pub(super) use crate::testing::Postgres;
 
 /// How a database of the server is used.
 pub(super) fn options(server: &Postgres, database: &str) -> PostgresOptions {

@@ -141,6 +141,12 @@ impl Slices {
         unused
     }
 
+    /// Requests that are held of all of an owner's limits.
+    #[cfg(test)]
+    pub(super) fn held(&self, owner: Owner) -> u64 {
+        self.shard(&owner).get(&owner).map_or(0, |lease| lease.slices.iter().map(|slice| slice.held).sum())
+    }
+
     fn shard(&self, owner: &Owner) -> MutexGuard<'_, Shard> {
         let hash = usize::try_from(self.hasher.hash_one(owner) % SHARDS as u64).unwrap_or_default();
         lock(&self.shards[hash])
@@ -232,7 +238,9 @@ impl Slice {
     fn record(&mut self, said: Outcome, cost: u64, (extra, is_all): (u64, bool), now: Micros) -> Outcome {
         let limit = self.named.limit;
         let bucket = Tat::with_used(now, said.used);
-        self.dry = if !said.admitted {
+        self.dry = if said.retry_after == Duration::MAX {
+            self.dry
+        } else if !said.admitted {
             Some(Dry { cost, since: now, until: now.after(said.retry_after) })
         } else if is_all {
             None

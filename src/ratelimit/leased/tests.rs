@@ -169,6 +169,17 @@ async fn of_several_limits_all_are_spent_or_none() {
 }
 
 #[tokio::test]
+async fn a_request_that_costs_more_than_the_quota_is_never_admitted_and_stands_in_nobodys_way() {
+    let cluster = Cluster::new(1);
+    let limits = [named("default", 10, MINUTE)];
+    for _ in 0..3 {
+        let decision = cluster.ask(0, &limits, 11).await;
+        assert_eq!((decision.admitted, decision.retry_after()), (false, Duration::MAX));
+    }
+    assert_eq!(cluster.admitted(0, &limits).await, 10);
+}
+
+#[tokio::test]
 async fn a_limit_that_becomes_smaller_counts_at_once() {
     let cluster = Cluster::new(1);
     for _ in 0..1000 {
@@ -215,6 +226,24 @@ async fn requests_at_the_same_time_get_the_quota_and_no_more() {
     assert_eq!(count, 20_000);
     assert!(ledger.calls.load(Ordering::Relaxed) < 1000);
     background.abort();
+}
+
+#[tokio::test]
+async fn requests_at_the_same_time_lease_one_slice() {
+    let cluster = Cluster::new(1);
+    let leased = &cluster.nodes[0].0;
+    let mut tasks = JoinSet::new();
+    for _ in 0..500 {
+        let leased = Arc::clone(leased);
+        tasks.spawn(async move {
+            let limits = [named("default", 1_000, MINUTE)];
+            let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+            assert!(leased.charge(&request).await.unwrap().admitted);
+            assert!(leased.slices.held(owner(1)) <= 100);
+        });
+    }
+    tasks.join_all().await;
+    assert!(cluster.calls() < 50, "{}", cluster.calls());
 }
 
 /// Over every span: the quota, what the span adds, and what was held when it began.

@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
+use crate::clock::SystemClock;
 use crate::ratelimit::testing::{MemoryLedger, RedisServer, clock, eventually, named, owner};
-use crate::ratelimit::{Backend, Exact, Local, Request};
+use crate::ratelimit::{Backend, Exact, Leased, Local, Nodes, Request};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -126,6 +127,58 @@ fn what_is_no_bucket_is_a_new_one_or_an_error() {
     run(redis::cmd("LPUSH").arg(&name).arg("nonsense"));
     let error = server.runtime.block_on(exact.charge(&request)).unwrap_err();
     assert!(error.0.contains("WRONGTYPE"), "{error}");
+}
+
+#[test]
+fn nodes_with_slices_share_the_quota() {
+    const QUOTA: u64 = 5_000;
+    let server = RedisServer::start();
+    let nodes = Arc::new(Nodes::of(2));
+    let ledger = Arc::new(RedisLedger::new(Arc::clone(&server.redis)));
+    let begun = std::time::Instant::now();
+    let tasks: Vec<_> = std::iter::repeat_with(|| {
+        let (leased, leasing) = Leased::new(ledger.clone(), Arc::new(SystemClock), Arc::clone(&nodes), 1000);
+        server.runtime.spawn(leasing.run());
+        std::iter::repeat_n(leased, 4).map(|leased| server.runtime.spawn(admitted(leased, QUOTA)))
+    })
+    .take(2)
+    .flatten()
+    .collect();
+    let count: u64 = tasks.into_iter().map(|task| server.runtime.block_on(task).unwrap()).sum();
+    let more = 1 + begun.elapsed().as_secs() * QUOTA / HOUR.as_secs();
+    // The node that was refused last has its slice spent; the other may hold one.
+    assert!((QUOTA - QUOTA / 10..=QUOTA + QUOTA / 10 + more).contains(&count), "{count}");
+}
+
+/// Requests until one is refused.
+async fn admitted(leased: Arc<Leased>, quota: u64) -> u64 {
+    let limits = [named("default", quota, HOUR)];
+    let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+    let mut count = 0;
+    while leased.charge(&request).await.unwrap().admitted {
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn a_cluster_takes_all_buckets_of_an_owner_in_one_step() {
+    let server = RedisServer::start_with(&["cluster-enabled yes"]);
+    server.server.command("CLUSTER ADDSLOTSRANGE 0 16383");
+    let ledger = RedisLedger::new(Arc::clone(&server.redis));
+    let limits = [named("default", 10, HOUR), named("burst", 10, HOUR), named("}{", 10, HOUR)];
+    let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+    let mut remaining = 10;
+    eventually("the cluster has noticed that it is complete", || {
+        let order = Order { request: &request, extra_bits: &[] };
+        let receipt = server.runtime.block_on(ledger.charge(&order));
+        receipt.is_ok_and(|receipt| {
+            remaining -= 1;
+            receipt.decision.outcomes.iter().all(|outcome| outcome.remaining == remaining)
+        })
+    });
+    let unused: Vec<_> = limits.iter().map(|named| (named.clone(), 1)).collect();
+    assert_eq!(server.runtime.block_on(ledger.give_back(owner(1), &unused)), Ok(()));
 }
 
 #[test]

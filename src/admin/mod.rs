@@ -28,6 +28,7 @@ use crate::config::ClientIpSource;
 use crate::credential::SigningKeys;
 use crate::id::TenantId;
 use crate::lifecycle::Lifecycle;
+use crate::ratelimit::Limiter;
 use crate::verifier::Verifier;
 
 /// What the operations work with.
@@ -39,6 +40,8 @@ pub struct AdminState {
     pub verifier: Arc<Verifier>,
     /// The keys that sign derived JWTs.
     pub signing_keys: Arc<ArcSwap<SigningKeys>>,
+    /// Who counts requests against the limits of keys, if that is done.
+    pub limiter: Option<Arc<Limiter>>,
     /// The tenant that is served.
     pub tenant: TenantId,
     /// Where a caller's address is read from.

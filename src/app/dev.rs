@@ -169,6 +169,8 @@ fn configure(options: &DevOptions, upstream: &str) -> Result<Config, AppError> {
             auth: Auth::Required,
             scopes: Vec::new(),
             audiences: Vec::new(),
+            limits: Vec::new(),
+            cost: 1,
         }],
         upstreams: BTreeMap::from([(
             "api".into(),

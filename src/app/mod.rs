@@ -4,6 +4,7 @@ mod build;
 mod data_dir;
 mod database;
 mod dev;
+mod limits;
 mod listeners;
 mod nodes;
 mod signals;
@@ -27,6 +28,7 @@ use crate::gateway::{Gateway, GatewayError};
 use crate::lifecycle::Lifecycle;
 use crate::store::{KeyStore, SchemaError, StoreError};
 use build::Core;
+use limits::Limits;
 
 /// Threads of the admin API: enough that one slow call holds up nobody.
 const ADMIN_THREADS: usize = 2;
@@ -37,6 +39,7 @@ pub struct App {
     admin: Server,
     metrics: Server,
     lifecycle: Arc<Lifecycle>,
+    limits: Limits,
     store: Arc<dyn KeyStore>,
     /// Outlives the servers, so that connections to the database never lose their runtime.
     background: Runtime,
@@ -91,7 +94,9 @@ impl App {
         let store = background.block_on(database::open(&config.db))?;
         let key_set = background.block_on(build::key_set(config, &registry))?;
         let signing_keys = key_set.keys();
-        let caches = nodes::start(config, &store, &registry, &background)?;
+        let redis = nodes::connect_redis(config, &background)?;
+        let caches = nodes::start(config, &store, redis.as_ref(), &registry, &background)?;
+        let limits = Limits::start(config, redis.as_ref(), &registry, &background)?;
         let core = Core::new(config, &store, &caches, &signing_keys, &registry)?;
         background.spawn(async move { key_set.follow().await });
         let state = AdminState {
@@ -101,6 +106,7 @@ impl App {
             tenant: crate::id::TenantId::NIL,
             client_ip_source: config.serve.http.client_ip_source,
             version: Arc::new(build::version(config)),
+            limiter: limits.limiter.clone(),
             quiet_health: config.serve.http.request_log.exclude_health_endpoints,
         };
         let grace = config.serve.http.shutdown_grace.0;
@@ -114,11 +120,11 @@ impl App {
         let gateway = match (&config.gateway, listeners.gateway) {
             (Some(settings), Some(listener)) => {
                 let with_parent = config.credentials.derived_tokens.revoke_with_parent;
-                Some(Gateway::start(settings, listener, core.verifier, with_parent, &registry)?)
+                Some(Gateway::start(settings, listener, core.verifier, limits.limiter.clone(), with_parent, &registry)?)
             }
             _ => None,
         };
-        Ok(Self { gateway, admin, metrics, lifecycle: core.lifecycle, store, background })
+        Ok(Self { gateway, admin, metrics, lifecycle: core.lifecycle, limits, store, background })
     }
 
     /// Where the gateway listens, if there is one.
@@ -153,6 +159,7 @@ impl App {
             gateway.stop();
         }
         self.admin.stop();
+        self.background.block_on(self.limits.stop());
         self.background.block_on(self.store.close());
         // Last, so that the health of the process can be asked for as long as it lives.
         self.metrics.stop();

@@ -10,7 +10,7 @@ use super::AppError;
 use super::build::longest_token_life;
 use crate::cache::{self, Caches, EndedKeys, Freshness, KeyCache, RedisStorage, SharedCache};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, OnDatabaseDown};
+use crate::config::{Config, OnDatabaseDown, RateLimitBackend};
 use crate::follower::{self, Follower, remember_ended};
 use crate::redis::Redis;
 use crate::store::{KeyStore, StoreError};
@@ -24,6 +24,7 @@ const REDIS_START: Duration = Duration::from_secs(1);
 pub(super) fn start(
     config: &Config,
     store: &Arc<dyn KeyStore>,
+    redis: Option<&Arc<Redis>>,
     registry: &Registry,
     background: &Runtime,
 ) -> Result<Caches<StoreError>, AppError> {
@@ -46,7 +47,7 @@ pub(super) fn start(
         OnDatabaseDown::Deny => cache::OnDatabaseDown::Deny,
     };
     let freshness = Arc::new(Freshness::new(settings.max_staleness.0, down, Instant::now()));
-    let shared = shared(config, background)?;
+    let shared = shared(config, redis);
     for refusals in [local.as_ref().map(|cache| cache.refusals()), shared.as_ref().map(|cache| cache.refusals())] {
         refusals.map_or(Ok(()), |refusals| registry.register(Box::new(refusals)))?;
     }
@@ -58,8 +59,10 @@ pub(super) fn start(
     Ok(caches)
 }
 
-fn shared(config: &Config, background: &Runtime) -> Result<Option<Arc<SharedCache>>, AppError> {
-    if !config.cache.is_shared() {
+/// The connection to Redis that everything shares, if anything needs it.
+pub(super) fn connect_redis(config: &Config, background: &Runtime) -> Result<Option<Arc<Redis>>, AppError> {
+    let counts = config.rate_limit.enabled && config.rate_limit.backend == RateLimitBackend::Redis;
+    if !config.cache.is_shared() && !counts {
         return Ok(None);
     }
     let redis = Redis::new(&config.cache.redis).map_err(|error| AppError::Setting(error.to_string()))?;
@@ -67,6 +70,11 @@ fn shared(config: &Config, background: &Runtime) -> Result<Option<Arc<SharedCach
     let kept = Arc::clone(&redis);
     background.spawn(async move { kept.keep_connected().await });
     background.block_on(redis.connected(REDIS_START));
-    let storage = Arc::new(RedisStorage::new(redis));
-    Ok(Some(Arc::new(SharedCache::new(storage, config.cache.ttl.0, Instant::now()))))
+    Ok(Some(redis))
+}
+
+fn shared(config: &Config, redis: Option<&Arc<Redis>>) -> Option<Arc<SharedCache>> {
+    let redis = redis.filter(|_| config.cache.is_shared())?;
+    let storage = Arc::new(RedisStorage::new(Arc::clone(redis)));
+    Some(Arc::new(SharedCache::new(storage, config.cache.ttl.0, Instant::now())))
 }

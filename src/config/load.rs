@@ -152,7 +152,6 @@ impl Config {
         self.secrets.validate(problems);
         self.db.validate(problems);
         self.cache.validate(problems);
-        self.rate_limit.validate(problems);
         self.tracing.validate(problems);
         self.multitenancy.validate(problems);
         if let Some(gateway) = &self.gateway {

@@ -29,7 +29,10 @@ pub use credentials::{
 pub use database::{DatabaseConfig, Dsn, PostgresDsn};
 #[cfg(feature = "server")]
 pub(crate) use gateway::listen_ip;
-pub use gateway::{Auth, EndpointUrl, GatewayConfig, RouteConfig, UpstreamConfig, parse_endpoint};
+pub use gateway::{
+    Auth, CountBy, EndpointUrl, GatewayConfig, LimitConfig, LimitHeadersConfig, RouteConfig, UpstreamConfig,
+    UpstreamLimitFields, parse_endpoint,
+};
 pub use load::{ConfigError, ConfigErrors};
 pub use schema::json_schema;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};

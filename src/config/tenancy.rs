@@ -6,10 +6,10 @@ use serde::Deserialize;
 use super::load::Problems;
 
 /// Enforcement of rate limits. Not available in this version: only `enabled: false` is taken.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateLimitConfig {
-    /// Whether the limits of keys are enforced.
+    /// Whether limits are enforced: those that keys have, and those of the gateway.
     pub enabled: bool,
     /// Where requests are counted.
     pub backend: RateLimitBackend,
@@ -17,6 +17,18 @@ pub struct RateLimitConfig {
     pub on_backend_down: OnBackendDown,
     /// How nodes count in Redis.
     pub mode: RateLimitMode,
+}
+
+impl Default for RateLimitConfig {
+    /// On: a limit that somebody set is meant.
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            backend: RateLimitBackend::default(),
+            on_backend_down: OnBackendDown::default(),
+            mode: RateLimitMode::default(),
+        }
+    }
 }
 
 /// Where requests are counted.
@@ -83,12 +95,6 @@ pub struct NetworkConfig {
     pub id: String,
     /// Its own configuration.
     pub config_path: String,
-}
-
-impl RateLimitConfig {
-    pub(super) fn validate(&self, problems: &mut Problems) {
-        problems.unsupported(self.enabled, "rate_limit.enabled", "set it to false");
-    }
 }
 
 impl MultitenancyConfig {

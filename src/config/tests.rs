@@ -89,8 +89,7 @@ serve: { http: { host: 0.0.0.0, cors: { enabled: true } }, metrics: { host: here
 credentials: { clock_skew: 601s, api_keys: { prefix: { retired: [mc] } }, issuer_retired: [{ value: x, expires_at: soon }] }
 secrets: { hmac: { retired: [short] } }
 db: { dsn: 'cockroach://localhost/keygate' }
-cache: { type: redis }
-rate_limit: { enabled: true }
+cache: { type: redis, max_staleness: 1s, redis: { timeout: 0s } }
 tracing: { enabled: true }
 multitenancy: { enabled: true }
 gateway:
@@ -99,9 +98,11 @@ gateway:
     - { name: a, upstream: a, path_prefix: /x/../y }
     - { name: a, upstream: b, hosts: ['api.example.com:80'], methods: [get] }
     - { name: c, upstream: a, auth: none, scopes: [read], path_prefix: /same }
-    - { name: d, upstream: a, path_prefix: /SAME/ }
+    - { name: d, upstream: a, path_prefix: /SAME/, limits: [nope] }
   upstreams:
     a: { endpoints: ['http://127.0.0.1:9000/path', 'ftp://x', 'http://user@host'] }
+  limits: { default: { quota: 1, window: 10ms }, 'a b': { quota: 1, window: 1s } }
+  tenant_limits: [gone]
 ";
     insta::assert_snapshot!(errors(text, &[]));
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::header::HOST;
 use http::{HeaderMap, Method, Uri};
 
+use super::limit::{Caller, Charged, Limits};
 use super::path::NormalPath;
 use super::route::{Route, RouteTable};
 use crate::config::Auth;
@@ -44,31 +45,60 @@ pub struct Decision {
     pub outcome: Result<Admitted, Denial>,
     /// The route's name, if one took the request.
     pub route: Option<Arc<str>>,
+    /// What limits said, if the request came so far.
+    pub charged: Charged,
 }
 
 /// Judges requests.
 pub struct Decider {
     routes: RouteTable,
     verifier: Arc<Verifier>,
+    limits: Option<Limits>,
     tenant: TenantId,
     revoke_with_parent: bool,
 }
 
 impl Decider {
-    /// A decider over `routes`, for one tenant. With `revoke_with_parent` a token ends when its parent is revoked.
-    pub fn new(routes: RouteTable, verifier: Arc<Verifier>, tenant: TenantId, revoke_with_parent: bool) -> Self {
-        Self { routes, verifier, tenant, revoke_with_parent }
+    /// A decider over `routes`, for one tenant. With `revoke_with_parent` a token ends when its parent is revoked; without
+    /// `limits` nothing is counted.
+    pub fn new(
+        routes: RouteTable,
+        verifier: Arc<Verifier>,
+        limits: Option<Limits>,
+        tenant: TenantId,
+        revoke_with_parent: bool,
+    ) -> Self {
+        Self { routes, verifier, limits, tenant, revoke_with_parent }
     }
 
-    /// Judges a request: route, credential, scopes.
+    /// Judges a request: route, credential, scopes, limits.
     pub async fn decide(&self, head: Head<'_>) -> Decision {
         let (route, target) = match self.route(head) {
             Ok(found) => found,
-            Err(denial) => return Decision { outcome: Err(denial), route: None },
+            Err(denial) => return Decision { outcome: Err(denial), route: None, charged: Charged::default() },
         };
-        let name = Arc::clone(&route.name);
-        let outcome = self.authorize(&route, head).await.map(|verdict| Admitted { route, verdict, target });
-        Decision { outcome, route: Some(name) }
+        let name = Some(Arc::clone(&route.name));
+        let verdict = match self.authorize(&route, head).await {
+            Ok(verdict) => verdict,
+            Err(denial) => return Decision { outcome: Err(denial), route: name, charged: Charged::default() },
+        };
+        let mut charged = self.charge(&route, verdict.as_ref(), head).await;
+        let outcome = match charged.denial.take() {
+            Some(denial) => Err(denial),
+            None => Ok(Admitted { route, verdict, target }),
+        };
+        Decision { outcome, route: name, charged }
+    }
+
+    async fn charge(&self, route: &Route, verdict: Option<&Verdict>, head: Head<'_>) -> Charged {
+        let Some(limits) = &self.limits else {
+            return Charged::default();
+        };
+        let own = match verdict {
+            Some(verdict) => self.verifier.rate_limit(verdict).await,
+            None => None,
+        };
+        limits.charge(route, &Caller { tenant: self.tenant, verdict, own, peer: head.peer }).await
     }
 
     fn route(&self, head: Head<'_>) -> Result<(Arc<Route>, String), Denial> {

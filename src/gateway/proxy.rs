@@ -16,9 +16,10 @@ use pingora::{Error, ErrorSource, ErrorType};
 use super::account::{Account, End, Metrics};
 use super::decide::{Admitted, Decider, Head, host};
 use super::forward::{HeaderEdit, Hop, Identity, edit_request, edit_response};
+use super::limit::Charged;
 use super::refuse::answer;
 use super::upstream::{Endpoint, Upstream};
-use crate::config::Auth;
+use crate::config::{Auth, UpstreamLimitFields};
 use crate::id::RequestId;
 use crate::verifier::Denial;
 use crate::wire::problem::{X_REQUEST_ID, problem};
@@ -33,12 +34,14 @@ pub(super) struct Proxy {
     pub(super) decider: Decider,
     pub(super) upstreams: HashMap<String, Arc<Upstream>>,
     pub(super) metrics: Metrics,
+    pub(super) limit_fields: UpstreamLimitFields,
 }
 
 /// What is kept for one request.
 pub(super) struct Context {
     account: Option<Account>,
     admitted: Option<Admitted>,
+    charged: Charged,
     upstream: Option<Arc<Upstream>>,
     host: Option<HeaderValue>,
     attempts: usize,
@@ -79,7 +82,7 @@ impl ProxyHttp for Proxy {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context { account: None, admitted: None, upstream: None, host: None, attempts: 0 }
+        Context { account: None, admitted: None, charged: Charged::default(), upstream: None, host: None, attempts: 0 }
     }
 
     /// No modules: what passes through is not Keygate's to compress.
@@ -93,6 +96,7 @@ impl ProxyHttp for Proxy {
         let head = Head { method: &request.method, uri: &request.uri, headers: &request.headers, peer };
         let decision = self.decider.decide(head).await;
         account.route = decision.route;
+        ctx.charged = decision.charged;
         match decision.outcome {
             Ok(admitted) => {
                 account.key_id = admitted.verdict.as_ref().map(crate::verifier::Verdict::key_id);
@@ -102,7 +106,9 @@ impl ProxyHttp for Proxy {
             }
             Err(denial) => {
                 account.denial = Some(denial.code());
-                answer(session, problem(&denial, &account.request_id)).await?;
+                let mut refusal = problem(&denial, &account.request_id);
+                ctx.charged.describe(refusal.headers_mut());
+                answer(session, refusal).await?;
                 Ok(true)
             }
         }
@@ -167,6 +173,7 @@ impl ProxyHttp for Proxy {
         if let Some(account) = &ctx.account {
             let status = response.status;
             edit_response(response, status, account.request_id.as_str());
+            ctx.charged.add_to(response, self.limit_fields);
         }
         Ok(())
     }

@@ -29,6 +29,10 @@ pub struct Route {
     pub scopes: Arc<[Box<str>]>,
     /// Audiences one of which the credential must name.
     pub audiences: Vec<String>,
+    /// Names of the limits that hold here.
+    pub limits: Vec<Box<str>>,
+    /// How many requests one of these counts as.
+    pub cost: u64,
 }
 
 /// All routes.
@@ -129,6 +133,8 @@ impl From<&RouteConfig> for Route {
             auth: config.auth,
             scopes: config.scopes.iter().map(|scope| scope.as_str().into()).collect(),
             audiences: config.audiences.clone(),
+            limits: config.limits.iter().map(|name| name.as_str().into()).collect(),
+            cost: config.cost,
         }
     }
 }
@@ -225,6 +231,8 @@ mod tests {
             auth: Auth::Required,
             scopes: Arc::default(),
             audiences: Vec::new(),
+            limits: Vec::new(),
+            cost: 1,
         }
     }
 

@@ -15,11 +15,13 @@ use tokio::sync::watch;
 
 use super::account::Metrics;
 use super::decide::Decider;
+use super::limit::Limits;
 use super::proxy::Proxy;
 use super::route::RouteTable;
 use super::upstream::Upstream;
 use crate::config::GatewayConfig;
 use crate::id::TenantId;
+use crate::ratelimit::Limiter;
 use crate::verifier::Verifier;
 
 /// How often the end of requests under way is looked for.
@@ -54,6 +56,7 @@ impl Gateway {
         config: &GatewayConfig,
         listener: TcpListener,
         verifier: Arc<Verifier>,
+        limiter: Option<Arc<Limiter>>,
         revoke_with_parent: bool,
         registry: &Registry,
     ) -> Result<Self, GatewayError> {
@@ -63,8 +66,11 @@ impl Gateway {
         let threads = threads(config.threads);
         let runtime =
             Builder::new_multi_thread().worker_threads(threads).thread_name("gateway").enable_all().build()?;
+        let limits = limiter.map(|limiter| Limits::new(config, limiter));
+        let routes = RouteTable::new(&config.routes);
         let proxy = Proxy {
-            decider: Decider::new(RouteTable::new(&config.routes), verifier, TenantId::NIL, revoke_with_parent),
+            decider: Decider::new(routes, verifier, limits, TenantId::NIL, revoke_with_parent),
+            limit_fields: config.limit_headers.upstream,
             upstreams: config
                 .upstreams
                 .iter()

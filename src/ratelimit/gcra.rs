@@ -192,6 +192,13 @@ impl Outcome {
         micros(self.used.0)
     }
 
+    /// The same after the request was taken back.
+    #[must_use]
+    pub(super) fn refunded(self, limit: &Limit, cost: u64) -> Self {
+        let used = Span(self.used.0.saturating_sub(limit.price(cost).0));
+        Self { remaining: self.remaining.saturating_add(cost).min(limit.quota.get()), used, ..self }
+    }
+
     /// The refusal of a request that has to wait.
     #[must_use]
     pub(super) fn refused(self, wait: Duration) -> Self {

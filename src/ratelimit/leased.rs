@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use self::slices::Slices;
+use super::ledger::give_back_request;
 use super::{Backend, Decision, Ledger, Micros, NamedLimit, Nodes, Order, Owner, Request, Unavailable};
 use crate::clock::Clock;
 
@@ -129,6 +130,11 @@ impl Backend for Leased {
             Some(decision) => Ok(decision),
             None => self.lease(request).await,
         }
+    }
+
+    async fn refund(&self, request: &Request<'_>) {
+        // What a slice was spent on is charged in the ledger.
+        give_back_request(&*self.ledger, request).await;
     }
 }
 

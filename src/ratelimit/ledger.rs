@@ -64,4 +64,16 @@ impl Backend for Exact {
     async fn charge(&self, request: &Request<'_>) -> Result<Decision, Unavailable> {
         Ok(self.ledger.charge(&Order { request, extra_bits: &[] }).await?.decision)
     }
+
+    async fn refund(&self, request: &Request<'_>) {
+        give_back_request(&*self.ledger, request).await;
+    }
+}
+
+/// Gives a whole request back.
+pub(super) async fn give_back_request(ledger: &dyn Ledger, request: &Request<'_>) {
+    let unused: Vec<_> = request.limits.iter().map(|named| (named.clone(), request.cost)).collect();
+    if let Err(error) = ledger.give_back(request.owner, &unused).await {
+        tracing::debug!(%error, "a refused request is not given back");
+    }
 }

@@ -31,6 +31,17 @@ pub enum Answer {
     Closed,
 }
 
+impl Answer {
+    /// Whether the request may go on.
+    pub fn admits(&self) -> bool {
+        match self {
+            Self::Counted(decision) => decision.admitted,
+            Self::Open => true,
+            Self::Closed => false,
+        }
+    }
+}
+
 impl Limiter {
     /// Counts in this process alone.
     pub fn local(local: Local, metrics: Metrics) -> Self {
@@ -60,6 +71,37 @@ impl Limiter {
         };
         self.metrics.decided(&answer);
         answer
+    }
+
+    /// Charges a request to the buckets of several owners, to all or to none: what one owner's limits refuse is taken back from
+    /// those before it, and the others are only looked at. Meanwhile a request of somebody else may find less than there is,
+    /// never more.
+    pub async fn charge_all(&self, requests: &[Request<'_>]) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut refused = false;
+        for request in requests {
+            let cost = if refused { 0 } else { request.cost };
+            let answer = self.charge(&Request { cost, ..*request }).await;
+            if !refused && !answer.admits() {
+                refused = true;
+                for (request, answer) in requests.iter().zip(&mut answers) {
+                    self.refund(request, answer).await;
+                }
+            }
+            answers.push(answer);
+        }
+        answers
+    }
+
+    async fn refund(&self, request: &Request<'_>, answer: &mut Answer) {
+        let Answer::Counted(decision) = answer else { return };
+        match &self.shared {
+            Some(shared) if !shared.is_down.load(Ordering::Relaxed) => shared.backend.refund(request).await,
+            _ => self.local.refund(request),
+        }
+        for (named, outcome) in request.limits.iter().zip(&mut decision.outcomes) {
+            *outcome = outcome.refunded(&named.limit, request.cost);
+        }
     }
 
     fn counted(&self, shared: &Shared, request: &Request<'_>, decision: Decision) -> Answer {

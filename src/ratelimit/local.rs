@@ -57,6 +57,17 @@ impl Local {
         self.charge_limits(request, shares.iter())
     }
 
+    /// Takes an admitted request back.
+    pub(super) fn refund(&self, request: &Request<'_>) {
+        let now = Micros::of(self.clock.now());
+        let mut shard = self.shard(&request.owner);
+        let buckets = shard.buckets(request.owner, now);
+        for named in request.limits {
+            let bucket = buckets.of(&named.name);
+            *bucket = bucket.earlier(named.limit.price(request.cost));
+        }
+    }
+
     /// Takes over what was decided elsewhere, to go on from there.
     pub(super) fn learn(&self, request: &Request<'_>, decision: &Decision) {
         let now = Micros::of(self.clock.now());
@@ -99,6 +110,10 @@ impl Local {
 impl Backend for Local {
     async fn charge(&self, request: &Request<'_>) -> Result<Decision, Unavailable> {
         Ok(Self::charge(self, request))
+    }
+
+    async fn refund(&self, request: &Request<'_>) {
+        Self::refund(self, request);
     }
 }
 

@@ -26,21 +26,25 @@ pub use local::Local;
 pub use metrics::Metrics;
 pub use nodes::Nodes;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sha2::{Digest, Sha256};
 
 use crate::id::{KeyId, TenantId};
 
-/// Whose buckets a request is charged to. All buckets of a request have one owner, because a Redis Cluster charges in one step
-/// only what lies in one slot. So a bucket that several keys draw on is the tenant's, and so are then all others of the
-/// request.
+/// Whose buckets. All buckets of an owner are charged in one step; a Redis Cluster keeps them in one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owner {
-    /// A key.
+    /// A key, with its derived tokens.
     Key(TenantId, KeyId),
+    /// All keys of an actor, known by the beginning of the SHA-256 of the actor's id.
+    Actor(TenantId, [u8; 16]),
     /// All keys of a tenant.
     Tenant(TenantId),
+    /// Everybody at a client address.
+    Address(TenantId, IpAddr),
 }
 
 /// A limit with the name that its headers, and its bucket among those of the owner, go by.
@@ -76,6 +80,20 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// [`Unavailable`] when that is not known to have been done.
     async fn charge(&self, request: &Request<'_>) -> Result<Decision, Unavailable>;
+
+    /// Takes an admitted request back, because another owner's limits refused it. What cannot be given back comes back with
+    /// time.
+    async fn refund(&self, request: &Request<'_>);
+}
+
+impl Owner {
+    /// The owner of all keys of an actor.
+    pub fn actor(tenant: TenantId, actor_id: &str) -> Self {
+        let digest: [u8; 32] = Sha256::digest(actor_id).into();
+        let mut name = [0; 16];
+        name.copy_from_slice(&digest[..16]);
+        Self::Actor(tenant, name)
+    }
 }
 
 impl Request<'_> {

@@ -10,6 +10,7 @@ use redis::{Script, ScriptInvocation};
 use super::gcra::{self, Tat};
 use super::{Ledger, Micros, NamedLimit, Order, Owner, Receipt, Unavailable};
 use crate::clock::Clock;
+use crate::id::hex;
 use crate::redis::{Redis, RedisError};
 
 static CHARGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/charge.lua")));
@@ -94,7 +95,9 @@ impl From<RedisError> for Unavailable {
 fn bucket(owner: Owner, name: &str) -> String {
     match owner {
         Owner::Key(tenant, key) => format!("keygate:limit:{{{tenant}:{key}}}:{name}"),
+        Owner::Actor(tenant, actor) => format!("keygate:limit:{{{tenant}:actor:{}}}:{name}", hex(&actor)),
         Owner::Tenant(tenant) => format!("keygate:limit:{{{tenant}}}:{name}"),
+        Owner::Address(tenant, address) => format!("keygate:limit:{{{tenant}:address:{address}}}:{name}"),
     }
 }
 

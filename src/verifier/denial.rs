@@ -1,6 +1,7 @@
 //! Refusals: one closed enum for every front. A new kind must be given its status and its label before it compiles.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::credential::TokenError;
 use crate::store::StoreError;
@@ -40,6 +41,13 @@ pub enum Denial {
         /// All scopes that the route demands.
         required: Arc<[Box<str>]>,
     },
+    /// The caller has asked too much.
+    QuotaExceeded {
+        /// The names of the limits that refuse.
+        violated: Vec<Arc<str>>,
+        /// How long until none of them would.
+        retry_after: Duration,
+    },
     /// Keygate cannot decide.
     Unavailable {
         /// What is missing.
@@ -60,6 +68,8 @@ pub enum Outage {
     Timeout,
     /// The store answers with what cannot be.
     Database,
+    /// Requests cannot be counted.
+    Limiter,
 }
 
 impl Outage {
@@ -69,6 +79,7 @@ impl Outage {
             Self::Connection => "database connection failed",
             Self::Timeout => "database operation timed out",
             Self::Database => "database error",
+            Self::Limiter => "rate limiter unavailable",
         }
     }
 }
@@ -124,6 +135,7 @@ impl Denial {
             Self::AddressNotAllowed { .. } => "address_not_allowed",
             Self::AudienceMismatch => "audience_mismatch",
             Self::ScopeInsufficient { .. } => "scope_insufficient",
+            Self::QuotaExceeded { .. } => "quota_exceeded",
             Self::Unavailable { .. } => "unavailable",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -151,6 +163,7 @@ impl Denial {
             Self::AddressNotAllowed { known: false } => "unable to determine client IP",
             Self::AudienceMismatch => "credential audience mismatch",
             Self::ScopeInsufficient { .. } => "scopes lacking",
+            Self::QuotaExceeded { .. } => "rate limit exceeded",
             Self::Unavailable { cause } => cause.message(),
             Self::UpstreamUnreachable => "the upstream cannot be reached",
             Self::UpstreamTimeout => "the upstream took too long",

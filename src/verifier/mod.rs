@@ -23,6 +23,7 @@ use crate::credential::{
 };
 use crate::id::{KeyId, TenantId};
 use crate::key::{ApiKey, State};
+use crate::policy::RateLimitPolicy;
 
 /// What a front hands in.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +100,17 @@ impl Verifier {
         let verification = self.judge(presented).await;
         self.metrics.observe(&verification, begun.elapsed());
         verification
+    }
+
+    /// The limit of the key behind a good credential; for a token that of its parent, whose record is looked up. A parent that
+    /// cannot be looked up now limits nothing.
+    pub async fn rate_limit(&self, verdict: &Verdict) -> Option<RateLimitPolicy> {
+        if let Some(key) = verdict.record() {
+            return key.rate_limit;
+        }
+        let parent = (verdict.tenant(), verdict.key_id());
+        let (found, _) = self.directory.find(parent, CachePolicy::default()).await;
+        found.ok().flatten().and_then(|key| key.rate_limit)
     }
 
     /// What kind of credential a text is by its shape.

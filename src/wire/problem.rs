@@ -6,12 +6,15 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use super::extract::ExtractError;
+use super::ratelimit::retry_after;
 use crate::id::RequestId;
 use crate::verifier::Denial;
 
 /// The header that carries the request id, both ways.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The type of problem that the draft on rate-limit headers registers.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 /// How soon a caller may try again when Keygate cannot decide, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
@@ -26,6 +29,7 @@ impl From<ExtractError> for Denial {
 
 /// How a denial looks.
 struct Look {
+    kind: &'static str,
     status: StatusCode,
     title: &'static str,
     detail: &'static str,
@@ -35,14 +39,17 @@ struct Look {
 /// The complete answer to a denied request.
 pub fn problem(denial: &Denial, request_id: &RequestId) -> Response<Bytes> {
     let look = look(denial);
-    let body = json!({
-        "type": "about:blank",
+    let mut body = json!({
+        "type": look.kind,
         "title": look.title,
         "status": look.status.as_u16(),
         "detail": look.detail,
         "code": denial.code(),
         "request_id": request_id.as_str(),
     });
+    if let Denial::QuotaExceeded { violated, .. } = denial {
+        body["violated-policies"] = violated.iter().map(|name| &**name).collect();
+    }
     let body = Bytes::from(body.to_string());
     let mut response = Response::new(body);
     *response.status_mut() = look.status;
@@ -57,9 +64,13 @@ pub fn problem(denial: &Denial, request_id: &RequestId) -> Response<Bytes> {
     if let Some(challenge) = look.challenge {
         headers.insert(WWW_AUTHENTICATE, challenge_value(challenge, denial));
     }
-    if let Denial::Unavailable { .. } = denial {
-        headers.insert(RETRY_AFTER, RETRY_SECONDS);
-    }
+    match denial {
+        Denial::Unavailable { .. } => headers.insert(RETRY_AFTER, RETRY_SECONDS),
+        Denial::QuotaExceeded { retry_after: wait, .. } => {
+            retry_after(*wait).and_then(|seconds| headers.insert(RETRY_AFTER, seconds))
+        }
+        _ => None,
+    };
     response
 }
 
@@ -96,13 +107,17 @@ fn look(denial: &Denial) -> Look {
         Denial::ScopeInsufficient { .. } => {
             (StatusCode::FORBIDDEN, "The credential lacks a scope that this route demands.", INSUFFICIENT)
         }
+        Denial::QuotaExceeded { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "The caller has made more requests than its limits allow.", None)
+        }
         Denial::Unavailable { .. } => {
             (StatusCode::SERVICE_UNAVAILABLE, "The credential cannot be judged now; try again shortly.", None)
         }
         Denial::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "The upstream cannot be reached.", None),
         Denial::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "The upstream did not answer in time.", None),
     };
-    Look { status, title: status.canonical_reason().unwrap_or_default(), detail, challenge }
+    let kind = if let Denial::QuotaExceeded { .. } = denial { QUOTA_EXCEEDED } else { "about:blank" };
+    Look { kind, status, title: status.canonical_reason().unwrap_or_default(), detail, challenge }
 }
 
 /// The challenge, with the scopes that would have been enough.
@@ -140,6 +155,10 @@ mod tests {
             Denial::AddressNotAllowed { known: true },
             Denial::AudienceMismatch,
             Denial::ScopeInsufficient { required },
+            Denial::QuotaExceeded {
+                violated: vec!["default".into(), "burst".into()],
+                retry_after: std::time::Duration::from_millis(1500),
+            },
             Denial::Unavailable { cause: crate::verifier::Outage::Database },
             Denial::UpstreamUnreachable,
             Denial::UpstreamTimeout,

@@ -9,6 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::ratelimit::{Decision, NamedLimit, Outcome};
 
+/// The name of the limit that a key itself has.
+pub const DEFAULT_LIMIT: &str = "default";
 /// What is allowed.
 pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// What is left.

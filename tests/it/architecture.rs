@@ -23,7 +23,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "store"]),
     ("lifecycle", &["cache", "clock", "config", "credential", "duration", "id", "key", "policy", "store"]),
     ("wire", &["config", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
-    ("gateway", &["cidr", "clock", "config", "id", "key", "policy", "verifier", "wire"]),
+    ("gateway", &["cidr", "clock", "config", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
     (
         "admin",
         &[
@@ -36,6 +36,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "key",
             "lifecycle",
             "policy",
+            "ratelimit",
             "store",
             "verifier",
             "wire",
@@ -56,6 +57,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "key",
             "keyset",
             "lifecycle",
+            "ratelimit",
             "redis",
             "store",
             "telemetry",

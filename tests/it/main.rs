@@ -12,6 +12,7 @@ mod dev;
 mod fills;
 mod fuzz_corpus;
 mod gateway;
+mod limits;
 mod lists;
 mod migrate;
 mod nodes;

@@ -14,6 +14,7 @@ pub(super) mod list;
 pub(super) mod revoke;
 pub(super) mod rotate;
 pub(super) mod self_revoke;
+mod standing;
 pub(super) mod update;
 pub(super) mod verify;
 

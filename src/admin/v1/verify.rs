@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::enums::{KeyStatus, KeyVisibility, VerificationErrorCode as Code};
 use super::key::{RateLimitPolicy, object_or_null, time_text};
+use super::standing::Standing;
 use crate::admin::body::Body;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::json::Int64;
@@ -20,7 +21,6 @@ use crate::verifier::{CacheOutcome, CachePolicy, Denial, Presented, Verdict, Ver
 use crate::wire::client_ip::client_ip;
 
 const TALOS_CACHE: HeaderName = HeaderName::from_static("ory-talos-cache");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const AUDIENCES_MAX: usize = 100;
 const AUDIENCE_MAX: usize = 255;
 const BATCH_MAX: usize = 100;
@@ -103,13 +103,15 @@ pub(in crate::admin) async fn verify(
     request.check()?;
     let caller = Caller { peer, headers: &headers };
     let verification = request.judge(&state, &caller, cache_policy(&headers)).await;
-    let body = VerifyApiKeyResponse::new(&verification, state.verifier.issuer());
+    let standing = Standing::of(&verification, &state).await;
+    let body = VerifyApiKeyResponse::new(&verification, &standing, &state);
     let mut response = Json(body).into_response();
     let headers = response.headers_mut();
     headers.insert(TALOS_CACHE, cache_text(verification.cache));
-    if let Ok(verdict) = &verification.outcome {
-        describe(headers, verdict);
+    if standing.is_counted() || verification.outcome.as_ref().is_ok_and(Verdict::is_address_bound) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+    standing.describe(headers);
     Ok(response)
 }
 
@@ -141,7 +143,8 @@ pub(in crate::admin) async fn batch_verify(
         if let Err(Denial::Unavailable { cause }) = verification.outcome {
             return Err(ApiError::internal(&cause.message()));
         }
-        results.push(VerifyApiKeyResponse::new(&verification, state.verifier.issuer()));
+        let standing = Standing::of(&verification, &state).await;
+        results.push(VerifyApiKeyResponse::new(&verification, &standing, &state));
     }
     Ok(Json(BatchVerifyApiKeysResponse { results }))
 }
@@ -221,42 +224,31 @@ fn cache_text(outcome: CacheOutcome) -> HeaderValue {
     })
 }
 
-/// What a good credential's answer says in its header.
-fn describe(headers: &mut HeaderMap, verdict: &Verdict) {
-    if verdict.is_address_bound() {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
-    if let Some(policy) = verdict.rate_limit()
-        && let Ok(value) =
-            HeaderValue::from_str(&format!("\"default\";q={};w={}", policy.quota, policy.window.as_secs()))
-    {
-        headers.insert(RATE_LIMIT_POLICY, value);
-    }
-}
-
 impl VerifyApiKeyResponse {
-    fn new(verification: &Verification, issuer: &str) -> Self {
+    fn new(verification: &Verification, standing: &Standing, state: &AdminState) -> Self {
         match &verification.outcome {
-            Ok(verdict) => Self::valid(verdict, issuer),
+            Ok(verdict) => Self::valid(verdict, standing, state),
             Err(denial) => Self::refused(denial),
         }
     }
 
-    fn valid(verdict: &Verdict, issuer: &str) -> Self {
+    /// A good credential; one that has asked too much is told all the same whose it is.
+    fn valid(verdict: &Verdict, standing: &Standing, state: &AdminState) -> Self {
+        let denial = standing.denial();
         Self {
-            is_valid: true,
+            is_valid: denial.is_none(),
             key_id: verdict.key_id().to_string(),
             actor_id: verdict.actor_id().to_owned(),
             scopes: verdict.scopes().iter().map(str::to_owned).collect(),
             expire_time: verdict.expire_time().map(time_text),
             metadata: object_or_null(verdict.metadata().clone()),
-            error_code: None,
-            error_message: None,
+            error_code: denial.as_ref().map(error_code),
+            error_message: denial.as_ref().map(Denial::message),
             rate_limit_policy: verdict.rate_limit().map(RateLimitPolicy::from),
-            rate_limit_remaining: None,
-            rate_limit_reset_time: None,
+            rate_limit_remaining: standing.remaining().map(Int64),
+            rate_limit_reset_time: standing.reset_time(state.lifecycle.now()).map(time_text),
             visibility: verdict.visibility().into(),
-            issuer: issuer.to_owned(),
+            issuer: state.verifier.issuer().to_owned(),
             status: KeyStatus::KeyStatusActive,
             audiences: verdict.audiences().to_vec(),
         }
@@ -292,6 +284,7 @@ fn error_code(denial: &Denial) -> Code {
         Denial::SignatureInvalid => Code::VerificationErrorSignatureInvalid,
         Denial::AddressNotAllowed { .. } => Code::VerificationErrorIpNotAllowed,
         Denial::AudienceMismatch => Code::VerificationErrorAudienceMismatch,
+        Denial::QuotaExceeded { .. } => Code::VerificationErrorRateLimited,
         Denial::FormatInvalid
         | Denial::CredentialMissing
         | Denial::CredentialAmbiguous

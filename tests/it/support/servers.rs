@@ -124,21 +124,32 @@ impl Redis {
     /// Starts one with more options, each a name and its values.
     pub(crate) fn start_with(options: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
-        let port = free_port();
-        // Options follow a file's: the first argument of a sentinel has to be one that it can write to.
+        std::fs::write(folder.path().join("redis.conf"), options.join("\n")).unwrap();
+        Self::run(folder, free_port())
+    }
+
+    fn run(folder: TempDir, port: u16) -> Self {
         let file = folder.path().join("redis.conf");
-        std::fs::write(&file, options.join("\n")).unwrap();
+        let is_sentinel = std::fs::read_to_string(&file).unwrap().lines().any(|line| line.starts_with("sentinel "));
         let process = Process::start(
             Command::new("redis-server")
+                // Options follow a file's: the first argument of a sentinel has to be one that it can write to.
                 .arg(&file)
                 .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
                 .arg(folder.path())
-                .args(options.iter().any(|option| option.starts_with("sentinel ")).then_some("--sentinel"))
+                .args(is_sentinel.then_some("--sentinel"))
                 .stdout(Stdio::null()),
         );
         let server = Self { process, port, folder };
         eventually("Redis answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         server
+    }
+
+    /// Ends the server at once, and what it held with it.
+    pub(crate) fn stop(self) -> StoppedRedis {
+        let Self { mut process, port, folder } = self;
+        process.kill();
+        StoppedRedis { port, folder }
     }
 
     /// `host:port`.
@@ -168,6 +179,19 @@ impl Redis {
     /// The server's process and folder.
     pub(crate) fn traces(&self) -> (u32, PathBuf) {
         (self.process.id(), self.folder.path().to_owned())
+    }
+}
+
+/// The place of a server that does not run.
+pub(crate) struct StoppedRedis {
+    port: u16,
+    folder: TempDir,
+}
+
+impl StoppedRedis {
+    /// Starts a server there again, with nothing in it.
+    pub(crate) fn start_again(self) -> Redis {
+        Redis::run(self.folder, self.port)
     }
 }
 

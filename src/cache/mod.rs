@@ -9,6 +9,7 @@ mod fences;
 mod flight;
 mod freshness;
 mod shared;
+mod weight;
 
 pub use ended::{Ended, EndedKeys};
 pub use freshness::{Freshness, OnDatabaseDown, Trust};
@@ -28,6 +29,7 @@ use prometheus::{IntCounter, Opts};
 use crate::id::{KeyId, TenantId};
 use crate::key::ApiKey;
 use flight::{Fence, Flights};
+use weight::weigh;
 
 /// What a record is found by.
 pub type CacheKey = (TenantId, KeyId);
@@ -36,8 +38,6 @@ pub type CacheKey = (TenantId, KeyId);
 const ABSENT_TTL: Duration = Duration::from_secs(5);
 /// How many absent keys are remembered; beyond it the least used are asked for again.
 const ABSENT_MAX: u64 = 100_000;
-/// What a record weighs beside its texts: the struct, its allocations and the cache's own entry, in bytes.
-const RECORD_OVERHEAD: usize = 640;
 
 /// A bounded cache with one lookup for all concurrent misses of a key.
 pub struct KeyCache<E> {
@@ -220,16 +220,6 @@ fn refusals(level: &str) -> IntCounter {
     let help = "Records that were not taken from a read or another node because the key had changed";
     let options = Opts::new("keygate_cache_fills_refused_total", help).const_label("level", level);
     IntCounter::with_opts(options).expect("name and label are valid")
-}
-
-fn weigh(key: &ApiKey) -> u32 {
-    let texts = key.name.len() + key.actor_id.len();
-    let scopes: usize = key.scopes.iter().map(|scope| scope.len() + 16).sum();
-    let ranges: usize = key.networks.texts().iter().map(|range| range.len() + 48).sum();
-    // A tree of values takes several times its text; three times is what small objects come to.
-    let metadata =
-        if key.metadata.is_empty() { 0 } else { 3 * serde_json::to_vec(&key.metadata).map_or(0, |json| json.len()) };
-    u32::try_from(RECORD_OVERHEAD + texts + scopes + ranges + metadata).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ fn key(number: usize, keyring: &Keyring, rng: &mut StdRng) -> (ApiKey, String) {
         actor_id: format!("actor-{}", number % ACTORS),
         scopes: ["orders:read", "orders:write"].map(String::from).into_iter().collect(),
         metadata: metadata.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
-        status: if number / ACTORS % REVOKED == 0 { Status::Revoked(revocation) } else { Status::Active },
+        status: if (number / ACTORS).is_multiple_of(REVOKED) { Status::Revoked(revocation) } else { Status::Active },
         visibility: Visibility::Secret,
         create_time: now,
         update_time: now,
@@ -177,15 +177,13 @@ async fn measure_verify(node: &mut Keygate, keys: &[String]) {
     let http = node.http.clone();
     let alive: Vec<RequestBuilder> = keys.iter().map(|_| http.get(format!("{}/health/alive", node.admin))).collect();
     drive(alive, |_| true).await.print("`/health/alive`, for comparison");
-    for (what, hits) in [("database", false), ("Redis", true), ("memory", true)] {
-        if what != "memory" {
+    for (what, level) in [("the database", "database"), ("Redis", "shared"), ("memory", "memory")] {
+        if level != "memory" {
             // Empties the cache in memory.
             start(node).await;
         }
-        let before = counted(node, "talos_cache_hits_total").await;
         verify(node, keys).await.print(&format!("`:verify`, answered from {what}"));
-        let hit = counted(node, "talos_cache_hits_total").await - before;
-        assert_eq!(hit, if hits { keys.len() } else { 0 }, "hits in a cache");
+        assert!(counted(node, level).await >= keys.len(), "what {what} was asked for");
     }
 }
 
@@ -267,10 +265,11 @@ async fn drive(mut calls: Vec<RequestBuilder>, is_good: fn(&Value) -> bool) -> C
     Calls::new(took, begun.elapsed())
 }
 
-/// A counter of a node.
-async fn counted(node: &Keygate, name: &str) -> usize {
+/// How many lookups of a node that level has answered.
+async fn counted(node: &Keygate, level: &str) -> usize {
+    let line = format!("keygate_lookups_total{{level=\"{level}\"}} ");
     let text = node.http.get(format!("{}/metrics", node.metrics)).send().await.unwrap().text().await.unwrap();
-    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap()
+    text.lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap_or_default()
 }
 
 /// Memory that a node has, in bytes.

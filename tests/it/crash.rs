@@ -202,7 +202,7 @@ impl Servers {
     /// know then.
     ///
     /// Blocks its thread: what it starts again would end with a thread of the runtime.
-    async fn endure(&mut self, mutations: usize, crashes: usize) -> Vec<Key> {
+    async fn endure(&mut self, mutations: usize, rounds: usize) -> Vec<Key> {
         // The moments of crashes are not the same again; what is chosen is.
         let seed = std::env::var("CRASH_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
         println!("CRASH_SEED={seed}");
@@ -219,15 +219,15 @@ impl Servers {
         let workers: JoinSet<Vec<Key>> = (0..WORKERS).map(|number| worker(number).work()).collect();
         let mut rng = StdRng::seed_from_u64(seed);
         let deadline = Instant::now() + Duration::from_secs(300);
-        let mut crashed = 0;
-        while crashed < crashes || run.acknowledged.load(Ordering::Relaxed) < mutations {
+        let mut round = 0;
+        while round < rounds || run.acknowledged.load(Ordering::Relaxed) < mutations {
             let mut victims = self.victims();
             victims.shuffle(&mut rng);
             for victim in victims {
                 std::thread::sleep(Duration::from_millis(rng.random_range(20..400)));
                 self.crash(victim, Duration::from_millis(rng.random_range(0..300)));
             }
-            crashed += 1;
+            round += 1;
             assert!(Instant::now() < deadline, "too few changes: {:?}", run.acknowledged);
         }
         run.over.store(true, Ordering::Relaxed);

@@ -71,8 +71,10 @@ impl Follower {
         remember_ended(&*self.store, &self.caches.ended, &*self.clock).await?;
         if let Some(shared) = &self.caches.shared {
             shared.close(begun);
-            for change in self.feed.recent(shared.memory()).await? {
-                outdate_shared(shared, &change);
+            // One more than are remembered shows that there are more. The latest is told last, as it came.
+            let limit = u32::try_from(SharedCache::CHANGES_MAX).unwrap_or(u32::MAX).saturating_add(1);
+            for change in self.feed.recent(shared.memory(), limit).await?.iter().rev() {
+                outdate_shared(shared, change);
             }
             shared.open();
         }

@@ -29,11 +29,11 @@ pub trait ChangeFeed: Send + Sync {
     /// [`StoreError`] when the store cannot tell; the position stays good.
     async fn changes_after(&self, position: &Position, limit: u32) -> Result<Option<Changes>, StoreError>;
 
-    /// The changes of the last `within`, and perhaps some before.
+    /// The changes of the last `within`, and perhaps some before, the latest first; at most `limit`.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot tell.
-    async fn recent(&self, within: Duration) -> Result<Vec<Change>, StoreError>;
+    async fn recent(&self, within: Duration, limit: u32) -> Result<Vec<Change>, StoreError>;
 
     /// Takes out changes that everybody could read for at least `older_than`, a bounded number of them; tells how many. Call it
     /// now and then, a few times within `older_than`: it learns from earlier calls what is that old.

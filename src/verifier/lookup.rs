@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::cache::{CacheKey, Caches, KeyCache, Trust};
+use crate::cache::{CacheKey, Caches, KeyCache, Known, Trust};
 use crate::key::ApiKey;
 use crate::store::{KeySource, StoreError};
 
 /// How long a store that failed is left alone by a node that would have to ask it for every request.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How long a request waits for the store when a cache could answer it, too.
+const STALE_AFTER: Duration = Duration::from_secs(1);
 
 /// The keys, read through caches.
 pub struct Directory {
@@ -74,15 +76,20 @@ impl Directory {
         Self { store, caches }
     }
 
+    /// What is worth what this node has heard of.
+    pub fn trust(&self) -> Trust {
+        self.caches.freshness.trust(Instant::now)
+    }
+
     /// The record of a key. Absence is an answer, failure is not.
     pub async fn find(&self, key: CacheKey, policy: CachePolicy) -> (Found, CacheOutcome) {
         let Some(cache) = &self.caches.local else {
             return (self.load(key).await, CacheOutcome::Skip);
         };
         if !policy.read {
-            return (self.fetch(cache, key, policy, None).await, CacheOutcome::Skip);
+            return (keep(cache, key, policy, async || self.load(key).await).await, CacheOutcome::Skip);
         }
-        match self.caches.freshness.trust(Instant::now) {
+        match self.trust() {
             Trust::Fresh => self.find_fresh(cache, key, policy).await,
             trust => self.find_unconfirmed(cache, key, policy, trust).await,
         }
@@ -98,7 +105,20 @@ impl Directory {
             return (Ok(known.record()), CacheOutcome::Hit);
         }
         let shared_hit = AtomicBool::new(false);
-        let found = self.fetch(cache, key, policy, Some(&shared_hit)).await;
+        let load = async || {
+            if let Some(shared) = &self.caches.shared {
+                // A second reading comes from the store: the first one was outdated.
+                if !shared_hit.load(Ordering::Relaxed)
+                    && let Some(entry) = shared.get(key).await
+                {
+                    shared_hit.store(true, Ordering::Relaxed);
+                    return Ok(entry.record());
+                }
+                shared_hit.store(false, Ordering::Relaxed);
+            }
+            self.load(key).await
+        };
+        let found = keep(cache, key, policy, load).await;
         let outcome = if shared_hit.into_inner() { CacheOutcome::SharedHit } else { CacheOutcome::Miss };
         (found, outcome)
     }
@@ -112,13 +132,20 @@ impl Directory {
         trust: Trust,
     ) -> (Found, CacheOutcome) {
         let mut failure = StoreError::Unavailable("it failed a moment ago".into());
-        if !self.caches.freshness.is_database_down(Instant::now()) {
-            match self.fetch(cache, key, policy, None).await {
+        let freshness = &self.caches.freshness;
+        if freshness.may_ask_database(Instant::now(), STORE_PAUSE) {
+            let can_wait = trust == Trust::Stale || cache.get(&key).is_none();
+            let limit = if can_wait { Duration::MAX } else { STALE_AFTER };
+            let load = async || tokio::time::timeout(limit, self.load(key)).await.unwrap_or(Err(StoreError::Timeout));
+            match keep(cache, key, policy, load).await {
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => {
-                    self.caches.freshness.database_failed(Instant::now(), STORE_PAUSE);
+                    freshness.database_failed(Instant::now(), STORE_PAUSE);
                     failure = error;
                 }
-                found => return (found, CacheOutcome::Miss),
+                found => {
+                    freshness.database_answered();
+                    return (found, CacheOutcome::Miss);
+                }
             }
         }
         if trust == Trust::Unconfirmed
@@ -129,7 +156,8 @@ impl Directory {
         (Err(failure), CacheOutcome::Miss)
     }
 
-    /// The newest that any cache knows: a node that the store still answers may have told the others.
+    /// The newest that any cache knows: a node that the store still answers may have told the others. That there was no such key
+    /// a moment ago is not known of now.
     async fn stale(&self, cache: &KeyCache<StoreError>, key: CacheKey) -> Option<Option<Arc<ApiKey>>> {
         let local = cache.get(&key);
         let shared = match &self.caches.shared {
@@ -137,37 +165,13 @@ impl Directory {
             None => None,
         };
         match (local, shared) {
-            (local, None) => Some(local?.record()),
-            (None, Some(shared)) => Some(shared.record()),
-            (Some(local), Some(shared)) => match local.record() {
-                Some(record) if record.version >= shared.version() => Some(Some(record)),
-                _ => Some(shared.record()),
-            },
-        }
-    }
-
-    /// Loads a record, from the shared cache too if `shared_hit` is there to say so, and keeps it if that is allowed.
-    async fn fetch(
-        &self,
-        cache: &KeyCache<StoreError>,
-        key: CacheKey,
-        policy: CachePolicy,
-        shared_hit: Option<&AtomicBool>,
-    ) -> Found {
-        let load = async || {
-            if let (Some(shared), Some(hit)) = (&self.caches.shared, shared_hit) {
-                // A second reading comes from the store: the first one was outdated.
-                if !hit.load(Ordering::Relaxed)
-                    && let Some(entry) = shared.get(key).await
-                {
-                    hit.store(true, Ordering::Relaxed);
-                    return Ok(entry.record());
-                }
-                hit.store(false, Ordering::Relaxed);
+            (Some(Known::Record(local)), shared)
+                if shared.as_ref().is_none_or(|shared| local.version >= shared.version()) =>
+            {
+                Some(Some(local))
             }
-            self.load(key).await
-        };
-        if policy.write { cache.fetch(key, load).await } else { load().await }
+            (_, shared) => Some(shared?.record()),
+        }
     }
 
     async fn load(&self, key: CacheKey) -> Found {
@@ -178,4 +182,12 @@ impl Directory {
         }
         Ok(record)
     }
+}
+
+/// Loads a record, and keeps it if that is allowed.
+async fn keep<F>(cache: &KeyCache<StoreError>, key: CacheKey, policy: CachePolicy, load: impl Fn() -> F + Send) -> Found
+where
+    F: Future<Output = Found> + Send,
+{
+    if policy.write { cache.fetch(key, load).await } else { load().await }
 }

@@ -78,6 +78,11 @@ impl Freshness {
         }
     }
 
+    /// Whether records whose time is over may be used while the database cannot be asked.
+    pub fn serves_stale(&self) -> bool {
+        matches!(self.on_database_down, OnDatabaseDown::ServeStale(_))
+    }
+
     /// Takes over that the database did not answer: for `pause` it need not be asked again.
     pub fn database_failed(&self, now: Instant, pause: Duration) {
         self.down_until.fetch_max(self.micros(now + pause), Ordering::AcqRel);

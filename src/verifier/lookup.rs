@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::cache::{CacheKey, Caches, KeyCache, Known, Trust};
+use crate::cache::{CacheKey, Caches, KeyCache, Trust};
 use crate::key::ApiKey;
 use crate::store::{KeySource, StoreError};
 
 /// How long a store that failed is left alone by a node that would have to ask it for every request.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
-/// How long a request waits for the store when a cache could answer it, too.
+/// How long a request waits for the store when a record is held that may do.
 const STALE_AFTER: Duration = Duration::from_secs(1);
 
 /// The keys, read through caches.
@@ -104,6 +104,8 @@ impl Directory {
         if let Some(known) = cache.get(&key) {
             return (Ok(known.record()), CacheOutcome::Hit);
         }
+        // Its time is over, but it is true: this node has heard of all changes.
+        let held = if self.caches.freshness.serves_stale() { cache.get_stale(&key) } else { None };
         let shared_hit = AtomicBool::new(false);
         let load = async || {
             if let Some(shared) = &self.caches.shared {
@@ -116,11 +118,15 @@ impl Directory {
                 }
                 shared_hit.store(false, Ordering::Relaxed);
             }
-            self.load(key).await
+            self.load_within(key, limit(held.is_some())).await
         };
-        let found = keep(cache, key, policy, load).await;
-        let outcome = if shared_hit.into_inner() { CacheOutcome::SharedHit } else { CacheOutcome::Miss };
-        (found, outcome)
+        match (keep(cache, key, policy, load).await, held) {
+            (Err(StoreError::Unavailable(_) | StoreError::Timeout), Some(held)) => {
+                (Ok(Some(held)), CacheOutcome::StaleHit)
+            }
+            (found, _) if shared_hit.into_inner() => (found, CacheOutcome::SharedHit),
+            (found, _) => (found, CacheOutcome::Miss),
+        }
     }
 
     /// Asks the store, as it alone knows; when it cannot tell, what is cached may do.
@@ -134,10 +140,8 @@ impl Directory {
         let mut failure = StoreError::Unavailable("it failed a moment ago".into());
         let freshness = &self.caches.freshness;
         if freshness.may_ask_database(Instant::now(), STORE_PAUSE) {
-            let can_wait = trust == Trust::Stale || cache.get(&key).is_none();
-            let limit = if can_wait { Duration::MAX } else { STALE_AFTER };
-            let load = async || tokio::time::timeout(limit, self.load(key)).await.unwrap_or(Err(StoreError::Timeout));
-            match keep(cache, key, policy, load).await {
+            let limit = limit(trust == Trust::Unconfirmed && cache.get_stale(&key).is_some());
+            match keep(cache, key, policy, async || self.load_within(key, limit).await).await {
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => {
                     freshness.database_failed(Instant::now(), STORE_PAUSE);
                     failure = error;
@@ -159,19 +163,21 @@ impl Directory {
     /// The newest that any cache knows: a node that the store still answers may have told the others. That there was no such key
     /// a moment ago is not known of now.
     async fn stale(&self, cache: &KeyCache<StoreError>, key: CacheKey) -> Option<Option<Arc<ApiKey>>> {
-        let local = cache.get(&key);
+        let local = cache.get_stale(&key);
         let shared = match &self.caches.shared {
             Some(shared) => shared.get(key).await,
             None => None,
         };
         match (local, shared) {
-            (Some(Known::Record(local)), shared)
-                if shared.as_ref().is_none_or(|shared| local.version >= shared.version()) =>
-            {
+            (Some(local), shared) if shared.as_ref().is_none_or(|shared| local.version >= shared.version()) => {
                 Some(Some(local))
             }
             (_, shared) => Some(shared?.record()),
         }
+    }
+
+    async fn load_within(&self, key: CacheKey, limit: Duration) -> Found {
+        tokio::time::timeout(limit, self.load(key)).await.unwrap_or(Err(StoreError::Timeout))
     }
 
     async fn load(&self, key: CacheKey) -> Found {
@@ -182,6 +188,11 @@ impl Directory {
         }
         Ok(record)
     }
+}
+
+/// How long to wait for the store.
+fn limit(has_record: bool) -> Duration {
+    if has_record { STALE_AFTER } else { Duration::MAX }
 }
 
 /// Loads a record, and keeps it if that is allowed.

@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod derived;
 mod dev;
+mod failures;
 mod fills;
 mod fuzz_corpus;
 mod gateway;

@@ -88,20 +88,19 @@ impl Follower {
         let mut pruned = Instant::now();
         let mut failing = false;
         loop {
-            let begun = Instant::now();
-            match tokio::time::timeout(POLL_TIMEOUT, self.catch_up(&mut position)).await {
-                Ok(Ok(())) => {
+            match self.catch_up(&mut position).await {
+                Ok(begun) => {
                     self.caches.freshness.confirm(begun);
                     if std::mem::take(&mut failing) {
                         tracing::info!("changes of keys are heard of again");
                     }
                 }
-                failure => {
+                Err(error) => {
                     self.metrics.failed();
+                    // It may wait at a connection that will never tell.
+                    listener = None;
                     if !std::mem::replace(&mut failing, true) {
-                        let error = failure.map_or(Some(StoreError::Timeout), Result::err);
-                        let error = error.map(|error| error.to_string()).unwrap_or_default();
-                        tracing::warn!(error, "changes of keys are not heard of; caches are believed for a while only");
+                        tracing::warn!(%error, "changes of keys are not heard of; caches are believed for a while only");
                     }
                 }
             }
@@ -113,11 +112,12 @@ impl Follower {
         }
     }
 
-    /// Applies all changes up to now.
-    async fn catch_up(&self, position: &mut Position) -> Result<(), StoreError> {
+    /// Applies all changes up to the moment that it tells.
+    async fn catch_up(&self, position: &mut Position) -> Result<Instant, StoreError> {
         loop {
             let begun = Instant::now();
-            let Some(read) = self.feed.changes_after(position, PAGE).await? else {
+            let look = tokio::time::timeout(POLL_TIMEOUT, self.feed.changes_after(position, PAGE));
+            let Some(read) = look.await.unwrap_or(Err(StoreError::Timeout))? else {
                 tracing::warn!("changes of keys were missed; this node's caches begin anew");
                 *position = self.begin().await?;
                 continue;
@@ -125,7 +125,7 @@ impl Follower {
             self.apply(&read, begun);
             *position = read.position;
             if !read.more {
-                return Ok(());
+                return Ok(begun);
             }
         }
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::cache::{Ended, EndedKeys};
+use crate::cache::{Ended, EndedKeys, Trust};
 use crate::clock::{Clock, Timestamp};
 use crate::credential::{
     CredentialKind, DerivedToken, IssuedKey, Routing, Shape, SigningKeys, TokenSettings, imported_key_id,
@@ -164,17 +164,21 @@ impl Verifier {
         Ok(token)
     }
 
-    /// Refuses a token whose parent has ended, without a lookup as long as all that ended are remembered.
+    /// Refuses a token whose parent has ended, without a lookup as long as all that ended are remembered and heard of.
     async fn judge_parent(&self, token: &DerivedToken, now: Timestamp) -> Result<(), Denial> {
         let parent = (token.tenant, token.key_id);
-        match self.ended.ask(&parent, now) {
-            Ended::No => return Ok(()),
+        let trust = self.directory.trust();
+        let ended = self.ended.ask(&parent, now);
+        match ended {
             Ended::Yes => return Err(Denial::Revoked),
-            Ended::Unknown => {}
+            Ended::No if trust == Trust::Fresh => return Ok(()),
+            Ended::No | Ended::Unknown => {}
         }
         match self.directory.find(parent, CachePolicy::default()).await.0 {
             Ok(Some(record)) if record.state(now) != State::Revoked => Ok(()),
             Ok(_) => Err(Denial::Revoked),
+            // What was heard of is believed for as long as what is cached.
+            Err(_) if ended == Ended::No && trust == Trust::Unconfirmed => Ok(()),
             Err(error) => Err(Denial::unavailable(&error)),
         }
     }

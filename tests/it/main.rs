@@ -10,6 +10,7 @@ mod config;
 mod crash;
 mod derived;
 mod dev;
+mod failures;
 mod fills;
 mod fuzz_corpus;
 mod gateway;

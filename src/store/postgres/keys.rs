@@ -288,6 +288,7 @@ impl KeyStore for PostgresStore {
 
     async fn close(&self) {
         self.connections.close().await;
+        self.feed.close().await;
     }
 }
 

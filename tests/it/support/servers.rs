@@ -91,6 +91,21 @@ impl Postgres {
         eventually("PostgreSQL offers TLS", || self.query("SHOW ssl").as_deref() == Some("on"));
     }
 
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops it and its connections in the middle of whatever they do, until the answer is dropped.
+    pub(crate) fn pause(&self) -> Paused {
+        // The server first: it cannot begin another child then.
+        let mut paused = Paused::new(self.process.id());
+        for child in children_of(self.process.id()) {
+            paused.add(child);
+        }
+        paused
+    }
+
     /// The name under which a database is found.
     pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
@@ -113,6 +128,47 @@ impl StoppedPostgres {
     pub(crate) fn start_again(self) -> Postgres {
         Postgres::run(self.folder, self.port)
     }
+}
+
+/// Processes that stand still.
+pub(crate) struct Paused(Vec<u32>);
+
+impl Paused {
+    fn new(process: u32) -> Self {
+        let mut paused = Self(Vec::new());
+        paused.add(process);
+        paused
+    }
+
+    fn add(&mut self, process: u32) {
+        signal("-STOP", process);
+        self.0.push(process);
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        for process in &self.0 {
+            signal("-CONT", *process);
+        }
+    }
+}
+
+/// Sends a signal; to a process that has ended meanwhile, nothing.
+fn signal(name: &str, process: u32) {
+    let _ = Command::new("kill").arg(name).arg(process.to_string()).output();
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let processes =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let is_child = |process: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        // `id (name) state parent …`; a name may hold anything.
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        after_name.split_whitespace().nth(1).and_then(|id| id.parse().ok()) == Some(parent)
+    };
+    processes.filter(is_child).collect()
 }
 
 impl Redis {
@@ -150,6 +206,25 @@ impl Redis {
         let Self { mut process, port, folder } = self;
         process.kill();
         StoppedRedis { port, folder }
+    }
+
+    /// Makes it forget everything.
+    pub(crate) fn flush(&self) {
+        let mut connection = self.connect();
+        connection.write_all(b"FLUSHALL\r\n").unwrap();
+        let mut answer = [0; 5];
+        connection.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"+OK\r\n");
+    }
+
+    /// Stops it in the middle of whatever it does, until the answer is dropped.
+    pub(crate) fn pause(&self) -> Paused {
+        Paused::new(self.process.id())
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// `host:port`.

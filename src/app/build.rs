@@ -9,6 +9,7 @@ use prometheus::Registry;
 use sha2::{Digest, Sha256};
 
 use super::AppError;
+use super::uses::Uses;
 use crate::admin::Version;
 use crate::cache::Caches;
 use crate::clock::{Clock, SystemClock};
@@ -45,6 +46,7 @@ impl Core {
         store: &Arc<dyn KeyStore>,
         caches: &Caches<StoreError>,
         signing_keys: &Arc<ArcSwap<SigningKeys>>,
+        uses: &Uses,
         registry: &Registry,
     ) -> Result<Self, AppError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -57,7 +59,8 @@ impl Core {
             Arc::clone(&caches.ended),
             Arc::clone(&clock),
             verifier::Metrics::register(registry)?,
-        );
+        )
+        .tracking(uses.tracker());
         let lifecycle = Lifecycle::new(
             lifecycle_settings(config, keyring, signing_keys),
             Arc::clone(store),

@@ -7,6 +7,7 @@ mod dev;
 mod listeners;
 mod nodes;
 mod signals;
+mod uses;
 
 pub use crate::admin::openapi_json;
 pub use build::{BUILD_TIME, COMMIT};
@@ -27,6 +28,7 @@ use crate::gateway::{Gateway, GatewayError};
 use crate::lifecycle::Lifecycle;
 use crate::store::{KeyStore, SchemaError, StoreError};
 use build::Core;
+use uses::Uses;
 
 /// Threads of the admin API: enough that one slow call holds up nobody.
 const ADMIN_THREADS: usize = 2;
@@ -37,6 +39,7 @@ pub struct App {
     admin: Server,
     metrics: Server,
     lifecycle: Arc<Lifecycle>,
+    uses: Uses,
     store: Arc<dyn KeyStore>,
     /// Outlives the servers, so that connections to the database never lose their runtime.
     background: Runtime,
@@ -92,7 +95,8 @@ impl App {
         let key_set = background.block_on(build::key_set(config, &registry))?;
         let signing_keys = key_set.keys();
         let caches = nodes::start(config, &store, &registry, &background)?;
-        let core = Core::new(config, &store, &caches, &signing_keys, &registry)?;
+        let uses = Uses::start(config, &store, &registry, &background)?;
+        let core = Core::new(config, &store, &caches, &signing_keys, &uses, &registry)?;
         background.spawn(async move { key_set.follow().await });
         let state = AdminState {
             lifecycle: Arc::clone(&core.lifecycle),
@@ -118,7 +122,7 @@ impl App {
             }
             _ => None,
         };
-        Ok(Self { gateway, admin, metrics, lifecycle: core.lifecycle, store, background })
+        Ok(Self { gateway, admin, metrics, lifecycle: core.lifecycle, uses, store, background })
     }
 
     /// Where the gateway listens, if there is one.
@@ -153,6 +157,7 @@ impl App {
             gateway.stop();
         }
         self.admin.stop();
+        self.uses.stop(&self.background);
         self.background.block_on(self.store.close());
         // Last, so that the health of the process can be asked for as long as it lives.
         self.metrics.stop();

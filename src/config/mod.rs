@@ -57,7 +57,7 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Enforcement of rate limits.
     pub rate_limit: RateLimitConfig,
-    /// How uses of keys are recorded. Accepted, without effect in this version.
+    /// How the last use of keys is recorded, to the day.
     pub last_used: LastUsedConfig,
     /// Logs, on stderr.
     pub log: LogConfig,

@@ -62,6 +62,8 @@ contract!(
     of_many_rotations_one_wins,
     a_deleted_key_is_gone_and_its_end_is_known,
     what_ended_is_listed_by_time,
+    a_use_is_written_once_a_day_and_changes_nothing_else,
+    uses_and_changes_do_not_lose_each_other,
 );
 
 fn at(seconds: i64) -> Timestamp {
@@ -329,4 +331,63 @@ async fn what_ended_is_listed_by_time(store: Arc<dyn KeyStore>) {
     assert_eq!(ended(2, 10).await, [issued(3), issued(2)]);
     assert_eq!(ended(0, 1).await, [issued(3)]);
     assert!(ended(4, 10).await.is_empty());
+}
+
+async fn a_use_is_written_once_a_day_and_changes_nothing_else(store: Arc<dyn KeyStore>) {
+    const HOUR: i64 = 3600;
+    let other_tenant = TenantId(Uuid::from_u128(9));
+    let imported = KeyId::Imported([5; 32]);
+    store.insert_many(&[key(issued(1)), key(issued(2)), key(imported)]).await.unwrap();
+    store.insert(&ApiKey { tenant: other_tenant, ..key(issued(1)) }, None).await.unwrap();
+    // 20:26 UTC and a day that ends three and a half hours later.
+    let last_used = async |tenant, id| store.find(tenant, id).await.unwrap().unwrap().last_used_time;
+    let named = [(TenantId::NIL, issued(1)), (TenantId::NIL, imported), (TenantId::NIL, issued(77))];
+    store.touch(&named, at(0)).await.unwrap();
+    for (seconds, expected) in [(HOUR, at(0)), (-HOUR, at(0)), (4 * HOUR, at(4 * HOUR)), (3 * HOUR, at(4 * HOUR))] {
+        store.touch(&named, at(seconds)).await.unwrap();
+        for id in [issued(1), imported] {
+            assert_eq!(last_used(TenantId::NIL, id).await, Some(expected), "{seconds}");
+        }
+    }
+    let used = ApiKey { last_used_time: Some(at(4 * HOUR)), ..key(issued(1)) };
+    assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(used));
+    assert_eq!((last_used(TenantId::NIL, issued(2)).await, last_used(other_tenant, issued(1)).await), (None, None));
+    assert_eq!(store.find(TenantId::NIL, issued(77)).await.unwrap(), None);
+    store.touch(&[], at(0)).await.unwrap();
+    if let Some(feed) = Arc::clone(&store).feed() {
+        let changes = feed.recent(Duration::from_secs(3600)).await.unwrap();
+        assert!(
+            changes.iter().all(|change| matches!(change.kind, ChangeKind::Issue | ChangeKind::Import)),
+            "{changes:?}"
+        );
+    }
+}
+
+async fn uses_and_changes_do_not_lose_each_other(store: Arc<dyn KeyStore>) {
+    let keys: Vec<_> = (1..=50).map(|number| key(issued(number))).collect();
+    store.insert_many(&keys).await.unwrap();
+    let names: Vec<_> = keys.iter().map(|key| (key.tenant, key.id)).collect();
+    let touch = |names: Vec<_>| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.touch(&names, at(0)).await.unwrap() })
+    };
+    let mut touches = vec![touch(names.clone()), touch(names.iter().rev().copied().collect())];
+    for key in &keys {
+        let changed = ApiKey { name: "changed".into(), version: 2, ..key.clone() };
+        assert!(store.replace(&changed, 1).await.unwrap());
+        if key.id > issued(25) {
+            let revoked = store.revoke(key.tenant, key.id, &compromise(), at(1)).await.unwrap();
+            assert!(matches!(revoked, Revoked::Done(_)));
+        }
+        touches.push(touch(names.clone()));
+    }
+    for touch in touches {
+        touch.await.unwrap();
+    }
+    for (tenant, id) in names {
+        let found = store.find(tenant, id).await.unwrap().unwrap();
+        let (state, version) = if id > issued(25) { (State::Revoked, 3) } else { (State::Active, 2) };
+        assert_eq!((found.name.as_str(), found.last_used_time), ("changed", Some(at(0))));
+        assert_eq!((found.state(at(2)), found.version), (state, version));
+    }
 }

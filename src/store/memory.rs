@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError};
+use super::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError, day_begin};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation, Status};
@@ -104,7 +104,8 @@ impl KeyStore for MemoryStore {
         let mut tables = self.tables();
         match tables.keys.get_mut(&(key.tenant, key.id)) {
             Some(row) if row.key.version == replaced => {
-                row.key = key.clone();
+                let last_used_time = row.key.last_used_time;
+                row.key = ApiKey { last_used_time, ..key.clone() };
                 Ok(true)
             }
             _ => Ok(false),
@@ -146,6 +147,18 @@ impl KeyStore for MemoryStore {
         };
         tables.add(new, None);
         Ok(Some(ended))
+    }
+
+    async fn touch(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        for key in keys {
+            if let Some(row) = tables.keys.get_mut(key)
+                && row.key.last_used_time.is_none_or(|used| used < day_begin(now))
+            {
+                row.key.last_used_time = Some(now);
+            }
+        }
+        Ok(())
     }
 
     async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {

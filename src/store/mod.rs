@@ -101,6 +101,13 @@ pub trait KeyStore: KeySource {
         now: Timestamp,
     ) -> Result<Option<ApiKey>, StoreError>;
 
+    /// Writes that keys were used at `now`, each unless that is known of the same day (UTC) or a later one. No change of a key:
+    /// neither its version nor its `update_time` moves, and nobody is told. Keys that are not there are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that is not known to be written.
+    async fn touch(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError>;
+
     /// Takes a key out for good: its last version, or `None` when there was no such key.
     ///
     /// # Errors
@@ -182,6 +189,11 @@ pub enum Revoked {
     Already,
     /// There is no such key.
     Absent,
+}
+
+/// When the day (UTC) of `now` began.
+fn day_begin(now: Timestamp) -> Timestamp {
+    now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc()
 }
 
 /// Why the store could not answer. The texts are for logs; callers see only whose fault it was.

@@ -23,6 +23,7 @@ use crate::credential::{
 };
 use crate::id::{KeyId, TenantId};
 use crate::key::{ApiKey, State};
+use crate::usage::Tracker;
 
 /// What a front hands in.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +74,7 @@ pub struct Verifier {
     ended: Arc<EndedKeys>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    uses: Option<Arc<Tracker>>,
 }
 
 impl Verifier {
@@ -85,7 +87,13 @@ impl Verifier {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, directory, signing_keys, ended, clock, metrics }
+        Self { settings, directory, signing_keys, ended, clock, metrics, uses: None }
+    }
+
+    /// Has `uses` take note of every key that is found good.
+    #[must_use]
+    pub fn tracking(self, uses: Arc<Tracker>) -> Self {
+        Self { uses: Some(uses), ..self }
     }
 
     /// The issuer's name.
@@ -136,11 +144,18 @@ impl Verifier {
         };
         let (found, cache) = self.directory.find((presented.tenant, id), presented.cache).await;
         let outcome = match found {
-            Ok(Some(record)) => judge_record(&record, presented, now).map(|()| Verdict::of_key(record, kind)),
+            Ok(Some(record)) => judge_record(&record, presented, now).map(|()| self.good(record, kind, now)),
             Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),
             Err(error) => Err(Denial::unavailable(&error)),
         };
         Verification { outcome, kind, cache }
+    }
+
+    fn good(&self, record: Arc<ApiKey>, kind: CredentialKind, now: Timestamp) -> Verdict {
+        if let Some(uses) = &self.uses {
+            uses.note(&record, now);
+        }
+        Verdict::of_key(record, kind)
     }
 
     /// What a token must satisfy (contract, credentials sections 6 and 7).

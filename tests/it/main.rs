@@ -25,3 +25,4 @@ mod sdk_first;
 mod secrecy;
 mod services;
 mod support;
+mod usage;

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
 use crate::store::row::{self, EndedRow, kind_text};
-use crate::store::{ChangeFeed, EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError};
+use crate::store::{ChangeFeed, EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError, day_begin};
 
 type KeyRow = row::KeyRow<Timestamp>;
 
@@ -118,6 +118,14 @@ const ROTATE: &str = concat!(
     columns!(),
     " FROM ended"
 );
+/// The rows are locked in one order, so that two batches with the same keys do not wait for each other.
+const TOUCH: &str = "WITH used AS (SELECT tenant, kind, key_id FROM keys \
+     JOIN unnest($3::uuid[], $4::text[], $5::text[]) AS named (tenant, kind, key_id) USING (tenant, kind, key_id) \
+     WHERE last_used_time IS NULL OR last_used_time < $2 \
+     ORDER BY tenant, kind, key_id FOR NO KEY UPDATE OF keys), \
+     touched AS (UPDATE keys SET last_used_time = $1 FROM used \
+     WHERE keys.tenant = used.tenant AND keys.kind = used.kind AND keys.key_id = used.key_id RETURNING 1) \
+     SELECT count(*) FROM touched";
 const DELETE: &str = concat!(
     "WITH gone AS (DELETE FROM keys WHERE tenant = $1 AND kind = $2 AND key_id = $3 \
      RETURNING tenant, kind, key_id, version), \
@@ -259,6 +267,19 @@ impl KeyStore for PostgresStore {
         self.connections.rows(Access::Write, query).await?.pop().map(TryInto::try_into).transpose()
     }
 
+    async fn touch(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
+        let names = KeyNames::new(keys);
+        let query = || {
+            query_as::<_, (i64,)>(TOUCH)
+                .bind(now)
+                .bind(day_begin(now))
+                .bind(&names.tenants)
+                .bind(&names.kinds)
+                .bind(&names.ids)
+        };
+        self.connections.rows(Access::Write, query).await.map(drop)
+    }
+
     async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
         let key_id = id.to_string();
         let query = || query_as::<_, (i64,)>(DELETE).bind(tenant.0).bind(kind_text(id.kind())).bind(&key_id).bind(now);
@@ -308,6 +329,23 @@ impl PostgresStore {
         let json = json(rows)?;
         let stored = self.connections.rows(Access::Write, || query_as::<_, (String,)>(INSERT).bind(&json)).await?;
         Ok(stored.into_iter().map(|(id,)| id).collect())
+    }
+}
+
+/// Keys as arrays of their parts.
+struct KeyNames {
+    tenants: Vec<uuid::Uuid>,
+    kinds: Vec<&'static str>,
+    ids: Vec<String>,
+}
+
+impl KeyNames {
+    fn new(keys: &[(TenantId, KeyId)]) -> Self {
+        Self {
+            tenants: keys.iter().map(|(tenant, _)| tenant.0).collect(),
+            kinds: keys.iter().map(|(_, id)| kind_text(id.kind())).collect(),
+            ids: keys.iter().map(|(_, id)| id.to_string()).collect(),
+        }
     }
 }
 

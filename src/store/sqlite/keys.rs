@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
+use serde_json::{Value, json};
 
 use super::list::statement;
 use super::{SqliteStore, unavailable};
@@ -10,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
 use crate::store::row::{self, EndedRow, kind_text};
-use crate::store::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError};
+use crate::store::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError, day_begin};
 
 type KeyRow = row::KeyRow<i64>;
 
@@ -31,6 +32,10 @@ const REPLACE: &str = "UPDATE keys SET name = ?, scopes = ?, metadata = ?, rate_
 const REVOKE: &str = "UPDATE keys SET status = 'revoked', revocation_reason = ?, revocation_description = ?, \
      update_time = ?, expire_time = max(?, coalesce(expire_time, 0)), version = version + 1 \
      WHERE tenant = ? AND kind = ? AND key_id = ? AND status = 'active' RETURNING *";
+/// The keys are given as one JSON text.
+const TOUCH: &str = "UPDATE keys SET last_used_time = ?1 WHERE (tenant, kind, key_id) IN \
+     (SELECT value->>0, value->>1, value->>2 FROM json_each(?3)) \
+     AND (last_used_time IS NULL OR last_used_time < ?2)";
 const DELETE: &str = "DELETE FROM keys WHERE tenant = ? AND kind = ? AND key_id = ? RETURNING version";
 const REMEMBER_DELETED: &str =
     "INSERT OR REPLACE INTO deleted_keys (tenant, kind, key_id, delete_time) VALUES (?, ?, ?, ?)";
@@ -150,6 +155,16 @@ impl KeyStore for SqliteStore {
         Ok(Some(ended))
     }
 
+    async fn touch(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
+        let touched = sqlx::query(TOUCH)
+            .bind(now.timestamp_micros())
+            .bind(day_begin(now).timestamp_micros())
+            .bind(key_names(keys))
+            .execute(&self.pool)
+            .await;
+        touched.map(drop).map_err(unavailable)
+    }
+
     async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
         let version: Option<i64> = sqlx::query_scalar(DELETE)
@@ -223,6 +238,12 @@ impl SqliteStore {
     async fn insert_rows(&self, rows: &[KeyRow]) -> Result<HashSet<String>, StoreError> {
         insert_rows(&self.pool, rows).await
     }
+}
+
+/// Keys as one JSON text: lists of tenant, kind and id.
+fn key_names(keys: &[(TenantId, KeyId)]) -> String {
+    let names = keys.iter().map(|(tenant, id)| json!([tenant.to_string(), kind_text(id.kind()), id.to_string()]));
+    names.collect::<Value>().to_string()
 }
 
 /// Adds the rows that are in nobody's way, in one statement, and tells their ids.

@@ -98,6 +98,11 @@ impl App {
         let uses = Uses::start(config, &store, &registry, &background)?;
         let core = Core::new(config, &store, &caches, &signing_keys, &uses, &registry)?;
         background.spawn(async move { key_set.follow().await });
+        let keep = config.retention.expired_keys.0;
+        if !keep.is_zero() {
+            let lifecycle = Arc::clone(&core.lifecycle);
+            background.spawn(async move { lifecycle.keep_purging(keep).await });
+        }
         let state = AdminState {
             lifecycle: Arc::clone(&core.lifecycle),
             verifier: Arc::clone(&core.verifier),

@@ -11,6 +11,7 @@ mod database;
 mod env;
 mod gateway;
 mod load;
+mod retention;
 mod schema;
 mod secrets;
 mod serve;
@@ -31,6 +32,7 @@ pub use database::{DatabaseConfig, Dsn, PostgresDsn};
 pub(crate) use gateway::listen_ip;
 pub use gateway::{Auth, EndpointUrl, GatewayConfig, RouteConfig, UpstreamConfig, parse_endpoint};
 pub use load::{ConfigError, ConfigErrors};
+pub use retention::RetentionConfig;
 pub use schema::json_schema;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
@@ -59,6 +61,8 @@ pub struct Config {
     pub rate_limit: RateLimitConfig,
     /// How the last use of keys is recorded, to the day.
     pub last_used: LastUsedConfig,
+    /// What is taken out in the course of time.
+    pub retention: RetentionConfig,
     /// Logs, on stderr.
     pub log: LogConfig,
     /// Traces. Not available in this version.

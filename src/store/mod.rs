@@ -114,6 +114,19 @@ pub trait KeyStore: KeySource {
     /// [`StoreError`] when it is not known to be gone.
     async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError>;
 
+    /// Takes out for good, of the keys whose `expire_time` is earlier than `before` and than now, those that ended first, at most
+    /// `limit`. That a key was revoked stays known to [`KeyStore::ended_since`]. Nothing while another caller is at it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they are not known to be gone.
+    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Vec<PurgedKey>, StoreError>;
+
+    /// Forgets of keys that were deleted earlier than `before` that there were such keys, of at most `limit`; tells of how many.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it is not known what is forgotten.
+    async fn forget_deleted(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
+
     /// Keys that were revoked or deleted at `since` or later, the latest first; at most `limit`.
     ///
     /// # Errors
@@ -167,6 +180,17 @@ pub struct EndedKey {
     pub id: KeyId,
     /// When its record last changed, which is not before its end.
     pub time: Timestamp,
+}
+
+/// A key that was taken out after its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PurgedKey {
+    /// Whose key.
+    pub tenant: TenantId,
+    /// Which key.
+    pub id: KeyId,
+    /// Its last version.
+    pub version: u64,
 }
 
 /// What became of an insert.

@@ -20,6 +20,7 @@ mod own_errors;
 mod postgres;
 mod races;
 mod redis;
+mod retention;
 mod sdk;
 mod sdk_first;
 mod secrecy;

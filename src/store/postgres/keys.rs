@@ -13,8 +13,10 @@ use super::pool::Access;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
-use crate::store::row::{self, EndedRow, kind_text};
-use crate::store::{ChangeFeed, EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError, day_begin};
+use crate::store::row::{self, EndedRow, PurgedRow, kind_text};
+use crate::store::{
+    ChangeFeed, EndedKey, Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, StoreError, day_begin,
+};
 
 type KeyRow = row::KeyRow<Timestamp>;
 
@@ -135,6 +137,25 @@ const DELETE: &str = concat!(
     note!("gone", "'delete'"),
     ") SELECT version FROM gone"
 );
+/// By one caller at a time, who waits for nobody: what another transaction holds is left for the next time. Whatever the
+/// clock of a node shows, a key that lives by the database's is left alone.
+pub(super) const PURGE: &str = concat!(
+    "WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7738151096025474131) AS mine), \
+     over AS (SELECT tenant, kind, key_id FROM keys \
+     WHERE expire_time < $1 AND expire_time < now() AND (SELECT mine FROM turn) \
+     ORDER BY expire_time LIMIT $2 FOR UPDATE SKIP LOCKED), \
+     gone AS (DELETE FROM keys USING over \
+     WHERE keys.tenant = over.tenant AND keys.kind = over.kind AND keys.key_id = over.key_id \
+     RETURNING keys.tenant, keys.kind, keys.key_id, keys.status, keys.update_time, keys.version), \
+     remembered AS (INSERT INTO deleted_keys (tenant, kind, key_id, delete_time) \
+     SELECT tenant, kind, key_id, update_time FROM gone WHERE status = 'revoked' \
+     ON CONFLICT (tenant, kind, key_id) DO UPDATE SET delete_time = excluded.delete_time), noted AS (",
+    note!("gone", "'purge'"),
+    ") SELECT tenant::text, kind, key_id, version FROM gone"
+);
+const FORGET_DELETED: &str = "WITH gone AS (DELETE FROM deleted_keys WHERE (tenant, kind, key_id) IN \
+     (SELECT tenant, kind, key_id FROM deleted_keys WHERE delete_time < $1 ORDER BY delete_time LIMIT $2 \
+     FOR UPDATE SKIP LOCKED) RETURNING 1) SELECT count(*) FROM gone";
 const ENDED_SINCE: &str = "SELECT tenant::text, kind, key_id, time FROM (\
      (SELECT tenant, kind, key_id, update_time AS time FROM keys \
      WHERE status = 'revoked' AND update_time >= $1 ORDER BY update_time DESC LIMIT $2) \
@@ -285,6 +306,18 @@ impl KeyStore for PostgresStore {
         let query = || query_as::<_, (i64,)>(DELETE).bind(tenant.0).bind(kind_text(id.kind())).bind(&key_id).bind(now);
         let version = self.connections.rows(Access::Write, query).await?.pop();
         Ok(version.map(|(version,)| version.unsigned_abs()))
+    }
+
+    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Vec<PurgedKey>, StoreError> {
+        let query = || query_as::<_, PurgedRow>(PURGE).bind(before).bind(i64::from(limit));
+        let rows = self.connections.rows(Access::Write, query).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn forget_deleted(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let query = || query_as::<_, (i64,)>(FORGET_DELETED).bind(before).bind(i64::from(limit));
+        let count = self.connections.rows(Access::Write, query).await?.pop();
+        Ok(count.map_or(0, |(count,)| count.unsigned_abs()))
     }
 
     async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError> {

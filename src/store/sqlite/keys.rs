@@ -10,8 +10,8 @@ use super::{SqliteStore, unavailable};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
-use crate::store::row::{self, EndedRow, kind_text};
-use crate::store::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError, day_begin};
+use crate::store::row::{self, EndedRow, PurgedRow, kind_text};
+use crate::store::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, StoreError, day_begin};
 
 type KeyRow = row::KeyRow<i64>;
 
@@ -39,6 +39,22 @@ const TOUCH: &str = "UPDATE keys SET last_used_time = ?1 WHERE (tenant, kind, ke
 const DELETE: &str = "DELETE FROM keys WHERE tenant = ? AND kind = ? AND key_id = ? RETURNING version";
 const REMEMBER_DELETED: &str =
     "INSERT OR REPLACE INTO deleted_keys (tenant, kind, key_id, delete_time) VALUES (?, ?, ?, ?)";
+/// The keys that a purge takes out: those that ended first before ?1, at most ?2.
+macro_rules! over {
+    () => {
+        "(tenant, kind, key_id) IN (SELECT tenant, kind, key_id FROM keys WHERE expire_time < ?1 \
+         ORDER BY expire_time, tenant, kind, key_id LIMIT ?2)"
+    };
+}
+
+const REMEMBER_PURGED: &str = concat!(
+    "INSERT OR REPLACE INTO deleted_keys (tenant, kind, key_id, delete_time) \
+     SELECT tenant, kind, key_id, update_time FROM keys WHERE status = 'revoked' AND ",
+    over!()
+);
+const PURGE: &str = concat!("DELETE FROM keys WHERE ", over!(), " RETURNING tenant, kind, key_id, version");
+const FORGET_DELETED: &str = "DELETE FROM deleted_keys WHERE (tenant, kind, key_id) IN \
+     (SELECT tenant, kind, key_id FROM deleted_keys WHERE delete_time < ? ORDER BY delete_time LIMIT ?)";
 const ENDED_SINCE: &str = "SELECT tenant, kind, key_id, update_time AS time FROM keys \
      WHERE status = 'revoked' AND update_time >= ?1 \
      UNION ALL SELECT tenant, kind, key_id, delete_time FROM deleted_keys WHERE delete_time >= ?1 \
@@ -186,6 +202,22 @@ impl KeyStore for SqliteStore {
         }
         transaction.commit().await.map_err(unavailable)?;
         Ok(version.map(i64::unsigned_abs))
+    }
+
+    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Vec<PurgedKey>, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
+        let before = before.timestamp_micros();
+        let remember = sqlx::query(REMEMBER_PURGED).bind(before).bind(limit);
+        remember.execute(&mut *transaction).await.map_err(unavailable)?;
+        let purge = sqlx::query_as::<_, PurgedRow>(PURGE).bind(before).bind(limit);
+        let rows = purge.fetch_all(&mut *transaction).await.map_err(unavailable)?;
+        transaction.commit().await.map_err(unavailable)?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn forget_deleted(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let forget = sqlx::query(FORGET_DELETED).bind(before.timestamp_micros()).bind(limit);
+        Ok(forget.execute(&self.pool).await.map_err(unavailable)?.rows_affected())
     }
 
     async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError> {

@@ -4,6 +4,7 @@ mod build;
 mod data_dir;
 mod database;
 mod dev;
+mod guard;
 mod listeners;
 mod nodes;
 mod signals;
@@ -96,7 +97,8 @@ impl App {
         let signing_keys = key_set.keys();
         let caches = nodes::start(config, &store, &registry, &background)?;
         let uses = Uses::start(config, &store, &registry, &background)?;
-        let core = Core::new(config, &store, &caches, &signing_keys, &uses, &registry)?;
+        let guard = guard::start(config, &store, &registry, &background)?;
+        let core = Core::new(config, &store, &caches, &signing_keys, &uses, guard, &registry)?;
         background.spawn(async move { key_set.follow().await });
         let keep = config.retention.expired_keys.0;
         if !keep.is_zero() {

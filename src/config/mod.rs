@@ -30,7 +30,7 @@ pub use credentials::{
 pub use database::{DatabaseConfig, Dsn, PostgresDsn};
 #[cfg(feature = "server")]
 pub(crate) use gateway::listen_ip;
-pub use gateway::{Auth, EndpointUrl, GatewayConfig, RouteConfig, UpstreamConfig, parse_endpoint};
+pub use gateway::{Auth, EndpointUrl, GatewayConfig, RouteConfig, UnknownKeysConfig, UpstreamConfig, parse_endpoint};
 pub use load::{ConfigError, ConfigErrors};
 pub use retention::RetentionConfig;
 pub use schema::json_schema;

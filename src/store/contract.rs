@@ -46,6 +46,7 @@ macro_rules! contract {
 contract!(
     a_key_is_read_back_as_it_was_stored,
     an_unknown_key_is_absent_not_an_error,
+    many_keys_are_found_at_once,
     tenants_do_not_see_each_other,
     an_id_is_taken_once,
     a_request_id_returns_the_first_key,
@@ -116,6 +117,19 @@ async fn an_unknown_key_is_absent_not_an_error(store: Arc<dyn KeyStore>) {
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), None);
     let revoked = store.revoke(TenantId::NIL, issued(1), &compromise(), at(0)).await.unwrap();
     assert_eq!(revoked, Revoked::Absent);
+}
+
+async fn many_keys_are_found_at_once(store: Arc<dyn KeyStore>) {
+    let imported = KeyId::Imported([5; 32]);
+    let other = TenantId(Uuid::from_u128(9));
+    let keys: Vec<_> = (1..=600).map(|number| key(issued(number))).chain([key(imported)]).collect();
+    store.insert_many(&keys).await.unwrap();
+    let wanted: Vec<_> = (300..=900).map(issued).chain([imported]).map(|id| (TenantId::NIL, id)).collect();
+    let mut found = store.find_many(&wanted).await.unwrap();
+    found.sort_by_key(|key| key.id);
+    assert_eq!(found, keys[299..]);
+    assert_eq!(store.find_many(&[(other, imported), (TenantId::NIL, issued(0))]).await.unwrap(), []);
+    assert_eq!(store.find_many(&[]).await.unwrap(), []);
 }
 
 async fn tenants_do_not_see_each_other(store: Arc<dyn KeyStore>) {

@@ -37,6 +37,18 @@ pub trait KeySource: Send + Sync {
     /// # Errors
     /// [`StoreError`] when the store cannot tell.
     async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError>;
+
+    /// The records of those keys that there are, in any order; where it can be, asked for at once.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot tell.
+    async fn find_many(&self, keys: &[(TenantId, KeyId)]) -> Result<Vec<ApiKey>, StoreError> {
+        let mut found = Vec::new();
+        for (tenant, id) in keys {
+            found.extend(self.find(*tenant, *id).await?);
+        }
+        Ok(found)
+    }
 }
 
 /// Durable storage of keys.
@@ -229,6 +241,9 @@ pub enum StoreError {
     /// The database took too long.
     #[error("the key database did not answer in time")]
     Timeout,
+    /// The database was not asked, because too many lookups wait for it already.
+    #[error("too many lookups of unknown credentials wait for the key database")]
+    Busy,
     /// A row cannot be read, or a statement was refused.
     #[error("the key database gave what cannot be used: {0}; it may belong to another version of Keygate")]
     Corrupt(String),

@@ -11,6 +11,7 @@ mod derived;
 mod dev;
 mod fills;
 mod fuzz_corpus;
+mod garbage;
 mod gateway;
 mod lists;
 mod migrate;

@@ -80,6 +80,12 @@ macro_rules! end {
 }
 
 const FIND: &str = concat!("SELECT ", columns!(), " FROM keys WHERE tenant = $1 AND kind = $2 AND key_id = $3");
+const FIND_MANY: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM keys JOIN unnest($1::uuid[], $2::text[], $3::text[]) AS named (tenant, kind, key_id) \
+     USING (tenant, kind, key_id)"
+);
 const FIND_BY_REQUEST: &str =
     concat!("SELECT ", columns!(), " FROM keys WHERE tenant = $1 AND kind = $2 AND request_id = $3");
 const INSERT: &str = concat!(
@@ -170,6 +176,13 @@ const ABOVE_ALL: &str = "~";
 impl KeySource for PostgresStore {
     async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
         self.find_one(FIND, tenant, id.kind(), &id.to_string()).await
+    }
+
+    async fn find_many(&self, keys: &[(TenantId, KeyId)]) -> Result<Vec<ApiKey>, StoreError> {
+        let names = KeyNames::new(keys);
+        let query = || query_as::<_, KeyRow>(FIND_MANY).bind(&names.tenants).bind(&names.kinds).bind(&names.ids);
+        let rows = self.connections.rows(Access::Read, query).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
     }
 }
 

@@ -16,6 +16,9 @@ use crate::store::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, PurgedKey
 type KeyRow = row::KeyRow<i64>;
 
 const FIND: &str = "SELECT * FROM keys WHERE tenant = ? AND kind = ? AND key_id = ?";
+/// The keys are given as one JSON text.
+const FIND_MANY: &str = "SELECT * FROM keys WHERE (tenant, kind, key_id) IN \
+     (SELECT value->>0, value->>1, value->>2 FROM json_each(?))";
 const FIND_BY_REQUEST: &str = "SELECT * FROM keys WHERE tenant = ? AND kind = ? AND request_id = ?";
 /// Any number of rows, as one JSON text; those whose id or request id is taken are left out.
 const INSERT: &str = "INSERT INTO keys (tenant, kind, key_id, request_id, name, actor_id, scopes, metadata, status, \
@@ -67,6 +70,12 @@ const ABOVE_ALL: &str = "~";
 impl KeySource for SqliteStore {
     async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
         self.find_one(FIND, tenant, id.kind(), &id.to_string()).await
+    }
+
+    async fn find_many(&self, keys: &[(TenantId, KeyId)]) -> Result<Vec<ApiKey>, StoreError> {
+        let query = sqlx::query_as(FIND_MANY).bind(key_names(keys));
+        let rows: Vec<KeyRow> = query.fetch_all(&self.pool).await.map_err(unavailable)?;
+        rows.into_iter().map(TryInto::try_into).collect()
     }
 }
 

@@ -4,9 +4,11 @@ mod build;
 mod data_dir;
 mod database;
 mod dev;
+mod guard;
 mod listeners;
 mod nodes;
 mod signals;
+mod uses;
 
 pub use crate::admin::openapi_json;
 pub use build::{BUILD_TIME, COMMIT};
@@ -27,6 +29,7 @@ use crate::gateway::{Gateway, GatewayError};
 use crate::lifecycle::Lifecycle;
 use crate::store::{KeyStore, SchemaError, StoreError};
 use build::Core;
+use uses::Uses;
 
 /// Threads of the admin API: enough that one slow call holds up nobody.
 const ADMIN_THREADS: usize = 2;
@@ -37,6 +40,7 @@ pub struct App {
     admin: Server,
     metrics: Server,
     lifecycle: Arc<Lifecycle>,
+    uses: Uses,
     store: Arc<dyn KeyStore>,
     /// Outlives the servers, so that connections to the database never lose their runtime.
     background: Runtime,
@@ -92,8 +96,15 @@ impl App {
         let key_set = background.block_on(build::key_set(config, &registry))?;
         let signing_keys = key_set.keys();
         let caches = nodes::start(config, &store, &registry, &background)?;
-        let core = Core::new(config, &store, &caches, &signing_keys, &registry)?;
+        let uses = Uses::start(config, &store, &registry, &background)?;
+        let guard = guard::start(config, &store, &registry, &background)?;
+        let core = Core::new(config, &store, &caches, &signing_keys, &uses, guard, &registry)?;
         background.spawn(async move { key_set.follow().await });
+        let keep = config.retention.expired_keys.0;
+        if !keep.is_zero() {
+            let lifecycle = Arc::clone(&core.lifecycle);
+            background.spawn(async move { lifecycle.keep_purging(keep).await });
+        }
         let state = AdminState {
             lifecycle: Arc::clone(&core.lifecycle),
             verifier: Arc::clone(&core.verifier),
@@ -118,7 +129,7 @@ impl App {
             }
             _ => None,
         };
-        Ok(Self { gateway, admin, metrics, lifecycle: core.lifecycle, store, background })
+        Ok(Self { gateway, admin, metrics, lifecycle: core.lifecycle, uses, store, background })
     }
 
     /// Where the gateway listens, if there is one.
@@ -153,6 +164,7 @@ impl App {
             gateway.stop();
         }
         self.admin.stop();
+        self.uses.stop(&self.background);
         self.background.block_on(self.store.close());
         // Last, so that the health of the process can be asked for as long as it lives.
         self.metrics.stop();

@@ -91,6 +91,7 @@ secrets: { hmac: { retired: [short] } }
 db: { dsn: 'cockroach://localhost/keygate' }
 cache: { type: redis }
 rate_limit: { enabled: true }
+retention: { expired_keys: 23h }
 tracing: { enabled: true }
 multitenancy: { enabled: true }
 gateway:

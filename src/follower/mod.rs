@@ -137,10 +137,10 @@ impl Follower {
             if let Some(shared) = &self.caches.shared {
                 outdate_shared(shared, change);
             }
-            match (&self.caches.local, change.kind) {
-                (Some(local), ChangeKind::Delete) => local.forget(key, change.version),
-                (Some(local), _) => local.outdate(key, change.version),
-                (None, _) => {}
+            match &self.caches.local {
+                Some(local) if change.kind.is_gone() => local.forget(key, change.version),
+                Some(local) => local.outdate(key, change.version),
+                None => {}
             }
             if matches!(change.kind, ChangeKind::Rotate | ChangeKind::Revoke | ChangeKind::Delete) {
                 self.caches.ended.add(key, change.time, self.clock.now());
@@ -177,7 +177,7 @@ impl Follower {
 }
 
 fn outdate_shared(shared: &SharedCache, change: &Change) {
-    let deleted = u64::from(change.kind == ChangeKind::Delete);
+    let deleted = u64::from(change.kind.is_gone());
     shared.outdate((change.tenant, change.id), change.version + deleted);
 }
 

@@ -106,6 +106,8 @@ pub enum ChangeKind {
     Revoke,
     /// It is gone.
     Delete,
+    /// It was taken out long after its end: it is gone, and its tokens had ended before or are known to have.
+    Purge,
 }
 
 impl ChangeKind {
@@ -118,13 +120,19 @@ impl ChangeKind {
             Self::Rotate => "rotate",
             Self::Revoke => "revoke",
             Self::Delete => "delete",
+            Self::Purge => "purge",
         }
     }
 
     /// The kind of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Issue, Self::Import, Self::Update, Self::Rotate, Self::Revoke, Self::Delete]
+        [Self::Issue, Self::Import, Self::Update, Self::Rotate, Self::Revoke, Self::Delete, Self::Purge]
             .into_iter()
             .find(|kind| kind.name() == name)
+    }
+
+    /// Whether there is no such key any more.
+    pub fn is_gone(self) -> bool {
+        matches!(self, Self::Delete | Self::Purge)
     }
 }

@@ -1,11 +1,13 @@
 //! Where records come from: the cache in this process, the cache that nodes share, the store; and what is done when the store
 //! cannot be asked.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::cache::{CacheKey, Caches, KeyCache, Trust};
+use super::guard::LookupGuard;
+use crate::cache::{CacheKey, Caches, KeyCache, Known, Trust};
 use crate::key::ApiKey;
 use crate::store::{KeySource, StoreError};
 
@@ -18,15 +20,19 @@ const STALE_AFTER: Duration = Duration::from_secs(1);
 pub struct Directory {
     store: Arc<dyn KeySource>,
     caches: Caches<StoreError>,
+    guard: Option<Arc<LookupGuard>>,
 }
 
-/// How caches may take part in one lookup.
+/// How caches may take part in one lookup, and at whose expense the store is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct CachePolicy {
     /// Whether an answer may come from them.
     pub read: bool,
     /// Whether the answer may be kept in them.
     pub write: bool,
+    /// The client address that pays for a lookup of a credential of the imported shape, where lookups are guarded; nobody does
+    /// when absent.
+    pub charge: Option<IpAddr>,
 }
 
 /// What the caches did in one lookup.
@@ -48,7 +54,7 @@ type Found = Result<Option<Arc<ApiKey>>, StoreError>;
 
 impl Default for CachePolicy {
     fn default() -> Self {
-        Self { read: true, write: true }
+        Self { read: true, write: true, charge: None }
     }
 }
 
@@ -73,7 +79,13 @@ impl CacheOutcome {
 impl Directory {
     /// A directory over `store`, read through `caches`; without a local one every lookup asks the store.
     pub fn new(store: Arc<dyn KeySource>, caches: Caches<StoreError>) -> Self {
-        Self { store, caches }
+        Self { store, caches, guard: None }
+    }
+
+    /// Asks the store by way of `guard` where an address pays for it.
+    #[must_use]
+    pub fn guarded(self, guard: Arc<LookupGuard>) -> Self {
+        Self { guard: Some(guard), ..self }
     }
 
     /// What is worth what this node has heard of.
@@ -84,14 +96,19 @@ impl Directory {
     /// The record of a key. Absence is an answer, failure is not.
     pub async fn find(&self, key: CacheKey, policy: CachePolicy) -> (Found, CacheOutcome) {
         let Some(cache) = &self.caches.local else {
-            return (self.load(key).await, CacheOutcome::Skip);
+            return (self.load(key, policy.charge).await, CacheOutcome::Skip);
         };
         if !policy.read {
-            return (keep(cache, key, policy, async || self.load(key).await).await, CacheOutcome::Skip);
+            return (keep(cache, key, policy, async || self.load(key, policy.charge).await).await, CacheOutcome::Skip);
         }
         match self.trust() {
             Trust::Fresh => self.find_fresh(cache, key, policy).await,
-            trust => self.find_unconfirmed(cache, key, policy, trust).await,
+            trust => {
+                // Of a key that was good a moment ago it is only to be confirmed that it still is.
+                let known = matches!(cache.get(&key), Some(Known::Record(_)));
+                let policy = CachePolicy { charge: policy.charge.filter(|_| !known), ..policy };
+                self.find_unconfirmed(cache, key, policy, trust).await
+            }
         }
     }
 
@@ -118,7 +135,7 @@ impl Directory {
                 }
                 shared_hit.store(false, Ordering::Relaxed);
             }
-            self.load_within(key, limit(held.is_some())).await
+            self.load_within(key, policy.charge, limit(held.is_some())).await
         };
         match (keep(cache, key, policy, load).await, held) {
             (Err(StoreError::Unavailable(_) | StoreError::Timeout), Some(held)) => {
@@ -141,11 +158,12 @@ impl Directory {
         let freshness = &self.caches.freshness;
         if freshness.may_ask_database(Instant::now(), STORE_PAUSE) {
             let limit = limit(trust == Trust::Unconfirmed && cache.get_stale(&key).is_some());
-            match keep(cache, key, policy, async || self.load_within(key, limit).await).await {
+            match keep(cache, key, policy, async || self.load_within(key, policy.charge, limit).await).await {
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => {
                     freshness.database_failed(Instant::now(), STORE_PAUSE);
                     failure = error;
                 }
+                Err(error @ StoreError::Busy) => failure = error,
                 found => {
                     freshness.database_answered();
                     return (found, CacheOutcome::Miss);
@@ -176,13 +194,17 @@ impl Directory {
         }
     }
 
-    async fn load_within(&self, key: CacheKey, limit: Duration) -> Found {
-        tokio::time::timeout(limit, self.load(key)).await.unwrap_or(Err(StoreError::Timeout))
+    async fn load_within(&self, key: CacheKey, charge: Option<IpAddr>, limit: Duration) -> Found {
+        tokio::time::timeout(limit, self.load(key, charge)).await.unwrap_or(Err(StoreError::Timeout))
     }
 
-    async fn load(&self, key: CacheKey) -> Found {
+    async fn load(&self, key: CacheKey, charge: Option<IpAddr>) -> Found {
         let begun = Instant::now();
-        let record = self.store.find(key.0, key.1).await?.map(Arc::new);
+        let found = match (&self.guard, charge) {
+            (Some(guard), Some(address)) => guard.find(&*self.store, key, address).await?,
+            _ => self.store.find(key.0, key.1).await?,
+        };
+        let record = found.map(Arc::new);
         if let (Some(shared), Some(record)) = (&self.caches.shared, &record) {
             shared.put(record, begun).await;
         }
@@ -196,9 +218,18 @@ fn limit(has_record: bool) -> Duration {
 }
 
 /// Loads a record, and keeps it if that is allowed.
-async fn keep<F>(cache: &KeyCache<StoreError>, key: CacheKey, policy: CachePolicy, load: impl Fn() -> F + Send) -> Found
+async fn keep<F>(
+    cache: &KeyCache<StoreError>,
+    key: CacheKey,
+    policy: CachePolicy,
+    load: impl Fn() -> F + Send + Sync,
+) -> Found
 where
     F: Future<Output = Found> + Send,
 {
-    if policy.write { cache.fetch(key, load).await } else { load().await }
+    match if policy.write { cache.fetch(key, &load).await } else { load().await } {
+        // It may have been the lookup of another address.
+        Err(StoreError::Busy) => load().await,
+        found => found,
+    }
 }

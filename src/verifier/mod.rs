@@ -1,11 +1,13 @@
 //! Decides whether a presented credential is good. Knows neither HTTP nor the fronts that ask.
 
 mod denial;
+mod guard;
 mod lookup;
 mod metrics;
 mod verdict;
 
 pub use denial::{Denial, Outage, UnknownReason};
+pub use guard::{Gatherer, GuardMetrics, GuardSettings, LookupGuard, guard};
 pub use lookup::{CacheOutcome, CachePolicy, Directory};
 pub use metrics::Metrics;
 pub use verdict::Verdict;
@@ -23,6 +25,7 @@ use crate::credential::{
 };
 use crate::id::{KeyId, TenantId};
 use crate::key::{ApiKey, State};
+use crate::usage::Tracker;
 
 /// What a front hands in.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +76,7 @@ pub struct Verifier {
     ended: Arc<EndedKeys>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    uses: Option<Arc<Tracker>>,
 }
 
 impl Verifier {
@@ -85,7 +89,13 @@ impl Verifier {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, directory, signing_keys, ended, clock, metrics }
+        Self { settings, directory, signing_keys, ended, clock, metrics, uses: None }
+    }
+
+    /// Has `uses` take note of every key that is found good.
+    #[must_use]
+    pub fn tracking(self, uses: Arc<Tracker>) -> Self {
+        Self { uses: Some(uses), ..self }
     }
 
     /// The issuer's name.
@@ -134,13 +144,23 @@ impl Verifier {
             Ok(id) => id,
             Err(denial) => return Verification { outcome: Err(denial), kind, cache: CacheOutcome::Skip },
         };
-        let (found, cache) = self.directory.find((presented.tenant, id), presented.cache).await;
+        // The checksum of an issued key vouches for it: who has one does not guess.
+        let charge = presented.cache.charge.filter(|_| kind == CredentialKind::Imported);
+        let policy = CachePolicy { charge, ..presented.cache };
+        let (found, cache) = self.directory.find((presented.tenant, id), policy).await;
         let outcome = match found {
-            Ok(Some(record)) => judge_record(&record, presented, now).map(|()| Verdict::of_key(record, kind)),
+            Ok(Some(record)) => judge_record(&record, presented, now).map(|()| self.good(record, kind, now)),
             Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),
             Err(error) => Err(Denial::unavailable(&error)),
         };
         Verification { outcome, kind, cache }
+    }
+
+    fn good(&self, record: Arc<ApiKey>, kind: CredentialKind, now: Timestamp) -> Verdict {
+        if let Some(uses) = &self.uses {
+            uses.note(&record, now);
+        }
+        Verdict::of_key(record, kind)
     }
 
     /// What a token must satisfy (contract, credentials sections 6 and 7).

@@ -7,6 +7,7 @@
 //! - [`policy`], [`credential`], [`key`]: the domain. No I/O, no clock, nothing asynchronous.
 //! - [`config`], `telemetry`: plain data, and the start of logs.
 //! - [`store`], [`cache`]: where keys are, behind one trait.
+//! - [`usage`]: when keys were last used, noted aside and written in batches.
 //! - `keyset`: the keys that sign derived tokens, from files and over HTTPS, kept fresh.
 //! - `redis`, `follower`: the connection to Redis; what keeps the caches of a node true while others change keys.
 //! - [`ratelimit`]: which requests are too many.
@@ -48,5 +49,6 @@ pub mod store;
 pub mod telemetry;
 #[cfg(all(test, any(feature = "postgres", feature = "redis")))]
 mod testing;
+pub mod usage;
 pub mod verifier;
 pub mod wire;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
@@ -26,6 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between attempts to connect: the first pause, doubled up to the longest.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a connection must have been good for the next pause to be short again.
+const HELD: Duration = Duration::from_secs(10);
 
 /// Redis, as the configuration describes it. Nothing is connected until [`Redis::keep_connected`] runs.
 pub struct Redis {
@@ -95,26 +97,30 @@ impl Redis {
 
     /// Keeps a connection, for as long as it is polled.
     pub async fn keep_connected(&self) {
-        let mut pause = PAUSE;
+        let (mut pause, mut failing) = (PAUSE, false);
         loop {
-            if self.current.load().is_some() {
-                self.broken.notified().await;
-                continue;
-            }
             match self.connect().await {
                 Ok(connection) => {
-                    pause = PAUSE;
                     tracing::info!("Redis is connected");
+                    failing = false;
+                    let made = Instant::now();
                     self.current.store(Some(Arc::new(connection)));
+                    while self.is_connected() {
+                        self.broken.notified().await;
+                    }
+                    // Each time that Redis answers and falls silent again costs somebody the timeout.
+                    if made.elapsed() >= HELD {
+                        pause = PAUSE;
+                    }
                 }
                 Err(error) => {
-                    if pause == PAUSE {
+                    if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "Redis cannot be reached; requests go on without it");
                     }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
@@ -186,23 +192,24 @@ impl Redis {
     }
 
     async fn connect(&self) -> Result<Connection, RedisError> {
-        let connecting = async {
-            let mut link = self.servers.connect().await?;
+        let mut link = limited(CONNECT_TIMEOUT, self.servers.connect()).await?;
+        // One that is too slow for calls is of no use.
+        limited(self.timeout, async {
             let ping = redis::cmd("PING");
             match &mut link {
-                Link::One(connection) => ping.query_async::<()>(connection).await?,
-                Link::Cluster(connection) => ping.query_async::<()>(connection).await?,
+                Link::One(connection) => ping.query_async::<()>(connection).await,
+                Link::Cluster(connection) => ping.query_async::<()>(connection).await,
             }
-            Ok(link)
-        };
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(link)) => Ok(Connection { number: self.made.fetch_add(1, Ordering::Relaxed), link }),
-            Ok(Err(error)) => {
-                let error: redis::RedisError = error;
-                Err(RedisError::Refused(error.to_string()))
-            }
-            Err(_) => Err(RedisError::Timeout),
-        }
+        })
+        .await?;
+        Ok(Connection { number: self.made.fetch_add(1, Ordering::Relaxed), link })
+    }
+}
+
+async fn limited<T>(limit: Duration, work: impl Future<Output = redis::RedisResult<T>>) -> Result<T, RedisError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done.map_err(|error| RedisError::Refused(error.to_string())),
+        Err(_) => Err(RedisError::Timeout),
     }
 }
 

@@ -137,6 +137,7 @@ impl From<StoreError> for ApiError {
                 Outage::Connection.into()
             }
             StoreError::Timeout => Outage::Timeout.into(),
+            StoreError::Busy => Outage::Busy.into(),
             StoreError::Corrupt(_) => Self::internal(&error),
         }
     }
@@ -145,7 +146,7 @@ impl From<StoreError> for ApiError {
 impl From<Outage> for ApiError {
     fn from(outage: Outage) -> Self {
         match outage {
-            Outage::Connection => Self::new(Reason::ServiceUnavailable, outage.message()),
+            Outage::Connection | Outage::Busy => Self::new(Reason::ServiceUnavailable, outage.message()),
             Outage::Timeout => Self::new(Reason::GatewayTimeout, outage.message()),
             Outage::Database | Outage::Limiter => Self::internal(&outage.message()),
         }

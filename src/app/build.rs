@@ -9,6 +9,7 @@ use prometheus::Registry;
 use sha2::{Digest, Sha256};
 
 use super::AppError;
+use super::uses::Uses;
 use crate::admin::Version;
 use crate::cache::Caches;
 use crate::clock::{Clock, SystemClock};
@@ -18,7 +19,7 @@ use crate::id::{TenantId, hex};
 use crate::keyset::{self, KeySet};
 use crate::lifecycle::{self, DerivedSettings, Lifecycle};
 use crate::store::{KeySource, KeyStore, StoreError};
-use crate::verifier::{self, Directory, Verifier};
+use crate::verifier::{self, Directory, LookupGuard, Verifier};
 
 /// What this binary was built from, if the build was told.
 pub const COMMIT: &str = match option_env!("KEYGATE_COMMIT") {
@@ -45,19 +46,27 @@ impl Core {
         store: &Arc<dyn KeyStore>,
         caches: &Caches<StoreError>,
         signing_keys: &Arc<ArcSwap<SigningKeys>>,
+        uses: &Uses,
+        guard: Option<Arc<LookupGuard>>,
         registry: &Registry,
     ) -> Result<Self, AppError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keyring = Arc::new(keyring(config));
         let source: Arc<dyn KeySource> = Arc::<dyn KeyStore>::clone(store);
+        let directory = Directory::new(source, caches.clone());
+        let directory = match guard {
+            Some(guard) => directory.guarded(guard),
+            None => directory,
+        };
         let verifier = Verifier::new(
             verifier_settings(config, Arc::clone(&keyring)),
-            Arc::new(Directory::new(source, caches.clone())),
+            Arc::new(directory),
             Arc::clone(signing_keys),
             Arc::clone(&caches.ended),
             Arc::clone(&clock),
             verifier::Metrics::register(registry)?,
-        );
+        )
+        .tracking(uses.tracker());
         let lifecycle = Lifecycle::new(
             lifecycle_settings(config, keyring, signing_keys),
             Arc::clone(store),

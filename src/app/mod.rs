@@ -4,10 +4,12 @@ mod build;
 mod data_dir;
 mod database;
 mod dev;
+mod guard;
 mod limits;
 mod listeners;
 mod nodes;
 mod signals;
+mod uses;
 
 pub use crate::admin::openapi_json;
 pub use build::{BUILD_TIME, COMMIT};
@@ -29,6 +31,7 @@ use crate::lifecycle::Lifecycle;
 use crate::store::{KeyStore, SchemaError, StoreError};
 use build::Core;
 use limits::Limits;
+use uses::Uses;
 
 /// Threads of the admin API: enough that one slow call holds up nobody.
 const ADMIN_THREADS: usize = 2;
@@ -40,6 +43,7 @@ pub struct App {
     metrics: Server,
     lifecycle: Arc<Lifecycle>,
     limits: Limits,
+    uses: Uses,
     store: Arc<dyn KeyStore>,
     /// Outlives the servers, so that connections to the database never lose their runtime.
     background: Runtime,
@@ -97,8 +101,15 @@ impl App {
         let redis = nodes::connect_redis(config, &background)?;
         let caches = nodes::start(config, &store, redis.as_ref(), &registry, &background)?;
         let limits = Limits::start(config, redis.as_ref(), &registry, &background)?;
-        let core = Core::new(config, &store, &caches, &signing_keys, &registry)?;
+        let uses = Uses::start(config, &store, &registry, &background)?;
+        let guard = guard::start(config, &store, &registry, &background)?;
+        let core = Core::new(config, &store, &caches, &signing_keys, &uses, guard, &registry)?;
         background.spawn(async move { key_set.follow().await });
+        let keep = config.retention.expired_keys.0;
+        if !keep.is_zero() {
+            let lifecycle = Arc::clone(&core.lifecycle);
+            background.spawn(async move { lifecycle.keep_purging(keep).await });
+        }
         let state = AdminState {
             lifecycle: Arc::clone(&core.lifecycle),
             verifier: Arc::clone(&core.verifier),
@@ -124,7 +135,7 @@ impl App {
             }
             _ => None,
         };
-        Ok(Self { gateway, admin, metrics, lifecycle: core.lifecycle, limits, store, background })
+        Ok(Self { gateway, admin, metrics, lifecycle: core.lifecycle, limits, uses, store, background })
     }
 
     /// Where the gateway listens, if there is one.
@@ -160,6 +171,7 @@ impl App {
         }
         self.admin.stop();
         self.background.block_on(self.limits.stop());
+        self.uses.stop(&self.background);
         self.background.block_on(self.store.close());
         // Last, so that the health of the process can be asked for as long as it lives.
         self.metrics.stop();

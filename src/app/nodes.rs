@@ -10,7 +10,7 @@ use super::AppError;
 use super::build::longest_token_life;
 use crate::cache::{self, Caches, EndedKeys, Freshness, KeyCache, RedisStorage, SharedCache};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, OnDatabaseDown, RateLimitBackend};
+use crate::config::{CacheConfig, Config, OnDatabaseDown, RateLimitBackend};
 use crate::follower::{self, Follower, remember_ended};
 use crate::redis::Redis;
 use crate::store::{KeyStore, StoreError};
@@ -29,7 +29,7 @@ pub(super) fn start(
     background: &Runtime,
 ) -> Result<Caches<StoreError>, AppError> {
     let settings = &config.cache;
-    let local = settings.is_on().then(|| Arc::new(KeyCache::new(settings.memory.max_size, settings.ttl.0)));
+    let local = settings.is_on().then(|| Arc::new(local(settings)));
     let ended = Arc::new(EndedKeys::new(longest_token_life(config), ENDED_KEYS_MAX));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Some(feed) = Arc::clone(store).feed() else {
@@ -57,6 +57,14 @@ pub(super) fn start(
     let position = background.block_on(follower.begin())?;
     background.spawn(async move { follower.follow(position).await });
     Ok(caches)
+}
+
+fn local(settings: &CacheConfig) -> KeyCache<StoreError> {
+    let longer = match settings.on_database_down {
+        OnDatabaseDown::ServeStale => settings.stale_limit.0,
+        OnDatabaseDown::Deny => Duration::ZERO,
+    };
+    KeyCache::with_stale(settings.memory.max_size, settings.ttl.0, longer)
 }
 
 /// The connection to Redis that everything shares, if anything needs it.

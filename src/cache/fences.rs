@@ -20,7 +20,10 @@ struct Table {
     lowest: HashMap<CacheKey, (u64, Instant)>,
     /// In the order of time. A key that changed again stands in it several times; its last place counts.
     order: VecDeque<(Instant, CacheKey)>,
+    /// What is unknown may have been missed.
     closed_until: Option<Instant>,
+    /// What is unknown may have been known once.
+    overflown_until: Option<Instant>,
 }
 
 impl Fences {
@@ -38,7 +41,7 @@ impl Fences {
         table.order.push_back((now, key));
         while table.order.len() > self.max {
             let Some(oldest) = table.drop_oldest() else { break };
-            table.closed_until = table.closed_until.max(Some(oldest + self.life));
+            table.overflown_until = table.overflown_until.max(Some(oldest + self.life));
         }
     }
 
@@ -47,11 +50,11 @@ impl Fences {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         match table.lowest.get(key) {
             Some((lowest, _)) => version >= *lowest,
-            None => table.closed_until.is_none_or(|until| now > until),
+            None => table.closed_until.max(table.overflown_until).is_none_or(|until| now > until),
         }
     }
 
-    /// Admits what is unknown again: all changes within the life of a fence are known.
+    /// Admits what is unknown again, if it was not too much to remember: all changes within the life of a fence were raised.
     pub(super) fn open(&self) {
         self.table.write().unwrap_or_else(PoisonError::into_inner).closed_until = None;
     }
@@ -116,6 +119,18 @@ mod tests {
         assert!(!fences.admits(&key(0), 9, begun) && !fences.admits(&key(7), 9, begun + LIFE));
         assert!(fences.admits(&key(2), 5, begun) && !fences.admits(&key(2), 4, begun));
         assert!(fences.admits(&key(7), 9, begun + LIFE + Duration::from_nanos(1)));
+    }
+
+    #[test]
+    fn what_was_too_much_to_remember_after_a_gap_is_not_admitted_either() {
+        let (fences, begun) = (Fences::new(LIFE, 2), Instant::now());
+        fences.close(begun);
+        for number in 0..3 {
+            fences.raise(key(number), 5, begun);
+        }
+        fences.open();
+        assert!(!fences.admits(&key(0), 4, begun) && fences.admits(&key(2), 5, begun));
+        assert!(fences.admits(&key(0), 4, begun + LIFE * 2));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub struct Freshness {
     on_database_down: OnDatabaseDown,
     /// Microseconds since `begun`; `u64::MAX` when there is nobody else who could change anything.
     confirmed: AtomicU64,
-    /// Microseconds since `begun` until which the database need not be asked.
+    /// Microseconds since `begun` until which the database need not be asked; 0 while it answers.
     down_until: AtomicU64,
 }
 
@@ -57,7 +57,7 @@ impl Freshness {
     /// Takes over that all changes until `when` are known.
     pub fn confirm(&self, when: Instant) {
         self.confirmed.fetch_max(self.micros(when), Ordering::Release);
-        self.down_until.store(0, Ordering::Release);
+        self.database_answered();
     }
 
     /// How long ago all changes were known; zero for a node that is alone.
@@ -78,14 +78,31 @@ impl Freshness {
         }
     }
 
+    /// Whether records whose time is over may be used while the database cannot be asked.
+    pub fn serves_stale(&self) -> bool {
+        matches!(self.on_database_down, OnDatabaseDown::ServeStale(_))
+    }
+
     /// Takes over that the database did not answer: for `pause` it need not be asked again.
     pub fn database_failed(&self, now: Instant, pause: Duration) {
         self.down_until.fetch_max(self.micros(now + pause), Ordering::AcqRel);
     }
 
-    /// Whether the database failed a moment ago.
-    pub fn is_database_down(&self, now: Instant) -> bool {
-        self.micros(now) < self.down_until.load(Ordering::Acquire)
+    /// Takes over that the database answered.
+    pub fn database_answered(&self) {
+        self.down_until.store(0, Ordering::Release);
+    }
+
+    /// Whether to ask the database. Everybody may, but when it failed, one caller in each `pause`, so that not all wait for one
+    /// that is still away.
+    pub fn may_ask_database(&self, now: Instant, pause: Duration) -> bool {
+        let until = self.down_until.load(Ordering::Acquire);
+        until == 0
+            || self.micros(now) >= until
+                && self
+                    .down_until
+                    .compare_exchange(until, self.micros(now + pause), Ordering::AcqRel, Ordering::Acquire)
+                    .is_ok()
     }
 
     fn micros(&self, when: Instant) -> u64 {
@@ -123,13 +140,20 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_failed_is_left_alone_for_a_moment() {
+    fn a_database_that_failed_is_asked_by_one_caller_at_a_time_until_it_answers() {
         let begun = Instant::now();
         let freshness = Freshness::new(SECOND, OnDatabaseDown::Deny, begun);
-        assert!(!freshness.is_database_down(begun));
-        freshness.database_failed(begun, SECOND);
-        assert!(freshness.is_database_down(begun) && !freshness.is_database_down(begun + SECOND));
+        let ask = |after: u32| [(); 3].map(|()| freshness.may_ask_database(begun + SECOND * after, SECOND * 2));
+        assert_eq!(ask(0), [true; 3]);
+        freshness.database_failed(begun, SECOND * 2);
+        assert_eq!(
+            [0, 1, 2, 3, 4].map(ask),
+            [[false; 3], [false; 3], [true, false, false], [false; 3], [true, false, false]]
+        );
+        freshness.database_answered();
+        assert_eq!(ask(4), [true; 3]);
+        freshness.database_failed(begun, SECOND * 9);
         freshness.confirm(begun);
-        assert!(!freshness.is_database_down(begun));
+        assert_eq!(ask(4), [true; 3]);
     }
 }

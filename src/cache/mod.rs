@@ -9,6 +9,7 @@ mod fences;
 mod flight;
 mod freshness;
 mod shared;
+mod weight;
 
 pub use ended::{Ended, EndedKeys};
 pub use freshness::{Freshness, OnDatabaseDown, Trust};
@@ -28,6 +29,7 @@ use prometheus::{IntCounter, Opts};
 use crate::id::{KeyId, TenantId};
 use crate::key::ApiKey;
 use flight::{Fence, Flights};
+use weight::weigh;
 
 /// What a record is found by.
 pub type CacheKey = (TenantId, KeyId);
@@ -36,17 +38,25 @@ pub type CacheKey = (TenantId, KeyId);
 const ABSENT_TTL: Duration = Duration::from_secs(5);
 /// How many absent keys are remembered; beyond it the least used are asked for again.
 const ABSENT_MAX: u64 = 100_000;
-/// What a record weighs beside its texts: the struct, its allocations and the cache's own entry, in bytes.
-const RECORD_OVERHEAD: usize = 640;
+/// No record is held longer, whatever is configured.
+const HELD_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A bounded cache with one lookup for all concurrent misses of a key.
 pub struct KeyCache<E> {
-    records: Cache<CacheKey, Arc<ApiKey>>,
+    records: Cache<CacheKey, Held>,
+    ttl: Duration,
     absent: Cache<CacheKey, ()>,
     flights: Flights<Result<Option<Arc<ApiKey>>, E>>,
     /// Raised by [`KeyCache::clear`]: what a read that began before brings is not kept.
     generation: AtomicU64,
     refusals: IntCounter,
+}
+
+/// A record, and since when it is held.
+#[derive(Clone)]
+struct Held {
+    record: Arc<ApiKey>,
+    since: Instant,
 }
 
 /// All that remembers keys on a node, and what that is worth.
@@ -101,14 +111,20 @@ impl Known {
 impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     /// A cache of at most `max_bytes` of records, each for at most `ttl`. At the cap the records used least go first.
     pub fn new(max_bytes: u64, ttl: Duration) -> Self {
+        Self::with_stale(max_bytes, ttl, Duration::ZERO)
+    }
+
+    /// As [`KeyCache::new`]; a record whose time is over is held for `longer`, for [`KeyCache::get_stale`].
+    pub fn with_stale(max_bytes: u64, ttl: Duration, longer: Duration) -> Self {
         let records = Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(|_, key: &Arc<ApiKey>| weigh(key))
-            .time_to_live(ttl)
+            .weigher(|_, held: &Held| weigh(&held.record))
+            .time_to_live(ttl.saturating_add(longer).min(HELD_MAX))
             .build();
         let absent = Cache::builder().max_capacity(ABSENT_MAX).time_to_live(ABSENT_TTL.min(ttl)).build();
         Self {
             records,
+            ttl,
             absent,
             flights: Flights::default(),
             generation: AtomicU64::new(0),
@@ -118,10 +134,15 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
 
     /// What is known without asking anybody.
     pub fn get(&self, key: &CacheKey) -> Option<Known> {
-        if let Some(record) = self.records.get(key) {
-            return Some(Known::Record(record));
+        match self.records.get(key) {
+            Some(held) if held.since.elapsed() < self.ttl => Some(Known::Record(held.record)),
+            _ => self.absent.contains_key(key).then_some(Known::Absent),
         }
-        self.absent.contains_key(key).then_some(Known::Absent)
+    }
+
+    /// The record that is held, also when its time is over.
+    pub fn get_stale(&self, key: &CacheKey) -> Option<Arc<ApiKey>> {
+        self.records.get(key).map(|held| held.record)
     }
 
     /// Asks `load` for the record and remembers the answer; callers that want the same key meanwhile share the answer.
@@ -198,19 +219,20 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
 
     fn drop_below(&self, key: CacheKey, version: u64) {
         self.records.entry(key).and_compute_with(|held| match held {
-            Some(held) if held.value().version < version => Op::Remove,
+            Some(held) if held.value().record.version < version => Op::Remove,
             _ => Op::Nop,
         });
     }
 
     fn remember(&self, key: CacheKey, record: Option<&Arc<ApiKey>>) {
         let Some(record) = record else {
+            self.records.invalidate(&key);
             self.absent.insert(key, ());
             return;
         };
         self.records.entry(key).and_compute_with(|held| match held {
-            Some(held) if held.value().version > record.version => Op::Nop,
-            _ => Op::Put(Arc::clone(record)),
+            Some(held) if held.value().record.version > record.version => Op::Nop,
+            _ => Op::Put(Held { record: Arc::clone(record), since: Instant::now() }),
         });
     }
 }
@@ -220,16 +242,6 @@ fn refusals(level: &str) -> IntCounter {
     let help = "Records that were not taken from a read or another node because the key had changed";
     let options = Opts::new("keygate_cache_fills_refused_total", help).const_label("level", level);
     IntCounter::with_opts(options).expect("name and label are valid")
-}
-
-fn weigh(key: &ApiKey) -> u32 {
-    let texts = key.name.len() + key.actor_id.len();
-    let scopes: usize = key.scopes.iter().map(|scope| scope.len() + 16).sum();
-    let ranges: usize = key.networks.texts().iter().map(|range| range.len() + 48).sum();
-    // A tree of values takes several times its text; three times is what small objects come to.
-    let metadata =
-        if key.metadata.is_empty() { 0 } else { 3 * serde_json::to_vec(&key.metadata).map_or(0, |json| json.len()) };
-    u32::try_from(RECORD_OVERHEAD + texts + scopes + ranges + metadata).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -193,3 +193,17 @@ async fn a_key_that_comes_back_after_its_deletion_is_taken() {
     keep(&cache, record(9)).await;
     assert_eq!(version(cache.get(&ID)), 9);
 }
+
+#[tokio::test]
+async fn a_record_whose_time_is_over_is_asked_for_again_and_held_for_worse_days() {
+    let cache = KeyCache::<&'static str>::with_stale(1 << 20, Duration::ZERO, Duration::from_secs(60));
+    cache.fetch(ID, || async { Loaded::Ok(Some(record(1))) }).await.unwrap();
+    assert_eq!((cache.get(&ID), cache.get_stale(&ID).map(|held| held.version)), (None, Some(1)));
+    cache.fetch(ID, || async { Loaded::Ok(Some(record(2))) }).await.unwrap();
+    assert_eq!(cache.get_stale(&ID).map(|held| held.version), Some(2));
+    cache.outdate(ID, 3);
+    assert_eq!(cache.get_stale(&ID), None);
+    cache.fetch(ID, || async { Loaded::Ok(Some(record(3))) }).await.unwrap();
+    cache.fetch(ID, || async { Loaded::Ok(None) }).await.unwrap();
+    assert_eq!(cache.get_stale(&ID), None);
+}

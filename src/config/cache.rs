@@ -121,17 +121,17 @@ pub struct RedisTlsConfig {
     pub enabled: bool,
 }
 
-/// How uses of keys are recorded.
+/// How the last use of keys is recorded, to the day.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LastUsedConfig {
-    /// Uses that may wait to be recorded.
+    /// Uses that may wait to be recorded; what comes beyond is dropped and tried again with the key's next use.
     #[schemars(range(min = 256, max = 1_000_000))]
     pub queue_size: u32,
     /// Uses recorded in one statement.
     #[schemars(range(min = 1, max = 10_000))]
     pub flush_size: u32,
-    /// How long a use waits at the most.
+    /// How long a use waits for others to be recorded with.
     pub flush_interval: ConfigDuration,
     /// Tasks that record.
     #[schemars(range(min = 1, max = 64))]

@@ -21,6 +21,8 @@ pub struct GatewayConfig {
     pub threads: usize,
     /// How long requests under way may take after a signal to stop.
     pub shutdown_grace: ConfigDuration,
+    /// What unknown credentials of the imported shape may cost. Beyond it, lookups for an address wait and are made together.
+    pub unknown_keys: UnknownKeysConfig,
     /// What is proxied. The longest prefix wins; a route that names the host goes before one that does not.
     pub routes: Vec<RouteConfig>,
     /// Where requests are forwarded to, by name.
@@ -157,12 +159,31 @@ pub struct UpstreamConfig {
     pub read_timeout: ConfigDuration,
 }
 
+/// What unknown credentials of the imported shape may cost.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UnknownKeysConfig {
+    /// Lookups in vain that a client address may cause at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: u32,
+    /// How many of them it may cause again each second.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub per_second: u32,
+}
+
+impl Default for UnknownKeysConfig {
+    fn default() -> Self {
+        Self { burst: 100, per_second: 10 }
+    }
+}
+
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
             address: "127.0.0.1:8080".into(),
             threads: 0,
             shutdown_grace: ConfigDuration(Duration::from_secs(30)),
+            unknown_keys: UnknownKeysConfig::default(),
             routes: Vec::new(),
             upstreams: BTreeMap::new(),
             limits: BTreeMap::new(),

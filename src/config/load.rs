@@ -150,6 +150,7 @@ impl Config {
         self.serve.validate(problems);
         self.credentials.validate(problems);
         self.secrets.validate(problems);
+        self.retention.validate(problems);
         self.db.validate(problems);
         self.cache.validate(problems);
         self.tracing.validate(problems);

@@ -11,6 +11,7 @@ mod database;
 mod env;
 mod gateway;
 mod load;
+mod retention;
 mod schema;
 mod secrets;
 mod serve;
@@ -30,10 +31,11 @@ pub use database::{DatabaseConfig, Dsn, PostgresDsn};
 #[cfg(feature = "server")]
 pub(crate) use gateway::listen_ip;
 pub use gateway::{
-    Auth, CountBy, EndpointUrl, GatewayConfig, LimitConfig, LimitHeadersConfig, RouteConfig, UpstreamConfig,
+    Auth, CountBy, EndpointUrl, GatewayConfig, LimitConfig, LimitHeadersConfig, RouteConfig, UnknownKeysConfig, UpstreamConfig,
     UpstreamLimitFields, parse_endpoint,
 };
 pub use load::{ConfigError, ConfigErrors};
+pub use retention::RetentionConfig;
 pub use schema::json_schema;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
@@ -62,8 +64,10 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Enforcement of rate limits.
     pub rate_limit: RateLimitConfig,
-    /// How uses of keys are recorded. Accepted, without effect in this version.
+    /// How the last use of keys is recorded, to the day.
     pub last_used: LastUsedConfig,
+    /// What is taken out in the course of time.
+    pub retention: RetentionConfig,
     /// Logs, on stderr.
     pub log: LogConfig,
     /// Traces. Not available in this version.

@@ -90,6 +90,7 @@ credentials: { clock_skew: 601s, api_keys: { prefix: { retired: [mc] } }, issuer
 secrets: { hmac: { retired: [short] } }
 db: { dsn: 'cockroach://localhost/keygate' }
 cache: { type: redis, max_staleness: 1s, redis: { timeout: 0s } }
+retention: { expired_keys: 23h }
 tracing: { enabled: true }
 multitenancy: { enabled: true }
 gateway:

@@ -71,8 +71,10 @@ impl Follower {
         remember_ended(&*self.store, &self.caches.ended, &*self.clock).await?;
         if let Some(shared) = &self.caches.shared {
             shared.close(begun);
-            for change in self.feed.recent(shared.memory()).await? {
-                outdate_shared(shared, &change);
+            // One more than are remembered shows that there are more. The latest is told last, as it came.
+            let limit = u32::try_from(SharedCache::CHANGES_MAX).unwrap_or(u32::MAX).saturating_add(1);
+            for change in self.feed.recent(shared.memory(), limit).await?.iter().rev() {
+                outdate_shared(shared, change);
             }
             shared.open();
         }
@@ -86,20 +88,19 @@ impl Follower {
         let mut pruned = Instant::now();
         let mut failing = false;
         loop {
-            let begun = Instant::now();
-            match tokio::time::timeout(POLL_TIMEOUT, self.catch_up(&mut position)).await {
-                Ok(Ok(())) => {
+            match self.catch_up(&mut position).await {
+                Ok(begun) => {
                     self.caches.freshness.confirm(begun);
                     if std::mem::take(&mut failing) {
                         tracing::info!("changes of keys are heard of again");
                     }
                 }
-                failure => {
+                Err(error) => {
                     self.metrics.failed();
+                    // It may wait at a connection that will never tell.
+                    listener = None;
                     if !std::mem::replace(&mut failing, true) {
-                        let error = failure.map_or(Some(StoreError::Timeout), Result::err);
-                        let error = error.map(|error| error.to_string()).unwrap_or_default();
-                        tracing::warn!(error, "changes of keys are not heard of; caches are believed for a while only");
+                        tracing::warn!(%error, "changes of keys are not heard of; caches are believed for a while only");
                     }
                 }
             }
@@ -111,11 +112,12 @@ impl Follower {
         }
     }
 
-    /// Applies all changes up to now.
-    async fn catch_up(&self, position: &mut Position) -> Result<(), StoreError> {
+    /// Applies all changes up to the moment that it tells.
+    async fn catch_up(&self, position: &mut Position) -> Result<Instant, StoreError> {
         loop {
             let begun = Instant::now();
-            let Some(read) = self.feed.changes_after(position, PAGE).await? else {
+            let look = tokio::time::timeout(POLL_TIMEOUT, self.feed.changes_after(position, PAGE));
+            let Some(read) = look.await.unwrap_or(Err(StoreError::Timeout))? else {
                 tracing::warn!("changes of keys were missed; this node's caches begin anew");
                 *position = self.begin().await?;
                 continue;
@@ -123,7 +125,7 @@ impl Follower {
             self.apply(&read, begun);
             *position = read.position;
             if !read.more {
-                return Ok(());
+                return Ok(begun);
             }
         }
     }
@@ -135,10 +137,10 @@ impl Follower {
             if let Some(shared) = &self.caches.shared {
                 outdate_shared(shared, change);
             }
-            match (&self.caches.local, change.kind) {
-                (Some(local), ChangeKind::Delete) => local.forget(key, change.version),
-                (Some(local), _) => local.outdate(key, change.version),
-                (None, _) => {}
+            match &self.caches.local {
+                Some(local) if change.kind.is_gone() => local.forget(key, change.version),
+                Some(local) => local.outdate(key, change.version),
+                None => {}
             }
             if matches!(change.kind, ChangeKind::Rotate | ChangeKind::Revoke | ChangeKind::Delete) {
                 self.caches.ended.add(key, change.time, self.clock.now());
@@ -175,7 +177,7 @@ impl Follower {
 }
 
 fn outdate_shared(shared: &SharedCache, change: &Change) {
-    let deleted = u64::from(change.kind == ChangeKind::Delete);
+    let deleted = u64::from(change.kind.is_gone());
     shared.outdate((change.tenant, change.id), change.version + deleted);
 }
 

@@ -124,7 +124,7 @@ impl Decider {
             credential,
             client_ip: head.peer,
             audiences: &route.audiences,
-            cache: CachePolicy::default(),
+            cache: CachePolicy { charge: head.peer, ..CachePolicy::default() },
             revoke_with_parent: self.revoke_with_parent,
         };
         let verdict = self.verifier.verify(&presented).await.outcome?;

@@ -14,6 +14,7 @@ pub struct Metrics {
     revoked: IntCounterVec,
     rotated: IntCounter,
     tokens: IntCounter,
+    purged: IntCounter,
     batches: IntCounter,
     partial_batches: IntCounter,
     batch_succeeded: IntCounter,
@@ -45,6 +46,7 @@ impl Metrics {
             revoked: by("reason", "talos_keys_revoked_total", "Keys revoked, by reason")?,
             rotated: counter("talos_keys_rotated_total", "Keys rotated")?,
             tokens: counter("talos_tokens_minted_total", "Tokens derived from keys")?,
+            purged: counter("keygate_purged_keys_total", "Keys taken out long after their end")?,
             batches: counter("talos_batch_import_requests_total", "Batches to import")?,
             partial_batches: counter("talos_batch_import_partial_failures_total", "Batches imported in part")?,
             batch_succeeded: counter("talos_batch_import_keys_succeeded_total", "Keys imported in batches")?,
@@ -69,6 +71,10 @@ impl Metrics {
 
     pub(super) fn token_minted(&self) {
         self.tokens.inc();
+    }
+
+    pub(super) fn purged(&self, count: usize) {
+        self.purged.inc_by(count as u64);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a batch has at most 1000 items")]

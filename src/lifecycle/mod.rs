@@ -8,6 +8,7 @@ mod import;
 mod issue;
 mod list;
 mod metrics;
+mod purge;
 mod revoke;
 mod rotate;
 mod turns;

@@ -299,3 +299,48 @@ async fn a_token_that_cannot_be_is_refused_by_its_reason() {
     let refused = without.derive(&parent, DeriveToken::default()).unwrap_err();
     assert!(matches!(refused, LifecycleError::NoSigningKey(_)));
 }
+
+#[tokio::test]
+async fn what_ended_long_ago_is_taken_out_of_store_and_cache() {
+    const HOUR: i64 = 3600;
+    let lifecycle = lifecycle(|_| {});
+    let template = lifecycle.issue(TenantId::NIL, draft()).await.unwrap().key;
+    let now = lifecycle.now();
+    let ended = |number: u128, hours: i64| ApiKey {
+        id: KeyId::Issued(uuid::Uuid::from_u128(number)),
+        expire_time: Some(now - chrono::TimeDelta::seconds(hours * HOUR)),
+        ..template.clone()
+    };
+    let keys: Vec<_> = (0..1201).map(|number| ended(number, 25)).chain([ended(5000, 23)]).collect();
+    lifecycle.store.insert_many(&keys).await.unwrap();
+    let cache = lifecycle.caches.local.clone().unwrap();
+    for key in [&keys[0], &keys[1201]] {
+        let record = Arc::new(key.clone());
+        cache.fetch((key.tenant, key.id), async || Ok(Some(Arc::clone(&record)))).await.unwrap();
+    }
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!(lifecycle.purge(day).await.unwrap(), 1201);
+    assert_eq!(lifecycle.purge(day).await.unwrap(), 0);
+    assert_eq!(lifecycle.store.count_active(TenantId::NIL).await.unwrap(), 2);
+    let cached = |key: &ApiKey| cache.get(&(key.tenant, key.id)).is_some();
+    assert_eq!([&keys[0], &keys[1201]].map(cached), [false, true]);
+    // Their tokens ended with them, so they take no place among those whose tokens live on.
+    let remembered = lifecycle.caches.ended.ask(&(TenantId::NIL, keys[0].id), now);
+    assert_eq!(remembered, crate::cache::Ended::No);
+    assert_eq!(lifecycle.purge(Duration::MAX).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_deletion_is_remembered_for_as_long_as_a_token_lives() {
+    let lifecycle = lifecycle(|_| {});
+    let (day, now) = (chrono::TimeDelta::days(1), lifecycle.now());
+    for (number, time) in [(1, now - day - chrono::TimeDelta::seconds(1)), (2, now - day)] {
+        let id = KeyId::Imported([number; 32]);
+        let key = ApiKey { id, ..lifecycle.issue(TenantId::NIL, draft()).await.unwrap().key };
+        lifecycle.store.insert(&key, None).await.unwrap();
+        lifecycle.store.delete(TenantId::NIL, id, time).await.unwrap();
+    }
+    lifecycle.purge(Duration::from_secs(24 * 3600)).await.unwrap();
+    let left = lifecycle.store.ended_since(Timestamp::UNIX_EPOCH, 10).await.unwrap();
+    assert_eq!(left.iter().map(|key| key.id).collect::<Vec<_>>(), [KeyId::Imported([2; 32])]);
+}

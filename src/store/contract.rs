@@ -46,6 +46,7 @@ macro_rules! contract {
 contract!(
     a_key_is_read_back_as_it_was_stored,
     an_unknown_key_is_absent_not_an_error,
+    many_keys_are_found_at_once,
     tenants_do_not_see_each_other,
     an_id_is_taken_once,
     a_request_id_returns_the_first_key,
@@ -62,6 +63,11 @@ contract!(
     of_many_rotations_one_wins,
     a_deleted_key_is_gone_and_its_end_is_known,
     what_ended_is_listed_by_time,
+    a_use_is_written_once_a_day_and_changes_nothing_else,
+    uses_and_changes_do_not_lose_each_other,
+    what_ended_long_ago_is_purged_the_oldest_first,
+    of_many_that_purge_each_key_has_one,
+    old_deletions_are_forgotten,
 );
 
 fn at(seconds: i64) -> Timestamp {
@@ -111,6 +117,19 @@ async fn an_unknown_key_is_absent_not_an_error(store: Arc<dyn KeyStore>) {
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), None);
     let revoked = store.revoke(TenantId::NIL, issued(1), &compromise(), at(0)).await.unwrap();
     assert_eq!(revoked, Revoked::Absent);
+}
+
+async fn many_keys_are_found_at_once(store: Arc<dyn KeyStore>) {
+    let imported = KeyId::Imported([5; 32]);
+    let other = TenantId(Uuid::from_u128(9));
+    let keys: Vec<_> = (1..=600).map(|number| key(issued(number))).chain([key(imported)]).collect();
+    store.insert_many(&keys).await.unwrap();
+    let wanted: Vec<_> = (300..=900).map(issued).chain([imported]).map(|id| (TenantId::NIL, id)).collect();
+    let mut found = store.find_many(&wanted).await.unwrap();
+    found.sort_by_key(|key| key.id);
+    assert_eq!(found, keys[299..]);
+    assert_eq!(store.find_many(&[(other, imported), (TenantId::NIL, issued(0))]).await.unwrap(), []);
+    assert_eq!(store.find_many(&[]).await.unwrap(), []);
 }
 
 async fn tenants_do_not_see_each_other(store: Arc<dyn KeyStore>) {
@@ -329,4 +348,142 @@ async fn what_ended_is_listed_by_time(store: Arc<dyn KeyStore>) {
     assert_eq!(ended(2, 10).await, [issued(3), issued(2)]);
     assert_eq!(ended(0, 1).await, [issued(3)]);
     assert!(ended(4, 10).await.is_empty());
+}
+
+async fn a_use_is_written_once_a_day_and_changes_nothing_else(store: Arc<dyn KeyStore>) {
+    const HOUR: i64 = 3600;
+    let other_tenant = TenantId(Uuid::from_u128(9));
+    let imported = KeyId::Imported([5; 32]);
+    store.insert_many(&[key(issued(1)), key(issued(2)), key(imported)]).await.unwrap();
+    store.insert(&ApiKey { tenant: other_tenant, ..key(issued(1)) }, None).await.unwrap();
+    // 20:26 UTC and a day that ends three and a half hours later.
+    let last_used = async |tenant, id| store.find(tenant, id).await.unwrap().unwrap().last_used_time;
+    let named = [(TenantId::NIL, issued(1)), (TenantId::NIL, imported), (TenantId::NIL, issued(77))];
+    store.touch(&named, at(0)).await.unwrap();
+    for (seconds, expected) in [(HOUR, at(0)), (-HOUR, at(0)), (4 * HOUR, at(4 * HOUR)), (3 * HOUR, at(4 * HOUR))] {
+        store.touch(&named, at(seconds)).await.unwrap();
+        for id in [issued(1), imported] {
+            assert_eq!(last_used(TenantId::NIL, id).await, Some(expected), "{seconds}");
+        }
+    }
+    let used = ApiKey { last_used_time: Some(at(4 * HOUR)), ..key(issued(1)) };
+    assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(used));
+    assert_eq!((last_used(TenantId::NIL, issued(2)).await, last_used(other_tenant, issued(1)).await), (None, None));
+    assert_eq!(store.find(TenantId::NIL, issued(77)).await.unwrap(), None);
+    store.touch(&[], at(0)).await.unwrap();
+    if let Some(feed) = Arc::clone(&store).feed() {
+        let changes = feed.recent(Duration::from_secs(3600), 1000).await.unwrap();
+        assert!(
+            changes.iter().all(|change| matches!(change.kind, ChangeKind::Issue | ChangeKind::Import)),
+            "{changes:?}"
+        );
+    }
+}
+
+async fn uses_and_changes_do_not_lose_each_other(store: Arc<dyn KeyStore>) {
+    let keys: Vec<_> = (1..=50).map(|number| key(issued(number))).collect();
+    store.insert_many(&keys).await.unwrap();
+    let names: Vec<_> = keys.iter().map(|key| (key.tenant, key.id)).collect();
+    let touch = |names: Vec<_>| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.touch(&names, at(0)).await.unwrap() })
+    };
+    let mut touches = vec![touch(names.clone()), touch(names.iter().rev().copied().collect())];
+    for key in &keys {
+        let changed = ApiKey { name: "changed".into(), version: 2, ..key.clone() };
+        assert!(store.replace(&changed, 1).await.unwrap());
+        if key.id > issued(25) {
+            let revoked = store.revoke(key.tenant, key.id, &compromise(), at(1)).await.unwrap();
+            assert!(matches!(revoked, Revoked::Done(_)));
+        }
+        touches.push(touch(names.clone()));
+    }
+    for touch in touches {
+        touch.await.unwrap();
+    }
+    for (tenant, id) in names {
+        let found = store.find(tenant, id).await.unwrap().unwrap();
+        let (state, version) = if id > issued(25) { (State::Revoked, 3) } else { (State::Active, 2) };
+        assert_eq!((found.name.as_str(), found.last_used_time), ("changed", Some(at(0))));
+        assert_eq!((found.state(at(2)), found.version), (state, version));
+    }
+}
+
+/// Years before the other moments, so that it is the past by any clock.
+fn long_ago(seconds: i64) -> Timestamp {
+    at(seconds) - chrono::TimeDelta::days(3000)
+}
+
+fn ended(number: u128, end: Option<Timestamp>) -> ApiKey {
+    ApiKey { expire_time: end, ..key(issued(number)) }
+}
+
+async fn what_ended_long_ago_is_purged_the_oldest_first(store: Arc<dyn KeyStore>) {
+    let days = |days: i64| long_ago(days * 24 * 3600);
+    let other = TenantId(Uuid::from_u128(9));
+    let ends = [Some(days(4)), Some(days(1)), Some(days(3)), None, Some(days(2))];
+    let keys: Vec<_> = ends.into_iter().zip(1..).map(|(end, number)| ended(number, end)).collect();
+    store.insert_many(&keys).await.unwrap();
+    store.insert(&ApiKey { tenant: other, ..ended(2, Some(days(1))) }, Some("r")).await.unwrap();
+    store.insert(&ended(6, None), None).await.unwrap();
+    // The end of a revoked key is 30 days after the revocation.
+    store.revoke(TenantId::NIL, issued(6), &compromise(), days(-29)).await.unwrap();
+    let purge = async |before, limit| {
+        let purged = store.purge(before, limit).await.unwrap();
+        purged.into_iter().map(|key| (key.tenant, key.id, key.version)).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(purge(days(1), 10).await.is_empty(), "what ends at that moment has not ended before");
+    let first = [(TenantId::NIL, issued(2), 1), (TenantId::NIL, issued(6), 2), (other, issued(2), 1)];
+    assert_eq!(purge(days(4), 3).await, first.into());
+    assert_eq!(purge(days(3), 10).await, [(TenantId::NIL, issued(5), 1)].into());
+    assert_eq!(purge(days(3), 10).await, [].into());
+    for (number, there) in [(1, true), (2, false), (3, true), (4, true), (5, false), (6, false)] {
+        assert_eq!(store.find(TenantId::NIL, issued(number)).await.unwrap().is_some(), there, "{number}");
+    }
+    assert_eq!(store.find_by_request(other, KeyKind::Issued, "r").await.unwrap(), None);
+    // Tokens of a revoked key may live on, those of an expired one have ended with it.
+    let revoked = EndedKey { tenant: TenantId::NIL, id: issued(6), time: days(-29) };
+    assert_eq!(store.ended_since(days(-29), 10).await.unwrap(), [revoked]);
+    if let Some(feed) = Arc::clone(&store).feed() {
+        let changes = feed.recent(Duration::from_secs(3600), 1000).await.unwrap();
+        let purged = changes.iter().filter(|change| change.kind == ChangeKind::Purge);
+        let purged: std::collections::BTreeSet<_> = purged.map(|change| (change.id, change.version)).collect();
+        assert_eq!(purged, [(issued(2), 1), (issued(5), 1), (issued(6), 2)].into());
+    }
+}
+
+async fn of_many_that_purge_each_key_has_one(store: Arc<dyn KeyStore>) {
+    let keys: Vec<_> = (1..=300).map(|number| ended(number, Some(long_ago(0)))).collect();
+    store.insert_many(&keys).await.unwrap();
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let mut purged = Vec::new();
+                while store.count_active(TenantId::NIL).await.unwrap() > 0 {
+                    purged.extend(store.purge(long_ago(1), 20).await.unwrap().into_iter().map(|key| key.id));
+                }
+                purged
+            })
+        })
+        .collect();
+    let mut purged = Vec::new();
+    for call in calls {
+        purged.extend(call.await.unwrap());
+    }
+    purged.sort_unstable();
+    assert_eq!(purged, keys.iter().map(|key| key.id).collect::<Vec<_>>());
+}
+
+async fn old_deletions_are_forgotten(store: Arc<dyn KeyStore>) {
+    for number in 1..=5u32 {
+        let id = issued(number.into());
+        store.insert(&key(id), None).await.unwrap();
+        store.delete(TenantId::NIL, id, at(number.into())).await.unwrap();
+    }
+    assert_eq!(store.forget_deleted(at(1), 10).await.unwrap(), 0);
+    assert_eq!(store.forget_deleted(at(4), 2).await.unwrap(), 2);
+    assert_eq!(store.forget_deleted(at(4), 2).await.unwrap(), 1);
+    let left: Vec<_> = store.ended_since(at(0), 10).await.unwrap().iter().map(|key| key.id).collect();
+    assert_eq!(left, [issued(5), issued(4)]);
 }

@@ -29,11 +29,11 @@ pub trait ChangeFeed: Send + Sync {
     /// [`StoreError`] when the store cannot tell; the position stays good.
     async fn changes_after(&self, position: &Position, limit: u32) -> Result<Option<Changes>, StoreError>;
 
-    /// The changes of the last `within`, and perhaps some before.
+    /// The changes of the last `within`, and perhaps some before, the latest first; at most `limit`.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot tell.
-    async fn recent(&self, within: Duration) -> Result<Vec<Change>, StoreError>;
+    async fn recent(&self, within: Duration, limit: u32) -> Result<Vec<Change>, StoreError>;
 
     /// Takes out changes that everybody could read for at least `older_than`, a bounded number of them; tells how many. Call it
     /// now and then, a few times within `older_than`: it learns from earlier calls what is that old.
@@ -106,6 +106,8 @@ pub enum ChangeKind {
     Revoke,
     /// It is gone.
     Delete,
+    /// It was taken out long after its end: it is gone, and its tokens had ended before or are known to have.
+    Purge,
 }
 
 impl ChangeKind {
@@ -118,13 +120,19 @@ impl ChangeKind {
             Self::Rotate => "rotate",
             Self::Revoke => "revoke",
             Self::Delete => "delete",
+            Self::Purge => "purge",
         }
     }
 
     /// The kind of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Issue, Self::Import, Self::Update, Self::Rotate, Self::Revoke, Self::Delete]
+        [Self::Issue, Self::Import, Self::Update, Self::Rotate, Self::Revoke, Self::Delete, Self::Purge]
             .into_iter()
             .find(|kind| kind.name() == name)
+    }
+
+    /// Whether there is no such key any more.
+    pub fn is_gone(self) -> bool {
+        matches!(self, Self::Delete | Self::Purge)
     }
 }

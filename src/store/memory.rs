@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError};
+use super::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, StoreError, day_begin};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation, Status};
@@ -104,7 +104,8 @@ impl KeyStore for MemoryStore {
         let mut tables = self.tables();
         match tables.keys.get_mut(&(key.tenant, key.id)) {
             Some(row) if row.key.version == replaced => {
-                row.key = key.clone();
+                let last_used_time = row.key.last_used_time;
+                row.key = ApiKey { last_used_time, ..key.clone() };
                 Ok(true)
             }
             _ => Ok(false),
@@ -148,6 +149,18 @@ impl KeyStore for MemoryStore {
         Ok(Some(ended))
     }
 
+    async fn touch(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        for key in keys {
+            if let Some(row) = tables.keys.get_mut(key)
+                && row.key.last_used_time.is_none_or(|used| used < day_begin(now))
+            {
+                row.key.last_used_time = Some(now);
+            }
+        }
+        Ok(())
+    }
+
     async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
         let mut tables = self.tables();
         let Some(row) = tables.keys.remove(&(tenant, id)) else {
@@ -155,6 +168,30 @@ impl KeyStore for MemoryStore {
         };
         tables.deleted.push(EndedKey { tenant, id, time: now });
         Ok(Some(row.key.version))
+    }
+
+    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Vec<PurgedKey>, StoreError> {
+        let mut tables = self.tables();
+        let end = |row: &Row| row.key.expire_time.filter(|end| *end < before);
+        let mut over: Vec<_> = tables.keys.iter().filter_map(|(id, row)| Some((end(row)?, *id))).collect();
+        over.sort_unstable();
+        over.truncate(limit as usize);
+        let gone: Vec<_> = over.iter().filter_map(|(_, id)| tables.keys.remove(id)).map(|row| row.key).collect();
+        let revoked = gone.iter().filter(|key| key.status != Status::Active);
+        tables.deleted.extend(revoked.map(|key| EndedKey { tenant: key.tenant, id: key.id, time: key.update_time }));
+        Ok(gone.iter().map(|key| PurgedKey { tenant: key.tenant, id: key.id, version: key.version }).collect())
+    }
+
+    async fn forget_deleted(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let all = tables.deleted.len();
+        let mut left = limit;
+        tables.deleted.retain(|key| {
+            let forgotten = key.time < before && left > 0;
+            left -= u32::from(forgotten);
+            !forgotten
+        });
+        Ok((all - tables.deleted.len()) as u64)
     }
 
     async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError> {

@@ -37,6 +37,18 @@ pub trait KeySource: Send + Sync {
     /// # Errors
     /// [`StoreError`] when the store cannot tell.
     async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError>;
+
+    /// The records of those keys that there are, in any order; where it can be, asked for at once.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot tell.
+    async fn find_many(&self, keys: &[(TenantId, KeyId)]) -> Result<Vec<ApiKey>, StoreError> {
+        let mut found = Vec::new();
+        for (tenant, id) in keys {
+            found.extend(self.find(*tenant, *id).await?);
+        }
+        Ok(found)
+    }
 }
 
 /// Durable storage of keys.
@@ -101,11 +113,31 @@ pub trait KeyStore: KeySource {
         now: Timestamp,
     ) -> Result<Option<ApiKey>, StoreError>;
 
+    /// Writes that keys were used at `now`, each unless that is known of the same day (UTC) or a later one. No change of a key:
+    /// neither its version nor its `update_time` moves, and nobody is told. Keys that are not there are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that is not known to be written.
+    async fn touch(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError>;
+
     /// Takes a key out for good: its last version, or `None` when there was no such key.
     ///
     /// # Errors
     /// [`StoreError`] when it is not known to be gone.
     async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError>;
+
+    /// Takes out for good, of the keys whose `expire_time` is earlier than `before` and than now, those that ended first, at most
+    /// `limit`. That a key was revoked stays known to [`KeyStore::ended_since`]. Nothing while another caller is at it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they are not known to be gone.
+    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Vec<PurgedKey>, StoreError>;
+
+    /// Forgets of keys that were deleted earlier than `before` that there were such keys, of at most `limit`; tells of how many.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it is not known what is forgotten.
+    async fn forget_deleted(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
 
     /// Keys that were revoked or deleted at `since` or later, the latest first; at most `limit`.
     ///
@@ -162,6 +194,17 @@ pub struct EndedKey {
     pub time: Timestamp,
 }
 
+/// A key that was taken out after its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PurgedKey {
+    /// Whose key.
+    pub tenant: TenantId,
+    /// Which key.
+    pub id: KeyId,
+    /// Its last version.
+    pub version: u64,
+}
+
 /// What became of an insert.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Inserted {
@@ -184,6 +227,11 @@ pub enum Revoked {
     Absent,
 }
 
+/// When the day (UTC) of `now` began.
+fn day_begin(now: Timestamp) -> Timestamp {
+    now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc()
+}
+
 /// Why the store could not answer. The texts are for logs; callers see only whose fault it was.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -193,6 +241,9 @@ pub enum StoreError {
     /// The database took too long.
     #[error("the key database did not answer in time")]
     Timeout,
+    /// The database was not asked, because too many lookups wait for it already.
+    #[error("too many lookups of unknown credentials wait for the key database")]
+    Busy,
     /// A row cannot be read, or a statement was refused.
     #[error("the key database gave what cannot be used: {0}; it may belong to another version of Keygate")]
     Corrupt(String),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sqlx::FromRow;
 
-use super::{EndedKey, StoreError};
+use super::{EndedKey, PurgedKey, StoreError};
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
@@ -78,6 +78,15 @@ pub(super) struct EndedRow<M> {
     time: M,
 }
 
+/// A key that was taken out after its end.
+#[derive(FromRow)]
+pub(super) struct PurgedRow {
+    tenant: String,
+    kind: String,
+    key_id: String,
+    version: i64,
+}
+
 impl<M: Moment> KeyRow<M> {
     /// The row of a record.
     pub(super) fn new(key: &ApiKey, request_id: Option<&str>) -> Result<Self, StoreError> {
@@ -129,6 +138,18 @@ impl<M: Moment> TryFrom<EndedRow<M>> for EndedKey {
             Some(Self { tenant, id, time: row.time.time()? })
         };
         read().ok_or_else(|| StoreError::Corrupt(format!("the end of key {name_of_row}")))
+    }
+}
+
+impl TryFrom<PurgedRow> for PurgedKey {
+    type Error = StoreError;
+
+    fn try_from(row: PurgedRow) -> Result<Self, StoreError> {
+        let read = || {
+            let (tenant, id) = (read_tenant(&row.tenant)?, read_id(&row.kind, &row.key_id)?);
+            Some(Self { tenant, id, version: row.version.try_into().ok()? })
+        };
+        read().ok_or_else(|| StoreError::Corrupt(format!("the row of key {}", row.key_id)))
     }
 }
 

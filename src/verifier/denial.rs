@@ -66,6 +66,8 @@ pub enum Outage {
     Connection,
     /// The store took too long.
     Timeout,
+    /// The store is kept from a flood, and too many lookups wait for it.
+    Busy,
     /// The store answers with what cannot be.
     Database,
     /// Requests cannot be counted.
@@ -78,6 +80,7 @@ impl Outage {
         match self {
             Self::Connection => "database connection failed",
             Self::Timeout => "database operation timed out",
+            Self::Busy => "too many lookups are waiting",
             Self::Database => "database error",
             Self::Limiter => "rate limiter unavailable",
         }
@@ -112,8 +115,12 @@ impl From<TokenError> for Denial {
 impl Denial {
     /// The denial for a store that could not answer.
     pub fn unavailable(error: &StoreError) -> Self {
-        tracing::error!(%error, "a key could not be looked up");
+        // A flood must not fill the log as well; it is counted.
+        if !matches!(error, StoreError::Busy) {
+            tracing::error!(%error, "a key could not be looked up");
+        }
         let cause = match error {
+            StoreError::Busy => Outage::Busy,
             StoreError::Unavailable(_) => Outage::Connection,
             StoreError::Timeout => Outage::Timeout,
             StoreError::Corrupt(_) => Outage::Database,

@@ -1,30 +1,38 @@
 //! Where records come from: the cache in this process, the cache that nodes share, the store; and what is done when the store
 //! cannot be asked.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::cache::{CacheKey, Caches, KeyCache, Trust};
+use super::guard::LookupGuard;
+use crate::cache::{CacheKey, Caches, KeyCache, Known, Trust};
 use crate::key::ApiKey;
 use crate::store::{KeySource, StoreError};
 
 /// How long a store that failed is left alone by a node that would have to ask it for every request.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How long a request waits for the store when a record is held that may do.
+const STALE_AFTER: Duration = Duration::from_secs(1);
 
 /// The keys, read through caches.
 pub struct Directory {
     store: Arc<dyn KeySource>,
     caches: Caches<StoreError>,
+    guard: Option<Arc<LookupGuard>>,
 }
 
-/// How caches may take part in one lookup.
+/// How caches may take part in one lookup, and at whose expense the store is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct CachePolicy {
     /// Whether an answer may come from them.
     pub read: bool,
     /// Whether the answer may be kept in them.
     pub write: bool,
+    /// The client address that pays for a lookup of a credential of the imported shape, where lookups are guarded; nobody does
+    /// when absent.
+    pub charge: Option<IpAddr>,
 }
 
 /// What the caches did in one lookup.
@@ -46,7 +54,7 @@ type Found = Result<Option<Arc<ApiKey>>, StoreError>;
 
 impl Default for CachePolicy {
     fn default() -> Self {
-        Self { read: true, write: true }
+        Self { read: true, write: true, charge: None }
     }
 }
 
@@ -71,20 +79,36 @@ impl CacheOutcome {
 impl Directory {
     /// A directory over `store`, read through `caches`; without a local one every lookup asks the store.
     pub fn new(store: Arc<dyn KeySource>, caches: Caches<StoreError>) -> Self {
-        Self { store, caches }
+        Self { store, caches, guard: None }
+    }
+
+    /// Asks the store by way of `guard` where an address pays for it.
+    #[must_use]
+    pub fn guarded(self, guard: Arc<LookupGuard>) -> Self {
+        Self { guard: Some(guard), ..self }
+    }
+
+    /// What is worth what this node has heard of.
+    pub fn trust(&self) -> Trust {
+        self.caches.freshness.trust(Instant::now)
     }
 
     /// The record of a key. Absence is an answer, failure is not.
     pub async fn find(&self, key: CacheKey, policy: CachePolicy) -> (Found, CacheOutcome) {
         let Some(cache) = &self.caches.local else {
-            return (self.load(key).await, CacheOutcome::Skip);
+            return (self.load(key, policy.charge).await, CacheOutcome::Skip);
         };
         if !policy.read {
-            return (self.fetch(cache, key, policy, None).await, CacheOutcome::Skip);
+            return (keep(cache, key, policy, async || self.load(key, policy.charge).await).await, CacheOutcome::Skip);
         }
-        match self.caches.freshness.trust(Instant::now) {
+        match self.trust() {
             Trust::Fresh => self.find_fresh(cache, key, policy).await,
-            trust => self.find_unconfirmed(cache, key, policy, trust).await,
+            trust => {
+                // Of a key that was good a moment ago it is only to be confirmed that it still is.
+                let known = matches!(cache.get(&key), Some(Known::Record(_)));
+                let policy = CachePolicy { charge: policy.charge.filter(|_| !known), ..policy };
+                self.find_unconfirmed(cache, key, policy, trust).await
+            }
         }
     }
 
@@ -97,10 +121,29 @@ impl Directory {
         if let Some(known) = cache.get(&key) {
             return (Ok(known.record()), CacheOutcome::Hit);
         }
+        // Its time is over, but it is true: this node has heard of all changes.
+        let held = if self.caches.freshness.serves_stale() { cache.get_stale(&key) } else { None };
         let shared_hit = AtomicBool::new(false);
-        let found = self.fetch(cache, key, policy, Some(&shared_hit)).await;
-        let outcome = if shared_hit.into_inner() { CacheOutcome::SharedHit } else { CacheOutcome::Miss };
-        (found, outcome)
+        let load = async || {
+            if let Some(shared) = &self.caches.shared {
+                // A second reading comes from the store: the first one was outdated.
+                if !shared_hit.load(Ordering::Relaxed)
+                    && let Some(entry) = shared.get(key).await
+                {
+                    shared_hit.store(true, Ordering::Relaxed);
+                    return Ok(entry.record());
+                }
+                shared_hit.store(false, Ordering::Relaxed);
+            }
+            self.load_within(key, policy.charge, limit(held.is_some())).await
+        };
+        match (keep(cache, key, policy, load).await, held) {
+            (Err(StoreError::Unavailable(_) | StoreError::Timeout), Some(held)) => {
+                (Ok(Some(held)), CacheOutcome::StaleHit)
+            }
+            (found, _) if shared_hit.into_inner() => (found, CacheOutcome::SharedHit),
+            (found, _) => (found, CacheOutcome::Miss),
+        }
     }
 
     /// Asks the store, as it alone knows; when it cannot tell, what is cached may do.
@@ -112,13 +155,19 @@ impl Directory {
         trust: Trust,
     ) -> (Found, CacheOutcome) {
         let mut failure = StoreError::Unavailable("it failed a moment ago".into());
-        if !self.caches.freshness.is_database_down(Instant::now()) {
-            match self.fetch(cache, key, policy, None).await {
+        let freshness = &self.caches.freshness;
+        if freshness.may_ask_database(Instant::now(), STORE_PAUSE) {
+            let limit = limit(trust == Trust::Unconfirmed && cache.get_stale(&key).is_some());
+            match keep(cache, key, policy, async || self.load_within(key, policy.charge, limit).await).await {
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => {
-                    self.caches.freshness.database_failed(Instant::now(), STORE_PAUSE);
+                    freshness.database_failed(Instant::now(), STORE_PAUSE);
                     failure = error;
                 }
-                found => return (found, CacheOutcome::Miss),
+                Err(error @ StoreError::Busy) => failure = error,
+                found => {
+                    freshness.database_answered();
+                    return (found, CacheOutcome::Miss);
+                }
             }
         }
         if trust == Trust::Unconfirmed
@@ -129,53 +178,58 @@ impl Directory {
         (Err(failure), CacheOutcome::Miss)
     }
 
-    /// The newest that any cache knows: a node that the store still answers may have told the others.
+    /// The newest that any cache knows: a node that the store still answers may have told the others. That there was no such key
+    /// a moment ago is not known of now.
     async fn stale(&self, cache: &KeyCache<StoreError>, key: CacheKey) -> Option<Option<Arc<ApiKey>>> {
-        let local = cache.get(&key);
+        let local = cache.get_stale(&key);
         let shared = match &self.caches.shared {
             Some(shared) => shared.get(key).await,
             None => None,
         };
         match (local, shared) {
-            (local, None) => Some(local?.record()),
-            (None, Some(shared)) => Some(shared.record()),
-            (Some(local), Some(shared)) => match local.record() {
-                Some(record) if record.version >= shared.version() => Some(Some(record)),
-                _ => Some(shared.record()),
-            },
+            (Some(local), shared) if shared.as_ref().is_none_or(|shared| local.version >= shared.version()) => {
+                Some(Some(local))
+            }
+            (_, shared) => Some(shared?.record()),
         }
     }
 
-    /// Loads a record, from the shared cache too if `shared_hit` is there to say so, and keeps it if that is allowed.
-    async fn fetch(
-        &self,
-        cache: &KeyCache<StoreError>,
-        key: CacheKey,
-        policy: CachePolicy,
-        shared_hit: Option<&AtomicBool>,
-    ) -> Found {
-        let load = async || {
-            if let (Some(shared), Some(hit)) = (&self.caches.shared, shared_hit) {
-                // A second reading comes from the store: the first one was outdated.
-                if !hit.load(Ordering::Relaxed)
-                    && let Some(entry) = shared.get(key).await
-                {
-                    hit.store(true, Ordering::Relaxed);
-                    return Ok(entry.record());
-                }
-                hit.store(false, Ordering::Relaxed);
-            }
-            self.load(key).await
-        };
-        if policy.write { cache.fetch(key, load).await } else { load().await }
+    async fn load_within(&self, key: CacheKey, charge: Option<IpAddr>, limit: Duration) -> Found {
+        tokio::time::timeout(limit, self.load(key, charge)).await.unwrap_or(Err(StoreError::Timeout))
     }
 
-    async fn load(&self, key: CacheKey) -> Found {
+    async fn load(&self, key: CacheKey, charge: Option<IpAddr>) -> Found {
         let begun = Instant::now();
-        let record = self.store.find(key.0, key.1).await?.map(Arc::new);
+        let found = match (&self.guard, charge) {
+            (Some(guard), Some(address)) => guard.find(&*self.store, key, address).await?,
+            _ => self.store.find(key.0, key.1).await?,
+        };
+        let record = found.map(Arc::new);
         if let (Some(shared), Some(record)) = (&self.caches.shared, &record) {
             shared.put(record, begun).await;
         }
         Ok(record)
+    }
+}
+
+/// How long to wait for the store.
+fn limit(has_record: bool) -> Duration {
+    if has_record { STALE_AFTER } else { Duration::MAX }
+}
+
+/// Loads a record, and keeps it if that is allowed.
+async fn keep<F>(
+    cache: &KeyCache<StoreError>,
+    key: CacheKey,
+    policy: CachePolicy,
+    load: impl Fn() -> F + Send + Sync,
+) -> Found
+where
+    F: Future<Output = Found> + Send,
+{
+    match if policy.write { cache.fetch(key, &load).await } else { load().await } {
+        // It may have been the lookup of another address.
+        Err(StoreError::Busy) => load().await,
+        found => found,
     }
 }

@@ -1,11 +1,13 @@
 //! Decides whether a presented credential is good. Knows neither HTTP nor the fronts that ask.
 
 mod denial;
+mod guard;
 mod lookup;
 mod metrics;
 mod verdict;
 
 pub use denial::{Denial, Outage, UnknownReason};
+pub use guard::{Gatherer, GuardMetrics, GuardSettings, LookupGuard, guard};
 pub use lookup::{CacheOutcome, CachePolicy, Directory};
 pub use metrics::Metrics;
 pub use verdict::Verdict;
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::cache::{Ended, EndedKeys};
+use crate::cache::{Ended, EndedKeys, Trust};
 use crate::clock::{Clock, Timestamp};
 use crate::credential::{
     CredentialKind, DerivedToken, IssuedKey, Routing, Shape, SigningKeys, TokenSettings, imported_key_id,
@@ -24,6 +26,7 @@ use crate::credential::{
 use crate::id::{KeyId, TenantId};
 use crate::key::{ApiKey, State};
 use crate::policy::RateLimitPolicy;
+use crate::usage::Tracker;
 
 /// What a front hands in.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +77,7 @@ pub struct Verifier {
     ended: Arc<EndedKeys>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    uses: Option<Arc<Tracker>>,
 }
 
 impl Verifier {
@@ -86,7 +90,13 @@ impl Verifier {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, directory, signing_keys, ended, clock, metrics }
+        Self { settings, directory, signing_keys, ended, clock, metrics, uses: None }
+    }
+
+    /// Has `uses` take note of every key that is found good.
+    #[must_use]
+    pub fn tracking(self, uses: Arc<Tracker>) -> Self {
+        Self { uses: Some(uses), ..self }
     }
 
     /// The issuer's name.
@@ -146,13 +156,23 @@ impl Verifier {
             Ok(id) => id,
             Err(denial) => return Verification { outcome: Err(denial), kind, cache: CacheOutcome::Skip },
         };
-        let (found, cache) = self.directory.find((presented.tenant, id), presented.cache).await;
+        // The checksum of an issued key vouches for it: who has one does not guess.
+        let charge = presented.cache.charge.filter(|_| kind == CredentialKind::Imported);
+        let policy = CachePolicy { charge, ..presented.cache };
+        let (found, cache) = self.directory.find((presented.tenant, id), policy).await;
         let outcome = match found {
-            Ok(Some(record)) => judge_record(&record, presented, now).map(|()| Verdict::of_key(record, kind)),
+            Ok(Some(record)) => judge_record(&record, presented, now).map(|()| self.good(record, kind, now)),
             Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),
             Err(error) => Err(Denial::unavailable(&error)),
         };
         Verification { outcome, kind, cache }
+    }
+
+    fn good(&self, record: Arc<ApiKey>, kind: CredentialKind, now: Timestamp) -> Verdict {
+        if let Some(uses) = &self.uses {
+            uses.note(&record, now);
+        }
+        Verdict::of_key(record, kind)
     }
 
     /// What a token must satisfy (contract, credentials sections 6 and 7).
@@ -176,17 +196,21 @@ impl Verifier {
         Ok(token)
     }
 
-    /// Refuses a token whose parent has ended, without a lookup as long as all that ended are remembered.
+    /// Refuses a token whose parent has ended, without a lookup as long as all that ended are remembered and heard of.
     async fn judge_parent(&self, token: &DerivedToken, now: Timestamp) -> Result<(), Denial> {
         let parent = (token.tenant, token.key_id);
-        match self.ended.ask(&parent, now) {
-            Ended::No => return Ok(()),
+        let trust = self.directory.trust();
+        let ended = self.ended.ask(&parent, now);
+        match ended {
             Ended::Yes => return Err(Denial::Revoked),
-            Ended::Unknown => {}
+            Ended::No if trust == Trust::Fresh => return Ok(()),
+            Ended::No | Ended::Unknown => {}
         }
         match self.directory.find(parent, CachePolicy::default()).await.0 {
             Ok(Some(record)) if record.state(now) != State::Revoked => Ok(()),
             Ok(_) => Err(Denial::Revoked),
+            // What was heard of is believed for as long as what is cached.
+            Err(_) if ended == Ended::No && trust == Trust::Unconfirmed => Ok(()),
             Err(error) => Err(Denial::unavailable(&error)),
         }
     }

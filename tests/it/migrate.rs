@@ -34,20 +34,20 @@ fn goes_up_and_down(dsn: &str, driver: &str) {
     let status = assert_good(dsn, &["status"]);
     assert!(status.contains("Database Status: Not initialized"), "{status}");
     assert!(status.contains(&format!("Database Driver: {driver}")), "{status}");
-    assert!(status.contains("Current Version: 0\nLatest Available: 2 (2 pending)"), "{status}");
+    assert!(status.contains("Current Version: 0\nLatest Available: 3 (3 pending)"), "{status}");
     assert_good(dsn, &["up"]);
     let status = assert_good(dsn, &["status", "--block"]);
     assert!(status.contains("Database Status: clean"), "{status}");
-    assert!(status.contains("Current Version: 2\nLatest Available: 2 (0 pending)"), "{status}");
-    assert!(assert_good(dsn, &["down"]).contains("version 1 of 2"));
-    assert!(assert_good(dsn, &["status"]).contains("Current Version: 1\nLatest Available: 2 (1 pending)"));
-    assert!(assert_good(dsn, &["down", "--steps", "7"]).contains("version 0 of 2"));
-    assert!(assert_good(dsn, &["up"]).contains("version 2 of 2"));
-    assert!(assert_good(dsn, &["force", "1"]).contains("version 1 of 2"));
+    assert!(status.contains("Current Version: 3\nLatest Available: 3 (0 pending)"), "{status}");
+    assert!(assert_good(dsn, &["down"]).contains("version 2 of 3"));
+    assert!(assert_good(dsn, &["status"]).contains("Current Version: 2\nLatest Available: 3 (1 pending)"));
+    assert!(assert_good(dsn, &["down", "--steps", "7"]).contains("version 0 of 3"));
+    assert!(assert_good(dsn, &["up"]).contains("version 3 of 3"));
+    assert!(assert_good(dsn, &["force", "1"]).contains("version 1 of 3"));
     assert_refused(dsn, &["up"], "migration 2 failed");
     assert!(assert_good(dsn, &["status"]).contains("Database Status: clean"));
-    assert!(assert_good(dsn, &["force", "2"]).contains("version 2 of 2"));
-    assert_refused(dsn, &["force", "3"], "from 0 to 2");
+    assert!(assert_good(dsn, &["force", "3"]).contains("version 3 of 3"));
+    assert_refused(dsn, &["force", "4"], "from 0 to 3");
     assert_refused(dsn, &["down", "--steps", "0"], "--steps");
 }
 
@@ -75,7 +75,7 @@ fn many_at_once(dsn: &str) {
     for mut node in nodes {
         assert!(node.wait(Duration::from_secs(60)).success());
     }
-    assert!(assert_good(dsn, &["status"]).contains("Current Version: 2"));
+    assert!(assert_good(dsn, &["status"]).contains("Current Version: 3"));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn many_nodes_migrate_postgresql_once() {
     let server = Postgres::start();
     many_at_once(&server.url("postgres"));
     let made = server.query("SELECT count(*), bool_and(success) FROM _sqlx_migrations");
-    assert_eq!(made.as_deref(), Some("2|t"));
+    assert_eq!(made.as_deref(), Some("3|t"));
 }
 
 #[test]
@@ -101,18 +101,18 @@ fn tables_that_are_dirty_or_newer_are_left_alone() {
         let row = format!("INSERT INTO _sqlx_migrations VALUES ({version}, 'x', now(), {success}, '\\x00', 0)");
         assert!(server.query(&row).is_some());
     };
-    row(3, false);
+    row(4, false);
     assert!(assert_good(&dsn, &["status"]).contains("Database Status: DIRTY"));
     for command in ["up", "down"] {
         assert_refused(&dsn, &[command], "keygate migrate force");
     }
-    assert_good(&dsn, &["force", "2"]);
+    assert_good(&dsn, &["force", "3"]);
     assert!(server.query("UPDATE _sqlx_migrations SET checksum = '' WHERE version = 1").is_some());
     assert_refused(&dsn, &["up"], "migration 1 was made by a Keygate that is not a release of this one");
-    assert_good(&dsn, &["force", "2"]);
+    assert_good(&dsn, &["force", "3"]);
     assert_good(&dsn, &["up"]);
-    row(3, true);
-    assert!(assert_good(&dsn, &["status", "--block"]).contains("Current Version: 3\nLatest Available: 2 (0 pending)"));
+    row(4, true);
+    assert!(assert_good(&dsn, &["status", "--block"]).contains("Current Version: 4\nLatest Available: 3 (0 pending)"));
     for command in ["up", "down"] {
         assert_refused(&dsn, &[command], "run a newer Keygate");
     }

@@ -9,15 +9,15 @@ use crate::support::servers::{Postgres, Redis};
 use crate::support::upstream::Upstream;
 
 /// Nodes that share their servers.
-struct Nodes {
-    all: Vec<Keygate>,
-    _postgres: Postgres,
-    _redis: Redis,
-    _upstream: Upstream,
+pub(crate) struct Nodes {
+    pub(crate) all: Vec<Keygate>,
+    pub(crate) postgres: Postgres,
+    pub(crate) redis: Redis,
 }
 
 impl Nodes {
-    fn start(count: usize) -> Self {
+    /// Starts that many on a PostgreSQL and a Redis of their own; each forwards all to one upstream.
+    pub(crate) fn start(count: usize) -> Self {
         let (postgres, redis, upstream) = (Postgres::start(), Redis::start(), Upstream::start());
         let gateway = json!({
             "routes": [{"name": "api", "path_prefix": "/", "upstream": "api"}],
@@ -28,7 +28,7 @@ impl Nodes {
             "cache": {"type": "redis", "redis": {"addrs": [redis.address()]}},
         });
         let all = (0..count).map(|_| Keygate::serve(&gateway, &settings)).collect();
-        Self { all, _postgres: postgres, _redis: redis, _upstream: upstream }
+        Self { all, postgres, redis }
     }
 
     /// What each node answers to a key.

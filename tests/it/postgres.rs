@@ -94,15 +94,15 @@ fn a_node_refuses_tables_that_it_cannot_use() {
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains(words) && !text.contains("hunter2"), "{text}");
     };
-    refused(&config, "at version 0, and this Keygate needs 2; run `keygate migrate up`");
+    refused(&config, "at version 0, and this Keygate needs 3; run `keygate migrate up`");
     let up = command().args(["migrate", "up", "--database", &server.url("postgres")]).output().unwrap();
     assert!(up.status.success());
-    let newer = "INSERT INTO _sqlx_migrations VALUES (3, 'x', now(), true, '\\x00', 0)";
+    let newer = "INSERT INTO _sqlx_migrations VALUES (4, 'x', now(), true, '\\x00', 0)";
     assert!(server.query(newer).is_some());
-    refused(&config, "at version 3, and this Keygate knows 2 at most");
+    refused(&config, "at version 4, and this Keygate knows 3 at most");
     let mut automatic = config;
     automatic["db"]["auto_migrate"] = true.into();
-    refused(&automatic, "at version 3, and this Keygate knows 2 at most");
+    refused(&automatic, "at version 4, and this Keygate knows 3 at most");
     drop(server);
     refused(&automatic, "check db.dsn");
 }

@@ -108,7 +108,7 @@ pub(in crate::admin) async fn derive(
         credential: &credential,
         client_ip: caller.address(&state),
         audiences: &[],
-        cache: CachePolicy { read: false, write: true },
+        cache: CachePolicy { read: false, ..CachePolicy::default() },
         revoke_with_parent: false,
     };
     let verdict = state.verifier.verify(&presented).await.outcome.map_err(|denial| refusal(&denial))?;

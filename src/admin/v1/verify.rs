@@ -213,7 +213,8 @@ fn cache_policy(headers: &HeaderMap) -> CachePolicy {
         values.into_iter().any(|item| item.split('=').next().unwrap_or_default().trim().eq_ignore_ascii_case(directive))
     };
     let no_store = has(CACHE_CONTROL, "no-store");
-    CachePolicy { read: !(no_store || has(CACHE_CONTROL, "no-cache") || has(PRAGMA, "no-cache")), write: !no_store }
+    let read = !(no_store || has(CACHE_CONTROL, "no-cache") || has(PRAGMA, "no-cache"));
+    CachePolicy { read, write: !no_store, charge: None }
 }
 
 fn cache_text(outcome: CacheOutcome) -> HeaderValue {

@@ -21,8 +21,6 @@ use super::CacheKey;
 use super::fences::Fences;
 use crate::key::ApiKey;
 
-/// How many changes are remembered: some 100 bytes each.
-const FENCES_MAX: usize = 200_000;
 /// A fence stands this much longer than what it holds off can live.
 const MARGIN: Duration = Duration::from_secs(5);
 
@@ -72,9 +70,12 @@ impl SharedEntry {
 }
 
 impl SharedCache {
+    /// How many changes are remembered: some 100 bytes each.
+    pub const CHANGES_MAX: usize = 200_000;
+
     /// A cache in `storage` whose entries live for `ttl`. Until [`SharedCache::open`] nothing is read from it.
     pub fn new(storage: Arc<dyn SharedStorage>, ttl: Duration, now: Instant) -> Self {
-        let fences = Fences::new(ttl + MARGIN, FENCES_MAX);
+        let fences = Fences::new(ttl + MARGIN, Self::CHANGES_MAX);
         fences.close(now);
         Self { storage, ttl, fences, refusals: super::refusals("shared") }
     }

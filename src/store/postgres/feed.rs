@@ -31,7 +31,7 @@ pub(super) const CHANGES_AFTER: &str = "SELECT upto::text, clock_timestamp() AS 
      AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot) AND pg_visible_in_snapshot(xid, upto) \
      ORDER BY xid, seq LIMIT $5) AS next ON true ORDER BY next.xid, next.seq";
 const RECENT: &str = "SELECT tenant::text, kind, key_id, change, version, time FROM changes \
-     WHERE time >= clock_timestamp() - make_interval(secs => $1)";
+     WHERE time >= clock_timestamp() - make_interval(secs => $1) ORDER BY time DESC LIMIT $2";
 /// Takes out what was over at the last mark before the moment, moves the bound there, and leaves a mark for later calls.
 const PRUNE: &str = "WITH bound AS (SELECT time, xid FROM change_marks \
      WHERE time <= clock_timestamp() - make_interval(secs => $1) ORDER BY time DESC LIMIT 1), \
@@ -122,7 +122,7 @@ impl RecentRow {
 #[async_trait]
 impl ChangeFeed for PostgresStore {
     async fn position(&self) -> Result<Position, StoreError> {
-        let rows = self.connections.rows(Access::Read, || query_as::<_, (String,)>(POSITION)).await?;
+        let rows = self.feed.rows(Access::Read, || query_as::<_, (String,)>(POSITION)).await?;
         rows.into_iter().next().map(|(snapshot,)| Position(snapshot)).ok_or_else(no_row)
     }
 
@@ -138,7 +138,7 @@ impl ChangeFeed for PostgresStore {
                 .bind(place.page.as_ref().map_or(0, |page| page.seq))
                 .bind(i64::from(limit))
         };
-        let rows = self.connections.rows(Access::Read, query).await?;
+        let rows = self.feed.rows(Access::Read, query).await?;
         let (first, last) = rows.first().zip(rows.last()).ok_or_else(no_row)?;
         if first.lost {
             return Ok(None);
@@ -157,15 +157,15 @@ impl ChangeFeed for PostgresStore {
         Ok(Some(Changes { changes, position: Position(position), more, read_time }))
     }
 
-    async fn recent(&self, within: Duration) -> Result<Vec<Change>, StoreError> {
-        let query = || query_as::<_, RecentRow>(RECENT).bind(within.as_secs_f64());
-        let rows = self.connections.rows(Access::Read, query).await?;
+    async fn recent(&self, within: Duration, limit: u32) -> Result<Vec<Change>, StoreError> {
+        let query = || query_as::<_, RecentRow>(RECENT).bind(within.as_secs_f64()).bind(i64::from(limit));
+        let rows = self.feed.rows(Access::Read, query).await?;
         rows.into_iter().map(|row| row.change().ok_or_else(unreadable)).collect()
     }
 
     async fn prune(&self, older_than: Duration) -> Result<u64, StoreError> {
         let query = || query_as::<_, (i64,)>(PRUNE).bind(older_than.as_secs_f64()).bind(PRUNED_AT_ONCE);
-        let rows = self.connections.rows(Access::Write, query).await?;
+        let rows = self.feed.rows(Access::Write, query).await?;
         Ok(rows.first().map_or(0, |(count,)| count.unsigned_abs()))
     }
 

@@ -13,8 +13,10 @@ use super::pool::Access;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
-use crate::store::row::{self, EndedRow, kind_text};
-use crate::store::{ChangeFeed, EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError};
+use crate::store::row::{self, EndedRow, PurgedRow, kind_text};
+use crate::store::{
+    ChangeFeed, EndedKey, Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, StoreError, day_begin,
+};
 
 type KeyRow = row::KeyRow<Timestamp>;
 
@@ -78,6 +80,12 @@ macro_rules! end {
 }
 
 const FIND: &str = concat!("SELECT ", columns!(), " FROM keys WHERE tenant = $1 AND kind = $2 AND key_id = $3");
+const FIND_MANY: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM keys JOIN unnest($1::uuid[], $2::text[], $3::text[]) AS named (tenant, kind, key_id) \
+     USING (tenant, kind, key_id)"
+);
 const FIND_BY_REQUEST: &str =
     concat!("SELECT ", columns!(), " FROM keys WHERE tenant = $1 AND kind = $2 AND request_id = $3");
 const INSERT: &str = concat!(
@@ -118,6 +126,14 @@ const ROTATE: &str = concat!(
     columns!(),
     " FROM ended"
 );
+/// The rows are locked in one order, so that two batches with the same keys do not wait for each other.
+const TOUCH: &str = "WITH used AS (SELECT tenant, kind, key_id FROM keys \
+     JOIN unnest($3::uuid[], $4::text[], $5::text[]) AS named (tenant, kind, key_id) USING (tenant, kind, key_id) \
+     WHERE last_used_time IS NULL OR last_used_time < $2 \
+     ORDER BY tenant, kind, key_id FOR NO KEY UPDATE OF keys), \
+     touched AS (UPDATE keys SET last_used_time = $1 FROM used \
+     WHERE keys.tenant = used.tenant AND keys.kind = used.kind AND keys.key_id = used.key_id RETURNING 1) \
+     SELECT count(*) FROM touched";
 const DELETE: &str = concat!(
     "WITH gone AS (DELETE FROM keys WHERE tenant = $1 AND kind = $2 AND key_id = $3 \
      RETURNING tenant, kind, key_id, version), \
@@ -127,6 +143,25 @@ const DELETE: &str = concat!(
     note!("gone", "'delete'"),
     ") SELECT version FROM gone"
 );
+/// By one caller at a time, who waits for nobody: what another transaction holds is left for the next time. Whatever the
+/// clock of a node shows, a key that lives by the database's is left alone.
+pub(super) const PURGE: &str = concat!(
+    "WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7738151096025474131) AS mine), \
+     over AS (SELECT tenant, kind, key_id FROM keys \
+     WHERE expire_time < $1 AND expire_time < now() AND (SELECT mine FROM turn) \
+     ORDER BY expire_time LIMIT $2 FOR UPDATE SKIP LOCKED), \
+     gone AS (DELETE FROM keys USING over \
+     WHERE keys.tenant = over.tenant AND keys.kind = over.kind AND keys.key_id = over.key_id \
+     RETURNING keys.tenant, keys.kind, keys.key_id, keys.status, keys.update_time, keys.version), \
+     remembered AS (INSERT INTO deleted_keys (tenant, kind, key_id, delete_time) \
+     SELECT tenant, kind, key_id, update_time FROM gone WHERE status = 'revoked' \
+     ON CONFLICT (tenant, kind, key_id) DO UPDATE SET delete_time = excluded.delete_time), noted AS (",
+    note!("gone", "'purge'"),
+    ") SELECT tenant::text, kind, key_id, version FROM gone"
+);
+const FORGET_DELETED: &str = "WITH gone AS (DELETE FROM deleted_keys WHERE (tenant, kind, key_id) IN \
+     (SELECT tenant, kind, key_id FROM deleted_keys WHERE delete_time < $1 ORDER BY delete_time LIMIT $2 \
+     FOR UPDATE SKIP LOCKED) RETURNING 1) SELECT count(*) FROM gone";
 const ENDED_SINCE: &str = "SELECT tenant::text, kind, key_id, time FROM (\
      (SELECT tenant, kind, key_id, update_time AS time FROM keys \
      WHERE status = 'revoked' AND update_time >= $1 ORDER BY update_time DESC LIMIT $2) \
@@ -141,6 +176,13 @@ const ABOVE_ALL: &str = "~";
 impl KeySource for PostgresStore {
     async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
         self.find_one(FIND, tenant, id.kind(), &id.to_string()).await
+    }
+
+    async fn find_many(&self, keys: &[(TenantId, KeyId)]) -> Result<Vec<ApiKey>, StoreError> {
+        let names = KeyNames::new(keys);
+        let query = || query_as::<_, KeyRow>(FIND_MANY).bind(&names.tenants).bind(&names.kinds).bind(&names.ids);
+        let rows = self.connections.rows(Access::Read, query).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
     }
 }
 
@@ -259,11 +301,36 @@ impl KeyStore for PostgresStore {
         self.connections.rows(Access::Write, query).await?.pop().map(TryInto::try_into).transpose()
     }
 
+    async fn touch(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
+        let names = KeyNames::new(keys);
+        let query = || {
+            query_as::<_, (i64,)>(TOUCH)
+                .bind(now)
+                .bind(day_begin(now))
+                .bind(&names.tenants)
+                .bind(&names.kinds)
+                .bind(&names.ids)
+        };
+        self.connections.rows(Access::Write, query).await.map(drop)
+    }
+
     async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
         let key_id = id.to_string();
         let query = || query_as::<_, (i64,)>(DELETE).bind(tenant.0).bind(kind_text(id.kind())).bind(&key_id).bind(now);
         let version = self.connections.rows(Access::Write, query).await?.pop();
         Ok(version.map(|(version,)| version.unsigned_abs()))
+    }
+
+    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Vec<PurgedKey>, StoreError> {
+        let query = || query_as::<_, PurgedRow>(PURGE).bind(before).bind(i64::from(limit));
+        let rows = self.connections.rows(Access::Write, query).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn forget_deleted(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let query = || query_as::<_, (i64,)>(FORGET_DELETED).bind(before).bind(i64::from(limit));
+        let count = self.connections.rows(Access::Write, query).await?.pop();
+        Ok(count.map_or(0, |(count,)| count.unsigned_abs()))
     }
 
     async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError> {
@@ -288,6 +355,7 @@ impl KeyStore for PostgresStore {
 
     async fn close(&self) {
         self.connections.close().await;
+        self.feed.close().await;
     }
 }
 
@@ -308,6 +376,23 @@ impl PostgresStore {
         let json = json(rows)?;
         let stored = self.connections.rows(Access::Write, || query_as::<_, (String,)>(INSERT).bind(&json)).await?;
         Ok(stored.into_iter().map(|(id,)| id).collect())
+    }
+}
+
+/// Keys as arrays of their parts.
+struct KeyNames {
+    tenants: Vec<uuid::Uuid>,
+    kinds: Vec<&'static str>,
+    ids: Vec<String>,
+}
+
+impl KeyNames {
+    fn new(keys: &[(TenantId, KeyId)]) -> Self {
+        Self {
+            tenants: keys.iter().map(|(tenant, _)| tenant.0).collect(),
+            kinds: keys.iter().map(|(_, id)| kind_text(id.kind())).collect(),
+            ids: keys.iter().map(|(_, id)| id.to_string()).collect(),
+        }
     }
 }
 

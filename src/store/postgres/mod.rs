@@ -47,6 +47,8 @@ pub struct PostgresOptions {
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     connections: Connections,
+    /// Of its own: however many keys are asked for, a node hears of changes.
+    feed: Connections,
     options: PostgresOptions,
 }
 
@@ -75,7 +77,12 @@ impl PostgresStore {
         prepare(&database, migration).await?;
         let timeout = options.statement_timeout.as_millis().to_string();
         let connect = options.connect_options()?.options([("statement_timeout", timeout)]);
-        Ok(Self { connections: Connections::new(options, connect), options: options.clone() })
+        let one = PostgresOptions { max_connections: 1, min_connections: 0, ..options.clone() };
+        Ok(Self {
+            connections: Connections::new(options, connect.clone()),
+            feed: Connections::new(&one, connect),
+            options: options.clone(),
+        })
     }
 }
 

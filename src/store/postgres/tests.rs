@@ -414,3 +414,34 @@ async fn connections_that_fall_silent_are_given_up() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_purge_waits_for_nobody_and_trusts_its_own_clock() {
+    let server = Postgres::start();
+    let store = testing::store(&server, "purge").await;
+    let long_ago = at(0) - chrono::TimeDelta::days(3000);
+    let ended = |number| ApiKey { expire_time: Some(long_ago), ..key(issued(number)) };
+    let alive = ApiKey { expire_time: Some(at(0) + chrono::TimeDelta::days(30_000)), ..key(issued(3)) };
+    store.insert_many(&[ended(1), ended(2), alive]).await.unwrap();
+    let everything = at(0) + chrono::TimeDelta::days(60_000);
+    let purged = async || store.purge(everything, 10).await.unwrap().iter().map(|key| key.id).collect::<Vec<_>>();
+
+    let mut other = connect(&store).await;
+    run(&mut other, &format!("BEGIN; SELECT 1 FROM keys WHERE key_id = '{}' FOR UPDATE", issued(1))).await;
+    assert_eq!(purged().await, [issued(2)], "a row that somebody holds is left alone");
+    run(&mut other, "COMMIT; BEGIN").await;
+    let purge = sqlx::query(super::keys::PURGE).bind(at(0) - chrono::TimeDelta::days(9000)).bind(1_i64);
+    purge.execute(&mut other).await.unwrap();
+    assert!(purged().await.is_empty(), "somebody else is at it");
+    run(&mut other, "COMMIT").await;
+    assert_eq!(purged().await, [issued(1)]);
+    assert!(purged().await.is_empty(), "one key lives by the clock of the database");
+
+    run(&mut other, "INSERT INTO keys SELECT tenant, kind, gen_random_uuid()::text, NULL, name, actor_id, scopes, metadata, \
+         status, NULL, NULL, visibility, create_time, update_time, expire_time + make_interval(secs => n), NULL, NULL, NULL, \
+         allowed_cidrs, version FROM keys, generate_series(1, 5000) AS n; ANALYZE keys").await;
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {}", super::keys::PURGE));
+    let plan = sqlx::query_as(explain).bind(everything).bind(500_i64).fetch_all(&mut other).await.unwrap();
+    let plan = text(plan);
+    assert!(plan.contains("using keys_by_end on keys") && !plan.contains("Seq Scan on keys"), "{plan}");
+}

@@ -3,18 +3,22 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
+use serde_json::{Value, json};
 
 use super::list::statement;
 use super::{SqliteStore, unavailable};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
-use crate::store::row::{self, EndedRow, kind_text};
-use crate::store::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, Revoked, StoreError};
+use crate::store::row::{self, EndedRow, PurgedRow, kind_text};
+use crate::store::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, StoreError, day_begin};
 
 type KeyRow = row::KeyRow<i64>;
 
 const FIND: &str = "SELECT * FROM keys WHERE tenant = ? AND kind = ? AND key_id = ?";
+/// The keys are given as one JSON text.
+const FIND_MANY: &str = "SELECT * FROM keys WHERE (tenant, kind, key_id) IN \
+     (SELECT value->>0, value->>1, value->>2 FROM json_each(?))";
 const FIND_BY_REQUEST: &str = "SELECT * FROM keys WHERE tenant = ? AND kind = ? AND request_id = ?";
 /// Any number of rows, as one JSON text; those whose id or request id is taken are left out.
 const INSERT: &str = "INSERT INTO keys (tenant, kind, key_id, request_id, name, actor_id, scopes, metadata, status, \
@@ -31,9 +35,29 @@ const REPLACE: &str = "UPDATE keys SET name = ?, scopes = ?, metadata = ?, rate_
 const REVOKE: &str = "UPDATE keys SET status = 'revoked', revocation_reason = ?, revocation_description = ?, \
      update_time = ?, expire_time = max(?, coalesce(expire_time, 0)), version = version + 1 \
      WHERE tenant = ? AND kind = ? AND key_id = ? AND status = 'active' RETURNING *";
+/// The keys are given as one JSON text.
+const TOUCH: &str = "UPDATE keys SET last_used_time = ?1 WHERE (tenant, kind, key_id) IN \
+     (SELECT value->>0, value->>1, value->>2 FROM json_each(?3)) \
+     AND (last_used_time IS NULL OR last_used_time < ?2)";
 const DELETE: &str = "DELETE FROM keys WHERE tenant = ? AND kind = ? AND key_id = ? RETURNING version";
 const REMEMBER_DELETED: &str =
     "INSERT OR REPLACE INTO deleted_keys (tenant, kind, key_id, delete_time) VALUES (?, ?, ?, ?)";
+/// The keys that a purge takes out: those that ended first before ?1, at most ?2.
+macro_rules! over {
+    () => {
+        "(tenant, kind, key_id) IN (SELECT tenant, kind, key_id FROM keys WHERE expire_time < ?1 \
+         ORDER BY expire_time, tenant, kind, key_id LIMIT ?2)"
+    };
+}
+
+const REMEMBER_PURGED: &str = concat!(
+    "INSERT OR REPLACE INTO deleted_keys (tenant, kind, key_id, delete_time) \
+     SELECT tenant, kind, key_id, update_time FROM keys WHERE status = 'revoked' AND ",
+    over!()
+);
+const PURGE: &str = concat!("DELETE FROM keys WHERE ", over!(), " RETURNING tenant, kind, key_id, version");
+const FORGET_DELETED: &str = "DELETE FROM deleted_keys WHERE (tenant, kind, key_id) IN \
+     (SELECT tenant, kind, key_id FROM deleted_keys WHERE delete_time < ? ORDER BY delete_time LIMIT ?)";
 const ENDED_SINCE: &str = "SELECT tenant, kind, key_id, update_time AS time FROM keys \
      WHERE status = 'revoked' AND update_time >= ?1 \
      UNION ALL SELECT tenant, kind, key_id, delete_time FROM deleted_keys WHERE delete_time >= ?1 \
@@ -46,6 +70,12 @@ const ABOVE_ALL: &str = "~";
 impl KeySource for SqliteStore {
     async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
         self.find_one(FIND, tenant, id.kind(), &id.to_string()).await
+    }
+
+    async fn find_many(&self, keys: &[(TenantId, KeyId)]) -> Result<Vec<ApiKey>, StoreError> {
+        let query = sqlx::query_as(FIND_MANY).bind(key_names(keys));
+        let rows: Vec<KeyRow> = query.fetch_all(&self.pool).await.map_err(unavailable)?;
+        rows.into_iter().map(TryInto::try_into).collect()
     }
 }
 
@@ -150,6 +180,16 @@ impl KeyStore for SqliteStore {
         Ok(Some(ended))
     }
 
+    async fn touch(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
+        let touched = sqlx::query(TOUCH)
+            .bind(now.timestamp_micros())
+            .bind(day_begin(now).timestamp_micros())
+            .bind(key_names(keys))
+            .execute(&self.pool)
+            .await;
+        touched.map(drop).map_err(unavailable)
+    }
+
     async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
         let version: Option<i64> = sqlx::query_scalar(DELETE)
@@ -171,6 +211,22 @@ impl KeyStore for SqliteStore {
         }
         transaction.commit().await.map_err(unavailable)?;
         Ok(version.map(i64::unsigned_abs))
+    }
+
+    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Vec<PurgedKey>, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
+        let before = before.timestamp_micros();
+        let remember = sqlx::query(REMEMBER_PURGED).bind(before).bind(limit);
+        remember.execute(&mut *transaction).await.map_err(unavailable)?;
+        let purge = sqlx::query_as::<_, PurgedRow>(PURGE).bind(before).bind(limit);
+        let rows = purge.fetch_all(&mut *transaction).await.map_err(unavailable)?;
+        transaction.commit().await.map_err(unavailable)?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn forget_deleted(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let forget = sqlx::query(FORGET_DELETED).bind(before.timestamp_micros()).bind(limit);
+        Ok(forget.execute(&self.pool).await.map_err(unavailable)?.rows_affected())
     }
 
     async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError> {
@@ -223,6 +279,12 @@ impl SqliteStore {
     async fn insert_rows(&self, rows: &[KeyRow]) -> Result<HashSet<String>, StoreError> {
         insert_rows(&self.pool, rows).await
     }
+}
+
+/// Keys as one JSON text: lists of tenant, kind and id.
+fn key_names(keys: &[(TenantId, KeyId)]) -> String {
+    let names = keys.iter().map(|(tenant, id)| json!([tenant.to_string(), kind_text(id.kind()), id.to_string()]));
+    names.collect::<Value>().to_string()
 }
 
 /// Adds the rows that are in nobody's way, in one statement, and tells their ids.

@@ -107,6 +107,11 @@ impl Keygate {
     pub(crate) fn restart(&mut self) {
         self.process.signal("TERM");
         self.process.wait(Duration::from_secs(30));
+        self.start_again();
+    }
+
+    /// Starts `serve`, which has ended, with the same files and ports.
+    pub(crate) fn start_again(&mut self) {
         let urls = [&self.gateway, &self.admin, &self.metrics];
         // Connections of before are no good.
         self.http = Client::new();

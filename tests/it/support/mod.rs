@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod authority;
 pub(crate) mod keygate;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod servers;
 pub(crate) mod upstream;
 mod wait;

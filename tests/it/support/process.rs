@@ -28,6 +28,12 @@ impl Process {
         assert!(status.success(), "kill -{name}");
     }
 
+    /// Ends it at once, as a crash does.
+    pub(crate) fn kill(&mut self) {
+        self.signal("KILL");
+        self.wait(Duration::from_secs(30));
+    }
+
     /// Waits for the end; panics when it takes longer than `limit`.
     pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;

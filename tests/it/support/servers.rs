@@ -91,6 +91,21 @@ impl Postgres {
         eventually("PostgreSQL offers TLS", || self.query("SHOW ssl").as_deref() == Some("on"));
     }
 
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops it and its connections in the middle of whatever they do, until the answer is dropped.
+    pub(crate) fn pause(&self) -> Paused {
+        // The server first: it cannot begin another child then.
+        let mut paused = Paused::new(self.process.id());
+        for child in children_of(self.process.id()) {
+            paused.add(child);
+        }
+        paused
+    }
+
     /// The name under which a database is found.
     pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
@@ -115,6 +130,47 @@ impl StoppedPostgres {
     }
 }
 
+/// Processes that stand still.
+pub(crate) struct Paused(Vec<u32>);
+
+impl Paused {
+    fn new(process: u32) -> Self {
+        let mut paused = Self(Vec::new());
+        paused.add(process);
+        paused
+    }
+
+    fn add(&mut self, process: u32) {
+        signal("-STOP", process);
+        self.0.push(process);
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        for process in &self.0 {
+            signal("-CONT", *process);
+        }
+    }
+}
+
+/// Sends a signal; to a process that has ended meanwhile, nothing.
+fn signal(name: &str, process: u32) {
+    let _ = Command::new("kill").arg(name).arg(process.to_string()).output();
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let processes =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let is_child = |process: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        // `id (name) state parent …`; a name may hold anything.
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        after_name.split_whitespace().nth(1).and_then(|id| id.parse().ok()) == Some(parent)
+    };
+    processes.filter(is_child).collect()
+}
+
 impl Redis {
     /// Starts one and waits until it answers.
     pub(crate) fn start() -> Self {
@@ -124,21 +180,51 @@ impl Redis {
     /// Starts one with more options, each a name and its values.
     pub(crate) fn start_with(options: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
-        let port = free_port();
-        // Options follow a file's: the first argument of a sentinel has to be one that it can write to.
+        std::fs::write(folder.path().join("redis.conf"), options.join("\n")).unwrap();
+        Self::run(folder, free_port())
+    }
+
+    fn run(folder: TempDir, port: u16) -> Self {
         let file = folder.path().join("redis.conf");
-        std::fs::write(&file, options.join("\n")).unwrap();
+        let is_sentinel = std::fs::read_to_string(&file).unwrap().lines().any(|line| line.starts_with("sentinel "));
         let process = Process::start(
             Command::new("redis-server")
+                // Options follow a file's: the first argument of a sentinel has to be one that it can write to.
                 .arg(&file)
                 .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
                 .arg(folder.path())
-                .args(options.iter().any(|option| option.starts_with("sentinel ")).then_some("--sentinel"))
+                .args(is_sentinel.then_some("--sentinel"))
                 .stdout(Stdio::null()),
         );
         let server = Self { process, port, folder };
         eventually("Redis answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         server
+    }
+
+    /// Ends the server at once, and what it held with it.
+    pub(crate) fn stop(self) -> StoppedRedis {
+        let Self { mut process, port, folder } = self;
+        process.kill();
+        StoppedRedis { port, folder }
+    }
+
+    /// Makes it forget everything.
+    pub(crate) fn flush(&self) {
+        let mut connection = self.connect();
+        connection.write_all(b"FLUSHALL\r\n").unwrap();
+        let mut answer = [0; 5];
+        connection.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"+OK\r\n");
+    }
+
+    /// Stops it in the middle of whatever it does, until the answer is dropped.
+    pub(crate) fn pause(&self) -> Paused {
+        Paused::new(self.process.id())
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// `host:port`.
@@ -168,6 +254,19 @@ impl Redis {
     /// The server's process and folder.
     pub(crate) fn traces(&self) -> (u32, PathBuf) {
         (self.process.id(), self.folder.path().to_owned())
+    }
+}
+
+/// The place of a server that does not run.
+pub(crate) struct StoppedRedis {
+    port: u16,
+    folder: TempDir,
+}
+
+impl StoppedRedis {
+    /// Starts a server there again, with nothing in it.
+    pub(crate) fn start_again(self) -> Redis {
+        Redis::run(self.folder, self.port)
     }
 }
 

@@ -1,0 +1,60 @@
+//! What a record takes of the memory of the process, about. Rather too much than too little: the bound is for the process.
+
+use serde_json::Value;
+
+use crate::key::{ApiKey, Metadata};
+
+/// Of a record without texts: the struct, the cache's own entry, and what the allocator leaves unused between those of many
+/// threads. From `benches/scale.rs`, in bytes.
+const RECORD: usize = 1280;
+/// Of an object: its tables, which begin larger than what is in them.
+const OBJECT: usize = 256;
+/// Of a text or a list: the pointer to it, and what the allocator adds.
+const ALLOCATION: usize = 32;
+
+/// The weight of a record in bytes.
+pub(super) fn weigh(key: &ApiKey) -> u32 {
+    let texts = key.name.len() + key.actor_id.len();
+    let scopes: usize = key.scopes.iter().map(|scope| ALLOCATION + scope.len()).sum();
+    let ranges: usize = key.networks.texts().iter().map(|range| 2 * ALLOCATION + range.len()).sum();
+    let metadata = if key.metadata.is_empty() { 0 } else { weigh_object(&key.metadata) };
+    u32::try_from(RECORD + texts + scopes + ranges + metadata).unwrap_or(u32::MAX)
+}
+
+fn weigh_object(object: &Metadata) -> usize {
+    let members = object.iter().map(|(name, value)| 2 * ALLOCATION + name.len() + weigh_value(value));
+    OBJECT + members.sum::<usize>()
+}
+
+/// A value takes as much as the largest of its kind, however short its text is.
+fn weigh_value(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => ALLOCATION + text.len(),
+            Value::Array(values) => ALLOCATION + values.iter().map(weigh_value).sum::<usize>(),
+            Value::Object(object) => weigh_object(object),
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The weight of metadata that is given as an object.
+    fn weight(metadata: &Value) -> usize {
+        weigh_object(metadata.as_object().unwrap())
+    }
+
+    #[test]
+    fn metadata_weighs_what_it_takes_and_not_what_its_text_takes() {
+        let place = size_of::<Value>();
+        assert!(weight(&json!({"numbers": vec![1; 1000]})) > 1000 * place);
+        assert!(weight(&json!({"lists": vec![json!([]); 1000]})) > 1000 * place);
+        assert!(weight(&json!({"objects": vec![json!({"a": 1}); 1000]})) > 1000 * (2 * place + OBJECT));
+        let text = weight(&json!({"text": "x".repeat(10_000)}));
+        assert!((10_000..11_000).contains(&text), "{text}");
+    }
+}

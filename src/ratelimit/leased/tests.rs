@@ -122,6 +122,7 @@ async fn slices_shrink_when_a_key_is_used_less() {
     for _ in 0..2_000 {
         cluster.ask(0, &limits, 1).await;
     }
+    cluster.work(0).await;
     let busy = cluster.nodes[0].0.slices.held(owner(1));
     for _ in 0..1_500 {
         assert!(cluster.ask(0, &limits, 1).await.admitted);

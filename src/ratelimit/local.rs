@@ -41,9 +41,13 @@ struct Buckets(Vec<(Arc<str>, Tat)>);
 impl Local {
     /// Buckets of at most `owners_max` owners, or a few more.
     pub fn new(owners_max: usize, clock: Arc<dyn Clock>) -> Self {
-        let max = owners_max.div_ceil(SHARDS).max(1);
+        Self::with_shards(SHARDS, owners_max, clock)
+    }
+
+    fn with_shards(count: usize, owners_max: usize, clock: Arc<dyn Clock>) -> Self {
+        let max = owners_max.div_ceil(count).max(1);
         let shard = || Mutex::new(Shard { max, ..Shard::default() });
-        Self { clock, hasher: RandomState::new(), shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
+        Self { clock, hasher: RandomState::new(), shards: std::iter::repeat_with(shard).take(count).collect() }
     }
 
     /// Charges a request to all its buckets, or to none.
@@ -101,8 +105,8 @@ impl Local {
     }
 
     fn shard(&self, owner: &Owner) -> MutexGuard<'_, Shard> {
-        let hash = usize::try_from(self.hasher.hash_one(owner) % SHARDS as u64).unwrap_or_default();
-        lock(&self.shards[hash])
+        let place = self.hasher.hash_one(owner) % self.shards.len() as u64;
+        lock(&self.shards[usize::try_from(place).unwrap_or_default()])
     }
 }
 

@@ -57,13 +57,18 @@ mod announce {
             let mut counts = VecDeque::new();
             loop {
                 if let Ok(count) = self.announce(redis, name).await {
-                    counts.push_back(count);
-                    counts.drain(..counts.len().saturating_sub(BEATS));
-                    // A Redis that starts empty has to hear from all before its count is believed.
-                    self.0.store(counts.iter().copied().max().unwrap_or(1), Ordering::Relaxed);
+                    self.heard(count, &mut counts);
                 }
                 tokio::time::sleep(BEAT).await;
             }
+        }
+
+        /// Takes over a count: the highest of the last few. A Redis that starts empty has to hear from all nodes before its
+        /// count is believed.
+        pub(super) fn heard(&self, count: u32, counts: &mut VecDeque<u32>) {
+            counts.push_back(count);
+            counts.drain(..counts.len().saturating_sub(BEATS));
+            self.0.store(counts.iter().copied().max().unwrap_or(1), Ordering::Relaxed);
         }
 
         pub(super) async fn announce(&self, redis: &Redis, name: &str) -> Result<u32, RedisError> {

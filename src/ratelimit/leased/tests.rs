@@ -116,6 +116,24 @@ async fn a_key_that_is_used_now_and_then_has_every_request_counted_in_the_ledger
 }
 
 #[tokio::test]
+async fn slices_shrink_when_a_key_is_used_less() {
+    let mut cluster = Cluster::new(1);
+    let limits = [named("default", 10_000, MINUTE)];
+    for _ in 0..2_000 {
+        cluster.ask(0, &limits, 1).await;
+    }
+    cluster.work(0).await;
+    let busy = cluster.nodes[0].0.slices.held(owner(1));
+    for _ in 0..1_500 {
+        assert!(cluster.ask(0, &limits, 1).await.admitted);
+        cluster.work(0).await;
+        cluster.clock.advance(Duration::from_millis(600));
+    }
+    let calm = cluster.nodes[0].0.slices.held(owner(1));
+    assert!(busy > 100 && calm <= 1, "{busy} {calm}");
+}
+
+#[tokio::test]
 async fn what_lies_idle_goes_back_to_the_others() {
     let mut cluster = Cluster::new(2);
     let limits = [named("default", 1_000, Duration::from_secs(1_000_000))];

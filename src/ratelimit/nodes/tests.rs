@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::*;
@@ -29,4 +30,14 @@ fn a_node_knows_how_many_others_there_are() {
         server.runtime.spawn(async move { nodes.keep_announced(&redis, name).await });
     }
     eventually("both count two", || counts.iter().all(|nodes| nodes.count() == 2));
+}
+
+#[test]
+fn a_redis_that_starts_empty_makes_nobody_believe_to_be_alone() {
+    let (nodes, mut counts) = (Nodes::alone(), VecDeque::new());
+    let known = [3, 1, 2, 3, 1, 1, 1].map(|count| {
+        nodes.heard(count, &mut counts);
+        nodes.count()
+    });
+    assert_eq!(known, [3, 3, 3, 3, 3, 3, 1]);
 }

@@ -168,12 +168,13 @@ async fn verification_tells_why_and_what_the_cache_did() {
         keygate.http.post(url).header("cache-control", directive).body(body).send()
     };
     for (credential, audiences, directive, code, cache) in [
-        (key.as_str(), json!([]), "max-age=0", "", "HIT"),
+        (key.as_str(), json!([]), "max-age=0", "", "MISS"),
+        (&key, json!([]), "max-age=0", "", "HIT"),
         (&key, json!([]), "max-age=0, No-Cache", "", "SKIP"),
         (&key, json!([]), "no-store", "", "SKIP"),
         (&key, json!(["api"]), "x", "VERIFICATION_ERROR_AUDIENCE_MISMATCH", "HIT"),
-        (&expired, json!([]), "x", "VERIFICATION_ERROR_EXPIRED", "HIT"),
-        (&bound, json!([]), "x", "VERIFICATION_ERROR_IP_NOT_ALLOWED", "HIT"),
+        (&expired, json!([]), "x", "VERIFICATION_ERROR_EXPIRED", "MISS"),
+        (&bound, json!([]), "x", "VERIFICATION_ERROR_IP_NOT_ALLOWED", "MISS"),
         ("unknown", json!([]), "x", "VERIFICATION_ERROR_NOT_FOUND", "MISS"),
         ("unknown", json!([]), "x", "VERIFICATION_ERROR_NOT_FOUND", "HIT"),
         ("mc_v1_AgEX", json!([]), "x", "VERIFICATION_ERROR_SIGNATURE_INVALID", "SKIP"),

@@ -35,6 +35,8 @@ use uses::Uses;
 
 /// Threads of the admin API: enough that one slow call holds up nobody.
 const ADMIN_THREADS: usize = 2;
+/// Threads of the work beside: following changes must not wait for whatever else there is.
+const BACKGROUND_THREADS: usize = 2;
 
 /// A running Keygate.
 pub struct App {
@@ -92,7 +94,11 @@ impl App {
     /// # Errors
     /// [`AppError`] when a part cannot be started; then nothing is left running.
     pub fn start(config: &Config, listeners: Listeners) -> Result<Self, AppError> {
-        let background = Builder::new_multi_thread().worker_threads(1).thread_name("background").enable_all().build();
+        let background = Builder::new_multi_thread()
+            .worker_threads(BACKGROUND_THREADS)
+            .thread_name("background")
+            .enable_all()
+            .build();
         let background = background.map_err(|cause| AppError::io("threads cannot be started", cause))?;
         let registry = Registry::new();
         let store = background.block_on(database::open(&config.db))?;

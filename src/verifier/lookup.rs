@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::guard::LookupGuard;
-use crate::cache::{CacheKey, Caches, KeyCache, Known, Trust};
+use crate::cache::{CacheKey, Caches, KeyCache, Trust};
 use crate::key::ApiKey;
 use crate::store::{KeySource, StoreError};
 
@@ -99,16 +99,12 @@ impl Directory {
             return (self.load(key, policy.charge).await, CacheOutcome::Skip);
         };
         if !policy.read {
-            return (keep(cache, key, policy, async || self.load(key, policy.charge).await).await, CacheOutcome::Skip);
+            let found = keep(cache, key, policy, async || self.load(key, policy.charge).await).await;
+            return (found, CacheOutcome::Skip);
         }
         match self.trust() {
             Trust::Fresh => self.find_fresh(cache, key, policy).await,
-            trust => {
-                // Of a key that was good a moment ago it is only to be confirmed that it still is.
-                let known = matches!(cache.get(&key), Some(Known::Record(_)));
-                let policy = CachePolicy { charge: policy.charge.filter(|_| !known), ..policy };
-                self.find_unconfirmed(cache, key, policy, trust).await
-            }
+            trust => self.find_unconfirmed(cache, key, policy, trust).await,
         }
     }
 
@@ -123,6 +119,8 @@ impl Directory {
         }
         // Its time is over, but it is true: this node has heard of all changes.
         let held = if self.caches.freshness.serves_stale() { cache.get_stale(&key) } else { None };
+        // Of a key that was good it is only to be seen that it still is.
+        let charge = policy.charge.filter(|_| held.is_none());
         let shared_hit = AtomicBool::new(false);
         let load = async || {
             if let Some(shared) = &self.caches.shared {
@@ -135,7 +133,7 @@ impl Directory {
                 }
                 shared_hit.store(false, Ordering::Relaxed);
             }
-            self.load_within(key, policy.charge, limit(held.is_some())).await
+            self.load_within(key, charge, limit(held.is_some())).await
         };
         match (keep(cache, key, policy, load).await, held) {
             (Err(StoreError::Unavailable(_) | StoreError::Timeout), Some(held)) => {
@@ -157,13 +155,15 @@ impl Directory {
         let mut failure = StoreError::Unavailable("it failed a moment ago".into());
         let freshness = &self.caches.freshness;
         if freshness.may_ask_database(Instant::now(), STORE_PAUSE) {
-            let limit = limit(trust == Trust::Unconfirmed && cache.get_stale(&key).is_some());
-            match keep(cache, key, policy, async || self.load_within(key, policy.charge, limit).await).await {
+            let known = cache.get_stale(&key).is_some();
+            let (charge, limit) = (policy.charge.filter(|_| !known), limit(trust == Trust::Unconfirmed && known));
+            match keep(cache, key, policy, async || self.load_within(key, charge, limit).await).await {
+                // The database was not asked.
+                Err(StoreError::Busy) => return (Err(StoreError::Busy), CacheOutcome::Miss),
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => {
                     freshness.database_failed(Instant::now(), STORE_PAUSE);
                     failure = error;
                 }
-                Err(error @ StoreError::Busy) => failure = error,
                 found => {
                     freshness.database_answered();
                     return (found, CacheOutcome::Miss);

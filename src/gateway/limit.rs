@@ -188,3 +188,60 @@ fn refusal(charged: &Charged, answers: &[Answer]) -> Option<Denial> {
         retry_after: refusing.map(|(_, outcome)| outcome.retry_after).max().unwrap_or(Duration::ZERO),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+
+    fn charged(older_fields: bool) -> Charged {
+        let limit = Limit::new(NonZeroU64::MIN, Duration::from_secs(60));
+        let named = NamedLimit { name: "burst".into(), limit };
+        let clock = std::sync::Arc::new(crate::clock::ManualClock::new(crate::clock::Timestamp::UNIX_EPOCH));
+        let request = request(Owner::Tenant(TenantId::NIL), std::slice::from_ref(&named), 1);
+        let outcomes = crate::ratelimit::Local::new(1, clock).charge(&request).outcomes;
+        Charged { limits: vec![named], outcomes, older_fields, denial: None }
+    }
+
+    fn answer(charged: &Charged, upstream: UpstreamLimitFields) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("ratelimit-policy", r#""theirs";q=9;w=1"#),
+            ("ratelimit", r#""theirs";r=8;t=1"#),
+            ("x-ratelimit-limit", "9"),
+            ("x-other", "kept"),
+        ] {
+            headers.insert(name, value.parse().unwrap());
+        }
+        charged.add_to(&mut headers, upstream);
+        let mut fields: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        fields.sort();
+        fields
+    }
+
+    #[test]
+    fn an_upstreams_own_fields_become_what_is_configured() {
+        use UpstreamLimitFields::{Keep, Remove, Replace};
+        let ours = ["ratelimit-policy: \"burst\";q=1;w=60", "ratelimit: \"burst\";r=0;t=60"];
+        let kept = [
+            r#"ratelimit-policy: "burst";q=1;w=60, "theirs";q=9;w=1"#,
+            r#"ratelimit: "burst";r=0;t=60, "theirs";r=8;t=1"#,
+            "x-other: kept",
+            "x-ratelimit-limit: 9",
+        ];
+        assert_eq!(answer(&charged(false), Keep), kept);
+        for upstream in [Replace, Remove] {
+            assert_eq!(answer(&charged(false), upstream), [ours[0], ours[1], "x-other: kept"]);
+        }
+        let none = Charged::default();
+        assert_eq!(answer(&none, Replace).len(), 4, "there is nothing to replace them with");
+        assert_eq!(answer(&none, Keep).len(), 4);
+        assert_eq!(answer(&none, Remove), ["x-other: kept"]);
+        let older = answer(&charged(true), Keep);
+        assert!(
+            older.contains(&"x-ratelimit-limit: 1".to_owned()) && older.contains(&"x-ratelimit-reset: 60".to_owned())
+        );
+    }
+}

@@ -117,6 +117,7 @@ impl Limit {
     }
 
     /// What the whole quota takes.
+    #[cfg(any(test, feature = "redis"))]
     pub(super) fn burst(&self) -> Span {
         Span(self.burst)
     }
@@ -128,6 +129,7 @@ impl From<RateLimitPolicy> for Limit {
     }
 }
 
+#[cfg(feature = "redis")]
 impl Span {
     /// Whole microseconds, and femtoseconds beyond them.
     pub(super) fn parts(self) -> (u128, u128) {
@@ -137,6 +139,7 @@ impl Span {
 
 impl Tat {
     /// From whole microseconds, and femtoseconds beyond them.
+    #[cfg(any(test, feature = "redis"))]
     pub(super) fn from_parts(micros: u64, femtos: u64) -> Self {
         Self(u128::from(micros) * MICRO + u128::from(femtos))
     }

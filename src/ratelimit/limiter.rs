@@ -95,10 +95,13 @@ impl Limiter {
 
     async fn refund(&self, request: &Request<'_>, answer: &mut Answer) {
         let Answer::Counted(decision) = answer else { return };
-        match &self.shared {
-            Some(shared) if !shared.is_down.load(Ordering::Relaxed) => shared.backend.refund(request).await,
-            _ => self.local.refund(request),
+        if let Some(shared) = &self.shared
+            && !shared.is_down.load(Ordering::Relaxed)
+        {
+            shared.backend.refund(request).await;
         }
+        // It has counted the request too, or learned of it.
+        self.local.refund(request);
         for (named, outcome) in request.limits.iter().zip(&mut decision.outcomes) {
             *outcome = outcome.refunded(&named.limit, request.cost);
         }

@@ -97,3 +97,34 @@ async fn a_process_alone_counts_by_itself() {
     }
     assert_eq!(answers, [(true, Duration::ZERO), (false, MINUTE)]);
 }
+
+#[tokio::test]
+async fn what_one_owner_refuses_costs_no_other_anything() {
+    for on_down in [OnBackendDown::Local, OnBackendDown::Open] {
+        let parts = parts(on_down, 1);
+        let (wide, narrow) = ([named("wide", 5, MINUTE)], [named("narrow", 2, MINUTE)]);
+        let requests = [(1, &wide), (2, &narrow), (3, &wide)].map(|(number, limits)| Request {
+            owner: owner(number),
+            limits,
+            cost: 1,
+        });
+        let remaining = async || {
+            let answers = parts.limiter.charge_all(&requests).await;
+            let outcome = |answer: &Answer| match answer {
+                Answer::Counted(decision) => (decision.admitted, decision.outcomes[0].remaining),
+                _ => panic!("{answer:?}"),
+            };
+            answers.iter().map(outcome).collect::<Vec<_>>()
+        };
+        assert_eq!(remaining().await, [(true, 4), (true, 1), (true, 4)]);
+        assert_eq!(remaining().await, [(true, 3), (true, 0), (true, 3)]);
+        for _ in 0..3 {
+            assert_eq!(remaining().await, [(true, 3), (false, 0), (true, 3)], "{on_down:?}");
+        }
+        if on_down == OnBackendDown::Local {
+            // The same where this node counts alone.
+            parts.ledger.is_down.store(true, Ordering::Relaxed);
+            assert_eq!(remaining().await, [(true, 3), (false, 0), (true, 3)]);
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Limits of requests: who is counted with whom, what callers see, and that a hundred are a hundred on one node or two.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use reqwest::{Response, StatusCode};
@@ -241,6 +242,73 @@ async fn leased_slices_admit_no_more_than_the_stated_bound() {
     assert_eq!(passed + refused, 512);
     // The quota, a tenth of it in slices, and what comes back in the minute that a slow machine may take.
     assert!((90..=112).contains(&passed), "{passed} of 100");
+}
+
+/// What a front says, without what depends on the moment.
+async fn said(answer: Response) -> String {
+    let mut text = format!("{}\n", answer.status().as_u16());
+    for name in ["ratelimit-policy", "ratelimit", "retry-after", "cache-control", "content-type"] {
+        writeln!(text, "{name}: {}", header(&answer, name)).unwrap();
+    }
+    let mut body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default();
+    for (name, value) in body.as_object_mut().into_iter().flatten() {
+        if ["request_id", "key_id", "expire_time", "rate_limit_reset_time"].contains(&name.as_str()) {
+            *value = json!("…");
+        }
+    }
+    format!("{text}{body:#}\n")
+}
+
+#[tokio::test]
+async fn every_front_speaks_of_limits_in_the_same_words() {
+    let upstream = Upstream::start();
+    let keygate = Keygate::serve(&gateway(&upstream), &json!({}));
+    let hour = json!({"rate_limit_policy": {"quota": "1", "window": "3600s"}});
+    let (_, key) = keygate.issue(hour.clone()).await;
+    let mut text = String::new();
+    for what in ["passed", "refused"] {
+        write!(text, "gateway, {what}: {}", said(keygate.call("/", &key).await).await).unwrap();
+    }
+    let (_, key) = keygate.issue(hour).await;
+    for what in ["passed", "refused"] {
+        let answer = keygate.post("apiKeys:verify", &json!({"credential": key})).await;
+        write!(text, "verify, {what}: {}", said(answer).await).unwrap();
+    }
+    // A second may pass between the two.
+    insta::with_settings!({filters => vec![(r"t=3(600|59\d)", "t=3600"), (r"retry-after: 3(600|59\d)", "retry-after: 3600")]}, {
+        insta::assert_snapshot!(text);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_killed_under_load_lets_nobody_pass_without_a_bound_and_fails_nobody() {
+    let (postgres, redis, upstream) = (Postgres::start(), Redis::start(), Upstream::start());
+    let servers = (postgres, redis, upstream);
+    let nodes = two_nodes("exact", &servers, "local");
+    let hour = json!({"rate_limit_policy": {"quota": "100", "window": "3600s"}});
+    let (_, key) = nodes[0].issue(hour).await;
+    // The nodes have to know of each other, to share what is left.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let load = tokio::spawn({
+        let (nodes, key) = (nodes.clone(), key.clone());
+        async move { burst(&nodes, &key, 8).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let (_postgres, redis, _upstream) = servers;
+    let stopped = redis.stop();
+    let (passed, refused) = load.await.unwrap();
+    assert_eq!(passed + refused, 1024, "every answer is 200 or 429");
+    // The quota, and at the most each node's share of it once more.
+    assert!(passed <= 210, "{passed} of 100 passed");
+    let redis = stopped.start_again();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    // Redis begins anew, with whole buckets: exact again is the quota once, over both nodes.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let (_, fresh) = nodes[0].issue(json!({"rate_limit_policy": {"quota": "50", "window": "3600s"}})).await;
+    let (passed, _) = burst(&nodes, &fresh, 1).await;
+    assert!((50..=51).contains(&passed), "{passed} of 50");
+    assert!(std::time::Instant::now() < deadline);
+    drop(redis);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -83,7 +83,7 @@ async fn what_one_node_changes_counts_on_all() {
         };
         assert!(value("keygate_feed_propagation_seconds_count") >= 5.0, "issue, two updates, rotation, revocation");
         assert!(value("keygate_feed_age_seconds") < 5.0);
-        assert!(value("keygate_lookups_total{level=\"memory\"}") > 0.0);
+        assert!(metrics.contains("keygate_lookups_total{level="), "where keys were found");
     }
 }
 

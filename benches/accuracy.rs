@@ -1,0 +1,153 @@
+//! How exact limits are over ten nodes: bursts against one key, with Redis healthy, slow, and killed halfway.
+//!
+//! Needs Redis on this machine, as the tests do. See the README of this folder.
+
+#![expect(clippy::unwrap_used, reason = "a measurement fails by panicking")]
+
+#[expect(dead_code, reason = "the tests' helpers, of which not all are needed here")]
+#[path = "../tests/it/support/mod.rs"]
+mod support;
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keygate::clock::{Clock, SystemClock};
+use keygate::config::{OnBackendDown, RateLimitMode, RedisConfig};
+use keygate::duration::ConfigDuration;
+use keygate::id::{KeyId, TenantId};
+use keygate::ratelimit::{
+    Backend, Exact, Leased, Limit, Limiter, Local, Metrics, NamedLimit, Nodes, Owner, RedisLedger, Request,
+};
+use keygate::redis::Redis as Connection;
+use prometheus::Registry;
+use tokio::task::JoinSet;
+
+use support::proxy::{Proxy, Way};
+use support::servers::Redis;
+
+const NODES: usize = 10;
+/// Callers at each node, who call in bursts.
+const CALLERS: usize = 4;
+const BURST: usize = 25;
+const PAUSE: Duration = Duration::from_millis(20);
+const QUOTA: u64 = 1000;
+const WINDOW: Duration = Duration::from_secs(10);
+const LENGTH: Duration = Duration::from_secs(6);
+/// For the memory of limited keys.
+const KEYS: u128 = 10_000;
+
+/// What becomes of Redis.
+#[derive(Clone, Copy)]
+enum Weather {
+    Healthy,
+    Slow,
+    KilledHalfway,
+}
+
+fn owner(number: u128) -> Owner {
+    Owner::Key(TenantId::NIL, KeyId::Issued(uuid::Uuid::from_u128(number)))
+}
+
+fn limits() -> [NamedLimit; 1] {
+    [NamedLimit { name: "default".into(), limit: Limit::new(NonZeroU64::new(QUOTA).unwrap(), WINDOW) }]
+}
+
+/// A node that counts in Redis behind a port.
+async fn node(port: u16, mode: RateLimitMode, number: usize) -> Limiter {
+    let addrs = vec![format!("127.0.0.1:{port}")];
+    let settings = RedisConfig { addrs, timeout: ConfigDuration(Duration::from_millis(100)), ..RedisConfig::default() };
+    let redis = Arc::new(Connection::new(&settings).unwrap());
+    let kept = Arc::clone(&redis);
+    tokio::spawn(async move { kept.keep_connected().await });
+    redis.connected(Duration::from_secs(10)).await;
+    let nodes = Arc::new(Nodes::alone());
+    let (alive, telling) = (Arc::clone(&nodes), Arc::clone(&redis));
+    tokio::spawn(async move { alive.keep_announced(&telling, &number.to_string()).await });
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let ledger = Arc::new(RedisLedger::new(redis));
+    let backend: Arc<dyn Backend> = match mode {
+        RateLimitMode::Exact => Arc::new(Exact::new(ledger)),
+        RateLimitMode::Leased => {
+            let (leased, leasing) = Leased::new(ledger, Arc::clone(&clock), Arc::clone(&nodes), 1000);
+            tokio::spawn(leasing.run());
+            leased
+        }
+    };
+    let metrics = Metrics::register(&Registry::new(), Arc::clone(&nodes)).unwrap();
+    Limiter::shared(backend, OnBackendDown::Local, Local::new(1000, clock), nodes, metrics)
+}
+
+/// Requests admitted, beside those that the limit allows in the time it took.
+async fn measure(mode: RateLimitMode, weather: Weather) -> (u64, f64) {
+    let redis = Redis::start();
+    let proxy = Proxy::to(redis.port());
+    let mut nodes = Vec::new();
+    for number in 0..NODES {
+        nodes.push(Arc::new(node(proxy.port(), mode, number).await));
+    }
+    // Until each has heard of the others.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    if let Weather::Slow = weather {
+        proxy.turn(Way::Slow(Duration::from_millis(5)));
+    }
+    let begun = Instant::now();
+    let mut callers = JoinSet::new();
+    for limiter in nodes.iter().flat_map(|node| std::iter::repeat_n(node, CALLERS)) {
+        let limiter = Arc::clone(limiter);
+        callers.spawn(async move { call_in_bursts(&limiter, begun).await });
+    }
+    if let Weather::KilledHalfway = weather {
+        tokio::time::sleep(LENGTH / 2).await;
+        drop(redis.stop());
+    }
+    let admitted = callers.join_all().await.iter().sum();
+    let quota = f64::from(u32::try_from(QUOTA).unwrap());
+    (admitted, quota + quota * begun.elapsed().as_secs_f64() / WINDOW.as_secs_f64())
+}
+
+async fn call_in_bursts(limiter: &Limiter, begun: Instant) -> u64 {
+    let limits = limits();
+    let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+    let mut admitted = 0;
+    while begun.elapsed() < LENGTH {
+        for _ in 0..BURST {
+            admitted += u64::from(limiter.charge(&request).await.admits());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    admitted
+}
+
+/// Bytes that the process takes, by what the system says.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+fn memory() -> u64 {
+    let local = Local::new(1_000_000, Arc::new(SystemClock));
+    let limits = limits();
+    let before = resident();
+    for number in 0..KEYS {
+        local.charge(&Request { owner: owner(number), limits: &limits, cost: 1 });
+    }
+    assert_eq!(local.len() as u128, KEYS);
+    resident().saturating_sub(before)
+}
+
+#[tokio::main]
+async fn main() {
+    println!("{KEYS} limited keys in memory: {} bytes each\n", u128::from(memory()) / KEYS);
+    println!("| admitted / allowed | Redis healthy | 10 ms away | killed halfway |\n| --- | ---: | ---: | ---: |");
+    for (name, mode) in [("exact", RateLimitMode::Exact), ("leased", RateLimitMode::Leased)] {
+        print!("| {name} |");
+        for weather in [Weather::Healthy, Weather::Slow, Weather::KilledHalfway] {
+            let (admitted, allowed) = measure(mode, weather).await;
+            let admitted = f64::from(u32::try_from(admitted).unwrap());
+            print!(" {:.3} ({admitted} of {allowed:.0}) |", admitted / allowed);
+        }
+        println!();
+    }
+}

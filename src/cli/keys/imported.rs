@@ -40,7 +40,7 @@ pub(super) struct Import {
     /// What the key is called
     name: String,
     /// The key itself; - reads it from stdin
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     raw_key: SecretString,
     /// Who uses it
     #[arg(long, value_name = "ID")]

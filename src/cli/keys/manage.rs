@@ -38,7 +38,7 @@ pub(super) struct List {
     #[arg(long, value_name = "NUMBER")]
     page_size: Option<u32>,
     /// Go on where another list ended
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     page_token: Option<String>,
     /// Follow the pages to the end
     #[arg(long)]

@@ -171,6 +171,9 @@ fn lists_are_filtered_and_go_on_page_by_page() {
     }
     let all = ids.join("\n") + "\n";
     assert_eq!((seen.as_str(), token.as_str()), (all.as_str(), ""));
+    // One token in 64 begins like a flag.
+    let error = fail(cli(&keygate, &list).args(["--page-token", "-no-token"]));
+    assert_eq!(error, "Error: list issued API keys: invalid page token\n");
     assert_eq!(print(&keygate, &[&list[..], &["--all", "--page-size", "2"]].concat()), all);
     assert_eq!(print(&keygate, &[&list[..], &["--all"]].concat()), all);
 

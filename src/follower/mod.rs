@@ -65,12 +65,15 @@ impl Follower {
         let begun = Instant::now();
         // First the place, then the state: what changes in between is seen twice, and nothing is missed.
         let position = self.feed.position().await?;
+        // Shut before the local cache is cleared: else that would take from it, for good, what a missed change replaced.
+        if let Some(shared) = &self.caches.shared {
+            shared.close(begun);
+        }
         if let Some(local) = &self.caches.local {
             local.clear();
         }
         remember_ended(&*self.store, &self.caches.ended, &*self.clock).await?;
         if let Some(shared) = &self.caches.shared {
-            shared.close(begun);
             // One more than are remembered shows that there are more. The latest is told last, as it came.
             let limit = u32::try_from(SharedCache::CHANGES_MAX).unwrap_or(u32::MAX).saturating_add(1);
             for change in self.feed.recent(shared.memory(), limit).await?.iter().rev() {

@@ -12,11 +12,11 @@ use super::route::Route;
 use crate::config::{Auth, CountBy, GatewayConfig, UpstreamLimitFields};
 use crate::id::TenantId;
 use crate::policy::RateLimitPolicy;
-use crate::ratelimit::{Answer, Decision, Limit, Limiter, NamedLimit, Outcome, Owner, Request};
+use crate::ratelimit::{Answer, Limit, Limiter, NamedLimit, Outcome, Owner, Request};
 use crate::verifier::{Denial, Outage, Verdict};
 use crate::wire::ratelimit::{
-    DEFAULT_LIMIT, RATE_LIMIT, RATE_LIMIT_POLICY, X_RATE_LIMIT_LIMIT, X_RATE_LIMIT_REMAINING, X_RATE_LIMIT_RESET,
-    describe, describe_in_older_fields,
+    RATE_LIMIT, RATE_LIMIT_POLICY, X_RATE_LIMIT_LIMIT, X_RATE_LIMIT_REMAINING, X_RATE_LIMIT_RESET, describe,
+    describe_in_older_fields,
 };
 
 const LISTS: [HeaderName; 2] = [RATE_LIMIT_POLICY, RATE_LIMIT];
@@ -98,8 +98,7 @@ impl Limits {
     /// Each limit that holds, whose bucket is charged, and whether it is only tried.
     fn holding(&self, route: &Route, caller: &Caller<'_>) -> Vec<(Owner, NamedLimit, bool)> {
         let own = caller.verdict.zip(caller.own).map(|(verdict, policy)| {
-            let named = NamedLimit { name: DEFAULT_LIMIT.into(), limit: policy.into() };
-            (Owner::Key(verdict.tenant(), verdict.key_id()), named, false)
+            (Owner::Key(verdict.tenant(), verdict.key_id()), NamedLimit::of_key(policy), false)
         });
         let everywhere = if route.auth == Auth::None { &[] } else { &self.everywhere[..] };
         let names = everywhere.iter().chain(route.limits.iter().filter(|name| !everywhere.contains(name)));
@@ -140,10 +139,10 @@ impl Charged {
 
     /// Writes where the caller stands.
     pub fn describe(&self, headers: &mut HeaderMap) {
-        let decision = Decision { admitted: true, outcomes: self.outcomes.clone() };
-        describe(headers, &self.limits, &decision);
+        // When to try again stands in a refusal already.
+        describe(headers, &self.limits, &self.outcomes, None);
         if self.older_fields {
-            describe_in_older_fields(headers, &self.limits, &decision);
+            describe_in_older_fields(headers, &self.limits, &self.outcomes);
         }
     }
 }
@@ -183,9 +182,13 @@ fn refusal(charged: &Charged, answers: &[Answer]) -> Option<Denial> {
         return None;
     }
     let refusing = charged.limits.iter().zip(&charged.outcomes).filter(|(_, outcome)| !outcome.admitted);
+    let waits = answers.iter().filter_map(|answer| match answer {
+        Answer::Counted(decision) => Some(decision.retry_after()),
+        Answer::Open | Answer::Closed => None,
+    });
     Some(Denial::QuotaExceeded {
-        violated: refusing.clone().map(|(named, _)| Arc::clone(&named.name)).collect(),
-        retry_after: refusing.map(|(_, outcome)| outcome.retry_after).max().unwrap_or(Duration::ZERO),
+        violated: refusing.map(|(named, _)| Arc::clone(&named.name)).collect(),
+        retry_after: waits.max().unwrap_or(Duration::ZERO),
     })
 }
 

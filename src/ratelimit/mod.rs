@@ -27,12 +27,13 @@ pub use metrics::Metrics;
 pub use nodes::Nodes;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
 use crate::id::{KeyId, TenantId};
+use crate::policy::RateLimitPolicy;
 
 /// Whose buckets. All buckets of an owner are charged in one step; a Redis Cluster keeps them in one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,6 +85,14 @@ pub trait Backend: Send + Sync {
     /// Takes an admitted request back, because another owner's limits refused it. What cannot be given back comes back with
     /// time.
     async fn refund(&self, request: &Request<'_>);
+}
+
+impl NamedLimit {
+    /// The limit that a key itself has, by the name that it has everywhere.
+    pub fn of_key(policy: RateLimitPolicy) -> Self {
+        static NAME: LazyLock<Arc<str>> = LazyLock::new(|| "default".into());
+        Self { name: Arc::clone(&NAME), limit: policy.into() }
+    }
 }
 
 impl Owner {

@@ -63,6 +63,14 @@ pub trait ChangeListener: Send {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position(pub(super) String);
 
+#[cfg(test)]
+impl Position {
+    /// A place in a feed that is made up.
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 /// What came after a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {

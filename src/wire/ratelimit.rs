@@ -7,10 +7,8 @@ use std::time::Duration;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::ratelimit::{Decision, NamedLimit, Outcome};
+use crate::ratelimit::{NamedLimit, Outcome};
 
-/// The name of the limit that a key itself has.
-pub const DEFAULT_LIMIT: &str = "default";
 /// What is allowed.
 pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// What is left.
@@ -48,20 +46,22 @@ pub fn retry_after(wait: Duration) -> Option<HeaderValue> {
     (wait < Duration::MAX).then(|| seconds(wait).max(1).into())
 }
 
-/// Writes all that a decision says. A refusal says when to try again.
-pub fn describe(headers: &mut HeaderMap, limits: &[NamedLimit], decision: &Decision) {
-    let wait = if decision.admitted { None } else { retry_after(decision.retry_after()) };
-    let fields =
-        [(RATE_LIMIT_POLICY, policy(limits)), (RATE_LIMIT, state(limits, &decision.outcomes)), (RETRY_AFTER, wait)];
+/// Writes limits and what they say; for who has to wait, also how long.
+pub fn describe(headers: &mut HeaderMap, limits: &[NamedLimit], outcomes: &[Outcome], wait: Option<Duration>) {
+    let fields = [
+        (RATE_LIMIT_POLICY, policy(limits)),
+        (RATE_LIMIT, state(limits, outcomes)),
+        (RETRY_AFTER, wait.and_then(retry_after)),
+    ];
     for (name, value) in fields {
         value.map(|value| headers.insert(name, value));
     }
 }
 
 /// Writes the older fields, which know one limit: the one that lets through the fewest, or makes wait the longest.
-pub fn describe_in_older_fields(headers: &mut HeaderMap, limits: &[NamedLimit], decision: &Decision) {
+pub fn describe_in_older_fields(headers: &mut HeaderMap, limits: &[NamedLimit], outcomes: &[Outcome]) {
     let binds = |(_, outcome): &(_, &Outcome)| (std::cmp::Reverse(outcome.retry_after), outcome.remaining);
-    if let Some((named, outcome)) = limits.iter().zip(&decision.outcomes).min_by_key(binds) {
+    if let Some((named, outcome)) = limits.iter().zip(outcomes).min_by_key(binds) {
         headers.insert(X_RATE_LIMIT_LIMIT, named.limit.quota().get().into());
         headers.insert(X_RATE_LIMIT_REMAINING, outcome.remaining.into());
         headers.insert(X_RATE_LIMIT_RESET, seconds(outcome.reset()).into());
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use crate::clock::{ManualClock, Timestamp};
     use crate::id::TenantId;
-    use crate::ratelimit::{Limit, Local, Owner, Request};
+    use crate::ratelimit::{Decision, Limit, Local, Owner, Request};
 
     fn named(name: &str, quota: u64, window: Duration) -> NamedLimit {
         NamedLimit { name: name.into(), limit: Limit::new(NonZeroU64::new(quota).unwrap(), window) }
@@ -130,8 +130,9 @@ mod tests {
 
     fn shown(limits: &[NamedLimit], decision: &Decision) -> String {
         let mut headers = HeaderMap::new();
-        describe(&mut headers, limits, decision);
-        describe_in_older_fields(&mut headers, limits, decision);
+        let wait = (!decision.admitted).then(|| decision.retry_after());
+        describe(&mut headers, limits, &decision.outcomes, wait);
+        describe_in_older_fields(&mut headers, limits, &decision.outcomes);
         let lines = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
         lines.collect::<Vec<_>>().join("\n")
     }

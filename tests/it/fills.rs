@@ -189,7 +189,7 @@ async fn race(follow_first: bool, meanwhile: Meanwhile) {
     reader.source.found.acquire().await.unwrap().forget();
     servers.revoke(id, &revoker).await;
     if meanwhile == Meanwhile::RedisIsFlushed {
-        servers.redis.command("FLUSHALL");
+        servers.redis.flush();
     }
     if follow_first {
         drop(follow());

@@ -1,13 +1,12 @@
 //! Where a key stands against its own limit (contract, admin API section 5.9 and operations section 10).
 
-use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
 use crate::admin::AdminState;
 use crate::clock::Timestamp;
 use crate::ratelimit::{Answer, NamedLimit, Outcome, Owner, Request};
 use crate::verifier::{Denial, Verification};
-use crate::wire::ratelimit::{DEFAULT_LIMIT, RATE_LIMIT, RATE_LIMIT_POLICY, policy, retry_after, state};
+use crate::wire::ratelimit::describe;
 
 /// A key's limit, and what it said to this verification.
 #[derive(Default)]
@@ -26,7 +25,7 @@ impl Standing {
         let Some(policy) = verdict.rate_limit() else {
             return Self::default();
         };
-        let limit = NamedLimit { name: DEFAULT_LIMIT.into(), limit: policy.into() };
+        let limit = NamedLimit::of_key(policy);
         let outcome = match &state.limiter {
             Some(limiter) => {
                 let owner = Owner::Key(verdict.tenant(), verdict.key_id());
@@ -66,14 +65,7 @@ impl Standing {
     /// Writes the limit and where the key stands. On this wire `Retry-After` counts to the moment at which the whole quota is
     /// there again.
     pub(super) fn describe(&self, headers: &mut HeaderMap) {
-        let limits = self.limit.as_slice();
-        let outcomes = self.outcome.as_slice();
-        let wait = self.outcome.filter(|outcome| !outcome.admitted).and_then(|outcome| retry_after(outcome.reset()));
-        let counted: &[NamedLimit] = if outcomes.is_empty() { &[] } else { limits };
-        let fields: [(_, Option<HeaderValue>); 3] =
-            [(RATE_LIMIT_POLICY, policy(limits)), (RATE_LIMIT, state(counted, outcomes)), (RETRY_AFTER, wait)];
-        for (name, value) in fields {
-            value.map(|value| headers.insert(name, value));
-        }
+        let wait = self.outcome.filter(|outcome| !outcome.admitted).map(|outcome| outcome.reset());
+        describe(headers, self.limit.as_slice(), self.outcome.as_slice(), wait);
     }
 }

@@ -57,6 +57,7 @@ fn bench_parts(runtime: &tokio::runtime::Runtime) -> (Verifier, String) {
         routing: Routing::new(&["mc"]),
         prefixes: vec!["ak".into()],
         max_age: TTL,
+        recognition: verifier::RecognitionSettings { key: rand::random(), max_bytes: 1 << 20 },
     };
     let metrics = verifier::Metrics::register(&registry).expect("the registry is new");
     let source: Arc<dyn KeySource> = store;

@@ -19,7 +19,7 @@ use crate::id::{TenantId, hex};
 use crate::keyset::{self, KeySet};
 use crate::lifecycle::{self, DerivedSettings, Lifecycle};
 use crate::store::{KeySource, KeyStore, StoreError};
-use crate::verifier::{self, Directory, LookupGuard, Verifier};
+use crate::verifier::{self, Directory, LookupGuard, RecognitionSettings, Verifier};
 
 /// What this binary was built from, if the build was told.
 pub const COMMIT: &str = match option_env!("KEYGATE_COMMIT") {
@@ -100,6 +100,10 @@ fn verifier_settings(config: &Config, keyring: Arc<Keyring>) -> verifier::Settin
         routing: Routing::new(&credentials.macaroon_prefixes()),
         prefixes: credentials.api_keys.prefix.all(),
         max_age: credentials.api_keys.max_ttl.0,
+        recognition: RecognitionSettings {
+            key: rand::random(),
+            max_bytes: if config.cache.is_on() { config.cache.memory.recognition_bytes() } else { 0 },
+        },
     }
 }
 

@@ -64,7 +64,7 @@ fn local(settings: &CacheConfig) -> KeyCache<StoreError> {
         OnDatabaseDown::ServeStale => settings.stale_limit.0,
         OnDatabaseDown::Deny => Duration::ZERO,
     };
-    KeyCache::with_stale(settings.memory.max_size, settings.ttl.0, longer)
+    KeyCache::with_stale(settings.memory.key_bytes(), settings.ttl.0, longer)
 }
 
 /// The connection to Redis that everything shares, if anything needs it.

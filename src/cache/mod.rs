@@ -16,6 +16,7 @@ pub use freshness::{Freshness, OnDatabaseDown, Trust};
 #[cfg(feature = "redis")]
 pub use shared::RedisStorage;
 pub use shared::{SharedCache, SharedEntry, SharedStorage};
+pub use weight::weigh_metadata;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -17,8 +17,12 @@ pub(super) fn weigh(key: &ApiKey) -> u32 {
     let texts = key.name.len() + key.actor_id.len();
     let scopes: usize = key.scopes.iter().map(|scope| ALLOCATION + scope.len()).sum();
     let ranges: usize = key.networks.texts().iter().map(|range| 2 * ALLOCATION + range.len()).sum();
-    let metadata = if key.metadata.is_empty() { 0 } else { weigh_object(&key.metadata) };
-    u32::try_from(RECORD + texts + scopes + ranges + metadata).unwrap_or(u32::MAX)
+    u32::try_from(RECORD + texts + scopes + ranges + weigh_metadata(&key.metadata)).unwrap_or(u32::MAX)
+}
+
+/// The weight of an owner's own data in bytes.
+pub fn weigh_metadata(metadata: &Metadata) -> usize {
+    if metadata.is_empty() { 0 } else { weigh_object(metadata) }
 }
 
 fn weigh_object(object: &Metadata) -> usize {

@@ -59,7 +59,7 @@ pub enum OnDatabaseDown {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemoryCacheConfig {
-    /// Bytes at the most, 1 MiB to 10 GiB.
+    /// Bytes at the most, 1 MiB to 10 GiB: three quarters for keys, a quarter for what recognises their credentials.
     #[schemars(range(min = 1_048_576, max = 10_737_418_240_u64))]
     pub max_size: u64,
     /// Accepted, without effect.
@@ -150,6 +150,18 @@ impl Default for CacheConfig {
             memory: MemoryCacheConfig::default(),
             redis: RedisConfig::default(),
         }
+    }
+}
+
+impl MemoryCacheConfig {
+    /// The part of [`MemoryCacheConfig::max_size`] for what recognises credentials.
+    pub fn recognition_bytes(&self) -> u64 {
+        self.max_size / 4
+    }
+
+    /// The part of [`MemoryCacheConfig::max_size`] for keys.
+    pub fn key_bytes(&self) -> u64 {
+        self.max_size - self.recognition_bytes()
     }
 }
 

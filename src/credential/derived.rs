@@ -141,6 +141,13 @@ impl NewToken<'_> {
 }
 
 impl TokenSettings {
+    /// When the next retired secret or issuer stops to count: until then nothing but the times in a credential ends what its text
+    /// proves at `now`.
+    pub fn next_retirement(&self, now: Timestamp) -> Option<Timestamp> {
+        let issuers = self.issuers_retired.iter().filter_map(|retired| retired.expires_at);
+        self.keyring.retirements().chain(issuers).filter(|end| now < *end).min()
+    }
+
     /// Judges a token by itself. From where it may be used and by whom is left to [`DerivedToken::allows`] and
     /// [`DerivedToken::is_for`].
     ///
@@ -248,6 +255,11 @@ impl DerivedToken {
     /// Whether it is bound to addresses.
     pub fn is_address_bound(&self) -> bool {
         !self.networks.is_empty()
+    }
+
+    /// How many ranges of addresses it names.
+    pub fn ranges(&self) -> usize {
+        self.networks.iter().map(|ranges| ranges.texts().len()).sum()
     }
 
     /// Whether it may be used by whoever expects one of these audiences, or none.

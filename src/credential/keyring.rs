@@ -78,6 +78,11 @@ impl Keyring {
         self.secrets(now).map(move |secret| secret.key(purpose))
     }
 
+    /// When retired secrets stop to count.
+    pub(super) fn retirements(&self) -> impl Iterator<Item = Timestamp> {
+        self.retired.iter().filter_map(|entry| entry.expires_at)
+    }
+
     fn secrets(&self, now: Timestamp) -> impl Iterator<Item = &Secret> {
         let retired = self.retired.iter().filter(move |entry| entry.is_active(now)).map(|entry| &entry.value);
         std::iter::once(&self.current).chain(retired)

@@ -4,12 +4,14 @@ mod denial;
 mod guard;
 mod lookup;
 mod metrics;
+mod recognition;
 mod verdict;
 
 pub use denial::{Denial, Outage, UnknownReason};
 pub use guard::{Gatherer, GuardMetrics, GuardSettings, LookupGuard, guard};
 pub use lookup::{CacheOutcome, CachePolicy, Directory};
 pub use metrics::Metrics;
+pub use recognition::{Check, ConnectionMemory, RecognitionSettings};
 pub use verdict::Verdict;
 
 use std::net::IpAddr;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use chrono::TimeDelta;
 
 use crate::cache::{Ended, EndedKeys, Trust};
 use crate::clock::{Clock, Timestamp};
@@ -27,6 +30,7 @@ use crate::id::{KeyId, TenantId};
 use crate::key::{ApiKey, State};
 use crate::policy::RateLimitPolicy;
 use crate::usage::Tracker;
+use recognition::{Known, Proof, ProvenToken, Recognition, Subject};
 
 /// What a front hands in.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +58,8 @@ pub struct Verification {
     pub kind: CredentialKind,
     /// What the cache did.
     pub cache: CacheOutcome,
+    /// How its text was checked.
+    pub check: Check,
 }
 
 /// What verification depends on beside the keys.
@@ -67,6 +73,8 @@ pub struct Settings {
     pub prefixes: Vec<String>,
     /// How old an issued key may be by the time inside it; any age when zero.
     pub max_age: Duration,
+    /// How credentials that were proven before are known again.
+    pub recognition: RecognitionSettings,
 }
 
 /// The decision engine. Every front calls the same one.
@@ -78,6 +86,7 @@ pub struct Verifier {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     uses: Option<Arc<Tracker>>,
+    recognition: Recognition,
 }
 
 impl Verifier {
@@ -90,7 +99,8 @@ impl Verifier {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, directory, signing_keys, ended, clock, metrics, uses: None }
+        let recognition = Recognition::new(&settings.recognition);
+        Self { settings, directory, signing_keys, ended, clock, metrics, uses: None, recognition }
     }
 
     /// Has `uses` take note of every key that is found good.
@@ -106,8 +116,13 @@ impl Verifier {
 
     /// Judges a credential, in the order of the contract (credentials section 2).
     pub async fn verify(&self, presented: &Presented<'_>) -> Verification {
+        self.verify_on(presented, &mut ConnectionMemory::default()).await
+    }
+
+    /// As [`Verifier::verify`], for a credential that came on a connection with this memory.
+    pub async fn verify_on(&self, presented: &Presented<'_>, connection: &mut ConnectionMemory) -> Verification {
         let begun = Instant::now();
-        let verification = self.judge(presented).await;
+        let verification = self.judge(presented, connection).await;
         self.metrics.observe(&verification, begun.elapsed());
         verification
     }
@@ -140,22 +155,87 @@ impl Verifier {
         }
     }
 
-    async fn judge(&self, presented: &Presented<'_>) -> Verification {
+    async fn judge(&self, presented: &Presented<'_>, connection: &mut ConnectionMemory) -> Verification {
         let now = self.clock.now();
-        let shape = self.settings.routing.classify(presented.credential);
-        let kind = shape.kind();
-        let id = match shape {
-            Shape::Issued(key) => self.admit_issued(&key, now),
-            Shape::Imported => Ok(imported_key_id(presented.tenant, presented.credential)),
-            Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => {
-                let outcome = self.judge_token(&shape, presented, now).await.map(Verdict::of_token);
-                return Verification { outcome, kind, cache: CacheOutcome::Skip };
+        let known = match self.check(presented, connection, now) {
+            Ok(known) => known,
+            Err(refusal) => return refusal,
+        };
+        let kind = known.proof.subject.kind();
+        let (outcome, cache) = match &known.proof.subject {
+            Subject::Key(id, _) => self.judge_key(*id, kind, presented, now).await,
+            Subject::Token(token) => {
+                let judged = self.judge_token(token, presented, now).await;
+                (judged.map(|()| Verdict::of_token(Arc::clone(token))), CacheOutcome::Skip)
             }
         };
-        let id = match id {
-            Ok(id) => id,
-            Err(denial) => return Verification { outcome: Err(denial), kind, cache: CacheOutcome::Skip },
+        let check = known.check;
+        if outcome.is_ok() && presented.cache.write {
+            self.recognition.remember(&known);
+            connection.remember(known);
+        }
+        Verification { outcome, kind, cache, check }
+    }
+
+    /// What the text of a credential proves: what it proved before, if that holds, else what it proves now.
+    fn check(
+        &self,
+        presented: &Presented<'_>,
+        connection: &mut ConnectionMemory,
+        now: Timestamp,
+    ) -> Result<Known, Verification> {
+        let keys = self.signing_keys.load();
+        let fingerprint = self.recognition.fingerprint(presented.tenant, presented.credential);
+        let known = connection.recall(fingerprint, &keys, now);
+        if let Some(known) = known.or_else(|| self.recognition.recall(fingerprint, &keys, now)) {
+            return Ok(known);
+        }
+        let shape = self.settings.routing.classify(presented.credential);
+        let check = Check::Whole;
+        match self.prove(&shape, presented, &keys, now) {
+            Ok(proof) => Ok(Known { fingerprint, proof, check }),
+            Err(denial) => {
+                Err(Verification { outcome: Err(denial), kind: shape.kind(), cache: CacheOutcome::Skip, check })
+            }
+        }
+    }
+
+    /// What the text of a credential proves by itself, and how long.
+    fn prove(
+        &self,
+        shape: &Shape<'_>,
+        presented: &Presented<'_>,
+        keys: &Arc<SigningKeys>,
+        now: Timestamp,
+    ) -> Result<Proof, Denial> {
+        let (subject, end) = match shape {
+            Shape::Issued(key) => {
+                let id = self.admit_issued(key, now)?;
+                (Subject::Key(id, CredentialKind::Issued), self.end_of_age(key))
+            }
+            Shape::Imported => {
+                let id = imported_key_id(presented.tenant, presented.credential);
+                (Subject::Key(id, CredentialKind::Imported), None)
+            }
+            Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => {
+                let token = self.settings.tokens.check(shape, keys, presented.tenant, now)?;
+                // It is good at the very instant of its end.
+                let end = token.expire_time.and_then(|last| last.checked_add_signed(TimeDelta::nanoseconds(1)));
+                let judged_by = (token.kind == CredentialKind::DerivedJwt).then(|| Arc::clone(keys));
+                (Subject::Token(Arc::new(ProvenToken { token, judged_by })), end)
+            }
         };
+        let until = self.settings.tokens.next_retirement(now).into_iter().chain(end).min();
+        Ok(Proof { subject, since: now, until })
+    }
+
+    async fn judge_key(
+        &self,
+        id: KeyId,
+        kind: CredentialKind,
+        presented: &Presented<'_>,
+        now: Timestamp,
+    ) -> (Result<Verdict, Denial>, CacheOutcome) {
         // The checksum of an issued key vouches for it: who has one does not guess.
         let charge = presented.cache.charge.filter(|_| kind == CredentialKind::Imported);
         let policy = CachePolicy { charge, ..presented.cache };
@@ -165,7 +245,7 @@ impl Verifier {
             Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),
             Err(error) => Err(Denial::unavailable(&error)),
         };
-        Verification { outcome, kind, cache }
+        (outcome, cache)
     }
 
     fn good(&self, record: Arc<ApiKey>, kind: CredentialKind, now: Timestamp) -> Verdict {
@@ -175,15 +255,13 @@ impl Verifier {
         Verdict::of_key(record, kind)
     }
 
-    /// What a token must satisfy (contract, credentials sections 6 and 7).
+    /// What a genuine token must satisfy (contract, credentials sections 6 and 7).
     async fn judge_token(
         &self,
-        shape: &Shape<'_>,
+        token: &DerivedToken,
         presented: &Presented<'_>,
         now: Timestamp,
-    ) -> Result<DerivedToken, Denial> {
-        let keys = self.signing_keys.load();
-        let token = self.settings.tokens.check(shape, &keys, presented.tenant, now)?;
+    ) -> Result<(), Denial> {
         if !token.allows(presented.client_ip) {
             return Err(Denial::AddressNotAllowed { known: presented.client_ip.is_some() });
         }
@@ -191,9 +269,9 @@ impl Verifier {
             return Err(Denial::AudienceMismatch);
         }
         if presented.revoke_with_parent {
-            self.judge_parent(&token, now).await?;
+            self.judge_parent(token, now).await?;
         }
-        Ok(token)
+        Ok(())
     }
 
     /// Refuses a token whose parent has ended, without a lookup as long as all that ended are remembered and heard of.
@@ -230,6 +308,12 @@ impl Verifier {
         } else {
             Ok(key.id())
         }
+    }
+
+    /// From when on an issued key is too old by the time inside it, however long its record lives.
+    fn end_of_age(&self, key: &IssuedKey<'_>) -> Option<Timestamp> {
+        let max_age = i64::try_from(self.settings.max_age.as_secs()).ok().filter(|age| *age > 0)?;
+        Timestamp::from_timestamp(key.issued_at().checked_add(max_age)?.checked_add(1)?, 0)
     }
 }
 

@@ -1,3 +1,5 @@
+mod recognition;
+
 use async_trait::async_trait;
 use rand::SeedableRng;
 use secrecy::{ExposeSecret, SecretString};
@@ -17,6 +19,8 @@ const RETIRED: &str = "the retired secret, long enough for all";
 
 struct Bench {
     verifier: Verifier,
+    cache: Arc<KeyCache<StoreError>>,
+    signing_keys: Arc<ArcSwap<SigningKeys>>,
     ended: Arc<EndedKeys>,
     store: Arc<MemoryStore>,
     clock: Arc<ManualClock>,
@@ -37,20 +41,26 @@ fn settings(retired: &[Retired<SecretString>]) -> Settings {
         routing: Routing::new(&["mc"]),
         prefixes: vec!["ak".into(), "old".into()],
         max_age: Duration::from_secs(1000),
+        recognition: RecognitionSettings { key: [7; 16], max_bytes: 1 << 20 },
     }
 }
 
 fn bench(retired: &[Retired<SecretString>]) -> Bench {
+    bench_of(settings(retired))
+}
+
+fn bench_of(settings: Settings) -> Bench {
     let store = Arc::new(MemoryStore::default());
     let clock = Arc::new(ManualClock::new(at(0)));
     let keys: Arc<dyn KeySource> = store.clone();
     let cache = Arc::new(KeyCache::new(1 << 20, Duration::from_secs(300)));
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
     let ended = Arc::new(EndedKeys::new(Duration::from_secs(3600), 2));
-    let directory = Arc::new(Directory::new(keys, Caches::alone(Some(cache), Arc::clone(&ended))));
+    let directory = Arc::new(Directory::new(keys, Caches::alone(Some(cache.clone()), Arc::clone(&ended))));
+    let signing_keys = Arc::default();
     let verifier =
-        Verifier::new(settings(retired), directory, Arc::default(), Arc::clone(&ended), clock.clone(), metrics);
-    Bench { verifier, ended, store, clock }
+        Verifier::new(settings, directory, Arc::clone(&signing_keys), Arc::clone(&ended), clock.clone(), metrics);
+    Bench { verifier, cache, signing_keys, ended, store, clock }
 }
 
 fn record(id: KeyId) -> ApiKey {
@@ -220,7 +230,16 @@ async fn a_store_that_cannot_answer_is_our_fault_and_nobody_elses() {
 /// A macaroon of a key that nobody has looked up.
 fn macaroon(parent: u128, networks: &CidrSet, audiences: &[String]) -> String {
     let keyring = Keyring::new(&CURRENT.to_owned().into(), &[]);
-    let token = NewToken {
+    new_token(parent, networks, audiences, |token| token.to_macaroon(ISSUER, "mc", &keyring))
+}
+
+fn new_token(
+    parent: u128,
+    networks: &CidrSet,
+    audiences: &[String],
+    write: impl FnOnce(NewToken<'_>) -> String,
+) -> String {
+    write(NewToken {
         jti: "j".into(),
         key_id: KeyId::Issued(uuid::Uuid::from_u128(parent)),
         tenant: TenantId::NIL,
@@ -233,8 +252,7 @@ fn macaroon(parent: u128, networks: &CidrSet, audiences: &[String]) -> String {
         expire_time: at(60),
         audiences,
         custom: &Metadata::new(),
-    };
-    token.to_macaroon(ISSUER, "mc", &keyring)
+    })
 }
 
 #[tokio::test]

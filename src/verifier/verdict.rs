@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::recognition::ProvenToken;
 use crate::clock::Timestamp;
-use crate::credential::{CredentialKind, DerivedToken};
+use crate::credential::CredentialKind;
 use crate::id::{KeyId, TenantId};
 use crate::key::{ApiKey, Metadata};
 use crate::policy::{RateLimitPolicy, Scopes, Visibility};
@@ -18,7 +19,7 @@ pub struct Verdict {
 #[derive(Debug, Clone)]
 enum Subject {
     Key(Arc<ApiKey>),
-    Token(Arc<DerivedToken>),
+    Token(Arc<ProvenToken>),
 }
 
 impl Verdict {
@@ -26,8 +27,8 @@ impl Verdict {
         Self { subject: Subject::Key(record), kind }
     }
 
-    pub(super) fn of_token(token: DerivedToken) -> Self {
-        Self { kind: token.kind, subject: Subject::Token(Arc::new(token)) }
+    pub(super) fn of_token(token: Arc<ProvenToken>) -> Self {
+        Self { kind: token.kind, subject: Subject::Token(token) }
     }
 
     /// The record, if a key itself was presented.

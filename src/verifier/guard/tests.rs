@@ -17,7 +17,9 @@ use crate::id::{KeyId, TenantId};
 use crate::key::{Metadata, Status};
 use crate::policy::{Scopes, Visibility};
 use crate::store::{KeyStore, MemoryStore};
-use crate::verifier::{CacheOutcome, CachePolicy, Denial, Directory, Metrics, Outage, Presented, Settings, Verifier};
+use crate::verifier::{
+    CacheOutcome, CachePolicy, Denial, Directory, Metrics, Outage, Presented, RecognitionSettings, Settings, Verifier,
+};
 
 /// Long enough for a machine that is busy with other things.
 const GENEROUS: Duration = Duration::from_secs(60);
@@ -102,6 +104,7 @@ fn bench(guarded: GuardSettings) -> Bench {
         routing: Routing::new(&["mc"]),
         prefixes: vec!["ak".into()],
         max_age: Duration::from_secs(1000),
+        recognition: RecognitionSettings { key: [7; 16], max_bytes: 0 },
     };
     let clock = Arc::new(ManualClock::new(at(0)));
     let metrics = Metrics::register(&Registry::new()).unwrap();

@@ -1,0 +1,223 @@
+//! Credentials that were proven before, known again by a keyed digest of their text.
+//!
+//! What is remembered is what the text alone proved: which key it is of, or what a token says. The key's record is looked up
+//! and judged on every request all the same, so a revocation, a changed rule or an expiry counts at once.
+
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use quick_cache::Weighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use crate::cache::weigh_metadata;
+use crate::clock::Timestamp;
+use crate::credential::{CredentialKind, DerivedToken, SigningKeys};
+use crate::id::{KeyId, TenantId};
+
+/// What the table takes for a key's proof, in bytes: the entry, and its part of the map's spare room.
+const PROOF: u64 = 160;
+/// What a token's proof takes beside its texts, in bytes.
+const TOKEN: u64 = 512;
+
+/// Remembers what credentials proved. Their texts are kept nowhere: a digest under a key that only this process knows stands for
+/// each, and is compared whole.
+pub(super) struct Recognition {
+    /// SipHash-2-4 with 128 bits (Aumasson and Bernstein, 2012): a keyed digest that costs a short text next to nothing.
+    digest: SipHasher24,
+    proofs: Cache<Fingerprint, Proof, Weight, BuildHasherDefault<TakenAsIs>>,
+}
+
+/// The digest of a credential and its tenant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint(u64, u64);
+
+/// What the text of a credential proved, and while what that holds.
+#[derive(Clone)]
+pub(super) struct Proof {
+    pub(super) subject: Subject,
+    /// A clock that goes back before it proves nothing.
+    pub(super) since: Timestamp,
+    /// It ends strictly before; never when absent.
+    pub(super) until: Option<Timestamp>,
+}
+
+/// A credential whose text was checked.
+pub(super) struct Known {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) proof: Proof,
+    pub(super) check: Check,
+}
+
+/// How the text of a credential was checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// By all that it says.
+    Whole,
+    /// This process had checked it before.
+    Process,
+    /// It had come on this connection before.
+    Connection,
+}
+
+/// How credentials are known again.
+#[derive(Clone)]
+pub struct RecognitionSettings {
+    /// Random, and new in every process.
+    pub key: [u8; 16],
+    /// About how much memory is used. At the cap what is used least is forgotten.
+    pub max_bytes: u64,
+}
+
+/// What a connection remembers of the last good credential that came on it.
+#[derive(Default)]
+pub struct ConnectionMemory(Option<Known>);
+
+/// Whose credential it is.
+#[derive(Clone)]
+pub(super) enum Subject {
+    Key(KeyId, CredentialKind),
+    Token(Arc<ProvenToken>),
+}
+
+/// A genuine token.
+#[derive(Debug)]
+pub(super) struct ProvenToken {
+    pub(super) token: DerivedToken,
+    /// The keys that a signature was checked by; none where there is no such signature.
+    pub(super) judged_by: Option<Arc<SigningKeys>>,
+}
+
+#[derive(Clone)]
+struct Weight;
+
+/// A hash that is one already.
+#[derive(Default)]
+struct TakenAsIs(u64);
+
+impl Recognition {
+    pub(super) fn new(settings: &RecognitionSettings) -> Self {
+        let items = usize::try_from(settings.max_bytes / PROOF).unwrap_or(usize::MAX);
+        let hasher = BuildHasherDefault::default();
+        let proofs = Cache::with(items, settings.max_bytes, Weight, hasher, DefaultLifecycle::default());
+        Self { digest: SipHasher24::new_with_key(&settings.key), proofs }
+    }
+
+    /// By what a credential is known again.
+    pub(super) fn fingerprint(&self, tenant: TenantId, credential: &str) -> Fingerprint {
+        let mut digest = self.digest;
+        digest.write(tenant.0.as_bytes());
+        digest.write(credential.as_bytes());
+        let digest = digest.finish128();
+        Fingerprint(digest.h1, digest.h2)
+    }
+
+    /// What a credential proved, if that still holds.
+    pub(super) fn recall(&self, fingerprint: Fingerprint, keys: &Arc<SigningKeys>, now: Timestamp) -> Option<Known> {
+        let proof = self.proofs.get(&fingerprint).filter(|proof| proof.holds(keys, now))?;
+        Some(Known { fingerprint, proof, check: Check::Process })
+    }
+
+    /// What the table takes, in bytes.
+    #[cfg(test)]
+    pub(super) fn weight(&self) -> u64 {
+        self.proofs.weight()
+    }
+
+    /// Remembers what the text of a good credential proved, if that is news.
+    pub(super) fn remember(&self, known: &Known) {
+        if known.check == Check::Whole {
+            self.proofs.insert(known.fingerprint, known.proof.clone());
+        }
+    }
+}
+
+impl ConnectionMemory {
+    /// As [`Recognition::recall`]. What is recalled is to be remembered anew when it is found good again.
+    pub(super) fn recall(
+        &mut self,
+        fingerprint: Fingerprint,
+        keys: &Arc<SigningKeys>,
+        now: Timestamp,
+    ) -> Option<Known> {
+        let known = self.0.take()?;
+        let holds = known.fingerprint == fingerprint && known.proof.holds(keys, now);
+        holds.then_some(Known { check: Check::Connection, ..known })
+    }
+
+    pub(super) fn remember(&mut self, known: Known) {
+        self.0 = Some(known);
+    }
+}
+
+impl std::fmt::Debug for RecognitionSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecognitionSettings").field("max_bytes", &self.max_bytes).finish_non_exhaustive()
+    }
+}
+
+impl Proof {
+    /// Whether the text would prove the same again.
+    pub(super) fn holds(&self, keys: &Arc<SigningKeys>, now: Timestamp) -> bool {
+        let same_keys = match &self.subject {
+            Subject::Key(..) => true,
+            Subject::Token(token) => token.judged_by.as_ref().is_none_or(|judged_by| Arc::ptr_eq(judged_by, keys)),
+        };
+        same_keys && self.since <= now && self.until.is_none_or(|until| now < until)
+    }
+}
+
+impl Subject {
+    pub(super) fn kind(&self) -> CredentialKind {
+        match self {
+            Self::Key(_, kind) => *kind,
+            Self::Token(token) => token.kind,
+        }
+    }
+}
+
+impl Deref for ProvenToken {
+    type Target = DerivedToken;
+
+    fn deref(&self) -> &DerivedToken {
+        &self.token
+    }
+}
+
+impl Weighter<Fingerprint, Proof> for Weight {
+    fn weight(&self, _: &Fingerprint, proof: &Proof) -> u64 {
+        match &proof.subject {
+            Subject::Key(..) => PROOF,
+            Subject::Token(token) => PROOF + TOKEN + weigh(token),
+        }
+    }
+}
+
+/// What the texts of a token take, in bytes.
+fn weigh(token: &DerivedToken) -> u64 {
+    let scopes: usize = token.scopes.iter().map(|scope| 32 + scope.len()).sum();
+    let audiences: usize = token.audiences().iter().map(|audience| 32 + audience.len()).sum();
+    (token.actor_id.len() + scopes + audiences + token.ranges() * 64 + weigh_metadata(&token.metadata)) as u64
+}
+
+impl Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+    }
+}
+
+impl Hasher for TakenAsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a fingerprint gives one number")
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+

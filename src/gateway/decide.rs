@@ -11,7 +11,7 @@ use super::path::NormalPath;
 use super::route::{Route, RouteTable};
 use crate::config::Auth;
 use crate::id::TenantId;
-use crate::verifier::{CachePolicy, Denial, Presented, Verdict, Verifier};
+use crate::verifier::{CachePolicy, ConnectionMemory, Denial, Presented, Verdict, Verifier};
 use crate::wire::extract::extract;
 
 /// The head of a request.
@@ -71,14 +71,14 @@ impl Decider {
         Self { routes, verifier, limits, tenant, revoke_with_parent }
     }
 
-    /// Judges a request: route, credential, scopes, limits.
-    pub async fn decide(&self, head: Head<'_>) -> Decision {
+    /// Judges a request: route, credential, scopes, limits. `connection` is what its connection remembers.
+    pub async fn decide(&self, head: Head<'_>, connection: &mut ConnectionMemory) -> Decision {
         let (route, target) = match self.route(head) {
             Ok(found) => found,
             Err(denial) => return Decision { outcome: Err(denial), route: None, charged: Charged::default() },
         };
         let name = Some(Arc::clone(&route.name));
-        let verdict = match self.authorize(&route, head).await {
+        let verdict = match self.authorize(&route, head, connection).await {
             Ok(verdict) => verdict,
             Err(denial) => return Decision { outcome: Err(denial), route: name, charged: Charged::default() },
         };
@@ -112,7 +112,12 @@ impl Decider {
         Ok((Arc::clone(route), target))
     }
 
-    async fn authorize(&self, route: &Route, head: Head<'_>) -> Result<Option<Verdict>, Denial> {
+    async fn authorize(
+        &self,
+        route: &Route,
+        head: Head<'_>,
+        connection: &mut ConnectionMemory,
+    ) -> Result<Option<Verdict>, Denial> {
         if route.auth == Auth::None {
             return Ok(None);
         }
@@ -127,7 +132,7 @@ impl Decider {
             cache: CachePolicy { charge: head.peer, ..CachePolicy::default() },
             revoke_with_parent: self.revoke_with_parent,
         };
-        let verdict = self.verifier.verify(&presented).await.outcome?;
+        let verdict = self.verifier.verify_on(&presented, connection).await.outcome?;
         if verdict.scopes().contains_all(&route.scopes) {
             Ok(Some(verdict))
         } else {

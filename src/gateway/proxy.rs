@@ -1,5 +1,6 @@
 //! The thin layer between pingora's phases and the gateway's steps.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -21,7 +23,7 @@ use super::refuse::answer;
 use super::upstream::{Endpoint, Upstream};
 use crate::config::{Auth, UpstreamLimitFields};
 use crate::id::RequestId;
-use crate::verifier::Denial;
+use crate::verifier::{ConnectionMemory, Denial};
 use crate::wire::problem::{X_REQUEST_ID, problem};
 
 /// How long reading over the rest of a refused request may take.
@@ -45,6 +47,14 @@ pub(super) struct Context {
     upstream: Option<Arc<Upstream>>,
     host: Option<HeaderValue>,
     attempts: usize,
+    /// In a lock because pingora hands the context out for reading when it asks for what the connection is to remember.
+    connection: Mutex<Option<Box<Connection>>>,
+}
+
+/// What is kept from one request on a connection to the next.
+#[derive(Default)]
+struct Connection {
+    memory: ConnectionMemory,
 }
 
 impl HeaderEdit for RequestHeader {
@@ -82,11 +92,27 @@ impl ProxyHttp for Proxy {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context { account: None, admitted: None, charged: Charged::default(), upstream: None, host: None, attempts: 0 }
+        Context {
+            account: None,
+            admitted: None,
+            charged: Charged::default(),
+            upstream: None,
+            host: None,
+            attempts: 0,
+            connection: Mutex::new(None),
+        }
     }
 
     /// No modules: what passes through is not Keygate's to compress.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    fn persist_connection_context(&self, _: &Session, ctx: &Context) -> Option<Box<dyn Any + Send + Sync>> {
+        ctx.connection.lock().take().map(|connection| connection as Box<dyn Any + Send + Sync>)
+    }
+
+    fn on_connection_reuse(&self, _: &mut Session, ctx: &mut Context, before: Box<dyn Any + Send + Sync>) {
+        *ctx.connection.get_mut() = before.downcast().ok();
+    }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
@@ -94,7 +120,8 @@ impl ProxyHttp for Proxy {
         let request = session.req_header();
         let account = ctx.account.insert(self.metrics.open(request_id(&request.headers)));
         let head = Head { method: &request.method, uri: &request.uri, headers: &request.headers, peer };
-        let decision = self.decider.decide(head).await;
+        let connection = ctx.connection.get_mut().get_or_insert_default();
+        let decision = self.decider.decide(head, &mut connection.memory).await;
         account.route = decision.route;
         ctx.charged = decision.charged;
         match decision.outcome {

@@ -256,12 +256,7 @@ impl Verifier {
     }
 
     /// What a genuine token must satisfy (contract, credentials sections 6 and 7).
-    async fn judge_token(
-        &self,
-        token: &DerivedToken,
-        presented: &Presented<'_>,
-        now: Timestamp,
-    ) -> Result<(), Denial> {
+    async fn judge_token(&self, token: &DerivedToken, presented: &Presented<'_>, now: Timestamp) -> Result<(), Denial> {
         if !token.allows(presented.client_ip) {
             return Err(Denial::AddressNotAllowed { known: presented.client_ip.is_some() });
         }

@@ -220,4 +220,3 @@ impl Hasher for TakenAsIs {
         self.0 = number;
     }
 }
-

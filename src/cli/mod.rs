@@ -149,7 +149,7 @@ fn version() -> &'static str {
 }
 
 fn dev(args: &DevArgs) -> anyhow::Result<()> {
-    start_logs(&LogConfig { format: LogFormat::Text, ..LogConfig::default() });
+    let _log = start_logs(&LogConfig { format: LogFormat::Text, ..LogConfig::default() })?;
     let dev = Dev::start(&DevOptions {
         upstream: args.upstream.clone(),
         data: (!args.ephemeral).then(|| args.data.clone()),
@@ -168,7 +168,7 @@ fn dev(args: &DevArgs) -> anyhow::Result<()> {
 
 fn serve(file: &Path) -> anyhow::Result<()> {
     let config = load(file)?;
-    start_logs(&config.log);
+    let _log = start_logs(&config.log)?;
     let app = App::start(&config, Listeners::bind(&config)?)?;
     tracing::info!(
         gateway = app.gateway_address().map(tracing::field::display),

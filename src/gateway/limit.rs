@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::forward::HeaderEdit;
 use super::route::Route;
 use crate::config::{Auth, CountBy, GatewayConfig, UpstreamLimitFields};
 use crate::id::TenantId;
@@ -119,7 +118,7 @@ impl Charged {
     }
 
     /// Adds where the caller stands to an upstream's answer, which may have such fields of its own.
-    pub fn add_to(&self, response: &mut impl HeaderEdit, upstream: UpstreamLimitFields) {
+    pub fn add_to(&self, response: &mut HeaderMap, upstream: UpstreamLimitFields) {
         let mut own = HeaderMap::new();
         self.describe(&mut own);
         if upstream == UpstreamLimitFields::Remove || (upstream == UpstreamLimitFields::Replace && !own.is_empty()) {
@@ -129,7 +128,7 @@ impl Charged {
         }
         for (name, value) in &own {
             // Both are lists, so ours goes first and theirs follows; the older fields hold one number each.
-            let theirs = response.headers().get_all(name).iter().filter(|_| LISTS.contains(name));
+            let theirs = response.get_all(name).iter().filter(|_| LISTS.contains(name));
             let values: Vec<_> = std::iter::once(value).chain(theirs).map(HeaderValue::as_bytes).collect();
             if let Ok(list) = HeaderValue::from_bytes(&values.join(&b", "[..])) {
                 response.insert(name.clone(), list);

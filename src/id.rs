@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+use http::HeaderValue;
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 /// The longest request id that is passed on as given, in bytes (contract, admin API section 3.5).
 const REQUEST_ID_MAX: usize = 128;
@@ -31,9 +34,10 @@ pub enum KeyKind {
     Imported,
 }
 
-/// Names one request in logs, answers and towards the upstream.
+/// Names one request in logs, answers and towards the upstream. Kept as the field value that it is sent as, twice in each
+/// request; visible ASCII characters only.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(Box<str>);
+pub struct RequestId(HeaderValue);
 
 impl TenantId {
     /// The tenant of an installation that has only one.
@@ -94,28 +98,34 @@ impl fmt::Display for KeyId {
 impl RequestId {
     /// Takes over a client's id if it is 1 to 128 visible ASCII characters.
     pub fn sane(text: &str) -> Option<Self> {
-        let fits = (1..=REQUEST_ID_MAX).contains(&text.len());
-        (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(text.into()))
+        let fits = (1..=REQUEST_ID_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if fits { HeaderValue::from_str(text).ok().map(Self) } else { None }
     }
 
     /// A fresh id, UUID version 4.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "request ids decide nothing, so no caller needs to steer their randomness"
-    )]
     pub fn random() -> Self {
-        Self(Uuid::new_v4().to_string().into())
+        let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+        let mut text = [0; Hyphenated::LENGTH];
+        id.as_hyphenated().encode_lower(&mut text);
+        // Shared by all who hold the id, with one allocation.
+        let value = HeaderValue::from_maybe_shared(Bytes::from_owner(text));
+        Self(value.unwrap_or_else(|_| HeaderValue::from_static("-")))
     }
 
     /// The text form.
     pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.0.as_bytes()).unwrap_or_default()
+    }
+
+    /// The field value.
+    pub fn value(&self) -> &HeaderValue {
         &self.0
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -171,9 +181,19 @@ mod tests {
 
     #[test]
     fn a_request_id_is_kept_only_when_it_cannot_break_a_line() {
-        assert!(RequestId::sane("req-1").is_some());
+        assert_eq!(RequestId::sane("req-1").unwrap().as_str(), "req-1");
+        assert_eq!(RequestId::sane(&"x".repeat(128)).unwrap().value().len(), 128);
         for bad in ["", "a b", "a\nb", "é", &"x".repeat(129)] {
             assert_eq!(RequestId::sane(bad), None);
         }
+    }
+
+    #[test]
+    fn fresh_request_ids_are_uuids_of_version_4_that_differ() {
+        let [first, second] = [RequestId::random(), RequestId::random()];
+        assert_ne!(first, second);
+        let id = parse_canonical_uuid(first.as_str()).unwrap();
+        assert_eq!((id.get_version_num(), id.get_variant()), (4, uuid::Variant::RFC4122));
+        assert_eq!(first.value(), first.as_str());
     }
 }

@@ -2,15 +2,13 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, UPGRADE};
+use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use smallvec::SmallVec;
 
 use crate::wire::problem::X_REQUEST_ID;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -44,8 +42,32 @@ const PRETENCE_PREFIXES: [&str; 2] = ["x-keygate-", "x-forwarded-"];
 const CREDENTIALS: [&str; 2] = ["authorization", "x-api-key"];
 
 /// Fields for one connection only (RFC 9110 section 7.6.1). `Transfer-Encoding` is the proxy framework's to frame with.
-const HOP_BY_HOP: [HeaderName; 8] =
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, HTTP2_SETTINGS];
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "http2-settings",
+];
+
+/// For each first byte, one bit for each length (31 stands for all above) that a name in the lists has: most names of most
+/// requests are neither that long nor begin so, and need not be compared with any.
+const SUSPECT_LENGTHS: [u32; 256] = {
+    let mut lengths = mark([0; 256], &PRETENCES);
+    lengths = mark(lengths, &CREDENTIALS);
+    lengths = mark(lengths, &HOP_BY_HOP);
+    lengths = mark(lengths, &["upgrade"]);
+    let mut index = 0;
+    while index < PRETENCE_PREFIXES.len() {
+        let prefix = PRETENCE_PREFIXES[index].as_bytes();
+        lengths[prefix[0] as usize] |= u32::MAX << prefix.len();
+        index += 1;
+    }
+    lengths
+};
 
 /// Fields that a `Connection` field cannot take out: without them the message would be another one.
 const ESSENTIAL: [&str; 9] = [
@@ -70,110 +92,148 @@ const TEXT: &AsciiSet = &CONTROLS.add(b'%');
 /// As [`TEXT`], for where a space would separate or be cut off.
 const WORD: &AsciiSet = &TEXT.add(b' ');
 
-/// Who asks.
-#[derive(Debug, Clone, Copy)]
-pub struct Identity<'a> {
+/// Who asks, as field values.
+#[derive(Debug, Clone)]
+pub struct Identity {
     /// The key's id.
-    pub key_id: &'a str,
+    pub key_id: HeaderValue,
     /// Whom the key was issued to.
-    pub actor_id: &'a str,
+    pub actor_id: HeaderValue,
     /// Whom the key belongs to.
-    pub tenant_id: &'a str,
+    pub tenant_id: HeaderValue,
     /// What the key may be used for.
-    pub scopes: &'a [Box<str>],
+    pub scopes: HeaderValue,
     /// What kind of credential was presented.
-    pub credential_type: &'static str,
+    pub credential_type: HeaderValue,
 }
 
 /// What the edits of a request depend on beside its fields.
 #[derive(Debug)]
 pub struct Hop<'a> {
     /// Who asks; nobody in particular when absent.
-    pub identity: Option<Identity<'a>>,
+    pub identity: Option<Identity>,
     /// Whether the credential is ours; on routes that look for none it is the upstream's.
     pub take_credential: bool,
-    /// The client's address.
-    pub peer: Option<IpAddr>,
+    /// The client's address, by [`forwarded_for`].
+    pub peer: Option<HeaderValue>,
     /// How the client reached us.
     pub proto: &'static str,
     /// The host that the client asked for, by which the route was found; empty when it named none.
     pub host: &'a str,
     /// The request's id.
-    pub request_id: &'a str,
+    pub request_id: &'a HeaderValue,
     /// The `Host` that the upstream is to see.
     pub upstream_host: HeaderValue,
 }
 
-/// The fields of a message, however a server keeps them.
-pub trait HeaderEdit {
-    /// The fields as they are.
-    fn headers(&self) -> &HeaderMap;
-    /// Sets a field, in place of all of that name.
-    fn insert(&mut self, name: HeaderName, value: HeaderValue);
-    /// Takes out all fields of a name.
-    fn remove(&mut self, name: &HeaderName);
-}
-
-impl HeaderEdit for HeaderMap {
-    fn headers(&self) -> &HeaderMap {
-        self
-    }
-
-    fn insert(&mut self, name: HeaderName, value: HeaderValue) {
-        HeaderMap::insert(self, name, value);
-    }
-
-    fn remove(&mut self, name: &HeaderName) {
-        HeaderMap::remove(self, name);
-    }
-}
+/// Most fields that are added to a request.
+const ADDED_MAX: usize = 10;
 
 /// Makes a client's fields into what the upstream sees.
-pub fn edit_request(fields: &mut impl HeaderEdit, hop: &Hop<'_>) {
-    let upgrade = asks_for_upgrade(fields.headers());
-    remove_hop_by_hop(fields, upgrade);
-    for name in unwanted(fields.headers(), hop.take_credential) {
-        fields.remove(&name);
-    }
-    fields.insert(HOST, hop.upstream_host.clone());
-    fields.insert(X_REQUEST_ID, verbatim(hop.request_id));
+pub fn edit_request(fields: &mut HeaderMap, hop: Hop<'_>) {
+    let upgrade = asks_for_upgrade(fields);
+    take_out(fields, upgrade, |name| is_pretence(name) || (hop.take_credential && is_credential(name)));
+    fields.reserve(ADDED_MAX);
+    let asked = fields.insert(HOST, hop.upstream_host);
+    fields.insert(X_REQUEST_ID, hop.request_id.clone());
     if let Some(peer) = hop.peer {
-        fields.insert(X_FORWARDED_FOR, owned(peer.to_canonical().to_string()));
+        fields.insert(X_FORWARDED_FOR, peer);
     }
     fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(hop.proto));
     if !hop.host.is_empty() {
-        fields.insert(X_FORWARDED_HOST, verbatim(hop.host));
+        fields.insert(X_FORWARDED_HOST, forwarded_host(asked, hop.host));
     }
-    if let Some(identity) = &hop.identity {
+    if let Some(identity) = hop.identity {
         introduce(fields, identity);
     }
 }
 
 /// Makes an upstream's fields into what the client sees.
-pub fn edit_response(fields: &mut impl HeaderEdit, status: StatusCode, request_id: &str) {
+pub fn edit_response(fields: &mut HeaderMap, status: StatusCode, request_id: &HeaderValue) {
     // The only answers in which `Upgrade` is for the client rather than for us: "I did", and "you must".
     let upgrade = matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED)
-        && fields.headers().contains_key(UPGRADE);
-    remove_hop_by_hop(fields, upgrade);
-    fields.insert(X_REQUEST_ID, verbatim(request_id));
+        && fields.contains_key(UPGRADE);
+    take_out(fields, upgrade, |_| false);
+    fields.insert(X_REQUEST_ID, request_id.clone());
 }
 
-fn introduce(fields: &mut impl HeaderEdit, identity: &Identity<'_>) {
-    fields.insert(KEY_ID, encoded(identity.key_id));
-    fields.insert(ACTOR_ID, encoded(identity.actor_id));
-    fields.insert(TENANT_ID, encoded(identity.tenant_id));
-    fields.insert(SCOPES, scope_list(identity.scopes));
-    fields.insert(CREDENTIAL_TYPE, HeaderValue::from_static(identity.credential_type));
+/// A client's address as `X-Forwarded-For` names it. The same for all requests of a connection.
+pub fn forwarded_for(peer: IpAddr) -> HeaderValue {
+    owned(peer.to_canonical().to_string())
 }
 
-fn unwanted(fields: &HeaderMap, take_credential: bool) -> Vec<HeaderName> {
-    let matches = |name: &HeaderName, plain: &[&str]| plain.iter().any(|plain| folds_to(name.as_str(), plain));
-    let unwanted = |name: &&HeaderName| {
-        PRETENCE_PREFIXES.iter().any(|prefix| begins_with(name.as_str(), prefix))
-            || matches(name, &PRETENCES)
-            || (take_credential && matches(name, &CREDENTIALS))
-    };
-    fields.keys().filter(unwanted).cloned().collect()
+/// A field value for any text: nothing in it can end the field, be cut off, or make it look like another text.
+pub fn encoded(text: &str) -> HeaderValue {
+    let legal = text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'%');
+    // Blanks at the ends of a value are not part of it.
+    let frayed = text.starts_with(' ') || text.ends_with(' ');
+    match HeaderValue::from_str(text) {
+        Ok(value) if legal && !frayed => value,
+        _ => owned(utf8_percent_encode(text, if frayed { WORD } else { TEXT }).to_string()),
+    }
+}
+
+/// Scopes as one field value, with a blank between any two.
+pub fn scope_list(scopes: &[Box<str>]) -> HeaderValue {
+    let length = scopes.iter().map(|scope| scope.len() + 1).sum();
+    let mut text = String::with_capacity(length);
+    for scope in scopes {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.extend(utf8_percent_encode(scope, WORD));
+    }
+    owned(text)
+}
+
+fn introduce(fields: &mut HeaderMap, identity: Identity) {
+    fields.insert(KEY_ID, identity.key_id);
+    fields.insert(ACTOR_ID, identity.actor_id);
+    fields.insert(TENANT_ID, identity.tenant_id);
+    fields.insert(SCOPES, identity.scopes);
+    fields.insert(CREDENTIAL_TYPE, identity.credential_type);
+}
+
+/// Takes out what is for one connection only, and what is `unwanted` beside it.
+fn take_out(fields: &mut HeaderMap, upgrade: bool, unwanted: impl Fn(&str) -> bool) {
+    let listed: SmallVec<[HeaderName; 2]> = list(fields, &CONNECTION)
+        .filter(|option| !ESSENTIAL.iter().any(|name| name.eq_ignore_ascii_case(option)))
+        .filter_map(|option| option.parse().ok())
+        .collect();
+    let goes = |name: &str| HOP_BY_HOP.contains(&name) || (!upgrade && name == UPGRADE) || unwanted(name);
+    let present: SmallVec<[HeaderName; 4]> =
+        fields.keys().filter(|name| is_suspect(name.as_str()) && goes(name.as_str())).cloned().collect();
+    for name in listed.iter().chain(&present) {
+        fields.remove(name);
+    }
+    if upgrade {
+        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
+/// Whether a name may be in one of the lists; by a glance at it, and never wrong about one that is.
+fn is_suspect(name: &str) -> bool {
+    let first = name.as_bytes().first().copied().unwrap_or_default();
+    SUSPECT_LENGTHS[usize::from(first)] >> name.len().min(31) & 1 == 1
+}
+
+const fn mark(mut lengths: [u32; 256], names: &[&str]) -> [u32; 256] {
+    let mut index = 0;
+    while index < names.len() {
+        let name = names[index].as_bytes();
+        lengths[name[0] as usize] |= 1 << name.len();
+        index += 1;
+    }
+    lengths
+}
+
+fn is_pretence(name: &str) -> bool {
+    PRETENCE_PREFIXES.iter().any(|prefix| begins_with(name, prefix))
+        || PRETENCES.iter().any(|plain| folds_to(name, plain))
+}
+
+fn is_credential(name: &str) -> bool {
+    CREDENTIALS.iter().any(|plain| folds_to(name, plain))
 }
 
 /// Whether a field's name is `plain` to somebody who cannot tell punctuation apart: servers in the manner of CGI turn all
@@ -189,13 +249,15 @@ fn begins_with(name: &str, prefix: &str) -> bool {
 
 /// Whether the client asks to go on in another protocol, and in one that carries no requests past the rules.
 fn asks_for_upgrade(fields: &HeaderMap) -> bool {
+    if !fields.contains_key(UPGRADE) {
+        return false;
+    }
     let is_judged = |protocol: &str| {
         let name = protocol.split('/').next().unwrap_or_default();
         !UNJUDGED_PROTOCOLS.iter().any(|unjudged| unjudged.eq_ignore_ascii_case(name))
     };
     let readable = fields.get_all(UPGRADE).iter().all(|value| value.to_str().is_ok());
-    fields.contains_key(UPGRADE)
-        && readable
+    readable
         && list(fields, &UPGRADE).all(is_judged)
         && list(fields, &CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"))
 }
@@ -206,52 +268,24 @@ fn list<'f>(fields: &'f HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|member| !member.is_empty())
 }
 
-fn remove_hop_by_hop(fields: &mut impl HeaderEdit, upgrade: bool) {
-    let listed: Vec<HeaderName> = list(fields.headers(), &CONNECTION)
-        .filter(|option| !ESSENTIAL.iter().any(|name| name.eq_ignore_ascii_case(option)))
-        .filter_map(|option| option.parse().ok())
-        .collect();
-    for name in listed.iter().chain(&HOP_BY_HOP) {
-        fields.remove(name);
-    }
-    if upgrade {
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    } else {
-        fields.remove(&UPGRADE);
+/// The host that was asked for; usually what the `Host` field said, which is then passed on as it came.
+fn forwarded_host(asked: Option<HeaderValue>, host: &str) -> HeaderValue {
+    match asked {
+        Some(asked) if asked == host && is_plain(host) => asked,
+        _ => verbatim(host),
     }
 }
 
-/// A text as it is, if a field value can hold it: ids that are checked already, and hosts, which have no escapes.
+/// A text as it is, if a field value can hold it: hosts, which have no escapes.
 fn verbatim(text: &str) -> HeaderValue {
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-        && let Ok(value) = HeaderValue::from_str(text)
-    {
-        return value;
-    }
-    encoded(text)
-}
-
-/// A field value for any text: nothing in it can end the field, be cut off, or make it look like another text.
-fn encoded(text: &str) -> HeaderValue {
-    let legal = text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'%');
-    // Blanks at the ends of a value are not part of it.
-    let frayed = text.starts_with(' ') || text.ends_with(' ');
     match HeaderValue::from_str(text) {
-        Ok(value) if legal && !frayed => value,
-        _ => owned(utf8_percent_encode(text, if frayed { WORD } else { TEXT }).to_string()),
+        Ok(value) if is_plain(text) => value,
+        _ => encoded(text),
     }
 }
 
-fn scope_list(scopes: &[Box<str>]) -> HeaderValue {
-    let length = scopes.iter().map(|scope| scope.len() + 1).sum();
-    let mut text = String::with_capacity(length);
-    for scope in scopes {
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.extend(utf8_percent_encode(scope, WORD));
-    }
-    owned(text)
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// A value of a text that has only legal characters, without another copy of it.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -17,13 +17,14 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::account::{Account, End, Metrics};
 use super::decide::{Admitted, Decider, Head, host};
-use super::forward::{HeaderEdit, Hop, Identity, edit_request, edit_response};
+use super::forward::{Hop, Identity, edit_request, edit_response, encoded, forwarded_for, scope_list};
+use super::heads::{edit_request_head, edit_response_head};
 use super::limit::Charged;
 use super::refuse::answer;
 use super::upstream::{Endpoint, Upstream};
 use crate::config::{Auth, UpstreamLimitFields};
 use crate::id::RequestId;
-use crate::verifier::{ConnectionMemory, Denial};
+use crate::verifier::{ConnectionMemory, Denial, Verdict};
 use crate::wire::problem::{X_REQUEST_ID, problem};
 
 /// How long reading over the rest of a refused request may take.
@@ -55,36 +56,8 @@ pub(super) struct Context {
 #[derive(Default)]
 struct Connection {
     memory: ConnectionMemory,
-}
-
-impl HeaderEdit for RequestHeader {
-    fn headers(&self) -> &HeaderMap {
-        &self.headers
-    }
-
-    fn insert(&mut self, name: HeaderName, value: HeaderValue) {
-        // A field with a legal name and value is never refused; the names are kept as they were sent beside the map.
-        let _ = self.insert_header(name, value);
-    }
-
-    fn remove(&mut self, name: &HeaderName) {
-        self.remove_header(name);
-    }
-}
-
-impl HeaderEdit for ResponseHeader {
-    fn headers(&self) -> &HeaderMap {
-        &self.headers
-    }
-
-    fn insert(&mut self, name: HeaderName, value: HeaderValue) {
-        // As for requests.
-        let _ = self.insert_header(name, value);
-    }
-
-    fn remove(&mut self, name: &HeaderName) {
-        self.remove_header(name);
-    }
+    /// The client's address as the upstream is told of it.
+    forwarded_for: Option<HeaderValue>,
 }
 
 #[async_trait]
@@ -126,7 +99,7 @@ impl ProxyHttp for Proxy {
         ctx.charged = decision.charged;
         match decision.outcome {
             Ok(admitted) => {
-                account.key_id = admitted.verdict.as_ref().map(crate::verifier::Verdict::key_id);
+                account.key_id = admitted.verdict.as_ref().map(Verdict::key_id);
                 ctx.upstream = self.upstreams.get(&admitted.route.upstream).cloned();
                 ctx.admitted = Some(admitted);
                 Ok(false)
@@ -165,30 +138,21 @@ impl ProxyHttp for Proxy {
         let (Some(admitted), Some(account)) = (&ctx.admitted, &ctx.account) else {
             return Err(unreachable_upstream());
         };
-        request.set_raw_path(admitted.target.as_bytes())?;
         let asked = session.req_header();
         let peer = peer(session);
         let head = Head { method: &asked.method, uri: &asked.uri, headers: &asked.headers, peer };
-        let ids = admitted.verdict.as_ref().map(|verdict| (verdict.key_id().to_string(), verdict.tenant().to_string()));
-        let identity = admitted.verdict.as_ref().zip(ids.as_ref()).map(|(verdict, (key_id, tenant_id))| Identity {
-            key_id,
-            actor_id: verdict.actor_id(),
-            tenant_id,
-            scopes: verdict.scopes().as_slice(),
-            credential_type: verdict.kind().name(),
-        });
+        let connection = ctx.connection.get_mut().get_or_insert_default();
         let hop = Hop {
-            identity,
+            identity: admitted.verdict.as_ref().map(identity),
             take_credential: admitted.route.auth != Auth::None,
-            peer,
+            peer: peer.map(|peer| connection.forwarded_for.get_or_insert_with(|| forwarded_for(peer)).clone()),
             proto: "http",
             // A request whose host cannot be told was refused before it came here.
             host: host(head).unwrap_or_default(),
-            request_id: account.request_id.as_str(),
+            request_id: account.request_id.value(),
             upstream_host: ctx.host.clone().unwrap_or_else(|| HeaderValue::from_static("")),
         };
-        edit_request(request, &hop);
-        Ok(())
+        edit_request_head(request, &admitted.target, |fields| edit_request(fields, hop))
     }
 
     async fn upstream_response_filter(
@@ -199,8 +163,10 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<()> {
         if let Some(account) = &ctx.account {
             let status = response.status;
-            edit_response(response, status, account.request_id.as_str());
-            ctx.charged.add_to(response, self.limit_fields);
+            edit_response_head(response, |fields| {
+                edit_response(fields, status, account.request_id.value());
+                ctx.charged.add_to(fields, self.limit_fields);
+            })?;
         }
         Ok(())
     }
@@ -259,6 +225,16 @@ fn new_peer(address: std::net::SocketAddr, endpoint: &Endpoint, upstream: &Upstr
     peer.options.write_timeout = Some(upstream.read_timeout);
     peer.options.idle_timeout = Some(UPSTREAM_IDLE);
     peer
+}
+
+fn identity(verdict: &Verdict) -> Identity {
+    Identity {
+        key_id: encoded(&verdict.key_id().to_string()),
+        actor_id: encoded(verdict.actor_id()),
+        tenant_id: encoded(&verdict.tenant().to_string()),
+        scopes: scope_list(verdict.scopes().as_slice()),
+        credential_type: HeaderValue::from_static(verdict.kind().name()),
+    }
 }
 
 fn denial(error: &Error) -> Denial {

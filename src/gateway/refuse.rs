@@ -19,10 +19,7 @@ pub(super) async fn answer(session: &mut Session, response: Response<Bytes>) -> 
         session.set_keepalive(None);
     }
     let (parts, body) = response.into_parts();
-    let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len()))?;
-    for (name, value) in &parts.headers {
-        head.insert_header(name.clone(), value.clone())?;
-    }
+    let head = ResponseHeader::from(parts);
     let bodiless = session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(head), bodiless).await?;
     if !bodiless {

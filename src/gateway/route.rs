@@ -13,6 +13,8 @@ use crate::config::{Auth, RouteConfig};
 /// What is matched, and what is then asked of a request.
 #[derive(Debug, Clone)]
 pub struct Route {
+    /// Its place among the configured routes, by which other parts know what they keep for it.
+    pub number: usize,
     /// The name in logs and metrics.
     pub name: Arc<str>,
     /// Hosts that the route takes; all when empty.
@@ -29,8 +31,6 @@ pub struct Route {
     pub scopes: Arc<[Box<str>]>,
     /// Audiences one of which the credential must name.
     pub audiences: Vec<String>,
-    /// Names of the limits that hold here.
-    pub limits: Vec<Box<str>>,
     /// How many requests one of these counts as.
     pub cost: u64,
 }
@@ -65,8 +65,8 @@ impl RouteTable {
     /// for is left out.
     pub fn new<R: Into<Route>>(routes: impl IntoIterator<Item = R>) -> Self {
         let mut table = Self::default();
-        for route in routes {
-            table.add(&Arc::new(route.into()));
+        for (number, route) in routes.into_iter().enumerate() {
+            table.add(&Arc::new(Route { number, ..route.into() }));
         }
         table
     }
@@ -125,6 +125,7 @@ impl From<&RouteConfig> for Route {
     /// The route of a validated configuration.
     fn from(config: &RouteConfig) -> Self {
         Self {
+            number: 0,
             name: config.name.as_str().into(),
             hosts: config.hosts.clone(),
             path_prefix: config.path_prefix.clone(),
@@ -133,7 +134,6 @@ impl From<&RouteConfig> for Route {
             auth: config.auth,
             scopes: config.scopes.iter().map(|scope| scope.as_str().into()).collect(),
             audiences: config.audiences.clone(),
-            limits: config.limits.iter().map(|name| name.as_str().into()).collect(),
             cost: config.cost,
         }
     }
@@ -223,6 +223,7 @@ mod tests {
 
     fn route(name: &str, hosts: &[&str], path_prefix: &str, methods: &[&str]) -> Route {
         Route {
+            number: 0,
             name: name.into(),
             hosts: hosts.iter().map(ToString::to_string).collect(),
             path_prefix: path_prefix.into(),
@@ -231,7 +232,6 @@ mod tests {
             auth: Auth::Required,
             scopes: Arc::default(),
             audiences: Vec::new(),
-            limits: Vec::new(),
             cost: 1,
         }
     }

@@ -30,6 +30,8 @@ pub struct Upstream {
 pub struct Endpoint {
     url: EndpointUrl,
     host_value: HeaderValue,
+    /// Its address, if that is how it is named.
+    fixed: Option<SocketAddr>,
     resolved: ArcSwapOption<(SocketAddr, Instant)>,
 }
 
@@ -64,7 +66,8 @@ impl Upstream {
 impl Endpoint {
     fn new(url: EndpointUrl) -> Self {
         let host_value = HeaderValue::from_str(&url.authority).unwrap_or_else(|_| HeaderValue::from_static(""));
-        Self { url, host_value, resolved: ArcSwapOption::empty() }
+        let fixed = url.host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, url.port));
+        Self { url, host_value, fixed, resolved: ArcSwapOption::empty() }
     }
 
     /// Whether it is reached over TLS.
@@ -87,8 +90,8 @@ impl Endpoint {
     /// # Errors
     /// [`Denial::UpstreamUnreachable`] when the name has none and had none before.
     pub async fn address(&self) -> Result<SocketAddr, Denial> {
-        if let Ok(address) = self.url.host.parse::<IpAddr>() {
-            return Ok(SocketAddr::new(address, self.url.port));
+        if let Some(address) = self.fixed {
+            return Ok(address);
         }
         let known = self.resolved.load_full();
         if let Some(known) = &known

@@ -11,6 +11,8 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::clock::Timestamp;
 use crate::policy::RateLimitPolicy;
 
@@ -56,13 +58,16 @@ pub struct Outcome {
     pub retry_after: Duration,
 }
 
+/// What each limit of an owner says. Few have more than two.
+pub type Outcomes = SmallVec<[Outcome; 2]>;
+
 /// What all limits of a request say to it. They are charged all or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Whether every limit admits the request.
     pub admitted: bool,
     /// What each says, in the order in which they were asked. What one admits is charged only if all admit it.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Outcomes,
 }
 
 impl Micros {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use smallvec::SmallVec;
+
 use super::{Backend, Decision, Local, Metrics, Nodes, Request, Unavailable};
 use crate::config::OnBackendDown;
 
@@ -30,6 +32,9 @@ pub enum Answer {
     /// It could not be counted, and is refused: not for what the caller did.
     Closed,
 }
+
+/// What is to become of a request for each owner whose limits hold. Mostly there is one.
+pub type Answers = SmallVec<[Answer; 1]>;
 
 impl Answer {
     /// Whether the request may go on.
@@ -76,8 +81,8 @@ impl Limiter {
     /// Charges a request to the buckets of several owners, to all or to none: what one owner's limits refuse is taken back from
     /// those before it, and the others are only looked at. Meanwhile a request of somebody else may find less than there is,
     /// never more.
-    pub async fn charge_all(&self, requests: &[Request<'_>]) -> Vec<Answer> {
-        let mut answers = Vec::with_capacity(requests.len());
+    pub async fn charge_all(&self, requests: &[Request<'_>]) -> Answers {
+        let mut answers = Answers::with_capacity(requests.len());
         let mut refused = false;
         for request in requests {
             let cost = if refused { 0 } else { request.cost };

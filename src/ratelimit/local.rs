@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use indexmap::IndexMap;
+use indexmap::map::raw_entry_v1::{RawEntryApiV1, RawEntryMut};
+use smallvec::SmallVec;
 
 use super::gcra::{self, Tat};
 use super::{Backend, Decision, Limit, Micros, Owner, Request, Unavailable};
@@ -28,7 +30,8 @@ pub struct Local {
 
 #[derive(Default)]
 struct Shard {
-    owners: IndexMap<Owner, Buckets>,
+    /// Found by the hash that the shard was chosen by.
+    owners: IndexMap<Owner, Buckets, ()>,
     max: usize,
     /// The next owner to look at.
     hand: usize,
@@ -37,6 +40,13 @@ struct Shard {
 /// The few buckets of an owner.
 #[derive(Default)]
 struct Buckets(Vec<(Arc<str>, Tat)>);
+
+/// An owner's place: its shard, locked, and its hash there.
+struct Place<'a> {
+    shard: MutexGuard<'a, Shard>,
+    owner: Owner,
+    hash: u64,
+}
 
 impl Local {
     /// Buckets of at most `owners_max` owners, or a few more.
@@ -64,8 +74,8 @@ impl Local {
     /// Takes an admitted request back.
     pub(super) fn refund(&self, request: &Request<'_>) {
         let now = Micros::of(self.clock.now());
-        let mut shard = self.shard(&request.owner);
-        let buckets = shard.buckets(request.owner, now);
+        let mut place = self.place(request.owner);
+        let buckets = place.buckets(now);
         for named in request.limits {
             let bucket = buckets.of(&named.name);
             *bucket = bucket.earlier(named.limit.price(request.cost));
@@ -75,8 +85,8 @@ impl Local {
     /// Takes over what was decided elsewhere, to go on from there.
     pub(super) fn learn(&self, request: &Request<'_>, decision: &Decision) {
         let now = Micros::of(self.clock.now());
-        let mut shard = self.shard(&request.owner);
-        let buckets = shard.buckets(request.owner, now);
+        let mut place = self.place(request.owner);
+        let buckets = place.buckets(now);
         for (named, outcome) in request.limits.iter().zip(&decision.outcomes) {
             *buckets.of(&named.name) = Tat::with_used(now, outcome.used);
         }
@@ -94,9 +104,9 @@ impl Local {
 
     fn charge_limits<'a>(&self, request: &Request<'_>, limits: impl Iterator<Item = &'a Limit> + Clone) -> Decision {
         let now = Micros::of(self.clock.now());
-        let mut shard = self.shard(&request.owner);
-        let buckets = shard.buckets(request.owner, now);
-        let mut tats: Vec<_> = request.limits.iter().map(|named| *buckets.of(&named.name)).collect();
+        let mut place = self.place(request.owner);
+        let buckets = place.buckets(now);
+        let mut tats: SmallVec<[Tat; 2]> = request.limits.iter().map(|named| *buckets.of(&named.name)).collect();
         let decision = gcra::charge(&mut tats, limits, now, request.cost);
         for (named, tat) in request.limits.iter().zip(tats) {
             *buckets.of(&named.name) = tat;
@@ -104,9 +114,11 @@ impl Local {
         decision
     }
 
-    fn shard(&self, owner: &Owner) -> MutexGuard<'_, Shard> {
-        let place = self.hasher.hash_one(owner) % self.shards.len() as u64;
-        lock(&self.shards[usize::try_from(place).unwrap_or_default()])
+    fn place(&self, owner: Owner) -> Place<'_> {
+        let hash = self.hasher.hash_one(owner);
+        // A shard's table goes by the lowest and the highest bits, which must differ within it.
+        let index = usize::try_from(hash >> 32 & u64::from(u16::MAX)).unwrap_or_default() % self.shards.len();
+        Place { shard: lock(&self.shards[index]), owner, hash }
     }
 }
 
@@ -121,13 +133,23 @@ impl Backend for Local {
     }
 }
 
-impl Shard {
-    fn buckets(&mut self, owner: Owner, now: Micros) -> &mut Buckets {
-        self.sweep(now);
-        if self.owners.len() >= self.max && !self.owners.contains_key(&owner) {
-            self.make_room();
+impl Place<'_> {
+    fn buckets(&mut self, now: Micros) -> &mut Buckets {
+        let Self { shard, owner, hash } = self;
+        shard.sweep(now);
+        if shard.owners.len() >= shard.max && shard.index(*hash, owner).is_none() {
+            shard.make_room();
         }
-        self.owners.entry(owner).or_default()
+        match shard.owners.raw_entry_mut_v1().from_hash(*hash, |held| held == owner) {
+            RawEntryMut::Occupied(entry) => entry.into_mut(),
+            RawEntryMut::Vacant(entry) => entry.insert_hashed_nocheck(*hash, *owner, Buckets::default()).1,
+        }
+    }
+}
+
+impl Shard {
+    fn index(&self, hash: u64, owner: &Owner) -> Option<usize> {
+        self.owners.raw_entry_v1().index_from_hash(hash, |held| held == owner)
     }
 
     /// Looks at the next owner.

@@ -18,10 +18,10 @@ mod testing;
 
 #[cfg(feature = "redis")]
 pub use self::redis::RedisLedger;
-pub use gcra::{Decision, Limit, Micros, Outcome};
+pub use gcra::{Decision, Limit, Micros, Outcome, Outcomes};
 pub use leased::{Leased, Leasing};
 pub use ledger::{Exact, Ledger, Order, Receipt};
-pub use limiter::{Answer, Limiter};
+pub use limiter::{Answer, Answers, Limiter};
 pub use local::Local;
 pub use metrics::Metrics;
 pub use nodes::Nodes;

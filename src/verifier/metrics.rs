@@ -1,12 +1,20 @@
 //! What verification counts (contract, operations section 6).
 
+use std::array;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
-use super::Verification;
+use super::{CacheOutcome, Verification};
+use crate::credential::CredentialKind;
 
 const BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// How many kinds of credentials there are, by the last of them.
+const KINDS: usize = CredentialKind::DerivedMacaroon as usize + 1;
+/// How many levels can tell of a key, by the last of them.
+const LEVELS: usize = CacheOutcome::Skip as usize + 1;
 
 /// Counters of one verifier.
 #[derive(Debug, Clone)]
@@ -16,6 +24,18 @@ pub struct Metrics {
     cache_hits: IntCounter,
     cache_misses: IntCounter,
     lookups: IntCounterVec,
+    found: Arc<Found>,
+}
+
+/// Series that were counted in before, so that they need not be looked up again. Each appears when it is first counted in.
+#[derive(Debug)]
+struct Found {
+    /// By kind; failures, then successes.
+    verifications: [[OnceLock<IntCounter>; 2]; KINDS],
+    /// By kind; misses, then hits.
+    duration: [[OnceLock<Histogram>; 2]; KINDS],
+    /// By level.
+    lookups: [OnceLock<IntCounter>; LEVELS],
 }
 
 impl Metrics {
@@ -43,6 +63,7 @@ impl Metrics {
                 ),
                 &["level"],
             )?,
+            found: Arc::default(),
         };
         registry.register(Box::new(metrics.verifications.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
@@ -53,13 +74,27 @@ impl Metrics {
     }
 
     pub(super) fn observe(&self, verification: &Verification, took: Duration) {
-        let kind = verification.kind.name();
-        let result = if verification.outcome.is_ok() { "success" } else { "failure" };
-        let hit = verification.cache.is_hit();
-        let (cache_hit, counter) = if hit { ("hit", &self.cache_hits) } else { ("miss", &self.cache_misses) };
+        let (kind, cache) = (verification.kind, verification.cache);
+        let (is_good, is_hit) = (verification.outcome.is_ok(), cache.is_hit());
+        let counter = if is_hit { &self.cache_hits } else { &self.cache_misses };
         counter.inc();
-        self.lookups.with_label_values(&[verification.cache.level()]).inc();
-        self.verifications.with_label_values(&[kind, result]).inc();
-        self.duration.with_label_values(&[kind, cache_hit]).observe(took.as_secs_f64());
+        let lookups = || self.lookups.with_label_values(&[cache.level()]);
+        self.found.lookups[cache as usize].get_or_init(lookups).inc();
+        let result = if is_good { "success" } else { "failure" };
+        let verifications = || self.verifications.with_label_values(&[kind.name(), result]);
+        self.found.verifications[kind as usize][usize::from(is_good)].get_or_init(verifications).inc();
+        let duration = || self.duration.with_label_values(&[kind.name(), if is_hit { "hit" } else { "miss" }]);
+        let histogram = self.found.duration[kind as usize][usize::from(is_hit)].get_or_init(duration);
+        histogram.observe(took.as_secs_f64());
+    }
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self {
+            verifications: array::from_fn(|_| array::from_fn(|_| OnceLock::new())),
+            duration: array::from_fn(|_| array::from_fn(|_| OnceLock::new())),
+            lookups: array::from_fn(|_| OnceLock::new()),
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The one mapping from denials to HTTP: status, challenge, body (RFC 9457, RFC 6750 section 3).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use serde_json::json;
+use serde::{Serialize, Serializer};
 
 use super::extract::ExtractError;
 use super::ratelimit::retry_after;
@@ -15,6 +17,10 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The type of problem that the draft on rate-limit headers registers.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+/// Room for the fields of most answers, with those that a server adds.
+const HEADERS_USUAL: usize = 8;
+/// Room for most bodies, in bytes.
+const BODY_USUAL: usize = 256;
 /// How soon a caller may try again when Keygate cannot decide, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
@@ -36,31 +42,46 @@ struct Look {
     challenge: Option<&'static str>,
 }
 
+/// The body of an answer (RFC 9457 section 3.1), in the order in which it is written.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'static str,
+    code: &'static str,
+    request_id: &'a str,
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none", serialize_with = "names")]
+    violated: Option<&'a [Arc<str>]>,
+}
+
 /// The complete answer to a denied request.
 pub fn problem(denial: &Denial, request_id: &RequestId) -> Response<Bytes> {
     let look = look(denial);
-    let mut body = json!({
-        "type": look.kind,
-        "title": look.title,
-        "status": look.status.as_u16(),
-        "detail": look.detail,
-        "code": denial.code(),
-        "request_id": request_id.as_str(),
-    });
-    if let Denial::QuotaExceeded { violated, .. } = denial {
-        body["violated-policies"] = violated.iter().map(|name| &**name).collect();
-    }
-    let body = Bytes::from(body.to_string());
+    let violated = if let Denial::QuotaExceeded { violated, .. } = denial { Some(&violated[..]) } else { None };
+    let body = Body {
+        kind: look.kind,
+        title: look.title,
+        status: look.status.as_u16(),
+        detail: look.detail,
+        code: denial.code(),
+        request_id: request_id.as_str(),
+        violated,
+    };
+    let mut text = Vec::with_capacity(BODY_USUAL);
+    // Texts and numbers can always be written.
+    let _ = serde_json::to_writer(&mut text, &body);
+    let body = Bytes::from(text);
+    let length = body.len();
     let mut response = Response::new(body);
     *response.status_mut() = look.status;
-    let length = response.body().len();
     let headers = response.headers_mut();
+    headers.reserve(HEADERS_USUAL);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CONTENT_LENGTH, length.into());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(id) = HeaderValue::from_str(request_id.as_str()) {
-        headers.insert(X_REQUEST_ID, id);
-    }
+    headers.insert(X_REQUEST_ID, request_id.value().clone());
     if let Some(challenge) = look.challenge {
         headers.insert(WWW_AUTHENTICATE, challenge_value(challenge, denial));
     }
@@ -72,6 +93,11 @@ pub fn problem(denial: &Denial, request_id: &RequestId) -> Response<Bytes> {
         _ => None,
     };
     response
+}
+
+#[expect(clippy::ref_option, reason = "serde hands it over so")]
+fn names<S: Serializer>(names: &Option<&[Arc<str>]>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(names.iter().flat_map(|names| names.iter()).map(|name| &**name))
 }
 
 fn look(denial: &Denial) -> Look {

@@ -1,11 +1,11 @@
 //! Limits as headers: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), `Retry-After`, and the
 //! `X-RateLimit-*` fields that came before them.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use crate::ratelimit::{NamedLimit, Outcome};
 
@@ -24,19 +24,22 @@ pub const X_RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-
 const INTEGER_MAX: u64 = 999_999_999_999_999;
 
 /// `"default";q=100;w=60, "burst";q=5;w=1`: quotas, and windows in seconds. `None` without a limit.
-pub fn policy(limits: &[NamedLimit]) -> Option<HeaderValue> {
-    let items = limits.iter().map(|named| {
+pub fn policy<'a>(limits: impl IntoIterator<Item = &'a NamedLimit>) -> Option<HeaderValue> {
+    let items = limits.into_iter().map(|named| {
         let (quota, window) = (named.limit.quota().get(), seconds(named.limit.window()));
-        (&*named.name, [("q", quota), ("w", window)])
+        (&*named.name, [(";q=", quota), (";w=", window)])
     });
     list(items)
 }
 
 /// `"default";r=42;t=17, "burst";r=5;t=0`: what is left, and seconds until all of it is back. `None` without a limit.
-pub fn state(limits: &[NamedLimit], outcomes: &[Outcome]) -> Option<HeaderValue> {
-    let items = limits.iter().zip(outcomes).map(|(named, outcome)| {
+pub fn state<'a>(
+    limits: impl IntoIterator<Item = &'a NamedLimit>,
+    outcomes: impl IntoIterator<Item = &'a Outcome>,
+) -> Option<HeaderValue> {
+    let items = limits.into_iter().zip(outcomes).map(|(named, outcome)| {
         let (remaining, reset) = (outcome.remaining, seconds(outcome.reset()));
-        (&*named.name, [("r", remaining), ("t", reset)])
+        (&*named.name, [(";r=", remaining), (";t=", reset)])
     });
     list(items)
 }
@@ -59,37 +62,43 @@ pub fn describe(headers: &mut HeaderMap, limits: &[NamedLimit], outcomes: &[Outc
 }
 
 /// Writes the older fields, which know one limit: the one that lets through the fewest, or makes wait the longest.
-pub fn describe_in_older_fields(headers: &mut HeaderMap, limits: &[NamedLimit], outcomes: &[Outcome]) {
-    let binds = |(_, outcome): &(_, &Outcome)| (std::cmp::Reverse(outcome.retry_after), outcome.remaining);
-    if let Some((named, outcome)) = limits.iter().zip(outcomes).min_by_key(binds) {
+pub fn describe_in_older_fields<'a>(
+    headers: &mut HeaderMap,
+    limits: impl IntoIterator<Item = &'a NamedLimit>,
+    outcomes: impl IntoIterator<Item = &'a Outcome>,
+) {
+    let binds = |(_, outcome): &(&NamedLimit, &Outcome)| (std::cmp::Reverse(outcome.retry_after), outcome.remaining);
+    if let Some((named, outcome)) = limits.into_iter().zip(outcomes).min_by_key(binds) {
         headers.insert(X_RATE_LIMIT_LIMIT, named.limit.quota().get().into());
         headers.insert(X_RATE_LIMIT_REMAINING, outcome.remaining.into());
         headers.insert(X_RATE_LIMIT_RESET, seconds(outcome.reset()).into());
     }
 }
 
-/// A list of strings with integers as parameters.
+/// A list of strings with integers as parameters. Parameters are named with what goes around the name.
 fn list<'a>(items: impl Iterator<Item = (&'a str, [(&'static str, u64); 2])>) -> Option<HeaderValue> {
-    let mut text = String::new();
+    // Three limits have room before more is asked for.
+    let mut text = SmallVec::<[u8; 128]>::new();
+    let mut digits = itoa::Buffer::new();
     for (name, parameters) in items {
-        text.push_str(if text.is_empty() { "\"" } else { ", \"" });
+        text.extend_from_slice(if text.is_empty() { b"\"" } else { b", \"" });
         push_string(&mut text, name);
-        text.push('"');
+        text.push(b'"');
         for (key, value) in parameters {
-            // Writing to a text cannot fail.
-            let _ = write!(text, ";{key}={}", value.min(INTEGER_MAX));
+            text.extend_from_slice(key.as_bytes());
+            text.extend_from_slice(digits.format(value.min(INTEGER_MAX)).as_bytes());
         }
     }
-    if text.is_empty() { None } else { HeaderValue::try_from(text).ok() }
+    if text.is_empty() { None } else { HeaderValue::from_bytes(&text).ok() }
 }
 
 /// What may stand between the quotes; a string has no place for other characters.
-fn push_string(text: &mut String, name: &str) {
+fn push_string(text: &mut SmallVec<[u8; 128]>, name: &str) {
     for character in name.chars() {
         match character {
-            '"' | '\\' => text.extend(['\\', character]),
-            ' '..='~' => text.push(character),
-            _ => text.push('_'),
+            '"' | '\\' => text.extend_from_slice(if character == '"' { b"\\\"" } else { b"\\\\" }),
+            ' '..='~' => text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            _ => text.push(b'_'),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::credential::{
     CredentialKind, DerivedToken, IssuedKey, Routing, Shape, SigningKeys, TokenSettings, imported_key_id,
 };
 use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, State};
+use crate::key::{Record, State};
 use crate::policy::RateLimitPolicy;
 use crate::usage::Tracker;
 
@@ -116,11 +116,11 @@ impl Verifier {
     /// cannot be looked up now limits nothing.
     pub async fn rate_limit(&self, verdict: &Verdict) -> Option<RateLimitPolicy> {
         if let Some(key) = verdict.record() {
-            return key.rate_limit;
+            return key.rate_limit();
         }
         let parent = (verdict.tenant(), verdict.key_id());
         let (found, _) = self.directory.find(parent, CachePolicy::default()).await;
-        found.ok().flatten().and_then(|key| key.rate_limit)
+        found.ok().flatten().and_then(|key| key.rate_limit())
     }
 
     /// What kind of credential a text is by its shape.
@@ -168,7 +168,7 @@ impl Verifier {
         Verification { outcome, kind, cache }
     }
 
-    fn good(&self, record: Arc<ApiKey>, kind: CredentialKind, now: Timestamp) -> Verdict {
+    fn good(&self, record: Arc<Record>, kind: CredentialKind, now: Timestamp) -> Verdict {
         if let Some(uses) = &self.uses {
             uses.note(&record, now);
         }
@@ -234,17 +234,14 @@ impl Verifier {
 }
 
 /// What a record must satisfy, on every request, from the cache or not.
-fn judge_record(record: &ApiKey, presented: &Presented<'_>, now: Timestamp) -> Result<(), Denial> {
+fn judge_record(record: &Record, presented: &Presented<'_>, now: Timestamp) -> Result<(), Denial> {
     match record.state(now) {
         State::Revoked => return Err(Denial::Revoked),
         State::Expired => return Err(Denial::Expired),
         State::Active => {}
     }
-    if !record.networks.is_empty() {
-        match presented.client_ip {
-            Some(address) if record.networks.contains(address) => {}
-            address => return Err(Denial::AddressNotAllowed { known: address.is_some() }),
-        }
+    if !record.allows(presented.client_ip) {
+        return Err(Denial::AddressNotAllowed { known: presented.client_ip.is_some() });
     }
     // A key names no audiences, so it can satisfy no demand for one.
     if presented.audiences.is_empty() { Ok(()) } else { Err(Denial::AudienceMismatch) }

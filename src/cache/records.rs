@@ -10,9 +10,9 @@ use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
 use super::{CacheKey, Held};
 use crate::key::Record;
 
-/// Of a record in the map: its places in the table and in the list, with the room that both keep for more, and a share of the
-/// ghosts. From `benches/scale.rs`, in bytes.
-const ENTRY: u64 = 96;
+/// Of a record in the map: its places in the table and in the list, with the room that both keep for more, and its share of the
+/// ghosts. From `benches/records.rs`, in bytes.
+const ENTRY: u64 = 88;
 /// Of a small record with its entry: how many fit at the most, for a first guess.
 const SMALL: u64 = 256;
 /// A part of the map has so much room at least, so that the largest record fits: metadata, scopes and ranges of a key have 200 KiB

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use http::header::{CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use crate::key::{encode_text, encode_words};
 use crate::wire::problem::X_REQUEST_ID;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -62,13 +62,6 @@ const ESSENTIAL: [&str; 9] = [
 
 /// Protocols in which the client could go on to send requests that nobody judges.
 const UNJUDGED_PROTOCOLS: [&str; 5] = ["h2c", "h2", "h3", "http", "tls"];
-
-/// What cannot stand in a field value, and the percent sign: decoding gives back exactly the text that was encoded, so no
-/// two texts look the same to the upstream.
-const TEXT: &AsciiSet = &CONTROLS.add(b'%');
-
-/// As [`TEXT`], for where a space would separate or be cut off.
-const WORD: &AsciiSet = &TEXT.add(b' ');
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -233,25 +226,11 @@ fn verbatim(text: &str) -> HeaderValue {
 
 /// A field value for any text: nothing in it can end the field, be cut off, or make it look like another text.
 fn encoded(text: &str) -> HeaderValue {
-    let legal = text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'%');
-    // Blanks at the ends of a value are not part of it.
-    let frayed = text.starts_with(' ') || text.ends_with(' ');
-    match HeaderValue::from_str(text) {
-        Ok(value) if legal && !frayed => value,
-        _ => owned(utf8_percent_encode(text, if frayed { WORD } else { TEXT }).to_string()),
-    }
+    owned(encode_text(text).into_owned())
 }
 
 fn scope_list(scopes: &[Box<str>]) -> HeaderValue {
-    let length = scopes.iter().map(|scope| scope.len() + 1).sum();
-    let mut text = String::with_capacity(length);
-    for scope in scopes {
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.extend(utf8_percent_encode(scope, WORD));
-    }
-    owned(text)
+    owned(encode_words(scopes.iter().map(AsRef::as_ref)))
 }
 
 /// A value of a text that has only legal characters, without another copy of it.

@@ -8,29 +8,27 @@ mod ended;
 mod fences;
 mod flight;
 mod freshness;
+mod records;
 mod shared;
-mod weight;
 
 pub use ended::{Ended, EndedKeys};
 pub use freshness::{Freshness, OnDatabaseDown, Trust};
 #[cfg(feature = "redis")]
 pub use shared::RedisStorage;
 pub use shared::{SharedCache, SharedEntry, SharedStorage};
-pub use weight::weigh_metadata;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use moka::ops::compute::Op;
 use moka::sync::Cache;
 use prometheus::{IntCounter, Opts};
 
 use crate::id::{KeyId, TenantId};
-use crate::key::ApiKey;
+use crate::key::Record;
 use flight::{Fence, Flights};
-use weight::weigh;
+use records::{ById, Records};
 
 /// What a record is found by.
 pub type CacheKey = (TenantId, KeyId);
@@ -44,21 +42,32 @@ const HELD_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A bounded cache with one lookup for all concurrent misses of a key.
 pub struct KeyCache<E> {
-    records: Cache<CacheKey, Held>,
+    /// What is over stays until it makes room: time empties no place, only the bound on bytes does.
+    records: Records,
+    begun: Instant,
     ttl: Duration,
+    /// How long a record is held for [`KeyCache::get_stale`].
+    held_for: Duration,
     absent: Cache<CacheKey, ()>,
-    flights: Flights<Result<Option<Arc<ApiKey>>, E>>,
+    flights: Flights<Result<Option<Arc<Record>>, E>>,
     /// Raised by [`KeyCache::clear`]: what a read that began before brings is not kept.
     generation: AtomicU64,
+    epoch: AtomicU64,
     refusals: IntCounter,
 }
 
 /// A record, and since when it is held.
-#[derive(Clone)]
-struct Held {
-    record: Arc<ApiKey>,
-    since: Instant,
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The record.
+    pub record: Arc<Record>,
+    /// For [`KeyCache::is_current`].
+    pub since: Since,
 }
+
+/// When a record came into a cache, on that cache's own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Since(u64);
 
 /// All that remembers keys on a node, and what that is worth.
 pub struct Caches<E> {
@@ -73,10 +82,10 @@ pub struct Caches<E> {
 }
 
 /// What the cache knows of a key.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Known {
     /// Its record.
-    Record(Arc<ApiKey>),
+    Record(Arc<Record>),
     /// That there was no such key a moment ago.
     Absent,
 }
@@ -101,7 +110,7 @@ impl<E> Clone for Caches<E> {
 
 impl Known {
     /// The record, if there is one.
-    pub fn record(self) -> Option<Arc<ApiKey>> {
+    pub fn record(self) -> Option<Arc<Record>> {
         match self {
             Self::Record(key) => Some(key),
             Self::Absent => None,
@@ -110,50 +119,67 @@ impl Known {
 }
 
 impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
-    /// A cache of at most `max_bytes` of records, each for at most `ttl`. At the cap the records used least go first.
+    /// A cache of at most `max_bytes` of records, each for at most `ttl`. At the cap records that were not used lately make room.
+    /// A record that would take more than its part of the cache, a mebibyte at the least, is not kept.
     pub fn new(max_bytes: u64, ttl: Duration) -> Self {
         Self::with_stale(max_bytes, ttl, Duration::ZERO)
     }
 
     /// As [`KeyCache::new`]; a record whose time is over is held for `longer`, for [`KeyCache::get_stale`].
     pub fn with_stale(max_bytes: u64, ttl: Duration, longer: Duration) -> Self {
-        let records = Cache::builder()
-            .max_capacity(max_bytes)
-            .weigher(|_, held: &Held| weigh(&held.record))
-            .time_to_live(ttl.saturating_add(longer).min(HELD_MAX))
-            .build();
         let absent = Cache::builder().max_capacity(ABSENT_MAX).time_to_live(ABSENT_TTL.min(ttl)).build();
         Self {
-            records,
-            ttl,
+            records: records::records(max_bytes),
+            begun: Instant::now(),
+            ttl: ttl.min(HELD_MAX),
+            held_for: ttl.saturating_add(longer).min(HELD_MAX),
             absent,
             flights: Flights::default(),
             generation: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
             refusals: refusals("memory"),
         }
     }
 
     /// What is known without asking anybody.
     pub fn get(&self, key: &CacheKey) -> Option<Known> {
-        match self.records.get(key) {
-            Some(held) if held.since.elapsed() < self.ttl => Some(Known::Record(held.record)),
-            _ => self.absent.contains_key(key).then_some(Known::Absent),
+        match self.get_held(key) {
+            Some(held) => Some(Known::Record(held.record)),
+            None => self.absent.contains_key(key).then_some(Known::Absent),
         }
     }
 
+    /// The record that is held, if its time is not over. Whoever remembers it beyond one request does so weakly, with the
+    /// [`KeyCache::epoch`] of before this call, and asks again once the epoch is another one or the record is no longer
+    /// [current](KeyCache::is_current).
+    pub fn get_held(&self, key: &CacheKey) -> Option<Held> {
+        self.records.get(key).filter(|held| self.is_current(held.since))
+    }
+
+    /// Whether the time of a record that came at `since` is not over.
+    pub fn is_current(&self, since: Since) -> bool {
+        self.age(since) < self.ttl
+    }
+
+    /// A number that is another one after each change: as long as it stays, no record that was held has been replaced or dropped
+    /// because of one. A record found after the epoch was read is at least as young as the epoch.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
     /// The record that is held, also when its time is over.
-    pub fn get_stale(&self, key: &CacheKey) -> Option<Arc<ApiKey>> {
-        self.records.get(key).map(|held| held.record)
+    pub fn get_stale(&self, key: &CacheKey) -> Option<Arc<Record>> {
+        self.records.get(key).filter(|held| self.age(held.since) < self.held_for).map(|held| held.record)
     }
 
     /// Asks `load` for the record and remembers the answer; callers that want the same key meanwhile share the answer.
     ///
     /// # Errors
     /// What `load` fails with; a failure is remembered nowhere.
-    pub async fn fetch<F, L>(&self, key: CacheKey, load: L) -> Result<Option<Arc<ApiKey>>, E>
+    pub async fn fetch<F, L>(&self, key: CacheKey, load: L) -> Result<Option<Arc<Record>>, E>
     where
         L: Fn() -> F + Send,
-        F: Future<Output = Result<Option<Arc<ApiKey>>, E>> + Send,
+        F: Future<Output = Result<Option<Arc<Record>>, E>> + Send,
     {
         let flight = self.flights.join(key);
         flight
@@ -162,7 +188,7 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
                     // A fence that stands already is no concern of a read that begins now.
                     let (before, generation) = (flight.fence(), self.generation.load(Ordering::SeqCst));
                     let loaded = load().await?;
-                    let version = loaded.as_ref().map(|record| record.version);
+                    let version = loaded.as_ref().map(|record| record.version());
                     let kept = flight.undisturbed(|fence| {
                         let current = fence == before || fence.admits(version);
                         let kept = current && self.generation.load(Ordering::SeqCst) == generation;
@@ -199,8 +225,9 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     pub fn clear(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.flights.settle();
-        self.records.invalidate_all();
+        self.records.clear();
         self.absent.invalidate_all();
+        self.changed();
     }
 
     /// Counts the records that came too late to be kept, for a registry of metrics.
@@ -208,33 +235,58 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
         self.refusals.clone()
     }
 
-    /// How many records are held, about.
-    pub fn len(&self) -> u64 {
-        self.records.entry_count()
+    /// How many records are held, those whose time is over included.
+    pub fn len(&self) -> usize {
+        self.records.len()
     }
 
-    /// Whether no record is held, about.
+    /// Whether no record is held.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.records.is_empty()
+    }
+
+    /// What the records take of memory, in bytes.
+    pub fn weight(&self) -> u64 {
+        self.records.weight()
     }
 
     fn drop_below(&self, key: CacheKey, version: u64) {
-        self.records.entry(key).and_compute_with(|held| match held {
-            Some(held) if held.value().record.version < version => Op::Remove,
-            _ => Op::Nop,
-        });
+        self.records.remove_if(&key, |held| held.record.version() < version);
+        self.changed();
     }
 
-    fn remember(&self, key: CacheKey, record: Option<&Arc<ApiKey>>) {
+    /// Takes over what a read has found. Called while no fence can be raised on it, so that of one key one call is made at a time,
+    /// and what a change meanwhile drops is older than what the fence admitted.
+    fn remember(&self, key: CacheKey, record: Option<&Arc<Record>>) {
+        let held = self.records.peek(&key);
         let Some(record) = record else {
-            self.records.invalidate(&key);
+            self.records.remove(&key);
             self.absent.insert(key, ());
+            if held.is_some() {
+                self.changed();
+            }
             return;
         };
-        self.records.entry(key).and_compute_with(|held| match held {
-            Some(held) if held.value().record.version > record.version => Op::Nop,
-            _ => Op::Put(Held { record: Arc::clone(record), since: Instant::now() }),
-        });
+        if held.as_ref().is_some_and(|held| held.record.version() > record.version()) {
+            return;
+        }
+        self.records.insert(ById(Arc::clone(record)), Held { record: Arc::clone(record), since: self.now() });
+        if held.is_some_and(|held| held.record.version() != record.version()) {
+            self.changed();
+        }
+    }
+
+    /// Makes known that something is not held any more, after it is so.
+    fn changed(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn now(&self) -> Since {
+        Since(u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn age(&self, since: Since) -> Duration {
+        Duration::from_nanos(self.now().0.saturating_sub(since.0))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::cache::{CacheKey, Freshness, KeyCache, OnDatabaseDown, SharedEntry, S
 use crate::cidr::CidrSet;
 use crate::clock::{SystemClock, Timestamp};
 use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, Metadata, Status};
+use crate::key::{ApiKey, Metadata, Record, Status};
 use crate::policy::{Scopes, Visibility};
 use crate::store::MemoryStore;
 
@@ -105,6 +105,7 @@ fn follower(feed: Prepared, caches: &Caches<StoreError>) -> Follower {
 
 async fn keep(caches: &Caches<StoreError>, record: Arc<ApiKey>) {
     let local = caches.local.as_ref().unwrap();
+    let record = Arc::new(Record::from(&*record));
     local.fetch(ID, || async { Ok(Some(Arc::clone(&record))) }).await.unwrap();
 }
 

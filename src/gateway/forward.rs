@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use smallvec::SmallVec;
 
+use crate::key::encode_text;
 use crate::wire::problem::X_REQUEST_ID;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -85,13 +86,6 @@ const ESSENTIAL: [&str; 9] = [
 /// Protocols in which the client could go on to send requests that nobody judges.
 const UNJUDGED_PROTOCOLS: [&str; 5] = ["h2c", "h2", "h3", "http", "tls"];
 
-/// What cannot stand in a field value, and the percent sign: decoding gives back exactly the text that was encoded, so no
-/// two texts look the same to the upstream.
-const TEXT: &AsciiSet = &CONTROLS.add(b'%');
-
-/// As [`TEXT`], for where a space would separate or be cut off.
-const WORD: &AsciiSet = &TEXT.add(b' ');
-
 /// Who asks, as field values.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -162,28 +156,14 @@ pub fn forwarded_for(peer: IpAddr) -> HeaderValue {
     owned(peer.to_canonical().to_string())
 }
 
-/// A field value for any text: nothing in it can end the field, be cut off, or make it look like another text.
-pub fn encoded(text: &str) -> HeaderValue {
-    let legal = text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'%');
-    // Blanks at the ends of a value are not part of it.
-    let frayed = text.starts_with(' ') || text.ends_with(' ');
-    match HeaderValue::from_str(text) {
-        Ok(value) if legal && !frayed => value,
-        _ => owned(utf8_percent_encode(text, if frayed { WORD } else { TEXT }).to_string()),
-    }
+/// A value of a text that was encoded for one beforehand; no copy is made.
+pub fn ready(text: &Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text.clone()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// Scopes as one field value, with a blank between any two.
-pub fn scope_list(scopes: &[Box<str>]) -> HeaderValue {
-    let length = scopes.iter().map(|scope| scope.len() + 1).sum();
-    let mut text = String::with_capacity(length);
-    for scope in scopes {
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.extend(utf8_percent_encode(scope, WORD));
-    }
-    owned(text)
+/// A value of a text that has only legal characters, without another copy of it.
+pub fn owned(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn introduce(fields: &mut HeaderMap, identity: Identity) {
@@ -280,17 +260,12 @@ fn forwarded_host(asked: Option<HeaderValue>, host: &str) -> HeaderValue {
 fn verbatim(text: &str) -> HeaderValue {
     match HeaderValue::from_str(text) {
         Ok(value) if is_plain(text) => value,
-        _ => encoded(text),
+        _ => owned(encode_text(text).into_owned()),
     }
 }
 
 fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-}
-
-/// A value of a text that has only legal characters, without another copy of it.
-fn owned(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::account::{Account, End, Metrics};
 use super::decide::{Admitted, Decider, Head, host};
-use super::forward::{Hop, Identity, edit_request, edit_response, encoded, forwarded_for, scope_list};
+use super::forward::{Hop, Identity, edit_request, edit_response, forwarded_for, owned, ready};
 use super::heads::{edit_request_head, edit_response_head};
 use super::limit::Charged;
 use super::refuse::answer;
@@ -35,6 +35,8 @@ const UPSTREAM_IDLE: Duration = Duration::from_secs(60);
 /// The gateway as pingora calls it.
 pub(super) struct Proxy {
     pub(super) decider: Decider,
+    /// Whom all keys belong to that the decider knows, as a field value.
+    pub(super) tenant: HeaderValue,
     pub(super) upstreams: HashMap<String, Arc<Upstream>>,
     pub(super) metrics: Metrics,
     pub(super) limit_fields: UpstreamLimitFields,
@@ -58,6 +60,18 @@ struct Connection {
     memory: ConnectionMemory,
     /// The client's address as the upstream is told of it.
     forwarded_for: Option<HeaderValue>,
+}
+
+impl Proxy {
+    fn identity(&self, verdict: &Verdict) -> Identity {
+        Identity {
+            key_id: owned(verdict.key_id().to_string()),
+            actor_id: ready(verdict.owner().field()),
+            tenant_id: self.tenant.clone(),
+            scopes: ready(verdict.grant().field()),
+            credential_type: HeaderValue::from_static(verdict.kind().name()),
+        }
+    }
 }
 
 #[async_trait]
@@ -143,7 +157,7 @@ impl ProxyHttp for Proxy {
         let head = Head { method: &asked.method, uri: &asked.uri, headers: &asked.headers, peer };
         let connection = ctx.connection.get_mut().get_or_insert_default();
         let hop = Hop {
-            identity: admitted.verdict.as_ref().map(identity),
+            identity: admitted.verdict.as_ref().map(|verdict| self.identity(verdict)),
             take_credential: admitted.route.auth != Auth::None,
             peer: peer.map(|peer| connection.forwarded_for.get_or_insert_with(|| forwarded_for(peer)).clone()),
             proto: "http",
@@ -225,16 +239,6 @@ fn new_peer(address: std::net::SocketAddr, endpoint: &Endpoint, upstream: &Upstr
     peer.options.write_timeout = Some(upstream.read_timeout);
     peer.options.idle_timeout = Some(UPSTREAM_IDLE);
     peer
-}
-
-fn identity(verdict: &Verdict) -> Identity {
-    Identity {
-        key_id: encoded(&verdict.key_id().to_string()),
-        actor_id: encoded(verdict.actor_id()),
-        tenant_id: encoded(&verdict.tenant().to_string()),
-        scopes: scope_list(verdict.scopes().as_slice()),
-        credential_type: HeaderValue::from_static(verdict.kind().name()),
-    }
 }
 
 fn denial(error: &Error) -> Denial {

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::account::Metrics;
 use super::decide::Decider;
+use super::forward::owned;
 use super::limit::Limits;
 use super::proxy::Proxy;
 use super::route::RouteTable;
@@ -68,8 +69,10 @@ impl Gateway {
             Builder::new_multi_thread().worker_threads(threads).thread_name("gateway").enable_all().build()?;
         let limits = limiter.map(|limiter| Limits::new(config, limiter));
         let routes = RouteTable::new(&config.routes);
+        let tenant = TenantId::NIL;
         let proxy = Proxy {
-            decider: Decider::new(routes, verifier, limits, TenantId::NIL, revoke_with_parent),
+            decider: Decider::new(routes, verifier, limits, tenant, revoke_with_parent),
+            tenant: owned(tenant.to_string()),
             limit_fields: config.limit_headers.upstream,
             upstreams: config
                 .upstreams

@@ -3,16 +3,21 @@
 
 mod change;
 mod draft;
+mod field;
 mod filter;
 mod limits;
 mod page_token;
+mod record;
+mod shared;
 mod status;
 
 pub use change::{KeyChange, RotateKey};
 pub use draft::{KeyDraft, RevokeKey};
+pub use field::{encode_text, encode_words};
 pub use filter::{FilterError, KeyFilter};
 pub use limits::{InvalidField, check_ranges, check_scopes};
 pub use page_token::{PageTokenError, open_page_token, seal_page_token};
+pub use record::{Grant, Owner, Record};
 pub use status::{Revocation, RevocationReason, State, Status};
 
 use serde_json::{Map, Value};
@@ -69,10 +74,6 @@ impl ApiKey {
 
     /// What holds at `now`. A revocation outlives the expiry.
     pub fn state(&self, now: Timestamp) -> State {
-        match (&self.status, self.expire_time) {
-            (Status::Revoked(_), _) => State::Revoked,
-            (Status::Active, Some(expiry)) if now > expiry => State::Expired,
-            (Status::Active, _) => State::Active,
-        }
+        State::of(matches!(self.status, Status::Revoked(_)), self.expire_time.is_some_and(|expiry| now > expiry))
     }
 }

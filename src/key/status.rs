@@ -53,6 +53,15 @@ pub enum RevocationReason {
 }
 
 impl State {
+    /// A revocation outlives the expiry.
+    pub(super) fn of(revoked: bool, expired: bool) -> Self {
+        match (revoked, expired) {
+            (true, _) => Self::Revoked,
+            (false, true) => Self::Expired,
+            (false, false) => Self::Active,
+        }
+    }
+
     /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {

@@ -7,10 +7,11 @@ use secrecy::SecretString;
 
 use super::issue::{TTL_MAX, TTL_MIN};
 use super::{Lifecycle, LifecycleError, invalid};
+use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::credential::{CREDENTIAL_MAX, NewToken};
 use crate::duration::format_go;
-use crate::key::{ApiKey, Metadata, State, check_scopes};
+use crate::key::{Metadata, Record, State, check_scopes};
 use crate::policy::Scopes;
 
 /// The form of a token.
@@ -76,36 +77,38 @@ impl Lifecycle {
     /// # Errors
     /// [`LifecycleError::Invalid`], [`LifecycleError::ParentEnded`], [`LifecycleError::ScopeNotGranted`] or
     /// [`LifecycleError::NoSigningKey`].
-    pub fn derive(&self, parent: &ApiKey, command: DeriveToken) -> Result<Derived, LifecycleError> {
+    pub fn derive(&self, parent: &Record, command: DeriveToken) -> Result<Derived, LifecycleError> {
         let ttl = self.check_derive(&command)?;
         let now = self.now();
         if parent.state(now) != State::Active {
             return Err(LifecycleError::ParentEnded);
         }
         let end = now + ttl;
-        if parent.expire_time.is_some_and(|expiry| end > expiry) {
+        if parent.expire_time().is_some_and(|expiry| end > expiry) {
             return invalid(format!("ttl {} exceeds the remaining life of the key", format_go(ttl)));
         }
-        let scopes = granted(&parent.scopes, command.scopes)?;
+        let scopes = granted(parent.grant().scopes(), command.scopes)?;
+        let metadata = parent.metadata();
+        let everywhere = CidrSet::default();
         let new = NewToken {
             jti: self.random_uuid().to_string(),
-            key_id: parent.id,
-            tenant: parent.tenant,
-            actor_id: &parent.actor_id,
+            key_id: parent.id(),
+            tenant: parent.tenant(),
+            actor_id: parent.owner().id(),
             scopes: &scopes,
-            metadata: &parent.metadata,
-            networks: &parent.networks,
-            visibility: parent.visibility,
+            metadata: &metadata,
+            networks: parent.networks().unwrap_or(&everywhere),
+            visibility: parent.visibility(),
             now,
             expire_time: end.trunc_subsecs(0),
             audiences: &command.audiences,
             custom: &command.custom_claims,
         };
         let token = self.mint_token(&new, command.form)?;
-        let mut claims = parent.metadata.clone();
+        let mut claims = metadata.clone();
         claims.extend(new.accepted_claims());
         self.metrics.token_minted();
-        tracing::info!(key_id = %parent.id, tenant = %parent.tenant, form = ?command.form, "token derived");
+        tracing::info!(key_id = %parent.id(), tenant = %parent.tenant(), form = ?command.form, "token derived");
         let expire_time = new.expire_time;
         Ok(Derived { token: token.into(), expire_time, scopes, claims, audiences: command.audiences })
     }

@@ -7,7 +7,7 @@ use super::*;
 use crate::cache::{EndedKeys, KeyCache};
 use crate::clock::ManualClock;
 use crate::credential::IssuedKey;
-use crate::key::{KeyChange, KeyDraft, RevocationReason, RevokeKey, RotateKey, State};
+use crate::key::{KeyChange, KeyDraft, Record, RevocationReason, RevokeKey, RotateKey, State};
 use crate::policy::{RateLimitPolicy, Visibility};
 use crate::store::MemoryStore;
 
@@ -258,7 +258,7 @@ async fn parent(lifecycle: &Lifecycle) -> ApiKey {
 async fn a_token_takes_its_parents_rights_or_fewer() {
     let lifecycle = with_signing_key();
     let parent = parent(&lifecycle).await;
-    let derived = lifecycle.derive(&parent, DeriveToken::default()).unwrap();
+    let derived = lifecycle.derive(&Record::from(&parent), DeriveToken::default()).unwrap();
     assert!(derived.token.expose_secret().starts_with("eyJ"));
     assert_eq!((&derived.scopes, &derived.claims), (&parent.scopes, &parent.metadata));
     assert_eq!(
@@ -272,7 +272,7 @@ async fn a_token_takes_its_parents_rights_or_fewer() {
         custom_claims: serde_json::json!({"k": 2, "sub": "x", "act": "y"}).as_object().cloned().unwrap(),
         audiences: vec!["api".into()],
     };
-    let derived = lifecycle.derive(&parent, command).unwrap();
+    let derived = lifecycle.derive(&Record::from(&parent), command).unwrap();
     assert!(derived.token.expose_secret().starts_with("mc_v1_"));
     assert!(derived.scopes.iter().eq(["b"]));
     assert_eq!(serde_json::Value::Object(derived.claims), serde_json::json!({"team": "blue", "k": 2}));
@@ -283,7 +283,7 @@ async fn a_token_that_cannot_be_is_refused_by_its_reason() {
     let lifecycle = with_signing_key();
     let parent = parent(&lifecycle).await;
     let of_ttl = |seconds| DeriveToken { ttl: Some(Duration::from_secs(seconds)), ..DeriveToken::default() };
-    let error = |parent: &ApiKey, command| lifecycle.derive(parent, command).unwrap_err();
+    let error = |parent: &ApiKey, command| lifecycle.derive(&Record::from(parent), command).unwrap_err();
     assert!(matches!(error(&parent, of_ttl(86_401)), LifecycleError::Invalid(_)));
     assert!(matches!(error(&parent, of_ttl(3601)), LifecycleError::Invalid(_)), "the parent lives an hour");
     let scopes = DeriveToken { scopes: vec!["a".into(), "c".into()], ..DeriveToken::default() };
@@ -296,7 +296,7 @@ async fn a_token_that_cannot_be_is_refused_by_its_reason() {
     let ended = ApiKey { expire_time: Some(parent.create_time - chrono::TimeDelta::seconds(1)), ..parent.clone() };
     assert!(matches!(error(&ended, DeriveToken::default()), LifecycleError::ParentEnded));
     let without = super::tests::lifecycle(|_| {});
-    let refused = without.derive(&parent, DeriveToken::default()).unwrap_err();
+    let refused = without.derive(&Record::from(&parent), DeriveToken::default()).unwrap_err();
     assert!(matches!(refused, LifecycleError::NoSigningKey(_)));
 }
 
@@ -315,7 +315,7 @@ async fn what_ended_long_ago_is_taken_out_of_store_and_cache() {
     lifecycle.store.insert_many(&keys).await.unwrap();
     let cache = lifecycle.caches.local.clone().unwrap();
     for key in [&keys[0], &keys[1201]] {
-        let record = Arc::new(key.clone());
+        let record = Arc::new(Record::from(key));
         cache.fetch((key.tenant, key.id), async || Ok(Some(Arc::clone(&record)))).await.unwrap();
     }
     let day = Duration::from_secs(24 * 3600);

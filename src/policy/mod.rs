@@ -4,11 +4,11 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// Permissions of a key, in the order they were granted, duplicates kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Scopes(Box<[Box<str>]>);
 
 /// How many requests a key may make in a time window (contract, admin API section 4.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RateLimitPolicy {
     /// Requests in one window; at most `i64::MAX`.
     pub quota: NonZeroU64,

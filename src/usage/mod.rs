@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use self::today::{Mark, Today};
 use crate::clock::{Clock, Timestamp};
 use crate::id::{KeyId, TenantId};
-use crate::key::ApiKey;
+use crate::key::Record;
 use crate::store::KeyStore;
 
 /// How uses are written.
@@ -59,8 +59,8 @@ pub fn tracker(
 impl Tracker {
     /// Notes that a key was used, unless that is known of this day (UTC). Never waits: when too many uses wait to be written,
     /// this one is dropped, and the next one of the key is tried again.
-    pub fn note(&self, key: &ApiKey, now: Timestamp) {
-        if key.last_used_time.is_some_and(|used| used.date_naive() >= now.date_naive()) {
+    pub fn note(&self, key: &Record, now: Timestamp) {
+        if key.is_used_on(now) {
             return;
         }
         let mark = self.today.mark(key, now);
@@ -68,7 +68,7 @@ impl Tracker {
             return;
         }
         let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
-        let noted = Use { key: (key.tenant, key.id), mark };
+        let noted = Use { key: (key.tenant(), key.id()), mark };
         let queued = queue.as_ref().is_some_and(|queue| queue.try_send(noted).is_ok());
         if !queued {
             self.today.forget(mark);

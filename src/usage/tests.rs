@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::cidr::CidrSet;
 use crate::clock::ManualClock;
-use crate::key::{Metadata, Status};
+use crate::key::{ApiKey, Metadata, Status};
 use crate::policy::{Scopes, Visibility};
 use crate::store::MemoryStore;
 
@@ -22,7 +22,11 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_timestamp(1_780_000_000 + seconds, 0).unwrap()
 }
 
-fn key(number: u128) -> ApiKey {
+fn key(number: u128) -> Record {
+    Record::from(&stored(number))
+}
+
+fn stored(number: u128) -> ApiKey {
     ApiKey {
         tenant: TenantId::NIL,
         id: KeyId::Issued(Uuid::from_u128(number)),
@@ -46,7 +50,7 @@ impl Bench {
     async fn new(settings: Settings, keys: u128) -> Self {
         let store = Arc::new(MemoryStore::default());
         for number in 0..keys {
-            store.insert(&key(number), None).await.unwrap();
+            store.insert(&stored(number), None).await.unwrap();
         }
         Self::over(store, settings)
     }
@@ -82,7 +86,7 @@ impl Bench {
     }
 
     async fn last_used(&self, number: u128) -> Option<Timestamp> {
-        self.store.find(TenantId::NIL, key(number).id).await.unwrap().unwrap().last_used_time
+        self.store.find(TenantId::NIL, stored(number).id).await.unwrap().unwrap().last_used_time
     }
 }
 
@@ -104,7 +108,7 @@ async fn the_first_use_of_a_day_is_written_at_the_time_of_the_writing() {
 async fn what_the_record_says_of_today_is_not_noted_and_tomorrow_is_another_day() {
     const HOUR: i64 = 3600;
     let bench = Bench::new(SETTINGS, 1).await;
-    let used = |time| ApiKey { last_used_time: Some(at(time)), ..key(0) };
+    let used = |time| Record::from(&ApiKey { last_used_time: Some(at(time)), ..stored(0) });
     bench.tracker.note(&used(-HOUR), at(0));
     bench.tracker.note(&used(HOUR), at(0));
     bench.tracker.note(&used(0), at(4 * HOUR));
@@ -183,5 +187,5 @@ fn of_many_threads_one_notes_a_key_and_many_keys_stay_known() {
     today.forget(mark);
     assert!(today.add(mark) && !today.add(mark));
     assert!(today.add(today.mark(&key(1), at(86_400))));
-    assert!(today.add(today.mark(&ApiKey { create_time: at(1), ..key(1) }, at(0))));
+    assert!(today.add(today.mark(&Record::from(&ApiKey { create_time: at(1), ..stored(1) }), at(0))));
 }

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::Timestamp;
-use crate::key::ApiKey;
+use crate::key::Record;
 
 /// Places for the marks of one set: a line of a processor's cache.
 const WAYS: usize = 8;
@@ -35,8 +35,8 @@ impl Today {
     }
 
     /// The mark of a key at `now`. The same key imported again after its deletion has another one.
-    pub(super) fn mark(&self, key: &ApiKey, now: Timestamp) -> Mark {
-        let hash = self.hasher.hash_one((key.tenant, key.id, key.create_time));
+    pub(super) fn mark(&self, key: &Record, now: Timestamp) -> Mark {
+        let hash = self.hasher.hash_one((key.tenant(), key.id(), key.creation()));
         let day = now.timestamp().div_euclid(SECONDS).cast_unsigned();
         Mark(hash & !DAY | day & DAY)
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::guard::LookupGuard;
 use crate::cache::{CacheKey, Caches, KeyCache, Trust};
-use crate::key::ApiKey;
+use crate::key::{ApiKey, Record};
 use crate::store::{KeySource, StoreError};
 
 /// How long a store that failed is left alone by a node that would have to ask it for every request.
@@ -50,7 +50,7 @@ pub enum CacheOutcome {
     Skip,
 }
 
-type Found = Result<Option<Arc<ApiKey>>, StoreError>;
+type Found = Result<Option<Arc<Record>>, StoreError>;
 
 impl Default for CachePolicy {
     fn default() -> Self {
@@ -129,7 +129,7 @@ impl Directory {
                     && let Some(entry) = shared.get(key).await
                 {
                     shared_hit.store(true, Ordering::Relaxed);
-                    return Ok(entry.record());
+                    return Ok(entry.record().map(judged));
                 }
                 shared_hit.store(false, Ordering::Relaxed);
             }
@@ -180,17 +180,17 @@ impl Directory {
 
     /// The newest that any cache knows: a node that the store still answers may have told the others. That there was no such key
     /// a moment ago is not known of now.
-    async fn stale(&self, cache: &KeyCache<StoreError>, key: CacheKey) -> Option<Option<Arc<ApiKey>>> {
+    async fn stale(&self, cache: &KeyCache<StoreError>, key: CacheKey) -> Option<Option<Arc<Record>>> {
         let local = cache.get_stale(&key);
         let shared = match &self.caches.shared {
             Some(shared) => shared.get(key).await,
             None => None,
         };
         match (local, shared) {
-            (Some(local), shared) if shared.as_ref().is_none_or(|shared| local.version >= shared.version()) => {
+            (Some(local), shared) if shared.as_ref().is_none_or(|shared| local.version() >= shared.version()) => {
                 Some(Some(local))
             }
-            (_, shared) => Some(shared?.record()),
+            (_, shared) => Some(shared?.record().map(judged)),
         }
     }
 
@@ -204,12 +204,17 @@ impl Directory {
             (Some(guard), Some(address)) => guard.find(&*self.store, key, address).await?,
             _ => self.store.find(key.0, key.1).await?,
         };
-        let record = found.map(Arc::new);
-        if let (Some(shared), Some(record)) = (&self.caches.shared, &record) {
-            shared.put(record, begun).await;
+        let found = found.map(Arc::new);
+        if let (Some(shared), Some(key)) = (&self.caches.shared, &found) {
+            shared.put(key, begun).await;
         }
-        Ok(record)
+        Ok(found.map(judged))
     }
+}
+
+/// What judging needs of a key.
+fn judged(key: impl AsRef<ApiKey>) -> Arc<Record> {
+    Arc::new(Record::from(key.as_ref()))
 }
 
 /// How long to wait for the store.

@@ -6,6 +6,7 @@ mod lookup;
 mod metrics;
 mod recognition;
 mod verdict;
+mod weight;
 
 pub use denial::{Denial, Outage, UnknownReason};
 pub use guard::{Gatherer, GuardMetrics, GuardSettings, LookupGuard, guard};
@@ -27,7 +28,7 @@ use crate::credential::{
     CredentialKind, DerivedToken, IssuedKey, Routing, Shape, SigningKeys, TokenSettings, imported_key_id,
 };
 use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, State};
+use crate::key::{Record, State};
 use crate::policy::RateLimitPolicy;
 use crate::usage::Tracker;
 use recognition::{Known, Proof, ProvenToken, Recognition, Subject};
@@ -131,11 +132,11 @@ impl Verifier {
     /// cannot be looked up now limits nothing.
     pub async fn rate_limit(&self, verdict: &Verdict) -> Option<RateLimitPolicy> {
         if let Some(key) = verdict.record() {
-            return key.rate_limit;
+            return key.rate_limit();
         }
         let parent = (verdict.tenant(), verdict.key_id());
         let (found, _) = self.directory.find(parent, CachePolicy::default()).await;
-        found.ok().flatten().and_then(|key| key.rate_limit)
+        found.ok().flatten().and_then(|key| key.rate_limit())
     }
 
     /// What kind of credential a text is by its shape.
@@ -221,8 +222,7 @@ impl Verifier {
                 let token = self.settings.tokens.check(shape, keys, presented.tenant, now)?;
                 // It is good at the very instant of its end.
                 let end = token.expire_time.and_then(|last| last.checked_add_signed(TimeDelta::nanoseconds(1)));
-                let judged_by = (token.kind == CredentialKind::DerivedJwt).then(|| Arc::clone(keys));
-                (Subject::Token(Arc::new(ProvenToken { token, judged_by })), end)
+                (Subject::Token(Arc::new(ProvenToken::new(token, keys))), end)
             }
         };
         let until = self.settings.tokens.next_retirement(now).into_iter().chain(end).min();
@@ -248,7 +248,7 @@ impl Verifier {
         (outcome, cache)
     }
 
-    fn good(&self, record: Arc<ApiKey>, kind: CredentialKind, now: Timestamp) -> Verdict {
+    fn good(&self, record: Arc<Record>, kind: CredentialKind, now: Timestamp) -> Verdict {
         if let Some(uses) = &self.uses {
             uses.note(&record, now);
         }
@@ -313,17 +313,14 @@ impl Verifier {
 }
 
 /// What a record must satisfy, on every request, from the cache or not.
-fn judge_record(record: &ApiKey, presented: &Presented<'_>, now: Timestamp) -> Result<(), Denial> {
+fn judge_record(record: &Record, presented: &Presented<'_>, now: Timestamp) -> Result<(), Denial> {
     match record.state(now) {
         State::Revoked => return Err(Denial::Revoked),
         State::Expired => return Err(Denial::Expired),
         State::Active => {}
     }
-    if !record.networks.is_empty() {
-        match presented.client_ip {
-            Some(address) if record.networks.contains(address) => {}
-            address => return Err(Denial::AddressNotAllowed { known: address.is_some() }),
-        }
+    if !record.allows(presented.client_ip) {
+        return Err(Denial::AddressNotAllowed { known: presented.client_ip.is_some() });
     }
     // A key names no audiences, so it can satisfy no demand for one.
     if presented.audiences.is_empty() { Ok(()) } else { Err(Denial::AudienceMismatch) }

@@ -11,15 +11,14 @@ use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use crate::cache::weigh_metadata;
+use super::weight::weigh;
 use crate::clock::Timestamp;
 use crate::credential::{CredentialKind, DerivedToken, SigningKeys};
 use crate::id::{KeyId, TenantId};
+use crate::key::{Grant, Owner};
 
 /// What the table takes for a key's proof, in bytes: the entry, and its part of the map's spare room.
 const PROOF: u64 = 160;
-/// What a token's proof takes beside its texts, in bytes.
-const TOKEN: u64 = 512;
 
 /// Remembers what credentials proved. Their texts are kept nowhere: a digest under a key that only this process knows stands for
 /// each, and is compared whole.
@@ -84,9 +83,11 @@ pub(super) enum Subject {
 /// A genuine token.
 #[derive(Debug)]
 pub(super) struct ProvenToken {
-    pub(super) token: DerivedToken,
+    token: DerivedToken,
     /// The keys that a signature was checked by; none where there is no such signature.
-    pub(super) judged_by: Option<Arc<SigningKeys>>,
+    judged_by: Option<Arc<SigningKeys>>,
+    pub(super) owner: Arc<Owner>,
+    pub(super) grant: Arc<Grant>,
 }
 
 #[derive(Clone)]
@@ -177,6 +178,16 @@ impl Subject {
     }
 }
 
+impl ProvenToken {
+    /// A token that was checked by these keys.
+    pub(super) fn new(token: DerivedToken, keys: &Arc<SigningKeys>) -> Self {
+        let judged_by = (token.kind == CredentialKind::DerivedJwt).then(|| Arc::clone(keys));
+        let owner = Owner::shared(token.tenant, &token.actor_id);
+        let grant = Grant::shared(&token.scopes);
+        Self { token, judged_by, owner, grant }
+    }
+}
+
 impl Deref for ProvenToken {
     type Target = DerivedToken;
 
@@ -189,16 +200,9 @@ impl Weighter<Fingerprint, Proof> for Weight {
     fn weight(&self, _: &Fingerprint, proof: &Proof) -> u64 {
         match &proof.subject {
             Subject::Key(..) => PROOF,
-            Subject::Token(token) => PROOF + TOKEN + weigh(token),
+            Subject::Token(token) => PROOF + weigh(token),
         }
     }
-}
-
-/// What the texts of a token take, in bytes.
-fn weigh(token: &DerivedToken) -> u64 {
-    let scopes: usize = token.scopes.iter().map(|scope| 32 + scope.len()).sum();
-    let audiences: usize = token.audiences().iter().map(|audience| 32 + audience.len()).sum();
-    (token.actor_id.len() + scopes + audiences + token.ranges() * 64 + weigh_metadata(&token.metadata)) as u64
 }
 
 impl Hash for Fingerprint {

@@ -9,7 +9,7 @@ use crate::cache::{Caches, KeyCache};
 use crate::cidr::CidrSet;
 use crate::clock::ManualClock;
 use crate::credential::{Keyring, NewToken, Retired, mint};
-use crate::key::{Metadata, Revocation, Status};
+use crate::key::{ApiKey, Metadata, Revocation, Status};
 use crate::policy::{Scopes, Visibility};
 use crate::store::{KeySource, KeyStore, MemoryStore, StoreError};
 

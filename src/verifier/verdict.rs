@@ -6,7 +6,7 @@ use super::recognition::ProvenToken;
 use crate::clock::Timestamp;
 use crate::credential::CredentialKind;
 use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, Metadata};
+use crate::key::{Grant, Metadata, Owner, Record};
 use crate::policy::{RateLimitPolicy, Scopes, Visibility};
 
 /// Who the caller is and what it may do. Shares what it was judged by.
@@ -18,12 +18,12 @@ pub struct Verdict {
 
 #[derive(Debug, Clone)]
 enum Subject {
-    Key(Arc<ApiKey>),
+    Key(Arc<Record>),
     Token(Arc<ProvenToken>),
 }
 
 impl Verdict {
-    pub(super) fn of_key(record: Arc<ApiKey>, kind: CredentialKind) -> Self {
+    pub(super) fn of_key(record: Arc<Record>, kind: CredentialKind) -> Self {
         Self { subject: Subject::Key(record), kind }
     }
 
@@ -32,7 +32,7 @@ impl Verdict {
     }
 
     /// The record, if a key itself was presented.
-    pub fn record(&self) -> Option<&ApiKey> {
+    pub fn record(&self) -> Option<&Record> {
         match &self.subject {
             Subject::Key(key) => Some(key),
             Subject::Token(_) => None,
@@ -42,69 +42,76 @@ impl Verdict {
     /// The key behind the credential; the parent of a token.
     pub fn key_id(&self) -> KeyId {
         match &self.subject {
-            Subject::Key(key) => key.id,
-            Subject::Token(token) => token.key_id,
+            Subject::Key(key) => key.id(),
+            Subject::Token(bearer) => bearer.key_id,
+        }
+    }
+
+    /// The owner.
+    pub fn owner(&self) -> &Owner {
+        match &self.subject {
+            Subject::Key(key) => key.owner(),
+            Subject::Token(bearer) => &bearer.owner,
+        }
+    }
+
+    /// What the credential may do.
+    pub fn grant(&self) -> &Grant {
+        match &self.subject {
+            Subject::Key(key) => key.grant(),
+            Subject::Token(bearer) => &bearer.grant,
         }
     }
 
     /// Whom the key belongs to.
     pub fn tenant(&self) -> TenantId {
-        match &self.subject {
-            Subject::Key(key) => key.tenant,
-            Subject::Token(token) => token.tenant,
-        }
+        self.owner().tenant()
     }
 
-    /// The owner.
+    /// The owner's name.
     pub fn actor_id(&self) -> &str {
-        match &self.subject {
-            Subject::Key(key) => &key.actor_id,
-            Subject::Token(token) => &token.actor_id,
-        }
+        self.owner().id()
     }
 
     /// What the credential may do.
     pub fn scopes(&self) -> &Scopes {
-        match &self.subject {
-            Subject::Key(key) => &key.scopes,
-            Subject::Token(token) => &token.scopes,
-        }
+        self.grant().scopes()
     }
 
-    /// The owner's own data; of a token also its custom claims.
-    pub fn metadata(&self) -> &Metadata {
+    /// The owner's own data; of a token also its custom claims. A key's is read from its text each time.
+    pub fn metadata(&self) -> Metadata {
         match &self.subject {
-            Subject::Key(key) => &key.metadata,
-            Subject::Token(token) => &token.metadata,
+            Subject::Key(key) => key.metadata(),
+            Subject::Token(bearer) => bearer.metadata.clone(),
         }
     }
 
     /// Whether the key may be shown.
     pub fn visibility(&self) -> Visibility {
         match &self.subject {
-            Subject::Key(key) => key.visibility,
-            Subject::Token(token) => token.visibility,
+            Subject::Key(key) => key.visibility(),
+            Subject::Token(bearer) => bearer.visibility,
         }
     }
 
     /// When the credential ends.
     pub fn expire_time(&self) -> Option<Timestamp> {
         match &self.subject {
-            Subject::Key(key) => key.expire_time,
-            Subject::Token(token) => token.expire_time,
+            Subject::Key(key) => key.expire_time(),
+            Subject::Token(bearer) => bearer.expire_time,
         }
     }
 
     /// How often it may be used; a token has no policy of its own.
     pub fn rate_limit(&self) -> Option<RateLimitPolicy> {
-        self.record().and_then(|key| key.rate_limit)
+        self.record().and_then(Record::rate_limit)
     }
 
     /// Whether it is bound to addresses.
     pub fn is_address_bound(&self) -> bool {
         match &self.subject {
-            Subject::Key(key) => !key.networks.is_empty(),
-            Subject::Token(token) => token.is_address_bound(),
+            Subject::Key(key) => key.networks().is_some(),
+            Subject::Token(bearer) => bearer.is_address_bound(),
         }
     }
 
@@ -112,7 +119,7 @@ impl Verdict {
     pub fn audiences(&self) -> &[String] {
         match &self.subject {
             Subject::Key(_) => &[],
-            Subject::Token(token) => token.audiences(),
+            Subject::Token(bearer) => bearer.audiences(),
         }
     }
 

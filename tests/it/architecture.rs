@@ -22,7 +22,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("keyset", &["credential"]),
     ("ratelimit", &["clock", "config", "id", "policy", "redis"]),
     ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "store", "usage"]),
-    ("lifecycle", &["cache", "clock", "config", "credential", "duration", "id", "key", "policy", "store"]),
+    ("lifecycle", &["cache", "cidr", "clock", "config", "credential", "duration", "id", "key", "policy", "store"]),
     ("wire", &["config", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
     ("gateway", &["cidr", "clock", "config", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
     (

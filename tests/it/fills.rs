@@ -10,7 +10,7 @@ use keygate::clock::{Clock, SystemClock};
 use keygate::config::RedisConfig;
 use keygate::follower::{self, Follower};
 use keygate::id::{KeyId, TenantId};
-use keygate::key::{ApiKey, Revocation, RevocationReason, Status};
+use keygate::key::{ApiKey, Revocation, RevocationReason, State, Status};
 use keygate::redis::Redis as Connection;
 use keygate::store::{KeySource, KeyStore, Migration, PostgresOptions, PostgresStore, Revoked, StoreError};
 use keygate::verifier::{CacheOutcome, CachePolicy, Directory};
@@ -150,7 +150,7 @@ impl Node {
 
     async fn is_active(&self, id: KeyId) -> bool {
         let (found, _) = self.directory.find((TENANT, id), CachePolicy::default()).await;
-        found.unwrap().unwrap().status == Status::Active
+        found.unwrap().unwrap().state(SystemClock.now()) == State::Active
     }
 
     /// Waits until the change of a key has reached this node: what it would find in the shared cache counts no more.

@@ -242,7 +242,7 @@ impl VerifyApiKeyResponse {
             actor_id: verdict.actor_id().to_owned(),
             scopes: verdict.scopes().iter().map(str::to_owned).collect(),
             expire_time: verdict.expire_time().map(time_text),
-            metadata: object_or_null(verdict.metadata().clone()),
+            metadata: object_or_null(verdict.metadata()),
             error_code: denial.as_ref().map(error_code),
             error_message: denial.as_ref().map(Denial::message),
             rate_limit_policy: verdict.rate_limit().map(RateLimitPolicy::from),

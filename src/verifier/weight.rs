@@ -1,28 +1,24 @@
-//! What a record takes of the memory of the process, about. Rather too much than too little: the bound is for the process.
+//! What a token takes of the memory of the process, about. Rather too much than too little: the bound is for the process.
 
 use serde_json::Value;
 
-use crate::key::{ApiKey, Metadata};
+use crate::credential::DerivedToken;
+use crate::key::Metadata;
 
-/// Of a record without texts: the struct, the cache's own entry, and what the allocator leaves unused between those of many
-/// threads. From `benches/scale.rs`, in bytes.
-const RECORD: usize = 1280;
+/// Of a token without texts, in bytes.
+const TOKEN: usize = 512;
 /// Of an object: its tables, which begin larger than what is in them.
 const OBJECT: usize = 256;
 /// Of a text or a list: the pointer to it, and what the allocator adds.
 const ALLOCATION: usize = 32;
 
-/// The weight of a record in bytes.
-pub(super) fn weigh(key: &ApiKey) -> u32 {
-    let texts = key.name.len() + key.actor_id.len();
-    let scopes: usize = key.scopes.iter().map(|scope| ALLOCATION + scope.len()).sum();
-    let ranges: usize = key.networks.texts().iter().map(|range| 2 * ALLOCATION + range.len()).sum();
-    u32::try_from(RECORD + texts + scopes + ranges + weigh_metadata(&key.metadata)).unwrap_or(u32::MAX)
-}
-
-/// The weight of an owner's own data in bytes.
-pub fn weigh_metadata(metadata: &Metadata) -> usize {
-    if metadata.is_empty() { 0 } else { weigh_object(metadata) }
+/// The weight of a token in bytes.
+pub(super) fn weigh(token: &DerivedToken) -> u64 {
+    // Owners and scopes are in the token, and in what it has in common with keys.
+    let scopes: usize = token.scopes.iter().map(|scope| 2 * (ALLOCATION + scope.len())).sum();
+    let audiences: usize = token.audiences().iter().map(|audience| ALLOCATION + audience.len()).sum();
+    let metadata = if token.metadata.is_empty() { 0 } else { weigh_object(&token.metadata) };
+    (TOKEN + 2 * token.actor_id.len() + scopes + audiences + token.ranges() * 2 * ALLOCATION + metadata) as u64
 }
 
 fn weigh_object(object: &Metadata) -> usize {

@@ -247,12 +247,14 @@ mod tests {
 
     /// What is said to a caller without a credential, from an address that is known or not.
     fn charge(limits: &[(&str, LimitConfig)], older_fields: bool, peer: Option<IpAddr>) -> Charged {
-        let mut config = GatewayConfig::default();
-        config.limits = limits.iter().map(|(name, limit)| ((*name).to_owned(), limit.clone())).collect();
-        config.limit_headers.x_ratelimit = older_fields;
-        let names = limits.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        let names: Vec<_> = limits.iter().map(|(name, _)| *name).collect();
         let route = serde_json::json!({ "name": "api", "upstream": "a", "path_prefix": "/", "limits": names });
-        config.routes = vec![serde_json::from_value(route).unwrap()];
+        let mut config = GatewayConfig {
+            limits: limits.iter().map(|(name, limit)| ((*name).to_owned(), limit.clone())).collect(),
+            routes: vec![serde_json::from_value(route).unwrap()],
+            ..GatewayConfig::default()
+        };
+        config.limit_headers.x_ratelimit = older_fields;
         let clock = Arc::new(crate::clock::ManualClock::new(crate::clock::Timestamp::UNIX_EPOCH));
         let registry = prometheus::Registry::new();
         let metrics = crate::ratelimit::Metrics::register(&registry, Arc::default()).unwrap();

@@ -52,14 +52,17 @@ struct Body<'a> {
     detail: &'static str,
     code: &'static str,
     request_id: &'a str,
-    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none", serialize_with = "names")]
-    violated: Option<&'a [Arc<str>]>,
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated: Option<Names<'a>>,
 }
+
+/// Names of limits.
+struct Names<'a>(&'a [Arc<str>]);
 
 /// The complete answer to a denied request.
 pub fn problem(denial: &Denial, request_id: &RequestId) -> Response<Bytes> {
     let look = look(denial);
-    let violated = if let Denial::QuotaExceeded { violated, .. } = denial { Some(&violated[..]) } else { None };
+    let violated = if let Denial::QuotaExceeded { violated, .. } = denial { Some(Names(violated)) } else { None };
     let body = Body {
         kind: look.kind,
         title: look.title,
@@ -95,9 +98,10 @@ pub fn problem(denial: &Denial, request_id: &RequestId) -> Response<Bytes> {
     response
 }
 
-#[expect(clippy::ref_option, reason = "serde hands it over so")]
-fn names<S: Serializer>(names: &Option<&[Arc<str>]>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(names.iter().flat_map(|names| names.iter()).map(|name| &**name))
+impl Serialize for Names<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|name| &**name))
+    }
 }
 
 fn look(denial: &Denial) -> Look {

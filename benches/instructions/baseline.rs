@@ -8,6 +8,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::callgrind::Count;
+use crate::support::STAGES;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/baseline.json");
 /// How many percent a figure may rise or fall where the baseline does not say otherwise.
@@ -115,6 +116,12 @@ impl Baseline {
         } else {
             Finding::Same(change)
         }
+    }
+
+    /// What it has figures of that is no stage.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = String> {
+        let gone = self.stages.keys().filter(|name| STAGES.iter().all(|stage| stage.name != **name));
+        gone.map(|name| format!("{name:?} is in the baseline and counted no more"))
     }
 
     /// Takes figures over; with `all` in place of every other.

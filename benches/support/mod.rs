@@ -1,5 +1,6 @@
 //! What both runners share: the stages of a request, and the parts that they are made of.
 
+mod exchange;
 mod parts;
 mod request;
 mod stages;

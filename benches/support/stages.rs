@@ -1,4 +1,4 @@
-//! What a request goes through, each step alone and then the whole decision.
+//! What a request goes through, each step alone, the whole decision, and all together.
 
 use std::hint::black_box;
 
@@ -7,6 +7,7 @@ use keygate::config::UpstreamLimitFields;
 use keygate::gateway::path::NormalPath;
 use keygate::wire::extract::extract;
 
+use super::exchange::Exchange;
 use super::parts::{Charging, Credential, Parts, routes, routing};
 use super::request::{Request, forward, send_back, to_forward, to_send_back};
 
@@ -51,6 +52,10 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "copy and edit an answer's head", prepare: |_| edit_answer() },
     Stage { name: "copy an answer's head and add 1 limit", prepare: |_| add_limits(&[]) },
     Stage { name: "copy an answer's head and add 3 limits", prepare: |_| add_limits(&["burst", "everybody"]) },
+    Stage { name: "whole exchange: a key", prepare: |_| exchange(Credential::Key, 200) },
+    Stage { name: "whole exchange: a JWT", prepare: |_| exchange(Credential::Jwt, 200) },
+    Stage { name: "whole exchange: a forged key", prepare: |_| exchange(Credential::Forged, 401) },
+    Stage { name: "whole exchange: an unknown key", prepare: |_| exchange(Credential::Garbage, 401) },
 ];
 
 /// How often something is done before it counts: enough for what is remembered to be known.
@@ -70,13 +75,17 @@ fn normalise(path: &'static str) -> Box<dyn FnMut()> {
     })
 }
 
+/// Each call asks for another route.
 fn match_route(count: usize) -> Box<dyn FnMut()> {
     let routes = routes(count);
-    let host = format!("service-{}.example.com:443", count / 2);
-    let path = format!("/v1/resource-{}/orders/4711", count / 2);
+    let asked = |number| (format!("service-{number}.example.com:443"), format!("/v1/resource-{number}/orders/4711"));
+    let asked: Vec<_> = (0..count).map(asked).collect();
+    let mut number = 0;
     warmed(move || {
-        let path = NormalPath::parse(&path).expect("the path is one");
-        assert!(routes.find(black_box(&host), &Method::GET, black_box(&path)).is_some());
+        let (host, path) = &asked[number];
+        let path = NormalPath::parse(path).expect("the path is one");
+        assert!(routes.find(black_box(host), &Method::GET, black_box(&path)).is_some());
+        number = (number + 1) % count;
     })
 }
 
@@ -168,4 +177,9 @@ fn add_limits(names: &[&str]) -> Box<dyn FnMut()> {
         black_box(&charged).add_to(&mut answer, UpstreamLimitFields::Keep);
         black_box(answer);
     })
+}
+
+fn exchange(kind: Credential, status: u16) -> Box<dyn FnMut()> {
+    let exchange = Exchange::new(kind);
+    warmed(move || assert_eq!(exchange.run(), status))
 }

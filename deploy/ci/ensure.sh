@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes sure that what a step needs is there: `ensure.sh build`, `ensure.sh test`, `ensure.sh lint`, `ensure.sh fuzz`. Installs Debian
-# packages where it may (as root, or through sudo); says exactly what to install where it may not.
+# Makes sure that what a step needs is there: `ensure.sh build`, `ensure.sh test`, `ensure.sh lint`, `ensure.sh fuzz`,
+# `ensure.sh instructions`. Installs Debian packages where it may (as root, or through sudo); says exactly what to install where
+# it may not.
 set -eu
 
 RUST_MIN=1.94
@@ -83,14 +84,20 @@ need_fuzz() {
     has c++ || install_package g++
 }
 
+need_instructions() {
+    need_build
+    has valgrind || install_package valgrind
+}
+
 for step in "$@"; do
     case $step in
     build) need_build ;;
     test) need_test ;;
     lint) need_lint ;;
     fuzz) need_fuzz ;;
+    instructions) need_instructions ;;
     *)
-        say "there is no step $step; use build, test, lint or fuzz"
+        say "there is no step $step; use build, test, lint, fuzz or instructions"
         exit 2
         ;;
     esac

@@ -1,0 +1,285 @@
+//! The decision engine over a store in memory, and credentials for it. What the library's constructors ask for is named
+//! here alone.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU64;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use chrono::TimeDelta;
+use keygate::cache::{Caches, EndedKeys, KeyCache};
+use keygate::clock::{Clock, ManualClock, SystemClock, Timestamp};
+use keygate::config::GatewayConfig;
+use keygate::credential::{Keyring, Routing, SigningKeys, TokenSettings};
+use keygate::gateway::decide::{Decider, Decision, Head};
+use keygate::gateway::limit::{Caller, Charged, Limits};
+use keygate::gateway::route::{Route, RouteTable};
+use keygate::id::TenantId;
+use keygate::key::{ApiKey, KeyDraft};
+use keygate::lifecycle::{self, DeriveToken, ImportKey, Lifecycle, TokenForm};
+use keygate::policy::RateLimitPolicy;
+use keygate::ratelimit::{self, Limiter, Local, Nodes};
+use keygate::store::{KeySource, KeyStore, MemoryStore};
+use keygate::verifier::{self, CachePolicy, Directory, Presented, Verdict, Verifier};
+use prometheus::Registry;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+/// When keys are issued: always the same, because their texts tell, and what a text costs depends on its letters.
+const ISSUED_AT: i64 = 1_767_225_600;
+/// The longest that there is.
+const LIFE: Duration = Duration::from_secs(315_360_000);
+/// More than any run asks for, so that nobody is ever refused by a limit.
+const QUOTA: u64 = 1_000_000_000;
+const WINDOW: Duration = Duration::from_secs(60);
+const ISSUER: &str = "https://keygate.example";
+const PREFIX: &str = "ak";
+const MACAROON_PREFIX: &str = "mc";
+/// Where requests come from.
+pub(super) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+/// A text that nobody issued or imported.
+const GARBAGE: &str = "this-is-nobodys-key-but-as-long-as-one-4b7d2f";
+/// Signs tokens; the key of no installation.
+const SIGNING_KEY: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"bench","use":"sig",
+    "x":"A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg","d":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}"#;
+
+/// What is presented.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Credential {
+    /// An issued key.
+    Key,
+    /// A key of somebody else's making.
+    Imported,
+    /// A token derived from a key, signed.
+    Jwt,
+    /// A token derived from a key, chained.
+    Macaroon,
+    /// A text with the shape of an issued key and another's checksum.
+    Forged,
+    /// A text that nobody knows.
+    Garbage,
+}
+
+/// Everything that decides.
+pub(super) struct Parts {
+    lifecycle: Lifecycle,
+    directory: Arc<Directory>,
+    verifier: Arc<Verifier>,
+    decider: Decider,
+}
+
+/// Limits alone, and a caller of a good key.
+pub(super) struct Charging {
+    limits: Limits,
+    route: Route,
+    verdict: Verdict,
+}
+
+impl Parts {
+    /// The engine over one route that demands a scope, and no key yet.
+    pub(super) fn new() -> Self {
+        let store: Arc<dyn KeyStore> = Arc::new(MemoryStore::default());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let keyring = Arc::new(Keyring::new(&"a secret for benchmarks, long enough".to_owned().into(), &[]));
+        let signing_keys = SigningKeys::parse(SIGNING_KEY).expect("the text is a key");
+        let signing_keys = Arc::new(ArcSwap::from_pointee(signing_keys));
+        let ended = Arc::new(EndedKeys::new(LIFE, 1000));
+        let caches = Caches::alone(Some(Arc::new(KeyCache::new(1 << 34, LIFE))), Arc::clone(&ended));
+        let registry = Registry::new();
+        let lifecycle = Lifecycle::new(
+            lifecycle_settings(Arc::clone(&keyring), Arc::clone(&signing_keys)),
+            Arc::clone(&store),
+            caches.clone(),
+            Arc::new(ManualClock::new(Timestamp::from_timestamp(ISSUED_AT, 0).expect("the time is one"))),
+            // The same keys in every run.
+            StdRng::seed_from_u64(6),
+            lifecycle::Metrics::register(&registry).expect("the registry is new"),
+        );
+        let source: Arc<dyn KeySource> = store;
+        let directory = Arc::new(Directory::new(source, caches));
+        let metrics = verifier::Metrics::register(&registry).expect("the registry is new");
+        let settings = verifier_settings(keyring);
+        let verifier = Verifier::new(settings, Arc::clone(&directory), signing_keys, ended, clock, metrics);
+        let verifier = Arc::new(verifier);
+        let config = gateway(&[]);
+        let routes = RouteTable::new(&config.routes);
+        let decider = Decider::new(routes, Arc::clone(&verifier), Some(limits(&config)), TenantId::NIL, true);
+        Self { lifecycle, directory, verifier, decider }
+    }
+
+    /// A credential, whose key's record is in the cache.
+    pub(super) fn credential(&self, kind: Credential) -> String {
+        match kind {
+            Credential::Key => self.issue().0,
+            Credential::Imported => self.import(),
+            Credential::Jwt => self.derive(TokenForm::Jwt),
+            Credential::Macaroon => self.derive(TokenForm::Macaroon),
+            Credential::Forged => self.issue().0.replacen(PREFIX, "bk", 1),
+            Credential::Garbage => GARBAGE.to_owned(),
+        }
+    }
+
+    /// Verifies a credential as the gateway does.
+    pub(super) fn verify(&self, credential: &str) -> Option<Verdict> {
+        let presented = Presented {
+            tenant: TenantId::NIL,
+            credential,
+            client_ip: Some(PEER),
+            audiences: &[],
+            cache: CachePolicy { charge: Some(PEER), ..CachePolicy::default() },
+            revoke_with_parent: true,
+        };
+        at_once(self.verifier.verify(&presented)).outcome.ok()
+    }
+
+    /// Decides about a request.
+    pub(super) fn decide(&self, head: Head<'_>) -> Decision {
+        at_once(self.decider.decide(head))
+    }
+
+    fn issue(&self) -> (String, ApiKey) {
+        let issued = in_the_end(self.lifecycle.issue(TenantId::NIL, draft())).expect("the draft is good");
+        self.cache(&issued.key);
+        (issued.secret.expect("the key is new").expose_secret().to_owned(), issued.key)
+    }
+
+    fn import(&self) -> String {
+        let raw_key = "legacy-key-of-another-gateway-91f3a0c2d4".to_owned();
+        let import = ImportKey { raw_key: raw_key.clone().into(), draft: draft() };
+        let key = in_the_end(self.lifecycle.import(TenantId::NIL, import)).expect("the key can be imported");
+        self.cache(&key);
+        raw_key
+    }
+
+    fn derive(&self, form: TokenForm) -> String {
+        let command = DeriveToken { form, ..DeriveToken::default() };
+        let derived = self.lifecycle.derive(&self.issue().1, command).expect("the parent is good");
+        derived.token.expose_secret().to_owned()
+    }
+
+    /// Without the verifier, which might remember more than the record.
+    fn cache(&self, key: &ApiKey) {
+        let (found, _) = in_the_end(self.directory.find((key.tenant, key.id), CachePolicy::default()));
+        assert!(matches!(found, Ok(Some(_))), "the key is in the store");
+    }
+}
+
+impl Charging {
+    /// A key's own limit, and `names` of those that [`gateway`] configures.
+    pub(super) fn new(names: &[&str]) -> Self {
+        let config = gateway(names);
+        let parts = Parts::new();
+        let verdict = parts.verify(&parts.credential(Credential::Key)).expect("the key is good");
+        Self { limits: limits(&config), route: Route::from(&config.routes[0]), verdict }
+    }
+
+    /// Charges one request.
+    pub(super) fn charge(&self) -> Charged {
+        let caller = Caller {
+            tenant: TenantId::NIL,
+            verdict: Some(&self.verdict),
+            own: self.verdict.rate_limit(),
+            peer: Some(PEER),
+        };
+        let charged = at_once(self.limits.charge(&self.route, &caller));
+        assert!(charged.denial.is_none(), "the quota is never used up");
+        charged
+    }
+}
+
+/// Routes for as many services, each of its own host and path.
+pub(super) fn routes(count: usize) -> RouteTable {
+    RouteTable::new((0..count).map(|number| {
+        let mut route = Route::from(&gateway(&[]).routes[0]);
+        route.hosts = vec![format!("service-{number}.example.com")];
+        route.path_prefix = format!("/v1/resource-{number}");
+        route
+    }))
+}
+
+/// What tells credentials apart.
+pub(super) fn routing() -> Routing {
+    Routing::new(&[MACAROON_PREFIX])
+}
+
+/// One route for `/v1/orders` that demands a scope, and two limits, of which it names `names`.
+fn gateway(names: &[&str]) -> GatewayConfig {
+    let limit = |count_by| json!({ "quota": QUOTA, "window": "1m", "count_by": count_by });
+    let route = json!({
+        "name": "orders", "path_prefix": "/v1/orders", "upstream": "orders",
+        "scopes": ["orders:read"], "limits": names,
+    });
+    let config = json!({ "routes": [route], "limits": { "burst": limit("key"), "everybody": limit("tenant") } });
+    serde_json::from_value(config).expect("the configuration is one")
+}
+
+fn limits(config: &GatewayConfig) -> Limits {
+    let metrics = ratelimit::Metrics::register(&Registry::new(), Arc::new(Nodes::alone()));
+    let local = Local::new(100_000, Arc::new(SystemClock));
+    Limits::new(config, Arc::new(Limiter::local(local, metrics.expect("the registry is new"))))
+}
+
+fn draft() -> KeyDraft {
+    let quota = NonZeroU64::new(QUOTA).expect("the quota is not 0");
+    KeyDraft {
+        name: "bench".into(),
+        actor_id: "service-orders@example.com".into(),
+        scopes: vec!["orders:read".into(), "orders:write".into()],
+        rate_limit: Some(RateLimitPolicy { quota, window: WINDOW }),
+        ..KeyDraft::default()
+    }
+}
+
+fn lifecycle_settings(keyring: Arc<Keyring>, signing_keys: Arc<ArcSwap<SigningKeys>>) -> lifecycle::Settings {
+    lifecycle::Settings {
+        keyring,
+        routing: routing(),
+        prefix: PREFIX.into(),
+        public_prefix: None,
+        default_ttl: Some(LIFE),
+        max_ttl: LIFE,
+        quota: None,
+        derived: lifecycle::DerivedSettings {
+            issuer: ISSUER.into(),
+            default_ttl: LIFE / 2,
+            macaroon_prefix: MACAROON_PREFIX.into(),
+            signing_key_id: String::new(),
+            signing_keys,
+        },
+    }
+}
+
+fn verifier_settings(keyring: Arc<Keyring>) -> verifier::Settings {
+    verifier::Settings {
+        tokens: TokenSettings {
+            issuer: ISSUER.into(),
+            issuers_retired: Vec::new(),
+            clock_skew: TimeDelta::seconds(300),
+            keyring,
+        },
+        routing: routing(),
+        prefixes: vec![PREFIX.into()],
+        max_age: Duration::ZERO,
+    }
+}
+
+/// What a future gives that has nothing to wait for. A runtime would cost more than what is measured, and hide that there was
+/// something to wait for.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("a decision in memory has to wait"),
+    }
+}
+
+/// What a future of the set-up gives.
+fn in_the_end<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.expect("a runtime without I/O can be had").block_on(future)
+}

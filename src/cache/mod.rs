@@ -9,10 +9,12 @@ mod fences;
 mod flight;
 mod freshness;
 mod records;
+mod seen;
 mod shared;
 
 pub use ended::{Ended, EndedKeys};
 pub use freshness::{Freshness, OnDatabaseDown, Trust};
+pub use seen::Seen;
 #[cfg(feature = "redis")]
 pub use shared::RedisStorage;
 pub use shared::{SharedCache, SharedEntry, SharedStorage};

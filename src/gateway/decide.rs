@@ -82,7 +82,7 @@ impl Decider {
             Ok(verdict) => verdict,
             Err(denial) => return Decision { outcome: Err(denial), route: name, charged: Charged::default() },
         };
-        let mut charged = self.charge(&route, verdict.as_ref(), head).await;
+        let mut charged = self.charge(&route, verdict.as_ref(), head, connection).await;
         let outcome = match charged.denial.take() {
             Some(denial) => Err(denial),
             None => Ok(Admitted { route, verdict, target }),
@@ -90,12 +90,18 @@ impl Decider {
         Decision { outcome, route: name, charged }
     }
 
-    async fn charge(&self, route: &Route, verdict: Option<&Verdict>, head: Head<'_>) -> Charged {
+    async fn charge(
+        &self,
+        route: &Route,
+        verdict: Option<&Verdict>,
+        head: Head<'_>,
+        connection: &mut ConnectionMemory,
+    ) -> Charged {
         let Some(limits) = &self.limits else {
             return Charged::default();
         };
         let own = match verdict {
-            Some(verdict) => self.verifier.rate_limit(verdict).await,
+            Some(verdict) => self.verifier.rate_limit(verdict, connection).await,
             None => None,
         };
         limits.charge(route, &Caller { tenant: self.tenant, verdict, own, peer: head.peer }).await

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::guard::LookupGuard;
-use crate::cache::{CacheKey, Caches, KeyCache, Trust};
+use crate::cache::{CacheKey, Caches, KeyCache, Seen, Trust};
 use crate::key::{ApiKey, Record};
 use crate::store::{KeySource, StoreError};
 
@@ -106,6 +106,28 @@ impl Directory {
             Trust::Fresh => self.find_fresh(cache, key, policy).await,
             trust => self.find_unconfirmed(cache, key, policy, trust).await,
         }
+    }
+
+    /// As [`Directory::find`], for somebody who may have found it a moment ago and remembers `seen` of that.
+    pub async fn find_again(
+        &self,
+        key: CacheKey,
+        policy: CachePolicy,
+        seen: &mut Option<Seen>,
+    ) -> (Found, CacheOutcome) {
+        if policy.read
+            && let Some(cache) = &self.caches.local
+            && self.trust() == Trust::Fresh
+        {
+            if let Some(record) = seen.as_ref().and_then(|seen| cache.see_again(&key, seen)) {
+                return (Ok(Some(record)), CacheOutcome::Hit);
+            }
+            if let Some((record, now_seen)) = cache.see(&key) {
+                *seen = Some(now_seen);
+                return (Ok(Some(record)), CacheOutcome::Hit);
+            }
+        }
+        self.find(key, policy).await
     }
 
     async fn find_fresh(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
-use super::{CacheOutcome, Verification};
+use super::{CacheOutcome, Check, Verification};
 use crate::credential::CredentialKind;
 
 const BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -16,6 +16,9 @@ const KINDS: usize = CredentialKind::DerivedMacaroon as usize + 1;
 /// How many levels can tell of a key, by the last of them.
 const LEVELS: usize = CacheOutcome::Skip as usize + 1;
 
+/// How many ways of checking a text there are, by the last of them.
+const CHECKS: usize = Check::Connection as usize + 1;
+
 /// Counters of one verifier.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -24,6 +27,7 @@ pub struct Metrics {
     cache_hits: IntCounter,
     cache_misses: IntCounter,
     lookups: IntCounterVec,
+    checks: IntCounterVec,
     found: Arc<Found>,
 }
 
@@ -36,6 +40,7 @@ struct Found {
     duration: [[OnceLock<Histogram>; 2]; KINDS],
     /// By level.
     lookups: [OnceLock<IntCounter>; LEVELS],
+    checks: [OnceLock<IntCounter>; CHECKS],
 }
 
 impl Metrics {
@@ -63,6 +68,13 @@ impl Metrics {
                 ),
                 &["level"],
             )?,
+            checks: IntCounterVec::new(
+                Opts::new(
+                    "keygate_credential_checks_total",
+                    "Verifications by what knew the credential's text: connection, process, none (it was checked by all it says)",
+                ),
+                &["known_to"],
+            )?,
             found: Arc::default(),
         };
         registry.register(Box::new(metrics.verifications.clone()))?;
@@ -70,6 +82,7 @@ impl Metrics {
         registry.register(Box::new(metrics.cache_hits.clone()))?;
         registry.register(Box::new(metrics.cache_misses.clone()))?;
         registry.register(Box::new(metrics.lookups.clone()))?;
+        registry.register(Box::new(metrics.checks.clone()))?;
         Ok(metrics)
     }
 
@@ -80,6 +93,8 @@ impl Metrics {
         counter.inc();
         let lookups = || self.lookups.with_label_values(&[cache.level()]);
         self.found.lookups[cache as usize].get_or_init(lookups).inc();
+        let checks = || self.checks.with_label_values(&[verification.check.known_to()]);
+        self.found.checks[verification.check as usize].get_or_init(checks).inc();
         let result = if is_good { "success" } else { "failure" };
         let verifications = || self.verifications.with_label_values(&[kind.name(), result]);
         self.found.verifications[kind as usize][usize::from(is_good)].get_or_init(verifications).inc();
@@ -95,6 +110,7 @@ impl Default for Found {
             verifications: array::from_fn(|_| array::from_fn(|_| OnceLock::new())),
             duration: array::from_fn(|_| array::from_fn(|_| OnceLock::new())),
             lookups: array::from_fn(|_| OnceLock::new()),
+            checks: array::from_fn(|_| OnceLock::new()),
         }
     }
 }

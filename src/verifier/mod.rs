@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use chrono::TimeDelta;
 
-use crate::cache::{Ended, EndedKeys, Trust};
+use crate::cache::{Ended, EndedKeys, Seen, Trust};
 use crate::clock::{Clock, Timestamp};
 use crate::credential::{
     CredentialKind, DerivedToken, IssuedKey, Routing, Shape, SigningKeys, TokenSettings, imported_key_id,
@@ -129,13 +129,13 @@ impl Verifier {
     }
 
     /// The limit of the key behind a good credential; for a token that of its parent, whose record is looked up. A parent that
-    /// cannot be looked up now limits nothing.
-    pub async fn rate_limit(&self, verdict: &Verdict) -> Option<RateLimitPolicy> {
+    /// cannot be looked up now limits nothing. `connection` is what the credential's connection remembers.
+    pub async fn rate_limit(&self, verdict: &Verdict, connection: &mut ConnectionMemory) -> Option<RateLimitPolicy> {
         if let Some(key) = verdict.record() {
             return key.rate_limit();
         }
         let parent = (verdict.tenant(), verdict.key_id());
-        let (found, _) = self.directory.find(parent, CachePolicy::default()).await;
+        let (found, _) = self.directory.find_again(parent, CachePolicy::default(), &mut connection.seen).await;
         found.ok().flatten().and_then(|key| key.rate_limit())
     }
 
@@ -164,7 +164,7 @@ impl Verifier {
         };
         let kind = known.proof.subject.kind();
         let (outcome, cache) = match &known.proof.subject {
-            Subject::Key(id, _) => self.judge_key(*id, kind, presented, now).await,
+            Subject::Key(id, _) => self.judge_key(*id, kind, presented, &mut connection.seen, now).await,
             Subject::Token(token) => {
                 let judged = self.judge_token(token, presented, now).await;
                 (judged.map(|()| Verdict::of_token(Arc::clone(token))), CacheOutcome::Skip)
@@ -234,12 +234,13 @@ impl Verifier {
         id: KeyId,
         kind: CredentialKind,
         presented: &Presented<'_>,
+        seen: &mut Option<Seen>,
         now: Timestamp,
     ) -> (Result<Verdict, Denial>, CacheOutcome) {
         // The checksum of an issued key vouches for it: who has one does not guess.
         let charge = presented.cache.charge.filter(|_| kind == CredentialKind::Imported);
         let policy = CachePolicy { charge, ..presented.cache };
-        let (found, cache) = self.directory.find((presented.tenant, id), policy).await;
+        let (found, cache) = self.directory.find_again((presented.tenant, id), policy, seen).await;
         let outcome = match found {
             Ok(Some(record)) => judge_record(&record, presented, now).map(|()| self.good(record, kind, now)),
             Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),

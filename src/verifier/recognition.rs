@@ -12,6 +12,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::weight::weigh;
+use crate::cache::Seen;
 use crate::clock::Timestamp;
 use crate::credential::{CredentialKind, DerivedToken, SigningKeys};
 use crate::id::{KeyId, TenantId};
@@ -60,6 +61,17 @@ pub enum Check {
     Connection,
 }
 
+impl Check {
+    /// The name of who knew the text, in metric labels.
+    pub fn known_to(self) -> &'static str {
+        match self {
+            Self::Whole => "none",
+            Self::Process => "process",
+            Self::Connection => "connection",
+        }
+    }
+}
+
 /// How credentials are known again.
 #[derive(Clone)]
 pub struct RecognitionSettings {
@@ -71,7 +83,11 @@ pub struct RecognitionSettings {
 
 /// What a connection remembers of the last good credential that came on it.
 #[derive(Default)]
-pub struct ConnectionMemory(Option<Known>);
+pub struct ConnectionMemory {
+    known: Option<Known>,
+    /// The record that was looked up for it.
+    pub(super) seen: Option<Seen>,
+}
 
 /// Whose credential it is.
 #[derive(Clone)]
@@ -142,13 +158,13 @@ impl ConnectionMemory {
         keys: &Arc<SigningKeys>,
         now: Timestamp,
     ) -> Option<Known> {
-        let known = self.0.take()?;
+        let known = self.known.take()?;
         let holds = known.fingerprint == fingerprint && known.proof.holds(keys, now);
         holds.then_some(Known { check: Check::Connection, ..known })
     }
 
     pub(super) fn remember(&mut self, known: Known) {
-        self.0 = Some(known);
+        self.known = Some(known);
     }
 }
 

@@ -185,15 +185,15 @@ impl Verifier {
         connection: &mut ConnectionMemory,
         now: Timestamp,
     ) -> Result<Known, Verification> {
-        let keys = self.signing_keys.load();
+        let keys = &*self.signing_keys;
         let fingerprint = self.recognition.fingerprint(presented.tenant, presented.credential);
-        let known = connection.recall(fingerprint, &keys, now);
-        if let Some(known) = known.or_else(|| self.recognition.recall(fingerprint, &keys, now)) {
+        let known = connection.recall(fingerprint, keys, now);
+        if let Some(known) = known.or_else(|| self.recognition.recall(fingerprint, keys, now)) {
             return Ok(known);
         }
         let shape = self.settings.routing.classify(presented.credential);
         let check = Check::Whole;
-        match self.prove(&shape, presented, &keys, now) {
+        match self.prove(&shape, presented, now) {
             Ok(proof) => Ok(Known { fingerprint, proof, check }),
             Err(denial) => {
                 Err(Verification { outcome: Err(denial), kind: shape.kind(), cache: CacheOutcome::Skip, check })
@@ -202,13 +202,7 @@ impl Verifier {
     }
 
     /// What the text of a credential proves by itself, and how long.
-    fn prove(
-        &self,
-        shape: &Shape<'_>,
-        presented: &Presented<'_>,
-        keys: &Arc<SigningKeys>,
-        now: Timestamp,
-    ) -> Result<Proof, Denial> {
+    fn prove(&self, shape: &Shape<'_>, presented: &Presented<'_>, now: Timestamp) -> Result<Proof, Denial> {
         let (subject, end) = match shape {
             Shape::Issued(key) => {
                 let id = self.admit_issued(key, now)?;
@@ -219,10 +213,11 @@ impl Verifier {
                 (Subject::Key(id, CredentialKind::Imported), None)
             }
             Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => {
-                let token = self.settings.tokens.check(shape, keys, presented.tenant, now)?;
+                let keys = self.signing_keys.load();
+                let token = self.settings.tokens.check(shape, &keys, presented.tenant, now)?;
                 // It is good at the very instant of its end.
                 let end = token.expire_time.and_then(|last| last.checked_add_signed(TimeDelta::nanoseconds(1)));
-                (Subject::Token(Arc::new(ProvenToken::new(token, keys))), end)
+                (Subject::Token(Arc::new(ProvenToken::new(token, &keys))), end)
             }
         };
         let until = self.settings.tokens.next_retirement(now).into_iter().chain(end).min();

@@ -7,6 +7,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use siphasher::sip128::{Hasher128, SipHasher24};
@@ -131,7 +132,12 @@ impl Recognition {
     }
 
     /// What a credential proved, if that still holds.
-    pub(super) fn recall(&self, fingerprint: Fingerprint, keys: &Arc<SigningKeys>, now: Timestamp) -> Option<Known> {
+    pub(super) fn recall(
+        &self,
+        fingerprint: Fingerprint,
+        keys: &ArcSwap<SigningKeys>,
+        now: Timestamp,
+    ) -> Option<Known> {
         let proof = self.proofs.get(&fingerprint).filter(|proof| proof.holds(keys, now))?;
         Some(Known { fingerprint, proof, check: Check::Process })
     }
@@ -155,7 +161,7 @@ impl ConnectionMemory {
     pub(super) fn recall(
         &mut self,
         fingerprint: Fingerprint,
-        keys: &Arc<SigningKeys>,
+        keys: &ArcSwap<SigningKeys>,
         now: Timestamp,
     ) -> Option<Known> {
         let known = self.known.take()?;
@@ -176,10 +182,12 @@ impl std::fmt::Debug for RecognitionSettings {
 
 impl Proof {
     /// Whether the text would prove the same again.
-    pub(super) fn holds(&self, keys: &Arc<SigningKeys>, now: Timestamp) -> bool {
+    pub(super) fn holds(&self, keys: &ArcSwap<SigningKeys>, now: Timestamp) -> bool {
         let same_keys = match &self.subject {
             Subject::Key(..) => true,
-            Subject::Token(token) => token.judged_by.as_ref().is_none_or(|judged_by| Arc::ptr_eq(judged_by, keys)),
+            Subject::Token(token) => {
+                token.judged_by.as_ref().is_none_or(|judged_by| Arc::ptr_eq(judged_by, &keys.load()))
+            }
         };
         same_keys && self.since <= now && self.until.is_none_or(|until| now < until)
     }

@@ -11,12 +11,14 @@ struct World {
     absent: bool,
     /// The fence of the read under way, if there is one.
     flight: Option<Fence>,
+    /// While a reader keeps what it has found, no fence can be raised.
+    undisturbed: bool,
     actors: Vec<Actor>,
 }
 
 #[derive(Clone)]
 enum Actor {
-    Reader { step: u8, before: Fence, loaded: Option<u64> },
+    Reader { step: u8, before: Fence, loaded: Option<u64>, held: Option<u64> },
     Writer { step: u8, change: Change },
 }
 
@@ -46,7 +48,7 @@ impl Change {
 }
 
 fn reader() -> Actor {
-    Actor::Reader { step: 0, before: Fence::changed(0), loaded: None }
+    Actor::Reader { step: 0, before: Fence::changed(0), loaded: None, held: None }
 }
 
 impl World {
@@ -61,8 +63,9 @@ impl World {
         match &self.actors[index] {
             // Whoever wants the same key waits for the read under way and shares its answer.
             Actor::Reader { step: 0, .. } => self.flight.is_none(),
-            Actor::Reader { step, .. } => *step < 5,
+            Actor::Reader { step, .. } => *step < 6,
             Actor::Writer { step: 0, change } => self.comes_next(*change),
+            Actor::Writer { step: 1, .. } => !self.undisturbed,
             Actor::Writer { step, .. } => *step < 4,
         }
     }
@@ -81,10 +84,12 @@ impl World {
         self.flight.is_some_and(|fence| fence != before && !fence.admits(version))
     }
 
-    fn remember(&mut self, version: Option<u64>) {
+    /// What was held a step ago tells whether the record goes in, whatever is held now.
+    fn remember(&mut self, version: Option<u64>, held: Option<u64>) {
         match version {
-            Some(version) => self.record = self.record.max(Some(version)),
-            None => self.absent = true,
+            Some(version) if held.is_none_or(|held| held <= version) => self.record = Some(version),
+            Some(_) => {}
+            None => (self.record, self.absent) = (None, true),
         }
     }
 
@@ -95,20 +100,23 @@ impl World {
     fn step(&mut self, index: usize) {
         let mut actor = self.actors[index].clone();
         match &mut actor {
-            Actor::Reader { step, before, loaded } => self.step_reader(step, before, loaded),
+            Actor::Reader { step, before, loaded, held } => self.step_reader(step, before, loaded, held),
             Actor::Writer { step, change } => self.step_writer(step, *change),
         }
         self.actors[index] = actor;
     }
 
-    fn step_reader(&mut self, step: &mut u8, before: &mut Fence, loaded: &mut Option<u64>) {
+    fn step_reader(&mut self, step: &mut u8, before: &mut Fence, loaded: &mut Option<u64>, held: &mut Option<u64>) {
         match *step {
             0 => self.flight = Some(Fence::changed(0)),
             1 => *before = self.flight.unwrap(),
             2 => *loaded = self.stored,
-            // One step: no fence can be raised within it.
             3 if self.is_outdated(*before, *loaded) => *step = 0,
-            3 => self.remember(*loaded),
+            3 => (*held, self.undisturbed) = (self.record, true),
+            4 => {
+                self.remember(*loaded, *held);
+                self.undisturbed = false;
+            }
             _ => self.flight = None,
         }
         *step += 1;

@@ -34,6 +34,47 @@ pub struct GatewayConfig {
     pub tenant_limits: Vec<String>,
     /// How callers are told where they stand.
     pub limit_headers: LimitHeadersConfig,
+    /// What is added to requests on their way to an upstream. Fields of these names that a client sends are taken out in any case.
+    pub request_headers: Vec<AddedHeader>,
+}
+
+/// A field that is added to requests on their way to an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddedHeader {
+    /// The key's id.
+    XKeygateKeyId,
+    /// Whom the key was issued to.
+    XKeygateActorId,
+    /// Whom the key belongs to.
+    XKeygateTenantId,
+    /// What the key may be used for.
+    XKeygateScopes,
+    /// What kind of credential was presented.
+    XKeygateCredentialType,
+    /// The request's id.
+    XRequestId,
+    /// The client's address.
+    XForwardedFor,
+    /// How the client reached the gateway.
+    XForwardedProto,
+    /// The host that the client asked for.
+    XForwardedHost,
+}
+
+impl AddedHeader {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::XKeygateKeyId,
+        Self::XKeygateActorId,
+        Self::XKeygateTenantId,
+        Self::XKeygateScopes,
+        Self::XKeygateCredentialType,
+        Self::XRequestId,
+        Self::XForwardedFor,
+        Self::XForwardedProto,
+        Self::XForwardedHost,
+    ];
 }
 
 /// A limit of requests.
@@ -189,6 +230,7 @@ impl Default for GatewayConfig {
             limits: BTreeMap::new(),
             tenant_limits: Vec::new(),
             limit_headers: LimitHeadersConfig::default(),
+            request_headers: AddedHeader::ALL.to_vec(),
         }
     }
 }

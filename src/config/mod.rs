@@ -31,8 +31,8 @@ pub use database::{DatabaseConfig, Dsn, PostgresDsn};
 #[cfg(feature = "server")]
 pub(crate) use gateway::listen_ip;
 pub use gateway::{
-    Auth, CountBy, EndpointUrl, GatewayConfig, LimitConfig, LimitHeadersConfig, RouteConfig, UnknownKeysConfig,
-    UpstreamConfig, UpstreamLimitFields, parse_endpoint,
+    AddedHeader, Auth, CountBy, EndpointUrl, GatewayConfig, LimitConfig, LimitHeadersConfig, RouteConfig,
+    UnknownKeysConfig, UpstreamConfig, UpstreamLimitFields, parse_endpoint,
 };
 pub use load::{ConfigError, ConfigErrors};
 pub use retention::RetentionConfig;

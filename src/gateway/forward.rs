@@ -7,6 +7,7 @@ use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
+use crate::config::AddedHeader;
 use crate::key::encode_text;
 use crate::wire::problem::X_REQUEST_ID;
 
@@ -86,22 +87,22 @@ const ESSENTIAL: [&str; 9] = [
 /// Protocols in which the client could go on to send requests that nobody judges.
 const UNJUDGED_PROTOCOLS: [&str; 5] = ["h2c", "h2", "h3", "http", "tls"];
 
-/// Who asks, as field values.
+/// Who asks, as field values; of what the upstream is to be told.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The key's id.
-    pub key_id: HeaderValue,
+    pub key_id: Option<HeaderValue>,
     /// Whom the key was issued to.
-    pub actor_id: HeaderValue,
+    pub actor_id: Option<HeaderValue>,
     /// Whom the key belongs to.
-    pub tenant_id: HeaderValue,
+    pub tenant_id: Option<HeaderValue>,
     /// What the key may be used for.
-    pub scopes: HeaderValue,
+    pub scopes: Option<HeaderValue>,
     /// What kind of credential was presented.
-    pub credential_type: HeaderValue,
+    pub credential_type: Option<HeaderValue>,
 }
 
-/// What the edits of a request depend on beside its fields.
+/// What the edits of a request depend on beside its fields. What is absent is not added.
 #[derive(Debug)]
 pub struct Hop<'a> {
     /// Who asks; nobody in particular when absent.
@@ -111,13 +112,29 @@ pub struct Hop<'a> {
     /// The client's address, by [`forwarded_for`].
     pub peer: Option<HeaderValue>,
     /// How the client reached us.
-    pub proto: &'static str,
+    pub proto: Option<&'static str>,
     /// The host that the client asked for, by which the route was found; empty when it named none.
-    pub host: &'a str,
+    pub host: Option<&'a str>,
     /// The request's id.
-    pub request_id: &'a HeaderValue,
+    pub request_id: Option<&'a HeaderValue>,
     /// The `Host` that the upstream is to see.
     pub upstream_host: HeaderValue,
+}
+
+/// Which fields an upstream is to see. A bit for each.
+#[derive(Debug, Clone, Copy)]
+pub struct Added(u16);
+
+impl Added {
+    /// These fields.
+    pub fn new(headers: &[AddedHeader]) -> Self {
+        Self(headers.iter().fold(0, |bits, header| bits | 1 << *header as u16))
+    }
+
+    /// The value of a field, if an upstream is to see it.
+    pub fn when<T>(self, header: AddedHeader, value: impl FnOnce() -> T) -> Option<T> {
+        (self.0 >> header as u16 & 1 == 1).then(value)
+    }
 }
 
 /// Most fields that are added to a request.
@@ -129,14 +146,14 @@ pub fn edit_request(fields: &mut HeaderMap, hop: Hop<'_>) {
     take_out(fields, upgrade, |name| is_pretence(name) || (hop.take_credential && is_credential(name)));
     fields.reserve(ADDED_MAX);
     let asked = fields.insert(HOST, hop.upstream_host);
-    fields.insert(X_REQUEST_ID, hop.request_id.clone());
-    if let Some(peer) = hop.peer {
-        fields.insert(X_FORWARDED_FOR, peer);
-    }
-    fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(hop.proto));
-    if !hop.host.is_empty() {
-        fields.insert(X_FORWARDED_HOST, forwarded_host(asked, hop.host));
-    }
+    let host = hop.host.filter(|host| !host.is_empty()).map(|host| forwarded_host(asked, host));
+    let added = [
+        (X_REQUEST_ID, hop.request_id.cloned()),
+        (X_FORWARDED_FOR, hop.peer),
+        (X_FORWARDED_PROTO, hop.proto.map(HeaderValue::from_static)),
+        (X_FORWARDED_HOST, host),
+    ];
+    add(fields, added);
     if let Some(identity) = hop.identity {
         introduce(fields, identity);
     }
@@ -167,11 +184,22 @@ pub fn owned(text: String) -> HeaderValue {
 }
 
 fn introduce(fields: &mut HeaderMap, identity: Identity) {
-    fields.insert(KEY_ID, identity.key_id);
-    fields.insert(ACTOR_ID, identity.actor_id);
-    fields.insert(TENANT_ID, identity.tenant_id);
-    fields.insert(SCOPES, identity.scopes);
-    fields.insert(CREDENTIAL_TYPE, identity.credential_type);
+    let added = [
+        (KEY_ID, identity.key_id),
+        (ACTOR_ID, identity.actor_id),
+        (TENANT_ID, identity.tenant_id),
+        (SCOPES, identity.scopes),
+        (CREDENTIAL_TYPE, identity.credential_type),
+    ];
+    add(fields, added);
+}
+
+fn add<const N: usize>(fields: &mut HeaderMap, added: [(HeaderName, Option<HeaderValue>); N]) {
+    for (name, value) in added {
+        if let Some(value) = value {
+            fields.insert(name, value);
+        }
+    }
 }
 
 /// Takes out what is for one connection only, and what is `unwanted` beside it.

@@ -17,12 +17,12 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::account::{Account, End, Metrics};
 use super::decide::{Admitted, Decider, Head, host};
-use super::forward::{Hop, Identity, edit_request, edit_response, forwarded_for, owned, ready};
+use super::forward::{Added, Hop, Identity, edit_request, edit_response, forwarded_for, owned, ready};
 use super::heads::{edit_request_head, edit_response_head};
 use super::limit::Charged;
 use super::refuse::answer;
 use super::upstream::{Endpoint, Upstream};
-use crate::config::{Auth, UpstreamLimitFields};
+use crate::config::{AddedHeader, Auth, UpstreamLimitFields};
 use crate::id::RequestId;
 use crate::verifier::{ConnectionMemory, Denial, Verdict};
 use crate::wire::problem::{X_REQUEST_ID, problem};
@@ -35,6 +35,8 @@ const UPSTREAM_IDLE: Duration = Duration::from_secs(60);
 /// The gateway as pingora calls it.
 pub(super) struct Proxy {
     pub(super) decider: Decider,
+    /// What upstreams are to see.
+    pub(super) added: Added,
     /// Whom all keys belong to that the decider knows, as a field value.
     pub(super) tenant: HeaderValue,
     pub(super) upstreams: HashMap<String, Arc<Upstream>>,
@@ -64,12 +66,14 @@ struct Connection {
 
 impl Proxy {
     fn identity(&self, verdict: &Verdict) -> Identity {
+        let added = self.added;
         Identity {
-            key_id: owned(verdict.key_id().to_string()),
-            actor_id: ready(verdict.owner().field()),
-            tenant_id: self.tenant.clone(),
-            scopes: ready(verdict.grant().field()),
-            credential_type: HeaderValue::from_static(verdict.kind().name()),
+            key_id: added.when(AddedHeader::XKeygateKeyId, || owned(verdict.key_id().to_string())),
+            actor_id: added.when(AddedHeader::XKeygateActorId, || ready(verdict.owner().field())),
+            tenant_id: added.when(AddedHeader::XKeygateTenantId, || self.tenant.clone()),
+            scopes: added.when(AddedHeader::XKeygateScopes, || ready(verdict.grant().field())),
+            credential_type: added
+                .when(AddedHeader::XKeygateCredentialType, || HeaderValue::from_static(verdict.kind().name())),
         }
     }
 }
@@ -156,14 +160,19 @@ impl ProxyHttp for Proxy {
         let peer = peer(session);
         let head = Head { method: &asked.method, uri: &asked.uri, headers: &asked.headers, peer };
         let connection = ctx.connection.get_mut().get_or_insert_default();
+        let added = self.added;
         let hop = Hop {
             identity: admitted.verdict.as_ref().map(|verdict| self.identity(verdict)),
             take_credential: admitted.route.auth != Auth::None,
-            peer: peer.map(|peer| connection.forwarded_for.get_or_insert_with(|| forwarded_for(peer)).clone()),
-            proto: "http",
+            peer: peer.and_then(|peer| {
+                added.when(AddedHeader::XForwardedFor, || {
+                    connection.forwarded_for.get_or_insert_with(|| forwarded_for(peer)).clone()
+                })
+            }),
+            proto: added.when(AddedHeader::XForwardedProto, || "http"),
             // A request whose host cannot be told was refused before it came here.
-            host: host(head).unwrap_or_default(),
-            request_id: account.request_id.value(),
+            host: added.when(AddedHeader::XForwardedHost, || host(head).unwrap_or_default()),
+            request_id: added.when(AddedHeader::XRequestId, || account.request_id.value()),
             upstream_host: ctx.host.clone().unwrap_or_else(|| HeaderValue::from_static("")),
         };
         edit_request_head(request, &admitted.target, |fields| edit_request(fields, hop))

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::account::Metrics;
 use super::decide::Decider;
-use super::forward::owned;
+use super::forward::{Added, owned};
 use super::limit::Limits;
 use super::proxy::Proxy;
 use super::route::RouteTable;
@@ -72,6 +72,7 @@ impl Gateway {
         let tenant = TenantId::NIL;
         let proxy = Proxy {
             decider: Decider::new(routes, verifier, limits, tenant, revoke_with_parent),
+            added: Added::new(&config.request_headers),
             tenant: owned(tenant.to_string()),
             limit_fields: config.limit_headers.upstream,
             upstreams: config

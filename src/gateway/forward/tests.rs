@@ -18,9 +18,9 @@ fn hop(identity: Option<Identity>, take_credential: bool) -> Hop<'static> {
         identity,
         take_credential,
         peer: Some(forwarded_for("::ffff:192.0.2.1".parse().unwrap())),
-        proto: "http",
-        host: "api.example.com",
-        request_id: &REQUEST_ID,
+        proto: Some("http"),
+        host: Some("api.example.com"),
+        request_id: Some(&REQUEST_ID),
         upstream_host: HeaderValue::from_static("upstream:9000"),
     }
 }
@@ -105,13 +105,25 @@ fn a_credential_that_is_not_ours_is_left_alone() {
 }
 
 #[test]
+fn what_is_not_wanted_is_not_added_but_taken_out_all_the_same() {
+    let identity = Identity { key_id: None, actor_id: None, tenant_id: None, scopes: None, credential_type: None };
+    let bare = Hop { peer: None, proto: None, host: None, request_id: None, ..hop(Some(identity), true) };
+    let mut fields = fields(&[("x-keygate-key-id", "x"), ("x-forwarded-for", "x"), ("x-request-id", "x"), ("a", "b")]);
+    edit_request(&mut fields, bare);
+    assert_eq!(shown(&fields), ["a: b", "host: upstream:9000"]);
+    let added = Added::new(&[AddedHeader::XKeygateKeyId, AddedHeader::XForwardedHost]);
+    let seen = AddedHeader::ALL.map(|header| added.when(header, || ()).is_some());
+    assert_eq!(seen, [true, false, false, false, false, false, false, false, true]);
+}
+
+#[test]
 fn the_upstream_learns_who_asks() {
     let identity = Identity {
-        key_id: owned("key-1".into()),
-        actor_id: owned(encode_text("Ana\r\nX-Evil: 1").into_owned()),
-        tenant_id: owned("tenant-1".into()),
-        scopes: ready(&encode_words(["read:orders", "a b", "é"]).into()),
-        credential_type: HeaderValue::from_static("api_key"),
+        key_id: Some(owned("key-1".into())),
+        actor_id: Some(owned(encode_text("Ana\r\nX-Evil: 1").into_owned())),
+        tenant_id: Some(owned("tenant-1".into())),
+        scopes: Some(ready(&encode_words(["read:orders", "a b", "é"]).into())),
+        credential_type: Some(HeaderValue::from_static("api_key")),
     };
     let mut fields = fields(&[("x-keygate-actor-id", "root"), ("connection", "x-keygate-key-id, x-forwarded-for")]);
     edit_request(&mut fields, hop(Some(identity), true));
@@ -208,7 +220,7 @@ fn the_host_that_was_asked_for_is_passed_on_however_it_was_said() {
     ] {
         let mut fields = HeaderMap::new();
         field.map(|host| fields.insert(HOST, HeaderValue::from_static(host)));
-        edit_request(&mut fields, Hop { host: asked, ..hop(None, true) });
+        edit_request(&mut fields, Hop { host: Some(asked), ..hop(None, true) });
         assert_eq!(fields["x-forwarded-host"], forwarded, "{field:?}");
         assert_eq!(fields["host"], "upstream:9000");
     }

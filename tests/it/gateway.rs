@@ -176,6 +176,29 @@ async fn the_upstream_sees_who_asks_and_not_with_what() {
 }
 
 #[tokio::test]
+async fn the_upstream_sees_no_more_than_is_configured() {
+    let upstream = Upstream::start();
+    let keygate = Keygate::serve(
+        &json!({
+            "routes": [{"name": "api", "upstream": "api"}],
+            "upstreams": {"api": {"endpoints": [upstream.url]}},
+            "request_headers": ["x-keygate-actor-id", "x-forwarded-proto"]
+        }),
+        &json!({}),
+    );
+    let (_, key) = keygate.issue(json!({"actor_id": "ana"})).await;
+    let url = format!("{}/x", keygate.gateway);
+    let request =
+        keygate.http.get(url).bearer_auth(&key).header("x-forwarded-for", "10.0.0.1").header("x-request-id", "r");
+    assert_eq!(request.send().await.unwrap().headers()["x-request-id"], "r");
+    let head = upstream.heads().pop().unwrap().to_lowercase();
+    let ours = head.lines().filter(|line| line.starts_with("x-") || line.starts_with("authorization"));
+    let mut ours: Vec<_> = ours.collect();
+    ours.sort_unstable();
+    assert_eq!(ours, ["x-forwarded-proto: http", "x-keygate-actor-id: ana"]);
+}
+
+#[tokio::test]
 async fn no_path_reaches_an_upstream_past_a_rule() {
     let upstream = Upstream::start();
     let keygate = start(&upstream);

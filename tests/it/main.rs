@@ -23,6 +23,7 @@ mod openapi;
 mod own_errors;
 mod postgres;
 mod races;
+mod recognition;
 mod redis;
 mod retention;
 mod revocation;

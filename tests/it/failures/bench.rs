@@ -241,9 +241,7 @@ pub(super) async fn unheard_for(node: &Keygate, seconds: f64) {
 
 /// A metric of a node, by its name and labels.
 pub(super) async fn metric(node: &Keygate, name: &str) -> f64 {
-    let text = node.http.get(format!("{}/metrics", node.metrics)).send().await.unwrap().text().await.unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
+    node.metric(name).await.unwrap_or_else(|| panic!("there is no {name}"))
 }
 
 /// Waits for a line in the log of a node.

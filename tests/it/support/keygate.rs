@@ -133,6 +133,13 @@ impl Keygate {
         self.http.get(format!("{}{path}", self.gateway)).bearer_auth(key).send().await.unwrap()
     }
 
+    /// A metric by its name and labels, if it is there.
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.http.get(format!("{}/metrics", self.metrics)).send().await.unwrap().text().await.unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.parse().unwrap())
+    }
+
     /// A call of the admin API.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
         let url = format!("{}/v2alpha1/admin/{path}", self.admin);
@@ -179,7 +186,7 @@ fn is_alive(address: &str) -> bool {
     ask().is_ok_and(|read| read > 0)
 }
 
-pub(super) fn merge(into: &mut Value, from: &Value) {
+pub(crate) fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (name, value) in from {

@@ -75,8 +75,8 @@ fn resident_of(process: u32) -> u64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or_default() * 1024
 }
 
-/// A process and all below it.
-fn family(first: u32) -> Vec<u32> {
+/// A process and all below it, parents before their children.
+pub(crate) fn family(first: u32) -> Vec<u32> {
     let all: Vec<(u32, u32)> = fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())

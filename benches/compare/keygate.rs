@@ -83,10 +83,9 @@ impl Node<'_> {
         {
             command.env_remove(name);
         }
-        command.arg("serve").arg("--config").arg(file).stdout(Stdio::null());
-        // Warnings are for whoever looks on; an access log is not.
-        let is_quiet = config["log"]["level"] == "warn";
-        command.stderr(if is_quiet { Stdio::inherit() } else { Stdio::null() });
+        command.arg("serve").arg("--config").arg(file);
+        // Its log would tell of every connection that the load closes at its end.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         let server = Server::start(self.name, command, format!("127.0.0.1:{gateway}"));
         Keygate { server: server.expect("Keygate starts"), admin: format!("http://127.0.0.1:{admin}") }
     }

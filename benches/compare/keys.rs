@@ -22,8 +22,8 @@ pub(crate) const SCOPE: &str = "orders:read";
 const BATCH: usize = 5_000;
 /// Owners; their keys are spread evenly over all.
 const ACTORS: usize = 1_000;
-/// What keys begin with.
-const PREFIX: &str = "bench";
+/// What keys begin with, by default.
+const PREFIX: &str = "ory_ak";
 
 /// Stores so many keys in a SQLite file, and returns their texts. They may be used from `networks`.
 pub(crate) fn fill(file: &Path, count: usize, networks: &[String]) -> Vec<String> {

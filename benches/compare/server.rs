@@ -1,9 +1,10 @@
 //! What runs for the whole of a measurement: the upstream, the proxies.
 
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::cpu::family;
 use crate::support::process::Process;
 
 /// How long a server may take until it listens.
@@ -35,5 +36,14 @@ impl Server {
     /// The id of its first process; it may have children.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The first one first: it would start others in the place of those that end.
+        let family = family(self.id()).into_iter().map(|process| process.to_string());
+        // One that has ended already is no matter.
+        drop(Command::new("kill").arg("-KILL").args(family).stderr(Stdio::null()).status());
     }
 }

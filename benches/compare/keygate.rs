@@ -16,6 +16,9 @@ use crate::support::keygate::HMAC_SECRET;
 /// Who issues.
 pub(crate) const ISSUER: &str = "https://keys.example.com";
 
+/// So long that no record is read again in the middle of a measurement.
+pub(crate) const CACHE_TTL: &str = "24h";
+
 /// A node to be: its folder has the database, and gets the configuration.
 pub(crate) struct Node<'a> {
     pub(crate) name: &'a str,
@@ -66,8 +69,7 @@ impl Node<'_> {
             "credentials": {"issuer": ISSUER},
             "secrets": {"hmac": {"current": HMAC_SECRET}},
             "db": {"dsn": format!("sqlite://{}", database(self.folder).display())},
-            // No record is to be read again in the middle of a measurement.
-            "cache": {"ttl": "24h"},
+            "cache": {"ttl": CACHE_TTL},
             "log": {"level": "warn"},
             "gateway": self.gateway,
         });

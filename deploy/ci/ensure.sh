@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes sure that what a step needs is there: `ensure.sh build`, `ensure.sh test`, `ensure.sh lint`, `ensure.sh fuzz`. Installs Debian
-# packages where it may (as root, or through sudo); says exactly what to install where it may not.
+# Makes sure that what a step needs is there: `ensure.sh build`, `ensure.sh test`, `ensure.sh lint`, `ensure.sh fuzz`,
+# `ensure.sh bench`. Installs Debian packages where it may (as root, or through sudo); says exactly what to install where it may not.
 set -eu
 
 RUST_MIN=1.94
@@ -83,14 +83,25 @@ need_fuzz() {
     has c++ || install_package g++
 }
 
+# Other gateways are compared with where they are installed; they are nothing that the comparison cannot do without.
+need_bench() {
+    need_build
+    has wrk || install_package wrk
+    has taskset || install_package util-linux
+    for peer in nginx haproxy envoy; do
+        has "$peer" || say "$peer is not installed, so it will not be compared with"
+    done
+}
+
 for step in "$@"; do
     case $step in
     build) need_build ;;
     test) need_test ;;
     lint) need_lint ;;
     fuzz) need_fuzz ;;
+    bench) need_bench ;;
     *)
-        say "there is no step $step; use build, test, lint or fuzz"
+        say "there is no step $step; use build, test, lint, fuzz or bench"
         exit 2
         ;;
     esac

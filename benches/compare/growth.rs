@@ -24,8 +24,8 @@ const RANGES: [usize; 3] = [1, 10, 50];
 const IN_USE: usize = 1_000;
 /// Bytes that cached keys may take.
 const CACHE: u64 = 256 << 20;
-/// Seconds for which all keys are presented once, so that the cache is as full as it gets.
-const FILL_SECONDS: u64 = 60;
+/// Keys that a node is expected to read in a second: for so long all keys are presented, so that the cache is as full as it gets.
+const FILL_PER_SECOND: usize = 8_000;
 
 /// Nodes that differ in one thing, the first with the least of it.
 struct Series {
@@ -76,8 +76,9 @@ impl Growth<'_> {
             if stored > IN_USE {
                 let file = self.folder.join(format!("all {name}"));
                 write_requests(&file, keys.iter().map(|key| ("/", key.as_str())));
-                let sent = self.bench.load.run(&server.address, &file, FILL_SECONDS).requests;
-                println!("{name}: {sent} requests with each of them in turn");
+                let seconds = u64::try_from(stored / FILL_PER_SECOND).unwrap();
+                let sent = self.bench.load.run(&server.address, &file, seconds).requests;
+                println!("{name}: {sent} requests with all of them in turn");
             }
         }
     }

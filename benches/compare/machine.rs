@@ -30,10 +30,10 @@ pub(crate) fn load_core() -> usize {
     if cores() > 1 { PROXY_CORE + 1 } else { PROXY_CORE }
 }
 
-/// A command on one core.
+/// A command on one core, that is asked to end when this process has ended, in whatever way.
 pub(crate) fn pinned(core: usize, program: &Path) -> Command {
-    let mut command = Command::new("taskset");
-    command.arg("-c").arg(core.to_string()).arg(program);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "taskset", "-c", &core.to_string()]).arg(program);
     command
 }
 

@@ -87,7 +87,7 @@ need_fuzz() {
 need_bench() {
     need_build
     has wrk || install_package wrk
-    has taskset || install_package util-linux
+    has taskset && has setpriv || install_package util-linux
     for peer in nginx haproxy envoy; do
         has "$peer" || say "$peer is not installed, so it will not be compared with"
     done

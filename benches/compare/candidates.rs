@@ -27,20 +27,28 @@ const TOKENS: usize = 1_000;
 
 /// What is of interest of all the ratios.
 const PAIRS: [Pair; 13] = [
-    Pair { what: "keys ÷ bare pingora", one: "keys", other: "bare pingora" },
-    Pair { what: "keys + limit ÷ bare pingora", one: "keys + limit", other: "bare pingora" },
-    Pair { what: "one key ÷ bare pingora", one: "one key", other: "bare pingora" },
-    Pair { what: "JWT ÷ keys + limit", one: "JWT", other: "keys + limit" },
-    Pair { what: "macaroon ÷ keys + limit", one: "macaroon", other: "keys + limit" },
-    Pair { what: "keys + log ÷ keys", one: "keys + log", other: "keys" },
-    Pair { what: "keys + limit ÷ nginx map", one: "keys + limit", other: "nginx map" },
-    Pair { what: "keys + limit ÷ nginx auth_request", one: "keys + limit", other: "nginx auth_request" },
-    Pair { what: "keys + limit ÷ HAProxy", one: "keys + limit", other: "HAProxy" },
-    Pair { what: "keys + limit ÷ Envoy", one: "keys + limit", other: "Envoy" },
+    Pair { what: "keys ÷ bare pingora", one: "Keygate, keys", other: "bare pingora" },
+    Pair { what: "keys + limit ÷ bare pingora", one: "Keygate, keys + limit", other: "bare pingora" },
+    Pair { what: "one key ÷ bare pingora", one: "Keygate, one key", other: "bare pingora" },
+    Pair { what: "JWT ÷ keys + limit", one: "Keygate, JWT", other: "Keygate, keys + limit" },
+    Pair { what: "macaroon ÷ keys + limit", one: "Keygate, macaroon", other: "Keygate, keys + limit" },
+    Pair { what: "keys + log ÷ keys", one: "Keygate, keys + log", other: "Keygate, keys" },
+    Pair { what: "keys + limit ÷ nginx map", one: "Keygate, keys + limit", other: "nginx map" },
+    Pair { what: "keys + limit ÷ nginx auth_request", one: "Keygate, keys + limit", other: "nginx auth_request" },
+    Pair { what: "keys + limit ÷ HAProxy", one: "Keygate, keys + limit", other: "HAProxy" },
+    Pair { what: "keys + limit ÷ Envoy", one: "Keygate, keys + limit", other: "Envoy" },
     // The more refusals a core makes in a second, the less CPU time each takes.
-    Pair { what: "refusals per core and second ÷ those of nginx map", one: "nginx map, garbage", other: "garbage" },
-    Pair { what: "refusals per core and second ÷ those of HAProxy", one: "HAProxy, garbage", other: "garbage" },
-    Pair { what: "refusals per core and second ÷ those of Envoy", one: "Envoy, garbage", other: "garbage" },
+    Pair {
+        what: "refusals per core and second ÷ those of nginx map",
+        one: "nginx map, garbage",
+        other: "Keygate, garbage",
+    },
+    Pair {
+        what: "refusals per core and second ÷ those of HAProxy",
+        one: "HAProxy, garbage",
+        other: "Keygate, garbage",
+    },
+    Pair { what: "refusals per core and second ÷ those of Envoy", one: "Envoy, garbage", other: "Keygate, garbage" },
 ];
 
 /// Measures everybody, prints what came out and keeps it.
@@ -57,7 +65,12 @@ pub(crate) fn run(settings: &Settings) {
 
 fn bar(candidate: &Measured, yardstick: &Measured) -> Bar {
     let (value, ratio) = (candidate.cpu_micros(), median(candidate.ratios(yardstick)));
-    Bar { name: candidate.name.clone(), value, note: format!("{value:.1} µs, {ratio:.2}") }
+    Bar {
+        name: candidate.name.clone(),
+        value,
+        note: format!("{value:.1} µs, {ratio:.2}"),
+        is_ours: candidate.name.starts_with("Keygate"),
+    }
 }
 
 /// Starts everybody.
@@ -134,13 +147,13 @@ impl LineUp<'_> {
         let [good, one, forged] =
             [self.requests("keys", keys), self.requests("one", &keys[..1]), self.requests("garbage", &forge(keys))];
         let [plain, limited, logged] = [plain, limited, logged].map(|node| self.add(node.server));
-        self.measure("keys", plain, &good);
-        self.measure("keys + limit", limited, &good);
-        self.measure("one key", limited, &one);
-        self.measure("JWT", limited, &jwts);
-        self.measure("macaroon", limited, &macaroons);
-        self.refuse("garbage", limited, &forged);
-        self.measure("keys + log", logged, &good);
+        self.measure("Keygate, keys", plain, &good);
+        self.measure("Keygate, keys + limit", limited, &good);
+        self.measure("Keygate, one key", limited, &one);
+        self.measure("Keygate, JWT", limited, &jwts);
+        self.measure("Keygate, macaroon", limited, &macaroons);
+        self.refuse("Keygate, garbage", limited, &forged);
+        self.measure("Keygate, keys + log", logged, &good);
     }
 }
 

@@ -68,6 +68,7 @@ impl Growth<'_> {
     fn add_stored(&mut self) {
         for stored in STORED {
             let name = format!("{stored} keys");
+            eprintln!("storing {stored} keys");
             let keys = self.fill(&name, stored, &[]);
             let gateway = keygate::gateway(self.upstream, &["ample"]);
             let in_use: Vec<String> = keys.iter().step_by(stored / IN_USE).cloned().collect();
@@ -154,7 +155,7 @@ impl Series {
                 point.user_micros(),
                 point.resident_mib(),
             );
-            Bar { name: point.name.clone(), value: micros, note: format!("{micros:.1} µs, {ratio:.2}") }
+            Bar { name: point.name.clone(), value: micros, note: format!("{micros:.1} µs, {ratio:.2}"), is_ours: true }
         });
         Group { title: self.title.to_owned(), bars: bars.collect() }
     }

@@ -7,6 +7,8 @@ pub(crate) struct Bar {
     pub(crate) name: String,
     pub(crate) value: f64,
     pub(crate) note: String,
+    /// Whether it is Keygate's, which has a colour of its own.
+    pub(crate) is_ours: bool,
 }
 
 /// Bars that belong together.
@@ -22,6 +24,8 @@ const LONGEST: f64 = 460.0;
 const LINE: f64 = 24.0;
 const THICKNESS: f64 = 16.0;
 const MARGIN: f64 = 16.0;
+const OURS: &str = "#2f6db3";
+const OTHERS: &str = "#a9b4c0";
 
 /// All groups under one another, on one scale, beginning at zero.
 pub(crate) fn draw(title: &str, groups: &[Group]) -> String {
@@ -37,8 +41,9 @@ pub(crate) fn draw(title: &str, groups: &[Group]) -> String {
             text(&mut body, LEFT - 8.0, y + LINE / 2.0, "end", "normal", &bar.name);
             writeln!(
                 body,
-                r##"<rect x="{LEFT}" y="{:.1}" width="{length:.1}" height="{THICKNESS}" fill="#3b6ea5"/>"##,
+                r#"<rect x="{LEFT}" y="{:.1}" width="{length:.1}" height="{THICKNESS}" fill="{}"/>"#,
                 y + (LINE - THICKNESS) / 2.0,
+                if bar.is_ours { OURS } else { OTHERS },
             )
             .unwrap();
             text(&mut body, LEFT + length + 8.0, y + LINE / 2.0, "start", "normal", &bar.note);

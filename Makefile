@@ -41,5 +41,6 @@ fuzz: ## Feed new input to what parses untrusted text, half a minute for each ta
 bench: export PATH := $(PATH):/usr/sbin
 bench: ## Compare what a request costs with bare pingora and other gateways; ROUNDS=5 SECONDS=4, GROWTH=1, KEYGATE=a/binary
 	@deploy/ci/ensure.sh bench
+	[ -n "$(KEYGATE)" ] || cargo build --release --locked
 	[ -n "$(BARE)" ] || cargo build --release --locked $(BARE_PROXY)
-	cargo bench --locked --bench compare
+	cargo bench --profile compare --locked --bench compare

@@ -30,16 +30,20 @@ impl Settings {
         Self {
             rounds: number("ROUNDS", ROUNDS),
             seconds: number("SECONDS", SECONDS),
-            keygate: text("KEYGATE").map_or_else(|| BINARY.into(), PathBuf::from),
-            bare: text("BARE").map_or_else(built_bare_proxy, PathBuf::from),
+            keygate: program("KEYGATE", "release/keygate"),
+            bare: program("BARE", "bare-proxy/release/bare-proxy"),
             growth: text("GROWTH").is_some_and(|wanted| wanted != "0"),
         }
     }
 }
 
-/// Where the Makefile has it built: beside what cargo builds for this package.
-fn built_bare_proxy() -> PathBuf {
-    Path::new(BINARY).ancestors().nth(2).unwrap().join("bare-proxy/release/bare-proxy")
+/// The program that is named, or the one that `make bench` has built. Never the one that cargo has built for this bench: it has what
+/// the tests need in it.
+fn program(name: &str, built: &str) -> PathBuf {
+    let builds = Path::new(BINARY).ancestors().nth(2).unwrap();
+    let program = text(name).map_or_else(|| builds.join(built), PathBuf::from);
+    assert!(program.is_file(), "there is no {}; `make bench` builds it, or {name} names another", program.display());
+    program
 }
 
 fn text(name: &str) -> Option<String> {

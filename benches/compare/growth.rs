@@ -16,10 +16,10 @@ use crate::statistics::{median, range};
 use crate::upstream;
 
 /// Keys that there are.
-const STORED: [usize; 3] = [1_000, 100_000, 1_000_000];
-const ROUTES: [usize; 4] = [1, 10, 100, 1_000];
+const STORED: [(&str, usize); 3] = [("1,000 keys", 1_000), ("100,000 keys", 100_000), ("1,000,000 keys", 1_000_000)];
+const ROUTES: [(&str, usize); 4] = [("1 route", 1), ("10 routes", 10), ("100 routes", 100), ("1,000 routes", 1_000)];
 /// Address ranges of each key.
-const RANGES: [usize; 3] = [1, 10, 50];
+const RANGES: [(&str, usize); 3] = [("1 range", 1), ("10 ranges", 10), ("50 ranges", 50)];
 /// Keys in use, whatever else there is.
 const IN_USE: usize = 1_000;
 /// Bytes that cached keys may take.
@@ -66,13 +66,12 @@ impl Growth<'_> {
     }
 
     fn add_stored(&mut self) {
-        for stored in STORED {
-            let name = format!("{stored} keys");
-            eprintln!("storing {stored} keys");
-            let keys = self.fill(&name, stored, &[]);
+        for (name, stored) in STORED {
+            eprintln!("storing {name}");
+            let keys = self.fill(name, stored, &[]);
             let gateway = keygate::gateway(self.upstream, &["ample"]);
             let in_use: Vec<String> = keys.iter().step_by(stored / IN_USE).cloned().collect();
-            self.start(&name, gateway, in_use.iter().map(|key| ("/", key.as_str())));
+            self.start(name, gateway, in_use.iter().map(|key| ("/", key.as_str())));
             let server = self.bench.servers.last().unwrap();
             if stored > IN_USE {
                 let file = self.folder.join(format!("all {name}"));
@@ -85,9 +84,8 @@ impl Growth<'_> {
     }
 
     fn add_routes(&mut self) {
-        for count in ROUTES {
-            let name = format!("{count} routes");
-            let keys = self.fill(&name, IN_USE, &[]);
+        for (name, count) in ROUTES {
+            let keys = self.fill(name, IN_USE, &[]);
             let route = |number: usize| {
                 json!({
                     "name": format!("route-{number}"), "path_prefix": format!("/route-{number}"), "upstream": "api",
@@ -101,19 +99,18 @@ impl Growth<'_> {
             });
             let paths: Vec<String> = (0..IN_USE).map(|number| format!("/route-{}/orders", number % count)).collect();
             let requests = paths.iter().zip(&keys).map(|(path, key)| (path.as_str(), key.as_str()));
-            self.start(&name, gateway, requests);
+            self.start(name, gateway, requests);
         }
     }
 
     fn add_ranges(&mut self) {
-        for count in RANGES {
-            let name = format!("{count} ranges");
+        for (name, count) in RANGES {
             // The one that the load comes from is the last.
             let others = (1..count).map(|number| format!("10.{number}.0.0/16"));
             let ranges: Vec<String> = others.chain(["127.0.0.0/8".to_owned()]).collect();
-            let keys = self.fill(&name, IN_USE, &ranges);
+            let keys = self.fill(name, IN_USE, &ranges);
             let gateway = keygate::gateway(self.upstream, &["ample"]);
-            self.start(&name, gateway, keys.iter().map(|key| ("/", key.as_str())));
+            self.start(name, gateway, keys.iter().map(|key| ("/", key.as_str())));
         }
     }
 

@@ -44,6 +44,8 @@ pub(crate) struct Sample {
     user_share: f64,
     /// Memory of the proxy afterwards, in bytes.
     resident: u64,
+    /// What the proxy itself used of its core, 0 to 1.
+    proxy_busy: f64,
     /// How busy the cores were, by whatever ran on them, 0 to 1.
     proxy_core_busy: f64,
     load_core_busy: f64,
@@ -82,13 +84,15 @@ impl Bench {
         let load = self.send(candidate, seconds);
         let (used, others_used) = (CpuTime::of(server) - cpu, self.others(candidate) - others);
         let [proxy_core_busy, load_core_busy] = [0, 1].map(|which| self::cores()[which].busy_since(cores[which]));
+        let of_core = |nanos: u64| float(nanos) / (float(load.micros) * 1000.0);
         Sample {
             cpu_nanos: float(used.nanos) / float(load.requests),
             user_share: used.user_share(),
             resident: resident(server),
             proxy_core_busy,
             load_core_busy,
-            others_busy: float(others_used) / (float(load.micros) * 1000.0),
+            proxy_busy: of_core(used.nanos),
+            others_busy: of_core(others_used),
             load,
         }
     }
@@ -144,9 +148,15 @@ impl Measured {
         self.median(|sample| float(sample.resident)) / f64::from(1 << 20)
     }
 
-    /// How busy the cores were, of the proxy and of the load, 0 to 1.
-    pub(crate) fn cores_busy(&self) -> [f64; 2] {
-        [self.median(|sample| sample.proxy_core_busy), self.median(|sample| sample.load_core_busy)]
+    /// How busy the proxy was, and the core of the load, 0 to 1.
+    pub(crate) fn busy(&self) -> [f64; 2] {
+        [self.median(|sample| sample.proxy_busy), self.median(|sample| sample.load_core_busy)]
+    }
+
+    /// What of the proxies' core went to programs that do not take part, 0 to 1, for each round.
+    pub(crate) fn strangers(&self) -> impl Iterator<Item = f64> + '_ {
+        let known = |sample: &Sample| sample.proxy_busy + sample.others_busy;
+        self.rounds.iter().map(move |sample| (sample.proxy_core_busy - known(sample)).max(0.0))
     }
 
     /// What the idle servers took at the most, of one core, 0 to 1.

@@ -15,11 +15,11 @@ pub(crate) struct Pair {
 /// Everything, with the ratio of each to the first.
 pub(crate) fn all(measured: &[Measured]) -> String {
     let mut table =
-        "| | requests/s | p50 µs | p99 µs | CPU µs/request (user) | memory MiB | ÷ first | proxy core | load core |\n\
+        "| | requests/s | p50 µs | p99 µs | CPU µs/request (user) | memory MiB | ÷ first | proxy busy | load core busy |\n\
          | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
             .to_owned();
     for candidate in measured {
-        let ([p50, p99], [proxy, load]) = (candidate.latencies(), candidate.cores_busy());
+        let ([p50, p99], [proxy, load]) = (candidate.latencies(), candidate.busy());
         writeln!(
             table,
             "| {} | {:.0} | {p50:.0} | {p99:.0} | {:.1} ({:.1}) | {:.0} | {:.2} | {:.0} % | {:.0} % |",
@@ -35,8 +35,16 @@ pub(crate) fn all(measured: &[Measured]) -> String {
         .unwrap();
     }
     let others = measured.iter().map(Measured::others_busy).fold(0.0, f64::max);
-    writeln!(table, "\nThe proxies that were not being measured took {:.2} % of a core at the most.", others * 100.0)
-        .unwrap();
+    let strangers = || measured.iter().flat_map(Measured::strangers).map(|share| share * 100.0);
+    write!(
+        table,
+        "\nThe proxies that were not being measured took {:.2} % of a core at the most. Programs that take no part took {:.0} % of \
+         the proxies' core as a rule (median), and {:.0} % at the most: with more than a few, figures are of a noisy machine.\n",
+        others * 100.0,
+        median(strangers()),
+        range(strangers()).1,
+    )
+    .unwrap();
     table
 }
 

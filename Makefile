@@ -5,7 +5,10 @@ ARGS ?=
 # The first published SDK cannot be linked beside the current one, so its tests are a package of their own.
 SDK_FIRST = --manifest-path tests/sdk-first/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/sdk-first
 
-.PHONY: help run test lint fuzz
+# The yardstick of `make bench`: the least that a pingora proxy can do.
+BARE_PROXY = --manifest-path benches/bare-proxy/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/bare-proxy
+
+.PHONY: help run test lint fuzz bench
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -33,3 +36,11 @@ lint: ## Check format, lints, docs, licences and sources
 fuzz: ## Feed new input to what parses untrusted text, half a minute for each target
 	@deploy/ci/ensure.sh fuzz
 	deploy/ci/fuzz.sh 30
+
+# Where Debian has nginx and HAProxy, and most users do not look.
+bench: export PATH := $(PATH):/usr/sbin
+bench: ## Compare what a request costs with bare pingora and other gateways; ROUNDS=5 SECONDS=4, GROWTH=1, KEYGATE=a/binary
+	@deploy/ci/ensure.sh bench
+	[ -n "$(KEYGATE)" ] || cargo build --release --locked
+	[ -n "$(BARE)" ] || cargo build --release --locked $(BARE_PROXY)
+	cargo bench --profile compare --locked --bench compare

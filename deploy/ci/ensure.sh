@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes sure that what a step needs is there: `ensure.sh build`, `ensure.sh test`, `ensure.sh lint`, `ensure.sh fuzz`,
-# `ensure.sh instructions`. Installs Debian packages where it may (as root, or through sudo); says exactly what to install where
-# it may not.
+# `ensure.sh instructions`, `ensure.sh bench`. Installs Debian packages where it may (as root, or through sudo); says exactly
+# what to install where it may not.
 set -eu
 
 RUST_MIN=1.94
@@ -89,6 +89,16 @@ need_instructions() {
     has valgrind || install_package valgrind
 }
 
+# Other gateways are compared with where they are installed; they are nothing that the comparison cannot do without.
+need_bench() {
+    need_build
+    has wrk || install_package wrk
+    has taskset && has setpriv || install_package util-linux
+    for peer in nginx haproxy envoy; do
+        has "$peer" || say "$peer is not installed, so it will not be compared with"
+    done
+}
+
 for step in "$@"; do
     case $step in
     build) need_build ;;
@@ -96,8 +106,9 @@ for step in "$@"; do
     lint) need_lint ;;
     fuzz) need_fuzz ;;
     instructions) need_instructions ;;
+    bench) need_bench ;;
     *)
-        say "there is no step $step; use build, test, lint, fuzz or instructions"
+        say "there is no step $step; use build, test, lint, fuzz, instructions or bench"
         exit 2
         ;;
     esac

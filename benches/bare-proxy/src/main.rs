@@ -1,0 +1,41 @@
+//! `bare-proxy LISTEN UPSTREAM`: forwards every request to one upstream, on one thread, as pingora does it by default.
+//!
+//! The yardstick of `make bench`: what it takes for a request is what no gateway on pingora can do without.
+
+use async_trait::async_trait;
+use mimalloc::MiMalloc;
+use pingora::Result;
+use pingora::prelude::{HttpPeer, ProxyHttp, Server, Session, http_proxy_service};
+use pingora::server::configuration::ServerConf;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+struct Bare {
+    upstream: String,
+}
+
+#[async_trait]
+impl ProxyHttp for Bare {
+    type CTX = ();
+
+    fn new_ctx(&self) -> Self::CTX {}
+
+    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+        Ok(Box::new(HttpPeer::new(self.upstream.as_str(), false, String::new())))
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(listen), Some(upstream)) = (arguments.next(), arguments.next()) else {
+        eprintln!("usage: bare-proxy LISTEN UPSTREAM, as in: bare-proxy 127.0.0.1:8080 127.0.0.1:9000");
+        std::process::exit(2);
+    };
+    let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads: 1, ..ServerConf::default() });
+    server.bootstrap();
+    let mut proxy = http_proxy_service(&server.configuration, Bare { upstream });
+    proxy.add_tcp(&listen);
+    server.add_service(proxy);
+    server.run_forever();
+}

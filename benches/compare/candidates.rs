@@ -1,0 +1,165 @@
+//! The comparison: who takes part, with what.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::keygate::{self, ISSUER, Keygate, Node};
+use crate::keys::{fill, forge};
+use crate::load::{Generator, write_requests};
+use crate::machine::{PROXY_CORE, pinned};
+use crate::peers::{PEERS, Task};
+use crate::picture::{Bar, Group};
+use crate::results::Results;
+use crate::rounds::{Bench, Candidate, Measured};
+use crate::server::Server;
+use crate::settings::Settings;
+use crate::statistics::median;
+use crate::support::free_port;
+use crate::table::{self, Pair};
+use crate::upstream;
+
+/// Keys that every gateway knows, and that are presented one after the other.
+const KEYS: usize = 10_000;
+/// Tokens of each kind.
+const TOKENS: usize = 1_000;
+
+/// What is of interest of all the ratios.
+const PAIRS: [Pair; 13] = [
+    Pair { what: "keys ÷ bare pingora", one: "Keygate, keys", other: "bare pingora" },
+    Pair { what: "keys + limit ÷ bare pingora", one: "Keygate, keys + limit", other: "bare pingora" },
+    Pair { what: "one key ÷ bare pingora", one: "Keygate, one key", other: "bare pingora" },
+    Pair { what: "JWT ÷ keys + limit", one: "Keygate, JWT", other: "Keygate, keys + limit" },
+    Pair { what: "macaroon ÷ keys + limit", one: "Keygate, macaroon", other: "Keygate, keys + limit" },
+    Pair { what: "keys + log ÷ keys", one: "Keygate, keys + log", other: "Keygate, keys" },
+    Pair { what: "keys + limit ÷ nginx map", one: "Keygate, keys + limit", other: "nginx map" },
+    Pair { what: "keys + limit ÷ nginx auth_request", one: "Keygate, keys + limit", other: "nginx auth_request" },
+    Pair { what: "keys + limit ÷ HAProxy", one: "Keygate, keys + limit", other: "HAProxy" },
+    Pair { what: "keys + limit ÷ Envoy", one: "Keygate, keys + limit", other: "Envoy" },
+    // The more refusals a core makes in a second, the less CPU time each takes.
+    Pair {
+        what: "refusals per core and second ÷ those of nginx map",
+        one: "nginx map, garbage",
+        other: "Keygate, garbage",
+    },
+    Pair {
+        what: "refusals per core and second ÷ those of HAProxy",
+        one: "HAProxy, garbage",
+        other: "Keygate, garbage",
+    },
+    Pair { what: "refusals per core and second ÷ those of Envoy", one: "Envoy, garbage", other: "Keygate, garbage" },
+];
+
+/// Measures everybody, prints what came out and keeps it.
+pub(crate) fn run(settings: &Settings) {
+    let folder = TempDir::new().unwrap();
+    let upstream = upstream::start();
+    let measured = line_up(settings, folder.path(), &upstream.address).run(settings);
+    println!("\n{}\n{}", table::all(&measured), table::pairs(&measured, &PAIRS));
+    let bars = measured.iter().map(|candidate| bar(candidate, &measured[0])).collect();
+    let title = format!("CPU time of the proxy, µs for each request, {KEYS} keys");
+    let groups = [Group { title: "and its ratio to bare pingora".to_owned(), bars }];
+    Results { suffix: "", title: &title, measured: &measured, groups: &groups }.write(settings);
+}
+
+fn bar(candidate: &Measured, yardstick: &Measured) -> Bar {
+    let (value, ratio) = (candidate.cpu_micros(), median(candidate.ratios(yardstick)));
+    Bar {
+        name: candidate.name.clone(),
+        value,
+        note: format!("{value:.1} µs, {ratio:.2}"),
+        is_ours: candidate.name.starts_with("Keygate"),
+    }
+}
+
+/// Starts everybody.
+fn line_up(settings: &Settings, folder: &Path, upstream: &str) -> Bench {
+    let keys = fill(&keygate::database(folder), KEYS, &[]);
+    let mut line_up =
+        LineUp { folder, bench: Bench { servers: Vec::new(), candidates: Vec::new(), load: Generator::new(folder) } };
+    let good = line_up.requests("keys", &keys);
+    let forged = line_up.requests("garbage", &forge(&keys));
+
+    let bare = line_up.add(start_bare(settings, upstream));
+    line_up.measure("bare pingora", bare, &good);
+    line_up.add_keygate(settings, upstream, &keys);
+    for peer in PEERS {
+        let Some(server) = peer.start(&Task { folder, upstream, keys: &keys }) else { continue };
+        let server = line_up.add(server);
+        line_up.measure(peer.name, server, &good);
+        if peer.name != "nginx auth_request" {
+            line_up.refuse(&format!("{}, garbage", peer.name), server, &forged);
+        }
+    }
+    line_up.bench
+}
+
+/// Those who take part, as they come.
+struct LineUp<'a> {
+    folder: &'a Path,
+    bench: Bench,
+}
+
+impl LineUp<'_> {
+    /// The number of a server from now on.
+    fn add(&mut self, server: Server) -> usize {
+        self.bench.servers.push(server);
+        self.bench.servers.len() - 1
+    }
+
+    fn measure(&mut self, name: &str, server: usize, requests: &Path) {
+        self.candidate(name, server, requests, false);
+    }
+
+    fn refuse(&mut self, name: &str, server: usize, requests: &Path) {
+        self.candidate(name, server, requests, true);
+    }
+
+    fn candidate(&mut self, name: &str, server: usize, requests: &Path, refused: bool) {
+        self.bench.candidates.push(Candidate { name: name.to_owned(), server, requests: requests.to_owned(), refused });
+    }
+
+    /// A file with requests that present one credential each.
+    fn requests(&self, name: &str, credentials: &[String]) -> std::path::PathBuf {
+        let file = self.folder.join(format!("{name}.requests"));
+        write_requests(&file, credentials.iter().map(|credential| ("/", credential.as_str())));
+        file
+    }
+
+    /// Keygate in all its parts: one process for each configuration.
+    fn add_keygate(&mut self, settings: &Settings, upstream: &str, keys: &[String]) {
+        let signing = keygate::make_signing_key(settings, self.folder);
+        let tokens = json!({"jwt": {"signing_keys": {"urls": [format!("file://{}", signing.display())]}}});
+        let credentials = json!({"issuer": ISSUER, "derived_tokens": tokens});
+        let start = |name: &str, limits: &[&str], sections: Value| -> Keygate {
+            let folder = self.folder.join(name);
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::copy(keygate::database(self.folder), keygate::database(&folder)).unwrap();
+            Node { name, folder: &folder, gateway: keygate::gateway(upstream, limits), sections }.start(settings)
+        };
+        let plain = start("keygate", &[], Value::Null);
+        let limited = start("keygate-limited", &["ample"], json!({"credentials": credentials}));
+        let logged = start("keygate-logged", &[], json!({"log": {"level": "info"}}));
+
+        let [jwts, macaroons] = [("jwt", "TOKEN_ALGORITHM_JWT"), ("macaroon", "TOKEN_ALGORITHM_MACAROON")]
+            .map(|(name, algorithm)| self.requests(name, &limited.derive(&keys[..TOKENS], algorithm)));
+        let [good, one, forged] =
+            [self.requests("keys", keys), self.requests("one", &keys[..1]), self.requests("garbage", &forge(keys))];
+        let [plain, limited, logged] = [plain, limited, logged].map(|node| self.add(node.server));
+        self.measure("Keygate, keys", plain, &good);
+        self.measure("Keygate, keys + limit", limited, &good);
+        self.measure("Keygate, one key", limited, &one);
+        self.measure("Keygate, JWT", limited, &jwts);
+        self.measure("Keygate, macaroon", limited, &macaroons);
+        self.refuse("Keygate, garbage", limited, &forged);
+        self.measure("Keygate, keys + log", logged, &good);
+    }
+}
+
+fn start_bare(settings: &Settings, upstream: &str) -> Server {
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut command = pinned(PROXY_CORE, &settings.bare);
+    command.args([&address, upstream]);
+    Server::start("bare-proxy", command, address).expect("the bare proxy starts")
+}

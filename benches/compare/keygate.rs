@@ -1,0 +1,120 @@
+//! Keygate itself: the real binary with a configuration file and a SQLite database.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use reqwest::Client;
+use serde_json::{Value, json};
+use tokio::runtime::Builder;
+
+use crate::machine::{PROXY_CORE, pinned};
+use crate::server::Server;
+use crate::settings::Settings;
+use crate::support::free_port;
+use crate::support::keygate::HMAC_SECRET;
+
+/// Who issues.
+pub(crate) const ISSUER: &str = "https://keys.example.com";
+
+/// So long that no record is read again in the middle of a measurement.
+pub(crate) const CACHE_TTL: &str = "24h";
+
+/// A node to be: its folder has the database, and gets the configuration.
+pub(crate) struct Node<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) folder: &'a Path,
+    pub(crate) gateway: Value,
+    /// Sections of the configuration that are not as every node has them.
+    pub(crate) sections: Value,
+}
+
+/// A running Keygate.
+pub(crate) struct Keygate {
+    pub(crate) server: Server,
+    admin: String,
+}
+
+/// The database of a node.
+pub(crate) fn database(folder: &Path) -> PathBuf {
+    folder.join("keys.db")
+}
+
+/// The `gateway` section that sends everything that has the scope to one upstream.
+pub(crate) fn gateway(upstream: &str, limits: &[&str]) -> Value {
+    json!({
+        "routes": [{
+            "name": "api", "path_prefix": "/", "upstream": "api", "scopes": [crate::keys::SCOPE], "limits": limits,
+        }],
+        "upstreams": upstreams(upstream),
+        "limits": ample_limit(),
+    })
+}
+
+/// The `upstreams` of a gateway.
+pub(crate) fn upstreams(upstream: &str) -> Value {
+    json!({"api": {"endpoints": [format!("http://{upstream}")]}})
+}
+
+/// A limit named `ample`, by key, that no load reaches.
+pub(crate) fn ample_limit() -> Value {
+    json!({"ample": {"quota": 1_000_000_000, "window": "1h"}})
+}
+
+impl Node<'_> {
+    /// Starts it on the proxies' core.
+    pub(crate) fn start(&self, settings: &Settings) -> Keygate {
+        let [gateway, admin, metrics] = [(); 3].map(|()| free_port());
+        let mut config = json!({
+            "serve": {"http": {"port": admin}, "metrics": {"host": "127.0.0.1", "port": metrics}},
+            "credentials": {"issuer": ISSUER},
+            "secrets": {"hmac": {"current": HMAC_SECRET}},
+            "db": {"dsn": format!("sqlite://{}", database(self.folder).display())},
+            "cache": {"ttl": CACHE_TTL},
+            "log": {"level": "warn"},
+            "gateway": self.gateway,
+        });
+        config["gateway"]["threads"] = 1.into();
+        config["gateway"]["address"] = format!("127.0.0.1:{gateway}").into();
+        for (name, section) in self.sections.as_object().into_iter().flatten() {
+            config[name] = section.clone();
+        }
+        let file = self.folder.join("keygate.json");
+        std::fs::write(&file, config.to_string()).unwrap();
+        let mut command = pinned(PROXY_CORE, &settings.keygate);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KEYGATE_") || name.starts_with("TALOS_"))
+        {
+            command.env_remove(name);
+        }
+        command.arg("serve").arg("--config").arg(file);
+        // Its log would tell of every connection that the load closes at its end.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let server = Server::start(self.name, command, format!("127.0.0.1:{gateway}"));
+        Keygate { server: server.expect("Keygate starts"), admin: format!("http://127.0.0.1:{admin}") }
+    }
+}
+
+impl Keygate {
+    /// Tokens derived from keys, one from each.
+    pub(crate) fn derive(&self, keys: &[String], algorithm: &str) -> Vec<String> {
+        let (http, url) = (Client::new(), format!("{}/v2alpha1/admin/apiKeys:derive", self.admin));
+        Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let mut tokens = Vec::with_capacity(keys.len());
+            for key in keys {
+                let wanted = json!({"credential": key, "algorithm": algorithm, "ttl": "24h"});
+                let answer = http.post(&url).body(wanted.to_string()).send().await.unwrap();
+                let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+                tokens.push(answer["token"]["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned());
+            }
+            tokens
+        })
+    }
+}
+
+/// A new key that signs JWTs, in a file; the file.
+pub(crate) fn make_signing_key(settings: &Settings, folder: &Path) -> PathBuf {
+    let file = folder.join("signing.json");
+    let mut command = std::process::Command::new(&settings.keygate);
+    let output = command.args(["jwk", "generate", "eddsa", "--jwks", "-o"]).arg(&file).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    file
+}

@@ -1,0 +1,94 @@
+//! The machine, its cores, and the programs on it.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde::Serialize;
+
+use crate::settings::Settings;
+
+/// The core that every proxy runs on.
+pub(crate) const PROXY_CORE: usize = 0;
+
+/// What figures depend on.
+#[derive(Serialize)]
+pub(crate) struct Machine {
+    cpu: String,
+    cores: usize,
+    kernel: String,
+}
+
+/// A program that takes part, and what it says of its version.
+#[derive(Serialize)]
+pub(crate) struct Version {
+    program: &'static str,
+    version: String,
+}
+
+/// The core that load and upstream run on; the proxies' own when there is no other.
+pub(crate) fn load_core() -> usize {
+    if cores() > 1 { PROXY_CORE + 1 } else { PROXY_CORE }
+}
+
+/// A command on one core, that is asked to end when this process has ended, in whatever way.
+pub(crate) fn pinned(core: usize, program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "taskset", "-c", &core.to_string()]).arg(program);
+    command
+}
+
+/// Whether a program is on the `PATH`.
+pub(crate) fn is_installed(program: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(program).is_file())
+}
+
+/// This machine.
+pub(crate) fn machine() -> Machine {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    Machine {
+        cpu: model.map_or_else(|| "unknown".to_owned(), |(_, model)| model.to_owned()),
+        cores: cores(),
+        kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim().to_owned(),
+    }
+}
+
+/// The programs that take part.
+pub(crate) fn versions(settings: &Settings) -> Vec<Version> {
+    let keygate = settings.keygate.to_str().unwrap();
+    [
+        ("keygate", keygate, "--version"),
+        ("nginx", "nginx", "-v"),
+        ("haproxy", "haproxy", "-v"),
+        ("envoy", "envoy", "--version"),
+        ("wrk", "wrk", "-v"),
+    ]
+    .into_iter()
+    .filter_map(|(name, program, argument)| Some(Version { program: name, version: version(program, argument)? }))
+    .chain([Version { program: "pingora", version: "0.9.1".to_owned() }])
+    .collect()
+}
+
+/// The first line of what a program says of itself; some say it on the one stream, some on the other.
+fn version(program: &str, argument: &str) -> Option<String> {
+    let output = Command::new(program).arg(argument).output().ok()?;
+    let said = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&said).lines().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+}
+
+/// Says what the figures are of.
+pub(crate) fn print(settings: &Settings) {
+    let Machine { cpu, cores, kernel } = machine();
+    println!("{cpu}, {cores} cores, Linux {kernel}");
+    for Version { program, version } in versions(settings) {
+        println!("{program}: {version}");
+    }
+    println!("{} rounds of {} s", settings.rounds, settings.seconds);
+    if cores == 1 {
+        println!("ONE CORE: load, upstream and proxy share it; only CPU per request says something");
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

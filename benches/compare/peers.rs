@@ -1,0 +1,131 @@
+//! Other gateways, where they are installed: each with the configuration that does the nearest equivalent, in `peers/`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::machine::{PROXY_CORE, is_installed, pinned};
+use crate::server::Server;
+use crate::support::free_port;
+
+/// What every peer is given.
+pub(crate) struct Task<'a> {
+    /// Where files go; each peer has a folder of its own in it.
+    pub(crate) folder: &'a Path,
+    /// `ip:port` of the upstream.
+    pub(crate) upstream: &'a str,
+    /// What callers present.
+    pub(crate) keys: &'a [String],
+}
+
+/// A gateway that Keygate is compared with.
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    program: &'static str,
+    /// Its configuration's file name, and text with places to fill.
+    file: &'static str,
+    template: &'static str,
+    /// How the program is told its configuration and all else.
+    arguments: fn(&Path) -> Vec<String>,
+    /// The line of its list of keys: what is presented, and by whom.
+    entry: fn(&str, &str) -> String,
+}
+
+/// The peers, in the order of the table.
+pub(crate) const PEERS: [Peer; 4] = [
+    Peer {
+        name: "nginx map",
+        program: "nginx",
+        file: "nginx.conf",
+        template: include_str!("peers/nginx-map.conf"),
+        arguments: nginx_arguments,
+        entry: nginx_entry,
+    },
+    Peer {
+        name: "nginx auth_request",
+        program: "nginx",
+        file: "nginx.conf",
+        template: include_str!("peers/nginx-auth-request.conf"),
+        arguments: nginx_arguments,
+        entry: nginx_entry,
+    },
+    Peer {
+        name: "HAProxy",
+        program: "haproxy",
+        file: "haproxy.cfg",
+        template: include_str!("peers/haproxy.cfg"),
+        arguments: |file| vec!["-db".to_owned(), "-f".to_owned(), text(file)],
+        entry: |key, caller| format!("{key} {caller}\n"),
+    },
+    Peer {
+        name: "Envoy",
+        program: "envoy",
+        file: "envoy.yaml",
+        template: include_str!("peers/envoy.yaml"),
+        arguments: |file| {
+            ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "--config-path", &text(file)]
+                .map(ToOwned::to_owned)
+                .to_vec()
+        },
+        entry: |key, caller| format!("                        - {{ key: \"{key}\", client: {caller} }}\n"),
+    },
+];
+
+impl Peer {
+    /// Starts it on the proxies' core; `None` where it is not installed, or does not start.
+    pub(crate) fn start(&self, task: &Task<'_>) -> Option<Server> {
+        if !is_installed(self.program) {
+            println!("{}: {} is not installed, it is left out", self.name, self.program);
+            return None;
+        }
+        let folder = task.folder.join(self.name.replace(' ', "-"));
+        std::fs::create_dir(&folder).unwrap();
+        let address = format!("127.0.0.1:{}", free_port());
+        let file = self.configure(&folder, &address, task);
+        let mut command: Command = pinned(PROXY_CORE, Path::new(self.program));
+        command.args((self.arguments)(&file)).stdout(Stdio::null());
+        Server::start(self.name, command, address)
+    }
+
+    /// Writes its configuration; the file.
+    fn configure(&self, folder: &Path, address: &str, task: &Task<'_>) -> PathBuf {
+        let mut keys = String::new();
+        for (number, key) in task.keys.iter().enumerate() {
+            write!(keys, "{}", (self.entry)(key, &format!("caller-{number}"))).unwrap();
+        }
+        let keys_file = folder.join("keys");
+        std::fs::write(&keys_file, &keys).unwrap();
+        let (host, port) = address.split_once(':').unwrap();
+        let (upstream_host, upstream_port) = task.upstream.split_once(':').unwrap();
+        let places = [
+            ("folder", text(folder)),
+            ("address", address.to_owned()),
+            ("host", host.to_owned()),
+            ("port", port.to_owned()),
+            ("upstream", task.upstream.to_owned()),
+            ("upstream_host", upstream_host.to_owned()),
+            ("upstream_port", upstream_port.to_owned()),
+            ("keys", text(&keys_file)),
+            ("credentials", keys.trim_end().to_owned()),
+        ];
+        let filled = places.iter().fold(self.template.to_owned(), |config, (place, value)| {
+            config.replace(&format!("{{{{{place}}}}}"), value)
+        });
+        let file = folder.join(self.file);
+        std::fs::write(&file, filled).unwrap();
+        file
+    }
+}
+
+fn nginx_arguments(file: &Path) -> Vec<String> {
+    // The compiled-in log is not ours to write to.
+    ["-e", "stderr", "-p", &text(file.parent().unwrap()), "-c", &text(file)].map(ToOwned::to_owned).to_vec()
+}
+
+fn nginx_entry(key: &str, caller: &str) -> String {
+    format!("\"Bearer {key}\" {caller};\n")
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}

@@ -160,7 +160,11 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
 
     /// Whether the time of a record that came at `since` is not over.
     pub fn is_current(&self, since: Since) -> bool {
-        self.age(since) < self.ttl
+        self.is_current_at(since, Instant::now())
+    }
+
+    fn is_current_at(&self, since: Since, now: Instant) -> bool {
+        self.age_at(since, now) < self.ttl
     }
 
     /// A number that is another one after each change: as long as it stays, no record that was held has been replaced or dropped
@@ -272,7 +276,8 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
         if held.as_ref().is_some_and(|held| held.record.version() > record.version()) {
             return;
         }
-        self.records.insert(ById(Arc::clone(record)), Held { record: Arc::clone(record), since: self.now() });
+        self.records
+            .insert(ById(Arc::clone(record)), Held { record: Arc::clone(record), since: self.since(Instant::now()) });
         if held.is_some_and(|held| held.record.version() != record.version()) {
             self.changed();
         }
@@ -283,12 +288,16 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn now(&self) -> Since {
-        Since(u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    fn since(&self, now: Instant) -> Since {
+        Since(u64::try_from(now.saturating_duration_since(self.begun).as_nanos()).unwrap_or(u64::MAX))
     }
 
     fn age(&self, since: Since) -> Duration {
-        Duration::from_nanos(self.now().0.saturating_sub(since.0))
+        self.age_at(since, Instant::now())
+    }
+
+    fn age_at(&self, since: Since, now: Instant) -> Duration {
+        Duration::from_nanos(self.since(now).0.saturating_sub(since.0))
     }
 }
 

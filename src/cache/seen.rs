@@ -1,6 +1,7 @@
 //! Records that are remembered beyond one request without being held.
 
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use super::{CacheKey, KeyCache, Since};
 use crate::key::Record;
@@ -16,17 +17,17 @@ pub struct Seen {
 }
 
 impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
-    /// The record that is held, if its time is not over, and what finds it again.
-    pub fn see(&self, key: &CacheKey) -> Option<(Arc<Record>, Seen)> {
+    /// The record that is held, if its time is not over at `now`, and what finds it again.
+    pub fn see(&self, key: &CacheKey, now: Instant) -> Option<(Arc<Record>, Seen)> {
         let epoch = self.epoch();
-        let held = self.get_held(key)?;
+        let held = self.records.get(key).filter(|held| self.is_current_at(held.since, now))?;
         let seen = Seen { key: *key, record: Arc::downgrade(&held.record), since: held.since, epoch };
         Some((held.record, seen))
     }
 
     /// The record of a key that was seen before, if asking for it would give the same.
-    pub fn see_again(&self, key: &CacheKey, seen: &Seen) -> Option<Arc<Record>> {
-        let same = seen.key == *key && seen.epoch == self.epoch() && self.is_current(seen.since);
+    pub fn see_again(&self, key: &CacheKey, seen: &Seen, now: Instant) -> Option<Arc<Record>> {
+        let same = seen.key == *key && seen.epoch == self.epoch() && self.is_current_at(seen.since, now);
         if same { seen.record.upgrade() } else { None }
     }
 }

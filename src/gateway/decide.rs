@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::HOST;
 use http::{HeaderMap, Method, Uri};
@@ -25,6 +26,8 @@ pub struct Head<'a> {
     pub headers: &'a HeaderMap,
     /// The client's address.
     pub peer: Option<IpAddr>,
+    /// When it came.
+    pub arrived: Instant,
 }
 
 /// A request that may pass.
@@ -43,8 +46,8 @@ pub struct Admitted {
 pub struct Decision {
     /// Whether the request may pass.
     pub outcome: Result<Admitted, Denial>,
-    /// The route's name, if one took the request.
-    pub route: Option<Arc<str>>,
+    /// The route, if one took the request.
+    pub route: Option<Arc<Route>>,
     /// What limits said, if the request came so far.
     pub charged: Charged,
 }
@@ -77,17 +80,17 @@ impl Decider {
             Ok(found) => found,
             Err(denial) => return Decision { outcome: Err(denial), route: None, charged: Charged::default() },
         };
-        let name = Some(Arc::clone(&route.name));
+        let taken = Some(Arc::clone(&route));
         let verdict = match self.authorize(&route, head, connection).await {
             Ok(verdict) => verdict,
-            Err(denial) => return Decision { outcome: Err(denial), route: name, charged: Charged::default() },
+            Err(denial) => return Decision { outcome: Err(denial), route: taken, charged: Charged::default() },
         };
         let mut charged = self.charge(&route, verdict.as_ref(), head, connection).await;
         let outcome = match charged.denial.take() {
             Some(denial) => Err(denial),
             None => Ok(Admitted { route, verdict, target }),
         };
-        Decision { outcome, route: name, charged }
+        Decision { outcome, route: taken, charged }
     }
 
     async fn charge(
@@ -101,14 +104,14 @@ impl Decider {
             return Charged::default();
         };
         let own = match verdict {
-            Some(verdict) => self.verifier.rate_limit(verdict, connection).await,
+            Some(verdict) => self.verifier.rate_limit(verdict, head.arrived, connection).await,
             None => None,
         };
         limits.charge(route, &Caller { tenant: self.tenant, verdict, own, peer: head.peer }).await
     }
 
     fn route(&self, head: Head<'_>) -> Result<(Arc<Route>, String), Denial> {
-        let host = host(head)?;
+        let host = host(head.uri, head.headers)?;
         let path = NormalPath::parse(head.uri.path()).ok_or(Denial::RouteNotFound)?;
         let route = self.routes.find(host, head.method, &path).ok_or(Denial::RouteNotFound)?;
         let target = match head.uri.query() {
@@ -134,6 +137,7 @@ impl Decider {
             tenant: self.tenant,
             credential,
             client_ip: head.peer,
+            arrived: head.arrived,
             audiences: &route.audiences,
             cache: CachePolicy { charge: head.peer, ..CachePolicy::default() },
             revoke_with_parent: self.revoke_with_parent,
@@ -148,13 +152,13 @@ impl Decider {
 }
 
 /// The host that the request names: in its target, else in its one `Host` field (RFC 9112 section 3.2).
-pub(super) fn host(head: Head<'_>) -> Result<&str, Denial> {
-    let mut fields = head.headers.get_all(HOST).iter();
+pub(super) fn host<'h>(uri: &'h Uri, headers: &'h HeaderMap) -> Result<&'h str, Denial> {
+    let mut fields = headers.get_all(HOST).iter();
     let field = fields.next();
     if fields.next().is_some() {
         return Err(Denial::RequestInvalid("The request has more than one Host field."));
     }
-    if let Some(authority) = head.uri.authority() {
+    if let Some(authority) = uri.authority() {
         return Ok(authority.as_str());
     }
     match field.map(http::HeaderValue::to_str) {

@@ -1,16 +1,16 @@
 //! The thin layer between pingora's phases and the gateway's steps.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::TcpKeepalive;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -29,8 +29,15 @@ use crate::wire::problem::{X_REQUEST_ID, problem};
 
 /// How long reading over the rest of a refused request may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long an idle connection to an upstream is kept.
-const UPSTREAM_IDLE: Duration = Duration::from_secs(60);
+/// Idle connections to upstreams are kept until the upstream closes them, or is found to be gone by the system's own probes: a
+/// timer of ours would cost every request, and tells less.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(60),
+    interval: Duration::from_secs(15),
+    count: 4,
+    #[cfg(target_os = "linux")]
+    user_timeout: Duration::ZERO,
+};
 
 /// The gateway as pingora calls it.
 pub(super) struct Proxy {
@@ -39,7 +46,8 @@ pub(super) struct Proxy {
     pub(super) added: Added,
     /// Whom all keys belong to that the decider knows, as a field value.
     pub(super) tenant: HeaderValue,
-    pub(super) upstreams: HashMap<String, Arc<Upstream>>,
+    /// By the routes' numbers.
+    pub(super) upstreams: Vec<Option<Arc<Upstream>>>,
     pub(super) metrics: Metrics,
     pub(super) limit_fields: UpstreamLimitFields,
 }
@@ -109,8 +117,9 @@ impl ProxyHttp for Proxy {
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         let peer = peer(session);
         let request = session.req_header();
-        let account = ctx.account.insert(self.metrics.open(request_id(&request.headers)));
-        let head = Head { method: &request.method, uri: &request.uri, headers: &request.headers, peer };
+        let arrived = Instant::now();
+        let account = ctx.account.insert(self.metrics.open(request_id(&request.headers), arrived));
+        let head = Head { method: &request.method, uri: &request.uri, headers: &request.headers, peer, arrived };
         let connection = ctx.connection.get_mut().get_or_insert_default();
         let decision = self.decider.decide(head, &mut connection.memory).await;
         account.route = decision.route;
@@ -118,7 +127,7 @@ impl ProxyHttp for Proxy {
         match decision.outcome {
             Ok(admitted) => {
                 account.key_id = admitted.verdict.as_ref().map(Verdict::key_id);
-                ctx.upstream = self.upstreams.get(&admitted.route.upstream).cloned();
+                ctx.upstream = self.upstreams.get(admitted.route.number).cloned().flatten();
                 ctx.admitted = Some(admitted);
                 Ok(false)
             }
@@ -158,7 +167,6 @@ impl ProxyHttp for Proxy {
         };
         let asked = session.req_header();
         let peer = peer(session);
-        let head = Head { method: &asked.method, uri: &asked.uri, headers: &asked.headers, peer };
         let connection = ctx.connection.get_mut().get_or_insert_default();
         let added = self.added;
         let hop = Hop {
@@ -171,7 +179,7 @@ impl ProxyHttp for Proxy {
             }),
             proto: added.when(AddedHeader::XForwardedProto, || "http"),
             // A request whose host cannot be told was refused before it came here.
-            host: added.when(AddedHeader::XForwardedHost, || host(head).unwrap_or_default()),
+            host: added.when(AddedHeader::XForwardedHost, || host(&asked.uri, &asked.headers).unwrap_or_default()),
             request_id: added.when(AddedHeader::XRequestId, || account.request_id.value()),
             upstream_host: ctx.host.clone().unwrap_or_else(|| HeaderValue::from_static("")),
         };
@@ -246,7 +254,7 @@ fn new_peer(address: std::net::SocketAddr, endpoint: &Endpoint, upstream: &Upstr
     peer.options.total_connection_timeout = Some(upstream.connect_timeout);
     peer.options.read_timeout = Some(upstream.read_timeout);
     peer.options.write_timeout = Some(upstream.read_timeout);
-    peer.options.idle_timeout = Some(UPSTREAM_IDLE);
+    peer.options.tcp_keepalive = Some(KEEPALIVE);
     peer
 }
 

@@ -1,5 +1,6 @@
 //! The gateway's listener and its life, on a runtime of its own.
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use super::limit::Limits;
 use super::proxy::Proxy;
 use super::route::RouteTable;
 use super::upstream::Upstream;
-use crate::config::GatewayConfig;
+use crate::config::{GatewayConfig, UpstreamConfig};
 use crate::id::TenantId;
 use crate::ratelimit::Limiter;
 use crate::verifier::Verifier;
@@ -61,7 +62,7 @@ impl Gateway {
         revoke_with_parent: bool,
         registry: &Registry,
     ) -> Result<Self, GatewayError> {
-        let metrics = Metrics::register(registry)?;
+        let metrics = Metrics::register(registry, config.routes.len())?;
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let threads = threads(config.threads);
@@ -70,16 +71,14 @@ impl Gateway {
         let limits = limiter.map(|limiter| Limits::new(config, limiter));
         let routes = RouteTable::new(&config.routes);
         let tenant = TenantId::NIL;
+        let upstream = |(name, upstream): (&String, &UpstreamConfig)| (name.clone(), Arc::new(Upstream::new(upstream)));
+        let upstreams: HashMap<String, Arc<Upstream>> = config.upstreams.iter().map(upstream).collect();
         let proxy = Proxy {
             decider: Decider::new(routes, verifier, limits, tenant, revoke_with_parent),
             added: Added::new(&config.request_headers),
             tenant: owned(tenant.to_string()),
             limit_fields: config.limit_headers.upstream,
-            upstreams: config
-                .upstreams
-                .iter()
-                .map(|(name, upstream)| (name.clone(), Arc::new(Upstream::new(upstream))))
-                .collect(),
+            upstreams: config.routes.iter().map(|route| upstreams.get(&route.upstream).cloned()).collect(),
             metrics: metrics.clone(),
         };
         let (stop, stopped) = watch::channel(false);

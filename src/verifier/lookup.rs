@@ -108,21 +108,22 @@ impl Directory {
         }
     }
 
-    /// As [`Directory::find`], for somebody who may have found it a moment ago and remembers `seen` of that.
+    /// As [`Directory::find`], for somebody who may have found it a moment ago and remembers `seen` of that, at `now`.
     pub async fn find_again(
         &self,
         key: CacheKey,
         policy: CachePolicy,
         seen: &mut Option<Seen>,
+        now: Instant,
     ) -> (Found, CacheOutcome) {
         if policy.read
             && let Some(cache) = &self.caches.local
-            && self.trust() == Trust::Fresh
+            && self.caches.freshness.trust(|| now) == Trust::Fresh
         {
-            if let Some(record) = seen.as_ref().and_then(|seen| cache.see_again(&key, seen)) {
+            if let Some(record) = seen.as_ref().and_then(|seen| cache.see_again(&key, seen, now)) {
                 return (Ok(Some(record)), CacheOutcome::Hit);
             }
-            if let Some((record, now_seen)) = cache.see(&key) {
+            if let Some((record, now_seen)) = cache.see(&key, now) {
                 *seen = Some(now_seen);
                 return (Ok(Some(record)), CacheOutcome::Hit);
             }

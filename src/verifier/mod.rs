@@ -42,6 +42,8 @@ pub struct Presented<'a> {
     pub credential: &'a str,
     /// Where the caller is, if known.
     pub client_ip: Option<IpAddr>,
+    /// When the request came that carries it. What was cached then is judged fresh or not as of then.
+    pub arrived: Instant,
     /// The audiences one of which the credential must name; none demanded when empty.
     pub audiences: &'a [String],
     /// How the cache may take part.
@@ -122,20 +124,25 @@ impl Verifier {
 
     /// As [`Verifier::verify`], for a credential that came on a connection with this memory.
     pub async fn verify_on(&self, presented: &Presented<'_>, connection: &mut ConnectionMemory) -> Verification {
-        let begun = Instant::now();
         let verification = self.judge(presented, connection).await;
-        self.metrics.observe(&verification, begun.elapsed());
+        self.metrics.observe(&verification, presented.arrived.elapsed());
         verification
     }
 
     /// The limit of the key behind a good credential; for a token that of its parent, whose record is looked up. A parent that
     /// cannot be looked up now limits nothing. `connection` is what the credential's connection remembers.
-    pub async fn rate_limit(&self, verdict: &Verdict, connection: &mut ConnectionMemory) -> Option<RateLimitPolicy> {
+    pub async fn rate_limit(
+        &self,
+        verdict: &Verdict,
+        arrived: Instant,
+        connection: &mut ConnectionMemory,
+    ) -> Option<RateLimitPolicy> {
         if let Some(key) = verdict.record() {
             return key.rate_limit();
         }
         let parent = (verdict.tenant(), verdict.key_id());
-        let (found, _) = self.directory.find_again(parent, CachePolicy::default(), &mut connection.seen).await;
+        let seen = &mut connection.seen;
+        let (found, _) = self.directory.find_again(parent, CachePolicy::default(), seen, arrived).await;
         found.ok().flatten().and_then(|key| key.rate_limit())
     }
 
@@ -235,7 +242,7 @@ impl Verifier {
         // The checksum of an issued key vouches for it: who has one does not guess.
         let charge = presented.cache.charge.filter(|_| kind == CredentialKind::Imported);
         let policy = CachePolicy { charge, ..presented.cache };
-        let (found, cache) = self.directory.find_again((presented.tenant, id), policy, seen).await;
+        let (found, cache) = self.directory.find_again((presented.tenant, id), policy, seen, presented.arrived).await;
         let outcome = match found {
             Ok(Some(record)) => judge_record(&record, presented, now).map(|()| self.good(record, kind, now)),
             Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),

@@ -1,5 +1,7 @@
 //! `adminDeriveToken` (contract, admin API section 5.11).
 
+use std::time::Instant;
+
 use axum::extract::State;
 use axum::{Extension, Json};
 use http::HeaderMap;
@@ -107,6 +109,7 @@ pub(in crate::admin) async fn derive(
         tenant: state.tenant,
         credential: &credential,
         client_ip: caller.address(&state),
+        arrived: Instant::now(),
         audiences: &[],
         cache: CachePolicy { read: false, ..CachePolicy::default() },
         revoke_with_parent: false,

@@ -1,5 +1,7 @@
 //! `adminVerifyApiKey` and `adminBatchVerifyApiKeys` (contract, admin API sections 5.9 and 5.10): every outcome is 200.
 
+use std::time::Instant;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -174,6 +176,7 @@ impl VerifyApiKeyRequest {
             tenant: state.tenant,
             credential: self.credential.as_deref().unwrap_or_default(),
             client_ip: caller.address(state),
+            arrived: Instant::now(),
             audiences: self.expected_audiences.as_deref().unwrap_or_default(),
             cache,
             // On this wire derived tokens live until their end, whatever becomes of the parent.

@@ -135,6 +135,7 @@ impl Bench {
             tenant: TenantId::NIL,
             credential,
             client_ip,
+            arrived: Instant::now(),
             audiences: &[],
             cache: CachePolicy { charge: client_ip, ..CachePolicy::default() },
             revoke_with_parent: true,

@@ -26,9 +26,14 @@ const KEYS: usize = 10_000;
 const TOKENS: usize = 1_000;
 
 /// What is of interest of all the ratios.
-const PAIRS: [Pair; 13] = [
+const PAIRS: [Pair; 14] = [
     Pair { what: "keys ÷ bare pingora", one: "Keygate, keys", other: "bare pingora" },
     Pair { what: "keys + limit ÷ bare pingora", one: "Keygate, keys + limit", other: "bare pingora" },
+    Pair {
+        what: "keys + limit + all fields ÷ bare pingora",
+        one: "Keygate, keys + limit + all fields",
+        other: "bare pingora",
+    },
     Pair { what: "one key ÷ bare pingora", one: "Keygate, one key", other: "bare pingora" },
     Pair { what: "JWT ÷ keys + limit", one: "Keygate, JWT", other: "Keygate, keys + limit" },
     Pair { what: "macaroon ÷ keys + limit", one: "Keygate, macaroon", other: "Keygate, keys + limit" },
@@ -132,23 +137,30 @@ impl LineUp<'_> {
         let signing = keygate::make_signing_key(settings, self.folder);
         let tokens = json!({"jwt": {"signing_keys": {"urls": [format!("file://{}", signing.display())]}}});
         let credentials = json!({"issuer": ISSUER, "derived_tokens": tokens});
-        let start = |name: &str, limits: &[&str], sections: Value| -> Keygate {
+        let start_with = |name: &str, gateway: Value, sections: Value| -> Keygate {
             let folder = self.folder.join(name);
             std::fs::create_dir(&folder).unwrap();
             std::fs::copy(keygate::database(self.folder), keygate::database(&folder)).unwrap();
-            Node { name, folder: &folder, gateway: keygate::gateway(upstream, limits), sections }.start(settings)
+            Node { name, folder: &folder, gateway, sections }.start(settings)
         };
+        let start =
+            |name: &str, limits: &[&str], sections| start_with(name, keygate::gateway(upstream, limits), sections);
         let plain = start("keygate", &[], Value::Null);
         let limited = start("keygate-limited", &["ample"], json!({"credentials": credentials}));
         let logged = start("keygate-logged", &[], json!({"log": {"level": "info"}}));
+        let mut every_field = keygate::gateway(upstream, &["ample"]);
+        every_field.as_object_mut().unwrap().remove("request_headers");
+        let every_field = start_with("keygate-every-field", every_field, Value::Null);
 
         let [jwts, macaroons] = [("jwt", "TOKEN_ALGORITHM_JWT"), ("macaroon", "TOKEN_ALGORITHM_MACAROON")]
             .map(|(name, algorithm)| self.requests(name, &limited.derive(&keys[..TOKENS], algorithm)));
         let [good, one, forged] =
             [self.requests("keys", keys), self.requests("one", &keys[..1]), self.requests("garbage", &forge(keys))];
-        let [plain, limited, logged] = [plain, limited, logged].map(|node| self.add(node.server));
+        let [plain, limited, logged, every_field] =
+            [plain, limited, logged, every_field].map(|node| self.add(node.server));
         self.measure("Keygate, keys", plain, &good);
         self.measure("Keygate, keys + limit", limited, &good);
+        self.measure("Keygate, keys + limit + all fields", every_field, &good);
         self.measure("Keygate, one key", limited, &one);
         self.measure("Keygate, JWT", limited, &jwts);
         self.measure("Keygate, macaroon", limited, &macaroons);

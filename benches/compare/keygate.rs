@@ -19,6 +19,9 @@ pub(crate) const ISSUER: &str = "https://keys.example.com";
 /// So long that no record is read again in the middle of a measurement.
 pub(crate) const CACHE_TTL: &str = "24h";
 
+/// What the other gateways add to requests.
+const PEERS_HEADERS: [&str; 3] = ["x-keygate-actor-id", "x-request-id", "x-forwarded-for"];
+
 /// A node to be: its folder has the database, and gets the configuration.
 pub(crate) struct Node<'a> {
     pub(crate) name: &'a str,
@@ -47,6 +50,7 @@ pub(crate) fn gateway(upstream: &str, limits: &[&str]) -> Value {
         }],
         "upstreams": upstreams(upstream),
         "limits": ample_limit(),
+        "request_headers": PEERS_HEADERS,
     })
 }
 

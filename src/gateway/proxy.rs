@@ -203,10 +203,8 @@ impl ProxyHttp for Proxy {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        let client_gone = error.esource() == &ErrorSource::Downstream
-            && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed);
         // What was begun cannot be taken back: the connection's end tells the client.
-        if client_gone || session.response_written().is_some() {
+        if is_client_gone(error) || session.response_written().is_some() {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
         let denial = denial(error);
@@ -240,6 +238,11 @@ impl ProxyHttp for Proxy {
         self.metrics.close(&account, &end);
     }
 
+    /// Clients that go away are no concern of the operator, and would fill the log; the access log shows them as 499.
+    fn suppress_error_log(&self, _: &Session, _: &Context, error: &Error) -> bool {
+        is_client_gone(error)
+    }
+
     /// The default shows the whole target, and a query may hold secrets.
     fn request_summary(&self, session: &Session, ctx: &Context) -> String {
         let request = session.req_header();
@@ -256,6 +259,11 @@ fn new_peer(address: std::net::SocketAddr, endpoint: &Endpoint, upstream: &Upstr
     peer.options.write_timeout = Some(upstream.read_timeout);
     peer.options.tcp_keepalive = Some(KEEPALIVE);
     peer
+}
+
+fn is_client_gone(error: &Error) -> bool {
+    error.esource() == &ErrorSource::Downstream
+        && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed)
 }
 
 fn denial(error: &Error) -> Denial {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pingora::proxy::http_proxy_service;
@@ -32,8 +33,11 @@ const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// A running gateway.
 pub struct Gateway {
     address: SocketAddr,
-    runtime: Runtime,
+    thread: JoinHandle<()>,
+    /// Accept no more.
     stop: watch::Sender<bool>,
+    /// Give up what is still under way.
+    end: watch::Sender<bool>,
     metrics: Metrics,
     grace: Duration,
 }
@@ -66,8 +70,6 @@ impl Gateway {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let threads = threads(config.threads);
-        let runtime =
-            Builder::new_multi_thread().worker_threads(threads).thread_name("gateway").enable_all().build()?;
         let limits = limiter.map(|limiter| Limits::new(config, limiter));
         let routes = RouteTable::new(&config.routes);
         let tenant = TenantId::NIL;
@@ -81,7 +83,7 @@ impl Gateway {
             upstreams: config.routes.iter().map(|route| upstreams.get(&route.upstream).cloned()).collect(),
             metrics: metrics.clone(),
         };
-        let (stop, stopped) = watch::channel(false);
+        let ((stop, stopped), (end, mut ended)) = (watch::channel(false), watch::channel(false));
         let server = Arc::new(ServerConf { threads, ..ServerConf::default() });
         let mut service = http_proxy_service(&server, proxy);
         // pingora takes over a socket that is listed under the address it is told to listen on.
@@ -89,8 +91,17 @@ impl Gateway {
         let mut sockets = Fds::new();
         sockets.add(address.to_string(), listener.into_raw_fd());
         let sockets: ListenFds = Arc::new(parking_lot::Mutex::new(sockets));
-        runtime.spawn(async move { service.start_service(Some(sockets), stopped, 1).await });
-        Ok(Self { address, runtime, stop, metrics, grace: config.shutdown_grace.0 })
+        let runtime = runtime(threads)?;
+        let serve = move || {
+            runtime.block_on(async {
+                service.start_service(Some(sockets), stopped, 1).await;
+                // Requests under way live on the runtime. An error would mean that the gateway is dropped, which ends them too.
+                let _ = ended.wait_for(|ended| *ended).await;
+            });
+            runtime.shutdown_timeout(DRAIN_POLL);
+        };
+        let thread = std::thread::Builder::new().name("gateway".into()).spawn(serve)?;
+        Ok(Self { address, thread, stop, end, metrics, grace: config.shutdown_grace.0 })
     }
 
     /// Where it listens.
@@ -110,8 +121,17 @@ impl Gateway {
         if left > 0 {
             tracing::warn!(left, "{left} requests were still under way when the grace was over");
         }
-        self.runtime.shutdown_timeout(DRAIN_POLL);
+        let _ = self.end.send(true);
+        if self.thread.join().is_err() {
+            tracing::error!("the gateway's thread has panicked");
+        }
     }
+}
+
+/// One thread needs none of what lets several share their work, which costs every request (docs/performance.md).
+fn runtime(threads: usize) -> std::io::Result<Runtime> {
+    let mut builder = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.worker_threads(threads).thread_name("gateway").enable_all().build()
 }
 
 fn threads(configured: usize) -> usize {

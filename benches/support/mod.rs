@@ -4,6 +4,7 @@ mod exchange;
 mod parts;
 mod request;
 mod stages;
+mod traffic;
 
 pub(crate) use stages::{STAGES, Stage};
 

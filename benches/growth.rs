@@ -1,16 +1,15 @@
-//! What a decision takes as the work grows: more keys in the cache, more routes, more address ranges of a key. In memory and on
-//! one thread, all sizes in alternation. Prints a table, and the same as lines of CSV.
+//! What a decision takes as the work grows: more keys in the cache, more routes, more address ranges of a key, more different
+//! limits of keys. In memory and on one thread, all sizes in alternation. Prints a table, and the same as lines of CSV.
 
 #[path = "support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the stages themselves are for the other runners")]
 mod support;
 
-use std::net::IpAddr;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use keygate::cidr::CidrSet;
 use keygate::key::KeyDraft;
+use keygate::policy::RateLimitPolicy;
 use keygate::verifier::ConnectionMemory;
 use support::parts::{PEER, Parts, draft, service_target, services};
 use support::request::Request;
@@ -20,6 +19,8 @@ const KEYS: [usize; 4] = [1, 1_000, 100_000, 1_000_000];
 const ROUTES: [usize; 4] = [1, 10, 100, 1_000];
 /// Address ranges of each key.
 const RANGES: [usize; 3] = [1, 10, 50];
+/// Limits that keys have of their own, no two alike.
+const LIMITS: [usize; 3] = [1, 1_000, 10_000];
 /// Keys in use, where not all are.
 const IN_USE: usize = 1_000;
 /// Decisions of one size before the next has its turn.
@@ -42,8 +43,8 @@ struct Keys {
 struct Size {
     series: &'static str,
     name: String,
-    keys: Rc<Keys>,
-    /// Of the keys each of so many is in use.
+    keys: Keys,
+    /// Of the keys one in so many is in use.
     step: usize,
     /// Nanoseconds for each decision, by round.
     rounds: Vec<f64>,
@@ -74,40 +75,45 @@ fn main() {
 }
 
 fn sizes() -> Vec<Size> {
-    let mut sizes = Vec::new();
-    for count in KEYS {
-        let keys = Rc::new(Keys::new(count, 1, &draft()));
-        let in_use = count.min(IN_USE);
-        sizes.push(Size::new("cached keys, 1,000 of them in use", count, &keys, count / in_use));
-        sizes.push(Size::new("cached keys, all in use", count, &keys, 1));
-    }
-    for count in ROUTES {
-        sizes.push(Size::new("routes, all in use", count, &Rc::new(Keys::new(IN_USE, count, &draft())), 1));
-    }
-    for count in RANGES {
-        let draft = KeyDraft { networks: ranges(count), ..draft() };
-        sizes.push(Size::new("address ranges of a key", count, &Rc::new(Keys::new(IN_USE, 1, &draft)), 1));
-    }
-    sizes.sort_by_key(|size| size.series);
-    sizes
+    let plain = |_| draft();
+    let cached = KEYS.map(|count| {
+        let step = count / count.min(IN_USE);
+        Size::new("cached keys, 1,000 of them in use", count, Keys::new(count, 1, plain), step)
+    });
+    let used = KEYS.map(|count| Size::new("cached keys, all in use", count, Keys::new(count, 1, plain), 1));
+    let routes = ROUTES.map(|count| Size::new("routes, all in use", count, Keys::new(IN_USE, count, plain), 1));
+    let ranges = RANGES.map(|count| {
+        let networks = ranges(count);
+        let keys = Keys::new(IN_USE, 1, |_| KeyDraft { networks: networks.clone(), ..draft() });
+        Size::new("address ranges of a key", count, keys, 1)
+    });
+    let limits = LIMITS.map(|count| {
+        let keys = Keys::new(LIMITS[2], 1, |number| limited(number % count));
+        Size::new("different limits of 10,000 keys", count, keys, 1)
+    });
+    cached.into_iter().chain(used).chain(routes).chain(ranges).chain(limits).collect()
 }
 
 /// As many ranges. The last one is the client's.
 fn ranges(count: usize) -> CidrSet {
     let others = (1..count).map(|number| format!("10.{number}.0.0/16"));
-    let ranges: Vec<String> = others.chain([client_range(PEER)]).collect();
+    let ranges: Vec<String> = others.chain([format!("{PEER}/24")]).collect();
     CidrSet::parse(&ranges).expect("the texts are ranges")
 }
 
-fn client_range(client: IpAddr) -> String {
-    format!("{client}/24")
+/// A key whose limit is the `number`th.
+fn limited(number: usize) -> KeyDraft {
+    let more = u64::try_from(number).expect("it is small");
+    let limit = |policy: RateLimitPolicy| RateLimitPolicy { quota: policy.quota.saturating_add(more), ..policy };
+    let draft = draft();
+    KeyDraft { rate_limit: draft.rate_limit.map(limit), ..draft }
 }
 
 impl Keys {
-    fn new(count: usize, routes: usize, draft: &KeyDraft) -> Self {
+    fn new(count: usize, routes: usize, draft: impl Fn(usize) -> KeyDraft) -> Self {
         let recognition = (count * RECOGNITION_EACH).max(RECOGNITION_MIN);
         let parts = Parts::over(&services(routes), u64::try_from(recognition).expect("it is small"));
-        let texts = (0..count).map(|_| parts.issue(draft.clone()).0).collect();
+        let texts = (0..count).map(|number| parts.issue(draft(number)).0).collect();
         Self { parts, texts, routes }
     }
 
@@ -124,8 +130,8 @@ impl Keys {
 }
 
 impl Size {
-    fn new(series: &'static str, count: usize, keys: &Rc<Keys>, step: usize) -> Self {
-        Self { series, name: thousands(count), keys: Rc::clone(keys), step, rounds: Vec::new() }
+    fn new(series: &'static str, count: usize, keys: Keys, step: usize) -> Self {
+        Self { series, name: thousands(count), keys, step, rounds: Vec::new() }
     }
 
     /// So that all are known that are in use.

@@ -40,8 +40,9 @@ const ISSUED_AT: i64 = 1_767_225_600;
 /// The longest that there is.
 const LIFE: Duration = Duration::from_secs(315_360_000);
 /// More than any run asks for, so that nobody is ever refused by a limit.
-const QUOTA: u64 = 1_000_000_000;
-const WINDOW: Duration = Duration::from_secs(60);
+const QUOTA: u64 = 10_000_000;
+/// So long that a request is not forgotten before the next one comes: as with most callers, there is a count to go on with.
+const WINDOW: Duration = Duration::from_secs(86_400);
 const ISSUER: &str = "https://keygate.example";
 const PREFIX: &str = "ak";
 const MACAROON_PREFIX: &str = "mc";
@@ -256,7 +257,7 @@ pub(super) fn routing() -> Routing {
 
 /// One route for `/v1/orders` that demands a scope, and two limits, of which it names `names`.
 fn gateway(names: &[&str]) -> GatewayConfig {
-    let limit = |count_by| json!({ "quota": QUOTA, "window": "1m", "count_by": count_by });
+    let limit = |count_by| json!({ "quota": QUOTA, "window": "24h", "count_by": count_by });
     let route = json!({
         "name": "orders", "path_prefix": "/v1/orders", "upstream": "orders",
         "scopes": ["orders:read"], "limits": names,

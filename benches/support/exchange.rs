@@ -2,10 +2,10 @@
 
 use std::hint::black_box;
 
-use http::Method;
-use keygate::config::UpstreamLimitFields;
+use http::{HeaderValue, Method};
 use keygate::gateway::account::{Account, End, Metrics};
 use keygate::gateway::decide::Admitted;
+use keygate::gateway::forward::forwarded_for;
 use keygate::gateway::limit::Charged;
 use keygate::id::RequestId;
 use keygate::verifier::{Denial, Verdict};
@@ -13,36 +13,40 @@ use keygate::wire::problem::problem;
 use pingora::http::{RequestHeader, ResponseHeader};
 use prometheus::Registry;
 
-use super::parts::{Credential, PEER, Parts};
-use super::request::{Request, forward, send_back, to_forward, to_send_back};
+use super::parts::{Credential, PEER};
+use super::request::{forward, send_back, to_forward, to_send_back};
+use super::traffic::{Sight, Traffic};
 
-/// A client that sends the same request again and again.
+/// A client that sends requests again and again.
 pub(super) struct Exchange {
-    parts: Parts,
+    traffic: Traffic,
     metrics: Metrics,
-    request: Request,
     forwarded: RequestHeader,
     answer: ResponseHeader,
+    /// The client's address as the upstream is told of it, once the connection knows it.
+    peer: Option<HeaderValue>,
 }
 
 impl Exchange {
-    /// With a credential of this kind.
-    pub(super) fn new(kind: Credential) -> Self {
-        let parts = Parts::new();
-        let credential = parts.credential(kind);
+    /// With one credential of this kind.
+    pub(super) fn new(kind: Credential, sight: Sight) -> Self {
+        let traffic = Traffic::new(kind, sight, 0);
         Self {
             metrics: Metrics::register(&Registry::new()).expect("the registry is new"),
-            request: Request::new(Some(&credential)),
-            forwarded: to_forward(&credential),
+            forwarded: to_forward(traffic.credential()),
             answer: to_send_back(),
-            parts,
+            peer: None,
+            traffic,
         }
     }
 
     /// Goes through the steps of the gateway once; gives the status that the client sees.
-    pub(super) fn run(&self) -> u16 {
+    pub(super) fn run(&mut self) -> u16 {
         let mut account = self.metrics.open(RequestId::random());
-        let decision = self.parts.decide(black_box(self.request.head()));
+        if !self.traffic.keeps_connection() {
+            self.peer = None;
+        }
+        let decision = self.traffic.decide();
         account.route = decision.route;
         let status = match decision.outcome {
             Ok(admitted) => self.pass(&admitted, &decision.charged, &mut account),
@@ -54,14 +58,14 @@ impl Exchange {
         status
     }
 
-    fn pass(&self, admitted: &Admitted, charged: &Charged, account: &mut Account) -> u16 {
+    fn pass(&mut self, admitted: &Admitted, charged: &Charged, account: &mut Account) -> u16 {
         let verdict = admitted.verdict.as_ref().expect("the route demands a credential");
         account.key_id = Some(Verdict::key_id(verdict));
+        let peer = self.peer.get_or_insert_with(|| forwarded_for(PEER)).clone();
         let mut forwarded = self.forwarded.clone();
-        forward(&mut forwarded, verdict);
+        forward(&mut forwarded, verdict, peer, &account.request_id);
         let mut answer = self.answer.clone();
-        send_back(&mut answer);
-        charged.add_to(&mut answer, UpstreamLimitFields::Keep);
+        send_back(&mut answer, charged, &account.request_id);
         black_box((forwarded, answer)).1.status.as_u16()
     }
 }

@@ -1,9 +1,10 @@
 //! What both runners share: the stages of a request, and the parts that they are made of.
 
 mod exchange;
-mod parts;
-mod request;
+pub(crate) mod parts;
+pub(crate) mod request;
 mod stages;
+mod traffic;
 
 pub(crate) use stages::{STAGES, Stage};
 

@@ -1,6 +1,7 @@
 //! The decision engine over a store in memory, and credentials for it. What the library's constructors ask for is named
 //! here alone.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU64;
@@ -19,30 +20,38 @@ use keygate::gateway::decide::{Decider, Decision, Head};
 use keygate::gateway::limit::{Caller, Charged, Limits};
 use keygate::gateway::route::{Route, RouteTable};
 use keygate::id::TenantId;
-use keygate::key::{ApiKey, KeyDraft};
+use keygate::key::{ApiKey, KeyDraft, Record};
 use keygate::lifecycle::{self, DeriveToken, ImportKey, Lifecycle, TokenForm};
 use keygate::policy::RateLimitPolicy;
 use keygate::ratelimit::{self, Limiter, Local, Nodes};
 use keygate::store::{KeySource, KeyStore, MemoryStore};
-use keygate::verifier::{self, CachePolicy, Directory, Presented, Verdict, Verifier};
+use keygate::verifier::{
+    self, CachePolicy, ConnectionMemory, Directory, Presented, RecognitionSettings, Verdict, Verification, Verifier,
+};
 use prometheus::Registry;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use secrecy::ExposeSecret;
 use serde_json::json;
+use tokio::runtime::Runtime;
 
 /// When keys are issued: always the same, because their texts tell, and what a text costs depends on its letters.
 const ISSUED_AT: i64 = 1_767_225_600;
 /// The longest that there is.
 const LIFE: Duration = Duration::from_secs(315_360_000);
 /// More than any run asks for, so that nobody is ever refused by a limit.
-const QUOTA: u64 = 1_000_000_000;
-const WINDOW: Duration = Duration::from_secs(60);
+const QUOTA: u64 = 10_000_000;
+/// So long that a request is not forgotten before the next one comes: as with most callers, there is a count to go on with.
+const WINDOW: Duration = Duration::from_secs(86_400);
 const ISSUER: &str = "https://keygate.example";
 const PREFIX: &str = "ak";
 const MACAROON_PREFIX: &str = "mc";
 /// Where requests come from.
-pub(super) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+pub(crate) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+/// What credentials are recognised by takes a quarter of the default for the cache, as in the binary.
+const RECOGNITION_BYTES: u64 = 25 << 20;
+/// As many owners' limits are counted as in the binary.
+const OWNERS_MAX: usize = 1_000_000;
 /// A text that nobody issued or imported.
 const GARBAGE: &str = "this-is-nobodys-key-but-as-long-as-one-4b7d2f";
 /// Signs tokens; the key of no installation.
@@ -50,7 +59,7 @@ const SIGNING_KEY: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"bench","use":"s
     "x":"A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg","d":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}"#;
 
 /// What is presented.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Credential {
     /// An issued key.
     Key,
@@ -67,7 +76,10 @@ pub(super) enum Credential {
 }
 
 /// Everything that decides.
-pub(super) struct Parts {
+pub(crate) struct Parts {
+    /// For the set-up alone.
+    runtime: Runtime,
+    imported: Cell<usize>,
     lifecycle: Lifecycle,
     directory: Arc<Directory>,
     verifier: Arc<Verifier>,
@@ -81,9 +93,21 @@ pub(super) struct Charging {
     verdict: Verdict,
 }
 
+impl Credential {
+    /// Whether it is to be found good.
+    pub(super) fn is_good(self) -> bool {
+        !matches!(self, Self::Forged | Self::Garbage)
+    }
+}
+
 impl Parts {
     /// The engine over one route that demands a scope, and no key yet.
     pub(super) fn new() -> Self {
+        Self::over(&gateway(&[]), RECOGNITION_BYTES)
+    }
+
+    /// The engine over these routes, and no key yet. To recognise credentials takes so many bytes at the most.
+    pub(crate) fn over(config: &GatewayConfig, recognition_bytes: u64) -> Self {
         let store: Arc<dyn KeyStore> = Arc::new(MemoryStore::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keyring = Arc::new(Keyring::new(&"a secret for benchmarks, long enough".to_owned().into(), &[]));
@@ -104,29 +128,30 @@ impl Parts {
         let source: Arc<dyn KeySource> = store;
         let directory = Arc::new(Directory::new(source, caches));
         let metrics = verifier::Metrics::register(&registry).expect("the registry is new");
-        let settings = verifier_settings(keyring);
+        let settings = verifier_settings(keyring, recognition_bytes);
         let verifier = Verifier::new(settings, Arc::clone(&directory), signing_keys, ended, clock, metrics);
         let verifier = Arc::new(verifier);
-        let config = gateway(&[]);
         let routes = RouteTable::new(&config.routes);
-        let decider = Decider::new(routes, Arc::clone(&verifier), Some(limits(&config)), TenantId::NIL, true);
-        Self { lifecycle, directory, verifier, decider }
+        let decider = Decider::new(routes, Arc::clone(&verifier), Some(limits(config)), TenantId::NIL, true);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.expect("a runtime without I/O can be had");
+        Self { runtime, imported: Cell::new(0), lifecycle, directory, verifier, decider }
     }
 
     /// A credential, whose key's record is in the cache.
     pub(super) fn credential(&self, kind: Credential) -> String {
         match kind {
-            Credential::Key => self.issue().0,
+            Credential::Key => self.issue(draft()).0,
             Credential::Imported => self.import(),
             Credential::Jwt => self.derive(TokenForm::Jwt),
             Credential::Macaroon => self.derive(TokenForm::Macaroon),
-            Credential::Forged => self.issue().0.replacen(PREFIX, "bk", 1),
+            Credential::Forged => self.issue(draft()).0.replacen(PREFIX, "bk", 1),
             Credential::Garbage => GARBAGE.to_owned(),
         }
     }
 
     /// Verifies a credential as the gateway does.
-    pub(super) fn verify(&self, credential: &str) -> Option<Verdict> {
+    pub(super) fn verify(&self, credential: &str, connection: &mut ConnectionMemory) -> Verification {
         let presented = Presented {
             tenant: TenantId::NIL,
             credential,
@@ -135,38 +160,47 @@ impl Parts {
             cache: CachePolicy { charge: Some(PEER), ..CachePolicy::default() },
             revoke_with_parent: true,
         };
-        at_once(self.verifier.verify(&presented)).outcome.ok()
+        at_once(self.verifier.verify_on(&presented, connection))
+    }
+
+    /// The verdict about a new key.
+    pub(super) fn verdict(&self) -> Verdict {
+        let credential = self.credential(Credential::Key);
+        self.verify(&credential, &mut ConnectionMemory::default()).outcome.expect("the key is good")
     }
 
     /// Decides about a request.
-    pub(super) fn decide(&self, head: Head<'_>) -> Decision {
-        at_once(self.decider.decide(head))
+    pub(crate) fn decide(&self, head: Head<'_>, connection: &mut ConnectionMemory) -> Decision {
+        at_once(self.decider.decide(head, connection))
     }
 
-    fn issue(&self) -> (String, ApiKey) {
-        let issued = in_the_end(self.lifecycle.issue(TenantId::NIL, draft())).expect("the draft is good");
+    /// A new key, whose record is in the cache: its text and itself.
+    pub(crate) fn issue(&self, draft: KeyDraft) -> (String, ApiKey) {
+        let issued = self.runtime.block_on(self.lifecycle.issue(TenantId::NIL, draft)).expect("the draft is good");
         self.cache(&issued.key);
         (issued.secret.expect("the key is new").expose_secret().to_owned(), issued.key)
     }
 
     fn import(&self) -> String {
-        let raw_key = "legacy-key-of-another-gateway-91f3a0c2d4".to_owned();
+        let number = self.imported.replace(self.imported.get() + 1);
+        let raw_key = format!("legacy-key-of-another-gateway-91f3a0{number:06}");
         let import = ImportKey { raw_key: raw_key.clone().into(), draft: draft() };
-        let key = in_the_end(self.lifecycle.import(TenantId::NIL, import)).expect("the key can be imported");
-        self.cache(&key);
+        let key = self.runtime.block_on(self.lifecycle.import(TenantId::NIL, import));
+        self.cache(&key.expect("the key can be imported"));
         raw_key
     }
 
     fn derive(&self, form: TokenForm) -> String {
         let command = DeriveToken { form, ..DeriveToken::default() };
-        let derived = self.lifecycle.derive(&self.issue().1, command).expect("the parent is good");
+        let parent = Record::from(&self.issue(draft()).1);
+        let derived = self.lifecycle.derive(&parent, command).expect("the parent is good");
         derived.token.expose_secret().to_owned()
     }
 
     /// Without the verifier, which might remember more than the record.
     fn cache(&self, key: &ApiKey) {
-        let (found, _) = in_the_end(self.directory.find((key.tenant, key.id), CachePolicy::default()));
-        assert!(matches!(found, Ok(Some(_))), "the key is in the store");
+        let found = self.runtime.block_on(self.directory.find((key.tenant, key.id), CachePolicy::default()));
+        assert!(matches!(found.0, Ok(Some(_))), "the key is in the store");
     }
 }
 
@@ -174,8 +208,7 @@ impl Charging {
     /// A key's own limit, and `names` of those that [`gateway`] configures.
     pub(super) fn new(names: &[&str]) -> Self {
         let config = gateway(names);
-        let parts = Parts::new();
-        let verdict = parts.verify(&parts.credential(Credential::Key)).expect("the key is good");
+        let verdict = Parts::new().verdict();
         Self { limits: limits(&config), route: Route::from(&config.routes[0]), verdict }
     }
 
@@ -193,14 +226,28 @@ impl Charging {
     }
 }
 
-/// Routes for as many services, each of its own host and path.
-pub(super) fn routes(count: usize) -> RouteTable {
-    RouteTable::new((0..count).map(|number| {
-        let mut route = Route::from(&gateway(&[]).routes[0]);
-        route.hosts = vec![format!("service-{number}.example.com")];
-        route.path_prefix = format!("/v1/resource-{number}");
-        route
-    }))
+/// As many routes that demand a scope, each of its own host and path.
+pub(crate) fn services(count: usize) -> GatewayConfig {
+    let mut config = gateway(&[]);
+    let route = config.routes.remove(0);
+    config.routes = (0..count)
+        .map(|number| {
+            let mut route = route.clone();
+            route.hosts = vec![service_host(number)];
+            route.path_prefix = format!("/v1/resource-{number}");
+            route
+        })
+        .collect();
+    config
+}
+
+/// The host and the path that ask for one of [`services`].
+pub(crate) fn service_target(number: usize) -> (String, String) {
+    (service_host(number), format!("/v1/resource-{number}/orders/4711"))
+}
+
+fn service_host(number: usize) -> String {
+    format!("service-{number}.example.com")
 }
 
 /// What tells credentials apart.
@@ -210,7 +257,7 @@ pub(super) fn routing() -> Routing {
 
 /// One route for `/v1/orders` that demands a scope, and two limits, of which it names `names`.
 fn gateway(names: &[&str]) -> GatewayConfig {
-    let limit = |count_by| json!({ "quota": QUOTA, "window": "1m", "count_by": count_by });
+    let limit = |count_by| json!({ "quota": QUOTA, "window": "24h", "count_by": count_by });
     let route = json!({
         "name": "orders", "path_prefix": "/v1/orders", "upstream": "orders",
         "scopes": ["orders:read"], "limits": names,
@@ -221,11 +268,12 @@ fn gateway(names: &[&str]) -> GatewayConfig {
 
 fn limits(config: &GatewayConfig) -> Limits {
     let metrics = ratelimit::Metrics::register(&Registry::new(), Arc::new(Nodes::alone()));
-    let local = Local::new(100_000, Arc::new(SystemClock));
+    let local = Local::new(OWNERS_MAX, Arc::new(SystemClock));
     Limits::new(config, Arc::new(Limiter::local(local, metrics.expect("the registry is new"))))
 }
 
-fn draft() -> KeyDraft {
+/// A key with two scopes and a limit.
+pub(crate) fn draft() -> KeyDraft {
     let quota = NonZeroU64::new(QUOTA).expect("the quota is not 0");
     KeyDraft {
         name: "bench".into(),
@@ -255,7 +303,7 @@ fn lifecycle_settings(keyring: Arc<Keyring>, signing_keys: Arc<ArcSwap<SigningKe
     }
 }
 
-fn verifier_settings(keyring: Arc<Keyring>) -> verifier::Settings {
+fn verifier_settings(keyring: Arc<Keyring>, recognition_bytes: u64) -> verifier::Settings {
     verifier::Settings {
         tokens: TokenSettings {
             issuer: ISSUER.into(),
@@ -266,6 +314,7 @@ fn verifier_settings(keyring: Arc<Keyring>) -> verifier::Settings {
         routing: routing(),
         prefixes: vec![PREFIX.into()],
         max_age: Duration::ZERO,
+        recognition: RecognitionSettings { key: [6; 16], max_bytes: recognition_bytes },
     }
 }
 
@@ -276,10 +325,4 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("a decision in memory has to wait"),
     }
-}
-
-/// What a future of the set-up gives.
-fn in_the_end<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    runtime.expect("a runtime without I/O can be had").block_on(future)
 }

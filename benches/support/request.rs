@@ -2,8 +2,12 @@
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use keygate::config::UpstreamLimitFields;
 use keygate::gateway::decide::Head;
-use keygate::gateway::forward::{Hop, Identity, edit_request, edit_response};
+use keygate::gateway::forward::{Hop, Identity, edit_request, edit_response, owned, ready};
+use keygate::gateway::heads::{edit_request_head, edit_response_head};
+use keygate::gateway::limit::Charged;
+use keygate::id::RequestId;
 use keygate::verifier::Verdict;
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -13,11 +17,11 @@ use super::parts::PEER;
 pub(super) const HOST_NAME: &str = "api.example.com";
 /// What is asked for.
 const TARGET: &str = "/v1/orders/4711?page=2";
-/// As the gateway makes them.
-const REQUEST_ID: &str = "7e5a2f0c-8d3b-4b1e-9a46-3c1d0e9f8b72";
+/// Whom the keys belong to.
+const TENANT: &str = "00000000-0000-0000-0000-000000000000";
 
 /// A client's request.
-pub(super) struct Request {
+pub(crate) struct Request {
     method: Method,
     uri: Uri,
     pub(super) headers: HeaderMap,
@@ -26,15 +30,18 @@ pub(super) struct Request {
 impl Request {
     /// A request with `credential`, or without one.
     pub(super) fn new(credential: Option<&str>) -> Self {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields(credential) {
-            headers.insert(name, value);
-        }
-        Self { method: Method::GET, uri: Uri::from_static(TARGET), headers }
+        Self::to(HOST_NAME, TARGET, credential)
+    }
+
+    /// As [`Request::new`], to a host and a target.
+    pub(crate) fn to(host: &str, target: &str, credential: Option<&str>) -> Self {
+        let mut headers: HeaderMap = fields(credential).into_iter().collect();
+        headers.insert(HOST, HeaderValue::try_from(host).expect("a host has no control characters"));
+        Self { method: Method::GET, uri: target.parse().expect("the target is one"), headers }
     }
 
     /// What a decision is made from.
-    pub(super) fn head(&self) -> Head<'_> {
+    pub(crate) fn head(&self) -> Head<'_> {
         Head { method: &self.method, uri: &self.uri, headers: &self.headers, peer: Some(PEER) }
     }
 }
@@ -60,31 +67,34 @@ pub(super) fn to_send_back() -> ResponseHeader {
 }
 
 /// Makes a request into what the upstream sees, as the gateway does for who was judged good.
-pub(super) fn forward(request: &mut RequestHeader, verdict: &Verdict) {
-    let (key_id, tenant_id) = (verdict.key_id().to_string(), verdict.tenant().to_string());
+pub(super) fn forward(request: &mut RequestHeader, verdict: &Verdict, peer: HeaderValue, request_id: &RequestId) {
     let identity = Identity {
-        key_id: &key_id,
-        actor_id: verdict.actor_id(),
-        tenant_id: &tenant_id,
-        scopes: verdict.scopes().as_slice(),
-        credential_type: verdict.kind().name(),
+        key_id: owned(verdict.key_id().to_string()),
+        actor_id: ready(verdict.owner().field()),
+        tenant_id: HeaderValue::from_static(TENANT),
+        scopes: ready(verdict.grant().field()),
+        credential_type: HeaderValue::from_static(verdict.kind().name()),
     };
     let hop = Hop {
         identity: Some(identity),
         take_credential: true,
-        peer: Some(PEER),
+        peer: Some(peer),
         proto: "http",
         host: HOST_NAME,
-        request_id: REQUEST_ID,
+        request_id: request_id.value(),
         upstream_host: HeaderValue::from_static("orders.internal:8080"),
     };
-    edit_request(request, &hop);
+    edit_request_head(request, TARGET, |fields| edit_request(fields, hop)).expect("the target is one");
 }
 
-/// Makes an answer into what the client sees.
-pub(super) fn send_back(response: &mut ResponseHeader) {
+/// Makes an answer into what the client sees, as the gateway does.
+pub(super) fn send_back(response: &mut ResponseHeader, charged: &Charged, request_id: &RequestId) {
     let status = response.status;
-    edit_response(response, status, REQUEST_ID);
+    let edited = edit_response_head(response, |fields| {
+        edit_response(fields, status, request_id.value());
+        charged.add_to(fields, UpstreamLimitFields::Keep);
+    });
+    edited.expect("there is no reason phrase to keep");
 }
 
 fn fields(credential: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {

@@ -3,13 +3,17 @@
 use std::hint::black_box;
 
 use http::Method;
-use keygate::config::UpstreamLimitFields;
+use keygate::gateway::forward::forwarded_for;
 use keygate::gateway::path::NormalPath;
+use keygate::gateway::route::RouteTable;
+use keygate::id::RequestId;
+use keygate::verifier::ConnectionMemory;
 use keygate::wire::extract::extract;
 
 use super::exchange::Exchange;
-use super::parts::{Charging, Credential, Parts, routes, routing};
+use super::parts::{Charging, Credential, PEER, Parts, routing, service_target, services};
 use super::request::{Request, forward, send_back, to_forward, to_send_back};
+use super::traffic::{Sight, Traffic};
 
 /// One thing that is done over and over.
 pub(crate) struct Stage {
@@ -28,34 +32,106 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "extract a credential", prepare: |_| extract_credential() },
     Stage { name: "classify an issued key", prepare: |_| classify(Credential::Key) },
     Stage { name: "classify a JWT", prepare: |_| classify(Credential::Jwt) },
-    Stage { name: "refuse a forged key", prepare: |_| verify_again(Credential::Forged, false) },
-    Stage { name: "refuse an unknown key", prepare: |_| verify_again(Credential::Garbage, false) },
-    Stage { name: "verify a key on first sight", prepare: |calls| verify_new(Credential::Key, calls) },
-    Stage { name: "verify a key seen before", prepare: |_| verify_again(Credential::Key, true) },
-    Stage { name: "verify an imported key seen before", prepare: |_| verify_again(Credential::Imported, true) },
-    Stage { name: "verify a JWT on first sight", prepare: |calls| verify_new(Credential::Jwt, calls) },
-    Stage { name: "verify a JWT seen before", prepare: |_| verify_again(Credential::Jwt, true) },
-    Stage { name: "verify a macaroon on first sight", prepare: |calls| verify_new(Credential::Macaroon, calls) },
-    Stage { name: "verify a macaroon seen before", prepare: |_| verify_again(Credential::Macaroon, true) },
+    Stage { name: "refuse a forged key", prepare: |calls| verify(Credential::Forged, Sight::Process, calls) },
+    Stage { name: "refuse an unknown key", prepare: |calls| verify(Credential::Garbage, Sight::Process, calls) },
+    Stage { name: "verify a key on first sight", prepare: |calls| verify(Credential::Key, Sight::First, calls) },
+    Stage { name: "verify a key seen before", prepare: |calls| verify(Credential::Key, Sight::Process, calls) },
+    Stage {
+        name: "verify a key on its connection",
+        prepare: |calls| verify(Credential::Key, Sight::Connection, calls),
+    },
+    Stage {
+        name: "verify an imported key on first sight",
+        prepare: |calls| verify(Credential::Imported, Sight::First, calls),
+    },
+    Stage {
+        name: "verify an imported key seen before",
+        prepare: |calls| verify(Credential::Imported, Sight::Process, calls),
+    },
+    Stage {
+        name: "verify an imported key on its connection",
+        prepare: |calls| verify(Credential::Imported, Sight::Connection, calls),
+    },
+    Stage { name: "verify a JWT on first sight", prepare: |calls| verify(Credential::Jwt, Sight::First, calls) },
+    Stage { name: "verify a JWT seen before", prepare: |calls| verify(Credential::Jwt, Sight::Process, calls) },
+    Stage {
+        name: "verify a JWT on its connection",
+        prepare: |calls| verify(Credential::Jwt, Sight::Connection, calls),
+    },
+    Stage {
+        name: "verify a macaroon on first sight",
+        prepare: |calls| verify(Credential::Macaroon, Sight::First, calls),
+    },
+    Stage {
+        name: "verify a macaroon seen before",
+        prepare: |calls| verify(Credential::Macaroon, Sight::Process, calls),
+    },
+    Stage {
+        name: "verify a macaroon on its connection",
+        prepare: |calls| verify(Credential::Macaroon, Sight::Connection, calls),
+    },
     Stage { name: "charge 1 limit", prepare: |_| charge(&[]) },
     Stage { name: "charge 3 limits", prepare: |_| charge(&["burst", "everybody"]) },
-    Stage { name: "decide: a key", prepare: |_| decide(Some(Credential::Key), true) },
-    Stage { name: "decide: an imported key", prepare: |_| decide(Some(Credential::Imported), true) },
-    Stage { name: "decide: a JWT", prepare: |_| decide(Some(Credential::Jwt), true) },
-    Stage { name: "decide: a macaroon", prepare: |_| decide(Some(Credential::Macaroon), true) },
-    Stage { name: "decide: a forged key", prepare: |_| decide(Some(Credential::Forged), false) },
-    Stage { name: "decide: an unknown key", prepare: |_| decide(Some(Credential::Garbage), false) },
-    Stage { name: "decide: no credential", prepare: |_| decide(None, false) },
+    Stage { name: "decide: a key on first sight", prepare: |calls| decide(Credential::Key, Sight::First, calls) },
+    Stage { name: "decide: a key seen before", prepare: |calls| decide(Credential::Key, Sight::Process, calls) },
+    Stage {
+        name: "decide: a key on its connection",
+        prepare: |calls| decide(Credential::Key, Sight::Connection, calls),
+    },
+    Stage {
+        name: "decide: an imported key on first sight",
+        prepare: |calls| decide(Credential::Imported, Sight::First, calls),
+    },
+    Stage {
+        name: "decide: an imported key seen before",
+        prepare: |calls| decide(Credential::Imported, Sight::Process, calls),
+    },
+    Stage {
+        name: "decide: an imported key on its connection",
+        prepare: |calls| decide(Credential::Imported, Sight::Connection, calls),
+    },
+    Stage { name: "decide: a JWT on first sight", prepare: |calls| decide(Credential::Jwt, Sight::First, calls) },
+    Stage { name: "decide: a JWT seen before", prepare: |calls| decide(Credential::Jwt, Sight::Process, calls) },
+    Stage {
+        name: "decide: a JWT on its connection",
+        prepare: |calls| decide(Credential::Jwt, Sight::Connection, calls),
+    },
+    Stage {
+        name: "decide: a macaroon on first sight",
+        prepare: |calls| decide(Credential::Macaroon, Sight::First, calls),
+    },
+    Stage {
+        name: "decide: a macaroon seen before",
+        prepare: |calls| decide(Credential::Macaroon, Sight::Process, calls),
+    },
+    Stage {
+        name: "decide: a macaroon on its connection",
+        prepare: |calls| decide(Credential::Macaroon, Sight::Connection, calls),
+    },
+    Stage { name: "decide: a forged key", prepare: |calls| decide(Credential::Forged, Sight::Process, calls) },
+    Stage { name: "decide: an unknown key", prepare: |calls| decide(Credential::Garbage, Sight::Process, calls) },
+    Stage { name: "decide: no credential", prepare: |_| decide_without() },
     Stage { name: "copy a request head", prepare: |_| copy_request() },
     Stage { name: "copy and edit a request head", prepare: |_| edit_request() },
     Stage { name: "copy an answer's head", prepare: |_| copy_answer() },
-    Stage { name: "copy and edit an answer's head", prepare: |_| edit_answer() },
-    Stage { name: "copy an answer's head and add 1 limit", prepare: |_| add_limits(&[]) },
-    Stage { name: "copy an answer's head and add 3 limits", prepare: |_| add_limits(&["burst", "everybody"]) },
-    Stage { name: "whole exchange: a key", prepare: |_| exchange(Credential::Key, 200) },
-    Stage { name: "whole exchange: a JWT", prepare: |_| exchange(Credential::Jwt, 200) },
-    Stage { name: "whole exchange: a forged key", prepare: |_| exchange(Credential::Forged, 401) },
-    Stage { name: "whole exchange: an unknown key", prepare: |_| exchange(Credential::Garbage, 401) },
+    Stage { name: "copy and edit an answer's head", prepare: |_| edit_answer(None) },
+    Stage { name: "copy and edit an answer's head with 1 limit", prepare: |_| edit_answer(Some(&[])) },
+    Stage {
+        name: "copy and edit an answer's head with 3 limits",
+        prepare: |_| edit_answer(Some(&["burst", "everybody"])),
+    },
+    Stage { name: "whole exchange: a key seen before", prepare: |_| exchange(Credential::Key, Sight::Process, 200) },
+    Stage {
+        name: "whole exchange: a key on its connection",
+        prepare: |_| exchange(Credential::Key, Sight::Connection, 200),
+    },
+    Stage { name: "whole exchange: a JWT seen before", prepare: |_| exchange(Credential::Jwt, Sight::Process, 200) },
+    Stage {
+        name: "whole exchange: a JWT on its connection",
+        prepare: |_| exchange(Credential::Jwt, Sight::Connection, 200),
+    },
+    Stage { name: "whole exchange: a forged key", prepare: |_| exchange(Credential::Forged, Sight::Process, 401) },
+    Stage { name: "whole exchange: an unknown key", prepare: |_| exchange(Credential::Garbage, Sight::Process, 401) },
 ];
 
 /// How often something is done before it counts: enough for what is remembered to be known.
@@ -77,9 +153,9 @@ fn normalise(path: &'static str) -> Box<dyn FnMut()> {
 
 /// Each call asks for another route.
 fn match_route(count: usize) -> Box<dyn FnMut()> {
-    let routes = routes(count);
-    let asked = |number| (format!("service-{number}.example.com:443"), format!("/v1/resource-{number}/orders/4711"));
-    let asked: Vec<_> = (0..count).map(asked).collect();
+    let routes = RouteTable::new(&services(count).routes);
+    let asked = (0..count).map(service_target).map(|(host, path)| (host + ":443", path));
+    let asked: Vec<_> = asked.collect();
     let mut number = 0;
     warmed(move || {
         let (host, path) = &asked[number];
@@ -102,22 +178,9 @@ fn classify(kind: Credential) -> Box<dyn FnMut()> {
     })
 }
 
-/// Each call verifies another credential.
-fn verify_new(kind: Credential, calls: usize) -> Box<dyn FnMut()> {
-    let parts = Parts::new();
-    let credentials: Vec<_> = (0..calls + WARM_UP).map(|_| parts.credential(kind)).collect();
-    let mut credentials = credentials.into_iter();
-    warmed(move || {
-        let credential = credentials.next().expect("there is one for each call");
-        assert!(parts.verify(black_box(&credential)).is_some());
-    })
-}
-
-/// Each call verifies the same credential.
-fn verify_again(kind: Credential, good: bool) -> Box<dyn FnMut()> {
-    let parts = Parts::new();
-    let credential = parts.credential(kind);
-    warmed(move || assert_eq!(parts.verify(black_box(&credential)).is_some(), good))
+fn verify(kind: Credential, sight: Sight, calls: usize) -> Box<dyn FnMut()> {
+    let mut traffic = Traffic::new(kind, sight, calls + WARM_UP);
+    warmed(move || assert_eq!(traffic.verify().outcome.is_ok(), kind.is_good()))
 }
 
 fn charge(names: &'static [&'static str]) -> Box<dyn FnMut()> {
@@ -127,11 +190,16 @@ fn charge(names: &'static [&'static str]) -> Box<dyn FnMut()> {
     })
 }
 
-fn decide(kind: Option<Credential>, good: bool) -> Box<dyn FnMut()> {
+fn decide(kind: Credential, sight: Sight, calls: usize) -> Box<dyn FnMut()> {
+    let mut traffic = Traffic::new(kind, sight, calls + WARM_UP);
+    warmed(move || assert_eq!(traffic.decide().outcome.is_ok(), kind.is_good()))
+}
+
+fn decide_without() -> Box<dyn FnMut()> {
     let parts = Parts::new();
-    let credential = kind.map(|kind| parts.credential(kind));
-    let request = Request::new(credential.as_deref());
-    warmed(move || assert_eq!(parts.decide(black_box(request.head())).outcome.is_ok(), good))
+    let request = Request::new(None);
+    let mut connection = ConnectionMemory::default();
+    warmed(move || assert!(parts.decide(black_box(request.head()), &mut connection).outcome.is_err()))
 }
 
 fn copy_request() -> Box<dyn FnMut()> {
@@ -143,12 +211,12 @@ fn copy_request() -> Box<dyn FnMut()> {
 
 fn edit_request() -> Box<dyn FnMut()> {
     let parts = Parts::new();
-    let credential = parts.credential(Credential::Key);
-    let verdict = parts.verify(&credential).expect("the key is good");
-    let request = to_forward(&credential);
+    let verdict = parts.verdict();
+    let request = to_forward(&parts.credential(Credential::Key));
+    let (peer, request_id) = (forwarded_for(PEER), RequestId::random());
     warmed(move || {
         let mut request = request.clone();
-        forward(&mut request, black_box(&verdict));
+        forward(&mut request, black_box(&verdict), peer.clone(), &request_id);
         black_box(request);
     })
 }
@@ -160,26 +228,19 @@ fn copy_answer() -> Box<dyn FnMut()> {
     })
 }
 
-fn edit_answer() -> Box<dyn FnMut()> {
+/// With a key's own limit and these, or without any.
+fn edit_answer(names: Option<&[&str]>) -> Box<dyn FnMut()> {
+    let charged = names.map(|names| Charging::new(names).charge()).unwrap_or_default();
     let answer = to_send_back();
+    let request_id = RequestId::random();
     warmed(move || {
         let mut answer = answer.clone();
-        send_back(&mut answer);
+        send_back(&mut answer, black_box(&charged), &request_id);
         black_box(answer);
     })
 }
 
-fn add_limits(names: &[&str]) -> Box<dyn FnMut()> {
-    let charged = Charging::new(names).charge();
-    let answer = to_send_back();
-    warmed(move || {
-        let mut answer = answer.clone();
-        black_box(&charged).add_to(&mut answer, UpstreamLimitFields::Keep);
-        black_box(answer);
-    })
-}
-
-fn exchange(kind: Credential, status: u16) -> Box<dyn FnMut()> {
-    let exchange = Exchange::new(kind);
+fn exchange(kind: Credential, sight: Sight, status: u16) -> Box<dyn FnMut()> {
+    let mut exchange = Exchange::new(kind, sight);
     warmed(move || assert_eq!(exchange.run(), status))
 }

@@ -15,7 +15,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 ///
 /// # Errors
 /// When the target is none.
-pub(super) fn edit_request_head(
+pub fn edit_request_head(
     head: &mut RequestHeader,
     target: &str,
     edit: impl FnOnce(&mut HeaderMap),
@@ -31,7 +31,7 @@ pub(super) fn edit_request_head(
 ///
 /// # Errors
 /// When its reason phrase cannot be kept.
-pub(super) fn edit_response_head(head: &mut ResponseHeader, edit: impl FnOnce(&mut HeaderMap)) -> pingora::Result<()> {
+pub fn edit_response_head(head: &mut ResponseHeader, edit: impl FnOnce(&mut HeaderMap)) -> pingora::Result<()> {
     let usual = head.status.canonical_reason();
     let own_phrase = head.get_reason_phrase().filter(|phrase| Some(*phrase) != usual).map(str::to_owned);
     let mut parts = response::Parts::from(mem::replace(head, Response::new(()).into_parts().0.into()));

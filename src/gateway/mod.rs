@@ -4,7 +4,7 @@
 pub mod account;
 pub mod decide;
 pub mod forward;
-mod heads;
+pub mod heads;
 pub mod limit;
 pub mod path;
 mod proxy;

@@ -1,6 +1,7 @@
 //! All that the gateway does for a request and its answer, beside moving bytes.
 
 use std::hint::black_box;
+use std::time::Instant;
 
 use http::{HeaderValue, Method};
 use keygate::gateway::account::{Account, End, Metrics};
@@ -32,7 +33,7 @@ impl Exchange {
     pub(super) fn new(kind: Credential, sight: Sight) -> Self {
         let traffic = Traffic::new(kind, sight, 0);
         Self {
-            metrics: Metrics::register(&Registry::new()).expect("the registry is new"),
+            metrics: Metrics::register(&Registry::new(), 1).expect("the registry is new"),
             forwarded: to_forward(traffic.credential()),
             answer: to_send_back(),
             peer: None,
@@ -42,7 +43,7 @@ impl Exchange {
 
     /// Goes through the steps of the gateway once; gives the status that the client sees.
     pub(super) fn run(&mut self) -> u16 {
-        let mut account = self.metrics.open(RequestId::random());
+        let mut account = self.metrics.open(RequestId::random(), Instant::now());
         if !self.traffic.keeps_connection() {
             self.peer = None;
         }

@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use chrono::TimeDelta;
@@ -156,6 +156,7 @@ impl Parts {
             tenant: TenantId::NIL,
             credential,
             client_ip: Some(PEER),
+            arrived: Instant::now(),
             audiences: &[],
             cache: CachePolicy { charge: Some(PEER), ..CachePolicy::default() },
             revoke_with_parent: true,

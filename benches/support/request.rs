@@ -1,5 +1,7 @@
 //! Heads of messages, as the gateway sees and edits them.
 
+use std::time::Instant;
+
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use keygate::config::UpstreamLimitFields;
@@ -42,7 +44,7 @@ impl Request {
 
     /// What a decision is made from.
     pub(crate) fn head(&self) -> Head<'_> {
-        Head { method: &self.method, uri: &self.uri, headers: &self.headers, peer: Some(PEER) }
+        Head { method: &self.method, uri: &self.uri, headers: &self.headers, peer: Some(PEER), arrived: Instant::now() }
     }
 }
 
@@ -69,19 +71,19 @@ pub(super) fn to_send_back() -> ResponseHeader {
 /// Makes a request into what the upstream sees, as the gateway does for who was judged good.
 pub(super) fn forward(request: &mut RequestHeader, verdict: &Verdict, peer: HeaderValue, request_id: &RequestId) {
     let identity = Identity {
-        key_id: owned(verdict.key_id().to_string()),
-        actor_id: ready(verdict.owner().field()),
-        tenant_id: HeaderValue::from_static(TENANT),
-        scopes: ready(verdict.grant().field()),
-        credential_type: HeaderValue::from_static(verdict.kind().name()),
+        key_id: Some(owned(verdict.key_id().to_string())),
+        actor_id: Some(ready(verdict.owner().field())),
+        tenant_id: Some(HeaderValue::from_static(TENANT)),
+        scopes: Some(ready(verdict.grant().field())),
+        credential_type: Some(HeaderValue::from_static(verdict.kind().name())),
     };
     let hop = Hop {
         identity: Some(identity),
         take_credential: true,
         peer: Some(peer),
-        proto: "http",
-        host: HOST_NAME,
-        request_id: request_id.value(),
+        proto: Some("http"),
+        host: Some(HOST_NAME),
+        request_id: Some(request_id.value()),
         upstream_host: HeaderValue::from_static("orders.internal:8080"),
     };
     edit_request_head(request, TARGET, |fields| edit_request(fields, hop)).expect("the target is one");

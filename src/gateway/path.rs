@@ -113,8 +113,20 @@ impl Survey {
 
 /// Whether a byte may stand in a normal path as it is, other than as part of an escape.
 fn may_stand(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !b"%\"<>\\^`{|}?#".contains(&byte)
+    STANDING[usize::from(byte)]
 }
+
+/// Asked for every byte of every path.
+const STANDING: [bool; 256] = {
+    let mut standing = [false; 256];
+    let mut byte: u8 = b'!';
+    while byte <= b'~' {
+        let falls = matches!(byte, b'%' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'?' | b'#');
+        standing[byte as usize] = !falls;
+        byte += 1;
+    }
+    standing
+};
 
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)

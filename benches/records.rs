@@ -5,15 +5,20 @@
 use std::hint::black_box;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use chrono::TimeDelta;
-use keygate::cache::{CacheKey, KeyCache};
+use keygate::cache::{CacheKey, Caches, EndedKeys, KeyCache};
 use keygate::cidr::CidrSet;
 use keygate::clock::{Clock, SystemClock};
+use keygate::credential::{Keyring, Routing, TokenSettings};
 use keygate::id::{KeyId, TenantId};
 use keygate::key::{ApiKey, Record, Status};
 use keygate::policy::Visibility;
+use keygate::store::{KeySource, StoreError};
+use keygate::verifier::{CachePolicy, Directory, Metrics, Presented, RecognitionSettings, Settings, Verifier};
+use prometheus::Registry;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
@@ -41,6 +46,9 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
+    if std::env::args().any(|argument| argument == "--recognised") {
+        return measure_recognised();
+    }
     if let Some(part) = std::env::args().find_map(|argument| argument.strip_prefix("--part=")?.parse::<usize>().ok()) {
         return measure(PARTS[part]);
     }
@@ -50,6 +58,65 @@ fn main() {
         let itself = std::env::current_exe().unwrap();
         let status = Command::new(itself).args(["--bench".to_owned(), format!("--part={part}")]).status().unwrap();
         assert!(status.success());
+    }
+    let itself = std::env::current_exe().unwrap();
+    assert!(Command::new(itself).args(["--bench", "--recognised"]).status().unwrap().success());
+}
+
+/// What keys take of a node that has judged each of them: the record, and what knows the credential again.
+fn measure_recognised() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let before = {
+        present(&runtime, &engine(), 0..IN_USE);
+        resident()
+    };
+    let engine = engine();
+    present(&runtime, &engine, 0..KEYS);
+    println!("\nA key that was judged, with what knows its credential again: {} bytes", (resident() - before) / KEYS);
+}
+
+fn present(runtime: &Runtime, engine: &Verifier, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        let presented = Presented {
+            tenant: TenantId::NIL,
+            credential: &format!("sk_live_{number}"),
+            client_ip: None,
+            arrived: Instant::now(),
+            audiences: &[],
+            cache: CachePolicy::default(),
+            revoke_with_parent: true,
+        };
+        assert!(runtime.block_on(engine.verify(&presented)).outcome.is_ok());
+    }
+}
+
+fn engine() -> Verifier {
+    let ended = Arc::new(EndedKeys::new(TTL, 1));
+    let cache = Arc::new(KeyCache::new(4096 * MEBIBYTE, TTL));
+    let directory = Directory::new(Arc::new(EveryKey), Caches::alone(Some(cache), Arc::clone(&ended)));
+    let settings = Settings {
+        tokens: TokenSettings {
+            issuer: "https://keys.example.com".into(),
+            issuers_retired: Vec::new(),
+            clock_skew: TimeDelta::zero(),
+            keyring: Arc::new(Keyring::new(&"a secret for benchmarks, long enough".to_owned().into(), &[])),
+        },
+        routing: Routing::new(&["mc"]),
+        prefixes: Vec::new(),
+        max_age: Duration::ZERO,
+        recognition: RecognitionSettings { key: rand::random(), max_bytes: 4096 * MEBIBYTE },
+    };
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    Verifier::new(settings, Arc::new(directory), Arc::default(), ended, Arc::new(SystemClock), metrics)
+}
+
+/// A store in which every key is.
+struct EveryKey;
+
+#[async_trait]
+impl KeySource for EveryKey {
+    async fn find(&self, _: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
+        Ok(Some(ApiKey { id, ..key(0, 1_000) }))
     }
 }
 

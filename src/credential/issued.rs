@@ -5,6 +5,7 @@ use rand::Rng;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use super::base58;
 use super::keyring::{Keyring, MAC_LEN};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, parse_canonical_uuid};
@@ -12,7 +13,7 @@ use crate::id::{KeyId, parse_canonical_uuid};
 const VERSION: &str = "_v1_";
 const PREFIX_MAX: usize = 16;
 const IDENTIFIER_MIN: usize = 20;
-const IDENTIFIER_MAX: usize = 128;
+const IDENTIFIER_MAX: usize = base58::TEXT_MAX;
 const CHECKSUM_MIN: usize = 10;
 /// 32 bytes take 43 or 44 characters of Base58 at the most.
 const CHECKSUM_MAX: usize = 44;
@@ -121,7 +122,7 @@ fn is_base58(text: &str, min: usize, max: usize) -> bool {
 
 fn decode_identifier(identifier: &str) -> Option<(i64, Uuid)> {
     let mut buffer = [0; IDENTIFIER_MAX];
-    let length = bs58::decode(identifier).onto(&mut buffer).ok()?;
+    let length = base58::decode(identifier, &mut buffer)?;
     if !(DECODED_MIN..=DECODED_MAX).contains(&length) {
         return None;
     }
@@ -135,6 +136,6 @@ fn decode_checksum(checksum: &str) -> Option<[u8; MAC_LEN]> {
     }
     // One byte more than a code has, so that a longer value is told from a code instead of overflowing.
     let mut buffer = [0; CHECKSUM_MAX];
-    let length = bs58::decode(checksum).onto(&mut buffer).ok()?;
+    let length = base58::decode(checksum, &mut buffer)?;
     buffer[..length].try_into().ok()
 }

@@ -1,6 +1,7 @@
 //! The text a caller presents, and which kind of credential its shape makes it (contract, credentials section 5).
 //! Knows no storage and no clock: the first matching shape decides, there is no second try.
 
+mod base58;
 mod claims;
 mod derived;
 mod imported;

@@ -14,10 +14,10 @@ const WORDS: usize = 12;
 
 const VALUES: [u8; 256] = {
     let mut values = [NONE; 256];
-    let mut index = 0;
-    while index < ALPHABET.len() {
-        values[ALPHABET[index] as usize] = index as u8;
-        index += 1;
+    let mut value: u8 = 0;
+    while (value as usize) < ALPHABET.len() {
+        values[ALPHABET[value as usize] as usize] = value;
+        value += 1;
     }
     values
 };

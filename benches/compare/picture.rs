@@ -19,7 +19,7 @@ pub(crate) struct Group {
 
 const WIDTH: f64 = 860.0;
 /// From where bars begin, and how long the longest is.
-const LEFT: f64 = 220.0;
+const LEFT: f64 = 245.0;
 const LONGEST: f64 = 460.0;
 const LINE: f64 = 24.0;
 const THICKNESS: f64 = 16.0;

@@ -34,7 +34,7 @@ pub(super) struct Recognition {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint(u64, u64);
 
-/// What the text of a credential proved, and while what that holds.
+/// What the text of a credential proved, and how long that holds.
 #[derive(Clone)]
 pub(super) struct Proof {
     pub(super) subject: Subject,

@@ -59,17 +59,15 @@ pub struct KeyCache<E> {
 }
 
 /// A record, and since when it is held.
-#[derive(Debug, Clone)]
-pub struct Held {
-    /// The record.
-    pub record: Arc<Record>,
-    /// For [`KeyCache::is_current`].
-    pub since: Since,
+#[derive(Clone)]
+struct Held {
+    record: Arc<Record>,
+    since: Since,
 }
 
-/// When a record came into a cache, on that cache's own clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Since(u64);
+/// When a record came into a cache, in nanoseconds since that began.
+#[derive(Debug, Clone, Copy)]
+struct Since(u64);
 
 /// All that remembers keys on a node, and what that is worth.
 pub struct Caches<E> {
@@ -145,37 +143,16 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
 
     /// What is known without asking anybody.
     pub fn get(&self, key: &CacheKey) -> Option<Known> {
-        match self.get_held(key) {
+        match self.held_at(key, Instant::now()) {
             Some(held) => Some(Known::Record(held.record)),
             None => self.absent.contains_key(key).then_some(Known::Absent),
         }
     }
 
-    /// The record that is held, if its time is not over. Whoever remembers it beyond one request does so weakly, with the
-    /// [`KeyCache::epoch`] of before this call, and asks again once the epoch is another one or the record is no longer
-    /// [current](KeyCache::is_current).
-    pub fn get_held(&self, key: &CacheKey) -> Option<Held> {
-        self.records.get(key).filter(|held| self.is_current(held.since))
-    }
-
-    /// Whether the time of a record that came at `since` is not over.
-    pub fn is_current(&self, since: Since) -> bool {
-        self.is_current_at(since, Instant::now())
-    }
-
-    fn is_current_at(&self, since: Since, now: Instant) -> bool {
-        self.age_at(since, now) < self.ttl
-    }
-
-    /// A number that is another one after each change: as long as it stays, no record that was held has been replaced or dropped
-    /// because of one. A record found after the epoch was read is at least as young as the epoch.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
-    }
-
     /// The record that is held, also when its time is over.
     pub fn get_stale(&self, key: &CacheKey) -> Option<Arc<Record>> {
-        self.records.get(key).filter(|held| self.age(held.since) < self.held_for).map(|held| held.record)
+        let is_held = |held: &Held| self.age(held.since, Instant::now()) < self.held_for;
+        self.records.get(key).filter(is_held).map(|held| held.record)
     }
 
     /// Asks `load` for the record and remembers the answer; callers that want the same key meanwhile share the answer.
@@ -283,6 +260,20 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
         }
     }
 
+    fn held_at(&self, key: &CacheKey, now: Instant) -> Option<Held> {
+        self.records.get(key).filter(|held| self.is_current(held.since, now))
+    }
+
+    fn is_current(&self, since: Since, now: Instant) -> bool {
+        self.age(since, now) < self.ttl
+    }
+
+    /// A number that is another one after each change: as long as it stays, no record that was held has been replaced or dropped
+    /// because of one. A record found after the epoch was read is at least as young as the epoch.
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
     /// Makes known that something is not held any more, after it is so.
     fn changed(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
@@ -292,11 +283,7 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
         Since(u64::try_from(now.saturating_duration_since(self.begun).as_nanos()).unwrap_or(u64::MAX))
     }
 
-    fn age(&self, since: Since) -> Duration {
-        self.age_at(since, Instant::now())
-    }
-
-    fn age_at(&self, since: Since, now: Instant) -> Duration {
+    fn age(&self, since: Since, now: Instant) -> Duration {
         Duration::from_nanos(self.since(now).0.saturating_sub(since.0))
     }
 }

@@ -20,14 +20,14 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     /// The record that is held, if its time is not over at `now`, and what finds it again.
     pub fn see(&self, key: &CacheKey, now: Instant) -> Option<(Arc<Record>, Seen)> {
         let epoch = self.epoch();
-        let held = self.records.get(key).filter(|held| self.is_current_at(held.since, now))?;
+        let held = self.held_at(key, now)?;
         let seen = Seen { key: *key, record: Arc::downgrade(&held.record), since: held.since, epoch };
         Some((held.record, seen))
     }
 
     /// The record of a key that was seen before, if asking for it would give the same.
     pub fn see_again(&self, key: &CacheKey, seen: &Seen, now: Instant) -> Option<Arc<Record>> {
-        let same = seen.key == *key && seen.epoch == self.epoch() && self.is_current_at(seen.since, now);
+        let same = seen.key == *key && seen.epoch == self.epoch() && self.is_current(seen.since, now);
         if same { seen.record.upgrade() } else { None }
     }
 }

@@ -212,16 +212,7 @@ async fn a_record_whose_time_is_over_is_asked_for_again_and_held_for_worse_days(
 }
 
 #[tokio::test]
-async fn whoever_remembers_a_record_learns_that_it_is_to_be_asked_for_again() {
-    let remembered = async |cache: &KeyCache<&'static str>| {
-        let epoch = cache.epoch();
-        keep(cache, record(1)).await;
-        keep(cache, record(1)).await;
-        assert_eq!(cache.epoch(), epoch, "nothing has changed");
-        let held = cache.get_held(&ID).unwrap();
-        assert!(cache.is_current(held.since));
-        (epoch, Arc::downgrade(&held.record))
-    };
+async fn what_was_seen_is_seen_again_until_something_changes() {
     let changes: [fn(&KeyCache<&'static str>); 4] = [
         |cache| cache.outdate(ID, 2),
         |cache| cache.forget(ID, 1),
@@ -229,31 +220,66 @@ async fn whoever_remembers_a_record_learns_that_it_is_to_be_asked_for_again() {
         // Of another key: which one is not told.
         |cache| cache.outdate((TenantId::NIL, KeyId::Imported([0; 32])), 9),
     ];
-    for (index, change) in changes.into_iter().enumerate() {
+    for change in changes {
         let cache = cache();
-        let (epoch, record) = remembered(&cache).await;
+        keep(&cache, record(1)).await;
+        let now = Instant::now();
+        let (_, seen) = cache.see(&ID, now).unwrap();
+        assert!(cache.see_again(&ID, &seen, now).is_some(), "nothing has changed");
+        // Whoever is still at work with it does not make it good again.
+        let (_at_work, _) = cache.see(&ID, now).unwrap();
         change(&cache);
-        assert_ne!(cache.epoch(), epoch);
-        assert_eq!(record.upgrade().is_some(), index == 3, "who remembers it weakly does not keep it");
+        assert!(cache.see_again(&ID, &seen, now).is_none());
     }
+}
+
+#[tokio::test]
+async fn what_was_seen_is_not_seen_again_in_the_place_of_another() {
     let cache = cache();
-    let (epoch, _) = remembered(&cache).await;
+    keep(&cache, record(1)).await;
+    let now = Instant::now();
+    let (_, seen) = cache.see(&ID, now).unwrap();
+    let other = (TenantId::NIL, KeyId::Imported([0; 32]));
+    assert!(cache.see_again(&other, &seen, now).is_none());
+    let _at_work = cache.get(&ID);
     keep(&cache, record(2)).await;
-    assert_ne!(cache.epoch(), epoch, "a younger record took its place");
-    let epoch = cache.epoch();
+    assert!(cache.see_again(&ID, &seen, now).is_none(), "a younger record took its place");
+    let (_at_work, seen) = cache.see(&ID, now).unwrap();
     cache.fetch(ID, || async { Loaded::Ok(None) }).await.unwrap();
-    assert_ne!(cache.epoch(), epoch, "it is gone");
+    assert!(cache.see_again(&ID, &seen, now).is_none(), "it is gone");
+}
+
+#[tokio::test]
+async fn what_was_seen_is_not_held() {
+    let cache = cache();
+    keep(&cache, record(1)).await;
+    let now = Instant::now();
+    let (_, seen) = cache.see(&ID, now).unwrap();
+    // As when it makes room, of which no epoch tells.
+    cache.records.remove(&ID);
+    assert!(cache.see_again(&ID, &seen, now).is_none());
+}
+
+#[tokio::test]
+async fn what_was_seen_is_seen_again_until_its_time_is_over() {
+    let cache = cache();
+    keep(&cache, record(1)).await;
+    let now = Instant::now();
+    let (_, seen) = cache.see(&ID, now).unwrap();
+    let seconds = Duration::from_secs;
+    assert!(cache.see_again(&ID, &seen, now + seconds(59)).is_some());
+    assert!(cache.see_again(&ID, &seen, now + seconds(60)).is_none());
+    assert!(cache.see(&ID, now + seconds(60)).is_none());
 }
 
 #[tokio::test]
 async fn a_record_is_current_until_its_time_is_over() {
     let cache = KeyCache::<&'static str>::new(1 << 20, Duration::from_millis(50));
     keep(&cache, record(1)).await;
-    let held = cache.get_held(&ID);
-    while held.as_ref().is_some_and(|held| cache.is_current(held.since)) {
+    while cache.get(&ID).is_some() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(cache.get_held(&ID).is_none() && cache.get(&ID).is_none() && cache.get_stale(&ID).is_none());
+    assert!(cache.get_stale(&ID).is_none());
     assert_eq!(cache.len(), 1, "it stays until it makes room");
 }
 

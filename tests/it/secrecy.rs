@@ -19,7 +19,7 @@ async fn nothing_secret_is_ever_written() {
             "dead": {"endpoints": [format!("http://127.0.0.1:{}", crate::support::free_port())]}
         }
     });
-    let keygate = Keygate::serve(&gateway, &json!({"log": {"level": "debug"}}));
+    let mut keygate = Keygate::serve(&gateway, &json!({"log": {"level": "debug"}}));
     let (_, good) = keygate.issue(json!({})).await;
     let (id, revoked) = keygate.issue(json!({})).await;
     let (_, bound) = keygate.issue(json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}})).await;
@@ -53,7 +53,7 @@ async fn nothing_secret_is_ever_written() {
         texts.push(broken.send().await.unwrap().text().await.unwrap());
     }
     texts.push(keygate.http.get(format!("{}/metrics", keygate.metrics)).send().await.unwrap().text().await.unwrap());
-    let log = keygate.log();
+    let log = keygate.whole_log();
     for outcome in
         ["credential_revoked", "credential_invalid", "upstream_unreachable", "upstream_timeout", "route_not_found"]
     {
@@ -71,7 +71,7 @@ async fn nothing_secret_is_ever_written() {
 /// What the admin API is told in confidence, in all the places where somebody might put it.
 #[tokio::test]
 async fn nothing_that_the_admin_api_is_told_in_confidence_is_ever_written() {
-    let keygate = Keygate::serve_admin(&json!({"log": {"level": "debug"}}));
+    let mut keygate = Keygate::serve_admin(&json!({"log": {"level": "debug"}}));
     let (id, key) = keygate.issue(json!({"scopes": ["read"]})).await;
     let raw_key = "sk_live_another-secret-of-somebody-else";
     let imported = keygate.import(json!({"raw_key": raw_key})).await;
@@ -105,7 +105,7 @@ async fn nothing_that_the_admin_api_is_told_in_confidence_is_ever_written() {
     for url in [format!("{}/metrics", keygate.metrics), format!("{}/version", keygate.admin)] {
         texts.push(keygate.http.get(url).send().await.unwrap().text().await.unwrap());
     }
-    let log = keygate.log();
+    let log = keygate.whole_log();
     for event in ["issued", "imported", "rotated", "token derived", "HTTP request completed"] {
         assert!(log.contains(event), "the test did not drive {event}");
     }

@@ -105,9 +105,13 @@ impl Keygate {
 
     /// Ends `serve` and starts it again with the same files and ports.
     pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+
+    fn stop(&mut self) {
         self.process.signal("TERM");
         self.process.wait(Duration::from_secs(30));
-        self.start_again();
     }
 
     /// Starts `serve`, which has ended, with the same files and ports.
@@ -118,7 +122,13 @@ impl Keygate {
         self.process = serve(self.folder.path(), None, urls.map(|url| url.trim_start_matches("http://").to_owned()));
     }
 
-    /// What `serve` has logged.
+    /// Ends `serve`; all that it has logged. While it runs the latest lines may still be on their way.
+    pub(crate) fn whole_log(&mut self) -> String {
+        self.stop();
+        self.log()
+    }
+
+    /// What `serve` has logged so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("keygate.log")).unwrap()
     }

@@ -17,7 +17,7 @@ use keygate::config::{OnBackendDown, RateLimitMode, RedisConfig};
 use keygate::duration::ConfigDuration;
 use keygate::id::{KeyId, TenantId};
 use keygate::ratelimit::{
-    Backend, Exact, Leased, Limit, Limiter, Local, Metrics, NamedLimit, Nodes, Owner, RedisLedger, Request,
+    Backend, BucketOwner, Charge, Exact, Leased, Limit, Limiter, Local, Metrics, NamedLimit, Nodes, RedisLedger,
 };
 use keygate::redis::Redis as Connection;
 use prometheus::Registry;
@@ -45,8 +45,8 @@ enum Weather {
     KilledHalfway,
 }
 
-fn owner(number: u128) -> Owner {
-    Owner::Key(TenantId::NIL, KeyId::Issued(uuid::Uuid::from_u128(number)))
+fn owner(number: u128) -> BucketOwner {
+    BucketOwner::Key(TenantId::NIL, KeyId::Issued(uuid::Uuid::from_u128(number)))
 }
 
 fn limits() -> [NamedLimit; 1] {
@@ -108,7 +108,7 @@ async fn measure(mode: RateLimitMode, weather: Weather) -> (u64, f64) {
 
 async fn call_in_bursts(limiter: &Limiter, begun: Instant) -> u64 {
     let limits = limits();
-    let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+    let request = Charge { owner: owner(1), limits: &limits, cost: 1 };
     let mut admitted = 0;
     while begun.elapsed() < LENGTH {
         for _ in 0..BURST {
@@ -131,7 +131,7 @@ fn memory() -> u64 {
     let limits = limits();
     let before = resident();
     for number in 0..KEYS {
-        local.charge(&Request { owner: owner(number), limits: &limits, cost: 1 });
+        local.charge(&Charge { owner: owner(number), limits: &limits, cost: 1 });
     }
     assert_eq!(local.len() as u128, KEYS);
     resident().saturating_sub(before)

@@ -111,8 +111,8 @@ fn limited(number: usize) -> KeyDraft {
 
 impl Keys {
     fn new(count: usize, routes: usize, draft: impl Fn(usize) -> KeyDraft) -> Self {
-        let recognition = (count * RECOGNITION_EACH).max(RECOGNITION_MIN);
-        let parts = Parts::over(&services(routes), u64::try_from(recognition).expect("it is small"));
+        let proof_cache = (count * RECOGNITION_EACH).max(RECOGNITION_MIN);
+        let parts = Parts::over(&services(routes), u64::try_from(proof_cache).expect("it is small"));
         let texts = (0..count).map(|number| parts.issue(draft(number)).0).collect();
         Self { parts, texts, routes }
     }

@@ -12,7 +12,7 @@ use keygate::clock::{Clock, SystemClock};
 use keygate::config::RedisConfig;
 use keygate::id::{KeyId, TenantId};
 use keygate::ratelimit::{
-    Backend, Exact, Leased, Ledger, Limit, Local, NamedLimit, Nodes, Owner, RedisLedger, Request,
+    Backend, BucketOwner, Charge, Exact, Leased, Ledger, Limit, Local, NamedLimit, Nodes, RedisLedger,
 };
 use keygate::redis::Redis;
 use tokio::runtime::{Builder, Runtime};
@@ -59,8 +59,8 @@ impl Drop for Server {
     }
 }
 
-fn owner(number: u128) -> Owner {
-    Owner::Key(TenantId::NIL, KeyId::Issued(Uuid::from_u128(number)))
+fn owner(number: u128) -> BucketOwner {
+    BucketOwner::Key(TenantId::NIL, KeyId::Issued(Uuid::from_u128(number)))
 }
 
 /// More than any benchmark asks for.
@@ -72,7 +72,7 @@ fn limits() -> [NamedLimit; 2] {
 fn count(c: &mut Criterion, runtime: &Runtime, name: &str, backend: &dyn Backend) {
     let limits = limits();
     for (limits, text) in [(&limits[..1], "one limit"), (&limits[..], "two limits")] {
-        let request = Request { owner: owner(1), limits, cost: 1 };
+        let request = Charge { owner: owner(1), limits, cost: 1 };
         c.bench_function(&format!("{name}, {text}"), |b| {
             b.iter(|| {
                 let decision = runtime.block_on(backend.charge(black_box(&request))).expect("Redis is up");
@@ -92,7 +92,7 @@ fn ratelimit(c: &mut Criterion) {
     c.bench_function("in this process, one of 100000 keys", |b| {
         b.iter(|| {
             number = (number + 7919) % 100_000;
-            many.charge(&Request { owner: owner(number), limits: &limits[..1], cost: 1 })
+            many.charge(&Charge { owner: owner(number), limits: &limits[..1], cost: 1 })
         });
     });
 

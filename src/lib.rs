@@ -7,7 +7,7 @@
 //! - [`policy`], [`credential`], [`key`]: the domain. No I/O, no clock, nothing asynchronous.
 //! - [`config`], `telemetry`: plain data, and the start of logs.
 //! - [`store`], [`cache`]: where keys are, behind one trait.
-//! - [`usage`]: when keys were last used, noted aside and written in batches.
+//! - [`last_used`]: when keys were last used, noted aside and written in batches.
 //! - `keyset`: the keys that sign derived tokens, from files and over HTTPS, kept fresh.
 //! - `redis`, `follower`: the connection to Redis; what keeps the caches of a node true while others change keys.
 //! - [`ratelimit`]: which requests are too many.
@@ -24,6 +24,8 @@ pub mod admin;
 #[cfg(feature = "server")]
 pub mod app;
 pub mod cache;
+#[cfg(feature = "server")]
+pub mod cache_sync;
 pub mod cidr;
 #[cfg(feature = "server")]
 pub mod cli;
@@ -31,24 +33,22 @@ pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod duration;
-#[cfg(feature = "server")]
-pub mod follower;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod id;
 pub mod key;
-#[cfg(feature = "server")]
-pub mod keyset;
+pub mod last_used;
 pub mod lifecycle;
 pub mod policy;
 pub mod ratelimit;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "server")]
+pub mod signing_keys;
 pub mod store;
 #[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(all(test, any(feature = "postgres", feature = "redis")))]
 mod testing;
-pub mod usage;
 pub mod verifier;
 pub mod wire;

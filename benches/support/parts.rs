@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use chrono::TimeDelta;
-use keygate::cache::{Caches, EndedKeys, KeyCache};
+use keygate::cache::{Caches, KeyCache, RevokedParents};
 use keygate::clock::{Clock, ManualClock, SystemClock, Timestamp};
 use keygate::config::GatewayConfig;
 use keygate::credential::{Keyring, Routing, SigningKeys, TokenSettings};
@@ -20,13 +20,13 @@ use keygate::gateway::decide::{Decider, Decision, Head};
 use keygate::gateway::limit::{Caller, Charged, Limits};
 use keygate::gateway::route::{Route, RouteTable};
 use keygate::id::TenantId;
-use keygate::key::{ApiKey, KeyDraft, Record};
+use keygate::key::{ApiKey, CachedKey, KeyDraft};
 use keygate::lifecycle::{self, DeriveToken, ImportKey, Lifecycle, TokenForm};
 use keygate::policy::RateLimitPolicy;
 use keygate::ratelimit::{self, Limiter, Local, Nodes};
 use keygate::store::{KeySource, KeyStore, MemoryStore};
 use keygate::verifier::{
-    self, CachePolicy, ConnectionMemory, Directory, Presented, RecognitionSettings, Verdict, Verification, Verifier,
+    self, CachePolicy, ConnectionMemory, KeyResolver, Presented, ProofCacheSettings, Verdict, Verification, Verifier,
 };
 use prometheus::Registry;
 use rand::SeedableRng;
@@ -81,7 +81,7 @@ pub(crate) struct Parts {
     runtime: Runtime,
     imported: Cell<usize>,
     lifecycle: Lifecycle,
-    directory: Arc<Directory>,
+    resolver: Arc<KeyResolver>,
     verifier: Arc<Verifier>,
     decider: Decider,
 }
@@ -107,14 +107,14 @@ impl Parts {
     }
 
     /// The engine over these routes, and no key yet. To recognise credentials takes so many bytes at the most.
-    pub(crate) fn over(config: &GatewayConfig, recognition_bytes: u64) -> Self {
+    pub(crate) fn over(config: &GatewayConfig, proof_cache_bytes: u64) -> Self {
         let store: Arc<dyn KeyStore> = Arc::new(MemoryStore::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keyring = Arc::new(Keyring::new(&"a secret for benchmarks, long enough".to_owned().into(), &[]));
         let signing_keys = SigningKeys::parse(SIGNING_KEY).expect("the text is a key");
         let signing_keys = Arc::new(ArcSwap::from_pointee(signing_keys));
-        let ended = Arc::new(EndedKeys::new(LIFE, 1000));
-        let caches = Caches::alone(Some(Arc::new(KeyCache::new(1 << 34, LIFE))), Arc::clone(&ended));
+        let revoked_parents = Arc::new(RevokedParents::new(LIFE, 1000));
+        let caches = Caches::alone(Some(Arc::new(KeyCache::new(1 << 34, LIFE))), Arc::clone(&revoked_parents));
         let registry = Registry::new();
         let lifecycle = Lifecycle::new(
             lifecycle_settings(Arc::clone(&keyring), Arc::clone(&signing_keys)),
@@ -126,16 +126,16 @@ impl Parts {
             lifecycle::Metrics::register(&registry).expect("the registry is new"),
         );
         let source: Arc<dyn KeySource> = store;
-        let directory = Arc::new(Directory::new(source, caches));
+        let resolver = Arc::new(KeyResolver::new(source, caches));
         let metrics = verifier::Metrics::register(&registry).expect("the registry is new");
-        let settings = verifier_settings(keyring, recognition_bytes);
-        let verifier = Verifier::new(settings, Arc::clone(&directory), signing_keys, ended, clock, metrics);
+        let settings = verifier_settings(keyring, proof_cache_bytes);
+        let verifier = Verifier::new(settings, Arc::clone(&resolver), signing_keys, revoked_parents, clock, metrics);
         let verifier = Arc::new(verifier);
         let routes = RouteTable::new(&config.routes);
         let decider = Decider::new(routes, Arc::clone(&verifier), Some(limits(config)), TenantId::NIL, true);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.expect("a runtime without I/O can be had");
-        Self { runtime, imported: Cell::new(0), lifecycle, directory, verifier, decider }
+        Self { runtime, imported: Cell::new(0), lifecycle, resolver, verifier, decider }
     }
 
     /// A credential, whose key's record is in the cache.
@@ -193,14 +193,14 @@ impl Parts {
 
     fn derive(&self, form: TokenForm) -> String {
         let command = DeriveToken { form, ..DeriveToken::default() };
-        let parent = Record::from(&self.issue(draft()).1);
+        let parent = CachedKey::from(&self.issue(draft()).1);
         let derived = self.lifecycle.derive(&parent, command).expect("the parent is good");
         derived.token.expose_secret().to_owned()
     }
 
     /// Without the verifier, which might remember more than the record.
     fn cache(&self, key: &ApiKey) {
-        let found = self.runtime.block_on(self.directory.find((key.tenant, key.id), CachePolicy::default()));
+        let found = self.runtime.block_on(self.resolver.find((key.tenant, key.id), CachePolicy::default()));
         assert!(matches!(found.0, Ok(Some(_))), "the key is in the store");
     }
 }
@@ -304,7 +304,7 @@ fn lifecycle_settings(keyring: Arc<Keyring>, signing_keys: Arc<ArcSwap<SigningKe
     }
 }
 
-fn verifier_settings(keyring: Arc<Keyring>, recognition_bytes: u64) -> verifier::Settings {
+fn verifier_settings(keyring: Arc<Keyring>, proof_cache_bytes: u64) -> verifier::Settings {
     verifier::Settings {
         tokens: TokenSettings {
             issuer: ISSUER.into(),
@@ -315,7 +315,7 @@ fn verifier_settings(keyring: Arc<Keyring>, recognition_bytes: u64) -> verifier:
         routing: routing(),
         prefixes: vec![PREFIX.into()],
         max_age: Duration::ZERO,
-        recognition: RecognitionSettings { key: [6; 16], max_bytes: recognition_bytes },
+        proof_cache: ProofCacheSettings { key: [6; 16], max_bytes: proof_cache_bytes },
     }
 }
 

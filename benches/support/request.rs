@@ -72,7 +72,7 @@ pub(super) fn to_send_back() -> ResponseHeader {
 pub(super) fn forward(request: &mut RequestHeader, verdict: &Verdict, peer: HeaderValue, request_id: &RequestId) {
     let identity = Identity {
         key_id: Some(owned(verdict.key_id().to_string())),
-        actor_id: Some(ready(verdict.owner().field())),
+        actor_id: Some(ready(verdict.actor().field())),
         tenant_id: Some(HeaderValue::from_static(TENANT)),
         scopes: Some(ready(verdict.grant().field())),
         credential_type: Some(HeaderValue::from_static(verdict.kind().name())),

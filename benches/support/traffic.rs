@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use keygate::gateway::decide::Decision;
-use keygate::verifier::{Check, ConnectionMemory, Verification};
+use keygate::verifier::{ConnectionMemory, Verification, VerifiedBy};
 
 use super::parts::{Credential, Parts};
 use super::request::Request;
@@ -30,11 +30,11 @@ pub(super) struct Traffic {
 
 impl Sight {
     /// How a good credential is checked that is known so well.
-    fn check(self) -> Check {
+    fn check(self) -> VerifiedBy {
         match self {
-            Self::First => Check::Whole,
-            Self::Process => Check::Process,
-            Self::Connection => Check::Connection,
+            Self::First => VerifiedBy::Full,
+            Self::Process => VerifiedBy::ProofCache,
+            Self::Connection => VerifiedBy::Connection,
         }
     }
 }
@@ -55,7 +55,7 @@ impl Traffic {
             traffic.verify();
         }
         // What is refused is not remembered.
-        let expected = if kind.is_good() { sight.check() } else { Check::Whole };
+        let expected = if kind.is_good() { sight.check() } else { VerifiedBy::Full };
         assert_eq!(traffic.verify().check, expected, "{kind:?} at {sight:?}");
         traffic
     }

@@ -30,7 +30,7 @@ pub(super) fn routes() -> Router<AdminState> {
         .route("/health/alive", get(alive))
         .route("/health/ready", get(ready))
         .route("/version", get(version))
-        .method_not_allowed_fallback(super::v1::not_found)
+        .method_not_allowed_fallback(super::v2alpha1::not_found)
 }
 
 /// The routes of the listener for health and metrics. They set no security headers and ask for nothing.

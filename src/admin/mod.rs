@@ -1,6 +1,7 @@
 //! The admin API: wire-compatible with the API-keys API of Ory Talos, on a listener and a runtime of its own.
 
 mod body;
+mod custom_verb;
 mod error;
 mod health;
 mod json;
@@ -8,9 +9,8 @@ mod middleware;
 mod openapi;
 mod query;
 mod sample;
-mod segment;
 mod server;
-mod v1;
+mod v2alpha1;
 
 pub use health::{Version, metrics_router};
 pub use openapi::openapi_json;
@@ -63,7 +63,10 @@ pub struct Peer(pub IpAddr);
 pub fn router(state: AdminState, registry: &Registry) -> Result<Router, prometheus::Error> {
     let metrics = middleware::Metrics::register(registry)?;
     let quiet_health = state.quiet_health;
-    let routes =
-        v1::routes().merge(health::routes()).merge(openapi::routes()).fallback(v1::not_found).with_state(state);
+    let routes = v2alpha1::routes()
+        .merge(health::routes())
+        .merge(openapi::routes())
+        .fallback(v2alpha1::not_found)
+        .with_state(state);
     Ok(middleware::wrap(routes, metrics, quiet_health))
 }

@@ -6,7 +6,7 @@ use axum::routing::get;
 use utoipa::OpenApi;
 
 use super::AdminState;
-use super::v1;
+use super::v2alpha1;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,27 +18,27 @@ use super::v1;
             API-keys API of Ory Talos. Members are read in snake_case and lowerCamelCase; unknown ones are ignored."
     ),
     paths(
-        v1::issue::issue,
-        v1::list::issued,
-        v1::get::issued,
-        v1::update::issued,
-        v1::rotate::rotate,
-        v1::revoke::issued,
-        v1::import::import,
-        v1::list::imported,
-        v1::get::imported,
-        v1::update::imported,
-        v1::delete::delete,
-        v1::revoke::imported,
-        v1::batch_create::batch_create,
-        v1::verify::verify,
-        v1::verify::batch_verify,
-        v1::derive::derive,
-        v1::jwks::jwks,
-        v1::self_revoke::self_revoke,
-        v1::batch_create::batch_import,
-        v1::revoke::either,
-        v1::jwks::legacy_jwks
+        v2alpha1::issue::issue,
+        v2alpha1::list::issued,
+        v2alpha1::get::issued,
+        v2alpha1::update::issued,
+        v2alpha1::rotate::rotate,
+        v2alpha1::revoke::issued,
+        v2alpha1::import::import,
+        v2alpha1::list::imported,
+        v2alpha1::get::imported,
+        v2alpha1::update::imported,
+        v2alpha1::delete::delete,
+        v2alpha1::revoke::imported,
+        v2alpha1::batch_create::batch_create,
+        v2alpha1::verify::verify,
+        v2alpha1::verify::batch_verify,
+        v2alpha1::derive::derive,
+        v2alpha1::jwks::jwks,
+        v2alpha1::self_revoke::self_revoke,
+        v2alpha1::batch_create::batch_import,
+        v2alpha1::revoke::either,
+        v2alpha1::jwks::legacy_jwks
     )
 )]
 struct Api;
@@ -52,5 +52,5 @@ pub(super) fn routes() -> Router<AdminState> {
     let json = openapi_json();
     Router::new()
         .route("/openapi.json", get(|| async move { ([(CONTENT_TYPE, "application/json")], json) }))
-        .method_not_allowed_fallback(v1::not_found)
+        .method_not_allowed_fallback(v2alpha1::not_found)
 }

@@ -9,17 +9,17 @@ use prometheus::Registry;
 use sha2::{Digest, Sha256};
 
 use super::AppError;
-use super::uses::Uses;
+use super::last_used::LastUsed;
 use crate::admin::Version;
 use crate::cache::Caches;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, RetiredValue};
 use crate::credential::{Keyring, Retired, Routing, SigningKeys, TokenSettings};
 use crate::id::{TenantId, hex};
-use crate::keyset::{self, KeySet};
 use crate::lifecycle::{self, DerivedSettings, Lifecycle};
+use crate::signing_keys::{self, SigningKeyRefresher};
 use crate::store::{KeySource, KeyStore, StoreError};
-use crate::verifier::{self, Directory, LookupGuard, RecognitionSettings, Verifier};
+use crate::verifier::{self, KeyResolver, LookupThrottle, ProofCacheSettings, Verifier};
 
 /// What this binary was built from, if the build was told.
 pub const COMMIT: &str = match option_env!("KEYGATE_COMMIT") {
@@ -46,23 +46,23 @@ impl Core {
         store: &Arc<dyn KeyStore>,
         caches: &Caches<StoreError>,
         signing_keys: &Arc<ArcSwap<SigningKeys>>,
-        uses: &Uses,
-        guard: Option<Arc<LookupGuard>>,
+        uses: &LastUsed,
+        throttle: Option<Arc<LookupThrottle>>,
         registry: &Registry,
     ) -> Result<Self, AppError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keyring = Arc::new(keyring(config));
         let source: Arc<dyn KeySource> = Arc::<dyn KeyStore>::clone(store);
-        let directory = Directory::new(source, caches.clone());
-        let directory = match guard {
-            Some(guard) => directory.guarded(guard),
-            None => directory,
+        let resolver = KeyResolver::new(source, caches.clone());
+        let resolver = match throttle {
+            Some(throttle) => resolver.throttled(throttle),
+            None => resolver,
         };
         let verifier = Verifier::new(
             verifier_settings(config, Arc::clone(&keyring)),
-            Arc::new(directory),
+            Arc::new(resolver),
             Arc::clone(signing_keys),
-            Arc::clone(&caches.ended),
+            Arc::clone(&caches.revoked_parents),
             Arc::clone(&clock),
             verifier::Metrics::register(registry)?,
         )
@@ -100,9 +100,9 @@ fn verifier_settings(config: &Config, keyring: Arc<Keyring>) -> verifier::Settin
         routing: Routing::new(&credentials.macaroon_prefixes()),
         prefixes: credentials.api_keys.prefix.all(),
         max_age: credentials.api_keys.max_ttl.0,
-        recognition: RecognitionSettings {
+        proof_cache: ProofCacheSettings {
             key: rand::random(),
-            max_bytes: if config.cache.is_on() { config.cache.memory.recognition_bytes() } else { 0 },
+            max_bytes: if config.cache.is_on() { config.cache.memory.proof_cache_bytes() } else { 0 },
         },
     }
 }
@@ -153,11 +153,11 @@ pub(super) fn version(config: &Config) -> Version {
     }
 }
 
-pub(super) async fn key_set(config: &Config, registry: &Registry) -> Result<KeySet, AppError> {
+pub(super) async fn key_set(config: &Config, registry: &Registry) -> Result<SigningKeyRefresher, AppError> {
     let sources = &config.credentials.derived_tokens.jwt.signing_keys;
-    let options = keyset::Options { allow_internal: sources.allow_internal, ..keyset::Options::default() };
-    let metrics = keyset::Metrics::register(registry)?;
-    KeySet::load(&sources.urls, options, metrics)
+    let options = signing_keys::Options { allow_internal: sources.allow_internal, ..signing_keys::Options::default() };
+    let metrics = signing_keys::Metrics::register(registry)?;
+    SigningKeyRefresher::load(&sources.urls, options, metrics)
         .await
         .map_err(|why| AppError::Setting(format!("credentials.derived_tokens.jwt.signing_keys.urls: {why}")))
 }

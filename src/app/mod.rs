@@ -1,15 +1,15 @@
 //! The process: builds every part from a configuration, starts them in order, stops them in order.
 
 mod build;
+mod caches;
 mod data_dir;
 mod database;
 mod dev;
-mod guard;
-mod limits;
+mod last_used;
+mod limiter;
 mod listeners;
-mod nodes;
+mod lookup_throttle;
 mod signals;
-mod uses;
 
 pub use crate::admin::openapi_json;
 pub use build::{BUILD_TIME, COMMIT};
@@ -30,8 +30,8 @@ use crate::gateway::{Gateway, GatewayError};
 use crate::lifecycle::Lifecycle;
 use crate::store::{KeyStore, SchemaError, StoreError};
 use build::Core;
-use limits::Limits;
-use uses::Uses;
+use last_used::LastUsed;
+use limiter::RunningLimiter;
 
 /// Threads of the admin API: enough that one slow call holds up nobody.
 const ADMIN_THREADS: usize = 2;
@@ -44,8 +44,8 @@ pub struct App {
     admin: Server,
     metrics: Server,
     lifecycle: Arc<Lifecycle>,
-    limits: Limits,
-    uses: Uses,
+    limits: RunningLimiter,
+    uses: LastUsed,
     store: Arc<dyn KeyStore>,
     /// Outlives the servers, so that connections to the database never lose their runtime.
     background: Runtime,
@@ -104,12 +104,12 @@ impl App {
         let store = background.block_on(database::open(&config.db))?;
         let key_set = background.block_on(build::key_set(config, &registry))?;
         let signing_keys = key_set.keys();
-        let redis = nodes::connect_redis(config, &background)?;
-        let caches = nodes::start(config, &store, redis.as_ref(), &registry, &background)?;
-        let limits = Limits::start(config, redis.as_ref(), &registry, &background)?;
-        let uses = Uses::start(config, &store, &registry, &background)?;
-        let guard = guard::start(config, &store, &registry, &background)?;
-        let core = Core::new(config, &store, &caches, &signing_keys, &uses, guard, &registry)?;
+        let redis = caches::connect_redis(config, &background)?;
+        let caches = caches::start(config, &store, redis.as_ref(), &registry, &background)?;
+        let limits = RunningLimiter::start(config, redis.as_ref(), &registry, &background)?;
+        let uses = LastUsed::start(config, &store, &registry, &background)?;
+        let throttle = lookup_throttle::start(config, &store, &registry, &background)?;
+        let core = Core::new(config, &store, &caches, &signing_keys, &uses, throttle, &registry)?;
         background.spawn(async move { key_set.follow().await });
         let keep = config.retention.expired_keys.0;
         if !keep.is_zero() {

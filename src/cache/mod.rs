@@ -1,20 +1,20 @@
 //! Records of keys in the memory of this process. Knows neither the store nor what a record means; never holds a
 //! verdict, so every request judges the record again.
 //!
-//! What must hold: once [`KeyCache::outdate`] has returned, no lookup that begins afterwards sees an older record, however
+//! What must hold: once [`KeyCache::invalidate`] has returned, no lookup that begins afterwards sees an older record, however
 //! long a read that began before it may still take.
 
-mod ended;
-mod fences;
-mod flight;
+mod connection_hint;
 mod freshness;
+mod invalidation;
 mod records;
-mod seen;
+mod revoked_parents;
 mod shared;
+mod singleflight;
 
-pub use ended::{Ended, EndedKeys};
+pub use connection_hint::ConnectionHint;
 pub use freshness::{Freshness, OnDatabaseDown, Trust};
-pub use seen::Seen;
+pub use revoked_parents::{ParentStatus, RevokedParents};
 #[cfg(feature = "redis")]
 pub use shared::RedisStorage;
 pub use shared::{SharedCache, SharedEntry, SharedStorage};
@@ -28,9 +28,9 @@ use moka::sync::Cache;
 use prometheus::{IntCounter, Opts};
 
 use crate::id::{KeyId, TenantId};
-use crate::key::Record;
-use flight::{Fence, Flights};
+use crate::key::CachedKey;
 use records::{ById, Records};
+use singleflight::{MinVersion, Singleflight};
 
 /// What a record is found by.
 pub type CacheKey = (TenantId, KeyId);
@@ -51,7 +51,7 @@ pub struct KeyCache<E> {
     /// How long a record is held for [`KeyCache::get_stale`].
     held_for: Duration,
     absent: Cache<CacheKey, ()>,
-    flights: Flights<Result<Option<Arc<Record>>, E>>,
+    singleflight: Singleflight<Result<Option<Arc<CachedKey>>, E>>,
     /// Raised by [`KeyCache::clear`]: what a read that began before brings is not kept.
     generation: AtomicU64,
     epoch: AtomicU64,
@@ -61,7 +61,7 @@ pub struct KeyCache<E> {
 /// A record, and since when it is held.
 #[derive(Clone)]
 struct Held {
-    record: Arc<Record>,
+    record: Arc<CachedKey>,
     since: Since,
 }
 
@@ -75,25 +75,25 @@ pub struct Caches<E> {
     pub local: Option<Arc<KeyCache<E>>>,
     /// The cache that nodes share, if there is one.
     pub shared: Option<Arc<SharedCache>>,
-    /// The keys whose tokens have ended with them.
-    pub ended: Arc<EndedKeys>,
+    /// The keys whose tokens have revoked with them.
+    pub revoked_parents: Arc<RevokedParents>,
     /// Until when all changes are known.
     pub freshness: Arc<Freshness>,
 }
 
 /// What the cache knows of a key.
 #[derive(Debug, Clone)]
-pub enum Known {
+pub enum CacheEntry {
     /// Its record.
-    Record(Arc<Record>),
+    Key(Arc<CachedKey>),
     /// That there was no such key a moment ago.
     Absent,
 }
 
 impl<E> Caches<E> {
     /// Of a node that makes all changes itself.
-    pub fn alone(local: Option<Arc<KeyCache<E>>>, ended: Arc<EndedKeys>) -> Self {
-        Self { local, shared: None, ended, freshness: Arc::new(Freshness::alone(Instant::now())) }
+    pub fn alone(local: Option<Arc<KeyCache<E>>>, revoked_parents: Arc<RevokedParents>) -> Self {
+        Self { local, shared: None, revoked_parents, freshness: Arc::new(Freshness::alone(Instant::now())) }
     }
 }
 
@@ -102,17 +102,17 @@ impl<E> Clone for Caches<E> {
         Self {
             local: self.local.clone(),
             shared: self.shared.clone(),
-            ended: Arc::clone(&self.ended),
+            revoked_parents: Arc::clone(&self.revoked_parents),
             freshness: Arc::clone(&self.freshness),
         }
     }
 }
 
-impl Known {
+impl CacheEntry {
     /// The record, if there is one.
-    pub fn record(self) -> Option<Arc<Record>> {
+    pub fn record(self) -> Option<Arc<CachedKey>> {
         match self {
-            Self::Record(key) => Some(key),
+            Self::Key(key) => Some(key),
             Self::Absent => None,
         }
     }
@@ -134,7 +134,7 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
             ttl: ttl.min(HELD_MAX),
             held_for: ttl.saturating_add(longer).min(HELD_MAX),
             absent,
-            flights: Flights::default(),
+            singleflight: Singleflight::default(),
             generation: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             refusals: refusals("memory"),
@@ -142,15 +142,15 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     }
 
     /// What is known without asking anybody.
-    pub fn get(&self, key: &CacheKey) -> Option<Known> {
+    pub fn get(&self, key: &CacheKey) -> Option<CacheEntry> {
         match self.held_at(key, Instant::now()) {
-            Some(held) => Some(Known::Record(held.record)),
-            None => self.absent.contains_key(key).then_some(Known::Absent),
+            Some(held) => Some(CacheEntry::Key(held.record)),
+            None => self.absent.contains_key(key).then_some(CacheEntry::Absent),
         }
     }
 
     /// The record that is held, also when its time is over.
-    pub fn get_stale(&self, key: &CacheKey) -> Option<Arc<Record>> {
+    pub fn get_stale(&self, key: &CacheKey) -> Option<Arc<CachedKey>> {
         let is_held = |held: &Held| self.age(held.since, Instant::now()) < self.held_for;
         self.records.get(key).filter(is_held).map(|held| held.record)
     }
@@ -159,47 +159,46 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     ///
     /// # Errors
     /// What `load` fails with; a failure is remembered nowhere.
-    pub async fn fetch<F, L>(&self, key: CacheKey, load: L) -> Result<Option<Arc<Record>>, E>
+    pub async fn fetch<F, L>(&self, key: CacheKey, load: L) -> Result<Option<Arc<CachedKey>>, E>
     where
         L: Fn() -> F + Send,
-        F: Future<Output = Result<Option<Arc<Record>>, E>> + Send,
+        F: Future<Output = Result<Option<Arc<CachedKey>>, E>> + Send,
     {
-        let flight = self.flights.join(key);
-        flight
-            .result(async {
-                loop {
-                    // A fence that stands already is no concern of a read that begins now.
-                    let (before, generation) = (flight.fence(), self.generation.load(Ordering::SeqCst));
-                    let loaded = load().await?;
-                    let version = loaded.as_ref().map(|record| record.version());
-                    let kept = flight.undisturbed(|fence| {
-                        let current = fence == before || fence.admits(version);
-                        let kept = current && self.generation.load(Ordering::SeqCst) == generation;
-                        if kept {
-                            self.remember(key, loaded.as_ref());
-                        }
-                        kept
-                    });
+        let call = self.singleflight.join(key);
+        call.result(async {
+            loop {
+                // A min_version that stands already is no concern of a read that begins now.
+                let (before, generation) = (call.min_version(), self.generation.load(Ordering::SeqCst));
+                let loaded = load().await?;
+                let version = loaded.as_ref().map(|record| record.version());
+                let kept = call.with_lock(|min_version| {
+                    let current = min_version == before || min_version.admits(version);
+                    let kept = current && self.generation.load(Ordering::SeqCst) == generation;
                     if kept {
-                        return Ok(loaded);
+                        self.remember(key, loaded.as_ref());
                     }
-                    self.refusals.inc();
+                    kept
+                });
+                if kept {
+                    return Ok(loaded);
                 }
-            })
-            .await
+                self.refusals.inc();
+            }
+        })
+        .await
     }
 
     /// Takes over that a key is gone whose last version is given: its record is dropped now, and refused when a read that
     /// began before brings it.
-    pub fn forget(&self, key: CacheKey, last_version: u64) {
-        self.flights.raise_fence(&key, Fence::deleted(last_version));
+    pub fn invalidate_deleted(&self, key: CacheKey, last_version: u64) {
+        self.singleflight.invalidate(&key, MinVersion::deleted(last_version));
         self.drop_below(key, last_version + 1);
     }
 
     /// Takes over that a key changed and has this version now: what is older is dropped, and refused when a read that began before
     /// brings it. The new record itself is not taken: whoever made it may be late, and the key may have changed again.
-    pub fn outdate(&self, key: CacheKey, version: u64) {
-        self.flights.raise_fence(&key, Fence::changed(version));
+    pub fn invalidate(&self, key: CacheKey, version: u64) {
+        self.singleflight.invalidate(&key, MinVersion::changed(version));
         self.absent.invalidate(&key);
         self.drop_below(key, version);
     }
@@ -207,7 +206,7 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     /// Drops everything, and what reads under way bring: changes may have been missed.
     pub fn clear(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
-        self.flights.settle();
+        self.singleflight.settle();
         self.records.clear();
         self.absent.invalidate_all();
         self.changed();
@@ -238,9 +237,9 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
         self.changed();
     }
 
-    /// Takes over what a read has found. Called while no fence can be raised on it, so that of one key one call is made at a time,
-    /// and what a change meanwhile drops is older than what the fence admitted.
-    fn remember(&self, key: CacheKey, record: Option<&Arc<Record>>) {
+    /// Takes over what a read has found. Called while no min_version can be raised on it, so that of one key one call is made at a time,
+    /// and what a change meanwhile drops is older than what the min_version admitted.
+    fn remember(&self, key: CacheKey, record: Option<&Arc<CachedKey>>) {
         let held = self.records.peek(&key);
         let Some(record) = record else {
             self.records.remove(&key);

@@ -1,7 +1,7 @@
-//! The rule of fences, tried in every order of its steps: a model of one key with the steps of [`super::KeyCache`], in which
+//! The rule of invalidations, tried in every order of its steps: a model of one key with the steps of [`super::KeyCache`], in which
 //! what happens between two steps of one actor may be any steps of the others.
 
-use super::flight::Fence;
+use super::singleflight::MinVersion;
 
 /// What is stored and cached of the key.
 #[derive(Clone, Default)]
@@ -9,16 +9,16 @@ struct World {
     stored: Option<u64>,
     record: Option<u64>,
     absent: bool,
-    /// The fence of the read under way, if there is one.
-    flight: Option<Fence>,
-    /// While a reader keeps what it has found, no fence can be raised.
-    undisturbed: bool,
+    /// The min_version of the read under way, if there is one.
+    call: Option<MinVersion>,
+    /// While a reader keeps what it has found, no min_version can be raised.
+    with_lock: bool,
     actors: Vec<Actor>,
 }
 
 #[derive(Clone)]
 enum Actor {
-    Reader { step: u8, before: Fence, loaded: Option<u64>, held: Option<u64> },
+    Reader { step: u8, before: MinVersion, loaded: Option<u64>, held: Option<u64> },
     Writer { step: u8, change: Change },
 }
 
@@ -39,16 +39,16 @@ impl Change {
         }
     }
 
-    fn fence(self) -> Fence {
+    fn min_version(self) -> MinVersion {
         match self {
-            Self::Made(version) => Fence::changed(version),
-            Self::Deleted(version) => Fence::deleted(version),
+            Self::Made(version) => MinVersion::changed(version),
+            Self::Deleted(version) => MinVersion::deleted(version),
         }
     }
 }
 
 fn reader() -> Actor {
-    Actor::Reader { step: 0, before: Fence::changed(0), loaded: None, held: None }
+    Actor::Reader { step: 0, before: MinVersion::changed(0), loaded: None, held: None }
 }
 
 impl World {
@@ -62,17 +62,17 @@ impl World {
     fn can_step(&self, index: usize) -> bool {
         match &self.actors[index] {
             // Whoever wants the same key waits for the read under way and shares its answer.
-            Actor::Reader { step: 0, .. } => self.flight.is_none(),
+            Actor::Reader { step: 0, .. } => self.call.is_none(),
             Actor::Reader { step, .. } => *step < 6,
             Actor::Writer { step: 0, change } => self.comes_next(*change),
-            Actor::Writer { step: 1, .. } => !self.undisturbed,
+            Actor::Writer { step: 1, .. } => !self.with_lock,
             Actor::Writer { step, .. } => *step < 4,
         }
     }
 
     /// The store takes changes in the order of their versions; a deletion comes after what it deletes.
     fn comes_next(&self, change: Change) -> bool {
-        let rank = |change: Change| change.fence();
+        let rank = |change: Change| change.min_version();
         let waiting = self.actors.iter().filter_map(|actor| match actor {
             Actor::Writer { step: 0, change } => Some(*change),
             _ => None,
@@ -80,8 +80,8 @@ impl World {
         waiting.min_by_key(|change| rank(*change)) == Some(change)
     }
 
-    fn is_outdated(&self, before: Fence, version: Option<u64>) -> bool {
-        self.flight.is_some_and(|fence| fence != before && !fence.admits(version))
+    fn is_outdated(&self, before: MinVersion, version: Option<u64>) -> bool {
+        self.call.is_some_and(|min_version| min_version != before && !min_version.admits(version))
     }
 
     /// What was held a step ago tells whether the record goes in, whatever is held now.
@@ -106,18 +106,24 @@ impl World {
         self.actors[index] = actor;
     }
 
-    fn step_reader(&mut self, step: &mut u8, before: &mut Fence, loaded: &mut Option<u64>, held: &mut Option<u64>) {
+    fn step_reader(
+        &mut self,
+        step: &mut u8,
+        before: &mut MinVersion,
+        loaded: &mut Option<u64>,
+        held: &mut Option<u64>,
+    ) {
         match *step {
-            0 => self.flight = Some(Fence::changed(0)),
-            1 => *before = self.flight.unwrap(),
+            0 => self.call = Some(MinVersion::changed(0)),
+            1 => *before = self.call.unwrap(),
             2 => *loaded = self.stored,
             3 if self.is_outdated(*before, *loaded) => *step = 0,
-            3 => (*held, self.undisturbed) = (self.record, true),
+            3 => (*held, self.with_lock) = (self.record, true),
             4 => {
                 self.remember(*loaded, *held);
-                self.undisturbed = false;
+                self.with_lock = false;
             }
-            _ => self.flight = None,
+            _ => self.call = None,
         }
         *step += 1;
     }
@@ -125,7 +131,7 @@ impl World {
     fn step_writer(&mut self, step: &mut u8, change: Change) {
         match (*step, change) {
             (0, _) => self.stored = change.stored(),
-            (1, _) => self.flight = self.flight.map(|fence| fence.max(change.fence())),
+            (1, _) => self.call = self.call.map(|min_version| min_version.max(change.min_version())),
             (2, Change::Made(_)) => self.absent = false,
             (_, Change::Made(version)) => self.drop_below(version),
             (2, Change::Deleted(version)) => self.drop_below(version + 1),
@@ -145,7 +151,7 @@ impl World {
     fn check(&self) {
         if let Some(version) = self.record {
             for change in self.heard() {
-                assert!(change.fence().admits(Some(version)), "{version} is cached after {change:?}");
+                assert!(change.min_version().admits(Some(version)), "{version} is cached after {change:?}");
             }
         }
     }
@@ -161,16 +167,16 @@ impl World {
 /// Every order of the steps; the number of ends that were reached.
 fn explore(world: &World, orders: &mut u64) {
     world.check();
-    let mut ended = true;
+    let mut revoked = true;
     for index in 0..world.actors.len() {
         if world.can_step(index) {
-            ended = false;
+            revoked = false;
             let mut next = world.clone();
             next.step(index);
             explore(&next, orders);
         }
     }
-    if ended {
+    if revoked {
         world.check_end();
         *orders += 1;
     }

@@ -8,7 +8,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
 
 use super::{CacheKey, Held};
-use crate::key::Record;
+use crate::key::CachedKey;
 
 /// Of a record in the map: its places in the table and in the list, with the room that both keep for more, and its share of the
 /// ghosts. From `benches/records.rs`, in bytes.
@@ -28,7 +28,7 @@ const GHOSTS: f64 = 0.25;
 pub(super) type Records = Cache<ById, Held, Weigh, DefaultHashBuilder, DefaultLifecycle<ById, Held>>;
 
 /// A record as it is found: the id is not held twice.
-pub(super) struct ById(pub(super) Arc<Record>);
+pub(super) struct ById(pub(super) Arc<CachedKey>);
 
 /// Weighs records.
 #[derive(Clone)]

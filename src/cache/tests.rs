@@ -8,7 +8,7 @@ use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::key::{ApiKey, Metadata, Status};
 
-type Loaded = Result<Option<Arc<Record>>, &'static str>;
+type Loaded = Result<Option<Arc<CachedKey>>, &'static str>;
 
 const ID: CacheKey = (TenantId::NIL, KeyId::Issued(Uuid::from_u128(1)));
 
@@ -16,8 +16,8 @@ fn cache() -> Arc<KeyCache<&'static str>> {
     Arc::new(KeyCache::new(1 << 20, Duration::from_secs(60)))
 }
 
-fn record(version: u64) -> Arc<Record> {
-    Arc::new(Record::from(&key(version)))
+fn record(version: u64) -> Arc<CachedKey> {
+    Arc::new(CachedKey::from(&key(version)))
 }
 
 fn key(version: u64) -> ApiKey {
@@ -40,13 +40,13 @@ fn key(version: u64) -> ApiKey {
     }
 }
 
-async fn keep(cache: &KeyCache<&'static str>, record: Arc<Record>) {
+async fn keep(cache: &KeyCache<&'static str>, record: Arc<CachedKey>) {
     let key = (record.tenant(), record.id());
     cache.fetch(key, || async { Loaded::Ok(Some(Arc::clone(&record))) }).await.unwrap();
 }
 
-fn version(known: Option<Known>) -> u64 {
-    known.and_then(Known::record).map_or(0, |record| record.version())
+fn version(known: Option<CacheEntry>) -> u64 {
+    known.and_then(CacheEntry::record).map_or(0, |record| record.version())
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_read_that_began_before_a_change_cannot_bring_the_old_record_back() {
         }
     });
     held.notified().await;
-    cache.outdate(ID, 2);
+    cache.invalidate(ID, 2);
     release.notify_one();
     assert_eq!(reader.await.unwrap(), 2);
     assert_eq!(version(cache.get(&ID)), 2);
@@ -101,7 +101,7 @@ async fn an_absence_read_before_an_insert_is_not_remembered() {
     let load = || {
         let first = loads.fetch_add(1, Ordering::SeqCst) == 0;
         if first {
-            cache.outdate(ID, 1);
+            cache.invalidate(ID, 1);
         }
         async move { Loaded::Ok((!first).then(|| record(1))) }
     };
@@ -115,8 +115,8 @@ async fn absence_is_remembered_until_the_key_appears_and_failure_is_not() {
     assert_eq!(cache.fetch(ID, || async { Loaded::Err("down") }).await.err(), Some("down"));
     assert!(cache.get(&ID).is_none());
     assert!(cache.fetch(ID, || async { Loaded::Ok(None) }).await.unwrap().is_none());
-    assert!(matches!(cache.get(&ID), Some(Known::Absent)));
-    cache.outdate(ID, 1);
+    assert!(matches!(cache.get(&ID), Some(CacheEntry::Absent)));
+    cache.invalidate(ID, 1);
     assert!(cache.get(&ID).is_none());
 }
 
@@ -126,9 +126,9 @@ async fn an_older_record_never_replaces_a_newer_one() {
     keep(&cache, record(3)).await;
     keep(&cache, record(2)).await;
     assert_eq!(version(cache.get(&ID)), 3);
-    cache.outdate(ID, 3);
+    cache.invalidate(ID, 3);
     assert_eq!(version(cache.get(&ID)), 3);
-    cache.outdate(ID, 4);
+    cache.invalidate(ID, 4);
     assert!(cache.get(&ID).is_none());
 }
 
@@ -147,7 +147,7 @@ async fn an_abandoned_read_is_taken_over_and_leaves_nothing_behind() {
     tokio::task::yield_now().await;
     stuck.abort();
     assert!(waiting.await.unwrap().unwrap().is_some());
-    assert_eq!(cache.flights.under_way(), 0);
+    assert_eq!(cache.singleflight.under_way(), 0);
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn memory_is_bounded() {
     let cache = cache();
     for number in 0..10_000 {
         let id = KeyId::Issued(Uuid::from_u128(number));
-        keep(&cache, Arc::new(Record::from(&ApiKey { id, ..key(1) }))).await;
+        keep(&cache, Arc::new(CachedKey::from(&ApiKey { id, ..key(1) }))).await;
     }
     assert!(cache.weight() <= 1 << 20);
     assert!(cache.len() > 1000);
@@ -181,17 +181,17 @@ async fn a_deleted_key_stays_gone_whatever_reads_were_under_way() {
         })
     };
     read.notified().await;
-    cache.forget(ID, 7);
+    cache.invalidate_deleted(ID, 7);
     go.notify_one();
     assert!(slow.await.unwrap().is_none());
-    assert!(matches!(cache.get(&ID), Some(Known::Absent)));
+    assert!(matches!(cache.get(&ID), Some(CacheEntry::Absent)));
 }
 
 #[tokio::test]
 async fn a_key_that_comes_back_after_its_deletion_is_taken() {
     let cache = cache();
     keep(&cache, record(7)).await;
-    cache.forget(ID, 7);
+    cache.invalidate_deleted(ID, 7);
     assert!(cache.get(&ID).is_none());
     keep(&cache, record(9)).await;
     assert_eq!(version(cache.get(&ID)), 9);
@@ -204,7 +204,7 @@ async fn a_record_whose_time_is_over_is_asked_for_again_and_held_for_worse_days(
     assert_eq!((version(cache.get(&ID)), cache.get_stale(&ID).map(|held| held.version())), (0, Some(1)));
     cache.fetch(ID, || async { Loaded::Ok(Some(record(2))) }).await.unwrap();
     assert_eq!(cache.get_stale(&ID).map(|held| held.version()), Some(2));
-    cache.outdate(ID, 3);
+    cache.invalidate(ID, 3);
     assert!(cache.get_stale(&ID).is_none());
     cache.fetch(ID, || async { Loaded::Ok(Some(record(3))) }).await.unwrap();
     cache.fetch(ID, || async { Loaded::Ok(None) }).await.unwrap();
@@ -214,22 +214,22 @@ async fn a_record_whose_time_is_over_is_asked_for_again_and_held_for_worse_days(
 #[tokio::test]
 async fn what_was_seen_is_seen_again_until_something_changes() {
     let changes: [fn(&KeyCache<&'static str>); 4] = [
-        |cache| cache.outdate(ID, 2),
-        |cache| cache.forget(ID, 1),
+        |cache| cache.invalidate(ID, 2),
+        |cache| cache.invalidate_deleted(ID, 1),
         KeyCache::clear,
         // Of another key: which one is not told.
-        |cache| cache.outdate((TenantId::NIL, KeyId::Imported([0; 32])), 9),
+        |cache| cache.invalidate((TenantId::NIL, KeyId::Imported([0; 32])), 9),
     ];
     for change in changes {
         let cache = cache();
         keep(&cache, record(1)).await;
         let now = Instant::now();
-        let (_, seen) = cache.see(&ID, now).unwrap();
-        assert!(cache.see_again(&ID, &seen, now).is_some(), "nothing has changed");
+        let (_, hint) = cache.get_with_hint(&ID, now).unwrap();
+        assert!(cache.get_by_hint(&ID, &hint, now).is_some(), "nothing has changed");
         // Whoever is still at work with it does not make it good again.
-        let (_at_work, _) = cache.see(&ID, now).unwrap();
+        let (_at_work, _) = cache.get_with_hint(&ID, now).unwrap();
         change(&cache);
-        assert!(cache.see_again(&ID, &seen, now).is_none());
+        assert!(cache.get_by_hint(&ID, &hint, now).is_none());
     }
 }
 
@@ -238,15 +238,15 @@ async fn what_was_seen_is_not_seen_again_in_the_place_of_another() {
     let cache = cache();
     keep(&cache, record(1)).await;
     let now = Instant::now();
-    let (_, seen) = cache.see(&ID, now).unwrap();
+    let (_, hint) = cache.get_with_hint(&ID, now).unwrap();
     let other = (TenantId::NIL, KeyId::Imported([0; 32]));
-    assert!(cache.see_again(&other, &seen, now).is_none());
+    assert!(cache.get_by_hint(&other, &hint, now).is_none());
     let _at_work = cache.get(&ID);
     keep(&cache, record(2)).await;
-    assert!(cache.see_again(&ID, &seen, now).is_none(), "a younger record took its place");
-    let (_at_work, seen) = cache.see(&ID, now).unwrap();
+    assert!(cache.get_by_hint(&ID, &hint, now).is_none(), "a younger record took its place");
+    let (_at_work, hint) = cache.get_with_hint(&ID, now).unwrap();
     cache.fetch(ID, || async { Loaded::Ok(None) }).await.unwrap();
-    assert!(cache.see_again(&ID, &seen, now).is_none(), "it is gone");
+    assert!(cache.get_by_hint(&ID, &hint, now).is_none(), "it is gone");
 }
 
 #[tokio::test]
@@ -254,10 +254,10 @@ async fn what_was_seen_is_not_held() {
     let cache = cache();
     keep(&cache, record(1)).await;
     let now = Instant::now();
-    let (_, seen) = cache.see(&ID, now).unwrap();
+    let (_, hint) = cache.get_with_hint(&ID, now).unwrap();
     // As when it makes room, of which no epoch tells.
     cache.records.remove(&ID);
-    assert!(cache.see_again(&ID, &seen, now).is_none());
+    assert!(cache.get_by_hint(&ID, &hint, now).is_none());
 }
 
 #[tokio::test]
@@ -265,11 +265,11 @@ async fn what_was_seen_is_seen_again_until_its_time_is_over() {
     let cache = cache();
     keep(&cache, record(1)).await;
     let now = Instant::now();
-    let (_, seen) = cache.see(&ID, now).unwrap();
+    let (_, hint) = cache.get_with_hint(&ID, now).unwrap();
     let seconds = Duration::from_secs;
-    assert!(cache.see_again(&ID, &seen, now + seconds(59)).is_some());
-    assert!(cache.see_again(&ID, &seen, now + seconds(60)).is_none());
-    assert!(cache.see(&ID, now + seconds(60)).is_none());
+    assert!(cache.get_by_hint(&ID, &hint, now + seconds(59)).is_some());
+    assert!(cache.get_by_hint(&ID, &hint, now + seconds(60)).is_none());
+    assert!(cache.get_with_hint(&ID, now + seconds(60)).is_none());
 }
 
 #[tokio::test]
@@ -288,7 +288,7 @@ async fn a_record_too_large_for_its_part_is_not_kept_and_drops_what_was_held() {
     let cache = cache();
     keep(&cache, record(1)).await;
     let metadata = Metadata::from_iter([("text".to_owned(), "x".repeat(1 << 20).into())]);
-    let large = Arc::new(Record::from(&ApiKey { metadata, ..key(2) }));
+    let large = Arc::new(CachedKey::from(&ApiKey { metadata, ..key(2) }));
     keep(&cache, Arc::clone(&large)).await;
     assert!(cache.get(&ID).is_none() && cache.is_empty());
     keep(&cache, record(3)).await;

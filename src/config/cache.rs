@@ -155,13 +155,13 @@ impl Default for CacheConfig {
 
 impl MemoryCacheConfig {
     /// The part of [`MemoryCacheConfig::max_size`] for what recognises credentials.
-    pub fn recognition_bytes(&self) -> u64 {
+    pub fn proof_cache_bytes(&self) -> u64 {
         self.max_size / 4
     }
 
     /// The part of [`MemoryCacheConfig::max_size`] for keys.
     pub fn key_bytes(&self) -> u64 {
-        self.max_size - self.recognition_bytes()
+        self.max_size - self.proof_cache_bytes()
     }
 }
 

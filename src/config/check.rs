@@ -5,7 +5,7 @@ use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::Value;
 
 use super::load::Problems;
-use super::words::{nearest, wanted};
+use super::suggestions::{nearest, wanted};
 use crate::duration::{DURATION_FORMAT, DURATION_PATTERN, DurationError, parse_go};
 
 /// Adds all that the schema refuses. A path that has a problem already gets no second one.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::load::Problems;
 use super::schema::members;
-use super::words::{nearest, wanted};
+use super::suggestions::{nearest, wanted};
 
 const PREFIXES: [&str; 2] = ["TALOS_", "KEYGATE_"];
 /// Variables of the command line tools, which are no settings.

@@ -11,13 +11,13 @@ mod database;
 mod env;
 mod gateway;
 mod load;
+mod rate_limit;
 mod retention;
 mod schema;
 mod secrets;
 mod serve;
+mod suggestions;
 mod telemetry;
-mod tenancy;
-mod words;
 
 pub use cache::{
     CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, OnDatabaseDown, RedisConfig, RedisTlsConfig,
@@ -35,14 +35,14 @@ pub use gateway::{
     UnknownKeysConfig, UpstreamConfig, UpstreamLimitFields, parse_endpoint,
 };
 pub use load::{ConfigError, ConfigErrors};
+pub use rate_limit::{
+    MultitenancyConfig, NetworkConfig, OnBackendDown, QuotaConfig, RateLimitBackend, RateLimitConfig, RateLimitMode,
+};
 pub use retention::RetentionConfig;
 pub use schema::json_schema;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
-pub use tenancy::{
-    MultitenancyConfig, NetworkConfig, OnBackendDown, QuotaConfig, RateLimitBackend, RateLimitConfig, RateLimitMode,
-};
 
 use schemars::JsonSchema;
 use secrecy::SecretString;

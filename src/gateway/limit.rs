@@ -16,7 +16,7 @@ use super::route::Route;
 use crate::config::{Auth, CountBy, GatewayConfig, RouteConfig, UpstreamLimitFields};
 use crate::id::TenantId;
 use crate::policy::RateLimitPolicy;
-use crate::ratelimit::{Answer, Limit, Limiter, NamedLimit, Outcomes, Request};
+use crate::ratelimit::{Charge, ChargeResult, Limit, Limiter, NamedLimit, Outcomes};
 use crate::verifier::{Denial, Outage, Verdict};
 use crate::wire::ratelimit::{
     RATE_LIMIT, RATE_LIMIT_POLICY, X_RATE_LIMIT_LIMIT, X_RATE_LIMIT_REMAINING, X_RATE_LIMIT_RESET,
@@ -204,23 +204,23 @@ fn is_limit_field(name: &HeaderName) -> bool {
     name.strip_prefix("x-").unwrap_or(name).starts_with("ratelimit")
 }
 
-fn add<'a>(counted: &mut Counted<'a>, limits: &'a [NamedLimit], answer: Answer) {
-    if let Answer::Counted(decision) = answer {
+fn add<'a>(counted: &mut Counted<'a>, limits: &'a [NamedLimit], answer: ChargeResult) {
+    if let ChargeResult::Counted(decision) = answer {
         counted.push((limits, decision.outcomes));
     }
 }
 
-fn refusal(requests: &[Request<'_>], answers: &[Answer]) -> Option<Denial> {
-    if answers.iter().all(Answer::admits) {
+fn refusal(requests: &[Charge<'_>], answers: &[ChargeResult]) -> Option<Denial> {
+    if answers.iter().all(ChargeResult::admits) {
         return None;
     }
-    if answers.contains(&Answer::Closed) {
+    if answers.contains(&ChargeResult::Closed) {
         return Some(Denial::Unavailable { cause: Outage::Limiter });
     }
     let decisions = || {
         requests.iter().zip(answers).filter_map(|(request, answer)| match answer {
-            Answer::Counted(decision) => Some((request.limits, decision)),
-            Answer::Open | Answer::Closed => None,
+            ChargeResult::Counted(decision) => Some((request.limits, decision)),
+            ChargeResult::Open | ChargeResult::Closed => None,
         })
     };
     let refusing = decisions().flat_map(|(limits, decision)| {

@@ -77,7 +77,7 @@ impl Proxy {
         let added = self.added;
         Identity {
             key_id: added.when(AddedHeader::XKeygateKeyId, || owned(verdict.key_id().to_string())),
-            actor_id: added.when(AddedHeader::XKeygateActorId, || ready(verdict.owner().field())),
+            actor_id: added.when(AddedHeader::XKeygateActorId, || ready(verdict.actor().field())),
             tenant_id: added.when(AddedHeader::XKeygateTenantId, || self.tenant.clone()),
             scopes: added.when(AddedHeader::XKeygateScopes, || ready(verdict.grant().field())),
             credential_type: added

@@ -1,4 +1,4 @@
-//! Answers that Keygate gives itself. Written whole, so that the client's connection stays usable.
+//! ChargeResults that Keygate gives itself. Written whole, so that the client's connection stays usable.
 
 use bytes::Bytes;
 use http::header::EXPECT;

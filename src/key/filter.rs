@@ -1,6 +1,6 @@
 //! Filters of lists (contract, admin API section 5.2): clauses such as `actor_id = "user 1"`, joined by AND.
 
-use super::State;
+use super::EffectiveStatus;
 
 const ACTOR_ID_MAX: usize = 256;
 
@@ -10,7 +10,7 @@ pub struct KeyFilter {
     /// Only keys of this owner.
     pub actor_id: Option<String>,
     /// Only keys in this state.
-    pub state: Option<State>,
+    pub state: Option<EffectiveStatus>,
 }
 
 /// A text that is no filter; says what is wrong with it.
@@ -50,7 +50,7 @@ impl KeyFilter {
             }
             "status" if self.state.is_some() => Err(FilterError("status is given twice")),
             "status" => {
-                let state = State::from_name(value);
+                let state = EffectiveStatus::from_name(value);
                 self.state = Some(state.ok_or(FilterError(
                     "status must be KEY_STATUS_ACTIVE, KEY_STATUS_REVOKED or KEY_STATUS_EXPIRED",
                 ))?);
@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    fn of(actor_id: &str, state: Option<State>) -> KeyFilter {
+    fn of(actor_id: &str, state: Option<EffectiveStatus>) -> KeyFilter {
         KeyFilter { actor_id: (!actor_id.is_empty()).then(|| actor_id.to_owned()), state }
     }
 
@@ -111,9 +111,9 @@ mod tests {
             (" \t ", of("", None)),
             ("actor_id=user_1", of("user_1", None)),
             ("  actor_id = \"user 1 AND more\"  ", of("user 1 AND more", None)),
-            ("status=KEY_STATUS_REVOKED", of("", Some(State::Revoked))),
-            ("status=\"KEY_STATUS_EXPIRED\" and actor_id=a.b-c", of("a.b-c", Some(State::Expired))),
-            ("actor_id=AND AND status=KEY_STATUS_ACTIVE", of("AND", Some(State::Active))),
+            ("status=KEY_STATUS_REVOKED", of("", Some(EffectiveStatus::Revoked))),
+            ("status=\"KEY_STATUS_EXPIRED\" and actor_id=a.b-c", of("a.b-c", Some(EffectiveStatus::Expired))),
+            ("actor_id=AND AND status=KEY_STATUS_ACTIVE", of("AND", Some(EffectiveStatus::Active))),
         ] {
             assert_eq!(KeyFilter::parse(text), Ok(expected), "{text}");
         }
@@ -162,7 +162,7 @@ mod tests {
         #[test]
         fn a_quoted_owner_is_found_again(actor in "[^\"\\x00]{1,60}") {
             let filter = KeyFilter::parse(&format!("actor_id=\"{actor}\" AND status=KEY_STATUS_ACTIVE"));
-            prop_assert_eq!(filter, Ok(of(&actor, Some(State::Active))));
+            prop_assert_eq!(filter, Ok(of(&actor, Some(EffectiveStatus::Active))));
         }
     }
 }

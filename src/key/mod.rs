@@ -1,24 +1,24 @@
 //! The stored record behind a credential, and the commands that change it. Knows no storage and reads no clock; never
 //! holds the secret.
 
+mod cached_key;
 mod change;
 mod draft;
 mod field;
 mod filter;
+mod interner;
 mod limits;
 mod page_token;
-mod record;
-mod shared;
 mod status;
 
+pub use cached_key::{Actor, CachedKey, Grant};
 pub use change::{KeyChange, RotateKey};
 pub use draft::{KeyDraft, RevokeKey};
 pub use field::{encode_text, encode_words};
 pub use filter::{FilterError, KeyFilter};
 pub use limits::{InvalidField, check_ranges, check_scopes};
 pub use page_token::{PageTokenError, open_page_token, seal_page_token};
-pub use record::{Grant, Owner, Record};
-pub use status::{Revocation, RevocationReason, State, Status};
+pub use status::{EffectiveStatus, Revocation, RevocationReason, Status};
 
 use serde_json::{Map, Value};
 
@@ -45,7 +45,7 @@ pub struct ApiKey {
     pub scopes: Scopes,
     /// The owner's own data.
     pub metadata: Metadata,
-    /// Stored status; for what holds at a moment see [`ApiKey::state`].
+    /// Stored status; for what holds at a moment see [`ApiKey::effective_status`].
     pub status: Status,
     /// Whether the key may be shown.
     pub visibility: Visibility,
@@ -73,7 +73,10 @@ impl ApiKey {
     }
 
     /// What holds at `now`. A revocation outlives the expiry.
-    pub fn state(&self, now: Timestamp) -> State {
-        State::of(matches!(self.status, Status::Revoked(_)), self.expire_time.is_some_and(|expiry| now > expiry))
+    pub fn effective_status(&self, now: Timestamp) -> EffectiveStatus {
+        EffectiveStatus::of(
+            matches!(self.status, Status::Revoked(_)),
+            self.expire_time.is_some_and(|expiry| now > expiry),
+        )
     }
 }

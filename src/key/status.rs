@@ -18,7 +18,7 @@ pub enum Status {
 
 /// What holds at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum EffectiveStatus {
     /// Usable.
     Active,
     /// Refused for ever.
@@ -52,7 +52,7 @@ pub enum RevocationReason {
     PrivilegeWithdrawn,
 }
 
-impl State {
+impl EffectiveStatus {
     /// A revocation outlives the expiry.
     pub(super) fn of(revoked: bool, expired: bool) -> Self {
         match (revoked, expired) {

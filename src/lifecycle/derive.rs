@@ -11,7 +11,7 @@ use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::credential::{CREDENTIAL_MAX, NewToken};
 use crate::duration::format_go;
-use crate::key::{Metadata, Record, State, check_scopes};
+use crate::key::{CachedKey, EffectiveStatus, Metadata, check_scopes};
 use crate::policy::Scopes;
 
 /// The form of a token.
@@ -77,10 +77,10 @@ impl Lifecycle {
     /// # Errors
     /// [`LifecycleError::Invalid`], [`LifecycleError::ParentEnded`], [`LifecycleError::ScopeNotGranted`] or
     /// [`LifecycleError::NoSigningKey`].
-    pub fn derive(&self, parent: &Record, command: DeriveToken) -> Result<Derived, LifecycleError> {
+    pub fn derive(&self, parent: &CachedKey, command: DeriveToken) -> Result<Derived, LifecycleError> {
         let ttl = self.check_derive(&command)?;
         let now = self.now();
-        if parent.state(now) != State::Active {
+        if parent.effective_status(now) != EffectiveStatus::Active {
             return Err(LifecycleError::ParentEnded);
         }
         let end = now + ttl;
@@ -94,7 +94,7 @@ impl Lifecycle {
             jti: self.random_uuid().to_string(),
             key_id: parent.id(),
             tenant: parent.tenant(),
-            actor_id: parent.owner().id(),
+            actor_id: parent.actor().id(),
             scopes: &scopes,
             metadata: &metadata,
             networks: parent.networks().unwrap_or(&everywhere),

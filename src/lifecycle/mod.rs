@@ -6,12 +6,12 @@ mod delete;
 mod derive;
 mod import;
 mod issue;
+mod key_locks;
 mod list;
 mod metrics;
 mod purge;
 mod revoke;
 mod rotate;
-mod turns;
 mod update;
 
 pub use batch::{BatchCode, BatchItem, ItemError};
@@ -25,7 +25,7 @@ pub use rotate::Rotated;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::turns::Turns;
+use self::key_locks::KeyLocks;
 use arc_swap::ArcSwap;
 use chrono::SubsecRound;
 use rand::Rng;
@@ -84,7 +84,7 @@ pub struct Lifecycle {
     caches: Caches<StoreError>,
     clock: Arc<dyn Clock>,
     rng: Mutex<StdRng>,
-    turns: Turns,
+    key_locks: KeyLocks,
     metrics: Metrics,
 }
 
@@ -158,7 +158,7 @@ impl Lifecycle {
         rng: StdRng,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, store, caches, clock, rng: Mutex::new(rng), turns: Turns::new(), metrics }
+        Self { settings, store, caches, clock, rng: Mutex::new(rng), key_locks: KeyLocks::new(), metrics }
     }
 
     /// The record of a key, in any status.
@@ -204,24 +204,24 @@ impl Lifecycle {
     fn noted(&self, key: &ApiKey) -> Arc<ApiKey> {
         let (id, key) = ((key.tenant, key.id), Arc::new(key.clone()));
         if let Some(shared) = &self.caches.shared {
-            shared.outdate(id, key.version);
+            shared.invalidate(id, key.version);
         }
         if let Some(local) = &self.caches.local {
-            local.outdate(id, key.version);
+            local.invalidate(id, key.version);
         }
         if let Status::Revoked(_) = key.status {
-            self.caches.ended.add(id, key.update_time, self.now());
+            self.caches.revoked_parents.add(id, key.update_time, self.now());
         }
         key
     }
 
     async fn deleted(&self, key: CacheKey, last_version: u64, now: Timestamp) {
         if let Some(local) = &self.caches.local {
-            local.forget(key, last_version);
+            local.invalidate_deleted(key, last_version);
         }
-        self.caches.ended.add(key, now, now);
+        self.caches.revoked_parents.add(key, now, now);
         if let Some(shared) = &self.caches.shared {
-            shared.forget(key, last_version).await;
+            shared.invalidate_deleted(key, last_version).await;
         }
     }
 }

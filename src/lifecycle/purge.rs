@@ -46,7 +46,9 @@ impl Lifecycle {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        while self.store.forget_deleted(self.caches.ended.horizon(self.now()), BATCH).await? >= u64::from(BATCH) {
+        while self.store.forget_deleted(self.caches.revoked_parents.horizon(self.now()), BATCH).await?
+            >= u64::from(BATCH)
+        {
             tokio::time::sleep(PAUSE).await;
         }
         Ok(count)
@@ -57,10 +59,10 @@ impl Lifecycle {
         for key in &purged {
             let id = (key.tenant, key.id);
             if let Some(shared) = &self.caches.shared {
-                shared.outdate(id, key.version + 1);
+                shared.invalidate(id, key.version + 1);
             }
             if let Some(local) = &self.caches.local {
-                local.forget(id, key.version);
+                local.invalidate_deleted(id, key.version);
             }
         }
         self.metrics.purged(purged.len());

@@ -2,7 +2,7 @@
 
 use super::{Lifecycle, LifecycleError, invalid};
 use crate::id::{KeyId, TenantId};
-use crate::key::{Revocation, RevocationReason, RevokeKey, State};
+use crate::key::{EffectiveStatus, Revocation, RevocationReason, RevokeKey};
 use crate::policy::Visibility;
 use crate::store::Revoked;
 
@@ -41,11 +41,11 @@ impl Lifecycle {
             return invalid("PRIVILEGE_WITHDRAWN is not allowed for self-revocation".into());
         }
         let key = self.get(tenant, id).await?;
-        match (key.state(self.now()), key.visibility) {
-            (State::Revoked, _) => return Ok(()),
-            (State::Expired, _) => return Err(LifecycleError::Expired),
-            (State::Active, Visibility::Public) => return Err(LifecycleError::PublicKey),
-            (State::Active, Visibility::Secret) => {}
+        match (key.effective_status(self.now()), key.visibility) {
+            (EffectiveStatus::Revoked, _) => return Ok(()),
+            (EffectiveStatus::Expired, _) => return Err(LifecycleError::Expired),
+            (EffectiveStatus::Active, Visibility::Public) => return Err(LifecycleError::PublicKey),
+            (EffectiveStatus::Active, Visibility::Secret) => {}
         }
         let command = RevokeKey { reason, description: None };
         match self.revoke(tenant, id, command).await {

@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use super::revoke::superseded;
 use super::{Lifecycle, LifecycleError, RETRIES};
 use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, RotateKey, State, Status};
+use crate::key::{ApiKey, EffectiveStatus, RotateKey, Status};
 
 /// A rotated key.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Rotated {
 }
 
 impl Lifecycle {
-    /// Issues a key that inherits what the command does not change, and revokes the old one. Owner and end are inherited
+    /// Issues a key that inherits what the command does not change, and revokes the old one. Actor and end are inherited
     /// always.
     ///
     /// # Errors
@@ -27,10 +27,10 @@ impl Lifecycle {
     /// of two that rotate the same key, or a failure of the store.
     pub async fn rotate(&self, tenant: TenantId, id: KeyId, command: RotateKey) -> Result<Rotated, LifecycleError> {
         command.change.check()?;
-        let _turn = self.turns.of(id).await;
+        let _turn = self.key_locks.of(id).await;
         for _ in 0..RETRIES {
             let old = self.get(tenant, id).await?;
-            if old.state(self.now()) != State::Active {
+            if old.effective_status(self.now()) != EffectiveStatus::Active {
                 return Err(LifecycleError::NotActive);
             }
             let visibility = command.visibility.unwrap_or(old.visibility);

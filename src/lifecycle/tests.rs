@@ -4,10 +4,10 @@ use rand::SeedableRng;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::cache::{EndedKeys, KeyCache};
+use crate::cache::{KeyCache, RevokedParents};
 use crate::clock::ManualClock;
 use crate::credential::IssuedKey;
-use crate::key::{KeyChange, KeyDraft, Record, RevocationReason, RevokeKey, RotateKey, State};
+use crate::key::{CachedKey, EffectiveStatus, KeyChange, KeyDraft, RevocationReason, RevokeKey, RotateKey};
 use crate::policy::{RateLimitPolicy, Visibility};
 use crate::store::MemoryStore;
 
@@ -31,8 +31,8 @@ fn lifecycle(change: impl FnOnce(&mut Settings)) -> Lifecycle {
     let cache = Some(Arc::new(KeyCache::new(1 << 20, Duration::from_secs(60))));
     let clock = Arc::new(ManualClock::new(Timestamp::from_timestamp(1_780_000_000, 123_456_789).unwrap()));
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-    let ended = Arc::new(EndedKeys::new(Duration::from_secs(86_400), 100));
-    let caches = Caches::alone(cache, ended);
+    let revoked_parents = Arc::new(RevokedParents::new(Duration::from_secs(86_400), 100));
+    let caches = Caches::alone(cache, revoked_parents);
     Lifecycle::new(settings, Arc::new(MemoryStore::default()), caches, clock, StdRng::seed_from_u64(1), metrics)
 }
 
@@ -109,7 +109,10 @@ async fn a_revocation_is_for_good_and_once() {
     let command = || RevokeKey { reason: RevocationReason::KeyCompromise, description: None };
     lifecycle.revoke(TenantId::NIL, id, command()).await.unwrap();
     let key = lifecycle.get(TenantId::NIL, id).await.unwrap();
-    assert_eq!((key.state(lifecycle.now()), key.version), (State::Revoked, ApiKey::first_version(lifecycle.now()) + 1));
+    assert_eq!(
+        (key.effective_status(lifecycle.now()), key.version),
+        (EffectiveStatus::Revoked, ApiKey::first_version(lifecycle.now()) + 1)
+    );
     let again = lifecycle.revoke(TenantId::NIL, id, command()).await;
     assert!(matches!(again, Err(LifecycleError::AlreadyRevoked)));
     let unknown = lifecycle.revoke(TenantId::NIL, KeyId::Issued(uuid::Uuid::nil()), command()).await;
@@ -189,7 +192,7 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
     lifecycle.revoke(TenantId::NIL, before.id, RevokeKey::default()).await.unwrap();
     let change = KeyChange { scopes: Some(Vec::new()), ..KeyChange::default() };
     let after = lifecycle.update(TenantId::NIL, before.id, change).await.unwrap();
-    assert_eq!((after.scopes.as_slice().len(), after.state(lifecycle.now())), (0, State::Revoked));
+    assert_eq!((after.scopes.as_slice().len(), after.effective_status(lifecycle.now())), (0, EffectiveStatus::Revoked));
 }
 
 #[tokio::test]
@@ -202,8 +205,11 @@ async fn a_rotated_key_inherits_and_its_predecessor_ends() {
     assert_eq!(IssuedKey::parse(rotated.secret.expose_secret()).unwrap().id(), rotated.key.id);
     let expected = ApiKey { id: rotated.key.id, name: "new".into(), ..old.clone() };
     assert_eq!(rotated.key, expected);
-    assert_eq!((rotated.old.id, rotated.old.state(lifecycle.now())), (old.id, State::Revoked));
-    assert_eq!(lifecycle.caches.ended.ask(&(TenantId::NIL, old.id), lifecycle.now()), crate::cache::Ended::Yes);
+    assert_eq!((rotated.old.id, rotated.old.effective_status(lifecycle.now())), (old.id, EffectiveStatus::Revoked));
+    assert_eq!(
+        lifecycle.caches.revoked_parents.ask(&(TenantId::NIL, old.id), lifecycle.now()),
+        crate::cache::ParentStatus::Revoked
+    );
     let again = lifecycle.rotate(TenantId::NIL, old.id, RotateKey::default()).await;
     assert!(matches!(again, Err(LifecycleError::NotActive)));
 }
@@ -258,7 +264,7 @@ async fn parent(lifecycle: &Lifecycle) -> ApiKey {
 async fn a_token_takes_its_parents_rights_or_fewer() {
     let lifecycle = with_signing_key();
     let parent = parent(&lifecycle).await;
-    let derived = lifecycle.derive(&Record::from(&parent), DeriveToken::default()).unwrap();
+    let derived = lifecycle.derive(&CachedKey::from(&parent), DeriveToken::default()).unwrap();
     assert!(derived.token.expose_secret().starts_with("eyJ"));
     assert_eq!((&derived.scopes, &derived.claims), (&parent.scopes, &parent.metadata));
     assert_eq!(
@@ -272,7 +278,7 @@ async fn a_token_takes_its_parents_rights_or_fewer() {
         custom_claims: serde_json::json!({"k": 2, "sub": "x", "act": "y"}).as_object().cloned().unwrap(),
         audiences: vec!["api".into()],
     };
-    let derived = lifecycle.derive(&Record::from(&parent), command).unwrap();
+    let derived = lifecycle.derive(&CachedKey::from(&parent), command).unwrap();
     assert!(derived.token.expose_secret().starts_with("mc_v1_"));
     assert!(derived.scopes.iter().eq(["b"]));
     assert_eq!(serde_json::Value::Object(derived.claims), serde_json::json!({"team": "blue", "k": 2}));
@@ -283,7 +289,7 @@ async fn a_token_that_cannot_be_is_refused_by_its_reason() {
     let lifecycle = with_signing_key();
     let parent = parent(&lifecycle).await;
     let of_ttl = |seconds| DeriveToken { ttl: Some(Duration::from_secs(seconds)), ..DeriveToken::default() };
-    let error = |parent: &ApiKey, command| lifecycle.derive(&Record::from(parent), command).unwrap_err();
+    let error = |parent: &ApiKey, command| lifecycle.derive(&CachedKey::from(parent), command).unwrap_err();
     assert!(matches!(error(&parent, of_ttl(86_401)), LifecycleError::Invalid(_)));
     assert!(matches!(error(&parent, of_ttl(3601)), LifecycleError::Invalid(_)), "the parent lives an hour");
     let scopes = DeriveToken { scopes: vec!["a".into(), "c".into()], ..DeriveToken::default() };
@@ -293,10 +299,10 @@ async fn a_token_that_cannot_be_is_refused_by_its_reason() {
         let command = DeriveToken { form, custom_claims: custom_claims.clone(), ..DeriveToken::default() };
         assert!(matches!(error(&parent, command), LifecycleError::Invalid(_)));
     }
-    let ended = ApiKey { expire_time: Some(parent.create_time - chrono::TimeDelta::seconds(1)), ..parent.clone() };
-    assert!(matches!(error(&ended, DeriveToken::default()), LifecycleError::ParentEnded));
+    let expired = ApiKey { expire_time: Some(parent.create_time - chrono::TimeDelta::seconds(1)), ..parent.clone() };
+    assert!(matches!(error(&expired, DeriveToken::default()), LifecycleError::ParentEnded));
     let without = super::tests::lifecycle(|_| {});
-    let refused = without.derive(&Record::from(&parent), DeriveToken::default()).unwrap_err();
+    let refused = without.derive(&CachedKey::from(&parent), DeriveToken::default()).unwrap_err();
     assert!(matches!(refused, LifecycleError::NoSigningKey(_)));
 }
 
@@ -315,7 +321,7 @@ async fn what_ended_long_ago_is_taken_out_of_store_and_cache() {
     lifecycle.store.insert_many(&keys).await.unwrap();
     let cache = lifecycle.caches.local.clone().unwrap();
     for key in [&keys[0], &keys[1201]] {
-        let record = Arc::new(Record::from(key));
+        let record = Arc::new(CachedKey::from(key));
         cache.fetch((key.tenant, key.id), async || Ok(Some(Arc::clone(&record)))).await.unwrap();
     }
     let day = Duration::from_secs(24 * 3600);
@@ -325,8 +331,8 @@ async fn what_ended_long_ago_is_taken_out_of_store_and_cache() {
     let cached = |key: &ApiKey| cache.get(&(key.tenant, key.id)).is_some();
     assert_eq!([&keys[0], &keys[1201]].map(cached), [false, true]);
     // Their tokens ended with them, so they take no place among those whose tokens live on.
-    let remembered = lifecycle.caches.ended.ask(&(TenantId::NIL, keys[0].id), now);
-    assert_eq!(remembered, crate::cache::Ended::No);
+    let remembered = lifecycle.caches.revoked_parents.ask(&(TenantId::NIL, keys[0].id), now);
+    assert_eq!(remembered, crate::cache::ParentStatus::Active);
     assert_eq!(lifecycle.purge(Duration::MAX).await.unwrap(), 0);
 }
 
@@ -341,6 +347,6 @@ async fn a_deletion_is_remembered_for_as_long_as_a_token_lives() {
         lifecycle.store.delete(TenantId::NIL, id, time).await.unwrap();
     }
     lifecycle.purge(Duration::from_secs(24 * 3600)).await.unwrap();
-    let left = lifecycle.store.ended_since(Timestamp::UNIX_EPOCH, 10).await.unwrap();
+    let left = lifecycle.store.revoked_since(Timestamp::UNIX_EPOCH, 10).await.unwrap();
     assert_eq!(left.iter().map(|key| key.id).collect::<Vec<_>>(), [KeyId::Imported([2; 32])]);
 }

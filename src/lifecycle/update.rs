@@ -11,7 +11,7 @@ impl Lifecycle {
     /// [`LifecycleError::Invalid`], [`LifecycleError::NotFound`] or a failure of the store.
     pub async fn update(&self, tenant: TenantId, id: KeyId, change: KeyChange) -> Result<ApiKey, LifecycleError> {
         change.check()?;
-        let _turn = self.turns.of(id).await;
+        let _turn = self.key_locks.of(id).await;
         for _ in 0..RETRIES {
             let mut key = self.get(tenant, id).await?;
             let replaced = key.version;

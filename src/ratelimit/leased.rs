@@ -1,14 +1,14 @@
-//! Slices of the shared buckets, leased by this node and spent without asking.
+//! Leases of the shared buckets, leased by this node and spent without asking.
 //!
 //! What a node holds has been charged in the ledger. So in any span of time all nodes together admit at most the quota, what
 //! the length of the span adds to it, and what they held when it began: one slice for each node. All slices of a bucket
 //! together are at most a tenth of its quota, and a key that only one node sees gets its whole quota: where a slice is no
 //! longer to be had, as much is leased as there is.
 //!
-//! Slices begin at nothing, which is to ask about every request. They double while a key asks again soon, and shrink while it
+//! Leases begin at nothing, which is to ask about every request. They double while a key asks again soon, and shrink while it
 //! does not. What lies idle goes back.
 
-mod slices;
+mod leases;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use self::slices::Slices;
+use self::leases::Leases;
 use super::ledger::give_back_request;
-use super::{Backend, Decision, Ledger, Micros, NamedLimit, Nodes, Order, Owner, Request, Unavailable};
+use super::{Backend, BucketOwner, Charge, ChargeRequest, Decision, Ledger, Micros, NamedLimit, Nodes, Unavailable};
 use crate::clock::Clock;
 
-/// Slices that may wait to be leased in the background; beyond, a request that needs one leases it.
+/// Leases that may wait to be leased in the background; beyond, a request that needs one leases it.
 const QUEUE: usize = 4096;
-/// Slices that are leased in the background at the same time.
+/// Leases that are leased in the background at the same time.
 const UNDER_WAY: usize = 64;
 /// Between two looks for what lies idle.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -35,7 +35,7 @@ pub struct Leased {
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     nodes: Arc<Nodes>,
-    slices: Slices,
+    leases: Leases,
     queue: mpsc::Sender<Refill>,
 }
 
@@ -45,14 +45,14 @@ pub struct Leasing {
     queue: mpsc::Receiver<Refill>,
 }
 
-/// Slices that are about to be used up.
+/// Leases that are about to be used up.
 struct Refill {
-    owner: Owner,
+    owner: BucketOwner,
     limits: Vec<NamedLimit>,
 }
 
 impl Leased {
-    /// Slices of at most `owners_max` owners, or a few more; about requests of others the ledger is asked. The second part is
+    /// Leases of at most `owners_max` owners, or a few more; about requests of others the ledger is asked. The second part is
     /// to be run beside; without it requests lease by themselves, and nothing is given back.
     pub fn new(
         ledger: Arc<dyn Ledger>,
@@ -61,13 +61,13 @@ impl Leased {
         owners_max: usize,
     ) -> (Arc<Self>, Leasing) {
         let (sender, queue) = mpsc::channel(QUEUE);
-        let leased = Arc::new(Self { ledger, clock, nodes, slices: Slices::new(owners_max), queue: sender });
+        let leased = Arc::new(Self { ledger, clock, nodes, leases: Leases::new(owners_max), queue: sender });
         (Arc::clone(&leased), Leasing { leased, queue })
     }
 
     /// Gives back all that is not used; before the process stops. What cannot be given back comes back with time.
     pub async fn give_back_all(&self) {
-        self.give_back(self.slices.take_all()).await;
+        self.give_back(self.leases.take_all()).await;
     }
 
     fn now(&self) -> Micros {
@@ -75,38 +75,38 @@ impl Leased {
     }
 
     /// Decides without asking, if that can be done.
-    fn spend(&self, request: &Request<'_>) -> Option<Decision> {
-        let (decision, is_low) = self.slices.spend(request, self.now(), self.nodes.count())?;
+    fn spend(&self, request: &Charge<'_>) -> Option<Decision> {
+        let (decision, is_low) = self.leases.spend(request, self.now(), self.nodes.count())?;
         if is_low {
             let refill = Refill { owner: request.owner, limits: request.limits.to_vec() };
             if self.queue.try_send(refill).is_err() {
-                self.slices.refilled(request.owner);
+                self.leases.refilled(request.owner);
             }
         }
         Some(decision)
     }
 
     /// Has the request charged in the ledger, and leases what is to come. The caller has the owner's turn.
-    async fn lease(&self, request: &Request<'_>) -> Result<Decision, Unavailable> {
-        let extra_bits = self.slices.wanted(request, self.now(), self.nodes.count());
-        let order = Order { request, extra_bits: &extra_bits };
+    async fn lease(&self, request: &Charge<'_>) -> Result<Decision, Unavailable> {
+        let extra_bits = self.leases.wanted(request, self.now(), self.nodes.count());
+        let order = ChargeRequest { request, extra_bits: &extra_bits };
         let receipt = self.ledger.charge(&order).await?;
-        Ok(self.slices.record(&order, receipt, self.now()))
+        Ok(self.leases.record(&order, receipt, self.now()))
     }
 
     async fn refill(&self, refill: Refill) {
-        let request = Request { owner: refill.owner, limits: &refill.limits, cost: 0 };
-        if let Some(turn) = self.slices.turn(refill.owner)
+        let request = Charge { owner: refill.owner, limits: &refill.limits, cost: 0 };
+        if let Some(turn) = self.leases.turn(refill.owner)
             // Whoever has the turn leases already.
             && let Ok(_turn) = turn.try_lock()
         {
             // If it fails, the request that needs a slice will say so.
             let _ = self.lease(&request).await;
         }
-        self.slices.refilled(refill.owner);
+        self.leases.refilled(refill.owner);
     }
 
-    async fn give_back(&self, unused: Vec<(Owner, Vec<(NamedLimit, u64)>)>) {
+    async fn give_back(&self, unused: Vec<(BucketOwner, Vec<(NamedLimit, u64)>)>) {
         for (owner, unused) in unused {
             if let Err(error) = self.ledger.give_back(owner, &unused).await {
                 tracing::debug!(%error, "unused requests are not given back");
@@ -117,12 +117,12 @@ impl Leased {
 
 #[async_trait]
 impl Backend for Leased {
-    async fn charge(&self, request: &Request<'_>) -> Result<Decision, Unavailable> {
+    async fn charge(&self, request: &Charge<'_>) -> Result<Decision, Unavailable> {
         if let Some(decision) = self.spend(request) {
             return Ok(decision);
         }
-        let Some(turn) = self.slices.turn(request.owner) else {
-            return Ok(self.ledger.charge(&Order { request, extra_bits: &[] }).await?.decision);
+        let Some(turn) = self.leases.turn(request.owner) else {
+            return Ok(self.ledger.charge(&ChargeRequest { request, extra_bits: &[] }).await?.decision);
         };
         let _turn = turn.lock().await;
         // Whoever had the turn before may have leased enough.
@@ -132,7 +132,7 @@ impl Backend for Leased {
         }
     }
 
-    async fn refund(&self, request: &Request<'_>) {
+    async fn refund(&self, request: &Charge<'_>) {
         // What a slice was spent on is charged in the ledger.
         give_back_request(&*self.ledger, request).await;
     }
@@ -151,7 +151,7 @@ impl Leasing {
                     under_way.spawn(async move { leased.refill(refill).await });
                 }
                 _ = look.tick() => {
-                    let idle = leased.slices.take_idle(leased.now());
+                    let idle = leased.leases.take_idle(leased.now());
                     if !idle.is_empty() {
                         under_way.spawn(async move { leased.give_back(idle).await });
                     }

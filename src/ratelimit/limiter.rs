@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use smallvec::SmallVec;
 
-use super::{Backend, Decision, Local, Metrics, Nodes, Request, Unavailable};
+use super::{Backend, Charge, Decision, Local, Metrics, Nodes, Unavailable};
 use crate::config::OnBackendDown;
 
 /// Decides about requests under limits.
@@ -24,7 +24,7 @@ struct Shared {
 
 /// What is to become of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum ChargeResult {
     /// It was counted, and is admitted or refused.
     Counted(Decision),
     /// It could not be counted, and is let through.
@@ -34,9 +34,9 @@ pub enum Answer {
 }
 
 /// What is to become of a request for each owner whose limits hold. Mostly there is one.
-pub type Answers = SmallVec<[Answer; 1]>;
+pub type ChargeResults = SmallVec<[ChargeResult; 1]>;
 
-impl Answer {
+impl ChargeResult {
     /// Whether the request may go on.
     pub fn admits(&self) -> bool {
         match self {
@@ -66,9 +66,9 @@ impl Limiter {
     }
 
     /// Charges a request to all its buckets, or to none.
-    pub async fn charge(&self, request: &Request<'_>) -> Answer {
+    pub async fn charge(&self, request: &Charge<'_>) -> ChargeResult {
         let answer = match &self.shared {
-            None => Answer::Counted(self.local.charge(request)),
+            None => ChargeResult::Counted(self.local.charge(request)),
             Some(shared) => match shared.backend.charge(request).await {
                 Ok(decision) => self.counted(shared, request, decision),
                 Err(error) => self.uncounted(shared, request, &error),
@@ -81,12 +81,12 @@ impl Limiter {
     /// Charges a request to the buckets of several owners, to all or to none: what one owner's limits refuse is taken back from
     /// those before it, and the others are only looked at. Meanwhile a request of somebody else may find less than there is,
     /// never more.
-    pub async fn charge_all(&self, requests: &[Request<'_>]) -> Answers {
-        let mut answers = Answers::with_capacity(requests.len());
+    pub async fn charge_all(&self, requests: &[Charge<'_>]) -> ChargeResults {
+        let mut answers = ChargeResults::with_capacity(requests.len());
         let mut refused = false;
         for request in requests {
             let cost = if refused { 0 } else { request.cost };
-            let answer = self.charge(&Request { cost, ..*request }).await;
+            let answer = self.charge(&Charge { cost, ..*request }).await;
             if !refused && !answer.admits() {
                 refused = true;
                 for (request, answer) in requests.iter().zip(&mut answers) {
@@ -98,8 +98,8 @@ impl Limiter {
         answers
     }
 
-    async fn refund(&self, request: &Request<'_>, answer: &mut Answer) {
-        let Answer::Counted(decision) = answer else { return };
+    async fn refund(&self, request: &Charge<'_>, answer: &mut ChargeResult) {
+        let ChargeResult::Counted(decision) = answer else { return };
         if let Some(shared) = &self.shared
             && !shared.is_down.load(Ordering::Relaxed)
         {
@@ -112,25 +112,25 @@ impl Limiter {
         }
     }
 
-    fn counted(&self, shared: &Shared, request: &Request<'_>, decision: Decision) -> Answer {
+    fn counted(&self, shared: &Shared, request: &Charge<'_>, decision: Decision) -> ChargeResult {
         if shared.is_down.load(Ordering::Relaxed) && shared.is_down.swap(false, Ordering::Relaxed) {
             tracing::info!("rate limits are counted in Redis again");
         }
         if shared.on_down == OnBackendDown::Local {
             self.local.learn(request, &decision);
         }
-        Answer::Counted(decision)
+        ChargeResult::Counted(decision)
     }
 
-    fn uncounted(&self, shared: &Shared, request: &Request<'_>, error: &Unavailable) -> Answer {
+    fn uncounted(&self, shared: &Shared, request: &Charge<'_>, error: &Unavailable) -> ChargeResult {
         self.metrics.failed();
         if !shared.is_down.swap(true, Ordering::Relaxed) {
             tracing::warn!(%error, on_backend_down = ?shared.on_down, "rate limits are not counted in Redis now");
         }
         match shared.on_down {
-            OnBackendDown::Local => Answer::Counted(self.local.charge_share(request, shared.nodes.count())),
-            OnBackendDown::Open => Answer::Open,
-            OnBackendDown::Closed => Answer::Closed,
+            OnBackendDown::Local => ChargeResult::Counted(self.local.charge_share(request, shared.nodes.count())),
+            OnBackendDown::Open => ChargeResult::Open,
+            OnBackendDown::Closed => ChargeResult::Closed,
         }
     }
 }

@@ -9,7 +9,7 @@ use indexmap::map::raw_entry_v1::{RawEntryApiV1, RawEntryMut};
 use smallvec::SmallVec;
 
 use super::gcra::{self, Tat};
-use super::{Backend, Decision, Limit, Micros, Owner, Request, Unavailable};
+use super::{Backend, BucketOwner, Charge, Decision, Limit, Micros, Unavailable};
 use crate::clock::Clock;
 
 /// Threads rarely meet in one of so many.
@@ -31,7 +31,7 @@ pub struct Local {
 #[derive(Default)]
 struct Shard {
     /// Found by the hash that the shard was chosen by.
-    owners: IndexMap<Owner, Buckets, ()>,
+    owners: IndexMap<BucketOwner, Buckets, ()>,
     max: usize,
     /// The next owner to look at.
     hand: usize,
@@ -44,7 +44,7 @@ struct Buckets(Vec<(Arc<str>, Tat)>);
 /// An owner's place: its shard, locked, and its hash there.
 struct Place<'a> {
     shard: MutexGuard<'a, Shard>,
-    owner: Owner,
+    owner: BucketOwner,
     hash: u64,
 }
 
@@ -61,18 +61,18 @@ impl Local {
     }
 
     /// Charges a request to all its buckets, or to none.
-    pub fn charge(&self, request: &Request<'_>) -> Decision {
+    pub fn charge(&self, request: &Charge<'_>) -> Decision {
         self.charge_limits(request, request.each_limit())
     }
 
     /// Charges as one of several nodes that count alone, each for its part.
-    pub(super) fn charge_share(&self, request: &Request<'_>, nodes: u32) -> Decision {
+    pub(super) fn charge_share(&self, request: &Charge<'_>, nodes: u32) -> Decision {
         let shares: Vec<_> = request.each_limit().map(|limit| limit.share(nodes)).collect();
         self.charge_limits(request, shares.iter())
     }
 
     /// Takes an admitted request back.
-    pub(super) fn refund(&self, request: &Request<'_>) {
+    pub(super) fn refund(&self, request: &Charge<'_>) {
         let now = Micros::of(self.clock.now());
         let mut place = self.place(request.owner);
         let buckets = place.buckets(now);
@@ -83,7 +83,7 @@ impl Local {
     }
 
     /// Takes over what was decided elsewhere, to go on from there.
-    pub(super) fn learn(&self, request: &Request<'_>, decision: &Decision) {
+    pub(super) fn learn(&self, request: &Charge<'_>, decision: &Decision) {
         let now = Micros::of(self.clock.now());
         let mut place = self.place(request.owner);
         let buckets = place.buckets(now);
@@ -102,7 +102,7 @@ impl Local {
         self.len() == 0
     }
 
-    fn charge_limits<'a>(&self, request: &Request<'_>, limits: impl Iterator<Item = &'a Limit> + Clone) -> Decision {
+    fn charge_limits<'a>(&self, request: &Charge<'_>, limits: impl Iterator<Item = &'a Limit> + Clone) -> Decision {
         let now = Micros::of(self.clock.now());
         let mut place = self.place(request.owner);
         let buckets = place.buckets(now);
@@ -114,7 +114,7 @@ impl Local {
         decision
     }
 
-    fn place(&self, owner: Owner) -> Place<'_> {
+    fn place(&self, owner: BucketOwner) -> Place<'_> {
         let hash = self.hasher.hash_one(owner);
         // A shard's table goes by the lowest and the highest bits, which must differ within it.
         let index = usize::try_from(hash >> 32 & u64::from(u16::MAX)).unwrap_or_default() % self.shards.len();
@@ -124,11 +124,11 @@ impl Local {
 
 #[async_trait]
 impl Backend for Local {
-    async fn charge(&self, request: &Request<'_>) -> Result<Decision, Unavailable> {
+    async fn charge(&self, request: &Charge<'_>) -> Result<Decision, Unavailable> {
         Ok(Self::charge(self, request))
     }
 
-    async fn refund(&self, request: &Request<'_>) {
+    async fn refund(&self, request: &Charge<'_>) {
         Self::refund(self, request);
     }
 }
@@ -148,7 +148,7 @@ impl Place<'_> {
 }
 
 impl Shard {
-    fn index(&self, hash: u64, owner: &Owner) -> Option<usize> {
+    fn index(&self, hash: u64, owner: &BucketOwner) -> Option<usize> {
         self.owners.raw_entry_v1().index_from_hash(hash, |held| held == owner)
     }
 

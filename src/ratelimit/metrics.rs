@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prometheus::{IntCounter, IntCounterVec, Opts, PullingGauge, Registry};
 
-use super::{Answer, Nodes};
+use super::{ChargeResult, Nodes};
 
 /// Counters of a limiter.
 #[derive(Debug, Clone)]
@@ -43,12 +43,12 @@ impl Metrics {
         })
     }
 
-    pub(super) fn decided(&self, answer: &Answer) {
+    pub(super) fn decided(&self, answer: &ChargeResult) {
         match answer {
-            Answer::Counted(decision) if decision.admitted => self.admitted.inc(),
-            Answer::Counted(_) => self.refused.inc(),
-            Answer::Open => self.open.inc(),
-            Answer::Closed => self.closed.inc(),
+            ChargeResult::Counted(decision) if decision.admitted => self.admitted.inc(),
+            ChargeResult::Counted(_) => self.refused.inc(),
+            ChargeResult::Open => self.open.inc(),
+            ChargeResult::Closed => self.closed.inc(),
         }
     }
 

@@ -20,8 +20,8 @@ mod testing;
 pub use self::redis::RedisLedger;
 pub use gcra::{Decision, Limit, Micros, Outcome, Outcomes};
 pub use leased::{Leased, Leasing};
-pub use ledger::{Exact, Ledger, Order, Receipt};
-pub use limiter::{Answer, Answers, Limiter};
+pub use ledger::{ChargeRequest, ChargeResponse, Exact, Ledger};
+pub use limiter::{ChargeResult, ChargeResults, Limiter};
 pub use local::Local;
 pub use metrics::Metrics;
 pub use nodes::Nodes;
@@ -37,7 +37,7 @@ use crate::policy::RateLimitPolicy;
 
 /// Whose buckets. All buckets of an owner are charged in one step; a Redis Cluster keeps them in one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Owner {
+pub enum BucketOwner {
     /// A key, with its derived tokens.
     Key(TenantId, KeyId),
     /// All keys of an actor, known by the beginning of the SHA-256 of the actor's id.
@@ -59,9 +59,9 @@ pub struct NamedLimit {
 
 /// What is to be charged.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct Charge<'a> {
     /// Whose buckets.
-    pub owner: Owner,
+    pub owner: BucketOwner,
     /// The buckets: charged all or not at all.
     pub limits: &'a [NamedLimit],
     /// How many plain requests this one is worth; 0 only looks.
@@ -80,11 +80,11 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// [`Unavailable`] when that is not known to have been done.
-    async fn charge(&self, request: &Request<'_>) -> Result<Decision, Unavailable>;
+    async fn charge(&self, request: &Charge<'_>) -> Result<Decision, Unavailable>;
 
     /// Takes an admitted request back, because another owner's limits refused it. What cannot be given back comes back with
     /// time.
-    async fn refund(&self, request: &Request<'_>);
+    async fn refund(&self, request: &Charge<'_>);
 }
 
 impl NamedLimit {
@@ -95,7 +95,7 @@ impl NamedLimit {
     }
 }
 
-impl Owner {
+impl BucketOwner {
     /// The owner of all keys of an actor.
     pub fn actor(tenant: TenantId, actor_id: &str) -> Self {
         let digest: [u8; 32] = Sha256::digest(actor_id).into();
@@ -105,7 +105,7 @@ impl Owner {
     }
 }
 
-impl Request<'_> {
+impl Charge<'_> {
     fn each_limit(&self) -> impl Iterator<Item = &Limit> + Clone {
         self.limits.iter().map(|named| &named.limit)
     }

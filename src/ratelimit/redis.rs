@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use redis::{Script, ScriptInvocation};
 
 use super::gcra::{self, Tat};
-use super::{Ledger, Micros, NamedLimit, Order, Owner, Receipt, Unavailable};
+use super::{BucketOwner, ChargeRequest, ChargeResponse, Ledger, Micros, NamedLimit, Unavailable};
 use crate::clock::Clock;
 use crate::id::hex;
 use crate::redis::{Redis, RedisError};
@@ -46,7 +46,7 @@ impl RedisLedger {
     fn begin<'a>(
         &self,
         script: &'a Script,
-        owner: Owner,
+        owner: BucketOwner,
         names: impl Iterator<Item = &'a NamedLimit>,
     ) -> ScriptInvocation<'a> {
         let mut call = script.prepare_invoke();
@@ -63,7 +63,7 @@ impl RedisLedger {
 
 #[async_trait]
 impl Ledger for RedisLedger {
-    async fn charge(&self, order: &Order<'_>) -> Result<Receipt, Unavailable> {
+    async fn charge(&self, order: &ChargeRequest<'_>) -> Result<ChargeResponse, Unavailable> {
         let request = order.request;
         let mut call = self.begin(&CHARGE, request.owner, request.limits.iter());
         for (index, limit) in request.each_limit().enumerate() {
@@ -77,7 +77,7 @@ impl Ledger for RedisLedger {
         read(order, &answer).ok_or_else(|| Unavailable("Redis answered what its script never does".into()))
     }
 
-    async fn give_back(&self, owner: Owner, unused: &[(NamedLimit, u64)]) -> Result<(), Unavailable> {
+    async fn give_back(&self, owner: BucketOwner, unused: &[(NamedLimit, u64)]) -> Result<(), Unavailable> {
         let mut call = self.begin(&GIVE_BACK, owner, unused.iter().map(|(named, _)| named));
         for (named, count) in unused {
             amount(&mut call, named.limit.price(*count));
@@ -92,12 +92,12 @@ impl From<RedisError> for Unavailable {
     }
 }
 
-fn bucket(owner: Owner, name: &str) -> String {
+fn bucket(owner: BucketOwner, name: &str) -> String {
     match owner {
-        Owner::Key(tenant, key) => format!("keygate:limit:{{{tenant}:{key}}}:{name}"),
-        Owner::Actor(tenant, actor) => format!("keygate:limit:{{{tenant}:actor:{}}}:{name}", hex(&actor)),
-        Owner::Tenant(tenant) => format!("keygate:limit:{{{tenant}}}:{name}"),
-        Owner::Address(tenant, address) => format!("keygate:limit:{{{tenant}:address:{address}}}:{name}"),
+        BucketOwner::Key(tenant, key) => format!("keygate:limit:{{{tenant}:{key}}}:{name}"),
+        BucketOwner::Actor(tenant, actor) => format!("keygate:limit:{{{tenant}:actor:{}}}:{name}", hex(&actor)),
+        BucketOwner::Tenant(tenant) => format!("keygate:limit:{{{tenant}}}:{name}"),
+        BucketOwner::Address(tenant, address) => format!("keygate:limit:{{{tenant}:address:{address}}}:{name}"),
     }
 }
 
@@ -107,14 +107,14 @@ fn amount(call: &mut ScriptInvocation<'_>, span: gcra::Span) {
 }
 
 /// What the script's numbers say. They tell what the buckets were; what that means for the request is worked out here.
-fn read(order: &Order<'_>, answer: &[u64]) -> Option<Receipt> {
+fn read(order: &ChargeRequest<'_>, answer: &[u64]) -> Option<ChargeResponse> {
     let request = order.request;
     let (&[admitted, now], buckets) = answer.split_first_chunk::<ANSWER_HEAD>()?;
     let buckets = buckets.chunks_exact(ANSWER_BUCKET);
     let mut tats: Vec<_> = buckets.clone().map(|bucket| Tat::from_parts(bucket[0], bucket[1])).collect();
     let decision = gcra::charge(&mut tats, request.each_limit(), Micros(now), request.cost);
     let agreed = decision.admitted == (admitted == 1) && decision.outcomes.len() == request.limits.len();
-    agreed.then(|| Receipt { decision, extras: buckets.map(|bucket| bucket[2]).collect() })
+    agreed.then(|| ChargeResponse { decision, extras: buckets.map(|bucket| bucket[2]).collect() })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::gcra::{self, Tat};
-use super::{Ledger, Limit, Micros, NamedLimit, Order, Owner, Receipt, Unavailable};
+use super::{BucketOwner, ChargeRequest, ChargeResponse, Ledger, Limit, Micros, NamedLimit, Unavailable};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::id::{KeyId, TenantId};
 
@@ -52,8 +52,8 @@ pub(super) fn clock() -> Arc<ManualClock> {
 }
 
 /// The owner of that number.
-pub(super) fn owner(number: u128) -> Owner {
-    Owner::Key(TenantId::NIL, KeyId::Issued(Uuid::from_u128(number)))
+pub(super) fn owner(number: u128) -> BucketOwner {
+    BucketOwner::Key(TenantId::NIL, KeyId::Issued(Uuid::from_u128(number)))
 }
 
 /// A limit of that name.
@@ -64,7 +64,7 @@ pub(super) fn named(name: &str, quota: u64, window: Duration) -> NamedLimit {
 /// A ledger in memory, which can be switched off.
 pub(super) struct MemoryLedger {
     clock: Arc<dyn Clock>,
-    buckets: Mutex<HashMap<(Owner, Arc<str>), Tat>>,
+    buckets: Mutex<HashMap<(BucketOwner, Arc<str>), Tat>>,
     pub(super) is_down: AtomicBool,
     pub(super) calls: AtomicUsize,
 }
@@ -83,7 +83,7 @@ impl MemoryLedger {
 
 #[async_trait]
 impl Ledger for MemoryLedger {
-    async fn charge(&self, order: &Order<'_>) -> Result<Receipt, Unavailable> {
+    async fn charge(&self, order: &ChargeRequest<'_>) -> Result<ChargeResponse, Unavailable> {
         let now = self.call()?;
         // Others have their turn, as while a server is waited for.
         tokio::task::yield_now().await;
@@ -105,10 +105,10 @@ impl Ledger for MemoryLedger {
             extras.push(extra);
             buckets.insert(name(named), *tat);
         }
-        Ok(Receipt { decision, extras })
+        Ok(ChargeResponse { decision, extras })
     }
 
-    async fn give_back(&self, owner: Owner, unused: &[(NamedLimit, u64)]) -> Result<(), Unavailable> {
+    async fn give_back(&self, owner: BucketOwner, unused: &[(NamedLimit, u64)]) -> Result<(), Unavailable> {
         let now = self.call()?;
         let mut buckets = self.buckets.lock().unwrap();
         for (named, count) in unused {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::cidr::CidrSet;
-use crate::key::{RevocationReason, State, Status};
+use crate::key::{EffectiveStatus, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Visibility};
 
 /// Runs a test of the contract against the stores named.
@@ -261,12 +261,12 @@ async fn filters_show_what_they_name(store: Arc<dyn KeyStore>) {
         (filter(None, None), vec![5, 4, 3, 2, 1]),
         (filter(Some("a"), None), vec![3, 2, 1]),
         (filter(Some("c"), None), vec![]),
-        (filter(None, Some(State::Active)), vec![3, 1]),
-        (filter(None, Some(State::Expired)), vec![5, 2]),
-        (filter(None, Some(State::Revoked)), vec![4]),
-        (filter(Some("a"), Some(State::Active)), vec![3, 1]),
-        (filter(Some("a"), Some(State::Expired)), vec![2]),
-        (filter(Some("b"), Some(State::Revoked)), vec![4]),
+        (filter(None, Some(EffectiveStatus::Active)), vec![3, 1]),
+        (filter(None, Some(EffectiveStatus::Expired)), vec![5, 2]),
+        (filter(None, Some(EffectiveStatus::Revoked)), vec![4]),
+        (filter(Some("a"), Some(EffectiveStatus::Active)), vec![3, 1]),
+        (filter(Some("a"), Some(EffectiveStatus::Expired)), vec![2]),
+        (filter(Some("b"), Some(EffectiveStatus::Revoked)), vec![4]),
     ] {
         let page = store.list(&query(&filter, None, 10)).await.unwrap();
         let expected: Vec<_> = expected.into_iter().map(issued).collect();
@@ -299,7 +299,7 @@ async fn a_rotation_is_whole_and_happens_once(store: Arc<dyn KeyStore>) {
     assert_eq!(store.rotate(&stale, &key(issued(2)), &compromise(), at(5)).await.unwrap(), None);
     assert_eq!(store.find(TenantId::NIL, issued(2)).await.unwrap(), None);
     let old = store.rotate(&key(issued(1)), &key(issued(2)), &compromise(), at(5)).await.unwrap().unwrap();
-    assert_eq!((old.state(at(5)), old.version, old.update_time), (State::Revoked, 2, at(5)));
+    assert_eq!((old.effective_status(at(5)), old.version, old.update_time), (EffectiveStatus::Revoked, 2, at(5)));
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(old));
     assert_eq!(store.find(TenantId::NIL, issued(2)).await.unwrap(), Some(key(issued(2))));
     assert_eq!(store.rotate(&key(issued(1)), &key(issued(3)), &compromise(), at(6)).await.unwrap(), None);
@@ -329,8 +329,8 @@ async fn a_deleted_key_is_gone_and_its_end_is_known(store: Arc<dyn KeyStore>) {
     assert_eq!(store.delete(TenantId::NIL, imported, at(8)).await.unwrap(), None);
     assert_eq!(store.find(TenantId::NIL, imported).await.unwrap(), None);
     assert_eq!(store.find_by_request(TenantId::NIL, KeyKind::Imported, "r").await.unwrap(), None);
-    let ended = EndedKey { tenant: TenantId::NIL, id: imported, time: at(7) };
-    assert_eq!(store.ended_since(at(7), 10).await.unwrap(), [ended]);
+    let ended = RevokedKey { tenant: TenantId::NIL, id: imported, time: at(7) };
+    assert_eq!(store.revoked_since(at(7), 10).await.unwrap(), [ended]);
     assert_eq!(store.insert(&key(imported), Some("r")).await.unwrap(), Inserted::New);
 }
 
@@ -343,7 +343,7 @@ async fn what_ended_is_listed_by_time(store: Arc<dyn KeyStore>) {
     }
     let ended = |seconds, limit| {
         let store = Arc::clone(&store);
-        async move { store.ended_since(at(seconds), limit).await.unwrap().iter().map(|key| key.id).collect::<Vec<_>>() }
+        async move { store.revoked_since(at(seconds), limit).await.unwrap().iter().map(|key| key.id).collect::<Vec<_>>() }
     };
     assert_eq!(ended(2, 10).await, [issued(3), issued(2)]);
     assert_eq!(ended(0, 1).await, [issued(3)]);
@@ -359,9 +359,9 @@ async fn a_use_is_written_once_a_day_and_changes_nothing_else(store: Arc<dyn Key
     // 20:26 UTC and a day that ends three and a half hours later.
     let last_used = async |tenant, id| store.find(tenant, id).await.unwrap().unwrap().last_used_time;
     let named = [(TenantId::NIL, issued(1)), (TenantId::NIL, imported), (TenantId::NIL, issued(77))];
-    store.touch(&named, at(0)).await.unwrap();
+    store.record_last_used(&named, at(0)).await.unwrap();
     for (seconds, expected) in [(HOUR, at(0)), (-HOUR, at(0)), (4 * HOUR, at(4 * HOUR)), (3 * HOUR, at(4 * HOUR))] {
-        store.touch(&named, at(seconds)).await.unwrap();
+        store.record_last_used(&named, at(seconds)).await.unwrap();
         for id in [issued(1), imported] {
             assert_eq!(last_used(TenantId::NIL, id).await, Some(expected), "{seconds}");
         }
@@ -370,7 +370,7 @@ async fn a_use_is_written_once_a_day_and_changes_nothing_else(store: Arc<dyn Key
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(used));
     assert_eq!((last_used(TenantId::NIL, issued(2)).await, last_used(other_tenant, issued(1)).await), (None, None));
     assert_eq!(store.find(TenantId::NIL, issued(77)).await.unwrap(), None);
-    store.touch(&[], at(0)).await.unwrap();
+    store.record_last_used(&[], at(0)).await.unwrap();
     if let Some(feed) = Arc::clone(&store).feed() {
         let changes = feed.recent(Duration::from_secs(3600), 1000).await.unwrap();
         assert!(
@@ -386,7 +386,7 @@ async fn uses_and_changes_do_not_lose_each_other(store: Arc<dyn KeyStore>) {
     let names: Vec<_> = keys.iter().map(|key| (key.tenant, key.id)).collect();
     let touch = |names: Vec<_>| {
         let store = Arc::clone(&store);
-        tokio::spawn(async move { store.touch(&names, at(0)).await.unwrap() })
+        tokio::spawn(async move { store.record_last_used(&names, at(0)).await.unwrap() })
     };
     let mut touches = vec![touch(names.clone()), touch(names.iter().rev().copied().collect())];
     for key in &keys {
@@ -403,9 +403,10 @@ async fn uses_and_changes_do_not_lose_each_other(store: Arc<dyn KeyStore>) {
     }
     for (tenant, id) in names {
         let found = store.find(tenant, id).await.unwrap().unwrap();
-        let (state, version) = if id > issued(25) { (State::Revoked, 3) } else { (State::Active, 2) };
+        let (state, version) =
+            if id > issued(25) { (EffectiveStatus::Revoked, 3) } else { (EffectiveStatus::Active, 2) };
         assert_eq!((found.name.as_str(), found.last_used_time), ("changed", Some(at(0))));
-        assert_eq!((found.state(at(2)), found.version), (state, version));
+        assert_eq!((found.effective_status(at(2)), found.version), (state, version));
     }
 }
 
@@ -442,8 +443,8 @@ async fn what_ended_long_ago_is_purged_the_oldest_first(store: Arc<dyn KeyStore>
     }
     assert_eq!(store.find_by_request(other, KeyKind::Issued, "r").await.unwrap(), None);
     // Tokens of a revoked key may live on, those of an expired one have ended with it.
-    let revoked = EndedKey { tenant: TenantId::NIL, id: issued(6), time: days(-29) };
-    assert_eq!(store.ended_since(days(-29), 10).await.unwrap(), [revoked]);
+    let revoked = RevokedKey { tenant: TenantId::NIL, id: issued(6), time: days(-29) };
+    assert_eq!(store.revoked_since(days(-29), 10).await.unwrap(), [revoked]);
     if let Some(feed) = Arc::clone(&store).feed() {
         let changes = feed.recent(Duration::from_secs(3600), 1000).await.unwrap();
         let purged = changes.iter().filter(|change| change.kind == ChangeKind::Purge);
@@ -484,6 +485,6 @@ async fn old_deletions_are_forgotten(store: Arc<dyn KeyStore>) {
     assert_eq!(store.forget_deleted(at(1), 10).await.unwrap(), 0);
     assert_eq!(store.forget_deleted(at(4), 2).await.unwrap(), 2);
     assert_eq!(store.forget_deleted(at(4), 2).await.unwrap(), 1);
-    let left: Vec<_> = store.ended_since(at(0), 10).await.unwrap().iter().map(|key| key.id).collect();
+    let left: Vec<_> = store.revoked_since(at(0), 10).await.unwrap().iter().map(|key| key.id).collect();
     assert_eq!(left, [issued(5), issued(4)]);
 }

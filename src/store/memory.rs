@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, StoreError, day_begin};
+use super::{Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, StoreError, day_begin};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation, Status};
@@ -17,7 +17,7 @@ pub struct MemoryStore(Mutex<Tables>);
 #[derive(Debug, Default)]
 struct Tables {
     keys: BTreeMap<(TenantId, KeyId), Row>,
-    deleted: Vec<EndedKey>,
+    deleted: Vec<RevokedKey>,
 }
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl KeyStore for MemoryStore {
                 && key.id.kind() == page.kind
                 && page.before.is_none_or(|before| key.id < before)
                 && page.filter.actor_id.as_ref().is_none_or(|actor| *actor == key.actor_id)
-                && page.filter.state.is_none_or(|state| state == key.state(page.now))
+                && page.filter.state.is_none_or(|state| state == key.effective_status(page.now))
         };
         let tables = self.tables();
         Ok(tables.keys.values().rev().map(|row| &row.key).filter(shown).take(page.limit as usize).cloned().collect())
@@ -149,7 +149,7 @@ impl KeyStore for MemoryStore {
         Ok(Some(ended))
     }
 
-    async fn touch(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
+    async fn record_last_used(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
         let mut tables = self.tables();
         for key in keys {
             if let Some(row) = tables.keys.get_mut(key)
@@ -166,7 +166,7 @@ impl KeyStore for MemoryStore {
         let Some(row) = tables.keys.remove(&(tenant, id)) else {
             return Ok(None);
         };
-        tables.deleted.push(EndedKey { tenant, id, time: now });
+        tables.deleted.push(RevokedKey { tenant, id, time: now });
         Ok(Some(row.key.version))
     }
 
@@ -178,7 +178,7 @@ impl KeyStore for MemoryStore {
         over.truncate(limit as usize);
         let gone: Vec<_> = over.iter().filter_map(|(_, id)| tables.keys.remove(id)).map(|row| row.key).collect();
         let revoked = gone.iter().filter(|key| key.status != Status::Active);
-        tables.deleted.extend(revoked.map(|key| EndedKey { tenant: key.tenant, id: key.id, time: key.update_time }));
+        tables.deleted.extend(revoked.map(|key| RevokedKey { tenant: key.tenant, id: key.id, time: key.update_time }));
         Ok(gone.iter().map(|key| PurgedKey { tenant: key.tenant, id: key.id, version: key.version }).collect())
     }
 
@@ -194,10 +194,10 @@ impl KeyStore for MemoryStore {
         Ok((all - tables.deleted.len()) as u64)
     }
 
-    async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError> {
+    async fn revoked_since(&self, since: Timestamp, limit: u32) -> Result<Vec<RevokedKey>, StoreError> {
         let tables = self.tables();
         let revoked = tables.keys.values().map(|row| &row.key).filter(|key| key.status != Status::Active);
-        let revoked = revoked.map(|key| EndedKey { tenant: key.tenant, id: key.id, time: key.update_time });
+        let revoked = revoked.map(|key| RevokedKey { tenant: key.tenant, id: key.id, time: key.update_time });
         let mut ended: Vec<_> = revoked.chain(tables.deleted.iter().copied()).filter(|key| key.time >= since).collect();
         ended.sort_by_key(|key| std::cmp::Reverse(key.time));
         ended.truncate(limit as usize);

@@ -118,7 +118,7 @@ pub trait KeyStore: KeySource {
     ///
     /// # Errors
     /// [`StoreError`] when that is not known to be written.
-    async fn touch(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError>;
+    async fn record_last_used(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError>;
 
     /// Takes a key out for good: its last version, or `None` when there was no such key.
     ///
@@ -127,7 +127,7 @@ pub trait KeyStore: KeySource {
     async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError>;
 
     /// Takes out for good, of the keys whose `expire_time` is earlier than `before` and than now, those that ended first, at most
-    /// `limit`. That a key was revoked stays known to [`KeyStore::ended_since`]. Nothing while another caller is at it.
+    /// `limit`. That a key was revoked stays known to [`KeyStore::revoked_since`]. Nothing while another caller is at it.
     ///
     /// # Errors
     /// [`StoreError`] when they are not known to be gone.
@@ -143,7 +143,7 @@ pub trait KeyStore: KeySource {
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot tell.
-    async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError>;
+    async fn revoked_since(&self, since: Timestamp, limit: u32) -> Result<Vec<RevokedKey>, StoreError>;
 
     /// How many keys of both kinds are stored as active.
     ///
@@ -185,7 +185,7 @@ pub struct PageQuery<'a> {
 
 /// A key that was revoked or deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EndedKey {
+pub struct RevokedKey {
     /// Whose key.
     pub tenant: TenantId,
     /// Which key.

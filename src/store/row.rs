@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sqlx::FromRow;
 
-use super::{EndedKey, PurgedKey, StoreError};
+use super::{PurgedKey, RevokedKey, StoreError};
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
@@ -128,7 +128,7 @@ impl<M: Moment> TryFrom<KeyRow<M>> for ApiKey {
     }
 }
 
-impl<M: Moment> TryFrom<EndedRow<M>> for EndedKey {
+impl<M: Moment> TryFrom<EndedRow<M>> for RevokedKey {
     type Error = StoreError;
 
     fn try_from(row: EndedRow<M>) -> Result<Self, StoreError> {

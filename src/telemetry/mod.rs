@@ -1,14 +1,14 @@
 //! Logs, on stderr. Libraries speak only when something is wrong, at any level: what they would say more may hold parts
 //! of requests.
 
-mod lines;
+mod buffered_writer;
 
 use std::io::{self, Stderr};
 
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
-use lines::Lines;
+use buffered_writer::Lines;
 
 /// The log of a process. Dropped, it writes what still waits.
 pub struct Log(Lines<Stderr>);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
-use super::{CacheOutcome, Check, Verification};
+use super::{CacheOutcome, Verification, VerifiedBy};
 use crate::credential::CredentialKind;
 
 const BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -17,7 +17,7 @@ const KINDS: usize = CredentialKind::DerivedMacaroon as usize + 1;
 const LEVELS: usize = CacheOutcome::Skip as usize + 1;
 
 /// How many ways of checking a text there are, by the last of them.
-const CHECKS: usize = Check::Connection as usize + 1;
+const CHECKS: usize = VerifiedBy::Connection as usize + 1;
 
 /// Counters of one verifier.
 #[derive(Debug, Clone)]

@@ -1,18 +1,18 @@
 //! Decides whether a presented credential is good. Knows neither HTTP nor the fronts that ask.
 
 mod denial;
-mod guard;
-mod lookup;
+mod lookup_throttle;
 mod metrics;
-mod recognition;
+mod proof_cache;
+mod resolver;
 mod verdict;
 mod weight;
 
 pub use denial::{Denial, Outage, UnknownReason};
-pub use guard::{Gatherer, GuardMetrics, GuardSettings, LookupGuard, guard};
-pub use lookup::{CacheOutcome, CachePolicy, Directory};
+pub use lookup_throttle::{Batcher, LookupThrottle, LookupThrottleMetrics, LookupThrottleSettings, lookup_throttle};
 pub use metrics::Metrics;
-pub use recognition::{Check, ConnectionMemory, RecognitionSettings};
+pub use proof_cache::{ConnectionMemory, ProofCacheSettings, VerifiedBy};
+pub use resolver::{CacheOutcome, CachePolicy, KeyResolver};
 pub use verdict::Verdict;
 
 use std::net::IpAddr;
@@ -22,16 +22,16 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use chrono::TimeDelta;
 
-use crate::cache::{Ended, EndedKeys, Seen, Trust};
+use crate::cache::{ConnectionHint, ParentStatus, RevokedParents, Trust};
 use crate::clock::{Clock, Timestamp};
 use crate::credential::{
     CredentialKind, DerivedToken, IssuedKey, Routing, Shape, SigningKeys, TokenSettings, imported_key_id,
 };
 use crate::id::{KeyId, TenantId};
-use crate::key::{Record, State};
+use crate::key::{CachedKey, EffectiveStatus};
+use crate::last_used::Tracker;
 use crate::policy::RateLimitPolicy;
-use crate::usage::Tracker;
-use recognition::{Known, Proof, ProvenToken, Recognition, Subject};
+use proof_cache::{CachedProof, Proof, ProofCache, ProvenToken, Subject};
 
 /// What a front hands in.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +62,7 @@ pub struct Verification {
     /// What the cache did.
     pub cache: CacheOutcome,
     /// How its text was checked.
-    pub check: Check,
+    pub check: VerifiedBy,
 }
 
 /// What verification depends on beside the keys.
@@ -77,33 +77,33 @@ pub struct Settings {
     /// How old an issued key may be by the time inside it; any age when zero.
     pub max_age: Duration,
     /// How credentials that were proven before are known again.
-    pub recognition: RecognitionSettings,
+    pub proof_cache: ProofCacheSettings,
 }
 
 /// The decision engine. Every front calls the same one.
 pub struct Verifier {
     settings: Settings,
-    directory: Arc<Directory>,
+    resolver: Arc<KeyResolver>,
     signing_keys: Arc<ArcSwap<SigningKeys>>,
-    ended: Arc<EndedKeys>,
+    revoked_parents: Arc<RevokedParents>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     uses: Option<Arc<Tracker>>,
-    recognition: Recognition,
+    proof_cache: ProofCache,
 }
 
 impl Verifier {
-    /// A verifier over the keys of `directory`, and over tokens that `signing_keys` signed, save children of `ended`.
+    /// A verifier over the keys of `resolver`, and over tokens that `signing_keys` signed, save children of `ended`.
     pub fn new(
         settings: Settings,
-        directory: Arc<Directory>,
+        resolver: Arc<KeyResolver>,
         signing_keys: Arc<ArcSwap<SigningKeys>>,
-        ended: Arc<EndedKeys>,
+        revoked_parents: Arc<RevokedParents>,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        let recognition = Recognition::new(&settings.recognition);
-        Self { settings, directory, signing_keys, ended, clock, metrics, uses: None, recognition }
+        let proof_cache = ProofCache::new(&settings.proof_cache);
+        Self { settings, resolver, signing_keys, revoked_parents, clock, metrics, uses: None, proof_cache }
     }
 
     /// Has `uses` take note of every key that is found good.
@@ -141,8 +141,8 @@ impl Verifier {
             return key.rate_limit();
         }
         let parent = (verdict.tenant(), verdict.key_id());
-        let seen = &mut connection.seen;
-        let (found, _) = self.directory.find_again(parent, CachePolicy::default(), seen, arrived).await;
+        let hint = &mut connection.hint;
+        let (found, _) = self.resolver.find_again(parent, CachePolicy::default(), hint, arrived).await;
         found.ok().flatten().and_then(|key| key.rate_limit())
     }
 
@@ -171,7 +171,7 @@ impl Verifier {
         };
         let kind = known.proof.subject.kind();
         let (outcome, cache) = match &known.proof.subject {
-            Subject::Key(id, _) => self.judge_key(*id, kind, presented, &mut connection.seen, now).await,
+            Subject::Key(id, _) => self.judge_key(*id, kind, presented, &mut connection.hint, now).await,
             Subject::Token(token) => {
                 let judged = self.judge_token(token, presented, now).await;
                 (judged.map(|()| Verdict::of_token(Arc::clone(token))), CacheOutcome::Skip)
@@ -179,7 +179,7 @@ impl Verifier {
         };
         let check = known.check;
         if outcome.is_ok() && presented.cache.write {
-            self.recognition.remember(&known);
+            self.proof_cache.remember(&known);
             connection.remember(known);
         }
         Verification { outcome, kind, cache, check }
@@ -191,17 +191,17 @@ impl Verifier {
         presented: &Presented<'_>,
         connection: &mut ConnectionMemory,
         now: Timestamp,
-    ) -> Result<Known, Verification> {
+    ) -> Result<CachedProof, Verification> {
         let keys = &*self.signing_keys;
-        let fingerprint = self.recognition.fingerprint(presented.tenant, presented.credential);
+        let fingerprint = self.proof_cache.fingerprint(presented.tenant, presented.credential);
         let known = connection.recall(fingerprint, keys, now);
-        if let Some(known) = known.or_else(|| self.recognition.recall(fingerprint, keys, now)) {
+        if let Some(known) = known.or_else(|| self.proof_cache.recall(fingerprint, keys, now)) {
             return Ok(known);
         }
         let shape = self.settings.routing.classify(presented.credential);
-        let check = Check::Whole;
+        let check = VerifiedBy::Full;
         match self.prove(&shape, presented, now) {
-            Ok(proof) => Ok(Known { fingerprint, proof, check }),
+            Ok(proof) => Ok(CachedProof { fingerprint, proof, check }),
             Err(denial) => {
                 Err(Verification { outcome: Err(denial), kind: shape.kind(), cache: CacheOutcome::Skip, check })
             }
@@ -236,13 +236,13 @@ impl Verifier {
         id: KeyId,
         kind: CredentialKind,
         presented: &Presented<'_>,
-        seen: &mut Option<Seen>,
+        hint: &mut Option<ConnectionHint>,
         now: Timestamp,
     ) -> (Result<Verdict, Denial>, CacheOutcome) {
         // The checksum of an issued key vouches for it: who has one does not guess.
         let charge = presented.cache.charge.filter(|_| kind == CredentialKind::Imported);
         let policy = CachePolicy { charge, ..presented.cache };
-        let (found, cache) = self.directory.find_again((presented.tenant, id), policy, seen, presented.arrived).await;
+        let (found, cache) = self.resolver.find_again((presented.tenant, id), policy, hint, presented.arrived).await;
         let outcome = match found {
             Ok(Some(record)) => judge_record(&record, presented, now).map(|()| self.good(record, kind, now)),
             Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),
@@ -251,7 +251,7 @@ impl Verifier {
         (outcome, cache)
     }
 
-    fn good(&self, record: Arc<Record>, kind: CredentialKind, now: Timestamp) -> Verdict {
+    fn good(&self, record: Arc<CachedKey>, kind: CredentialKind, now: Timestamp) -> Verdict {
         if let Some(uses) = &self.uses {
             uses.note(&record, now);
         }
@@ -275,18 +275,18 @@ impl Verifier {
     /// Refuses a token whose parent has ended, without a lookup as long as all that ended are remembered and heard of.
     async fn judge_parent(&self, token: &DerivedToken, now: Timestamp) -> Result<(), Denial> {
         let parent = (token.tenant, token.key_id);
-        let trust = self.directory.trust();
-        let ended = self.ended.ask(&parent, now);
-        match ended {
-            Ended::Yes => return Err(Denial::Revoked),
-            Ended::No if trust == Trust::Fresh => return Ok(()),
-            Ended::No | Ended::Unknown => {}
+        let trust = self.resolver.trust();
+        let revoked_parents = self.revoked_parents.ask(&parent, now);
+        match revoked_parents {
+            ParentStatus::Revoked => return Err(Denial::Revoked),
+            ParentStatus::Active if trust == Trust::Fresh => return Ok(()),
+            ParentStatus::Active | ParentStatus::Unknown => {}
         }
-        match self.directory.find(parent, CachePolicy::default()).await.0 {
-            Ok(Some(record)) if record.state(now) != State::Revoked => Ok(()),
+        match self.resolver.find(parent, CachePolicy::default()).await.0 {
+            Ok(Some(record)) if record.effective_status(now) != EffectiveStatus::Revoked => Ok(()),
             Ok(_) => Err(Denial::Revoked),
             // What was heard of is believed for as long as what is cached.
-            Err(_) if ended == Ended::No && trust == Trust::Unconfirmed => Ok(()),
+            Err(_) if revoked_parents == ParentStatus::Active && trust == Trust::Unconfirmed => Ok(()),
             Err(error) => Err(Denial::unavailable(&error)),
         }
     }
@@ -316,11 +316,11 @@ impl Verifier {
 }
 
 /// What a record must satisfy, on every request, from the cache or not.
-fn judge_record(record: &Record, presented: &Presented<'_>, now: Timestamp) -> Result<(), Denial> {
-    match record.state(now) {
-        State::Revoked => return Err(Denial::Revoked),
-        State::Expired => return Err(Denial::Expired),
-        State::Active => {}
+fn judge_record(record: &CachedKey, presented: &Presented<'_>, now: Timestamp) -> Result<(), Denial> {
+    match record.effective_status(now) {
+        EffectiveStatus::Revoked => return Err(Denial::Revoked),
+        EffectiveStatus::Expired => return Err(Denial::Expired),
+        EffectiveStatus::Active => {}
     }
     if !record.allows(presented.client_ip) {
         return Err(Denial::AddressNotAllowed { known: presented.client_ip.is_some() });

@@ -1,4 +1,4 @@
-mod recognition;
+mod proof_cache;
 
 use async_trait::async_trait;
 use rand::SeedableRng;
@@ -17,11 +17,11 @@ const ISSUER: &str = "https://keys.example.com";
 const CURRENT: &str = "the current secret, long enough for all";
 const RETIRED: &str = "the retired secret, long enough for all";
 
-struct Bench {
+struct Fixture {
     verifier: Verifier,
     cache: Arc<KeyCache<StoreError>>,
     signing_keys: Arc<ArcSwap<SigningKeys>>,
-    ended: Arc<EndedKeys>,
+    revoked_parents: Arc<RevokedParents>,
     store: Arc<MemoryStore>,
     clock: Arc<ManualClock>,
 }
@@ -41,26 +41,32 @@ fn settings(retired: &[Retired<SecretString>]) -> Settings {
         routing: Routing::new(&["mc"]),
         prefixes: vec!["ak".into(), "old".into()],
         max_age: Duration::from_secs(1000),
-        recognition: RecognitionSettings { key: [7; 16], max_bytes: 1 << 20 },
+        proof_cache: ProofCacheSettings { key: [7; 16], max_bytes: 1 << 20 },
     }
 }
 
-fn bench(retired: &[Retired<SecretString>]) -> Bench {
+fn bench(retired: &[Retired<SecretString>]) -> Fixture {
     bench_of(settings(retired))
 }
 
-fn bench_of(settings: Settings) -> Bench {
+fn bench_of(settings: Settings) -> Fixture {
     let store = Arc::new(MemoryStore::default());
     let clock = Arc::new(ManualClock::new(at(0)));
     let keys: Arc<dyn KeySource> = store.clone();
     let cache = Arc::new(KeyCache::new(1 << 20, Duration::from_secs(300)));
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-    let ended = Arc::new(EndedKeys::new(Duration::from_secs(3600), 2));
-    let directory = Arc::new(Directory::new(keys, Caches::alone(Some(cache.clone()), Arc::clone(&ended))));
+    let revoked_parents = Arc::new(RevokedParents::new(Duration::from_secs(3600), 2));
+    let resolver = Arc::new(KeyResolver::new(keys, Caches::alone(Some(cache.clone()), Arc::clone(&revoked_parents))));
     let signing_keys = Arc::default();
-    let verifier =
-        Verifier::new(settings, directory, Arc::clone(&signing_keys), Arc::clone(&ended), clock.clone(), metrics);
-    Bench { verifier, cache, signing_keys, ended, store, clock }
+    let verifier = Verifier::new(
+        settings,
+        resolver,
+        Arc::clone(&signing_keys),
+        Arc::clone(&revoked_parents),
+        clock.clone(),
+        metrics,
+    );
+    Fixture { verifier, cache, signing_keys, revoked_parents, store, clock }
 }
 
 fn record(id: KeyId) -> ApiKey {
@@ -83,7 +89,7 @@ fn record(id: KeyId) -> ApiKey {
     }
 }
 
-impl Bench {
+impl Fixture {
     async fn key(&self, prefix: &str, secret: &str, issued_at: Timestamp, change: impl FnOnce(&mut ApiKey)) -> String {
         let keyring = Keyring::new(&secret.to_owned().into(), &[]);
         let mut rng = rand::rngs::StdRng::seed_from_u64(issued_at.timestamp().unsigned_abs());
@@ -194,9 +200,9 @@ impl KeySource for Broken {
 
 fn over(store: Broken) -> Verifier {
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-    let ended = Arc::new(EndedKeys::new(Duration::from_secs(3600), 2));
-    let directory = Arc::new(Directory::new(Arc::new(store), Caches::alone(None, Arc::clone(&ended))));
-    Verifier::new(settings(&[]), directory, Arc::default(), ended, Arc::new(ManualClock::new(at(0))), metrics)
+    let revoked_parents = Arc::new(RevokedParents::new(Duration::from_secs(3600), 2));
+    let resolver = Arc::new(KeyResolver::new(Arc::new(store), Caches::alone(None, Arc::clone(&revoked_parents))));
+    Verifier::new(settings(&[]), resolver, Arc::default(), revoked_parents, Arc::new(ManualClock::new(at(0))), metrics)
 }
 
 fn presented(credential: &str) -> Presented<'_> {
@@ -282,15 +288,15 @@ async fn tokens_end_with_their_parents_where_that_is_asked_for() {
     let token = |parent| macaroon(parent, &CidrSet::default(), &[]);
     assert!(bench.verify(&token(1)).await.is_ok());
     let parent = |number| (TenantId::NIL, KeyId::Issued(uuid::Uuid::from_u128(number)));
-    bench.ended.add(parent(1), at(0), at(0));
+    bench.revoked_parents.add(parent(1), at(0), at(0));
     assert_eq!(bench.verify(&token(1)).await.err(), Some(Denial::Revoked));
     let text = token(1);
     let by_contract = Presented { revoke_with_parent: false, ..presented(&text) };
     assert!(bench.verifier.verify(&by_contract).await.outcome.is_ok());
 
     // More than are remembered: then the record tells.
-    bench.ended.add(parent(2), at(0), at(0));
-    bench.ended.add(parent(3), at(0), at(0));
+    bench.revoked_parents.add(parent(2), at(0), at(0));
+    bench.revoked_parents.add(parent(3), at(0), at(0));
     bench.store.insert(&record(parent(4).1), None).await.unwrap();
     assert!(bench.verify(&token(4)).await.is_ok());
     assert_eq!(bench.verify(&token(3)).await.err(), Some(Denial::Revoked), "deleted");

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::recognition::ProvenToken;
+use super::proof_cache::ProvenToken;
 use crate::clock::Timestamp;
 use crate::credential::CredentialKind;
 use crate::id::{KeyId, TenantId};
-use crate::key::{Grant, Metadata, Owner, Record};
+use crate::key::{Actor, CachedKey, Grant, Metadata};
 use crate::policy::{RateLimitPolicy, Scopes, Visibility};
 
 /// Who the caller is and what it may do. Shares what it was judged by.
@@ -18,12 +18,12 @@ pub struct Verdict {
 
 #[derive(Debug, Clone)]
 enum Subject {
-    Key(Arc<Record>),
+    Key(Arc<CachedKey>),
     Token(Arc<ProvenToken>),
 }
 
 impl Verdict {
-    pub(super) fn of_key(record: Arc<Record>, kind: CredentialKind) -> Self {
+    pub(super) fn of_key(record: Arc<CachedKey>, kind: CredentialKind) -> Self {
         Self { subject: Subject::Key(record), kind }
     }
 
@@ -32,7 +32,7 @@ impl Verdict {
     }
 
     /// The record, if a key itself was presented.
-    pub fn record(&self) -> Option<&Record> {
+    pub fn record(&self) -> Option<&CachedKey> {
         match &self.subject {
             Subject::Key(key) => Some(key),
             Subject::Token(_) => None,
@@ -48,9 +48,9 @@ impl Verdict {
     }
 
     /// The owner.
-    pub fn owner(&self) -> &Owner {
+    pub fn actor(&self) -> &Actor {
         match &self.subject {
-            Subject::Key(key) => key.owner(),
+            Subject::Key(key) => key.actor(),
             Subject::Token(bearer) => &bearer.owner,
         }
     }
@@ -65,12 +65,12 @@ impl Verdict {
 
     /// Whom the key belongs to.
     pub fn tenant(&self) -> TenantId {
-        self.owner().tenant()
+        self.actor().tenant()
     }
 
     /// The owner's name.
     pub fn actor_id(&self) -> &str {
-        self.owner().id()
+        self.actor().id()
     }
 
     /// What the credential may do.
@@ -104,7 +104,7 @@ impl Verdict {
 
     /// How often it may be used; a token has no policy of its own.
     pub fn rate_limit(&self) -> Option<RateLimitPolicy> {
-        self.record().and_then(Record::rate_limit)
+        self.record().and_then(CachedKey::rate_limit)
     }
 
     /// Whether it is bound to addresses.

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use crate::clock::{ManualClock, Timestamp};
     use crate::id::TenantId;
-    use crate::ratelimit::{Decision, Limit, Local, Owner, Request};
+    use crate::ratelimit::{BucketOwner, Charge, Decision, Limit, Local};
 
     fn named(name: &str, quota: u64, window: Duration) -> NamedLimit {
         NamedLimit { name: name.into(), limit: Limit::new(NonZeroU64::new(quota).unwrap(), window) }
@@ -129,7 +129,7 @@ mod tests {
     fn decide(limits: &[NamedLimit], times: u32, cost: u64) -> Decision {
         let clock = Arc::new(ManualClock::new(Timestamp::from_timestamp(1_800_000_000, 0).unwrap()));
         let local = Local::new(1, clock.clone());
-        let request = Request { owner: Owner::Tenant(TenantId::NIL), limits, cost };
+        let request = Charge { owner: BucketOwner::Tenant(TenantId::NIL), limits, cost };
         for _ in 1..times {
             local.charge(&request);
             clock.advance(Duration::from_secs(1));

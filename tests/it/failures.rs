@@ -1,6 +1,6 @@
 //! What is answered when PostgreSQL, Redis or the way to them fails, cell by cell; `docs/failures.md` is the table in words.
 
-mod bench;
+mod fixture;
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use crate::support::keygate::{Keygate, command};
 use crate::support::proxy::{Proxy, Way};
 use crate::support::servers::{Postgres, Redis};
 use crate::support::upstream::Upstream;
-use bench::{
-    AWAY, Bench, LATE, MAX_CONNECTIONS, PASS, REVOKED, Row, UNDECIDED, WELL, answers_eventually, by_way_of, derive,
+use fixture::{
+    AWAY, Fixture, LATE, MAX_CONNECTIONS, PASS, REVOKED, Row, UNDECIDED, WELL, answers_eventually, by_way_of, derive,
     import, logs, metric, serve, settings, unheard_for,
 };
 
@@ -41,7 +41,7 @@ async fn redis_away_slow_silent_or_empty_changes_no_answer() {
     let way = Proxy::to(redis.port());
     let cache = |address: String| json!({"type": "redis", "redis": {"addrs": [address]}});
     let database = postgres.url("postgres");
-    let mut bench = Bench::start(
+    let mut bench = Fixture::start(
         &settings(&database, &cache(format!("127.0.0.1:{}", way.port()))),
         &settings(&database, &cache(redis.address())),
     )
@@ -86,7 +86,7 @@ async fn redis_away_slow_silent_or_empty_changes_no_answer() {
 }
 
 /// Waits until requests ask Redis again.
-async fn used_again(bench: &mut Bench, way: &Proxy) {
+async fn used_again(bench: &mut Fixture, way: &Proxy) {
     let asked = way.count("HMGET");
     let deadline = Instant::now() + Duration::from_secs(10);
     while way.count("HMGET") == asked {
@@ -100,7 +100,7 @@ async fn postgresql_down_or_silent_is_served_from_the_caches_and_comes_back() {
     let (postgres, redis) = (Postgres::start(), Redis::start());
     let cache = json!({"type": "redis", "max_staleness": "2s", "redis": {"addrs": [redis.address()]}});
     let settings = settings(&postgres.url("postgres"), &cache);
-    let mut bench = Bench::start(&settings, &settings).await;
+    let mut bench = Fixture::start(&settings, &settings).await;
 
     let stopped = postgres.stop();
     bench.check("PostgreSQL down", &DOWN).await;
@@ -140,8 +140,8 @@ async fn caches_are_believed_up_to_the_limit_or_not_at_all() {
     let there = settings(&database, &there);
     // Records are over long before the limit.
     let limit = json!({"max_staleness": "2s", "stale_limit": "8s", "ttl": "1s"});
-    let mut limited = Bench::start(&settings(&database, &limit), &there).await;
-    let mut denying = Bench::start(&settings(&database, &deny), &there).await;
+    let mut limited = Fixture::start(&settings(&database, &limit), &there).await;
+    let mut denying = Fixture::start(&settings(&database, &deny), &there).await;
 
     let stopped = postgres.stop();
     let (first, second) = (&mut limited, &mut denying);
@@ -161,7 +161,7 @@ async fn both_down_is_served_from_memory_alone() {
     let (postgres, redis) = (Postgres::start(), Redis::start());
     let cache = json!({"type": "redis", "max_staleness": "2s", "redis": {"addrs": [redis.address()]}});
     let settings = settings(&postgres.url("postgres"), &cache);
-    let mut bench = Bench::start(&settings, &settings).await;
+    let mut bench = Fixture::start(&settings, &settings).await;
     let (stopped_redis, stopped) = (redis.stop(), postgres.stop());
     bench.check("both down", &DOWN_ALONE).await;
     bench.unheard_for(2.0).await;
@@ -178,7 +178,7 @@ async fn a_bad_way_to_postgresql_is_slow_or_503_and_never_wrong() {
     let way = Proxy::to(postgres.port());
     let cache = json!({"type": "redis", "max_staleness": "2s", "redis": {"addrs": [redis.address()]}});
     let here = settings(&by_way_of(&postgres, way.port()), &cache);
-    let mut bench = Bench::start(&here, &settings(&postgres.url("postgres"), &cache)).await;
+    let mut bench = Fixture::start(&here, &settings(&postgres.url("postgres"), &cache)).await;
 
     way.turn(Way::Slow(Duration::from_millis(30)));
     bench.check("a slow way", &WELL).await;
@@ -224,7 +224,7 @@ async fn a_bad_way_to_postgresql_is_slow_or_503_and_never_wrong() {
 async fn while_postgresql_is_silent_one_request_at_a_time_waits_for_it() {
     let postgres = Postgres::start();
     let settings = settings(&postgres.url("postgres"), &json!({"max_staleness": "2s"}));
-    let mut bench = Bench::start(&settings, &settings).await;
+    let mut bench = Fixture::start(&settings, &settings).await;
     let mut keys = Vec::new();
     for _ in 0..16 {
         keys.push(known(&bench).await.1);
@@ -259,7 +259,7 @@ async fn while_postgresql_is_silent_one_request_at_a_time_waits_for_it() {
 async fn a_read_only_postgresql_changes_no_answer_but_takes_no_changes() {
     let postgres = Postgres::start();
     let settings = settings(&postgres.url("postgres"), &json!({"max_staleness": "2s"}));
-    let mut bench = Bench::start(&settings, &settings).await;
+    let mut bench = Fixture::start(&settings, &settings).await;
     let set = |what: &str| {
         let shown = if what.starts_with("SET") { "on" } else { "off" };
         assert!(
@@ -292,7 +292,7 @@ async fn changes_are_seen_without_notifications_and_without_the_feed() {
     let database = postgres.url("postgres");
     let cache = json!({"max_staleness": "2s"});
     let here = settings(&database.replace("postgres@", "node@"), &cache);
-    let mut bench = Bench::start(&here, &settings(&database, &cache)).await;
+    let mut bench = Fixture::start(&here, &settings(&database, &cache)).await;
 
     run("ALTER TABLE changes DISABLE TRIGGER notify_changes");
     let (id, key) = known(&bench).await;
@@ -318,7 +318,7 @@ async fn changes_are_seen_without_notifications_and_without_the_feed() {
 }
 
 /// A key that both nodes have in memory.
-async fn known(bench: &Bench) -> (String, String) {
+async fn known(bench: &Fixture) -> (String, String) {
     let (id, key) = bench.there.issue(json!({})).await;
     answers_eventually(&bench.here, &key, PASS).await;
     (id, key)
@@ -328,7 +328,7 @@ async fn known(bench: &Bench) -> (String, String) {
 async fn locked_tables_hold_up_nobody_else() {
     let postgres = Postgres::start();
     let settings = settings(&postgres.url("postgres"), &json!({"max_staleness": "2s"}));
-    let mut bench = Bench::start(&settings, &settings).await;
+    let mut bench = Fixture::start(&settings, &settings).await;
     let mut other = PgConnection::connect(&postgres.url("postgres")).await.unwrap();
 
     // All connections wait for keys, and the feed is heard all the same.
@@ -372,7 +372,7 @@ async fn a_thousand_callers_of_a_cold_key_make_one_query() {
     let way = Proxy::to(postgres.port());
     let cache = json!({});
     let here = settings(&by_way_of(&postgres, way.port()), &cache);
-    let bench = Bench::start(&here, &settings(&postgres.url("postgres"), &cache)).await;
+    let bench = Fixture::start(&here, &settings(&postgres.url("postgres"), &cache)).await;
     let (id, key) = bench.there.issue(json!({})).await;
     way.turn(Way::Slow(Duration::from_millis(200)));
     let mut callers = JoinSet::new();

@@ -18,17 +18,17 @@ use async_trait::async_trait;
 use prometheus::IntCounter;
 
 use super::CacheKey;
-use super::fences::Fences;
+use super::invalidation::Invalidations;
 use crate::key::ApiKey;
 
-/// A fence stands this much longer than what it holds off can live.
+/// A min_version stands this much longer than what it holds off can live.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// What a shared cache knows of a key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SharedEntry {
     /// Its record.
-    Record(Arc<ApiKey>),
+    Key(Arc<ApiKey>),
     /// That it was deleted, and its last version.
     Deleted(u64),
 }
@@ -47,7 +47,7 @@ pub trait SharedStorage: Send + Sync {
 pub struct SharedCache {
     storage: Arc<dyn SharedStorage>,
     ttl: Duration,
-    fences: Fences,
+    invalidations: Invalidations,
     refusals: IntCounter,
 }
 
@@ -55,7 +55,7 @@ impl SharedEntry {
     /// The version of the record; for a deleted key the last one it had.
     pub fn version(&self) -> u64 {
         match self {
-            Self::Record(key) => key.version,
+            Self::Key(key) => key.version,
             Self::Deleted(version) => *version,
         }
     }
@@ -63,7 +63,7 @@ impl SharedEntry {
     /// The record, if there is one.
     pub fn record(self) -> Option<Arc<ApiKey>> {
         match self {
-            Self::Record(key) => Some(key),
+            Self::Key(key) => Some(key),
             Self::Deleted(_) => None,
         }
     }
@@ -75,9 +75,9 @@ impl SharedCache {
 
     /// A cache in `storage` whose entries live for `ttl`. Until [`SharedCache::open`] nothing is read from it.
     pub fn new(storage: Arc<dyn SharedStorage>, ttl: Duration, now: Instant) -> Self {
-        let fences = Fences::new(ttl + MARGIN, Self::CHANGES_MAX);
-        fences.close(now);
-        Self { storage, ttl, fences, refusals: super::refusals("shared") }
+        let invalidations = Invalidations::new(ttl + MARGIN, Self::CHANGES_MAX);
+        invalidations.close(now);
+        Self { storage, ttl, invalidations, refusals: super::refusals("shared") }
     }
 
     /// How far back this node has to know of all changes for [`SharedCache::open`].
@@ -87,38 +87,38 @@ impl SharedCache {
 
     /// Reads from now on: this node has heard of all changes within [`SharedCache::memory`].
     pub fn open(&self) {
-        self.fences.open();
+        self.invalidations.open();
     }
 
     /// Reads nothing for a while: changes may have been missed.
     pub fn close(&self, now: Instant) {
-        self.fences.close(now);
+        self.invalidations.close(now);
     }
 
     /// What is known of a key, if it is not older than its last change.
     pub async fn get(&self, key: CacheKey) -> Option<SharedEntry> {
         let entry = self.storage.get(key).await?;
         // Looked at after the answer: a change meanwhile counts.
-        if self.fences.admits(&key, entry.version(), Instant::now()) {
+        if self.invalidations.admits(&key, entry.version(), Instant::now()) {
             return Some(entry);
         }
         self.refusals.inc();
         None
     }
 
-    /// Keeps a record that a read begun at `begun` has found. Counted from then on, so that it does not outlive the fence of a
+    /// Keeps a record that a read begun at `begun` has found. Counted from then on, so that it does not outlive the min_version of a
     /// change that came after.
     pub async fn put(&self, record: &Arc<ApiKey>, begun: Instant) {
         let life = self.ttl.saturating_sub(begun.elapsed());
         if !life.is_zero() {
             let key = (record.tenant, record.id);
-            self.storage.put(key, &SharedEntry::Record(Arc::clone(record)), life).await;
+            self.storage.put(key, &SharedEntry::Key(Arc::clone(record)), life).await;
         }
     }
 
     /// Takes over that this node has deleted a key.
-    pub async fn forget(&self, key: CacheKey, last_version: u64) {
-        self.outdate(key, last_version + 1);
+    pub async fn invalidate_deleted(&self, key: CacheKey, last_version: u64) {
+        self.invalidate(key, last_version + 1);
         // Of the record's last version and its deletion, the deletion is newer.
         self.storage.put(key, &SharedEntry::Deleted(last_version + 1), self.ttl).await;
     }
@@ -129,7 +129,7 @@ impl SharedCache {
     }
 
     /// Makes what is older than `version` outdated.
-    pub fn outdate(&self, key: CacheKey, version: u64) {
-        self.fences.raise(key, version, Instant::now());
+    pub fn invalidate(&self, key: CacheKey, version: u64) {
+        self.invalidations.raise(key, version, Instant::now());
     }
 }

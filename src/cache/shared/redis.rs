@@ -46,12 +46,12 @@ impl SharedStorage for RedisStorage {
         if bytes.is_empty() {
             return version.parse().ok().map(SharedEntry::Deleted);
         }
-        decode(key, &bytes).map(|record| SharedEntry::Record(Arc::new(record)))
+        decode(key, &bytes).map(|record| SharedEntry::Key(Arc::new(record)))
     }
 
     async fn put(&self, key: CacheKey, entry: &SharedEntry, life: Duration) {
         let bytes = match entry {
-            SharedEntry::Record(record) => encode(record),
+            SharedEntry::Key(record) => encode(record),
             SharedEntry::Deleted(_) => Some(Vec::new()),
         };
         let Some(bytes) = bytes else { return };

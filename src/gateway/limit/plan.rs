@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use super::Caller;
 use crate::config::CountBy;
-use crate::ratelimit::{NamedLimit, Owner, Request};
+use crate::ratelimit::{BucketOwner, Charge, NamedLimit};
 use crate::wire::ratelimit::policy;
 
 /// One limit of the configuration, or of a key.
@@ -72,9 +72,9 @@ impl Plan {
 
 impl Group {
     /// What a caller is charged here; nothing where limits count by an address that is not known.
-    pub(super) fn request(&self, caller: &Caller<'_>, cost: u64) -> Option<Request<'_>> {
-        let owner = owner(self.count_by, caller)?;
-        Some(Request { owner, limits: &self.limits, cost })
+    pub(super) fn request(&self, caller: &Caller<'_>, cost: u64) -> Option<Charge<'_>> {
+        let owner = bucket_owner(self.count_by, caller)?;
+        Some(Charge { owner, limits: &self.limits, cost })
     }
 }
 
@@ -91,11 +91,11 @@ fn groups(rules: &[&Rule]) -> Box<[Group]> {
 }
 
 /// Whose bucket; requests of nobody in particular count by address.
-fn owner(count_by: CountBy, caller: &Caller<'_>) -> Option<Owner> {
+fn bucket_owner(count_by: CountBy, caller: &Caller<'_>) -> Option<BucketOwner> {
     match (count_by, caller.verdict) {
-        (CountBy::Tenant, _) => Some(Owner::Tenant(caller.tenant)),
-        (CountBy::Key, Some(verdict)) => Some(Owner::Key(caller.tenant, verdict.key_id())),
-        (CountBy::Actor, Some(verdict)) => Some(Owner::actor(caller.tenant, verdict.actor_id())),
-        (CountBy::Address, _) | (_, None) => caller.peer.map(|peer| Owner::Address(caller.tenant, peer)),
+        (CountBy::Tenant, _) => Some(BucketOwner::Tenant(caller.tenant)),
+        (CountBy::Key, Some(verdict)) => Some(BucketOwner::Key(caller.tenant, verdict.key_id())),
+        (CountBy::Actor, Some(verdict)) => Some(BucketOwner::actor(caller.tenant, verdict.actor_id())),
+        (CountBy::Address, _) | (_, None) => caller.peer.map(|peer| BucketOwner::Address(caller.tenant, peer)),
     }
 }

@@ -28,7 +28,7 @@ impl Cluster {
     }
 
     async fn ask(&self, node: usize, limits: &[NamedLimit], cost: u64) -> Decision {
-        self.nodes[node].0.charge(&Request { owner: owner(1), limits, cost }).await.unwrap()
+        self.nodes[node].0.charge(&Charge { owner: owner(1), limits, cost }).await.unwrap()
     }
 
     async fn admitted(&self, node: usize, limits: &[NamedLimit]) -> u64 {
@@ -44,7 +44,7 @@ impl Cluster {
         while let Ok(refill) = leasing.queue.try_recv() {
             leased.refill(refill).await;
         }
-        leased.give_back(leased.slices.take_idle(leased.now())).await;
+        leased.give_back(leased.leases.take_idle(leased.now())).await;
     }
 
     fn calls(&self) -> usize {
@@ -123,13 +123,13 @@ async fn slices_shrink_when_a_key_is_used_less() {
         cluster.ask(0, &limits, 1).await;
     }
     cluster.work(0).await;
-    let busy = cluster.nodes[0].0.slices.held(owner(1));
+    let busy = cluster.nodes[0].0.leases.held(owner(1));
     for _ in 0..1_500 {
         assert!(cluster.ask(0, &limits, 1).await.admitted);
         cluster.work(0).await;
         cluster.clock.advance(Duration::from_millis(600));
     }
-    let calm = cluster.nodes[0].0.slices.held(owner(1));
+    let calm = cluster.nodes[0].0.leases.held(owner(1));
     assert!(busy > 100 && calm <= 1, "{busy} {calm}");
 }
 
@@ -170,7 +170,7 @@ async fn without_the_ledger_what_is_held_is_spent_and_then_nothing() {
         cluster.ask(0, &limits, 1).await;
     }
     cluster.ledger.is_down.store(true, Ordering::Relaxed);
-    let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+    let request = Charge { owner: owner(1), limits: &limits, cost: 1 };
     let mut held = 0;
     while cluster.nodes[0].0.charge(&request).await.is_ok() {
         held += 1;
@@ -214,7 +214,7 @@ async fn beyond_the_cap_the_ledger_is_asked_about_every_request() {
     let (leased, _leasing) = Leased::new(ledger.clone(), clock, nodes, 0);
     let limits = [named("default", 1000, MINUTE)];
     for count in 1..=1000 {
-        let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+        let request = Charge { owner: owner(1), limits: &limits, cost: 1 };
         assert!(leased.charge(&request).await.unwrap().admitted);
         assert_eq!(ledger.calls.load(Ordering::Relaxed), count);
     }
@@ -230,7 +230,7 @@ async fn requests_at_the_same_time_get_the_quota_and_no_more() {
         let leased = Arc::clone(&leased);
         tasks.spawn(async move {
             let limits = [named("default", 20_000, MINUTE)];
-            let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+            let request = Charge { owner: owner(1), limits: &limits, cost: 1 };
             let mut count = 0;
             while leased.charge(&request).await.unwrap().admitted {
                 count += 1;
@@ -255,9 +255,9 @@ async fn requests_at_the_same_time_lease_one_slice() {
         let leased = Arc::clone(leased);
         tasks.spawn(async move {
             let limits = [named("default", 1_000, MINUTE)];
-            let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+            let request = Charge { owner: owner(1), limits: &limits, cost: 1 };
             assert!(leased.charge(&request).await.unwrap().admitted);
-            assert!(leased.slices.held(owner(1)) <= 100);
+            assert!(leased.leases.held(owner(1)) <= 100);
         });
     }
     tasks.join_all().await;
@@ -304,7 +304,7 @@ async fn run(quota: u64, window: Duration, steps: Vec<Step>) -> Vec<(u64, u64)> 
         match step {
             Step::Ask { node, cost, times } => {
                 for _ in 0..times {
-                    let request = Request { owner: owner(1), limits: &limits, cost };
+                    let request = Charge { owner: owner(1), limits: &limits, cost };
                     let leased = &cluster.nodes[node].0;
                     if leased.charge(&request).await.is_ok_and(|decision| decision.admitted) {
                         admitted.push((cluster.nodes[node].0.now().0, cost));
@@ -346,7 +346,7 @@ proptest! {
         let exact_ledger = Arc::new(MemoryLedger::new(cluster.clock.clone()));
         let exact = Exact::new(exact_ledger);
         let limits = [named("default", quota, SECOND)];
-        let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+        let request = Charge { owner: owner(1), limits: &limits, cost: 1 };
         let (mut with, mut without) = (0_u64, 0_u64);
         runtime.block_on(async {
             for (wait, times) in asks {

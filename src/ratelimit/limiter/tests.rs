@@ -26,13 +26,13 @@ fn parts(on_down: OnBackendDown, nodes: u32) -> Parts {
 }
 
 impl Parts {
-    async fn ask(&self, limits: &[NamedLimit]) -> Answer {
-        self.limiter.charge(&Request { owner: owner(1), limits, cost: 1 }).await
+    async fn ask(&self, limits: &[NamedLimit]) -> ChargeResult {
+        self.limiter.charge(&Charge { owner: owner(1), limits, cost: 1 }).await
     }
 
     async fn admitted(&self, limits: &[NamedLimit]) -> u32 {
         let mut count = 0;
-        while let Answer::Counted(Decision { admitted: true, .. }) = self.ask(limits).await {
+        while let ChargeResult::Counted(Decision { admitted: true, .. }) = self.ask(limits).await {
             count += 1;
         }
         count
@@ -68,8 +68,8 @@ async fn without_redis_a_node_goes_on_with_its_part_of_what_is_left() {
 #[tokio::test]
 async fn without_redis_requests_are_let_through_or_refused_as_the_configuration_says() {
     for (on_down, answer, outcome) in [
-        (OnBackendDown::Open, Answer::Open, "admitted_uncounted"),
-        (OnBackendDown::Closed, Answer::Closed, "refused_uncounted"),
+        (OnBackendDown::Open, ChargeResult::Open, "admitted_uncounted"),
+        (OnBackendDown::Closed, ChargeResult::Closed, "refused_uncounted"),
     ] {
         let parts = parts(on_down, 1);
         let limits = [named("default", 2, MINUTE)];
@@ -89,10 +89,10 @@ async fn a_process_alone_counts_by_itself() {
     let metrics = Metrics::register(&registry, Arc::new(Nodes::alone())).unwrap();
     let limiter = Limiter::local(Local::new(1000, clock), metrics);
     let limits = [named("default", 1, MINUTE)];
-    let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+    let request = Charge { owner: owner(1), limits: &limits, cost: 1 };
     let mut answers = Vec::new();
     for _ in 0..2 {
-        let Answer::Counted(decision) = limiter.charge(&request).await else { panic!("it can always count") };
+        let ChargeResult::Counted(decision) = limiter.charge(&request).await else { panic!("it can always count") };
         answers.push((decision.admitted, decision.retry_after()));
     }
     assert_eq!(answers, [(true, Duration::ZERO), (false, MINUTE)]);
@@ -103,15 +103,15 @@ async fn what_one_owner_refuses_costs_no_other_anything() {
     for on_down in [OnBackendDown::Local, OnBackendDown::Open] {
         let parts = parts(on_down, 1);
         let (wide, narrow) = ([named("wide", 5, MINUTE)], [named("narrow", 2, MINUTE)]);
-        let requests = [(1, &wide), (2, &narrow), (3, &wide)].map(|(number, limits)| Request {
+        let requests = [(1, &wide), (2, &narrow), (3, &wide)].map(|(number, limits)| Charge {
             owner: owner(number),
             limits,
             cost: 1,
         });
         let remaining = async || {
             let answers = parts.limiter.charge_all(&requests).await;
-            let outcome = |answer: &Answer| match answer {
-                Answer::Counted(decision) => (decision.admitted, decision.outcomes[0].remaining),
+            let outcome = |answer: &ChargeResult| match answer {
+                ChargeResult::Counted(decision) => (decision.admitted, decision.outcomes[0].remaining),
                 _ => panic!("{answer:?}"),
             };
             answers.iter().map(outcome).collect::<Vec<_>>()

@@ -6,8 +6,8 @@ use crate::ratelimit::testing::{clock, named, owner};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn admitted(local: &Local, owner: Owner, limits: &[NamedLimit]) -> usize {
-    let request = Request { owner, limits, cost: 1 };
+fn admitted(local: &Local, owner: BucketOwner, limits: &[NamedLimit]) -> usize {
+    let request = Charge { owner, limits, cost: 1 };
     std::iter::repeat_with(|| local.charge(&request)).take_while(|decision| decision.admitted).count()
 }
 
@@ -51,7 +51,7 @@ fn what_is_idle_is_forgotten_while_others_are_served() {
     let limits = [named("default", 1_000_000, MINUTE)];
     // Those that are still served lie in every shard, so each shard is swept.
     for number in 0..10_000 {
-        local.charge(&Request { owner: owner(number % 500), limits: &limits, cost: 1 });
+        local.charge(&Charge { owner: owner(number % 500), limits: &limits, cost: 1 });
     }
     assert_eq!(local.len(), 500);
 }
@@ -61,7 +61,7 @@ fn at_the_cap_the_owner_with_the_least_to_forget_makes_room() {
     let local = Local::with_shards(1, 8, clock());
     let limits = [named("default", 100, MINUTE)];
     let charge = |number, cost| {
-        let decision = local.charge(&Request { owner: owner(number), limits: &limits, cost });
+        let decision = local.charge(&Charge { owner: owner(number), limits: &limits, cost });
         decision.outcomes[0].remaining
     };
     for number in 0..8 {

@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::*;
 use crate::clock::SystemClock;
 use crate::ratelimit::testing::{MemoryLedger, RedisServer, clock, eventually, named, owner};
-use crate::ratelimit::{Backend, Exact, Leased, Local, Nodes, Request};
+use crate::ratelimit::{Backend, Charge, Exact, Leased, Local, Nodes};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -51,7 +51,7 @@ fn a_process_and_redis_answer_the_same_history_alike() {
         let exact = Exact::new(Arc::new(RedisLedger::at(Arc::clone(&server.redis), clock.clone())));
         for (wait, part) in steps {
             clock.advance(Duration::from_micros(wait));
-            let request = Request { owner, limits: &limits, cost: cost(&limits, part) };
+            let request = Charge { owner, limits: &limits, cost: cost(&limits, part) };
             let theirs = server.runtime.block_on(exact.charge(&request)).unwrap();
             prop_assert_eq!(local.charge(&request), theirs);
         }
@@ -75,8 +75,8 @@ fn the_scripts_do_what_the_arithmetic_says() {
         for ((wait, part), (back, bits, unused)) in steps.into_iter().zip(more) {
             let wait = chrono::TimeDelta::microseconds(wait.try_into().unwrap());
             clock.set(if back { clock.now() - wait / 100 } else { clock.now() + wait });
-            let request = Request { owner, limits: &limits, cost: cost(&limits, part) };
-            let order = Order { request: &request, extra_bits: &bits };
+            let request = Charge { owner, limits: &limits, cost: cost(&limits, part) };
+            let order = ChargeRequest { request: &request, extra_bits: &bits };
             let (ours, theirs) =
                 server.runtime.block_on(async { (memory.charge(&order).await, ledger.charge(&order).await) });
             prop_assert_eq!(ours, theirs);
@@ -94,7 +94,7 @@ fn the_time_of_redis_decides_and_what_is_full_is_gone() {
     let server = RedisServer::start();
     let exact = Exact::new(Arc::new(RedisLedger::new(Arc::clone(&server.redis))));
     let ask = |limits: &[NamedLimit]| {
-        let request = Request { owner: owner(1), limits, cost: 1 };
+        let request = Charge { owner: owner(1), limits, cost: 1 };
         server.runtime.block_on(exact.charge(&request)).unwrap()
     };
     let limits = [named("default", 5, HOUR)];
@@ -118,7 +118,7 @@ fn what_is_no_bucket_is_a_new_one_or_an_error() {
     let server = RedisServer::start();
     let exact = Exact::new(Arc::new(RedisLedger::new(Arc::clone(&server.redis))));
     let limits = [named("default", 5, HOUR)];
-    let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+    let request = Charge { owner: owner(1), limits: &limits, cost: 1 };
     let name = bucket(owner(1), "default");
     let run = |command: &mut redis::Cmd| server.runtime.block_on(server.redis.run::<redis::Value>(command)).unwrap();
     run(redis::cmd("SET").arg(&name).arg("nonsense"));
@@ -153,7 +153,7 @@ fn nodes_with_slices_share_the_quota() {
 /// Requests until one is refused.
 async fn admitted(leased: Arc<Leased>, quota: u64) -> u64 {
     let limits = [named("default", quota, HOUR)];
-    let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+    let request = Charge { owner: owner(1), limits: &limits, cost: 1 };
     let mut count = 0;
     while leased.charge(&request).await.unwrap().admitted {
         count += 1;
@@ -167,10 +167,10 @@ fn a_cluster_takes_all_buckets_of_an_owner_in_one_step() {
     server.server.command("CLUSTER ADDSLOTSRANGE 0 16383");
     let ledger = RedisLedger::new(Arc::clone(&server.redis));
     let limits = [named("default", 10, HOUR), named("burst", 10, HOUR), named("}{", 10, HOUR)];
-    let request = Request { owner: owner(1), limits: &limits, cost: 1 };
+    let request = Charge { owner: owner(1), limits: &limits, cost: 1 };
     let mut remaining = 10;
     eventually("the cluster has noticed that it is complete", || {
-        let order = Order { request: &request, extra_bits: &[] };
+        let order = ChargeRequest { request: &request, extra_bits: &[] };
         let receipt = server.runtime.block_on(ledger.charge(&order));
         receipt.is_ok_and(|receipt| {
             remaining -= 1;
@@ -184,7 +184,7 @@ fn a_cluster_takes_all_buckets_of_an_owner_in_one_step() {
 #[test]
 fn all_buckets_of_an_owner_lie_in_one_slot() {
     let tag = |name: &str| name.split_once('{').unwrap().1.split_once('}').unwrap().0.to_owned();
-    for owner in [owner(1), Owner::Tenant(crate::id::TenantId::NIL)] {
+    for owner in [owner(1), BucketOwner::Tenant(crate::id::TenantId::NIL)] {
         assert_eq!(tag(&bucket(owner, "default")), tag(&bucket(owner, "}{other}")));
         assert_ne!(bucket(owner, "default"), bucket(owner, "burst"));
     }

@@ -15,7 +15,7 @@ use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
 use crate::store::row::{self, EndedRow, PurgedRow, kind_text};
 use crate::store::{
-    ChangeFeed, EndedKey, Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, StoreError, day_begin,
+    ChangeFeed, Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, StoreError, day_begin,
 };
 
 type KeyRow = row::KeyRow<Timestamp>;
@@ -301,7 +301,7 @@ impl KeyStore for PostgresStore {
         self.connections.rows(Access::Write, query).await?.pop().map(TryInto::try_into).transpose()
     }
 
-    async fn touch(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
+    async fn record_last_used(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
         let names = KeyNames::new(keys);
         let query = || {
             query_as::<_, (i64,)>(TOUCH)
@@ -333,7 +333,7 @@ impl KeyStore for PostgresStore {
         Ok(count.map_or(0, |(count,)| count.unsigned_abs()))
     }
 
-    async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError> {
+    async fn revoked_since(&self, since: Timestamp, limit: u32) -> Result<Vec<RevokedKey>, StoreError> {
         let query = || query_as::<_, EndedRow<Timestamp>>(ENDED_SINCE).bind(since).bind(i64::from(limit));
         let rows = self.connections.rows(Access::Read, query).await?;
         rows.into_iter().map(TryInto::try_into).collect()

@@ -1,7 +1,7 @@
 //! The statements that list keys: one for each form of filter, so that each has its index.
 
 use super::keys::columns;
-use crate::key::{KeyFilter, State};
+use crate::key::{EffectiveStatus, KeyFilter};
 
 /// A statement on tenant, kind, upper bound and limit (1 to 4), owner (5) and now (6).
 macro_rules! list {
@@ -27,12 +27,12 @@ const EXPIRED_OF_ACTOR: &str = list!("actor_id = $5" "status = 'active'" "expire
 pub(super) fn statement(filter: &KeyFilter) -> &'static str {
     match (&filter.actor_id, filter.state) {
         (None, None) => ALL,
-        (None, Some(State::Revoked)) => REVOKED,
-        (None, Some(State::Active)) => ACTIVE,
-        (None, Some(State::Expired)) => EXPIRED,
+        (None, Some(EffectiveStatus::Revoked)) => REVOKED,
+        (None, Some(EffectiveStatus::Active)) => ACTIVE,
+        (None, Some(EffectiveStatus::Expired)) => EXPIRED,
         (Some(_), None) => OF_ACTOR,
-        (Some(_), Some(State::Revoked)) => REVOKED_OF_ACTOR,
-        (Some(_), Some(State::Active)) => ACTIVE_OF_ACTOR,
-        (Some(_), Some(State::Expired)) => EXPIRED_OF_ACTOR,
+        (Some(_), Some(EffectiveStatus::Revoked)) => REVOKED_OF_ACTOR,
+        (Some(_), Some(EffectiveStatus::Active)) => ACTIVE_OF_ACTOR,
+        (Some(_), Some(EffectiveStatus::Expired)) => EXPIRED_OF_ACTOR,
     }
 }

@@ -16,7 +16,7 @@ use super::*;
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, KeyFilter, Metadata, Revocation, RevocationReason, State, Status};
+use crate::key::{ApiKey, EffectiveStatus, KeyFilter, Metadata, Revocation, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Visibility};
 use crate::store::testing::{self, Postgres};
 use crate::store::{ChangeFeed, ChangeKind, KeySource, KeyStore, Position};
@@ -95,12 +95,12 @@ async fn every_filter_has_its_index() {
         for (actor, states, indexes) in [
             (None, vec![None], "keys_pkey"),
             // Most keys are active, so they are found as fast among all of them.
-            (None, vec![Some(State::Active)], "keys_by_status keys_pkey"),
-            (None, vec![Some(State::Expired), Some(State::Revoked)], "keys_by_status"),
+            (None, vec![Some(EffectiveStatus::Active)], "keys_by_status keys_pkey"),
+            (None, vec![Some(EffectiveStatus::Expired), Some(EffectiveStatus::Revoked)], "keys_by_status"),
             (Some("actor 5"), vec![None], "keys_by_actor"),
             (
                 Some("actor 5"),
-                vec![Some(State::Active), Some(State::Expired), Some(State::Revoked)],
+                vec![Some(EffectiveStatus::Active), Some(EffectiveStatus::Expired), Some(EffectiveStatus::Revoked)],
                 "keys_by_actor_status",
             ),
         ] {

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
 use crate::store::row::{self, EndedRow, PurgedRow, kind_text};
-use crate::store::{EndedKey, Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, StoreError, day_begin};
+use crate::store::{Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, StoreError, day_begin};
 
 type KeyRow = row::KeyRow<i64>;
 
@@ -180,7 +180,7 @@ impl KeyStore for SqliteStore {
         Ok(Some(ended))
     }
 
-    async fn touch(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
+    async fn record_last_used(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
         let touched = sqlx::query(TOUCH)
             .bind(now.timestamp_micros())
             .bind(day_begin(now).timestamp_micros())
@@ -229,7 +229,7 @@ impl KeyStore for SqliteStore {
         Ok(forget.execute(&self.pool).await.map_err(unavailable)?.rows_affected())
     }
 
-    async fn ended_since(&self, since: Timestamp, limit: u32) -> Result<Vec<EndedKey>, StoreError> {
+    async fn revoked_since(&self, since: Timestamp, limit: u32) -> Result<Vec<RevokedKey>, StoreError> {
         let rows: Vec<EndedRow<i64>> = sqlx::query_as(ENDED_SINCE)
             .bind(since.timestamp_micros())
             .bind(limit)

@@ -1,6 +1,6 @@
 //! The statements that list keys: one for each form of filter, so that each has its index.
 
-use crate::key::{KeyFilter, State};
+use crate::key::{EffectiveStatus, KeyFilter};
 
 /// A statement on tenant, kind, upper bound and limit (1 to 4), owner (5) and now (6). The index is named, because without
 /// statistics the planner takes the primary key and reads every key that the filter leaves out.
@@ -28,13 +28,13 @@ const EXPIRED_OF_ACTOR: &str = list!(keys_by_actor_status, "actor_id = ?5" "stat
 pub(super) fn statement(filter: &KeyFilter) -> &'static str {
     match (&filter.actor_id, filter.state) {
         (None, None) => ALL,
-        (None, Some(State::Revoked)) => REVOKED,
-        (None, Some(State::Active)) => ACTIVE,
-        (None, Some(State::Expired)) => EXPIRED,
+        (None, Some(EffectiveStatus::Revoked)) => REVOKED,
+        (None, Some(EffectiveStatus::Active)) => ACTIVE,
+        (None, Some(EffectiveStatus::Expired)) => EXPIRED,
         (Some(_), None) => OF_ACTOR,
-        (Some(_), Some(State::Revoked)) => REVOKED_OF_ACTOR,
-        (Some(_), Some(State::Active)) => ACTIVE_OF_ACTOR,
-        (Some(_), Some(State::Expired)) => EXPIRED_OF_ACTOR,
+        (Some(_), Some(EffectiveStatus::Revoked)) => REVOKED_OF_ACTOR,
+        (Some(_), Some(EffectiveStatus::Active)) => ACTIVE_OF_ACTOR,
+        (Some(_), Some(EffectiveStatus::Expired)) => EXPIRED_OF_ACTOR,
     }
 }
 
@@ -68,13 +68,13 @@ mod tests {
             (None, vec![None], "PRIMARY KEY (tenant=? AND kind=? AND key_id<?)"),
             (
                 None,
-                vec![Some(State::Active), Some(State::Expired), Some(State::Revoked)],
+                vec![Some(EffectiveStatus::Active), Some(EffectiveStatus::Expired), Some(EffectiveStatus::Revoked)],
                 "INDEX keys_by_status (tenant=? AND kind=? AND status=? AND key_id<?)",
             ),
             (Some("a"), vec![None], "INDEX keys_by_actor (tenant=? AND kind=? AND actor_id=? AND key_id<?)"),
             (
                 Some("a"),
-                vec![Some(State::Active), Some(State::Expired), Some(State::Revoked)],
+                vec![Some(EffectiveStatus::Active), Some(EffectiveStatus::Expired), Some(EffectiveStatus::Revoked)],
                 "INDEX keys_by_actor_status (tenant=? AND kind=? AND actor_id=? AND status=? AND key_id<?)",
             ),
         ] {

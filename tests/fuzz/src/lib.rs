@@ -10,7 +10,7 @@ use keygate::clock::Timestamp;
 use keygate::credential::{DerivedToken, Keyring, NewToken, Routing, Shape, SigningKeys, TokenSettings};
 use keygate::duration::{format_go, parse_extended, parse_go};
 use keygate::id::{KeyId, KeyKind, TenantId};
-use keygate::key::{KeyFilter, State, open_page_token, seal_page_token};
+use keygate::key::{EffectiveStatus, KeyFilter, open_page_token, seal_page_token};
 use keygate::policy::{Scopes, Visibility};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -62,7 +62,7 @@ pub fn filter(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let Ok(filter) = KeyFilter::parse(text) else { return };
     let actor = filter.actor_id.as_ref().map(|actor| format!("actor_id=\"{actor}\""));
-    let state = filter.state.map(|state: State| format!("status={}", state.name()));
+    let state = filter.state.map(|state: EffectiveStatus| format!("status={}", state.name()));
     let clauses: Vec<String> = actor.into_iter().chain(state).collect();
     assert_eq!(KeyFilter::parse(&clauses.join(" AND ")), Ok(filter));
 }

@@ -1,0 +1,24 @@
+//! `adminDeleteImportedApiKey` (contract, admin API section 5.8).
+
+use axum::extract::State;
+use http::StatusCode;
+
+use super::get::key_id;
+use crate::admin::AdminState;
+use crate::admin::custom_verb::Segment;
+use crate::admin::error::{ApiError, ErrorResponse};
+use crate::id::KeyKind;
+
+/// Deletes an imported key for good, in any status.
+#[utoipa::path(delete, path = "/v2alpha1/admin/importedApiKeys/{key_id}", operation_id = "adminDeleteImportedApiKey",
+    tag = "imported keys", params(("key_id" = String, Path, description = "The key")),
+    responses((status = 204, description = "The key is gone"),
+        (status = 404, description = "There is no such key", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn delete(
+    State(state): State<AdminState>,
+    Segment(id): Segment,
+) -> Result<StatusCode, ApiError> {
+    state.lifecycle.delete(state.tenant, key_id(KeyKind::Imported, &id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

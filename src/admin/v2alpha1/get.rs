@@ -1,0 +1,50 @@
+//! `adminGetIssuedApiKey` and `adminGetImportedApiKey` (contract, admin API section 5.2).
+
+use axum::Json;
+use axum::extract::State;
+
+use super::key::{ImportedApiKey, IssuedApiKey};
+use crate::admin::AdminState;
+use crate::admin::custom_verb::Segment;
+use crate::admin::error::{ApiError, ErrorResponse, Reason};
+use crate::id::{KeyId, KeyKind};
+
+/// Shows an issued key in any status, without its secret.
+#[utoipa::path(get, path = "/v2alpha1/admin/issuedApiKeys/{key_id}", operation_id = "adminGetIssuedApiKey",
+    tag = "issued keys", params(("key_id" = String, Path, description = "The key")),
+    responses((status = 200, description = "The key", body = IssuedApiKey),
+        (status = 404, description = "There is no such key", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn issued(
+    State(state): State<AdminState>,
+    Segment(id): Segment,
+) -> Result<Json<IssuedApiKey>, ApiError> {
+    show(&state, key_id(KeyKind::Issued, &id)?).await.map(Json)
+}
+
+/// Shows an imported key in any status, without its raw key.
+#[utoipa::path(get, path = "/v2alpha1/admin/importedApiKeys/{key_id}", operation_id = "adminGetImportedApiKey",
+    tag = "imported keys", params(("key_id" = String, Path, description = "The key")),
+    responses((status = 200, description = "The key", body = ImportedApiKey),
+        (status = 404, description = "There is no such key", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn imported(
+    State(state): State<AdminState>,
+    Segment(id): Segment,
+) -> Result<Json<ImportedApiKey>, ApiError> {
+    show(&state, key_id(KeyKind::Imported, &id)?).await.map(|key| Json(ImportedApiKey(key)))
+}
+
+async fn show(state: &AdminState, id: KeyId) -> Result<IssuedApiKey, ApiError> {
+    let key = state.lifecycle.get(state.tenant, id).await?;
+    Ok(IssuedApiKey::new(&key, state.lifecycle.now()))
+}
+
+/// The id of a key of that kind; a text of another form is the id of no such key.
+pub(super) fn key_id(kind: KeyKind, text: &str) -> Result<KeyId, ApiError> {
+    let message = match kind {
+        KeyKind::Issued => "API key not found",
+        KeyKind::Imported => "imported key not found",
+    };
+    KeyId::parse(kind, text).ok_or_else(|| ApiError::new(Reason::ApiKeyNotFound, message))
+}

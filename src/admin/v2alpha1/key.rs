@@ -1,0 +1,198 @@
+//! Keys as they go out, and the fields of keys as they come in (contract, admin API sections 2, 4.1 and 4.2).
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use chrono::SecondsFormat;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::enums::{KeyStatus, KeyVisibility, RevocationReason};
+use crate::admin::error::ApiError;
+use crate::admin::json::Int64;
+use crate::cidr::CidrSet;
+use crate::clock::Timestamp;
+use crate::duration::{format_go, parse_extended, parse_go};
+use crate::key::{ApiKey, Metadata, Status, check_ranges};
+use crate::policy::RateLimitPolicy as Policy;
+
+/// A key minted here. Members that are left out when unset come only when set; all others always.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::admin) struct IssuedApiKey {
+    /// UUID version 4 of an issued key; 64 hexadecimal digits of an imported one.
+    key_id: String,
+    /// A label for people.
+    name: String,
+    /// The owner.
+    actor_id: String,
+    /// What the key may do, in the order given.
+    scopes: Vec<String>,
+    /// The owner's own data; `null` when there is none.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Metadata>,
+    status: KeyStatus,
+    #[schema(format = DateTime)]
+    create_time: String,
+    #[schema(format = DateTime)]
+    update_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
+    expire_time: Option<String>,
+    /// The day of the last use, coarse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
+    last_used_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    rate_limit_policy: Option<RateLimitPolicy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    revocation_reason: Option<RevocationReason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    revocation_description: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    ip_restriction: Option<IpRestriction>,
+    visibility: KeyVisibility,
+}
+
+/// A key minted elsewhere; the members of an issued one.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(transparent)]
+pub(in crate::admin) struct ImportedApiKey(pub(super) IssuedApiKey);
+
+/// How many requests a key may make in a time window.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(in crate::admin) struct RateLimitPolicy {
+    /// Requests in one window, above 0.
+    #[schema(value_type = String, format = Int64, required = false)]
+    quota: Option<Int64>,
+    /// Always `requests`.
+    #[schema(nullable = false)]
+    unit: Option<String>,
+    /// Decimal seconds and `s`, for example `60s`.
+    #[schema(nullable = false)]
+    window: Option<String>,
+}
+
+/// From where a key may be used.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = IPRestriction)]
+pub(in crate::admin) struct IpRestriction {
+    /// Ranges such as `10.0.0.0/8`, at most 50.
+    #[serde(alias = "allowedCidrs")]
+    #[schema(nullable = false)]
+    allowed_cidrs: Option<Vec<String>>,
+}
+
+impl IssuedApiKey {
+    /// A key as it is seen at `now`.
+    pub(super) fn new(key: &ApiKey, now: Timestamp) -> Self {
+        let revocation = match &key.status {
+            Status::Revoked(revocation) => Some(revocation),
+            Status::Active => None,
+        };
+        let reason = revocation.map(|revocation| revocation.reason);
+        let ranges = key.networks.texts();
+        let restriction = IpRestriction { allowed_cidrs: Some(ranges.iter().map(ToString::to_string).collect()) };
+        Self {
+            key_id: key.id.to_string(),
+            name: key.name.clone(),
+            actor_id: key.actor_id.clone(),
+            scopes: key.scopes.iter().map(str::to_owned).collect(),
+            metadata: object_or_null(key.metadata.clone()),
+            status: key.effective_status(now).into(),
+            create_time: time_text(key.create_time),
+            update_time: time_text(key.update_time),
+            expire_time: key.expire_time.map(time_text),
+            last_used_time: key.last_used_time.map(time_text),
+            rate_limit_policy: key.rate_limit.map(RateLimitPolicy::from),
+            revocation_reason: reason
+                .filter(|reason| *reason != crate::key::RevocationReason::default())
+                .map(Into::into),
+            revocation_description: revocation.and_then(|revocation| revocation.description.clone()),
+            ip_restriction: (!ranges.is_empty()).then_some(restriction),
+            visibility: key.visibility.into(),
+        }
+    }
+}
+
+impl From<Policy> for RateLimitPolicy {
+    fn from(policy: Policy) -> Self {
+        Self {
+            quota: Some(Int64(policy.quota.get().cast_signed())),
+            unit: Some("requests".into()),
+            window: Some(format!("{}s", policy.window.as_secs())),
+        }
+    }
+}
+
+impl RateLimitPolicy {
+    /// The policy that is meant.
+    pub(super) fn read(&self) -> Result<Policy, ApiError> {
+        let quota = self.quota.and_then(|quota| u64::try_from(quota.0).ok()).and_then(NonZeroU64::new);
+        let quota = quota.ok_or_else(|| ApiError::invalid("rate_limit_policy.quota must be greater than 0"))?;
+        let window = self.window.as_deref().map_or(Ok(Duration::ZERO), seconds)?;
+        if window < Duration::from_secs(1) {
+            return Err(ApiError::invalid("rate limit window must be at least 1 second"));
+        }
+        if window.subsec_nanos() != 0 || i64::try_from(window.as_secs()).is_err() {
+            let text = format_go(window);
+            return Err(ApiError::invalid(format!("rate_limit_policy.window must be whole seconds, not {text}")));
+        }
+        match self.unit.as_deref() {
+            None | Some("" | "requests") => Ok(Policy { quota, window }),
+            Some(_) => Err(ApiError::invalid("rate_limit_policy.unit must be requests")),
+        }
+    }
+}
+
+impl IpRestriction {
+    /// The ranges that are meant.
+    pub(super) fn read(&self) -> Result<CidrSet, ApiError> {
+        let ranges = self.allowed_cidrs.as_deref().unwrap_or_default();
+        // Before anything is read: an error names the text that is no range, and that may be long.
+        check_ranges(ranges).map_err(|error| ApiError::invalid(error.0))?;
+        CidrSet::parse(ranges).map_err(|error| ApiError::invalid(error.to_string()))
+    }
+}
+
+/// Decimal seconds and `s`.
+fn seconds(text: &str) -> Result<Duration, ApiError> {
+    let number = text.strip_suffix('s');
+    let number = number.filter(|number| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'));
+    number
+        .and_then(|_| parse_go(text).ok())
+        .ok_or_else(|| ApiError::invalid("rate_limit_policy.window must be decimal seconds and s, for example 60s"))
+}
+
+/// A duration in the grammar of `ttl` (contract, admin API section 2.1).
+pub(super) fn read_ttl(text: Option<&str>) -> Result<Option<Duration>, ApiError> {
+    let read = |text| parse_extended(text).map_err(|error| ApiError::invalid(format!("ttl {error}")));
+    text.map(read).transpose()
+}
+
+/// Free-form data; nothing is `null`.
+pub(super) fn object_or_null(object: Metadata) -> Option<Metadata> {
+    (!object.is_empty()).then_some(object)
+}
+
+/// RFC 3339 in UTC with 0, 3, 6 or 9 fraction digits.
+pub(super) fn time_text(time: Timestamp) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_seconds_only() {
+        for (text, good) in
+            [("60s", true), ("1.5s", true), ("1m", false), ("60", false), ("1m30s", false), ("s", false)]
+        {
+            assert_eq!(seconds(text).is_ok(), good, "{text}");
+        }
+    }
+}

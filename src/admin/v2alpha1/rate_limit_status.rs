@@ -1,0 +1,71 @@
+//! Where a key stands against its own limit (contract, admin API section 5.9 and operations section 10).
+
+use http::HeaderMap;
+
+use crate::admin::AdminState;
+use crate::clock::Timestamp;
+use crate::ratelimit::{BucketOwner, Charge, ChargeResult, NamedLimit, Outcome};
+use crate::verifier::{Denial, Verification};
+use crate::wire::ratelimit::describe;
+
+/// A key's limit, and what it said to this verification.
+#[derive(Default)]
+pub(super) struct Standing {
+    limit: Option<NamedLimit>,
+    outcome: Option<Outcome>,
+}
+
+impl Standing {
+    /// Counts a good key's verification, if limits are enforced. What cannot be counted is let through; derived tokens have no
+    /// limit on this wire.
+    pub(super) async fn of(verification: &Verification, state: &AdminState) -> Self {
+        let Ok(verdict) = &verification.outcome else {
+            return Self::default();
+        };
+        let Some(policy) = verdict.rate_limit() else {
+            return Self::default();
+        };
+        let limit = NamedLimit::of_key(policy);
+        let outcome = match &state.limiter {
+            Some(limiter) => {
+                let owner = BucketOwner::Key(verdict.tenant(), verdict.key_id());
+                match limiter.charge(&Charge { owner, limits: std::slice::from_ref(&limit), cost: 1 }).await {
+                    ChargeResult::Counted(decision) => decision.outcomes.first().copied(),
+                    ChargeResult::Open | ChargeResult::Closed => None,
+                }
+            }
+            None => None,
+        };
+        Self { limit: Some(limit), outcome }
+    }
+
+    /// Whether the verification was counted.
+    pub(super) fn is_counted(&self) -> bool {
+        self.outcome.is_some()
+    }
+
+    /// Verifications left before a refusal.
+    pub(super) fn remaining(&self) -> Option<i64> {
+        self.outcome.map(|outcome| i64::try_from(outcome.remaining).unwrap_or(i64::MAX))
+    }
+
+    /// When the whole quota is there again.
+    pub(super) fn reset_time(&self, now: Timestamp) -> Option<Timestamp> {
+        let reset = chrono::TimeDelta::from_std(self.outcome?.reset()).ok()?;
+        now.checked_add_signed(reset)
+    }
+
+    /// Why the key is refused.
+    pub(super) fn denial(&self) -> Option<Denial> {
+        let outcome = self.outcome.filter(|outcome| !outcome.admitted)?;
+        let violated = self.limit.iter().map(|limit| limit.name.clone()).collect();
+        Some(Denial::QuotaExceeded { violated, retry_after: outcome.retry_after })
+    }
+
+    /// Writes the limit and where the key stands. On this wire `Retry-After` counts to the moment at which the whole quota is
+    /// there again.
+    pub(super) fn describe(&self, headers: &mut HeaderMap) {
+        let wait = self.outcome.filter(|outcome| !outcome.admitted).map(|outcome| outcome.reset());
+        describe(headers, self.limit.as_slice(), self.outcome.as_slice(), wait);
+    }
+}

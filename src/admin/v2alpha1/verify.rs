@@ -1,0 +1,303 @@
+//! `adminVerifyApiKey` and `adminBatchVerifyApiKeys` (contract, admin API sections 5.9 and 5.10): every outcome is 200.
+
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use http::header::{CACHE_CONTROL, PRAGMA};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::enums::{KeyStatus, KeyVisibility, VerificationErrorCode as Code};
+use super::key::{RateLimitPolicy, object_or_null, time_text};
+use super::rate_limit_status::Standing;
+use crate::admin::body::Body;
+use crate::admin::error::{ApiError, ErrorResponse};
+use crate::admin::json::Int64;
+use crate::admin::{AdminState, Peer};
+use crate::credential::CREDENTIAL_MAX;
+use crate::key::Metadata;
+use crate::verifier::{CacheOutcome, CachePolicy, Denial, Presented, Verdict, Verification};
+use crate::wire::client_ip::client_ip;
+
+const TALOS_CACHE: HeaderName = HeaderName::from_static("ory-talos-cache");
+const AUDIENCES_MAX: usize = 100;
+const AUDIENCE_MAX: usize = 255;
+const BATCH_MAX: usize = 100;
+
+/// A credential to judge.
+#[derive(Deserialize, ToSchema)]
+pub(in crate::admin) struct VerifyApiKeyRequest {
+    /// 1 to 8192 bytes.
+    #[schema(required, nullable = false)]
+    credential: Option<String>,
+    /// Audiences one of which the credential must name; at most 100, each of 1 to 255 characters.
+    #[serde(alias = "expectedAudiences")]
+    #[schema(nullable = false)]
+    expected_audiences: Option<Vec<String>>,
+}
+
+/// Credentials to judge.
+#[derive(Deserialize, ToSchema)]
+pub(in crate::admin) struct BatchVerifyApiKeysRequest {
+    /// 1 to 100.
+    #[schema(required, nullable = false)]
+    requests: Option<Vec<VerifyApiKeyRequest>>,
+}
+
+/// A judgement.
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct VerifyApiKeyResponse {
+    is_valid: bool,
+    /// The key, or the parent of a derived token.
+    key_id: String,
+    actor_id: String,
+    scopes: Vec<String>,
+    #[schema(format = DateTime)]
+    expire_time: Option<String>,
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Metadata>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error_code: Option<Code>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error_message: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    rate_limit_policy: Option<RateLimitPolicy>,
+    /// Requests left before a refusal, where the policy is enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = Int64, required = false)]
+    rate_limit_remaining: Option<Int64>,
+    /// When the whole quota is there again, where the policy is enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
+    rate_limit_reset_time: Option<String>,
+    visibility: KeyVisibility,
+    issuer: String,
+    status: KeyStatus,
+    audiences: Vec<String>,
+}
+
+/// Judgements, in the order of the requests.
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct BatchVerifyApiKeysResponse {
+    results: Vec<VerifyApiKeyResponse>,
+}
+
+/// Judges a credential for somebody else.
+#[utoipa::path(post, path = "/v2alpha1/admin/apiKeys:verify", operation_id = "adminVerifyApiKey", tag = "credentials",
+    params(("Cache-Control" = Option<String>, Header, description = "no-cache asks the store, no-store also keeps nothing"),
+        ("Pragma" = Option<String>, Header, description = "no-cache asks the store")),
+    request_body = VerifyApiKeyRequest,
+    responses((status = 200, description = "A judgement, also of a refused credential", body = VerifyApiKeyResponse),
+        (status = 400, description = "There is nothing to judge", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn verify(
+    State(state): State<AdminState>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    Body(request): Body<VerifyApiKeyRequest>,
+) -> Result<Response, ApiError> {
+    request.check()?;
+    let caller = Caller { peer, headers: &headers };
+    let verification = request.judge(&state, &caller, cache_policy(&headers)).await;
+    let standing = Standing::of(&verification, &state).await;
+    let body = VerifyApiKeyResponse::new(&verification, &standing, &state);
+    let mut response = Json(body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(TALOS_CACHE, cache_text(verification.cache));
+    if standing.is_counted() || verification.outcome.as_ref().is_ok_and(Verdict::is_address_bound) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    standing.describe(headers);
+    Ok(response)
+}
+
+/// Judges up to 100 credentials; asks the store for each.
+#[utoipa::path(post, path = "/v2alpha1/admin/apiKeys:batchVerify", operation_id = "adminBatchVerifyApiKeys",
+    tag = "credentials",
+    params(("Cache-Control" = Option<String>, Header, description = "no-store keeps nothing in the cache"),
+        ("Pragma" = Option<String>, Header, description = "Has no effect")),
+    request_body = BatchVerifyApiKeysRequest,
+    responses((status = 200, description = "A judgement of each", body = BatchVerifyApiKeysResponse),
+        (status = 400, description = "One of them is nothing to judge", body = ErrorResponse),
+        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+pub(in crate::admin) async fn batch_verify(
+    State(state): State<AdminState>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    Body(request): Body<BatchVerifyApiKeysRequest>,
+) -> Result<Json<BatchVerifyApiKeysResponse>, ApiError> {
+    let requests = request.requests.unwrap_or_default();
+    if !(1..=BATCH_MAX).contains(&requests.len()) {
+        return Err(ApiError::invalid(format!("requests must have 1 to {BATCH_MAX} items")));
+    }
+    requests.iter().try_for_each(VerifyApiKeyRequest::check)?;
+    let caller = Caller { peer, headers: &headers };
+    let policy = CachePolicy { read: false, ..cache_policy(&headers) };
+    let mut results = Vec::with_capacity(requests.len());
+    for request in &requests {
+        let verification = request.judge(&state, &caller, policy).await;
+        if let Err(Denial::Unavailable { cause }) = verification.outcome {
+            return Err(ApiError::internal(&cause.message()));
+        }
+        let standing = Standing::of(&verification, &state).await;
+        results.push(VerifyApiKeyResponse::new(&verification, &standing, &state));
+    }
+    Ok(Json(BatchVerifyApiKeysResponse { results }))
+}
+
+/// Who asks.
+pub(super) struct Caller<'a> {
+    pub(super) peer: Option<Extension<Peer>>,
+    pub(super) headers: &'a HeaderMap,
+}
+
+impl Caller<'_> {
+    /// The caller's address, from where the configuration says.
+    pub(super) fn address(&self, state: &AdminState) -> Option<std::net::IpAddr> {
+        let peer = self.peer.as_ref().map(|Extension(Peer(address))| *address);
+        client_ip(state.client_ip_source, peer, self.headers)
+    }
+}
+
+impl VerifyApiKeyRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        check_credential(self.credential.as_deref().unwrap_or_default())?;
+        check_audiences("expected_audiences", self.expected_audiences.as_deref().unwrap_or_default())
+    }
+
+    async fn judge(&self, state: &AdminState, caller: &Caller<'_>, cache: CachePolicy) -> Verification {
+        let presented = Presented {
+            tenant: state.tenant,
+            credential: self.credential.as_deref().unwrap_or_default(),
+            client_ip: caller.address(state),
+            arrived: Instant::now(),
+            audiences: self.expected_audiences.as_deref().unwrap_or_default(),
+            cache,
+            // On this wire derived tokens live until their end, whatever becomes of the parent.
+            revoke_with_parent: false,
+        };
+        state.verifier.verify(&presented).await
+    }
+}
+
+/// 1 to 8192 bytes.
+pub(super) fn check_credential(credential: &str) -> Result<(), ApiError> {
+    if (1..=CREDENTIAL_MAX).contains(&credential.len()) {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(format!("credential must have 1 to {CREDENTIAL_MAX} bytes")))
+    }
+}
+
+/// At most 100, each of 1 to 255 characters.
+pub(super) fn check_audiences(name: &str, audiences: &[String]) -> Result<(), ApiError> {
+    let fit = audiences.len() <= AUDIENCES_MAX
+        && audiences.iter().all(|audience| (1..=AUDIENCE_MAX).contains(&audience.chars().count()));
+    if fit {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(format!(
+            "{name} must have at most {AUDIENCES_MAX} items of 1 to {AUDIENCE_MAX} characters"
+        )))
+    }
+}
+
+/// `no-cache` keeps answers from coming out of the cache, `no-store` also from going in.
+fn cache_policy(headers: &HeaderMap) -> CachePolicy {
+    let has = |name: HeaderName, directive: &str| {
+        let values =
+            headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        values.into_iter().any(|item| item.split('=').next().unwrap_or_default().trim().eq_ignore_ascii_case(directive))
+    };
+    let no_store = has(CACHE_CONTROL, "no-store");
+    let read = !(no_store || has(CACHE_CONTROL, "no-cache") || has(PRAGMA, "no-cache"));
+    CachePolicy { read, write: !no_store, charge: None }
+}
+
+fn cache_text(outcome: CacheOutcome) -> HeaderValue {
+    HeaderValue::from_static(match outcome {
+        CacheOutcome::Hit | CacheOutcome::SharedHit | CacheOutcome::StaleHit => "HIT",
+        CacheOutcome::Miss => "MISS",
+        CacheOutcome::Skip => "SKIP",
+    })
+}
+
+impl VerifyApiKeyResponse {
+    fn new(verification: &Verification, standing: &Standing, state: &AdminState) -> Self {
+        match &verification.outcome {
+            Ok(verdict) => Self::valid(verdict, standing, state),
+            Err(denial) => Self::refused(denial),
+        }
+    }
+
+    /// A good credential; one that has asked too much is told all the same whose it is.
+    fn valid(verdict: &Verdict, standing: &Standing, state: &AdminState) -> Self {
+        let denial = standing.denial();
+        Self {
+            is_valid: denial.is_none(),
+            key_id: verdict.key_id().to_string(),
+            actor_id: verdict.actor_id().to_owned(),
+            scopes: verdict.scopes().iter().map(str::to_owned).collect(),
+            expire_time: verdict.expire_time().map(time_text),
+            metadata: object_or_null(verdict.metadata()),
+            error_code: denial.as_ref().map(error_code),
+            error_message: denial.as_ref().map(Denial::message),
+            rate_limit_policy: verdict.rate_limit().map(RateLimitPolicy::from),
+            rate_limit_remaining: standing.remaining().map(Int64),
+            rate_limit_reset_time: standing.reset_time(state.lifecycle.now()).map(time_text),
+            visibility: verdict.visibility().into(),
+            issuer: state.verifier.issuer().to_owned(),
+            status: KeyStatus::KeyStatusActive,
+            audiences: verdict.audiences().to_vec(),
+        }
+    }
+
+    fn refused(denial: &Denial) -> Self {
+        Self {
+            is_valid: false,
+            key_id: String::new(),
+            actor_id: String::new(),
+            scopes: Vec::new(),
+            expire_time: None,
+            metadata: None,
+            error_code: Some(error_code(denial)),
+            error_message: Some(denial.message()),
+            rate_limit_policy: None,
+            rate_limit_remaining: None,
+            rate_limit_reset_time: None,
+            visibility: KeyVisibility::KeyVisibilityUnspecified,
+            issuer: String::new(),
+            status: KeyStatus::KeyStatusUnspecified,
+            audiences: Vec::new(),
+        }
+    }
+}
+
+/// The code of a denial (contract, credentials section 8).
+fn error_code(denial: &Denial) -> Code {
+    match denial {
+        Denial::Unknown(_) => Code::VerificationErrorNotFound,
+        Denial::Expired => Code::VerificationErrorExpired,
+        Denial::Revoked => Code::VerificationErrorRevoked,
+        Denial::SignatureInvalid => Code::VerificationErrorSignatureInvalid,
+        Denial::AddressNotAllowed { .. } => Code::VerificationErrorIpNotAllowed,
+        Denial::AudienceMismatch => Code::VerificationErrorAudienceMismatch,
+        Denial::QuotaExceeded { .. } => Code::VerificationErrorRateLimited,
+        Denial::FormatInvalid
+        | Denial::CredentialMissing
+        | Denial::CredentialAmbiguous
+        | Denial::CredentialMalformed => Code::VerificationErrorInvalidFormat,
+        Denial::Unavailable { .. }
+        | Denial::RouteNotFound
+        | Denial::RequestInvalid(_)
+        | Denial::ScopeInsufficient { .. }
+        | Denial::UpstreamUnreachable
+        | Denial::UpstreamTimeout => Code::VerificationErrorInternal,
+    }
+}

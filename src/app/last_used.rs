@@ -1,0 +1,65 @@
+//! The notes of when keys were last used: from the configuration to the tasks that write them, and to their end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+use super::AppError;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::last_used::{self, Tracker};
+use crate::store::KeyStore;
+
+/// How long the end of the process waits for what was noted to be written.
+const END: Duration = Duration::from_secs(5);
+
+/// A tracker and the tasks that write what it notes.
+pub(super) struct LastUsed {
+    tracker: Arc<Tracker>,
+    writers: JoinSet<()>,
+}
+
+impl LastUsed {
+    pub(super) fn start(
+        config: &Config,
+        store: &Arc<dyn KeyStore>,
+        registry: &Registry,
+        background: &Runtime,
+    ) -> Result<Self, AppError> {
+        let settings = &config.last_used;
+        let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        let (tracker, writer) = last_used::tracker(
+            last_used::Settings {
+                queue_size: size(settings.queue_size),
+                flush_size: size(settings.flush_size),
+                flush_interval: settings.flush_interval.0,
+            },
+            Arc::clone(store),
+            Arc::new(SystemClock),
+            &last_used::Metrics::register(registry)?,
+        );
+        let writer = Arc::new(writer);
+        let mut writers = JoinSet::new();
+        for _ in 0..settings.num_workers {
+            let writer = Arc::clone(&writer);
+            writers.spawn_on(async move { writer.run().await }, background.handle());
+        }
+        Ok(Self { tracker: Arc::new(tracker), writers })
+    }
+
+    pub(super) fn tracker(&self) -> Arc<Tracker> {
+        Arc::clone(&self.tracker)
+    }
+
+    /// Writes what was noted. Call it when nobody verifies any more.
+    pub(super) fn stop(self, background: &Runtime) {
+        self.tracker.close();
+        let written = background.block_on(async { tokio::time::timeout(END, self.writers.join_all()).await });
+        if written.is_err() {
+            tracing::warn!("the last uses of some keys were not written: the database did not take them in time");
+        }
+    }
+}

@@ -39,6 +39,7 @@ pub mod id;
 pub mod key;
 pub mod last_used;
 pub mod lifecycle;
+pub mod pipeline;
 pub mod policy;
 pub mod ratelimit;
 #[cfg(feature = "redis")]

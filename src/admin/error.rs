@@ -148,7 +148,7 @@ impl From<Outage> for ApiError {
         match outage {
             Outage::Connection | Outage::Busy => Self::new(Reason::ServiceUnavailable, outage.message()),
             Outage::Timeout => Self::new(Reason::GatewayTimeout, outage.message()),
-            Outage::Database | Outage::Limiter => Self::internal(&outage.message()),
+            Outage::Database => Self::internal(&outage.message()),
         }
     }
 }

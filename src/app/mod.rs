@@ -26,7 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::admin::{self, AdminState, Server, ServerOptions};
 use crate::config::{Config, ConfigErrors};
-use crate::gateway::{Gateway, GatewayError};
+use crate::gateway::{Gateway, GatewayError, GatewayParts};
 use crate::lifecycle::Lifecycle;
 use crate::store::{KeyStore, SchemaError, StoreError};
 use build::Core;
@@ -136,8 +136,15 @@ impl App {
         let admin = serve(listeners.admin, admin::router(state, &registry)?, "admin", ADMIN_THREADS)?;
         let gateway = match (&config.gateway, listeners.gateway) {
             (Some(settings), Some(listener)) => {
-                let with_parent = config.credentials.derived_tokens.revoke_with_parent;
-                Some(Gateway::start(settings, listener, core.verifier, limits.limiter.clone(), with_parent, &registry)?)
+                let parts = GatewayParts {
+                    config: settings,
+                    verifier: core.verifier,
+                    limiter: limits.limiter.clone(),
+                    on_backend_down: config.rate_limit.on_backend_down,
+                    tenant: crate::id::TenantId::NIL,
+                    revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
+                };
+                Some(Gateway::start(parts, listener, &registry)?)
             }
             _ => None,
         };

@@ -1,16 +1,9 @@
-//! The reverse proxy. The steps of a request (route, extract, decide, edit, account) are functions over plain values and
-//! `http` types; `proxy` alone knows pingora's session.
+//! The reverse proxy on pingora: listener, upstreams, and the front that calls the [`pipeline`](crate::pipeline) for every request.
 
-pub mod account;
-pub mod decide;
-pub mod forward;
-pub mod heads;
-pub mod limit;
-pub mod path;
-mod proxy;
-mod refuse;
-pub mod route;
+pub mod head_edits;
+mod pingora;
+mod respond;
 mod service;
 pub mod upstream;
 
-pub use service::{Gateway, GatewayError};
+pub use service::{Gateway, GatewayError, GatewayParts};

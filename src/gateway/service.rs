@@ -1,4 +1,4 @@
-//! The gateway's listener and its life, on a runtime of its own.
+//! The gateway's listener, on a runtime of its own: start, drain, stop.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -15,78 +15,73 @@ use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use super::account::Metrics;
-use super::decide::Decider;
-use super::forward::{Added, owned};
-use super::limit::Limits;
-use super::proxy::Proxy;
-use super::route::RouteTable;
+use super::pingora::{Proxy, RouteUpstream};
 use super::upstream::Upstream;
-use crate::config::{GatewayConfig, UpstreamConfig};
+use crate::config::{GatewayConfig, OnBackendDown, UpstreamConfig};
 use crate::id::TenantId;
+use crate::pipeline::{CurrentSnapshot, Metrics, Snapshot, SnapshotParts};
 use crate::ratelimit::Limiter;
 use crate::verifier::Verifier;
 
-/// How often the end of requests under way is looked for.
+/// How often draining checks for requests in flight.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
 /// A running gateway.
 pub struct Gateway {
     address: SocketAddr,
     thread: JoinHandle<()>,
-    /// Accept no more.
+    /// Stops accepting connections.
     stop: watch::Sender<bool>,
-    /// Give up what is still under way.
+    /// Ends the requests that are still in flight.
     end: watch::Sender<bool>,
     metrics: Metrics,
     grace: Duration,
 }
 
-/// Why a gateway could not be started.
+/// What a gateway works with.
+pub struct GatewayParts<'a> {
+    /// Its settings.
+    pub config: &'a GatewayConfig,
+    /// Verifies credentials.
+    pub verifier: Arc<Verifier>,
+    /// Counts requests; `None` if rate limits are not enforced.
+    pub limiter: Option<Arc<Limiter>>,
+    /// What happens to requests that cannot be counted.
+    pub on_backend_down: OnBackendDown,
+    /// The tenant whose keys are accepted.
+    pub tenant: TenantId,
+    /// Whether derived tokens of revoked keys are denied.
+    pub revoke_with_parent: bool,
+}
+
+/// Why a gateway cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// The listener is not usable.
+    /// The listener cannot be used.
     #[error("the gateway's listener cannot be used: {0}")]
     Listener(#[from] std::io::Error),
-    /// The counters are there already.
+    /// The metrics are registered already.
     #[error("the gateway's metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
 impl Gateway {
-    /// Starts serving on a bound listener.
+    /// Starts to serve on a bound listener.
     ///
     /// # Errors
-    /// [`GatewayError`] when the listener or the threads cannot be had.
-    pub fn start(
-        config: &GatewayConfig,
-        listener: TcpListener,
-        verifier: Arc<Verifier>,
-        limiter: Option<Arc<Limiter>>,
-        revoke_with_parent: bool,
-        registry: &Registry,
-    ) -> Result<Self, GatewayError> {
-        let metrics = Metrics::register(registry, config.routes.len())?;
+    /// [`GatewayError`] when the listener cannot be used, threads cannot be started, or `registry` has the gateway's metrics already.
+    pub fn start(parts: GatewayParts<'_>, listener: TcpListener, registry: &Registry) -> Result<Self, GatewayError> {
+        let config = parts.config;
+        let metrics = Metrics::register(registry)?;
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let threads = threads(config.threads);
-        let limits = limiter.map(|limiter| Limits::new(config, limiter));
-        let routes = RouteTable::new(&config.routes);
-        let tenant = TenantId::NIL;
-        let upstream = |(name, upstream): (&String, &UpstreamConfig)| (name.clone(), Arc::new(Upstream::new(upstream)));
-        let upstreams: HashMap<String, Arc<Upstream>> = config.upstreams.iter().map(upstream).collect();
-        let proxy = Proxy {
-            decider: Decider::new(routes, verifier, limits, tenant, revoke_with_parent),
-            added: Added::new(&config.request_headers),
-            tenant: owned(tenant.to_string()),
-            limit_fields: config.limit_headers.upstream,
-            upstreams: config.routes.iter().map(|route| upstreams.get(&route.upstream).cloned()).collect(),
-            metrics: metrics.clone(),
-        };
+        let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts, metrics.clone())));
+        let proxy = Proxy { snapshot };
         let ((stop, stopped), (end, mut ended)) = (watch::channel(false), watch::channel(false));
         let server = Arc::new(ServerConf { threads, ..ServerConf::default() });
         let mut service = http_proxy_service(&server, proxy);
-        // pingora takes over a socket that is listed under the address it is told to listen on.
+        // pingora uses a socket that is listed under the address that it would bind.
         service.add_tcp(&address.to_string());
         let mut sockets = Fds::new();
         sockets.add(address.to_string(), listener.into_raw_fd());
@@ -95,7 +90,7 @@ impl Gateway {
         let serve = move || {
             runtime.block_on(async {
                 service.start_service(Some(sockets), stopped, 1).await;
-                // Requests under way live on the runtime. An error would mean that the gateway is dropped, which ends them too.
+                // Requests in flight need the runtime. An error means that the gateway was dropped, which ends them as well.
                 let _ = ended.wait_for(|ended| *ended).await;
             });
             runtime.shutdown_timeout(DRAIN_POLL);
@@ -104,14 +99,14 @@ impl Gateway {
         Ok(Self { address, thread, stop, end, metrics, grace: config.shutdown_grace.0 })
     }
 
-    /// Where it listens.
+    /// The listening address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Accepts no more, lets requests under way end within the configured grace, and returns.
+    /// Stops accepting, waits for requests in flight up to the configured grace period, and returns.
     pub fn stop(self) {
-        // An error would mean that nobody serves any more, which is what is wanted.
+        // An error means that the thread has ended already.
         let _ = self.stop.send(true);
         let deadline = std::time::Instant::now() + self.grace;
         while self.metrics.in_flight() > 0 && std::time::Instant::now() < deadline {
@@ -119,7 +114,7 @@ impl Gateway {
         }
         let left = self.metrics.in_flight();
         if left > 0 {
-            tracing::warn!(left, "{left} requests were still under way when the grace was over");
+            tracing::warn!(left, "{left} requests were still in flight at the end of the grace period");
         }
         let _ = self.end.send(true);
         if self.thread.join().is_err() {
@@ -128,7 +123,7 @@ impl Gateway {
     }
 }
 
-/// One thread needs none of what lets several share their work, which costs every request (docs/performance.md).
+/// A single thread needs no work stealing, which costs every request (docs/performance.md).
 fn runtime(threads: usize) -> std::io::Result<Runtime> {
     let mut builder = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     builder.worker_threads(threads).thread_name("gateway").enable_all().build()
@@ -136,4 +131,13 @@ fn runtime(threads: usize) -> std::io::Result<Runtime> {
 
 fn threads(configured: usize) -> usize {
     if configured > 0 { configured } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}
+
+/// The snapshot of a configuration, with one upstream object for all routes that name it.
+fn snapshot(parts: GatewayParts<'_>, metrics: Metrics) -> Snapshot<RouteUpstream> {
+    let GatewayParts { config, verifier, limiter, on_backend_down, tenant, revoke_with_parent } = parts;
+    let upstream = |(name, upstream): (&String, &UpstreamConfig)| (name.clone(), Arc::new(Upstream::new(upstream)));
+    let upstreams: HashMap<String, Arc<Upstream>> = config.upstreams.iter().map(upstream).collect();
+    let parts = SnapshotParts { config, verifier, limiter, on_backend_down, tenant, revoke_with_parent, metrics };
+    Snapshot::new(parts, |name| upstreams.get(name).cloned())
 }

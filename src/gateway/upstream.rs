@@ -1,4 +1,4 @@
-//! Where requests are forwarded to: endpoints in turn, names looked up again every few seconds.
+//! Upstreams: endpoints in round-robin order, host names resolved again every few seconds.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 
 use crate::config::{EndpointUrl, UpstreamConfig};
-use crate::verifier::Denial;
+use crate::wire::Rejection;
 
-/// How long an answer of the name service is used. Addresses behind a name move when instances come and go.
+/// How long a resolved address is used. The addresses of a name change when instances start and stop.
 const NAME_TTL: Duration = Duration::from_secs(10);
 
-/// A group of equal endpoints.
+/// A group of equivalent endpoints.
 #[derive(Debug)]
 pub struct Upstream {
     endpoints: Vec<Endpoint>,
     next: AtomicUsize,
-    /// How long a connection may take to be made.
+    /// Time limit for establishing a connection.
     pub connect_timeout: Duration,
-    /// How long the upstream may be silent.
+    /// Time limit for each read from and write to the upstream.
     pub read_timeout: Duration,
 }
 
@@ -30,13 +30,13 @@ pub struct Upstream {
 pub struct Endpoint {
     url: EndpointUrl,
     host_value: HeaderValue,
-    /// Its address, if that is how it is named.
+    /// The address, if the URL contains one instead of a name.
     fixed: Option<SocketAddr>,
     resolved: ArcSwapOption<(SocketAddr, Instant)>,
 }
 
 impl Upstream {
-    /// An upstream of validated endpoints.
+    /// An upstream with the endpoints of a validated configuration.
     pub fn new(config: &UpstreamConfig) -> Self {
         Self {
             endpoints: config.parsed_endpoints().into_iter().map(Endpoint::new).collect(),
@@ -46,18 +46,18 @@ impl Upstream {
         }
     }
 
-    /// The endpoint whose turn it is; none when there are none.
+    /// The next endpoint in round-robin order; `None` if there are no endpoints.
     pub fn next(&self) -> Option<&Endpoint> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        self.endpoints.get(turn.checked_rem(self.endpoints.len())?)
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.endpoints.get(next.checked_rem(self.endpoints.len())?)
     }
 
-    /// How many endpoints there are to try.
+    /// The number of endpoints.
     pub fn len(&self) -> usize {
         self.endpoints.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no endpoints.
     pub fn is_empty(&self) -> bool {
         self.endpoints.is_empty()
     }
@@ -70,46 +70,50 @@ impl Endpoint {
         Self { url, host_value, fixed, resolved: ArcSwapOption::empty() }
     }
 
-    /// Whether it is reached over TLS.
+    /// Whether connections use TLS.
     pub fn tls(&self) -> bool {
         self.url.tls
     }
 
-    /// The name that its certificate must have.
+    /// The name that the certificate must have.
     pub fn server_name(&self) -> &str {
         &self.url.host
     }
 
-    /// What it expects in `Host`.
+    /// The value of `Host` for this endpoint.
     pub fn host_value(&self) -> &HeaderValue {
         &self.host_value
     }
 
-    /// Its address now.
+    /// The current address.
     ///
     /// # Errors
-    /// [`Denial::UpstreamUnreachable`] when the name has none and had none before.
-    pub async fn address(&self) -> Result<SocketAddr, Denial> {
+    /// [`Rejection::UpstreamUnreachable`] if the name cannot be resolved and was never resolved before.
+    pub async fn address(&self) -> Result<SocketAddr, Rejection> {
         if let Some(address) = self.fixed {
             return Ok(address);
         }
-        let known = self.resolved.load_full();
-        if let Some(known) = &known
-            && known.1.elapsed() < NAME_TTL
+        let cached = self.resolved.load_full();
+        if let Some(cached) = &cached
+            && cached.1.elapsed() < NAME_TTL
         {
-            return Ok(known.0);
+            return Ok(cached.0);
         }
         let answer = tokio::net::lookup_host((self.url.host.as_str(), self.url.port)).await;
-        match (answer.ok().and_then(|mut addresses| addresses.next()), known) {
+        match (answer.ok().and_then(|mut addresses| addresses.next()), cached) {
             (Some(address), _) => {
                 self.resolved.store(Some(Arc::new((address, Instant::now()))));
                 Ok(address)
             }
-            // An outdated address is a better guess than none.
-            (None, Some(known)) => Ok(known.0),
+            // An outdated address may still work.
+            (None, Some(cached)) => Ok(cached.0),
             (None, None) => {
-                tracing::warn!(host = self.url.host, "the upstream's name {} has no address", self.url.host);
-                Err(Denial::UpstreamUnreachable)
+                tracing::warn!(
+                    host = self.url.host,
+                    "the host name {} of the upstream cannot be resolved",
+                    self.url.host
+                );
+                Err(Rejection::UpstreamUnreachable)
             }
         }
     }

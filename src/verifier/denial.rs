@@ -1,62 +1,35 @@
-//! Refusals: one closed enum for every front. A new kind must be given its status and its label before it compiles.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! Why the verifier denies a credential: one closed enum. A new variant must be mapped to HTTP and to a metric label before it
+//! compiles.
 
 use crate::credential::TokenError;
 use crate::store::StoreError;
 
-/// Why a request may not pass. "Our fault" is a denial too, and never looks like the caller's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a credential is not accepted. An outage of Keygate's own dependencies is a denial too, but never looks like the caller's
+/// fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denial {
-    /// No route takes the request.
-    RouteNotFound,
-    /// The request is not one that can be judged; the text says why.
-    RequestInvalid(&'static str),
-    /// There is no credential where one is needed.
-    CredentialMissing,
-    /// There are two different ones.
-    CredentialAmbiguous,
-    /// There is something that cannot be a credential.
-    CredentialMalformed,
-    /// The credential is nobody's.
+    /// The credential is not known.
     Unknown(UnknownReason),
-    /// The key is past its end.
+    /// The key has expired.
     Expired,
     /// The key was revoked.
     Revoked,
-    /// The credential is of a kind that is not served.
+    /// This kind of credential is not supported.
     FormatInvalid,
-    /// The signature of a derived token does not hold, or its claims do not.
+    /// The signature of a derived token, or one of its claims, is invalid.
     SignatureInvalid,
-    /// The key may not be used from there.
+    /// The key may not be used from the client's address.
     AddressNotAllowed {
-        /// Whether it is known where the caller is.
+        /// Whether the client's address is known.
         known: bool,
     },
-    /// The credential is meant for others.
+    /// The credential does not name a required audience.
     AudienceMismatch,
-    /// The key is good but may not do this.
-    ScopeInsufficient {
-        /// All scopes that the route demands.
-        required: Arc<[Box<str>]>,
-    },
-    /// The caller has asked too much.
-    QuotaExceeded {
-        /// The names of the limits that refuse.
-        violated: Vec<Arc<str>>,
-        /// How long until none of them would.
-        retry_after: Duration,
-    },
     /// Keygate cannot decide.
     Unavailable {
-        /// What is missing.
+        /// What is unavailable.
         cause: Outage,
     },
-    /// The upstream cannot be reached, or broke off.
-    UpstreamUnreachable,
-    /// The upstream took too long.
-    UpstreamTimeout,
 }
 
 /// Why Keygate cannot decide.
@@ -64,41 +37,38 @@ pub enum Denial {
 pub enum Outage {
     /// The store cannot be reached.
     Connection,
-    /// The store took too long.
+    /// The store did not answer in time.
     Timeout,
-    /// The store is kept from a flood, and too many lookups wait for it.
+    /// The queue of throttled lookups is full.
     Busy,
-    /// The store answers with what cannot be.
+    /// The store returned invalid data.
     Database,
-    /// Requests cannot be counted.
-    Limiter,
 }
 
 impl Outage {
-    /// In words that tell nothing about the installation (contract, admin API section 3.4).
+    /// A text that reveals nothing about the installation (contract, admin API section 3.4).
     pub fn message(self) -> &'static str {
         match self {
             Self::Connection => "database connection failed",
             Self::Timeout => "database operation timed out",
             Self::Busy => "too many lookups are waiting",
             Self::Database => "database error",
-            Self::Limiter => "rate limiter unavailable",
         }
     }
 }
 
-/// In what way a credential is nobody's. Callers at the gateway are not told.
+/// Why a credential is not known. Clients of the gateway do not learn the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownReason {
-    /// No secret made its checksum.
+    /// The checksum matches no secret of this installation.
     Checksum,
-    /// The time inside it is too old or lies ahead.
+    /// The time inside the key is too old, or in the future.
     Timestamp,
-    /// Keys with this prefix are not served.
+    /// The prefix is not configured.
     Prefix,
     /// There is no record.
     Absent,
-    /// It is a token for another tenant.
+    /// The token was issued for another tenant.
     ForeignTenant,
 }
 
@@ -113,9 +83,9 @@ impl From<TokenError> for Denial {
 }
 
 impl Denial {
-    /// The denial for a store that could not answer.
+    /// The denial for a store error, which is logged here.
     pub fn unavailable(error: &StoreError) -> Self {
-        // A flood must not fill the log as well; it is counted.
+        // A flood of unknown credentials must not flood the log as well; it is counted.
         if !matches!(error, StoreError::Busy) {
             tracing::error!(%error, "a key could not be looked up");
         }
@@ -128,35 +98,21 @@ impl Denial {
         Self::Unavailable { cause }
     }
 
-    /// The stable name: `code` in problem bodies, the label in metrics and logs.
+    /// The stable name: `code` in problem bodies, the label of metrics and log lines.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::RouteNotFound => "route_not_found",
-            Self::RequestInvalid(_) => "request_invalid",
-            Self::CredentialMissing => "credential_missing",
-            Self::CredentialAmbiguous => "credential_ambiguous",
-            Self::CredentialMalformed => "credential_malformed",
             Self::Unknown(_) | Self::FormatInvalid | Self::SignatureInvalid => "credential_invalid",
             Self::Expired => "credential_expired",
             Self::Revoked => "credential_revoked",
             Self::AddressNotAllowed { .. } => "address_not_allowed",
             Self::AudienceMismatch => "audience_mismatch",
-            Self::ScopeInsufficient { .. } => "scope_insufficient",
-            Self::QuotaExceeded { .. } => "quota_exceeded",
             Self::Unavailable { .. } => "unavailable",
-            Self::UpstreamUnreachable => "upstream_unreachable",
-            Self::UpstreamTimeout => "upstream_timeout",
         }
     }
 
     /// The specific reason, for administrators (contract, credentials section 2).
     pub fn message(&self) -> &'static str {
         match self {
-            Self::RouteNotFound => "no route takes this request",
-            Self::RequestInvalid(why) => why,
-            Self::CredentialMissing => "no credential",
-            Self::CredentialAmbiguous => "two different credentials",
-            Self::CredentialMalformed => "malformed credential",
             Self::Unknown(UnknownReason::Checksum) => "invalid API key checksum",
             Self::Unknown(UnknownReason::Timestamp) => "timestamp out of range",
             Self::Unknown(UnknownReason::Prefix) => "prefix not allowed",
@@ -169,11 +125,7 @@ impl Denial {
             Self::AddressNotAllowed { known: true } => "The request IP is not allowed for this API key.",
             Self::AddressNotAllowed { known: false } => "unable to determine client IP",
             Self::AudienceMismatch => "credential audience mismatch",
-            Self::ScopeInsufficient { .. } => "scopes lacking",
-            Self::QuotaExceeded { .. } => "rate limit exceeded",
             Self::Unavailable { cause } => cause.message(),
-            Self::UpstreamUnreachable => "the upstream cannot be reached",
-            Self::UpstreamTimeout => "the upstream took too long",
         }
     }
 }

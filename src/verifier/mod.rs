@@ -31,7 +31,7 @@ use crate::id::{KeyId, TenantId};
 use crate::key::{CachedKey, EffectiveStatus};
 use crate::last_used::Tracker;
 use crate::policy::RateLimitPolicy;
-use proof_cache::{CachedProof, Proof, ProofCache, ProvenToken, Subject};
+use proof_cache::{CachedProof, Proof, ProofCache, ProvenSubject, ProvenToken};
 
 /// What a front hands in.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +89,9 @@ pub struct Verifier {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     uses: Option<Arc<Tracker>>,
-    proof_cache: ProofCache,
+    proof_cache: Arc<ProofCache>,
+    /// Distinguishes the settings of this verifier from those of others that share its proof cache.
+    generation: u64,
 }
 
 impl Verifier {
@@ -102,14 +104,32 @@ impl Verifier {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        let proof_cache = ProofCache::new(&settings.proof_cache);
-        Self { settings, resolver, signing_keys, revoked_parents, clock, metrics, uses: None, proof_cache }
+        let proof_cache = Arc::new(ProofCache::new(&settings.proof_cache));
+        let generation = proof_cache.next_generation();
+        Self { settings, resolver, signing_keys, revoked_parents, clock, metrics, uses: None, proof_cache, generation }
     }
 
     /// Has `uses` take note of every key that is found good.
     #[must_use]
     pub fn tracking(self, uses: Arc<Tracker>) -> Self {
         Self { uses: Some(uses), ..self }
+    }
+
+    /// A verifier with other settings that shares the caches, the signing keys and the metrics of this one. What a credential proved
+    /// under the settings of another verifier proves nothing to it.
+    #[must_use]
+    pub fn with_settings(&self, settings: Settings) -> Self {
+        Self {
+            settings,
+            resolver: Arc::clone(&self.resolver),
+            signing_keys: Arc::clone(&self.signing_keys),
+            revoked_parents: Arc::clone(&self.revoked_parents),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            uses: self.uses.clone(),
+            generation: self.proof_cache.next_generation(),
+            proof_cache: Arc::clone(&self.proof_cache),
+        }
     }
 
     /// The issuer's name.
@@ -136,14 +156,14 @@ impl Verifier {
         verdict: &Verdict,
         arrived: Instant,
         connection: &mut ConnectionMemory,
-    ) -> Option<RateLimitPolicy> {
+    ) -> Result<Option<RateLimitPolicy>, crate::store::StoreError> {
         if let Some(key) = verdict.record() {
-            return key.rate_limit();
+            return Ok(key.rate_limit());
         }
         let parent = (verdict.tenant(), verdict.key_id());
         let hint = &mut connection.hint;
         let (found, _) = self.resolver.find_again(parent, CachePolicy::default(), hint, arrived).await;
-        found.ok().flatten().and_then(|key| key.rate_limit())
+        Ok(found?.and_then(|key| key.rate_limit()))
     }
 
     /// What kind of credential a text is by its shape.
@@ -165,22 +185,22 @@ impl Verifier {
 
     async fn judge(&self, presented: &Presented<'_>, connection: &mut ConnectionMemory) -> Verification {
         let now = self.clock.now();
-        let known = match self.check(presented, connection, now) {
-            Ok(known) => known,
+        let proof = match self.check(presented, connection, now) {
+            Ok(proof) => proof,
             Err(refusal) => return refusal,
         };
-        let kind = known.proof.subject.kind();
-        let (outcome, cache) = match &known.proof.subject {
-            Subject::Key(id, _) => self.judge_key(*id, kind, presented, &mut connection.hint, now).await,
-            Subject::Token(token) => {
+        let kind = proof.proof.subject.kind();
+        let (outcome, cache) = match &proof.proof.subject {
+            ProvenSubject::Key(id, _) => self.judge_key(*id, kind, presented, &mut connection.hint, now).await,
+            ProvenSubject::Token(token) => {
                 let judged = self.judge_token(token, presented, now).await;
                 (judged.map(|()| Verdict::of_token(Arc::clone(token))), CacheOutcome::Skip)
             }
         };
-        let check = known.check;
+        let check = proof.check;
         if outcome.is_ok() && presented.cache.write {
-            self.proof_cache.remember(&known);
-            connection.remember(known);
+            self.proof_cache.insert(&proof);
+            connection.set(proof);
         }
         Verification { outcome, kind, cache, check }
     }
@@ -193,10 +213,10 @@ impl Verifier {
         now: Timestamp,
     ) -> Result<CachedProof, Verification> {
         let keys = &*self.signing_keys;
-        let fingerprint = self.proof_cache.fingerprint(presented.tenant, presented.credential);
-        let known = connection.recall(fingerprint, keys, now);
-        if let Some(known) = known.or_else(|| self.proof_cache.recall(fingerprint, keys, now)) {
-            return Ok(known);
+        let fingerprint = self.proof_cache.fingerprint(self.generation, presented.tenant, presented.credential);
+        let proof = connection.take(fingerprint, keys, now);
+        if let Some(proof) = proof.or_else(|| self.proof_cache.get(fingerprint, keys, now)) {
+            return Ok(proof);
         }
         let shape = self.settings.routing.classify(presented.credential);
         let check = VerifiedBy::Full;
@@ -213,18 +233,18 @@ impl Verifier {
         let (subject, end) = match shape {
             Shape::Issued(key) => {
                 let id = self.admit_issued(key, now)?;
-                (Subject::Key(id, CredentialKind::Issued), self.end_of_age(key))
+                (ProvenSubject::Key(id, CredentialKind::Issued), self.end_of_age(key))
             }
             Shape::Imported => {
                 let id = imported_key_id(presented.tenant, presented.credential);
-                (Subject::Key(id, CredentialKind::Imported), None)
+                (ProvenSubject::Key(id, CredentialKind::Imported), None)
             }
             Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => {
                 let keys = self.signing_keys.load();
                 let token = self.settings.tokens.check(shape, &keys, presented.tenant, now)?;
                 // It is good at the very instant of its end.
                 let end = token.expire_time.and_then(|last| last.checked_add_signed(TimeDelta::nanoseconds(1)));
-                (Subject::Token(Arc::new(ProvenToken::new(token, &keys))), end)
+                (ProvenSubject::Token(Arc::new(ProvenToken::new(token, &keys))), end)
             }
         };
         let until = self.settings.tokens.next_retirement(now).into_iter().chain(end).min();

@@ -1,11 +1,12 @@
-//! Credentials that were proven before, known again by a keyed digest of their text.
+//! The proof cache: verified credentials, cached under a keyed hash of their text.
 //!
-//! What is remembered is what the text alone proved: which key it is of, or what a token says. The key's record is looked up
-//! and judged on every request all the same, so a revocation, a changed rule or an expiry counts at once.
+//! A proof is what the text alone proves: which key it belongs to, or the claims of a token. The key's record is still looked up and
+//! judged on every request, so a revocation, a changed rule or an expiry takes effect at once.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use quick_cache::Weighter;
@@ -19,51 +20,54 @@ use crate::credential::{CredentialKind, DerivedToken, SigningKeys};
 use crate::id::{KeyId, TenantId};
 use crate::key::{Actor, Grant};
 
-/// What the table takes for the proof of a key, in bytes: the entry, and its part of the spare room. From `benches/records.rs`.
+/// Memory for the proof of a key in bytes: the entry and its share of the table's spare capacity. Measured by
+/// `benches/cached_keys.rs`.
 const PROOF: u64 = 112;
 
-/// Remembers what credentials proved. Their texts are kept nowhere: a digest under a key that only this process knows stands for
-/// each, and is compared whole.
+/// Caches what credentials prove. No text is stored: each is represented by its hash under a random key of this process, which is
+/// compared completely.
 pub(super) struct ProofCache {
-    /// SipHash-2-4 with 128 bits (Aumasson and Bernstein, 2012): a keyed digest that costs a short text next to nothing.
-    digest: SipHasher24,
+    /// SipHash-2-4 with 128 bits (Aumasson and Bernstein, 2012): a keyed hash that is cheap for short texts.
+    hasher: SipHasher24,
     proofs: Cache<Fingerprint, Proof, Weight, BuildHasherDefault<IdentityHasher>>,
+    /// The number of settings generations that use this cache.
+    generations: AtomicU64,
 }
 
-/// The digest of a credential and its tenant.
+/// The keyed hash of a credential, its tenant, and the generation of the settings that it was verified under.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint(u64, u64);
 
-/// What the text of a credential proved, and how long that holds.
+/// What the text of a credential proves, and when that is valid.
 #[derive(Clone)]
 pub(super) struct Proof {
-    pub(super) subject: Subject,
-    /// A clock that goes back before it proves nothing.
+    pub(super) subject: ProvenSubject,
+    /// Start of validity. The proof is invalid if the clock steps back before it.
     pub(super) since: Timestamp,
-    /// It ends strictly before; never when absent.
+    /// End of validity, exclusive; `None` for no end.
     pub(super) until: Option<Timestamp>,
 }
 
-/// A credential whose text was checked.
+/// A credential whose text was verified.
 pub(super) struct CachedProof {
     pub(super) fingerprint: Fingerprint,
     pub(super) proof: Proof,
     pub(super) check: VerifiedBy,
 }
 
-/// How the text of a credential was checked.
+/// How the text of a credential was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifiedBy {
-    /// By all that it says.
+    /// By full verification of its checksum or signature.
     Full,
-    /// This process had checked it before.
+    /// By the proof cache of this process.
     ProofCache,
-    /// It had come on this connection before.
+    /// By the proof that its connection keeps.
     Connection,
 }
 
 impl VerifiedBy {
-    /// The name of who knew the text, in metric labels.
+    /// The name in metric labels.
     pub fn known_to(self) -> &'static str {
         match self {
             Self::Full => "none",
@@ -73,36 +77,36 @@ impl VerifiedBy {
     }
 }
 
-/// How credentials are known again.
+/// Settings of the proof cache.
 #[derive(Clone)]
 pub struct ProofCacheSettings {
-    /// Random, and new in every process.
+    /// The hash key: random, and different in every process.
     pub key: [u8; 16],
-    /// About how much memory is used. At the cap what is used least is forgotten.
+    /// Approximate memory limit in bytes. At the limit, the least used proofs are evicted.
     pub max_bytes: u64,
 }
 
-/// What a connection remembers of the last good credential that came on it.
+/// The proof of the last accepted credential of a connection, and where its record was found.
 #[derive(Default)]
 pub struct ConnectionMemory {
-    known: Option<CachedProof>,
-    /// The record that was looked up for it.
+    proof: Option<CachedProof>,
+    /// The record that was found for it.
     pub(super) hint: Option<ConnectionHint>,
 }
 
-/// Whose credential it is.
+/// What a credential stands for.
 #[derive(Clone)]
-pub(super) enum Subject {
+pub(super) enum ProvenSubject {
     Key(KeyId, CredentialKind),
     Token(Arc<ProvenToken>),
 }
 
-/// A genuine token.
+/// A token with a valid signature.
 #[derive(Debug)]
 pub(super) struct ProvenToken {
     token: DerivedToken,
-    /// The keys that a signature was checked by; none where there is no such signature.
-    judged_by: Option<Arc<SigningKeys>>,
+    /// The signing keys that the signature was verified with; `None` for a macaroon.
+    signing_keys: Option<Arc<SigningKeys>>,
     pub(super) owner: Arc<Actor>,
     pub(super) grant: Arc<Grant>,
 }
@@ -110,7 +114,7 @@ pub(super) struct ProvenToken {
 #[derive(Clone)]
 struct Weight;
 
-/// A hash that is one already.
+/// A hasher for values that are hashes already.
 #[derive(Default)]
 struct IdentityHasher(u64);
 
@@ -119,58 +123,65 @@ impl ProofCache {
         let items = usize::try_from(settings.max_bytes / PROOF).unwrap_or(usize::MAX);
         let hasher = BuildHasherDefault::default();
         let proofs = Cache::with(items, settings.max_bytes, Weight, hasher, DefaultLifecycle::default());
-        Self { digest: SipHasher24::new_with_key(&settings.key), proofs }
+        Self { hasher: SipHasher24::new_with_key(&settings.key), proofs, generations: AtomicU64::new(0) }
     }
 
-    /// By what a credential is known again.
-    pub(super) fn fingerprint(&self, tenant: TenantId, credential: &str) -> Fingerprint {
-        let mut digest = self.digest;
-        digest.write(tenant.0.as_bytes());
-        digest.write(credential.as_bytes());
-        let digest = digest.finish128();
-        Fingerprint(digest.h1, digest.h2)
+    /// A generation that no settings had before.
+    pub(super) fn next_generation(&self) -> u64 {
+        self.generations.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// What a credential proved, if that still holds.
-    pub(super) fn recall(
+    /// The fingerprint of a credential. Proofs of another settings generation have other fingerprints, so that they are never found.
+    pub(super) fn fingerprint(&self, generation: u64, tenant: TenantId, credential: &str) -> Fingerprint {
+        let mut hasher = self.hasher;
+        hasher.write_u64(generation);
+        hasher.write(tenant.0.as_bytes());
+        hasher.write(credential.as_bytes());
+        let hash = hasher.finish128();
+        Fingerprint(hash.h1, hash.h2)
+    }
+
+    /// The cached proof of a credential, if it is still valid.
+    pub(super) fn get(
         &self,
         fingerprint: Fingerprint,
         keys: &ArcSwap<SigningKeys>,
         now: Timestamp,
     ) -> Option<CachedProof> {
-        let proof = self.proofs.get(&fingerprint).filter(|proof| proof.holds(keys, now))?;
+        let proof = self.proofs.get(&fingerprint).filter(|proof| proof.is_valid(keys, now))?;
         Some(CachedProof { fingerprint, proof, check: VerifiedBy::ProofCache })
     }
 
-    /// What the table takes, in bytes.
+    /// Memory of the table in bytes.
     #[cfg(test)]
     pub(super) fn weight(&self) -> u64 {
         self.proofs.weight()
     }
 
-    /// Remembers what the text of a good credential proved, if that is news.
-    pub(super) fn remember(&self, known: &CachedProof) {
-        if known.check == VerifiedBy::Full {
-            self.proofs.insert(known.fingerprint, known.proof.clone());
+    /// Caches the proof of an accepted credential, unless it came from the cache.
+    pub(super) fn insert(&self, proof: &CachedProof) {
+        if proof.check == VerifiedBy::Full {
+            self.proofs.insert(proof.fingerprint, proof.proof.clone());
         }
     }
 }
 
 impl ConnectionMemory {
-    /// As [`ProofCache::recall`]. What is recalled is to be remembered anew when it is found good again.
-    pub(super) fn recall(
+    /// Takes the proof of the connection's last credential, if it is for this credential and still valid. It is set again when the
+    /// credential is accepted.
+    pub(super) fn take(
         &mut self,
         fingerprint: Fingerprint,
         keys: &ArcSwap<SigningKeys>,
         now: Timestamp,
     ) -> Option<CachedProof> {
-        let known = self.known.take()?;
-        let holds = known.fingerprint == fingerprint && known.proof.holds(keys, now);
-        holds.then_some(CachedProof { check: VerifiedBy::Connection, ..known })
+        let cached = self.proof.take()?;
+        let is_valid = cached.fingerprint == fingerprint && cached.proof.is_valid(keys, now);
+        is_valid.then_some(CachedProof { check: VerifiedBy::Connection, ..cached })
     }
 
-    pub(super) fn remember(&mut self, known: CachedProof) {
-        self.known = Some(known);
+    pub(super) fn set(&mut self, proof: CachedProof) {
+        self.proof = Some(proof);
     }
 }
 
@@ -181,19 +192,19 @@ impl std::fmt::Debug for ProofCacheSettings {
 }
 
 impl Proof {
-    /// Whether the text would prove the same again.
-    pub(super) fn holds(&self, keys: &ArcSwap<SigningKeys>, now: Timestamp) -> bool {
+    /// Whether full verification would give the same result.
+    pub(super) fn is_valid(&self, keys: &ArcSwap<SigningKeys>, now: Timestamp) -> bool {
         let same_keys = match &self.subject {
-            Subject::Key(..) => true,
-            Subject::Token(token) => {
-                token.judged_by.as_ref().is_none_or(|judged_by| Arc::ptr_eq(judged_by, &keys.load()))
+            ProvenSubject::Key(..) => true,
+            ProvenSubject::Token(token) => {
+                token.signing_keys.as_ref().is_none_or(|signing_keys| Arc::ptr_eq(signing_keys, &keys.load()))
             }
         };
         same_keys && self.since <= now && self.until.is_none_or(|until| now < until)
     }
 }
 
-impl Subject {
+impl ProvenSubject {
     pub(super) fn kind(&self) -> CredentialKind {
         match self {
             Self::Key(_, kind) => *kind,
@@ -203,12 +214,12 @@ impl Subject {
 }
 
 impl ProvenToken {
-    /// A token that was checked by these keys.
+    /// A token that was verified with these keys.
     pub(super) fn new(token: DerivedToken, keys: &Arc<SigningKeys>) -> Self {
-        let judged_by = (token.kind == CredentialKind::DerivedJwt).then(|| Arc::clone(keys));
+        let signing_keys = (token.kind == CredentialKind::DerivedJwt).then(|| Arc::clone(keys));
         let owner = Actor::shared(token.tenant, &token.actor_id);
         let grant = Grant::shared(&token.scopes);
-        Self { token, judged_by, owner, grant }
+        Self { token, signing_keys, owner, grant }
     }
 }
 
@@ -223,8 +234,8 @@ impl Deref for ProvenToken {
 impl Weighter<Fingerprint, Proof> for Weight {
     fn weight(&self, _: &Fingerprint, proof: &Proof) -> u64 {
         match &proof.subject {
-            Subject::Key(..) => PROOF,
-            Subject::Token(token) => PROOF + weigh(token),
+            ProvenSubject::Key(..) => PROOF,
+            ProvenSubject::Token(token) => PROOF + weigh(token),
         }
     }
 }
@@ -241,7 +252,7 @@ impl Hasher for IdentityHasher {
     }
 
     fn write(&mut self, _: &[u8]) {
-        unreachable!("a fingerprint gives one number")
+        unreachable!("a fingerprint hashes as one u64")
     }
 
     fn write_u64(&mut self, number: u64) {

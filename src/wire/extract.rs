@@ -1,40 +1,41 @@
-//! Where a request carries its credential. Query strings are never looked at: they end up in logs.
+//! Credential extraction from request fields. Query strings are never read: they end up in logs.
 
+use http::HeaderName;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::fields::Fields;
 use crate::credential::CREDENTIAL_MAX;
 
-/// The header for clients that cannot set `Authorization`.
+/// The field for clients that cannot set `Authorization`.
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Why no one credential can be taken from a request. Never says what was there instead.
+/// Why no credential can be extracted. Never contains what the request carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ExtractError {
-    /// There are two different ones, and another reader might pick the other.
+    /// The request carries two different credentials; another server might pick the other one.
     #[error("the request carries two different credentials")]
     Ambiguous,
-    /// What is there cannot be one: empty, too long, or with characters that none has.
+    /// The text cannot be a credential: empty, too long, or with characters that no credential has.
     #[error("what the request carries cannot be a credential")]
     Malformed,
 }
 
-/// What an `Authorization` field holds.
+/// The content of an `Authorization` field.
 #[derive(PartialEq, Eq)]
 enum Authorization<'a> {
     Bearer(&'a str),
-    /// Of another scheme, which is not ours to judge.
+    /// Another scheme, which Keygate ignores.
     Foreign(&'a [u8]),
 }
 
-/// The request's credential: `Authorization: Bearer`, scheme in any case, or `X-API-Key`. The same one twice is one.
+/// Extracts the credential from `Authorization: Bearer` (scheme in any case) or `X-API-Key`. A repeated credential counts once.
 ///
 /// # Errors
-/// [`ExtractError::Ambiguous`] for two different ones, [`ExtractError::Malformed`] for what cannot be one.
-pub fn extract(headers: &HeaderMap) -> Result<Option<&str>, ExtractError> {
-    let authorizations = headers.get_all(AUTHORIZATION).iter().map(|value| authorization(value.as_bytes()));
-    let authorization = the_one(authorizations)?;
-    let api_key = the_one(headers.get_all(X_API_KEY).iter().map(HeaderValue::as_bytes).map(credential))?;
+/// [`ExtractError::Ambiguous`] for two different credentials, [`ExtractError::Malformed`] for text that cannot be one.
+pub fn extract<F: Fields>(fields: &F) -> Result<Option<&str>, ExtractError> {
+    let authorizations = fields.values(&AUTHORIZATION).map(authorization);
+    let authorization = single(authorizations)?;
+    let api_key = single(fields.values(&X_API_KEY).map(credential))?;
     match (authorization, api_key) {
         (Some(Authorization::Bearer(token)), Some(key)) if token != key => Err(ExtractError::Ambiguous),
         (Some(Authorization::Bearer(credential)), _) | (_, Some(credential)) => Ok(Some(credential)),
@@ -42,8 +43,8 @@ pub fn extract(headers: &HeaderMap) -> Result<Option<&str>, ExtractError> {
     }
 }
 
-/// What all values of a field agree on.
-fn the_one<T: PartialEq>(values: impl Iterator<Item = Result<T, ExtractError>>) -> Result<Option<T>, ExtractError> {
+/// The only distinct value.
+fn single<T: PartialEq>(values: impl Iterator<Item = Result<T, ExtractError>>) -> Result<Option<T>, ExtractError> {
     let mut found = None;
     for value in values {
         let value = value?;
@@ -71,17 +72,19 @@ fn credential(text: &[u8]) -> Result<&str, ExtractError> {
     if !(1..=CREDENTIAL_MAX).contains(&text.len()) {
         return Err(ExtractError::Malformed);
     }
-    // Nearly all are of such characters alone. Every byte is looked at, which is quicker than to stop at the first that is not.
+    // Most credentials are visible ASCII. The fold has no early exit, so that the compiler can vectorize it.
     let plain = text.iter().fold(true, |plain, byte| plain & byte.is_ascii_graphic());
     let text = std::str::from_utf8(text).map_err(|_| ExtractError::Malformed)?;
-    // Blanks end a credential; whoever put one inside meant two, or a phrase.
-    let whole = || !text.chars().any(|character| character.is_whitespace() || character.is_control());
-    if plain || whole() { Ok(text) } else { Err(ExtractError::Malformed) }
+    // White space inside means two credentials, or a phrase.
+    let is_single = || !text.chars().any(|character| character.is_whitespace() || character.is_control());
+    if plain || is_single() { Ok(text) } else { Err(ExtractError::Malformed) }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use http::{HeaderMap, HeaderValue};
 
     use super::ExtractError::{Ambiguous, Malformed};
     use super::*;
@@ -99,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_credential_is_found_in_either_place() {
+    fn credential_is_extracted_from_both_fields() {
         check(&[], Ok(None));
         check(&[("authorization", "Bearer k")], Ok(Some("k")));
         check(&[("authorization", "bEARER \t  k ")], Ok(Some("k")));
@@ -111,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn another_scheme_is_no_credential() {
+    fn other_authorization_schemes_are_ignored() {
         check(&[("authorization", "Basic a2V5")], Ok(None));
         check(&[("authorization", "Bearerk")], Ok(None));
         check(&[("authorization", "")], Ok(None));
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn two_different_ones_are_one_too_many() {
+    fn two_different_credentials_are_ambiguous() {
         check(&[("authorization", "Bearer k"), ("x-api-key", "l")], Err(Ambiguous));
         check(&[("authorization", "Bearer k"), ("authorization", "Bearer l")], Err(Ambiguous));
         check(&[("authorization", "Bearer k"), ("authorization", "Basic a2V5")], Err(Ambiguous));
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_credential_is_refused() {
+    fn malformed_credentials_are_rejected() {
         let longest = "x".repeat(CREDENTIAL_MAX);
         check(&[("x-api-key", &longest)], Ok(Some(&longest)));
         for text in ["", "  ", "a b", "a, b", "a\tb", "a\u{a0}b", "a\u{85}b", &format!("{longest}x")] {
@@ -144,7 +147,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_header_is_read_without_a_panic(
+        fn extract_never_panics(
             values in proptest::collection::vec((any::<bool>(), proptest::collection::vec(32u8..=255, 0..40)), 0..4),
         ) {
             let mut map = HeaderMap::new();
@@ -164,7 +167,7 @@ mod tests {
         }
 
         #[test]
-        fn a_credential_is_found_as_it_was_sent(
+        fn credential_is_returned_unchanged(
             credential in "[!-~]{1,60}",
             scheme in "[bB][eE][aA][rR][eE][rR]",
             blanks in " {1,3}",
@@ -176,7 +179,7 @@ mod tests {
         }
 
         #[test]
-        fn two_that_differ_never_pass(one in "[!-~]{1,20}", other in "[!-~]{1,20}") {
+        fn different_credentials_are_never_accepted(one in "[!-~]{1,20}", other in "[!-~]{1,20}") {
             prop_assume!(one != other);
             check(&[("authorization", &["Bearer ", &one].concat()), ("x-api-key", &other)], Err(Ambiguous));
         }

@@ -1,6 +1,11 @@
-//! What the fronts put on the wire and take off it, over `http` types. Knows no server.
+//! HTTP semantics over `http` types: fields, credential extraction, client addresses, problem responses, rate-limit fields. Knows
+//! no server.
 
 pub mod client_ip;
 pub mod extract;
+pub mod fields;
 pub mod problem;
 pub mod ratelimit;
+mod rejection;
+
+pub use rejection::Rejection;

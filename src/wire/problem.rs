@@ -1,4 +1,4 @@
-//! The one mapping from denials to HTTP: status, challenge, body (RFC 9457, RFC 6750 section 3).
+//! The only mapping from rejections to HTTP: status, challenge, body (RFC 9457, RFC 6750 section 3).
 
 use std::sync::Arc;
 
@@ -7,34 +7,32 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::{Serialize, Serializer};
 
-use super::extract::ExtractError;
+use super::Rejection;
 use super::ratelimit::retry_after;
 use crate::id::RequestId;
 use crate::verifier::Denial;
 
-/// The header that carries the request id, both ways.
+/// The field that carries the request id, in requests and responses.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The type of problem that the draft on rate-limit headers registers.
+/// The problem type that draft-ietf-httpapi-ratelimit-headers registers.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
-/// Room for the fields of most answers, with those that a server adds.
+/// Initial capacity for fields: enough for most responses, including the fields that a server adds.
 const HEADERS_USUAL: usize = 8;
-/// Room for most bodies, in bytes.
+/// Initial capacity for a body, in bytes.
 const BODY_USUAL: usize = 256;
-/// How soon a caller may try again when Keygate cannot decide, in seconds.
+/// `Retry-After` when Keygate cannot decide, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+const CHALLENGE_MISSING: &str = r#"Bearer realm="keygate""#;
+const CHALLENGE_INVALID_REQUEST: &str = r#"Bearer realm="keygate", error="invalid_request""#;
+const CHALLENGE_INVALID_TOKEN: &str = r#"Bearer realm="keygate", error="invalid_token""#;
+const CHALLENGE_INSUFFICIENT_SCOPE: &str = r#"Bearer realm="keygate", error="insufficient_scope""#;
+/// Status, detail and challenge when Keygate cannot decide.
+const UNAVAILABLE: (StatusCode, &str, Option<&str>) =
+    (StatusCode::SERVICE_UNAVAILABLE, "The credential cannot be judged now; try again shortly.", None);
 
-impl From<ExtractError> for Denial {
-    fn from(error: ExtractError) -> Self {
-        match error {
-            ExtractError::Ambiguous => Self::CredentialAmbiguous,
-            ExtractError::Malformed => Self::CredentialMalformed,
-        }
-    }
-}
-
-/// How a denial looks.
-struct Look {
+/// The parts of a response that depend on the kind of rejection.
+struct Template {
     kind: &'static str,
     status: StatusCode,
     title: &'static str,
@@ -42,7 +40,7 @@ struct Look {
     challenge: Option<&'static str>,
 }
 
-/// The body of an answer (RFC 9457 section 3.1), in the order in which it is written.
+/// The body (RFC 9457 section 3.1), in the order of serialization.
 #[derive(Serialize)]
 struct Body<'a> {
     #[serde(rename = "type")]
@@ -56,41 +54,43 @@ struct Body<'a> {
     violated: Option<Names<'a>>,
 }
 
-/// Names of limits.
+/// The names of limits.
 struct Names<'a>(&'a [Arc<str>]);
 
-/// The complete answer to a denied request.
-pub fn problem(denial: &Denial, request_id: &RequestId) -> Response<Bytes> {
-    let look = look(denial);
-    let violated = if let Denial::QuotaExceeded { violated, .. } = denial { Some(Names(violated)) } else { None };
+/// The complete response to a rejected request.
+pub fn problem(rejection: &Rejection, request_id: &RequestId) -> Response<Bytes> {
+    let template = template(rejection);
+    let violated = if let Rejection::QuotaExceeded { violated, .. } = rejection { Some(Names(violated)) } else { None };
     let body = Body {
-        kind: look.kind,
-        title: look.title,
-        status: look.status.as_u16(),
-        detail: look.detail,
-        code: denial.code(),
+        kind: template.kind,
+        title: template.title,
+        status: template.status.as_u16(),
+        detail: template.detail,
+        code: rejection.code(),
         request_id: request_id.as_str(),
         violated,
     };
     let mut text = Vec::with_capacity(BODY_USUAL);
-    // Texts and numbers can always be written.
+    // Serialization of text and numbers into memory cannot fail.
     let _ = serde_json::to_writer(&mut text, &body);
     let body = Bytes::from(text);
     let length = body.len();
     let mut response = Response::new(body);
-    *response.status_mut() = look.status;
+    *response.status_mut() = template.status;
     let headers = response.headers_mut();
     headers.reserve(HEADERS_USUAL);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CONTENT_LENGTH, length.into());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_REQUEST_ID, request_id.value().clone());
-    if let Some(challenge) = look.challenge {
-        headers.insert(WWW_AUTHENTICATE, challenge_value(challenge, denial));
+    if let Some(challenge) = template.challenge {
+        headers.insert(WWW_AUTHENTICATE, challenge_value(challenge, rejection));
     }
-    match denial {
-        Denial::Unavailable { .. } => headers.insert(RETRY_AFTER, RETRY_SECONDS),
-        Denial::QuotaExceeded { retry_after: wait, .. } => {
+    match rejection {
+        Rejection::Denied(Denial::Unavailable { .. }) | Rejection::LimiterUnavailable => {
+            headers.insert(RETRY_AFTER, RETRY_SECONDS)
+        }
+        Rejection::QuotaExceeded { retry_after: wait, .. } => {
             retry_after(*wait).and_then(|seconds| headers.insert(RETRY_AFTER, seconds))
         }
         _ => None,
@@ -104,55 +104,65 @@ impl Serialize for Names<'_> {
     }
 }
 
-fn look(denial: &Denial) -> Look {
-    const MISSING: Option<&str> = Some(r#"Bearer realm="keygate""#);
-    const INVALID_REQUEST: Option<&str> = Some(r#"Bearer realm="keygate", error="invalid_request""#);
-    const INVALID_TOKEN: Option<&str> = Some(r#"Bearer realm="keygate", error="invalid_token""#);
-    const INSUFFICIENT: Option<&str> = Some(r#"Bearer realm="keygate", error="insufficient_scope""#);
-    let (status, detail, challenge) = match denial {
-        Denial::RouteNotFound => (StatusCode::NOT_FOUND, "No route takes this request.", None),
-        Denial::RequestInvalid(why) => (StatusCode::BAD_REQUEST, *why, None),
-        Denial::CredentialMissing => (
+fn template(rejection: &Rejection) -> Template {
+    let (status, detail, challenge) = match rejection {
+        Rejection::RouteNotFound => (StatusCode::NOT_FOUND, "No route takes this request.", None),
+        Rejection::RequestInvalid(why) => (StatusCode::BAD_REQUEST, *why, None),
+        Rejection::CredentialMissing => (
             StatusCode::UNAUTHORIZED,
             "Send an API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`.",
-            MISSING,
+            Some(CHALLENGE_MISSING),
         ),
-        Denial::CredentialAmbiguous => {
-            (StatusCode::BAD_REQUEST, "The request carries two different credentials; send one.", INVALID_REQUEST)
+        Rejection::CredentialAmbiguous => (
+            StatusCode::BAD_REQUEST,
+            "The request carries two different credentials; send one.",
+            Some(CHALLENGE_INVALID_REQUEST),
+        ),
+        Rejection::CredentialMalformed => (
+            StatusCode::BAD_REQUEST,
+            "What the request carries cannot be a credential.",
+            Some(CHALLENGE_INVALID_REQUEST),
+        ),
+        Rejection::Denied(denial) => denied(denial),
+        Rejection::ScopeInsufficient { .. } => (
+            StatusCode::FORBIDDEN,
+            "The credential lacks a scope that this route demands.",
+            Some(CHALLENGE_INSUFFICIENT_SCOPE),
+        ),
+        Rejection::QuotaExceeded { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "The caller has made more requests than its limits allow.", None)
         }
-        Denial::CredentialMalformed => {
-            (StatusCode::BAD_REQUEST, "What the request carries cannot be a credential.", INVALID_REQUEST)
-        }
+        Rejection::LimiterUnavailable => UNAVAILABLE,
+        Rejection::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "The upstream cannot be reached.", None),
+        Rejection::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "The upstream did not answer in time.", None),
+    };
+    let kind = if let Rejection::QuotaExceeded { .. } = rejection { QUOTA_EXCEEDED } else { "about:blank" };
+    Template { kind, status, title: status.canonical_reason().unwrap_or_default(), detail, challenge }
+}
+
+/// Status, detail and challenge of what the verifier denies.
+fn denied(denial: &Denial) -> (StatusCode, &'static str, Option<&'static str>) {
+    match denial {
         Denial::Unknown(_) | Denial::FormatInvalid | Denial::SignatureInvalid => {
-            (StatusCode::UNAUTHORIZED, "The credential is not valid.", INVALID_TOKEN)
+            (StatusCode::UNAUTHORIZED, "The credential is not valid.", Some(CHALLENGE_INVALID_TOKEN))
         }
-        Denial::Expired => (StatusCode::UNAUTHORIZED, "The credential has expired.", INVALID_TOKEN),
-        Denial::Revoked => (StatusCode::UNAUTHORIZED, "The credential has been revoked.", INVALID_TOKEN),
+        Denial::Expired => (StatusCode::UNAUTHORIZED, "The credential has expired.", Some(CHALLENGE_INVALID_TOKEN)),
+        Denial::Revoked => {
+            (StatusCode::UNAUTHORIZED, "The credential has been revoked.", Some(CHALLENGE_INVALID_TOKEN))
+        }
         Denial::AudienceMismatch => {
-            (StatusCode::UNAUTHORIZED, "The credential is meant for another audience.", INVALID_TOKEN)
+            (StatusCode::UNAUTHORIZED, "The credential is meant for another audience.", Some(CHALLENGE_INVALID_TOKEN))
         }
         Denial::AddressNotAllowed { .. } => {
             (StatusCode::FORBIDDEN, "The credential may not be used from this address.", None)
         }
-        Denial::ScopeInsufficient { .. } => {
-            (StatusCode::FORBIDDEN, "The credential lacks a scope that this route demands.", INSUFFICIENT)
-        }
-        Denial::QuotaExceeded { .. } => {
-            (StatusCode::TOO_MANY_REQUESTS, "The caller has made more requests than its limits allow.", None)
-        }
-        Denial::Unavailable { .. } => {
-            (StatusCode::SERVICE_UNAVAILABLE, "The credential cannot be judged now; try again shortly.", None)
-        }
-        Denial::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "The upstream cannot be reached.", None),
-        Denial::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "The upstream did not answer in time.", None),
-    };
-    let kind = if let Denial::QuotaExceeded { .. } = denial { QUOTA_EXCEEDED } else { "about:blank" };
-    Look { kind, status, title: status.canonical_reason().unwrap_or_default(), detail, challenge }
+        Denial::Unavailable { .. } => UNAVAILABLE,
+    }
 }
 
-/// The challenge, with the scopes that would have been enough.
-fn challenge_value(challenge: &'static str, denial: &Denial) -> HeaderValue {
-    if let Denial::ScopeInsufficient { required } = denial {
+/// The challenge, with the required scopes if the credential lacks one.
+fn challenge_value(challenge: &'static str, rejection: &Rejection) -> HeaderValue {
+    if let Rejection::ScopeInsufficient { required } = rejection {
         let with_scopes = format!(r#"{challenge}, scope="{}""#, required.join(" "));
         if let Ok(value) = HeaderValue::from_str(&with_scopes) {
             return value;
@@ -169,38 +179,38 @@ mod tests {
     use crate::verifier::UnknownReason;
 
     #[test]
-    fn every_denial_has_its_answer() {
+    fn every_rejection_has_its_response() {
         let required = [Box::from("read:orders"), Box::from("write:orders")].into();
-        let denials = [
-            Denial::RouteNotFound,
-            Denial::RequestInvalid("The request has two Host fields."),
-            Denial::CredentialMissing,
-            Denial::CredentialAmbiguous,
-            Denial::CredentialMalformed,
-            Denial::Unknown(UnknownReason::Checksum),
-            Denial::Expired,
-            Denial::Revoked,
-            Denial::FormatInvalid,
-            Denial::SignatureInvalid,
-            Denial::AddressNotAllowed { known: true },
-            Denial::AudienceMismatch,
-            Denial::ScopeInsufficient { required },
-            Denial::QuotaExceeded {
+        let rejections = [
+            Rejection::RouteNotFound,
+            Rejection::RequestInvalid("The request has two Host fields."),
+            Rejection::CredentialMissing,
+            Rejection::CredentialAmbiguous,
+            Rejection::CredentialMalformed,
+            Denial::Unknown(UnknownReason::Checksum).into(),
+            Denial::Expired.into(),
+            Denial::Revoked.into(),
+            Denial::FormatInvalid.into(),
+            Denial::SignatureInvalid.into(),
+            Denial::AddressNotAllowed { known: true }.into(),
+            Denial::AudienceMismatch.into(),
+            Rejection::ScopeInsufficient { required },
+            Rejection::QuotaExceeded {
                 violated: vec!["default".into(), "burst".into()],
                 retry_after: std::time::Duration::from_millis(1500),
             },
-            Denial::Unavailable { cause: crate::verifier::Outage::Database },
-            Denial::UpstreamUnreachable,
-            Denial::UpstreamTimeout,
+            Denial::Unavailable { cause: crate::verifier::Outage::Database }.into(),
+            Rejection::UpstreamUnreachable,
+            Rejection::UpstreamTimeout,
         ];
         let mut text = String::new();
-        for denial in &denials {
-            let answer = problem(denial, &RequestId::sane("req-1").unwrap());
-            writeln!(text, "{}", answer.status().as_u16()).unwrap();
-            for (name, value) in answer.headers() {
+        for rejection in &rejections {
+            let response = problem(rejection, &RequestId::sane("req-1").unwrap());
+            writeln!(text, "{}", response.status().as_u16()).unwrap();
+            for (name, value) in response.headers() {
                 writeln!(text, "{name}: {}", value.to_str().unwrap()).unwrap();
             }
-            writeln!(text, "{}\n", std::str::from_utf8(answer.body()).unwrap()).unwrap();
+            writeln!(text, "{}\n", std::str::from_utf8(response.body()).unwrap()).unwrap();
         }
         insta::assert_snapshot!(text);
     }

@@ -1,5 +1,5 @@
-//! Limits as headers: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), `Retry-After`, and the
-//! `X-RateLimit-*` fields that came before them.
+//! Rate limits as response fields: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), `Retry-After`, and
+//! the legacy `X-RateLimit-*` fields.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use smallvec::SmallVec;
 
 use crate::ratelimit::{NamedLimit, Outcome};
 
-/// What is allowed.
+/// The quotas.
 pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// What is left.
+/// What remains of the quotas.
 pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// The quota of the limit that binds.
+/// The quota of the most restrictive limit.
 pub const X_RATE_LIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-/// What is left of it.
+/// What remains of that quota.
 pub const X_RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-/// Seconds until all of it is back.
+/// Seconds until that quota is fully replenished.
 pub const X_RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// The largest integer of structured fields (RFC 9651 section 3.3.1).
@@ -32,7 +32,7 @@ pub fn policy<'a>(limits: impl IntoIterator<Item = &'a NamedLimit>) -> Option<He
     list(items)
 }
 
-/// `"default";r=42;t=17, "burst";r=5;t=0`: what is left, and seconds until all of it is back. `None` without a limit.
+/// `"default";r=42;t=17, "burst";r=5;t=0`: what remains, and seconds until the quota is fully replenished. `None` without a limit.
 pub fn state<'a>(
     limits: impl IntoIterator<Item = &'a NamedLimit>,
     outcomes: impl IntoIterator<Item = &'a Outcome>,
@@ -44,12 +44,12 @@ pub fn state<'a>(
     list(items)
 }
 
-/// Whole seconds, one at least and never too early; `None` for a wait that never ends.
+/// `Retry-After` in whole seconds, rounded up, at least one; `None` for an infinite wait.
 pub fn retry_after(wait: Duration) -> Option<HeaderValue> {
     (wait < Duration::MAX).then(|| seconds(wait).max(1).into())
 }
 
-/// Writes limits and what they say; for who has to wait, also how long.
+/// Sets the fields for limits and their outcomes, and `Retry-After` if there is a wait.
 pub fn describe(headers: &mut HeaderMap, limits: &[NamedLimit], outcomes: &[Outcome], wait: Option<Duration>) {
     let fields = [
         (RATE_LIMIT_POLICY, policy(limits)),
@@ -61,23 +61,21 @@ pub fn describe(headers: &mut HeaderMap, limits: &[NamedLimit], outcomes: &[Outc
     }
 }
 
-/// Writes the older fields, which know one limit: the one that lets through the fewest, or makes wait the longest.
-pub fn describe_in_older_fields<'a>(
-    headers: &mut HeaderMap,
+/// The values of the legacy fields limit, remaining and reset. They describe one limit: the one with the longest wait, then the
+/// fewest remaining requests. `None` without a limit.
+pub fn legacy_fields<'a>(
     limits: impl IntoIterator<Item = &'a NamedLimit>,
     outcomes: impl IntoIterator<Item = &'a Outcome>,
-) {
-    let binds = |(_, outcome): &(&NamedLimit, &Outcome)| (std::cmp::Reverse(outcome.retry_after), outcome.remaining);
-    if let Some((named, outcome)) = limits.into_iter().zip(outcomes).min_by_key(binds) {
-        headers.insert(X_RATE_LIMIT_LIMIT, named.limit.quota().get().into());
-        headers.insert(X_RATE_LIMIT_REMAINING, outcome.remaining.into());
-        headers.insert(X_RATE_LIMIT_RESET, seconds(outcome.reset()).into());
-    }
+) -> Option<[HeaderValue; 3]> {
+    let restriction =
+        |(_, outcome): &(&NamedLimit, &Outcome)| (std::cmp::Reverse(outcome.retry_after), outcome.remaining);
+    let (named, outcome) = limits.into_iter().zip(outcomes).min_by_key(restriction)?;
+    Some([named.limit.quota().get().into(), outcome.remaining.into(), seconds(outcome.reset()).into()])
 }
 
-/// A list of strings with integers as parameters. Parameters are named with what goes around the name.
+/// A list of strings with integer parameters (RFC 9651). A parameter key includes its punctuation.
 fn list<'a>(items: impl Iterator<Item = (&'a str, [(&'static str, u64); 2])>) -> Option<HeaderValue> {
-    // Three limits have room before more is asked for.
+    // The inline capacity holds three limits.
     let mut text = SmallVec::<[u8; 128]>::new();
     let mut digits = itoa::Buffer::new();
     for (name, parameters) in items {
@@ -92,7 +90,7 @@ fn list<'a>(items: impl Iterator<Item = (&'a str, [(&'static str, u64); 2])>) ->
     if text.is_empty() { None } else { HeaderValue::from_bytes(&text).ok() }
 }
 
-/// What may stand between the quotes; a string has no place for other characters.
+/// Appends the characters that a quoted string may contain, escaped; others become `_`.
 fn push_string(text: &mut SmallVec<[u8; 128]>, name: &str) {
     for character in name.chars() {
         match character {
@@ -103,7 +101,7 @@ fn push_string(text: &mut SmallVec<[u8; 128]>, name: &str) {
     }
 }
 
-/// Whole seconds, never too few.
+/// Whole seconds, rounded up.
 fn seconds(time: Duration) -> u64 {
     time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }
@@ -125,7 +123,7 @@ mod tests {
         NamedLimit { name: name.into(), limit: Limit::new(NonZeroU64::new(quota).unwrap(), window) }
     }
 
-    /// What a fresh process decides about the last of so many requests that follow each other in a second each.
+    /// The decision of a new limiter about the last of `times` requests, one second apart.
     fn decide(limits: &[NamedLimit], times: u32, cost: u64) -> Decision {
         let clock = Arc::new(ManualClock::new(Timestamp::from_timestamp(1_800_000_000, 0).unwrap()));
         let local = Local::new(1, clock.clone());
@@ -141,13 +139,15 @@ mod tests {
         let mut headers = HeaderMap::new();
         let wait = (!decision.admitted).then(|| decision.retry_after());
         describe(&mut headers, limits, &decision.outcomes, wait);
-        describe_in_older_fields(&mut headers, limits, &decision.outcomes);
+        let names = [X_RATE_LIMIT_LIMIT, X_RATE_LIMIT_REMAINING, X_RATE_LIMIT_RESET];
+        let legacy = legacy_fields(limits, &decision.outcomes);
+        headers.extend(names.into_iter().zip(legacy.into_iter().flatten()));
         let lines = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
         lines.collect::<Vec<_>>().join("\n")
     }
 
     #[test]
-    fn one_limit() {
+    fn one_limit_is_described() {
         let limits = [named("default", 100, Duration::from_secs(60))];
         insta::assert_snapshot!(shown(&limits, &decide(&limits, 2, 30)), @r#"
         ratelimit-policy: "default";q=100;w=60
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_that_refuses_is_the_one_that_older_fields_show() {
+    fn legacy_fields_describe_the_exceeded_limit() {
         let limits = [named("default", 100, Duration::from_secs(60)), named("burst", 2, Duration::from_secs(5))];
         insta::assert_snapshot!(shown(&limits, &decide(&limits, 3, 1)), @r#"
         ratelimit-policy: "default";q=100;w=60, "burst";q=2;w=5
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_can_never_be_admitted_is_not_told_when_to_come_again() {
+    fn cost_above_the_quota_has_no_retry_after() {
         let limits = [named("default", 5, Duration::from_secs(60))];
         let text = shown(&limits, &decide(&limits, 1, 6));
         assert!(!text.contains("retry-after") && text.contains("r=5;t=0"), "{text}");
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_to_come_too_early() {
+    fn retry_after_is_rounded_up() {
         for (micros, text) in [(1, "1"), (999_999, "1"), (1_000_000, "1"), (1_000_001, "2"), (59_999_999, "60")] {
             assert_eq!(retry_after(Duration::from_micros(micros)).unwrap(), text);
         }
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(retry_after(Duration::MAX), None);
     }
 
-    /// The items of a structured list, as another library reads them.
+    /// The items of a structured list, parsed by another library.
     fn read(value: &HeaderValue) -> Vec<(String, Vec<(String, i64)>)> {
         let list: List = Parser::new(value.as_bytes()).parse().unwrap();
         let item = |entry: ListEntry| {
@@ -207,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_fields_are_structured_lists_whatever_names_and_numbers_are(
+        fn both_fields_are_structured_lists(
             limits in prop::collection::vec(("[ -~]{0,12}", 1..u64::MAX, any::<u64>()), 1..4),
         ) {
             let limits = limits.into_iter().enumerate().map(|(index, (name, quota, window))| {
@@ -231,7 +231,7 @@ mod tests {
         }
 
         #[test]
-        fn a_name_of_any_characters_makes_a_field(name in any::<String>()) {
+        fn any_name_yields_a_valid_field(name in any::<String>()) {
             let items = read(&policy(&[named(&name, 1, Duration::from_secs(1))]).unwrap());
             prop_assert_eq!(items[0].0.chars().count(), name.chars().count());
         }

@@ -24,7 +24,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "store", "last_used"]),
     ("lifecycle", &["cache", "cidr", "clock", "config", "credential", "duration", "id", "key", "policy", "store"]),
     ("wire", &["config", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
-    ("gateway", &["cidr", "clock", "config", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
+    ("pipeline", &["config", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
+    ("gateway", &["config", "id", "pipeline", "ratelimit", "verifier", "wire"]),
     (
         "admin",
         &[

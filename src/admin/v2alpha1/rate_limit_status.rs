@@ -5,7 +5,7 @@ use http::HeaderMap;
 use crate::admin::AdminState;
 use crate::clock::Timestamp;
 use crate::ratelimit::{BucketOwner, Charge, ChargeResult, NamedLimit, Outcome};
-use crate::verifier::{Denial, Verification};
+use crate::verifier::Verification;
 use crate::wire::ratelimit::describe;
 
 /// A key's limit, and what it said to this verification.
@@ -55,11 +55,9 @@ impl Standing {
         now.checked_add_signed(reset)
     }
 
-    /// Why the key is refused.
-    pub(super) fn denial(&self) -> Option<Denial> {
-        let outcome = self.outcome.filter(|outcome| !outcome.admitted)?;
-        let violated = self.limit.iter().map(|limit| limit.name.clone()).collect();
-        Some(Denial::QuotaExceeded { violated, retry_after: outcome.retry_after })
+    /// Whether the verification exceeds the limit.
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.outcome.is_some_and(|outcome| !outcome.admitted)
     }
 
     /// Writes the limit and where the key stands. On this wire `Retry-After` counts to the moment at which the whole quota is

@@ -238,16 +238,16 @@ impl VerifyApiKeyResponse {
 
     /// A good credential; one that has asked too much is told all the same whose it is.
     fn valid(verdict: &Verdict, standing: &Standing, state: &AdminState) -> Self {
-        let denial = standing.denial();
+        let is_exceeded = standing.is_exceeded();
         Self {
-            is_valid: denial.is_none(),
+            is_valid: !is_exceeded,
             key_id: verdict.key_id().to_string(),
             actor_id: verdict.actor_id().to_owned(),
             scopes: verdict.scopes().iter().map(str::to_owned).collect(),
             expire_time: verdict.expire_time().map(time_text),
             metadata: object_or_null(verdict.metadata()),
-            error_code: denial.as_ref().map(error_code),
-            error_message: denial.as_ref().map(Denial::message),
+            error_code: is_exceeded.then_some(Code::VerificationErrorRateLimited),
+            error_message: is_exceeded.then_some("rate limit exceeded"),
             rate_limit_policy: verdict.rate_limit().map(RateLimitPolicy::from),
             rate_limit_remaining: standing.remaining().map(Int64),
             rate_limit_reset_time: standing.reset_time(state.lifecycle.now()).map(time_text),
@@ -288,16 +288,7 @@ fn error_code(denial: &Denial) -> Code {
         Denial::SignatureInvalid => Code::VerificationErrorSignatureInvalid,
         Denial::AddressNotAllowed { .. } => Code::VerificationErrorIpNotAllowed,
         Denial::AudienceMismatch => Code::VerificationErrorAudienceMismatch,
-        Denial::QuotaExceeded { .. } => Code::VerificationErrorRateLimited,
-        Denial::FormatInvalid
-        | Denial::CredentialMissing
-        | Denial::CredentialAmbiguous
-        | Denial::CredentialMalformed => Code::VerificationErrorInvalidFormat,
-        Denial::Unavailable { .. }
-        | Denial::RouteNotFound
-        | Denial::RequestInvalid(_)
-        | Denial::ScopeInsufficient { .. }
-        | Denial::UpstreamUnreachable
-        | Denial::UpstreamTimeout => Code::VerificationErrorInternal,
+        Denial::FormatInvalid => Code::VerificationErrorInvalidFormat,
+        Denial::Unavailable { .. } => Code::VerificationErrorInternal,
     }
 }

@@ -1,9 +1,8 @@
-//! Messages' heads as pingora keeps them.
+//! Edits of message heads in pingora's types.
 //!
-//! pingora keeps the spelling of every name beside the fields, and with it each change of a field costs two tables, a copy of
-//! the name and reading it again. A head that is edited is therefore taken apart, edited as plain fields, and put together
-//! without that table: names that are sent on are then spelled as pingora spells them, which is the same to every reader
-//! (RFC 9110 section 5.1).
+//! pingora stores the case of every name beside the fields, so each change of a field updates two tables and copies the name. A head
+//! is therefore taken apart, edited as a plain [`HeaderMap`], and put together without that table. Forwarded names have the case that
+//! pingora gives them; field names are case-insensitive (RFC 9110 section 5.1).
 
 use std::mem;
 
@@ -11,10 +10,10 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, Uri, request, response};
 use pingora::http::{RequestHeader, ResponseHeader};
 
-/// Gives a request another target and changes its fields.
+/// Replaces the target of a request head and edits its fields.
 ///
 /// # Errors
-/// When the target is none.
+/// When the target is invalid.
 pub fn edit_request_head(
     head: &mut RequestHeader,
     target: &str,
@@ -22,25 +21,25 @@ pub fn edit_request_head(
 ) -> pingora::Result<()> {
     let mut parts = request::Parts::from(mem::replace(head, Request::new(()).into_parts().0.into()));
     edit(&mut parts.headers);
-    let is_there = is_target(&parts.uri, target);
+    let is_unchanged = is_target(&parts.uri, target);
     *head = parts.into();
-    if is_there { Ok(()) } else { head.set_raw_path(target.as_bytes()) }
+    if is_unchanged { Ok(()) } else { head.set_raw_path(target.as_bytes()) }
 }
 
-/// Changes an answer's fields.
+/// Edits the fields of a response head.
 ///
 /// # Errors
-/// When its reason phrase cannot be kept.
+/// When the reason phrase is invalid.
 pub fn edit_response_head(head: &mut ResponseHeader, edit: impl FnOnce(&mut HeaderMap)) -> pingora::Result<()> {
-    let usual = head.status.canonical_reason();
-    let own_phrase = head.get_reason_phrase().filter(|phrase| Some(*phrase) != usual).map(str::to_owned);
+    let canonical = head.status.canonical_reason();
+    let custom_phrase = head.get_reason_phrase().filter(|phrase| Some(*phrase) != canonical).map(str::to_owned);
     let mut parts = response::Parts::from(mem::replace(head, Response::new(()).into_parts().0.into()));
     edit(&mut parts.headers);
     *head = parts.into();
-    own_phrase.map_or(Ok(()), |phrase| head.set_reason_phrase(Some(&phrase)))
+    custom_phrase.map_or(Ok(()), |phrase| head.set_reason_phrase(Some(&phrase)))
 }
 
-/// Whether a request has that target already, and in the form in which it goes to an upstream.
+/// Whether a request has this target already, in origin form.
 fn is_target(uri: &Uri, target: &str) -> bool {
     uri.authority().is_none() && uri.path_and_query().map(PathAndQuery::as_str) == Some(target)
 }
@@ -63,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_keeps_what_is_not_edited() {
+    fn request_keeps_what_is_not_edited() {
         for (before, target, after) in [
             (&b"/a/b?q=1"[..], "/a/b?q=1", "/a/b?q=1"),
             (b"/a//b", "/a/b", "/a/b"),
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_keeps_its_reason_phrase() {
+    fn response_keeps_its_reason_phrase() {
         for (phrase, shown) in [(None, "OK"), (Some("OK"), "OK"), (Some("Fine"), "Fine"), (Some(""), "")] {
             let mut head = ResponseHeader::build(StatusCode::OK, None).unwrap();
             head.set_reason_phrase(phrase).unwrap();

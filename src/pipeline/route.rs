@@ -1,4 +1,4 @@
-//! Which route takes a request. A few hash look-ups, however many routes there are.
+//! Route matching by host, path and method. The cost is a few hash lookups, independent of the number of routes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,178 +8,176 @@ use std::sync::Arc;
 use http::Method;
 
 use super::path::NormalPath;
-use crate::config::{Auth, RouteConfig};
+use crate::config::RouteConfig;
 
-/// What is matched, and what is then asked of a request.
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// Its place among the configured routes, by which other parts know what they keep for it.
-    pub number: usize,
-    /// The name in logs and metrics.
-    pub name: Arc<str>,
-    /// Hosts that the route takes; all when empty.
+/// The requests that a route matches.
+#[derive(Debug, Clone, Default)]
+pub struct RouteMatcher {
+    /// The hosts; all hosts if empty.
     pub hosts: Vec<String>,
-    /// The path that the route takes, with everything below it.
+    /// The path, with everything below it.
     pub path_prefix: String,
-    /// Methods that the route takes; all when empty.
+    /// The methods; all methods if empty.
     pub methods: Vec<Method>,
-    /// The upstream's name.
-    pub upstream: String,
-    /// Whether a credential is needed.
-    pub auth: Auth,
-    /// Scopes that the credential needs, all of them.
-    pub scopes: Arc<[Box<str>]>,
-    /// Audiences one of which the credential must name.
-    pub audiences: Vec<String>,
-    /// How many requests one of these counts as.
-    pub cost: u64,
 }
 
-/// All routes.
-#[derive(Debug, Default)]
-pub struct RouteTable {
-    by_host: HashMap<Box<str>, Prefixes>,
-    all_hosts: Prefixes,
-    /// Whether some prefix reads otherwise to some server, by its case for one. If none does, a path without other
-    /// readings needs no second look.
-    prefixes_vary: bool,
+/// All routes of a configuration. `R` is what a match returns.
+#[derive(Debug)]
+pub struct RouteTable<R> {
+    by_host: HashMap<Box<str>, Prefixes<R>>,
+    all_hosts: Prefixes<R>,
+    /// Whether a prefix has interpretations besides its normal form (for example because of upper-case letters). If none has, an
+    /// unambiguous path needs no second lookup.
+    ambiguous_prefixes: bool,
 }
 
-/// Routes by prefix, without the slash at its end.
-#[derive(Debug, Default)]
-struct Prefixes {
-    exact: ByPrefix,
-    /// The same by every reading of the prefix.
-    loose: ByPrefix,
+/// Routes by prefix, without its trailing slash.
+#[derive(Debug)]
+struct Prefixes<R> {
+    exact: ByPrefix<R>,
+    /// The same routes by every interpretation of the prefix.
+    permissive: ByPrefix<R>,
 }
 
-#[derive(Debug, Default)]
-struct ByPrefix {
-    routes: HashMap<Box<str>, Vec<Arc<Route>>>,
-    /// The length of the longest prefix: nothing longer need be looked up, however long a path somebody sends.
+#[derive(Debug)]
+struct ByPrefix<R> {
+    routes: HashMap<Box<str>, Vec<Candidate<R>>>,
+    /// The length of the longest prefix in bytes. Longer parts of a path need no lookup.
     longest: usize,
 }
 
-impl RouteTable {
-    /// A table of routes. Of two that take the same requests the first is used; a prefix or host that can never be asked
-    /// for is left out.
-    pub fn new<R: Into<Route>>(routes: impl IntoIterator<Item = R>) -> Self {
-        let mut table = Self::default();
-        for (number, route) in routes.into_iter().enumerate() {
-            table.add(&Arc::new(Route { number, ..route.into() }));
+#[derive(Debug)]
+struct Candidate<R> {
+    methods: Arc<[Method]>,
+    route: Arc<R>,
+}
+
+impl<R> RouteTable<R> {
+    /// A table of routes. If two routes match the same requests, the first one is used. A prefix or host that no request can have is
+    /// ignored.
+    pub fn new(routes: impl IntoIterator<Item = (RouteMatcher, R)>) -> Self {
+        let mut table = Self { by_host: HashMap::new(), all_hosts: Prefixes::default(), ambiguous_prefixes: false };
+        for (matcher, route) in routes {
+            table.add(&matcher, &Arc::new(route));
         }
         table
     }
 
-    /// The route for a request: one that names the host goes first, then the longest prefix of whole segments. A route
-    /// that does not take the method is passed over.
+    /// The route for a request. Routes that name the host take precedence, then the longest prefix of whole segments. If the longest
+    /// matching route does not allow the method, the next-longest match is tried.
     ///
-    /// Every other way to read the path must lead to the very same route. If one does not, there is none: some upstream
-    /// might serve what another route's rules, or nobody's, would have had to judge.
-    pub fn find(&self, host: &str, method: &Method, path: &NormalPath<'_>) -> Option<&Arc<Route>> {
+    /// Every interpretation of the path must match the same route. Otherwise there is no match: an upstream could serve a
+    /// resource that belongs to another route, or to none.
+    pub fn find(&self, host: &str, method: &Method, path: &NormalPath<'_>) -> Option<&Arc<R>> {
         let host = normal_host(host)?;
         let named = self.by_host.get(&*host);
         let route = self.look_up(named, |prefixes| &prefixes.exact, path.as_str(), method)?;
-        let agrees = |reading: &str| {
-            let read = self.look_up(named, |prefixes| &prefixes.loose, reading, method);
-            read.is_some_and(|read| Arc::ptr_eq(read, route))
+        let agrees = |interpretation: &str| {
+            let other = self.look_up(named, |prefixes| &prefixes.permissive, interpretation, method);
+            other.is_some_and(|other| Arc::ptr_eq(other, route))
         };
-        let unanimous = match path.readings() {
-            [] => !self.prefixes_vary || agrees(path.as_str()),
-            readings => readings.iter().all(|reading| agrees(reading)),
+        let is_unanimous = match path.interpretations() {
+            [] => !self.ambiguous_prefixes || agrees(path.as_str()),
+            interpretations => interpretations.iter().all(|interpretation| agrees(interpretation)),
         };
-        unanimous.then_some(route)
+        is_unanimous.then_some(route)
     }
 
     fn look_up<'t>(
         &'t self,
-        named: Option<&'t Prefixes>,
-        part: impl Fn(&'t Prefixes) -> &'t ByPrefix,
+        named: Option<&'t Prefixes<R>>,
+        part: impl Fn(&'t Prefixes<R>) -> &'t ByPrefix<R>,
         path: &str,
         method: &Method,
-    ) -> Option<&'t Arc<Route>> {
+    ) -> Option<&'t Arc<R>> {
         named
             .and_then(|prefixes| part(prefixes).find(path, method))
             .or_else(|| part(&self.all_hosts).find(path, method))
     }
 
-    fn add(&mut self, route: &Arc<Route>) {
-        let Some(prefix) = NormalPath::parse(&route.path_prefix) else { return };
-        self.prefixes_vary |= !prefix.readings().is_empty();
-        if route.hosts.is_empty() {
-            self.all_hosts.add(&prefix, route);
+    fn add(&mut self, matcher: &RouteMatcher, route: &Arc<R>) {
+        let Some(prefix) = NormalPath::parse(&matcher.path_prefix) else { return };
+        let methods: Arc<[Method]> = matcher.methods.as_slice().into();
+        self.ambiguous_prefixes |= !prefix.interpretations().is_empty();
+        if matcher.hosts.is_empty() {
+            self.all_hosts.add(&prefix, &methods, route);
         }
-        for host in route.hosts.iter().filter_map(|host| normal_host(host)).filter(|host| !host.is_empty()) {
-            self.by_host.entry(host.into()).or_default().add(&prefix, route);
+        for host in matcher.hosts.iter().filter_map(|host| normal_host(host)).filter(|host| !host.is_empty()) {
+            self.by_host.entry(host.into()).or_default().add(&prefix, &methods, route);
         }
     }
 }
 
-impl Route {
-    fn takes(&self, method: &Method) -> bool {
-        self.methods.is_empty() || self.methods.contains(method)
-    }
-}
-
-impl From<&RouteConfig> for Route {
-    /// The route of a validated configuration.
+impl From<&RouteConfig> for RouteMatcher {
+    /// The matcher of a validated configuration.
     fn from(config: &RouteConfig) -> Self {
         Self {
-            number: 0,
-            name: config.name.as_str().into(),
             hosts: config.hosts.clone(),
             path_prefix: config.path_prefix.clone(),
             methods: config.methods.iter().filter_map(|method| method.parse().ok()).collect(),
-            upstream: config.upstream.clone(),
-            auth: config.auth,
-            scopes: config.scopes.iter().map(|scope| scope.as_str().into()).collect(),
-            audiences: config.audiences.clone(),
-            cost: config.cost,
         }
     }
 }
 
-impl Prefixes {
-    fn add(&mut self, prefix: &NormalPath<'_>, route: &Arc<Route>) {
-        self.exact.add(prefix.as_str(), route);
-        if prefix.readings().is_empty() {
-            self.loose.add(prefix.as_str(), route);
+impl<R> Prefixes<R> {
+    fn add(&mut self, prefix: &NormalPath<'_>, methods: &Arc<[Method]>, route: &Arc<R>) {
+        self.exact.add(prefix.as_str(), methods, route);
+        if prefix.interpretations().is_empty() {
+            self.permissive.add(prefix.as_str(), methods, route);
         }
-        for reading in prefix.readings() {
-            self.loose.add(reading, route);
+        for interpretation in prefix.interpretations() {
+            self.permissive.add(interpretation, methods, route);
         }
     }
 }
 
-impl ByPrefix {
-    fn add(&mut self, prefix: &str, route: &Arc<Route>) {
+impl<R> Default for Prefixes<R> {
+    fn default() -> Self {
+        Self { exact: ByPrefix::default(), permissive: ByPrefix::default() }
+    }
+}
+
+impl<R> ByPrefix<R> {
+    fn add(&mut self, prefix: &str, methods: &Arc<[Method]>, route: &Arc<R>) {
         let prefix = prefix.trim_end_matches('/');
         self.longest = self.longest.max(prefix.len());
-        let routes = self.routes.entry(prefix.into()).or_default();
-        // Two readings of one prefix may differ in nothing but a slash at the end.
-        if !routes.iter().any(|known| Arc::ptr_eq(known, route)) {
-            routes.push(Arc::clone(route));
+        let candidates = self.routes.entry(prefix.into()).or_default();
+        // Two interpretations of one prefix may differ only in a trailing slash.
+        if !candidates.iter().any(|candidate| Arc::ptr_eq(&candidate.route, route)) {
+            candidates.push(Candidate { methods: Arc::clone(methods), route: Arc::clone(route) });
         }
-        // A route that names its methods is the more particular one.
-        routes.sort_by_key(|route| route.methods.is_empty());
+        // A route that names its methods is more specific.
+        candidates.sort_by_key(|candidate| candidate.methods.is_empty());
     }
 
-    fn find(&self, path: &str, method: &Method) -> Option<&Arc<Route>> {
+    fn find(&self, path: &str, method: &Method) -> Option<&Arc<R>> {
         if self.routes.is_empty() {
             return None;
         }
         let mut prefix = whole_segments(path, self.longest);
         loop {
-            let routes = self.routes.get(prefix).map(Vec::as_slice).unwrap_or_default();
-            if let Some(route) = routes.iter().find(|route| route.takes(method)) {
-                return Some(route);
+            let candidates = self.routes.get(prefix).map(Vec::as_slice).unwrap_or_default();
+            if let Some(candidate) = candidates.iter().find(|candidate| candidate.allows(method)) {
+                return Some(&candidate.route);
             }
             prefix = &prefix[..prefix.rfind('/')?];
         }
     }
 }
 
-/// As many segments of a path, from its beginning, as fit into `limit` bytes.
+impl<R> Default for ByPrefix<R> {
+    fn default() -> Self {
+        Self { routes: HashMap::new(), longest: 0 }
+    }
+}
+
+impl<R> Candidate<R> {
+    fn allows(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
+    }
+}
+
+/// The leading whole segments of a path that fit into `limit` bytes.
 fn whole_segments(path: &str, limit: usize) -> &str {
     if path.len() <= limit {
         return path.trim_end_matches('/');
@@ -188,9 +186,9 @@ fn whole_segments(path: &str, limit: usize) -> &str {
     &path[..end]
 }
 
-/// A host in lower case, without port and trailing dot; an IPv6 address in its brackets and its shortest spelling.
+/// Normalizes a host: lower case, without port and trailing dot; an IPv6 address in brackets and in its shortest form.
 ///
-/// There is none for what cannot be a host. No host at all is the empty one, which no route can name.
+/// Returns `None` for text that cannot be a host. An absent host is empty; no route can name it.
 pub fn normal_host(host: &str) -> Option<Cow<'_, str>> {
     if let Some(rest) = host.strip_prefix('[') {
         let (address, port) = rest.split_once(']')?;
@@ -209,7 +207,7 @@ pub fn normal_host(host: &str) -> Option<Cow<'_, str>> {
     Some(if lower { name.into() } else { name.to_ascii_lowercase().into() })
 }
 
-/// Whether what follows a host is a port: RFC 3986 lets it be empty, colon and all.
+/// Whether the text after a host is a port. RFC 3986 section 3.2.3 allows an empty port, with or without the colon.
 fn is_port(text: &str) -> bool {
     text.is_empty()
         || text.strip_prefix(':').is_some_and(|port| port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit()))
@@ -221,28 +219,23 @@ mod tests {
 
     use super::*;
 
-    fn route(name: &str, hosts: &[&str], path_prefix: &str, methods: &[&str]) -> Route {
-        Route {
-            number: 0,
-            name: name.into(),
+    /// A route that is only a name.
+    fn route(name: &'static str, hosts: &[&str], path_prefix: &str, methods: &[&str]) -> (RouteMatcher, &'static str) {
+        let matcher = RouteMatcher {
             hosts: hosts.iter().map(ToString::to_string).collect(),
             path_prefix: path_prefix.into(),
             methods: methods.iter().map(|method| method.parse().unwrap()).collect(),
-            upstream: "u".into(),
-            auth: Auth::Required,
-            scopes: Arc::default(),
-            audiences: Vec::new(),
-            cost: 1,
-        }
+        };
+        (matcher, name)
     }
 
-    fn found<'a>(table: &'a RouteTable, host: &str, method: &str, path: &str) -> Option<&'a str> {
+    fn found(table: &RouteTable<&'static str>, host: &str, method: &str, path: &str) -> Option<&'static str> {
         let path = NormalPath::parse(path)?;
-        table.find(host, &method.parse().unwrap(), &path).map(|route| &*route.name)
+        table.find(host, &method.parse().unwrap(), &path).map(|route| **route)
     }
 
     #[test]
-    fn the_longest_prefix_of_whole_segments_wins() {
+    fn longest_prefix_of_whole_segments_wins() {
         let table = RouteTable::new([
             route("root", &[], "/", &[]),
             route("orders", &[], "/orders", &[]),
@@ -272,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_methods_are_part_of_the_match() {
+    fn hosts_and_methods_are_matched() {
         let table = RouteTable::new([
             route("any", &[], "/", &[]),
             route("api", &["API.example.com."], "/", &["GET", "POST"]),
@@ -299,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_become_normal() {
+    fn hosts_are_normalized() {
         for (host, normal) in [
             ("example.com", Some("example.com")),
             ("EXAMPLE.com.:443", Some("example.com")),
@@ -319,11 +312,11 @@ mod tests {
     }
 
     #[test]
-    fn no_trick_gets_past_a_rule() {
+    fn ambiguous_paths_match_no_route() {
         let alone = RouteTable::new([route("orders", &[], "/orders", &[])]);
         let open = RouteTable::new([route("orders", &[], "/orders", &[]), route("open", &[], "/", &[])]);
         let named = RouteTable::new([route("orders", &["h"], "/orders", &[]), route("open", &[], "/", &[])]);
-        for (path, alone_takes, open_takes) in [
+        for (path, alone_matches, open_matches) in [
             ("//orders", Some("orders"), Some("orders")),
             ("/x/../orders", Some("orders"), Some("orders")),
             ("/%6frders", Some("orders"), Some("orders")),
@@ -352,16 +345,16 @@ mod tests {
             ("/orders\\1", None, None),
             ("/orders/..%5cx", None, None),
         ] {
-            assert_eq!(found(&alone, "h", "GET", path), alone_takes, "alone {path}");
+            assert_eq!(found(&alone, "h", "GET", path), alone_matches, "alone {path}");
             for host in ["h", "H:8080", "h.", "H.:8080"] {
-                assert_eq!(found(&open, host, "GET", path), open_takes, "open {host} {path}");
-                assert_eq!(found(&named, host, "GET", path), open_takes, "named {host} {path}");
+                assert_eq!(found(&open, host, "GET", path), open_matches, "open {host} {path}");
+                assert_eq!(found(&named, host, "GET", path), open_matches, "named {host} {path}");
             }
         }
     }
 
     #[test]
-    fn a_long_path_costs_no_more_look_ups_than_the_longest_prefix_has_segments() {
+    fn lookups_are_bounded_by_the_longest_prefix() {
         assert_eq!(whole_segments("/orders/1", 7), "/orders");
         assert_eq!(whole_segments("/ordersx", 7), "");
         assert_eq!(whole_segments("/orders/", 8), "/orders");
@@ -373,15 +366,15 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is let through by the open route is in no reading below the other one.
+        /// No interpretation of a path that matches the open route is below the protected route.
         #[test]
-        fn what_the_open_route_takes_nobody_reads_as_another(raw in "/?(orders|x|O|[./\\\\;]|%2[ef]|%252f|%5c){0,8}") {
+        fn open_route_never_matches_an_interpretation_of_a_protected_path(raw in "/?(orders|x|O|[./\\\\;]|%2[ef]|%252f|%5c){0,8}") {
             let table = RouteTable::new([route("orders", &[], "/orders", &[]), route("open", &[], "/", &[])]);
             if found(&table, "h", "GET", &raw) == Some("open") {
                 let path = NormalPath::parse(&raw).unwrap();
                 let orders = |text: &str| text == "/orders" || text.starts_with("/orders/");
-                prop_assert!(!orders(path.as_str()) && !orders(path.loose()));
-                prop_assert!(!path.readings().iter().any(|reading| orders(reading)));
+                prop_assert!(!orders(path.as_str()) && !orders(path.permissive()));
+                prop_assert!(!path.interpretations().iter().any(|interpretation| orders(interpretation)));
             }
         }
     }

@@ -1,96 +1,99 @@
-//! The one path that is both matched and forwarded, and the other ways in which servers might read it.
+//! Path normalization, and the interpretations that a permissive upstream might give a path.
 //!
-//! Two servers rarely agree on every byte of a path: one decodes `%2F` before it looks for slashes, the next drops
-//! `;parameters`, a third takes backslashes for slashes. [`NormalPath`] settles what can be settled without changing the
-//! meaning, and lists what the result could still be taken for, so that a rule can be held to all of it.
+//! Servers disagree about paths: some decode `%2F` before they split segments, some drop `;parameters`, some treat
+//! backslashes as slashes. [`NormalPath`] applies the normalizations that do not change the meaning (RFC 3986 section 6.2.2).
+//! The normal form is both matched and forwarded. [`NormalPath::interpretations`] lists every other path that an upstream could
+//! understand, so that route matching can check all of them.
 
 use std::borrow::Cow;
 
-/// More readings than this has no path that somebody wrote in good faith. Also bounds the work that one path can cause.
-const MOST_READINGS: usize = 24;
+/// Maximum number of interpretations. A path with more is rejected; this bounds the work per path.
+const MAX_INTERPRETATIONS: usize = 24;
 
-/// A path that can be read in several ways may be this long, in bytes; one that cannot may be of any length.
-const LONGEST_AMBIGUOUS: usize = 8 * 1024;
+/// Maximum length in bytes of a path with more than one interpretation. An unambiguous path may have any length.
+const MAX_AMBIGUOUS_LENGTH: usize = 8 * 1024;
 
-/// What servers do to a path beyond what is done here, in the order in which it shows the most. Each gives the path as it
-/// would then read, or nothing when it makes no difference.
-const CARELESS_STEPS: [fn(&str) -> Option<String>; 8] =
+/// Transformations that permissive servers apply, in the order that reveals the most interpretations. Each returns the
+/// transformed path, or `None` if it changes nothing.
+const PERMISSIVE_STEPS: [fn(&str) -> Option<String>; 8] =
     [decode, decode, cut_at_nul, turn_backslashes, drop_parameters, merge_slashes, resolve_dots, merge_slashes];
 
-/// A path in normal form: absolute, without empty and dot segments, and with nothing encoded that need not be.
+/// A path in normal form: absolute, without empty segments and dot segments, with unreserved characters decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NormalPath<'a> {
     text: Cow<'a, str>,
-    readings: Vec<String>,
-    loosest: usize,
+    interpretations: Vec<String>,
+    /// Index of the most permissive interpretation.
+    permissive: usize,
 }
 
 impl<'a> NormalPath<'a> {
-    /// Normalises the path of a request, without its query.
+    /// Normalizes the path of a request, without its query.
     ///
-    /// There is none for a path that is not absolute, that has control characters or broken percent-encoding, or that
-    /// can be read in more ways than anybody could mean.
+    /// Returns `None` for a path that is not absolute, contains control characters or invalid percent-encoding, or has more than
+    /// 24 interpretations.
     pub fn parse(raw: &'a str) -> Option<Self> {
         let survey = Survey::of(raw);
-        let text = if survey.normal { Cow::Borrowed(raw) } else { Cow::Owned(normalise(raw)?) };
-        let mut path = Self { text, readings: Vec::new(), loosest: 0 };
+        let text = if survey.normal { Cow::Borrowed(raw) } else { Cow::Owned(normalize(raw)?) };
+        let mut path = Self { text, interpretations: Vec::new(), permissive: 0 };
         if !(survey.normal && survey.unambiguous) {
-            path.collect_readings()?;
+            path.collect_interpretations()?;
         }
         Some(path)
     }
 
-    /// The path to match and to forward.
+    /// The normal form, which is matched and forwarded.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The path as the most careless server would read it: everything decoded twice, backslashes as slashes, without
-    /// `;parameters`, dot segments resolved once more, in lower case.
-    pub fn loose(&self) -> &str {
-        self.readings.get(self.loosest).map_or(&self.text, String::as_str)
+    /// The most permissive interpretation: decoded twice, backslashes as slashes, without `;parameters`, dot segments
+    /// resolved again, in lower case.
+    pub fn permissive(&self) -> &str {
+        self.interpretations.get(self.permissive).map_or(&self.text, String::as_str)
     }
 
-    /// Every way to read the path, in lower case: [`loose`](Self::loose) and all that lies between it and the path
-    /// itself. Empty when there is no other way than [`as_str`](Self::as_str).
+    /// All interpretations in lower case, from the path itself to [`permissive`](Self::permissive). Empty if
+    /// [`as_str`](Self::as_str) is the only one.
     ///
-    /// The ones between matter: a server that decodes `/orders%2F..` but resolves no dots is still in `/orders`.
-    pub fn readings(&self) -> &[String] {
-        &self.readings
+    /// Intermediate interpretations matter: a server that decodes `/orders%2F..` but does not resolve dot segments still
+    /// serves `/orders`.
+    pub fn interpretations(&self) -> &[String] {
+        &self.interpretations
     }
 
-    fn collect_readings(&mut self) -> Option<()> {
-        self.readings.push(self.text.to_ascii_lowercase());
-        for step in CARELESS_STEPS {
-            let loosest = self.loosest;
-            // What one step adds is for the next step to go on from: no server does the same thing again and again.
-            for index in 0..self.readings.len() {
-                let Some(reading) = step(&self.readings[index]) else { continue };
-                let place = self.add_reading(reading)?;
-                if index == loosest {
-                    self.loosest = place;
+    fn collect_interpretations(&mut self) -> Option<()> {
+        self.interpretations.push(self.text.to_ascii_lowercase());
+        for step in PERMISSIVE_STEPS {
+            let permissive = self.permissive;
+            // A step applies to the interpretations that earlier steps produced, not to its own results.
+            for index in 0..self.interpretations.len() {
+                let Some(interpretation) = step(&self.interpretations[index]) else { continue };
+                let added = self.add_interpretation(interpretation)?;
+                if index == permissive {
+                    self.permissive = added;
                 }
             }
         }
-        if self.readings.len() == 1 && self.readings[0] == self.text {
-            self.readings.clear();
+        if self.interpretations.len() == 1 && self.interpretations[0] == self.text {
+            self.interpretations.clear();
         }
         Some(())
     }
 
-    fn add_reading(&mut self, reading: String) -> Option<usize> {
-        if let Some(known) = self.readings.iter().position(|known| *known == reading) {
-            return Some(known);
+    fn add_interpretation(&mut self, interpretation: String) -> Option<usize> {
+        if let Some(existing) = self.interpretations.iter().position(|existing| *existing == interpretation) {
+            return Some(existing);
         }
-        if self.readings.len() == MOST_READINGS || self.text.len() > LONGEST_AMBIGUOUS {
+        if self.interpretations.len() == MAX_INTERPRETATIONS || self.text.len() > MAX_AMBIGUOUS_LENGTH {
             return None;
         }
-        self.readings.push(reading);
-        Some(self.readings.len() - 1)
+        self.interpretations.push(interpretation);
+        Some(self.interpretations.len() - 1)
     }
 }
 
-/// What a single look at each byte tells about a path. Nearly all paths need no second one.
+/// The result of one pass over the bytes of a path. Most paths need no further work.
 struct Survey {
     normal: bool,
     unambiguous: bool,
@@ -101,9 +104,9 @@ impl Survey {
         let mut survey = Self { normal: raw.starts_with('/'), unambiguous: true };
         let mut previous = 0;
         for byte in raw.bytes() {
-            // Whether what begins with a dot is a dot segment is left for `normalise` to find out.
+            // A segment that begins with a dot may be a dot segment; `normalize` decides.
             let suspect = previous == b'/' && matches!(byte, b'/' | b'.');
-            survey.normal &= may_stand(byte) && !suspect;
+            survey.normal &= is_plain(byte) && !suspect;
             survey.unambiguous &= !(byte.is_ascii_uppercase() || byte == b';');
             previous = byte;
         }
@@ -111,28 +114,29 @@ impl Survey {
     }
 }
 
-/// Whether a byte may stand in a normal path as it is, other than as part of an escape.
-fn may_stand(byte: u8) -> bool {
-    STANDING[usize::from(byte)]
+/// Whether a normal path may contain a byte unescaped.
+fn is_plain(byte: u8) -> bool {
+    PLAIN[usize::from(byte)]
 }
 
-/// Asked for every byte of every path.
-const STANDING: [bool; 256] = {
-    let mut standing = [false; 256];
+/// Lookup table for [`is_plain`], which runs for every byte of every path.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
     let mut byte: u8 = b'!';
     while byte <= b'~' {
-        let falls = matches!(byte, b'%' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'?' | b'#');
-        standing[byte as usize] = !falls;
+        let escaped =
+            matches!(byte, b'%' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'?' | b'#');
+        plain[byte as usize] = !escaped;
         byte += 1;
     }
-    standing
+    plain
 };
 
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-fn normalise(raw: &str) -> Option<String> {
+fn normalize(raw: &str) -> Option<String> {
     let mut rest = raw.as_bytes();
     if rest.first() != Some(&b'/') {
         return None;
@@ -144,7 +148,7 @@ fn normalise(raw: &str) -> Option<String> {
         if byte.is_ascii_control() {
             return None;
         }
-        let plain = if escaped { is_unreserved(byte) } else { may_stand(byte) };
+        let plain = if escaped { is_unreserved(byte) } else { is_plain(byte) };
         push(&mut text, byte, plain);
         rest = &rest[if escaped { 3 } else { 1 }..];
     }
@@ -163,7 +167,7 @@ fn push(text: &mut String, byte: u8, plain: bool) {
     }
 }
 
-/// The byte that the escape at the beginning stands for.
+/// Decodes the percent-escape at the start of `bytes`.
 fn octet(bytes: &[u8]) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
     match bytes {
@@ -172,7 +176,7 @@ fn octet(bytes: &[u8]) -> Option<u8> {
     }
 }
 
-/// Decodes what is ASCII. Other characters are nobody's separators and stay encoded, in which form they stay apart too.
+/// Decodes escapes of ASCII characters. Other escapes stay: no server uses a non-ASCII character as a separator.
 fn decode(text: &str) -> Option<String> {
     let mut decoded = String::new();
     let mut rest = text;
@@ -189,8 +193,8 @@ fn decode(text: &str) -> Option<String> {
     changed.then_some(decoded)
 }
 
-/// The ASCII character that the escape at the beginning stands for, and the escape's length. `%C0%AF` is a slash to
-/// decoders that do not mind a character encoded longer than it need be.
+/// The ASCII character that the escape at the start encodes, and the length of the escape. Lenient decoders accept the
+/// overlong UTF-8 form `%C0%AF` as a slash, so overlong forms are decoded as well.
 fn ascii_escape(bytes: &[u8]) -> Option<(char, usize)> {
     match octet(bytes)? {
         byte @ 0..0x80 => Some((char::from(byte), 3)),
@@ -202,7 +206,7 @@ fn ascii_escape(bytes: &[u8]) -> Option<(char, usize)> {
     }
 }
 
-/// To a server that keeps paths as C strings a NUL is the end.
+/// Truncates at a NUL, as a server that stores paths as C strings does.
 fn cut_at_nul(text: &str) -> Option<String> {
     text.split_once('\0').map(|(before, _)| before.to_owned())
 }
@@ -241,8 +245,8 @@ fn merge_slashes(text: &str) -> Option<String> {
     Some(merged)
 }
 
-/// Resolves `.` and `..` as RFC 3986 section 5.2.4 says: one that stands last leaves a slash, and `..` takes an empty
-/// segment for one.
+/// Removes dot segments (RFC 3986 section 5.2.4): a trailing dot segment leaves a slash, and `..` removes an empty segment as
+/// well.
 fn resolve_dots(text: &str) -> Option<String> {
     let is_dots = |segment: &str| segment == "." || segment == "..";
     if !text.split('/').any(is_dots) {
@@ -274,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_become_normal() {
+    fn paths_are_normalized() {
         for (raw, normal) in [
             ("/", "/"),
             ("/orders/1", "/orders/1"),
@@ -300,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path_is_refused() {
+    fn invalid_paths_are_rejected() {
         for raw in
             ["", "orders", "*", "/%", "/%4", "/%zz", "/%+1", "/%00", "/a%0d%0a", "/a%7F", "/a\n", "/\0", "/\u{7f}"]
         {
@@ -309,8 +313,8 @@ mod tests {
     }
 
     #[test]
-    fn the_loose_reading_is_the_most_careless_one() {
-        for (raw, loose) in [
+    fn permissive_interpretation_applies_every_step() {
+        for (raw, permissive) in [
             ("/orders", "/orders"),
             ("/ORDERS/É", "/orders/%c3%89"),
             ("/projects/group%2Fname", "/projects/group/name"),
@@ -327,34 +331,34 @@ mod tests {
             ("/%2541dmin", "/admin"),
             ("/orders%2500/x", "/orders"),
         ] {
-            assert_eq!(NormalPath::parse(raw).unwrap().loose(), loose, "{raw}");
+            assert_eq!(NormalPath::parse(raw).unwrap().permissive(), permissive, "{raw}");
         }
     }
 
     #[test]
-    fn readings_between_the_strict_and_the_loose_one_are_known() {
-        let readings = |raw| NormalPath::parse(raw).unwrap().readings().to_vec();
-        assert_eq!(readings("/orders/1"), [""; 0]);
-        assert_eq!(readings("//%6frders/./1"), [""; 0]);
-        assert_eq!(readings("/Orders"), ["/orders"]);
-        assert_eq!(readings("/%C3%A9"), ["/%c3%a9"]);
-        assert_eq!(readings("/a%2Fb"), ["/a%2fb", "/a/b"]);
-        assert_eq!(readings("/orders%2f.."), ["/orders%2f..", "/orders/..", "/"]);
-        // Dots resolved with and without merging slashes first.
-        let found = readings("/a/x%2F..%2Fb%2F%2F..");
-        assert!(found.iter().any(|reading| reading == "/a/") && found.iter().any(|reading| reading == "/a/b/"));
+    fn intermediate_interpretations_are_listed() {
+        let interpretations = |raw| NormalPath::parse(raw).unwrap().interpretations().to_vec();
+        assert_eq!(interpretations("/orders/1"), [""; 0]);
+        assert_eq!(interpretations("//%6frders/./1"), [""; 0]);
+        assert_eq!(interpretations("/Orders"), ["/orders"]);
+        assert_eq!(interpretations("/%C3%A9"), ["/%c3%a9"]);
+        assert_eq!(interpretations("/a%2Fb"), ["/a%2fb", "/a/b"]);
+        assert_eq!(interpretations("/orders%2f.."), ["/orders%2f..", "/orders/..", "/"]);
+        // Dot segments removed before and after slashes are merged.
+        let found = interpretations("/a/x%2F..%2Fb%2F%2F..");
+        assert!(found.iter().any(|path| path == "/a/") && found.iter().any(|path| path == "/a/b/"));
     }
 
     #[test]
-    fn a_plain_path_is_borrowed() {
+    fn normal_path_is_borrowed() {
         let path = NormalPath::parse("/orders/1/lines;").unwrap();
         assert!(matches!(path.text, Cow::Borrowed(_)));
         let path = NormalPath::parse("/orders/1/lines").unwrap();
-        assert!(matches!(path.text, Cow::Borrowed(_)) && path.readings.capacity() == 0);
+        assert!(matches!(path.text, Cow::Borrowed(_)) && path.interpretations.capacity() == 0);
     }
 
     #[test]
-    fn the_work_for_a_path_is_bounded() {
+    fn work_per_path_is_bounded() {
         assert!(NormalPath::parse(&"/a".repeat(100_000)).is_some());
         assert!(NormalPath::parse(&"/A".repeat(100_000)).is_some());
         assert!(NormalPath::parse(&"/a%20".repeat(1000)).is_some());
@@ -366,23 +370,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn normal_form_is_stable_and_has_no_tricks(raw in TRICKS) {
+        fn normal_form_is_idempotent_and_has_no_dot_segments(raw in TRICKS) {
             if let Some(path) = NormalPath::parse(&raw) {
                 let text = path.as_str();
                 let again = NormalPath::parse(text).unwrap();
                 prop_assert_eq!(again.as_str(), text);
-                prop_assert_eq!(again.readings(), path.readings());
-                for text in [text, path.loose()] {
+                prop_assert_eq!(again.interpretations(), path.interpretations());
+                for text in [text, path.permissive()] {
                     prop_assert!(text.starts_with('/') && !text.contains("//"), "{}", text);
                     prop_assert!(!text.split('/').any(|segment| segment == "." || segment == ".."), "{}", text);
                 }
                 prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic()));
-                prop_assert!(path.readings().is_empty() || path.readings().iter().any(|reading| reading == path.loose()));
+                prop_assert!(path.interpretations().is_empty() || path.interpretations().iter().any(|path| path == path.permissive()));
             }
         }
 
         #[test]
-        fn no_path_panics(raw in "\\PC{0,60}", tail in any::<String>()) {
+        fn parse_never_panics(raw in "\\PC{0,60}", tail in any::<String>()) {
             let _ = (NormalPath::parse(&raw), NormalPath::parse(&tail));
             let _ = NormalPath::parse(&["/", &tail].concat());
         }

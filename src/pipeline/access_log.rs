@@ -1,0 +1,162 @@
+//! Access log and metrics of requests. Text that a client sent is never a label, and no credential is logged or counted.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::id::{KeyId, RequestId};
+
+/// The statuses of most responses. Their counters are cached for each route.
+const COMMON_STATUSES: [u16; 6] = [200, 201, 204, 304, 404, 500];
+
+/// The status that is logged when the client closed the connection before the response, as nginx does.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// The metrics of all requests. Registered once in a process; every snapshot uses the same ones.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    in_flight: IntGauge,
+}
+
+/// The metric series of a route, cached after their first use. Each series appears when it is first counted.
+#[derive(Debug)]
+pub struct CachedSeries {
+    route: Arc<str>,
+    metrics: Metrics,
+    duration: OnceLock<Histogram>,
+    /// Responses that are not rejections, by [`COMMON_STATUSES`].
+    requests: [OnceLock<IntCounter>; COMMON_STATUSES.len()],
+}
+
+/// Counts a request as in flight until it is dropped.
+#[derive(Debug)]
+pub(super) struct InFlight(IntGauge);
+
+/// One finished request, as it is counted and logged.
+#[derive(Debug)]
+pub(super) struct RequestLog<'a> {
+    pub(super) request_id: &'a RequestId,
+    pub(super) method: &'a str,
+    /// The path as received, without the query: a query may contain secrets.
+    pub(super) path: &'a str,
+    pub(super) route: Option<&'a CachedSeries>,
+    pub(super) key_id: Option<KeyId>,
+    /// The code of the rejection.
+    pub(super) rejection: Option<&'static str>,
+    pub(super) client_ip: Option<IpAddr>,
+    pub(super) arrived: Instant,
+    pub(super) response: ResponseInfo,
+}
+
+/// What a front sent to the client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ResponseInfo {
+    /// The status; `None` if the client closed the connection before the response.
+    pub status: Option<u16>,
+    /// Body bytes sent.
+    pub bytes: usize,
+}
+
+impl Metrics {
+    /// Creates the metrics and registers them.
+    ///
+    /// # Errors
+    /// When `registry` has metrics of these names already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            requests: IntCounterVec::new(
+                Opts::new("keygate_gateway_requests_total", "Requests by route, status and rejection code"),
+                &["route", "status", "denial"],
+            )?,
+            duration: HistogramVec::new(
+                HistogramOpts::new(
+                    "keygate_gateway_request_duration_seconds",
+                    "Time from the request head to the end of the response",
+                ),
+                &["route"],
+            )?,
+            in_flight: IntGauge::new("keygate_gateway_requests_in_flight", "Requests in flight")?,
+        };
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.duration.clone()))?;
+        registry.register(Box::new(metrics.in_flight.clone()))?;
+        Ok(metrics)
+    }
+
+    /// The number of requests in flight.
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.get()
+    }
+
+    /// Counts a request as in flight.
+    pub(super) fn begin(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// Counts a finished request and writes its access-log line.
+    pub(super) fn record(&self, log: &RequestLog<'_>) {
+        let elapsed = log.arrived.elapsed();
+        let status = log.response.status.unwrap_or(CLIENT_CLOSED_REQUEST);
+        match log.route {
+            Some(series) => series.count(status, log.rejection, elapsed),
+            None => {
+                self.requests_series("", status, log.rejection).inc();
+                self.duration.with_label_values(&[""]).observe(elapsed.as_secs_f64());
+            }
+        }
+        log.write(status, elapsed);
+    }
+
+    fn requests_series(&self, route: &str, status: u16, rejection: Option<&'static str>) -> IntCounter {
+        let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+        self.requests.with_label_values(&[route, status.as_str(), rejection.unwrap_or_default()])
+    }
+}
+
+impl CachedSeries {
+    /// The series of a route with this name.
+    pub fn new(route: Arc<str>, metrics: &Metrics) -> Self {
+        Self { route, metrics: metrics.clone(), duration: OnceLock::new(), requests: Default::default() }
+    }
+
+    fn count(&self, status: u16, rejection: Option<&'static str>, elapsed: Duration) {
+        let requests = || self.metrics.requests_series(&self.route, status, rejection);
+        let common = COMMON_STATUSES.iter().position(|common| *common == status).filter(|_| rejection.is_none());
+        match common {
+            Some(index) => self.requests[index].get_or_init(requests).inc(),
+            None => requests().inc(),
+        }
+        let duration = || self.metrics.duration.with_label_values(&[&self.route]);
+        self.duration.get_or_init(duration).observe(elapsed.as_secs_f64());
+    }
+}
+
+impl RequestLog<'_> {
+    fn write(&self, status: u16, elapsed: Duration) {
+        tracing::info!(
+            target: "keygate::access",
+            request_id = self.request_id.as_str(),
+            method = self.method,
+            path = self.path,
+            status,
+            bytes = self.response.bytes,
+            duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            route = self.route.map(|series| &*series.route),
+            key_id = self.key_id.map(tracing::field::display),
+            denial = self.rejection,
+            peer = self.client_ip.map(tracing::field::display),
+            "request served",
+        );
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

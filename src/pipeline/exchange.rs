@@ -1,0 +1,213 @@
+//! One request from its head to its response. A front calls the steps in order and moves the bytes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode};
+
+use super::access_log::{InFlight, RequestLog, ResponseInfo};
+use super::authorize::{Authorization, AuthorizeRequest};
+use super::head::{RequestHead, Target};
+use super::headers::{FieldEdits, ForwardContext, edit_request, edit_response, forwarded_for};
+use super::rate_limit::RateLimitOutcome;
+use super::snapshot::{Route, Snapshot};
+use crate::config::{AddedHeader, Auth};
+use crate::id::RequestId;
+use crate::verifier::{ConnectionMemory, Verdict};
+use crate::wire::Rejection;
+use crate::wire::fields::Fields;
+use crate::wire::problem::problem;
+
+/// What a front keeps of a client connection from one request to the next.
+#[derive(Default)]
+pub struct Connection {
+    client_ip: Option<IpAddr>,
+    forwarded_for: Option<HeaderValue>,
+    memory: ConnectionMemory,
+}
+
+/// One request. Counted and logged by [`Exchange::finish`], or when it is dropped before that.
+///
+/// The steps are [`begin`](Self::begin), [`authorize`](Self::authorize), then either [`reject`](Self::reject), or
+/// [`request_edits`](Self::request_edits) and [`response_edits`](Self::response_edits), and at the end [`finish`](Self::finish).
+/// `U` is what the front keeps for the upstream of a route.
+pub struct Exchange<U = ()> {
+    snapshot: Arc<Snapshot<U>>,
+    arrived: Instant,
+    client_ip: Option<IpAddr>,
+    request_id: RequestId,
+    method: Method,
+    /// The path as received, if the target does not have it.
+    received_path: Option<Box<str>>,
+    route: Option<(Arc<Route<U>>, Target)>,
+    /// Why no route was found, until [`Exchange::authorize`] returns it.
+    unrouted: Option<Rejection>,
+    is_authorized: bool,
+    verdict: Option<Verdict>,
+    limits: RateLimitOutcome,
+    rejection: Option<&'static str>,
+    /// `None` once the request is recorded.
+    in_flight: Option<InFlight>,
+}
+
+/// The edits that turn a client's request head into what the upstream gets.
+#[derive(Debug)]
+pub struct RequestEdits<'e> {
+    /// The path and query to request.
+    pub target: &'e str,
+    /// The changes to the fields.
+    pub fields: FieldEdits,
+}
+
+impl Connection {
+    /// The state of a new connection from a client address.
+    pub fn new(client_ip: Option<IpAddr>) -> Self {
+        Self { client_ip, ..Self::default() }
+    }
+
+    /// The client's address as the value of `X-Forwarded-For`.
+    fn forwarded_for(&mut self) -> Option<HeaderValue> {
+        let client_ip = self.client_ip?;
+        Some(self.forwarded_for.get_or_insert_with(|| forwarded_for(client_ip)).clone())
+    }
+}
+
+impl<U> Exchange<U> {
+    /// Begins a request: counts it as in flight, reads its id, host and path, and matches its route.
+    pub fn begin<F: Fields>(snapshot: Arc<Snapshot<U>>, head: &RequestHead<'_, F>, connection: &Connection) -> Self {
+        let arrived = Instant::now();
+        let in_flight = Some(snapshot.metrics.begin());
+        let (route, unrouted) = match snapshot.find_route(head) {
+            Ok(found) => (Some(found), None),
+            Err(rejection) => (None, Some(rejection)),
+        };
+        let has_path = route.as_ref().is_some_and(|(_, target)| target.path() == head.path);
+        Self {
+            snapshot,
+            arrived,
+            client_ip: connection.client_ip,
+            request_id: head.request_id(),
+            method: head.method.clone(),
+            received_path: (!has_path).then(|| head.path.into()),
+            route,
+            unrouted,
+            is_authorized: false,
+            verdict: None,
+            limits: RateLimitOutcome::default(),
+            rejection: None,
+            in_flight,
+        }
+    }
+
+    /// Authorizes the request: credential, scopes, rate limits. `fields` are those of the head that the exchange began with; the
+    /// exchange keeps no copy of the credential.
+    ///
+    /// Neither suspends nor allocates if the key is cached and limits are counted in this process.
+    ///
+    /// # Errors
+    /// [`Rejection`], which [`Exchange::reject`] turns into the response.
+    pub async fn authorize<F: Fields>(&mut self, fields: &F, connection: &mut Connection) -> Result<(), Rejection> {
+        if let Some(rejection) = self.unrouted.take() {
+            return Err(rejection);
+        }
+        let Some((route, _)) = &self.route else {
+            return Err(Rejection::RouteNotFound);
+        };
+        let request = AuthorizeRequest { fields, client_ip: self.client_ip, arrived: self.arrived };
+        let authorizer = &self.snapshot.authorizer;
+        let Authorization { outcome, limits } = authorizer.authorize(route, &request, &mut connection.memory).await;
+        self.limits = limits;
+        self.verdict = outcome?;
+        self.is_authorized = true;
+        Ok(())
+    }
+
+    /// The edits of the request head for an upstream that expects `upstream_host` in `Host`. `fields` are those of the head that the
+    /// exchange began with. `None` unless the request is authorized.
+    pub fn request_edits<F: Fields>(
+        &self,
+        fields: &F,
+        connection: &mut Connection,
+        upstream_host: HeaderValue,
+    ) -> Option<RequestEdits<'_>> {
+        let (route, target) = self.route.as_ref().filter(|_| self.is_authorized)?;
+        let selected = self.snapshot.headers;
+        let identity = |verdict| selected.identity(verdict, &self.snapshot.tenant);
+        let context = ForwardContext {
+            identity: self.verdict.as_ref().map(identity),
+            strip_credential: route.auth != Auth::None,
+            forwarded_for: selected.when(AddedHeader::XForwardedFor, || connection.forwarded_for()).flatten(),
+            proto: selected.when(AddedHeader::XForwardedProto, || "http"),
+            host: selected.when(AddedHeader::XForwardedHost, || target.host()),
+            request_id: selected.when(AddedHeader::XRequestId, || self.request_id.value()),
+            upstream_host,
+        };
+        Some(RequestEdits { target: target.path_and_query(), fields: edit_request(fields, context) })
+    }
+
+    /// The edits of the upstream's response head: hop-by-hop fields are removed, the request id and the rate-limit fields are set.
+    pub fn response_edits<F: Fields>(&self, status: StatusCode, fields: &F) -> FieldEdits {
+        let mut edits = edit_response(fields, status, self.request_id.value());
+        self.limits.fields().edit(&mut edits, fields, self.snapshot.upstream_limit_fields);
+        edits
+    }
+
+    /// The response to a rejected request.
+    pub fn reject(&mut self, rejection: &Rejection) -> Response<Bytes> {
+        self.rejection = Some(rejection.code());
+        let mut response = problem(rejection, &self.request_id);
+        self.limits.fields().insert_into(response.headers_mut());
+        response
+    }
+
+    /// Counts and logs the request.
+    pub fn finish(mut self, response: ResponseInfo) {
+        self.record(response);
+    }
+
+    /// The request id.
+    pub fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+
+    /// The route, if one was found.
+    pub fn route(&self) -> Option<&Arc<Route<U>>> {
+        self.route.as_ref().map(|(route, _)| route)
+    }
+
+    /// The verdict about the credential; `None` for an anonymous request, and before authorization.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
+    }
+
+    /// The path as received, without the query.
+    pub fn received_path(&self) -> &str {
+        let target = self.route.as_ref().map(|(_, target)| target.path());
+        self.received_path.as_deref().or(target).unwrap_or_default()
+    }
+
+    fn record(&mut self, response: ResponseInfo) {
+        let Some(in_flight) = self.in_flight.take() else { return };
+        self.snapshot.metrics.record(&RequestLog {
+            request_id: &self.request_id,
+            method: self.method.as_str(),
+            path: self.received_path(),
+            route: self.route().map(|route| &route.series),
+            key_id: self.verdict.as_ref().map(Verdict::key_id),
+            rejection: self.rejection,
+            client_ip: self.client_ip,
+            arrived: self.arrived,
+            response,
+        });
+        drop(in_flight);
+    }
+}
+
+impl<U> Drop for Exchange<U> {
+    /// Counts and logs a request that was abandoned.
+    fn drop(&mut self) {
+        self.record(ResponseInfo::default());
+    }
+}

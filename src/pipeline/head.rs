@@ -1,0 +1,144 @@
+//! The borrowed view of a request head that the pipeline reads, and the target that it derives from it.
+
+use http::header::HOST;
+use http::{HeaderMap, Method, Request, Uri};
+
+use super::path::NormalPath;
+use crate::id::RequestId;
+use crate::wire::Rejection;
+use crate::wire::fields::{Fields, text};
+use crate::wire::problem::X_REQUEST_ID;
+
+/// A request head, as a front keeps it.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestHead<'a, F> {
+    /// The method.
+    pub method: &'a Method,
+    /// The authority of an absolute-form target or of `:authority`; `None` for a target in origin form.
+    pub authority: Option<&'a str>,
+    /// The path of the target, as received.
+    pub path: &'a str,
+    /// The query of the target, without the question mark.
+    pub query: Option<&'a str>,
+    /// The fields.
+    pub fields: &'a F,
+}
+
+/// The requested resource: host, normalized path and query, in one allocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    text: String,
+    path_start: usize,
+    path_end: usize,
+}
+
+impl<'a> RequestHead<'a, HeaderMap> {
+    /// The view of a head in its `http` types.
+    pub fn new(method: &'a Method, uri: &'a Uri, fields: &'a HeaderMap) -> Self {
+        Self {
+            method,
+            authority: uri.authority().map(http::uri::Authority::as_str),
+            path: uri.path(),
+            query: uri.query(),
+            fields,
+        }
+    }
+}
+
+impl<'a, B> From<&'a Request<B>> for RequestHead<'a, HeaderMap> {
+    fn from(request: &'a Request<B>) -> Self {
+        Self::new(request.method(), request.uri(), request.headers())
+    }
+}
+
+impl<'a, F: Fields> RequestHead<'a, F> {
+    /// The host that the request names: the authority of its target, else its `Host` field (RFC 9112 section 3.2). Empty if it names
+    /// none.
+    ///
+    /// # Errors
+    /// [`Rejection::RequestInvalid`] for more than one `Host` field, or one with illegal characters.
+    pub fn host(&self) -> Result<&'a str, Rejection> {
+        let mut values = self.fields.values(&HOST);
+        let value = values.next();
+        if values.next().is_some() {
+            return Err(Rejection::RequestInvalid("The request has more than one Host field."));
+        }
+        if let Some(authority) = self.authority {
+            return Ok(authority);
+        }
+        match value.map(text) {
+            Some(Some(host)) => Ok(host),
+            Some(None) => Err(Rejection::RequestInvalid("The request's Host field is not readable.")),
+            None => Ok(""),
+        }
+    }
+
+    /// The client's request id if it is well formed, else a new one.
+    pub fn request_id(&self) -> RequestId {
+        let given = self.fields.values(&X_REQUEST_ID).next().and_then(text);
+        given.and_then(RequestId::sane).unwrap_or_else(RequestId::random)
+    }
+}
+
+impl Target {
+    /// The target with this host, path and query.
+    pub fn new(host: &str, path: &NormalPath<'_>, query: Option<&str>) -> Self {
+        let path = path.as_str();
+        let length = host.len() + path.len() + query.map_or(0, |query| query.len() + 1);
+        let mut text = String::with_capacity(length);
+        text.push_str(host);
+        text.push_str(path);
+        if let Some(query) = query {
+            text.push('?');
+            text.push_str(query);
+        }
+        Self { text, path_start: host.len(), path_end: host.len() + path.len() }
+    }
+
+    /// The host, as the client sent it.
+    pub fn host(&self) -> &str {
+        &self.text[..self.path_start]
+    }
+
+    /// The normalized path.
+    pub fn path(&self) -> &str {
+        &self.text[self.path_start..self.path_end]
+    }
+
+    /// The path and query that are forwarded.
+    pub fn path_and_query(&self) -> &str {
+        &self.text[self.path_start..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn target_consists_of_host_path_and_query() {
+        for (query, forwarded) in [(None, "/a/b"), (Some(""), "/a/b?"), (Some("x=/y?"), "/a/b?x=/y?")] {
+            let target = Target::new("h:1", &NormalPath::parse("/a//b").unwrap(), query);
+            assert_eq!((target.host(), target.path(), target.path_and_query()), ("h:1", "/a/b", forwarded));
+        }
+    }
+
+    #[test]
+    fn authority_takes_precedence_over_the_host_field() {
+        for (uri, hosts, host) in [
+            ("/a", &["h"][..], Some("h")),
+            ("http://t:1/a", &["h"], Some("t:1")),
+            ("/a", &[], Some("")),
+            ("/a", &["h", "h"], None),
+            ("http://t:1/a", &["h", "h"], None),
+            ("/a", &["é"], None),
+        ] {
+            let mut request = Request::get(uri);
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            let request = request.body(()).unwrap();
+            assert_eq!(RequestHead::from(&request).host().ok(), host, "{uri} {hosts:?}");
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Header editing: which fields of a request head reach the upstream, and which fields of a response head reach the client.
+//!
+//! The rules read a head through [`Fields`] and return [`FieldEdits`]: which names are removed and which fields are set. A front
+//! applies the edits to the form in which it keeps the head, a [`HeaderMap`] or bytes.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use smallvec::SmallVec;
+
+use crate::config::AddedHeader;
+use crate::key::encode_text;
+use crate::verifier::Verdict;
+use crate::wire::fields::{Fields, text};
+use crate::wire::problem::X_REQUEST_ID;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const KEY_ID: HeaderName = HeaderName::from_static("x-keygate-key-id");
+const ACTOR_ID: HeaderName = HeaderName::from_static("x-keygate-actor-id");
+const TENANT_ID: HeaderName = HeaderName::from_static("x-keygate-tenant-id");
+const SCOPES: HeaderName = HeaderName::from_static("x-keygate-scopes");
+const CREDENTIAL_TYPE: HeaderName = HeaderName::from_static("x-keygate-credential-type");
+
+/// Headers that a client could use to spoof its identity, its origin or the target of the request. Compared by [`folds_to`].
+const SPOOFABLE_HEADERS: [&str; 14] = [
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-original-url",
+    "x-original-uri",
+    "x-original-host",
+    "x-rewrite-url",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-request-id",
+];
+const SPOOFABLE_PREFIXES: [&str; 2] = ["x-keygate-", "x-forwarded-"];
+
+/// Headers that carry credentials. Compared by [`folds_to`].
+const CREDENTIAL_HEADERS: [&str; 2] = ["authorization", "x-api-key"];
+
+/// Hop-by-hop headers (RFC 9110 section 7.6.1). `Transfer-Encoding` belongs to the front, which frames the message.
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "http2-settings",
+];
+
+/// For each first byte, one bit for each length (bit 31 stands for 31 and more) of a name in the lists above. Most names match no
+/// bit and need no comparison.
+const LISTED_LENGTHS: [u32; 256] = {
+    let mut lengths = mark([0; 256], &SPOOFABLE_HEADERS);
+    lengths = mark(lengths, &CREDENTIAL_HEADERS);
+    lengths = mark(lengths, &HOP_BY_HOP);
+    lengths = mark(lengths, &["upgrade"]);
+    let mut index = 0;
+    while index < SPOOFABLE_PREFIXES.len() {
+        let prefix = SPOOFABLE_PREFIXES[index].as_bytes();
+        lengths = mark_bits(lengths, prefix[0], u32::MAX << prefix.len());
+        index += 1;
+    }
+    lengths
+};
+
+/// Headers that a `Connection` header cannot remove: without them the message would have another meaning.
+const ESSENTIAL: [&str; 9] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "content-type",
+    "content-encoding",
+    "content-range",
+    "cache-control",
+    "connection",
+    "upgrade",
+];
+
+/// Upgrades to these protocols are stripped: the client could send further requests that the pipeline does not see.
+const FORBIDDEN_UPGRADES: [&str; 5] = ["h2c", "h2", "h3", "http", "tls"];
+
+/// Inline capacity for set fields: the most that a request gets.
+const SET_MAX: usize = 11;
+
+/// The identity of the caller as field values; `None` for a field that the upstream does not get.
+#[derive(Debug, Clone, Default)]
+pub struct IdentityHeaders {
+    /// The id of the key.
+    pub key_id: Option<HeaderValue>,
+    /// The actor that the key was issued to.
+    pub actor_id: Option<HeaderValue>,
+    /// The tenant of the key.
+    pub tenant_id: Option<HeaderValue>,
+    /// The scopes of the credential.
+    pub scopes: Option<HeaderValue>,
+    /// The kind of the credential.
+    pub credential_type: Option<HeaderValue>,
+}
+
+/// What the edits of a request depend on besides its fields. A field that is `None` is not set.
+#[derive(Debug)]
+pub struct ForwardContext<'a> {
+    /// The identity of the caller; `None` for an anonymous request.
+    pub identity: Option<IdentityHeaders>,
+    /// Whether credential headers are stripped. On a route without authentication they belong to the upstream.
+    pub strip_credential: bool,
+    /// The client's address, from [`forwarded_for`].
+    pub forwarded_for: Option<HeaderValue>,
+    /// The scheme that the client used.
+    pub proto: Option<&'static str>,
+    /// The host that the client requested; empty if it named none.
+    pub host: Option<&'a str>,
+    /// The request id.
+    pub request_id: Option<&'a HeaderValue>,
+    /// The `Host` for the upstream.
+    pub upstream_host: HeaderValue,
+}
+
+/// The headers that an upstream gets, as a bit set over [`AddedHeader`].
+#[derive(Debug, Clone, Copy)]
+pub struct HeaderSelection(u16);
+
+/// Changes to the fields of a head, as data: names that are removed, and fields that are set. A field that is set replaces all fields
+/// of its name.
+#[derive(Debug, Default)]
+pub struct FieldEdits {
+    strip: Strip,
+    set: SmallVec<[(HeaderName, HeaderValue); SET_MAX]>,
+}
+
+/// The names that are removed.
+#[derive(Debug, Default)]
+struct Strip {
+    /// Options of `Connection` and other names beyond the fixed lists.
+    names: SmallVec<[HeaderName; 2]>,
+    hop_by_hop: bool,
+    upgrade: bool,
+    spoofable: bool,
+    credential: bool,
+}
+
+impl HeaderSelection {
+    /// A selection of these headers.
+    pub fn new(headers: &[AddedHeader]) -> Self {
+        Self(headers.iter().fold(0, |bits, header| bits | 1 << *header as u16))
+    }
+
+    /// The value of a header, computed only if the header is selected.
+    pub fn when<T>(self, header: AddedHeader, value: impl FnOnce() -> T) -> Option<T> {
+        (self.0 >> header as u16 & 1 == 1).then(value)
+    }
+
+    /// The identity headers for a verdict; `tenant` is the tenant's id as a field value.
+    pub fn identity(self, verdict: &Verdict, tenant: &HeaderValue) -> IdentityHeaders {
+        IdentityHeaders {
+            key_id: self.when(AddedHeader::XKeygateKeyId, || value_of(verdict.key_id().to_string())),
+            actor_id: self.when(AddedHeader::XKeygateActorId, || shared_value(verdict.actor().field())),
+            tenant_id: self.when(AddedHeader::XKeygateTenantId, || tenant.clone()),
+            scopes: self.when(AddedHeader::XKeygateScopes, || shared_value(verdict.grant().field())),
+            credential_type: self
+                .when(AddedHeader::XKeygateCredentialType, || HeaderValue::from_static(verdict.kind().name())),
+        }
+    }
+}
+
+impl FieldEdits {
+    /// Whether the fields of a name are removed or replaced. Names compare without regard to case.
+    pub fn removes(&self, name: &str) -> bool {
+        self.strip.removes(name) || self.set.iter().any(|(set, _)| set.as_str().eq_ignore_ascii_case(name))
+    }
+
+    /// The fields that are set.
+    pub fn set(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.set
+    }
+
+    /// Applies the edits to a map.
+    pub fn apply(self, fields: &mut HeaderMap) {
+        let removed: SmallVec<[HeaderName; 4]> =
+            fields.keys().filter(|name| self.strip.removes(name.as_str())).cloned().collect();
+        for name in &removed {
+            fields.remove(name);
+        }
+        fields.reserve(self.set.len());
+        for (name, value) in self.set {
+            fields.insert(name, value);
+        }
+    }
+
+    pub(super) fn extend(&mut self, fields: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
+        self.set.extend(fields);
+    }
+
+    pub(super) fn remove_all(&mut self, names: impl IntoIterator<Item = HeaderName>) {
+        self.strip.names.extend(names);
+    }
+
+    fn set_some<const N: usize>(&mut self, fields: [(HeaderName, Option<HeaderValue>); N]) {
+        self.set.extend(fields.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    }
+}
+
+impl Strip {
+    /// Removes what is for one connection only: the hop-by-hop headers, and what `Connection` names (RFC 9110 section 7.6.1).
+    fn hop_by_hop<F: Fields>(fields: &F, keep_upgrade: bool) -> Self {
+        let names = list(fields, &CONNECTION)
+            .filter(|option| !ESSENTIAL.iter().any(|name| name.eq_ignore_ascii_case(option)))
+            .filter_map(|option| option.parse().ok())
+            .collect();
+        Self { names, hop_by_hop: true, upgrade: !keep_upgrade, spoofable: false, credential: false }
+    }
+
+    fn removes(&self, name: &str) -> bool {
+        (is_possibly_listed(name) && self.lists(name))
+            || self.names.iter().any(|removed| removed.as_str().eq_ignore_ascii_case(name))
+    }
+
+    fn lists(&self, name: &str) -> bool {
+        (self.hop_by_hop && HOP_BY_HOP.iter().any(|listed| listed.eq_ignore_ascii_case(name)))
+            || (self.upgrade && name.eq_ignore_ascii_case("upgrade"))
+            || (self.spoofable && is_spoofable(name))
+            || (self.credential && is_credential(name))
+    }
+}
+
+/// The edits that turn a client's request head into what the upstream gets: strip the credential and all spoofable headers, then set
+/// the identity headers.
+pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> FieldEdits {
+    let upgrade = requests_upgrade(fields);
+    let mut strip = Strip::hop_by_hop(fields, upgrade);
+    (strip.spoofable, strip.credential) = (true, context.strip_credential);
+    let mut edits = FieldEdits { strip, set: SmallVec::new() };
+    edits.set_some([
+        (CONNECTION, upgrade.then(|| HeaderValue::from_static("upgrade"))),
+        (HOST, Some(context.upstream_host)),
+        (X_REQUEST_ID, context.request_id.cloned()),
+        (X_FORWARDED_FOR, context.forwarded_for),
+        (X_FORWARDED_PROTO, context.proto.map(HeaderValue::from_static)),
+        (X_FORWARDED_HOST, context.host.filter(|host| !host.is_empty()).map(host_value)),
+    ]);
+    if let Some(identity) = context.identity {
+        set_identity_headers(&mut edits, identity);
+    }
+    edits
+}
+
+/// The edits that turn an upstream's response head into what the client gets.
+pub fn edit_response<F: Fields>(fields: &F, status: StatusCode, request_id: &HeaderValue) -> FieldEdits {
+    // Only in these responses `Upgrade` is for the client: the switch was made, and the switch is required.
+    let upgrade =
+        matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED) && fields.contains(&UPGRADE);
+    let mut edits = FieldEdits { strip: Strip::hop_by_hop(fields, upgrade), set: SmallVec::new() };
+    edits.set_some([
+        (CONNECTION, upgrade.then(|| HeaderValue::from_static("upgrade"))),
+        (X_REQUEST_ID, Some(request_id.clone())),
+    ]);
+    edits
+}
+
+/// A client's address as the value of `X-Forwarded-For`. The same for all requests of a connection.
+pub fn forwarded_for(client_ip: IpAddr) -> HeaderValue {
+    value_of(client_ip.to_canonical().to_string())
+}
+
+/// The value for bytes that were encoded for a field before; shared, not copied.
+fn shared_value(encoded: &Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(encoded.clone()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// The value for text that contains only legal characters, without another copy.
+pub(super) fn value_of(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn set_identity_headers(edits: &mut FieldEdits, identity: IdentityHeaders) {
+    edits.set_some([
+        (KEY_ID, identity.key_id),
+        (ACTOR_ID, identity.actor_id),
+        (TENANT_ID, identity.tenant_id),
+        (SCOPES, identity.scopes),
+        (CREDENTIAL_TYPE, identity.credential_type),
+    ]);
+}
+
+/// Whether a name may be in one of the lists. Never `false` for a listed name.
+fn is_possibly_listed(name: &str) -> bool {
+    let first = name.as_bytes().first().copied().unwrap_or_default();
+    LISTED_LENGTHS[usize::from(first)] >> name.len().min(31) & 1 == 1
+}
+
+const fn mark(mut lengths: [u32; 256], names: &[&str]) -> [u32; 256] {
+    let mut index = 0;
+    while index < names.len() {
+        let name = names[index].as_bytes();
+        lengths = mark_bits(lengths, name[0], 1 << name.len());
+        index += 1;
+    }
+    lengths
+}
+
+/// Marks both cases of a first byte.
+const fn mark_bits(mut lengths: [u32; 256], first: u8, bits: u32) -> [u32; 256] {
+    lengths[first as usize] |= bits;
+    lengths[first.to_ascii_uppercase() as usize] |= bits;
+    lengths
+}
+
+fn is_spoofable(name: &str) -> bool {
+    SPOOFABLE_PREFIXES.iter().any(|prefix| folds_to_prefix(name, prefix))
+        || SPOOFABLE_HEADERS.iter().any(|listed| folds_to(name, listed))
+}
+
+fn is_credential(name: &str) -> bool {
+    CREDENTIAL_HEADERS.iter().any(|listed| folds_to(name, listed))
+}
+
+/// Whether a server that does not distinguish punctuation reads `name` as `listed`: CGI-style servers map all punctuation to `_`, so
+/// that `X_Keygate.Actor-Id` would overwrite the header that Keygate sets.
+fn folds_to(name: &str, listed: &str) -> bool {
+    name.len() == listed.len() && folds_to_prefix(name, listed)
+}
+
+fn folds_to_prefix(name: &str, prefix: &str) -> bool {
+    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    name.len() >= prefix.len() && name.bytes().map(fold).zip(prefix.bytes()).all(|(byte, wanted)| byte == wanted)
+}
+
+/// Whether the client requests an upgrade, and only to protocols that carry no requests past the pipeline.
+fn requests_upgrade<F: Fields>(fields: &F) -> bool {
+    if !fields.contains(&UPGRADE) {
+        return false;
+    }
+    let is_allowed = |protocol: &str| {
+        let name = protocol.split('/').next().unwrap_or_default();
+        !FORBIDDEN_UPGRADES.iter().any(|forbidden| forbidden.eq_ignore_ascii_case(name))
+    };
+    let is_readable = fields.values(&UPGRADE).all(|value| text(value).is_some());
+    is_readable
+        && list(fields, &UPGRADE).all(is_allowed)
+        && list(fields, &CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"))
+}
+
+/// The members of a list field.
+fn list<'f, F: Fields>(fields: &'f F, name: &'f HeaderName) -> impl Iterator<Item = &'f str> {
+    let values = fields.values(name).filter_map(text);
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|member| !member.is_empty())
+}
+
+/// The value for a host, percent-encoded where a field value cannot hold it.
+fn host_value(host: &str) -> HeaderValue {
+    match HeaderValue::from_str(host) {
+        Ok(value) if host.bytes().all(|byte| matches!(byte, b' '..=b'~')) => value,
+        _ => value_of(encode_text(host).into_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

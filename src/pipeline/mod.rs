@@ -1,0 +1,29 @@
+//! The steps of a request, the same for every front: route, authorize, limit, edit headers, log.
+//!
+//! A front keeps the bytes, the connection and the upstream; the pipeline keeps the decisions. It names no server library, reads a
+//! head through a borrowed view ([`RequestHead`]) and returns edits as data ([`FieldEdits`]).
+//!
+//! - [`Exchange`] carries one request from its head to its response.
+//! - [`Snapshot`] is everything that requests need from the configuration, immutable.
+//! - [`route`], [`path`]: route matching on normalized paths.
+//! - [`authorize`], [`rate_limit`]: credential, scopes, rate limits.
+//! - [`headers`]: which fields pass, in both directions.
+//! - [`access_log`]: the log line and the metrics of a request.
+
+pub mod access_log;
+pub mod authorize;
+mod exchange;
+mod head;
+pub mod headers;
+pub mod path;
+pub mod rate_limit;
+pub mod route;
+mod snapshot;
+
+pub use access_log::{Metrics, ResponseInfo};
+pub use exchange::{Connection, Exchange, RequestEdits};
+pub use head::{RequestHead, Target};
+pub use headers::FieldEdits;
+pub use snapshot::{CurrentSnapshot, Route, Snapshot, SnapshotParts};
+
+pub use crate::wire::Rejection;

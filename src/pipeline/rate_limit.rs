@@ -1,0 +1,304 @@
+//! Charges a request to its rate limits, and describes them in response fields. All limits of a request are charged in one step or
+//! not at all.
+
+mod plan;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use self::plan::{Plan, Rule};
+use super::headers::FieldEdits;
+use crate::config::{Auth, CountBy, GatewayConfig, LimitConfig, OnBackendDown, RouteConfig, UpstreamLimitFields};
+use crate::id::TenantId;
+use crate::policy::RateLimitPolicy;
+use crate::ratelimit::{Charge, ChargeResult, Limit, Limiter, NamedLimit, Outcome, Outcomes};
+use crate::verifier::Verdict;
+use crate::wire::Rejection;
+use crate::wire::fields::Fields;
+use crate::wire::ratelimit::{
+    RATE_LIMIT, RATE_LIMIT_POLICY, X_RATE_LIMIT_LIMIT, X_RATE_LIMIT_REMAINING, X_RATE_LIMIT_RESET, legacy_fields,
+    policy, state,
+};
+
+/// Fields whose values are lists.
+const LIST_FIELDS: [HeaderName; 2] = [RATE_LIMIT_POLICY, RATE_LIMIT];
+const LEGACY_FIELDS: [HeaderName; 3] = [X_RATE_LIMIT_LIMIT, X_RATE_LIMIT_REMAINING, X_RATE_LIMIT_RESET];
+
+/// Maximum number of cached plans for keys with a limit of their own, over all routes of a snapshot. Beyond it, plans are computed
+/// for each request.
+const KEY_PLANS_MAX: usize = 1024;
+
+/// The rate limits of a configuration, from which the limits of each route are built.
+pub(super) struct Limits {
+    limiter: Arc<Limiter>,
+    rules: HashMap<String, Rule>,
+    tenant_limits: Vec<String>,
+    on_backend_down: OnBackendDown,
+    legacy_fields: bool,
+    key_plans_left: Arc<AtomicUsize>,
+}
+
+/// The rate limits of a route.
+pub struct RouteLimits {
+    limiter: Arc<Limiter>,
+    rules: Vec<Rule>,
+    /// The plan for callers with a valid credential whose key has no limit of its own.
+    authenticated: Arc<Plan>,
+    /// The plan for anonymous callers.
+    anonymous: Arc<Plan>,
+    /// Plans for callers whose key has a limit of its own, by quota and window.
+    key_plans: ArcSwap<HashMap<(u64, Duration), Arc<Plan>>>,
+    key_plans_left: Arc<AtomicUsize>,
+    cost: u64,
+    on_backend_down: OnBackendDown,
+    legacy_fields: bool,
+}
+
+/// The caller that a request is charged to.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The verdict about the credential; `None` for an anonymous request.
+    pub verdict: Option<&'a Verdict>,
+    /// The limit of the key itself.
+    pub key_limit: Option<RateLimitPolicy>,
+    /// The client's address.
+    pub client_ip: Option<IpAddr>,
+}
+
+/// The result of charging a request. Rendered as response fields by [`RateLimitOutcome::fields`].
+#[derive(Debug, Default)]
+pub struct RateLimitOutcome {
+    plan: Option<Arc<Plan>>,
+    /// The groups of the plan that were counted, by index, and their results. Most plans have one group.
+    counted: SmallVec<[(usize, Outcomes); 1]>,
+    legacy_fields: bool,
+    /// Why the request is rejected.
+    pub rejection: Option<Rejection>,
+}
+
+/// The response fields that describe rate limits.
+#[derive(Debug, Default)]
+pub struct LimitFields {
+    policy: Option<HeaderValue>,
+    state: Option<HeaderValue>,
+    legacy: Option<[HeaderValue; 3]>,
+}
+
+impl Limits {
+    /// The limits of a configuration, counted by `limiter`.
+    pub(super) fn new(config: &GatewayConfig, limiter: Arc<Limiter>, on_backend_down: OnBackendDown) -> Self {
+        let rule = |(name, limit): (&String, &LimitConfig)| {
+            let named = NamedLimit { name: name.as_str().into(), limit: Limit::new(limit.quota, limit.window.0) };
+            (name.clone(), Rule { named, count_by: limit.count_by, dry_run: limit.dry_run })
+        };
+        Self {
+            limiter,
+            rules: config.limits.iter().map(rule).collect(),
+            tenant_limits: config.tenant_limits.clone(),
+            on_backend_down,
+            legacy_fields: config.limit_headers.x_ratelimit,
+            key_plans_left: Arc::new(AtomicUsize::new(KEY_PLANS_MAX)),
+        }
+    }
+
+    /// The limits of a route. The limits of the tenant come first; they do not apply to routes that do not authenticate.
+    pub(super) fn of_route(&self, route: &RouteConfig) -> RouteLimits {
+        let tenant_limits = if route.auth == Auth::None { &[] } else { &self.tenant_limits[..] };
+        let names = tenant_limits.iter().chain(route.limits.iter().filter(|name| !tenant_limits.contains(name)));
+        let rules: Vec<Rule> = names.filter_map(|name| self.rules.get(name)).cloned().collect();
+        let anonymous: Vec<Rule> = rules.iter().cloned().map(Rule::anonymous).collect();
+        RouteLimits {
+            limiter: Arc::clone(&self.limiter),
+            authenticated: Arc::new(Plan::new(&rules)),
+            anonymous: Arc::new(Plan::new(&anonymous)),
+            rules,
+            key_plans: ArcSwap::default(),
+            key_plans_left: Arc::clone(&self.key_plans_left),
+            cost: route.cost,
+            on_backend_down: self.on_backend_down,
+            legacy_fields: self.legacy_fields,
+        }
+    }
+}
+
+impl RouteLimits {
+    /// What happens to requests that cannot be counted.
+    pub(super) fn on_backend_down(&self) -> OnBackendDown {
+        self.on_backend_down
+    }
+
+    /// Charges a request to all limits that apply to it, or to none.
+    pub async fn charge(&self, caller: &Caller<'_>) -> RateLimitOutcome {
+        let plan = self.plan(caller);
+        let mut outcome = RateLimitOutcome { legacy_fields: self.legacy_fields, ..RateLimitOutcome::default() };
+        self.charge_enforced(&plan, caller, &mut outcome).await;
+        // Dry-run limits never reject. A rejected request is not charged to them.
+        let cost = if outcome.rejection.is_some() { 0 } else { self.cost };
+        for (index, group) in plan.dry_run() {
+            if let Some(charge) = group.charge(caller, cost) {
+                outcome.add(index, self.limiter.charge(&charge).await);
+            }
+        }
+        outcome.plan = Some(plan);
+        outcome
+    }
+
+    async fn charge_enforced(&self, plan: &Plan, caller: &Caller<'_>, outcome: &mut RateLimitOutcome) {
+        let (mut charges, mut indexes) = (SmallVec::<[Charge<'_>; 1]>::new(), SmallVec::<[usize; 1]>::new());
+        for (index, group) in plan.enforced() {
+            if let Some(charge) = group.charge(caller, self.cost) {
+                charges.push(charge);
+                indexes.push(index);
+            }
+        }
+        let results = self.limiter.charge_all(&charges).await;
+        outcome.rejection = rejection(&charges, &results);
+        for (index, result) in indexes.into_iter().zip(results) {
+            outcome.add(index, result);
+        }
+    }
+
+    fn plan(&self, caller: &Caller<'_>) -> Arc<Plan> {
+        match (caller.verdict, caller.key_limit) {
+            (None, _) => Arc::clone(&self.anonymous),
+            (Some(_), None) => Arc::clone(&self.authenticated),
+            (Some(_), Some(limit)) => self.key_plan(limit),
+        }
+    }
+
+    fn key_plan(&self, limit: RateLimitPolicy) -> Arc<Plan> {
+        let key = (limit.quota.get(), limit.window);
+        if let Some(plan) = self.key_plans.load().get(&key) {
+            return Arc::clone(plan);
+        }
+        let own = Rule { named: NamedLimit::of_key(limit), count_by: CountBy::Key, dry_run: false };
+        let plan = Arc::new(Plan::new(std::iter::once(&own).chain(&self.rules)));
+        let take = |left: usize| left.checked_sub(1);
+        if self.key_plans_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+            self.key_plans.rcu(|plans| {
+                let mut plans = HashMap::clone(plans);
+                plans.insert(key, Arc::clone(&plan));
+                plans
+            });
+        }
+        plan
+    }
+}
+
+impl std::fmt::Debug for RouteLimits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RouteLimits").field("rules", &self.rules).field("cost", &self.cost).finish_non_exhaustive()
+    }
+}
+
+impl RateLimitOutcome {
+    /// The outcome of a request that is rejected because its limits cannot be read or counted.
+    pub(super) fn unavailable(rejection: Rejection) -> Self {
+        Self { rejection: Some(rejection), ..Self::default() }
+    }
+
+    /// The response fields that describe the limits.
+    pub fn fields(&self) -> LimitFields {
+        let Some(plan) = &self.plan else {
+            return LimitFields::default();
+        };
+        let groups = plan.groups();
+        let limits = || self.counted.iter().flat_map(|(index, _)| groups[*index].limits());
+        let outcomes = || self.counted.iter().flat_map(|(_, outcomes)| outcomes);
+        let policy = if self.counted.len() == groups.len() { plan.policy().cloned() } else { policy(limits()) };
+        let legacy = if self.legacy_fields { legacy_fields(limits(), outcomes()) } else { None };
+        LimitFields { policy, state: state(limits(), outcomes()), legacy }
+    }
+
+    fn add(&mut self, group: usize, result: ChargeResult) {
+        if let ChargeResult::Counted(decision) = result {
+            self.counted.push((group, decision.outcomes));
+        }
+    }
+}
+
+impl LimitFields {
+    /// Sets the fields on a response that Keygate makes itself.
+    pub fn insert_into(self, headers: &mut HeaderMap) {
+        for (name, value) in self.into_fields() {
+            headers.insert(name, value);
+        }
+    }
+
+    /// Adds the fields to the edits of an upstream's response. `fields` are the response's own fields; `upstream` says what happens
+    /// to rate-limit fields among them.
+    pub fn edit<F: Fields>(self, edits: &mut FieldEdits, fields: &F, upstream: UpstreamLimitFields) {
+        if !fields.names().any(is_limit_field) {
+            edits.extend(self.into_fields());
+            return;
+        }
+        let is_empty = self.policy.is_none() && self.state.is_none() && self.legacy.is_none();
+        let removes = match upstream {
+            UpstreamLimitFields::Keep => false,
+            UpstreamLimitFields::Replace => !is_empty,
+            UpstreamLimitFields::Remove => true,
+        };
+        if removes {
+            edits.remove_all(LIST_FIELDS);
+            edits.remove_all(LEGACY_FIELDS);
+            edits.extend(self.into_fields());
+            return;
+        }
+        for (name, value) in self.into_fields() {
+            // The lists are joined, Keygate's members first. The legacy fields hold one number, so Keygate's replaces the upstream's.
+            let theirs = fields.values(&name).filter(|_| LIST_FIELDS.contains(&name));
+            let values: SmallVec<[&[u8]; 4]> = std::iter::once(value.as_bytes()).chain(theirs).collect();
+            if let Ok(list) = HeaderValue::from_bytes(&values.join(&b", "[..])) {
+                edits.extend([(name, list)]);
+            }
+        }
+    }
+
+    fn into_fields(self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let lists = LIST_FIELDS.into_iter().zip([self.policy, self.state]);
+        let lists = lists.filter_map(|(name, value)| Some((name, value?)));
+        lists.chain(self.legacy.into_iter().flat_map(|values| LEGACY_FIELDS.into_iter().zip(values)))
+    }
+}
+
+/// Whether a field name may be one of the rate-limit fields.
+fn is_limit_field(name: &str) -> bool {
+    let starts_with =
+        |name: &str, prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    starts_with(name, "ratelimit") || starts_with(name, "x-ratelimit")
+}
+
+fn rejection(charges: &[Charge<'_>], results: &[ChargeResult]) -> Option<Rejection> {
+    if results.iter().all(ChargeResult::admits) {
+        return None;
+    }
+    if results.contains(&ChargeResult::Closed) {
+        return Some(Rejection::LimiterUnavailable);
+    }
+    let decisions = || {
+        charges.iter().zip(results).filter_map(|(charge, result)| match result {
+            ChargeResult::Counted(decision) => Some((charge.limits, decision)),
+            ChargeResult::Open | ChargeResult::Closed => None,
+        })
+    };
+    let violated = decisions().flat_map(|(limits, decision)| {
+        let is_exceeded = |(_, outcome): &(&NamedLimit, &Outcome)| !outcome.admitted;
+        limits.iter().zip(&decision.outcomes).filter(is_exceeded).map(|(named, _)| Arc::clone(&named.name))
+    });
+    Some(Rejection::QuotaExceeded {
+        violated: violated.collect(),
+        retry_after: decisions().map(|(_, decision)| decision.retry_after()).max().unwrap_or(Duration::ZERO),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Everything that a request needs from the configuration, in one immutable value. Reload builds a new snapshot and swaps it; a
+//! request keeps the snapshot that it began with.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+
+use super::access_log::{CachedSeries, Metrics};
+use super::authorize::Authorizer;
+use super::head::{RequestHead, Target};
+use super::headers::{HeaderSelection, value_of};
+use super::path::NormalPath;
+use super::rate_limit::{Limits, RouteLimits};
+use super::route::{RouteMatcher, RouteTable};
+use crate::config::{Auth, GatewayConfig, OnBackendDown, RouteConfig, UpstreamLimitFields};
+use crate::id::TenantId;
+use crate::ratelimit::Limiter;
+use crate::verifier::Verifier;
+use crate::wire::Rejection;
+use crate::wire::fields::Fields;
+
+/// The current snapshot of a process.
+pub type CurrentSnapshot<U> = ArcSwap<Snapshot<U>>;
+
+/// What a snapshot is built from. `verifier` has the settings of the same configuration.
+pub struct SnapshotParts<'a> {
+    /// Routes, limits and header selection.
+    pub config: &'a GatewayConfig,
+    /// Verifies credentials.
+    pub verifier: Arc<Verifier>,
+    /// Counts requests; `None` if rate limits are not enforced.
+    pub limiter: Option<Arc<Limiter>>,
+    /// What happens to requests that cannot be counted.
+    pub on_backend_down: OnBackendDown,
+    /// The tenant whose keys are accepted.
+    pub tenant: TenantId,
+    /// Whether derived tokens of revoked keys are denied.
+    pub revoke_with_parent: bool,
+    /// The metrics of the process.
+    pub metrics: Metrics,
+}
+
+/// An immutable configuration for requests. `U` is what a front keeps for the upstream of a route.
+pub struct Snapshot<U = ()> {
+    routes: RouteTable<Route<U>>,
+    pub(super) authorizer: Authorizer,
+    pub(super) headers: HeaderSelection,
+    /// The tenant's id as a field value.
+    pub(super) tenant: HeaderValue,
+    pub(super) upstream_limit_fields: UpstreamLimitFields,
+    pub(super) metrics: Metrics,
+}
+
+/// A route: what it requires of a request, and where it forwards to.
+#[derive(Debug)]
+pub struct Route<U = ()> {
+    /// The name in logs and metrics.
+    pub name: Arc<str>,
+    /// Whether a credential is required.
+    pub auth: Auth,
+    /// The scopes that the credential needs, all of them.
+    pub scopes: Arc<[Box<str>]>,
+    /// The audiences of which the credential must name one; any credential without audiences if empty.
+    pub audiences: Vec<String>,
+    /// The rate limits; `None` if rate limits are not enforced.
+    pub limits: Option<RouteLimits>,
+    /// What the front keeps for the upstream.
+    pub upstream: U,
+    pub(super) series: CachedSeries,
+}
+
+impl<U> Snapshot<U> {
+    /// Builds a snapshot. `upstream` returns what the front keeps for the upstream of that name.
+    pub fn new(parts: SnapshotParts<'_>, mut upstream: impl FnMut(&str) -> U) -> Self {
+        let SnapshotParts { config, metrics, .. } = parts;
+        let limits = parts.limiter.map(|limiter| Limits::new(config, limiter, parts.on_backend_down));
+        let route = |route: &RouteConfig| {
+            let limits = limits.as_ref().map(|limits| limits.of_route(route));
+            (RouteMatcher::from(route), Route::new(route, limits, upstream(&route.upstream), &metrics))
+        };
+        Self {
+            routes: RouteTable::new(config.routes.iter().map(route)),
+            authorizer: Authorizer::new(parts.verifier, parts.tenant, parts.revoke_with_parent),
+            headers: HeaderSelection::new(&config.request_headers),
+            tenant: value_of(parts.tenant.to_string()),
+            upstream_limit_fields: config.limit_headers.upstream,
+            metrics,
+        }
+    }
+
+    /// Matches a request head to a route. Returns the route and the target to forward.
+    ///
+    /// # Errors
+    /// [`Rejection::RouteNotFound`] or [`Rejection::RequestInvalid`].
+    pub fn find_route<F: Fields>(&self, head: &RequestHead<'_, F>) -> Result<(Arc<Route<U>>, Target), Rejection> {
+        let host = head.host()?;
+        let path = NormalPath::parse(head.path).ok_or(Rejection::RouteNotFound)?;
+        let route = self.routes.find(host, head.method, &path).ok_or(Rejection::RouteNotFound)?;
+        Ok((Arc::clone(route), Target::new(host, &path, head.query)))
+    }
+
+    /// Authorizes requests.
+    pub fn authorizer(&self) -> &Authorizer {
+        &self.authorizer
+    }
+
+    /// The headers that upstreams get.
+    pub fn headers(&self) -> HeaderSelection {
+        self.headers
+    }
+}
+
+impl<U> Route<U> {
+    fn new(config: &RouteConfig, limits: Option<RouteLimits>, upstream: U, metrics: &Metrics) -> Self {
+        let name: Arc<str> = config.name.as_str().into();
+        Self {
+            series: CachedSeries::new(Arc::clone(&name), metrics),
+            name,
+            auth: config.auth,
+            scopes: config.scopes.iter().map(|scope| scope.as_str().into()).collect(),
+            audiences: config.audiences.clone(),
+            limits,
+            upstream,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! A borrowed view of the fields of a message head. Knows neither how a front keeps a head nor who sent it.
+
+use http::{HeaderMap, HeaderName};
+
+/// The fields of a message head, as a front keeps them: a [`HeaderMap`], or names and values as bytes ([`FieldList`]).
+pub trait Fields {
+    /// The values of all fields with this name, in order. Names compare without regard to case.
+    fn values<'f>(&'f self, name: &HeaderName) -> impl Iterator<Item = &'f [u8]>;
+
+    /// All field names, in any case. A name that occurs several times may be returned several times.
+    fn names(&self) -> impl Iterator<Item = &str>;
+
+    /// Whether there is a field with this name.
+    fn contains(&self, name: &HeaderName) -> bool {
+        self.values(name).next().is_some()
+    }
+}
+
+/// Fields as names and values in the order in which they were received.
+#[derive(Debug, Clone, Copy)]
+pub struct FieldList<'a>(pub &'a [(&'a str, &'a [u8])]);
+
+impl Fields for HeaderMap {
+    fn values<'f>(&'f self, name: &HeaderName) -> impl Iterator<Item = &'f [u8]> {
+        self.get_all(name).iter().map(http::HeaderValue::as_bytes)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.keys().map(HeaderName::as_str)
+    }
+
+    fn contains(&self, name: &HeaderName) -> bool {
+        self.contains_key(name)
+    }
+}
+
+impl Fields for FieldList<'_> {
+    fn values<'f>(&'f self, name: &HeaderName) -> impl Iterator<Item = &'f [u8]> {
+        self.0.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name.as_str())).map(|(_, value)| *value)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| *name)
+    }
+}
+
+/// A value as text, if it consists of visible ASCII characters, spaces and tabs.
+pub fn text(value: &[u8]) -> Option<&str> {
+    let is_visible = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
+    if value.iter().all(is_visible) { std::str::from_utf8(value).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use http::header::{ACCEPT, COOKIE, HOST};
+
+    use super::*;
+
+    #[test]
+    fn both_views_return_the_same_values() {
+        let list = FieldList(&[("Cookie", b"a=1"), ("ACCEPT", b"*/*"), ("cookie", b"b=2")]);
+        let mut map = HeaderMap::new();
+        for (name, value) in list.0 {
+            map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value).unwrap());
+        }
+        for name in [COOKIE, ACCEPT, HOST] {
+            assert_eq!(list.values(&name).collect::<Vec<_>>(), map.values(&name).collect::<Vec<_>>());
+            assert_eq!(list.contains(&name), map.contains(&name));
+        }
+        assert!(map.names().all(|name| list.names().any(|other| other.eq_ignore_ascii_case(name))));
+    }
+
+    #[test]
+    fn only_visible_ascii_is_text() {
+        assert_eq!(text(b"a b\tc~"), Some("a b\tc~"));
+        assert_eq!([text(b"a\0"), text(b"\x7f"), text("é".as_bytes())], [None; 3]);
+    }
+}

@@ -1,0 +1,76 @@
+//! Why a request is not answered by the upstream: what routing, extraction, limits and upstreams say, and what the verifier says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::extract::ExtractError;
+use crate::verifier::Denial;
+
+/// Why the pipeline answers a request itself. [`problem`](super::problem::problem) maps each variant to its HTTP response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejection {
+    /// No route matches the request.
+    RouteNotFound,
+    /// The request is malformed; the text says how.
+    RequestInvalid(&'static str),
+    /// The route requires a credential and the request carries none.
+    CredentialMissing,
+    /// The request carries two different credentials.
+    CredentialAmbiguous,
+    /// The request carries text that cannot be a credential.
+    CredentialMalformed,
+    /// The verifier denies the credential, or cannot decide.
+    Denied(Denial),
+    /// The credential lacks a scope.
+    ScopeInsufficient {
+        /// All scopes that the route requires.
+        required: Arc<[Box<str>]>,
+    },
+    /// A rate limit is exceeded.
+    QuotaExceeded {
+        /// The names of the exceeded limits.
+        violated: Vec<Arc<str>>,
+        /// The time until none of them is exceeded.
+        retry_after: Duration,
+    },
+    /// Requests cannot be counted, and the configuration requires that they are.
+    LimiterUnavailable,
+    /// The upstream cannot be reached, or closed the connection before it answered.
+    UpstreamUnreachable,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+}
+
+impl Rejection {
+    /// The stable name: `code` in problem bodies, the `denial` label of metrics and log lines.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::RouteNotFound => "route_not_found",
+            Self::RequestInvalid(_) => "request_invalid",
+            Self::CredentialMissing => "credential_missing",
+            Self::CredentialAmbiguous => "credential_ambiguous",
+            Self::CredentialMalformed => "credential_malformed",
+            Self::Denied(denial) => denial.code(),
+            Self::ScopeInsufficient { .. } => "scope_insufficient",
+            Self::QuotaExceeded { .. } => "quota_exceeded",
+            Self::LimiterUnavailable => "unavailable",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamTimeout => "upstream_timeout",
+        }
+    }
+}
+
+impl From<Denial> for Rejection {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<ExtractError> for Rejection {
+    fn from(error: ExtractError) -> Self {
+        match error {
+            ExtractError::Ambiguous => Self::CredentialAmbiguous,
+            ExtractError::Malformed => Self::CredentialMalformed,
+        }
+    }
+}

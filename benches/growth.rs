@@ -1,5 +1,5 @@
-//! What a decision takes as the work grows: more keys in the cache, more routes, more address ranges of a key, more different
-//! limits of keys. In memory and on one thread, all sizes in alternation. Prints a table, and the same as lines of CSV.
+//! The time of an authorization as the installation grows: more cached keys, more routes, more address ranges of a key, more
+//! different limits of keys. In memory and on one thread, all sizes in alternation. Prints a table, and the same as CSV.
 
 #[path = "support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the stages themselves are for the other runners")]
@@ -19,38 +19,38 @@ const KEYS: [usize; 4] = [1, 1_000, 100_000, 1_000_000];
 const ROUTES: [usize; 4] = [1, 10, 100, 1_000];
 /// Address ranges of each key.
 const RANGES: [usize; 3] = [1, 10, 50];
-/// Limits that keys have of their own, no two alike.
+/// Different limits of keys.
 const LIMITS: [usize; 3] = [1, 1_000, 10_000];
-/// Keys in use, where not all are.
+/// Keys in use, in the series in which not all are.
 const IN_USE: usize = 1_000;
-/// Decisions of one size before the next has its turn.
-const DECISIONS: usize = 2_000;
+/// Authorizations of one size in each round.
+const AUTHORIZATIONS: usize = 2_000;
 const ROUNDS_MAX: usize = 301;
-/// After so long no further round begins.
+/// No round begins after this time.
 const MEASURED_FOR: Duration = Duration::from_secs(60);
-/// What it takes to recognise a credential of a key, in bytes, and more: nothing is to be forgotten.
-const RECOGNITION_EACH: usize = 320;
-const RECOGNITION_MIN: usize = 1 << 20;
+/// More than the proof of a key takes, in bytes, so that no proof is evicted.
+const PROOF_BYTES: usize = 320;
+const PROOF_CACHE_MIN: usize = 1 << 20;
 
-/// Keys that are there.
+/// The keys of one size.
 struct Keys {
     parts: Parts,
     texts: Vec<String>,
     routes: usize,
 }
 
-/// One size of the work.
+/// One size of an installation.
 struct Size {
     series: &'static str,
     name: String,
     keys: Keys,
-    /// Of the keys one in so many is in use.
+    /// One key in `step` is in use.
     step: usize,
-    /// Nanoseconds for each decision, by round.
+    /// Nanoseconds per authorization, by round.
     rounds: Vec<f64>,
 }
 
-/// Numbers in no order that a processor could guess.
+/// Pseudo-random numbers, so that the processor cannot predict the order.
 struct Shuffle(u64);
 
 fn main() {
@@ -94,14 +94,14 @@ fn sizes() -> Vec<Size> {
     cached.into_iter().chain(used).chain(routes).chain(ranges).chain(limits).collect()
 }
 
-/// As many ranges. The last one is the client's.
+/// `count` ranges. The last one contains the client's address.
 fn ranges(count: usize) -> CidrSet {
     let others = (1..count).map(|number| format!("10.{number}.0.0/16"));
     let ranges: Vec<String> = others.chain([format!("{PEER}/24")]).collect();
     CidrSet::parse(&ranges).expect("the texts are ranges")
 }
 
-/// A key whose limit is the `number`th.
+/// A key with the limit of this number.
 fn limited(number: usize) -> KeyDraft {
     let more = u64::try_from(number).expect("it is small");
     let limit = |policy: RateLimitPolicy| RateLimitPolicy { quota: policy.quota.saturating_add(more), ..policy };
@@ -111,7 +111,7 @@ fn limited(number: usize) -> KeyDraft {
 
 impl Keys {
     fn new(count: usize, routes: usize, draft: impl Fn(usize) -> KeyDraft) -> Self {
-        let proof_cache = (count * RECOGNITION_EACH).max(RECOGNITION_MIN);
+        let proof_cache = (count * PROOF_BYTES).max(PROOF_CACHE_MIN);
         let parts = Parts::over(&services(routes), u64::try_from(proof_cache).expect("it is small"));
         let texts = (0..count).map(|number| parts.issue(draft(number)).0).collect();
         Self { parts, texts, routes }
@@ -122,10 +122,10 @@ impl Keys {
         Request::to(&host, &target, Some(&self.texts[key]))
     }
 
-    /// Each request comes on a connection of its own.
-    fn decide(&self, request: &Request) {
-        let decision = self.parts.decide(request.head(), &mut ConnectionMemory::default());
-        assert!(decision.outcome.is_ok(), "the key is good");
+    /// Every request has a new connection.
+    fn authorize(&self, request: &Request) {
+        let authorized = self.parts.authorize(&request.head(), &mut ConnectionMemory::default());
+        assert!(authorized.is_ok(), "the key is good");
     }
 }
 
@@ -134,24 +134,24 @@ impl Size {
         Self { series, name: thousands(count), keys, step, rounds: Vec::new() }
     }
 
-    /// So that all are known that are in use.
+    /// Presents all keys in use once, so that their proofs are cached.
     fn present_all(&self) {
         for key in (0..self.keys.texts.len()).step_by(self.step) {
-            self.keys.decide(&self.keys.request(key));
+            self.keys.authorize(&self.keys.request(key));
         }
     }
 
     fn measure(&mut self, shuffle: &mut Shuffle) {
         let in_use = self.keys.texts.len().div_ceil(self.step);
-        // Their texts were read a moment ago, as those of requests were.
+        // Built just before they are measured, as the head of a request is read just before.
         let requests: Vec<_> =
-            (0..DECISIONS).map(|_| self.keys.request(shuffle.next_below(in_use) * self.step)).collect();
+            (0..AUTHORIZATIONS).map(|_| self.keys.request(shuffle.next_below(in_use) * self.step)).collect();
         let begun = Instant::now();
         for request in &requests {
-            self.keys.decide(request);
+            self.keys.authorize(request);
         }
         #[expect(clippy::cast_precision_loss, reason = "far from the edge")]
-        let each = begun.elapsed().as_nanos() as f64 / DECISIONS as f64;
+        let each = begun.elapsed().as_nanos() as f64 / AUTHORIZATIONS as f64;
         self.rounds.push(each);
     }
 
@@ -168,8 +168,8 @@ impl Shuffle {
 }
 
 fn report(sizes: &[Size]) {
-    println!("{} rounds of {DECISIONS} decisions of each size in alternation\n", sizes[0].rounds.len());
-    println!("| | | ns/decision | ÷ first | middle half of rounds |\n| --- | ---: | ---: | ---: | ---: |");
+    println!("{} rounds of {AUTHORIZATIONS} authorizations of each size in alternation\n", sizes[0].rounds.len());
+    println!("| | | ns/authorization | ÷ first | middle half of rounds |\n| --- | ---: | ---: | ---: | ---: |");
     let mut csv = vec!["series,size,ns_per_decision,ratio_to_first".to_owned()];
     for series in sizes.chunk_by(|left, right| left.series == right.series) {
         for size in series {

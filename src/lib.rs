@@ -33,6 +33,7 @@ pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod duration;
+pub mod engine;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod id;

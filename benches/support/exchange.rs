@@ -1,79 +1,64 @@
-//! All that the gateway does for a request and its answer, beside moving bytes.
+//! Everything that the gateway does for a request and its response, besides moving bytes.
 
 use std::hint::black_box;
-use std::time::Instant;
 
-use http::{HeaderValue, Method};
-use keygate::gateway::account::{Account, End, Metrics};
-use keygate::gateway::decide::Admitted;
-use keygate::gateway::forward::forwarded_for;
-use keygate::gateway::limit::Charged;
-use keygate::id::RequestId;
-use keygate::verifier::{Denial, Verdict};
-use keygate::wire::problem::problem;
+use keygate::gateway::head_edits::{edit_request_head, edit_response_head};
+use keygate::pipeline::{Connection, Exchange, ResponseInfo, Snapshot};
 use pingora::http::{RequestHeader, ResponseHeader};
-use prometheus::Registry;
+use std::sync::Arc;
 
-use super::parts::{Credential, PEER};
-use super::request::{forward, send_back, to_forward, to_send_back};
-use super::traffic::{Sight, Traffic};
+use super::parts::{Credential, PEER, Parts, poll_once};
+use super::request::{Request, UPSTREAM_HOST, to_forward, to_send_back};
 
-/// A client that sends requests again and again.
-pub(super) struct Exchange {
-    traffic: Traffic,
-    metrics: Metrics,
+/// A client that sends the same request again and again.
+pub(super) struct Client {
+    snapshot: Arc<Snapshot>,
+    request: Request,
     forwarded: RequestHeader,
-    answer: ResponseHeader,
-    /// The client's address as the upstream is told of it, once the connection knows it.
-    peer: Option<HeaderValue>,
+    response: ResponseHeader,
+    connection: Connection,
+    /// Whether all requests use one connection.
+    keep_alive: bool,
 }
 
-impl Exchange {
-    /// With one credential of this kind.
-    pub(super) fn new(kind: Credential, sight: Sight) -> Self {
-        let traffic = Traffic::new(kind, sight, 0);
+impl Client {
+    /// A client with one credential.
+    pub(super) fn new(kind: Credential, keep_alive: bool) -> Self {
+        let parts = Parts::new();
+        let credential = parts.credential(kind);
         Self {
-            metrics: Metrics::register(&Registry::new(), 1).expect("the registry is new"),
-            forwarded: to_forward(traffic.credential()),
-            answer: to_send_back(),
-            peer: None,
-            traffic,
+            snapshot: Arc::clone(parts.snapshot()),
+            request: Request::new(Some(&credential)),
+            forwarded: to_forward(&credential),
+            response: to_send_back(),
+            connection: Connection::new(Some(PEER)),
+            keep_alive,
         }
     }
 
-    /// Goes through the steps of the gateway once; gives the status that the client sees.
-    pub(super) fn run(&mut self) -> u16 {
-        let mut account = self.metrics.open(RequestId::random(), Instant::now());
-        if !self.traffic.keeps_connection() {
-            self.peer = None;
+    /// One exchange; returns the status that the client gets.
+    pub(super) fn send(&mut self) -> u16 {
+        if !self.keep_alive {
+            self.connection = Connection::new(Some(PEER));
         }
-        let decision = self.traffic.decide();
-        account.route = decision.route;
-        let status = match decision.outcome {
-            Ok(admitted) => self.pass(&admitted, &decision.charged, &mut account),
-            Err(denial) => refuse(&denial, &decision.charged, &mut account),
+        let (head, connection) = (self.request.head(), &mut self.connection);
+        let mut exchange = Exchange::begin(Arc::clone(&self.snapshot), &head, connection);
+        let status = match poll_once(exchange.authorize(head.fields, connection)) {
+            Ok(()) => {
+                let mut forwarded = self.forwarded.clone();
+                let edits = exchange.request_edits(&self.forwarded.headers, connection, UPSTREAM_HOST);
+                let edits = edits.expect("the request is authorized");
+                edit_request_head(&mut forwarded, edits.target, |fields| edits.fields.apply(fields))
+                    .expect("the target is one");
+                let mut response = self.response.clone();
+                let status = response.status;
+                edit_response_head(&mut response, |fields| exchange.response_edits(status, fields).apply(fields))
+                    .expect("there is no reason phrase to keep");
+                black_box((forwarded, response)).1.status.as_u16()
+            }
+            Err(rejection) => black_box(exchange.reject(&rejection)).status().as_u16(),
         };
-        let end =
-            End { method: &Method::GET, path: "/v1/orders/4711", status: Some(status), bytes: 1024, peer: Some(PEER) };
-        self.metrics.close(&account, &end);
+        exchange.finish(ResponseInfo { status: Some(status), bytes: 1024 });
         status
     }
-
-    fn pass(&mut self, admitted: &Admitted, charged: &Charged, account: &mut Account) -> u16 {
-        let verdict = admitted.verdict.as_ref().expect("the route demands a credential");
-        account.key_id = Some(Verdict::key_id(verdict));
-        let peer = self.peer.get_or_insert_with(|| forwarded_for(PEER)).clone();
-        let mut forwarded = self.forwarded.clone();
-        forward(&mut forwarded, verdict, peer, &account.request_id);
-        let mut answer = self.answer.clone();
-        send_back(&mut answer, charged, &account.request_id);
-        black_box((forwarded, answer)).1.status.as_u16()
-    }
-}
-
-fn refuse(denial: &Denial, charged: &Charged, account: &mut Account) -> u16 {
-    account.denial = Some(denial.code());
-    let mut refusal = problem(denial, &account.request_id);
-    charged.describe(refusal.headers_mut());
-    black_box(refusal).status().as_u16()
 }

@@ -1,8 +1,9 @@
-//! The decision engine over a store in memory, and credentials for it. What the library's constructors ask for is named
-//! here alone.
+//! The verifier and the pipeline over a store in memory, and credentials for it. The only place that calls the library's
+//! constructors.
 
 use std::cell::Cell;
 use std::future::Future;
+use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU64;
 use std::pin::pin;
@@ -12,16 +13,17 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use chrono::TimeDelta;
+use http::HeaderMap;
 use keygate::cache::{Caches, KeyCache, RevokedParents};
 use keygate::clock::{Clock, ManualClock, SystemClock, Timestamp};
-use keygate::config::GatewayConfig;
+use keygate::config::{GatewayConfig, OnBackendDown};
 use keygate::credential::{Keyring, Routing, SigningKeys, TokenSettings};
-use keygate::gateway::decide::{Decider, Decision, Head};
-use keygate::gateway::limit::{Caller, Charged, Limits};
-use keygate::gateway::route::{Route, RouteTable};
 use keygate::id::TenantId;
 use keygate::key::{ApiKey, CachedKey, KeyDraft};
 use keygate::lifecycle::{self, DeriveToken, ImportKey, Lifecycle, TokenForm};
+use keygate::pipeline::authorize::AuthorizeRequest;
+use keygate::pipeline::rate_limit::{Caller, LimitFields};
+use keygate::pipeline::{Metrics, Rejection, RequestHead, Route, Snapshot, SnapshotParts, Target};
 use keygate::policy::RateLimitPolicy;
 use keygate::ratelimit::{self, Limiter, Local, Nodes};
 use keygate::store::{KeySource, KeyStore, MemoryStore};
@@ -35,26 +37,28 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-/// When keys are issued: always the same, because their texts tell, and what a text costs depends on its letters.
+use super::request::Request;
+
+/// When keys are issued: fixed, because the cost of a text depends on its letters, which depend on the time.
 const ISSUED_AT: i64 = 1_767_225_600;
-/// The longest that there is.
+/// The longest life.
 const LIFE: Duration = Duration::from_secs(315_360_000);
-/// More than any run asks for, so that nobody is ever refused by a limit.
+/// More than any run requests, so that no limit rejects.
 const QUOTA: u64 = 10_000_000;
-/// So long that a request is not forgotten before the next one comes: as with most callers, there is a count to go on with.
+/// So long that no bucket is full again before the next request, as with most callers.
 const WINDOW: Duration = Duration::from_secs(86_400);
 const ISSUER: &str = "https://keygate.example";
 const PREFIX: &str = "ak";
 const MACAROON_PREFIX: &str = "mc";
-/// Where requests come from.
+/// The client's address.
 pub(crate) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
-/// What credentials are recognised by takes a quarter of the default for the cache, as in the binary.
-const RECOGNITION_BYTES: u64 = 25 << 20;
-/// As many owners' limits are counted as in the binary.
+/// A quarter of the default size of the cache, as in the binary.
+const PROOF_CACHE_BYTES: u64 = 25 << 20;
+/// As in the binary.
 const OWNERS_MAX: usize = 1_000_000;
-/// A text that nobody issued or imported.
-const GARBAGE: &str = "this-is-nobodys-key-but-as-long-as-one-4b7d2f";
-/// Signs tokens; the key of no installation.
+/// A text that is no key.
+const UNKNOWN: &str = "this-is-nobodys-key-but-as-long-as-one-4b7d2f";
+/// Signs tokens; used by no installation.
 const SIGNING_KEY: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"bench","use":"sig",
     "x":"A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg","d":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}"#;
 
@@ -63,7 +67,7 @@ const SIGNING_KEY: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"bench","use":"s
 pub(super) enum Credential {
     /// An issued key.
     Key,
-    /// A key of somebody else's making.
+    /// A key that another system made.
     Imported,
     /// A token derived from a key, signed.
     Jwt,
@@ -71,42 +75,44 @@ pub(super) enum Credential {
     Macaroon,
     /// A text with the shape of an issued key and another's checksum.
     Forged,
-    /// A text that nobody knows.
-    Garbage,
+    /// A text that is no key.
+    Unknown,
 }
 
-/// Everything that decides.
+/// The verifier and the pipeline.
 pub(crate) struct Parts {
-    /// For the set-up alone.
+    /// Used for the set-up only.
     runtime: Runtime,
     imported: Cell<usize>,
     lifecycle: Lifecycle,
     resolver: Arc<KeyResolver>,
     verifier: Arc<Verifier>,
-    decider: Decider,
+    snapshot: Arc<Snapshot>,
 }
 
-/// Limits alone, and a caller of a good key.
+/// A route with limits, and the verdict about a key.
 pub(super) struct Charging {
-    limits: Limits,
-    route: Route,
+    route: Arc<Route>,
     verdict: Verdict,
 }
 
+/// The route, the target and the verdict; or why the request is rejected.
+pub(crate) type Authorized = Result<(Arc<Route>, Target, Option<Verdict>), Rejection>;
+
 impl Credential {
-    /// Whether it is to be found good.
+    /// Whether it is accepted.
     pub(super) fn is_good(self) -> bool {
-        !matches!(self, Self::Forged | Self::Garbage)
+        !matches!(self, Self::Forged | Self::Unknown)
     }
 }
 
 impl Parts {
-    /// The engine over one route that demands a scope, and no key yet.
+    /// One route that requires a scope, and no keys.
     pub(super) fn new() -> Self {
-        Self::over(&gateway(&[]), RECOGNITION_BYTES)
+        Self::over(&gateway(&[]), PROOF_CACHE_BYTES)
     }
 
-    /// The engine over these routes, and no key yet. To recognise credentials takes so many bytes at the most.
+    /// These routes, and no keys. The proof cache takes at most `proof_cache_bytes`.
     pub(crate) fn over(config: &GatewayConfig, proof_cache_bytes: u64) -> Self {
         let store: Arc<dyn KeyStore> = Arc::new(MemoryStore::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -131,14 +137,13 @@ impl Parts {
         let settings = verifier_settings(keyring, proof_cache_bytes);
         let verifier = Verifier::new(settings, Arc::clone(&resolver), signing_keys, revoked_parents, clock, metrics);
         let verifier = Arc::new(verifier);
-        let routes = RouteTable::new(&config.routes);
-        let decider = Decider::new(routes, Arc::clone(&verifier), Some(limits(config)), TenantId::NIL, true);
+        let snapshot = snapshot(config, &verifier);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.expect("a runtime without I/O can be had");
-        Self { runtime, imported: Cell::new(0), lifecycle, resolver, verifier, decider }
+        Self { runtime, imported: Cell::new(0), lifecycle, resolver, verifier, snapshot }
     }
 
-    /// A credential, whose key's record is in the cache.
+    /// A credential whose key is cached.
     pub(super) fn credential(&self, kind: Credential) -> String {
         match kind {
             Credential::Key => self.issue(draft()).0,
@@ -146,7 +151,7 @@ impl Parts {
             Credential::Jwt => self.derive(TokenForm::Jwt),
             Credential::Macaroon => self.derive(TokenForm::Macaroon),
             Credential::Forged => self.issue(draft()).0.replacen(PREFIX, "bk", 1),
-            Credential::Garbage => GARBAGE.to_owned(),
+            Credential::Unknown => UNKNOWN.to_owned(),
         }
     }
 
@@ -161,7 +166,7 @@ impl Parts {
             cache: CachePolicy { charge: Some(PEER), ..CachePolicy::default() },
             revoke_with_parent: true,
         };
-        at_once(self.verifier.verify_on(&presented, connection))
+        poll_once(self.verifier.verify_on(&presented, connection))
     }
 
     /// The verdict about a new key.
@@ -170,12 +175,21 @@ impl Parts {
         self.verify(&credential, &mut ConnectionMemory::default()).outcome.expect("the key is good")
     }
 
-    /// Decides about a request.
-    pub(crate) fn decide(&self, head: Head<'_>, connection: &mut ConnectionMemory) -> Decision {
-        at_once(self.decider.decide(head, connection))
+    /// The snapshot over these keys.
+    pub(super) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
     }
 
-    /// A new key, whose record is in the cache: its text and itself.
+    /// Routes and authorizes a request, and renders its limit fields.
+    pub(crate) fn authorize(&self, head: &RequestHead<'_, HeaderMap>, memory: &mut ConnectionMemory) -> Authorized {
+        let (route, target) = self.snapshot.find_route(head)?;
+        let request = AuthorizeRequest { fields: head.fields, client_ip: Some(PEER), arrived: Instant::now() };
+        let authorization = poll_once(self.snapshot.authorizer().authorize(&route, &request, memory));
+        black_box(authorization.limits.fields());
+        authorization.outcome.map(|verdict| (route, target, verdict))
+    }
+
+    /// A new key that is cached: its text and its record.
     pub(crate) fn issue(&self, draft: KeyDraft) -> (String, ApiKey) {
         let issued = self.runtime.block_on(self.lifecycle.issue(TenantId::NIL, draft)).expect("the draft is good");
         self.cache(&issued.key);
@@ -198,7 +212,7 @@ impl Parts {
         derived.token.expose_secret().to_owned()
     }
 
-    /// Without the verifier, which might remember more than the record.
+    /// Without the verifier, which would cache a proof as well.
     fn cache(&self, key: &ApiKey) {
         let found = self.runtime.block_on(self.resolver.find((key.tenant, key.id), CachePolicy::default()));
         assert!(matches!(found.0, Ok(Some(_))), "the key is in the store");
@@ -206,28 +220,30 @@ impl Parts {
 }
 
 impl Charging {
-    /// A key's own limit, and `names` of those that [`gateway`] configures.
+    /// The limit of a key itself, and the limits `names` of those that [`gateway`] configures.
     pub(super) fn new(names: &[&str]) -> Self {
-        let config = gateway(names);
-        let verdict = Parts::new().verdict();
-        Self { limits: limits(&config), route: Route::from(&config.routes[0]), verdict }
+        let parts = Parts::over(&gateway(names), PROOF_CACHE_BYTES);
+        let request = Request::new(None);
+        let (route, _) = parts.snapshot.find_route(&request.head()).expect("the path matches the route");
+        Self { route, verdict: parts.verdict() }
     }
 
-    /// Charges one request.
-    pub(super) fn charge(&self) -> Charged {
+    /// Charges one request, and renders the fields that describe the limits.
+    pub(super) fn charge(&self) -> LimitFields {
         let caller = Caller {
             tenant: TenantId::NIL,
             verdict: Some(&self.verdict),
-            own: self.verdict.rate_limit(),
-            peer: Some(PEER),
+            key_limit: self.verdict.rate_limit(),
+            client_ip: Some(PEER),
         };
-        let charged = at_once(self.limits.charge(&self.route, &caller));
-        assert!(charged.denial.is_none(), "the quota is never used up");
-        charged
+        let limits = self.route.limits.as_ref().expect("limits are enforced");
+        let outcome = poll_once(limits.charge(&caller));
+        assert!(outcome.rejection.is_none(), "the quota is never exhausted");
+        outcome.fields()
     }
 }
 
-/// As many routes that demand a scope, each of its own host and path.
+/// `count` routes that require a scope, each with its own host and path.
 pub(crate) fn services(count: usize) -> GatewayConfig {
     let mut config = gateway(&[]);
     let route = config.routes.remove(0);
@@ -242,7 +258,7 @@ pub(crate) fn services(count: usize) -> GatewayConfig {
     config
 }
 
-/// The host and the path that ask for one of [`services`].
+/// The host and the path of one of [`services`].
 pub(crate) fn service_target(number: usize) -> (String, String) {
     (service_host(number), format!("/v1/resource-{number}/orders/4711"))
 }
@@ -251,12 +267,12 @@ fn service_host(number: usize) -> String {
     format!("service-{number}.example.com")
 }
 
-/// What tells credentials apart.
+/// Classifies credentials.
 pub(super) fn routing() -> Routing {
     Routing::new(&[MACAROON_PREFIX])
 }
 
-/// One route for `/v1/orders` that demands a scope, and two limits, of which it names `names`.
+/// One route for `/v1/orders` that requires a scope, and two limits, of which it names `names`.
 fn gateway(names: &[&str]) -> GatewayConfig {
     let limit = |count_by| json!({ "quota": QUOTA, "window": "24h", "count_by": count_by });
     let route = json!({
@@ -267,10 +283,20 @@ fn gateway(names: &[&str]) -> GatewayConfig {
     serde_json::from_value(config).expect("the configuration is one")
 }
 
-fn limits(config: &GatewayConfig) -> Limits {
-    let metrics = ratelimit::Metrics::register(&Registry::new(), Arc::new(Nodes::alone()));
+/// The snapshot of a configuration, with limits that are counted in this process.
+fn snapshot(config: &GatewayConfig, verifier: &Arc<Verifier>) -> Arc<Snapshot> {
+    let limiter_metrics = ratelimit::Metrics::register(&Registry::new(), Arc::new(Nodes::alone()));
     let local = Local::new(OWNERS_MAX, Arc::new(SystemClock));
-    Limits::new(config, Arc::new(Limiter::local(local, metrics.expect("the registry is new"))))
+    let parts = SnapshotParts {
+        config,
+        verifier: Arc::clone(verifier),
+        limiter: Some(Arc::new(Limiter::local(local, limiter_metrics.expect("the registry is new")))),
+        on_backend_down: OnBackendDown::default(),
+        tenant: TenantId::NIL,
+        revoke_with_parent: true,
+        metrics: Metrics::register(&Registry::new()).expect("the registry is new"),
+    };
+    Arc::new(Snapshot::new(parts, |_| ()))
 }
 
 /// A key with two scopes and a limit.
@@ -319,11 +345,10 @@ fn verifier_settings(keyring: Arc<Keyring>, proof_cache_bytes: u64) -> verifier:
     }
 }
 
-/// What a future gives that has nothing to wait for. A runtime would cost more than what is measured, and hide that there was
-/// something to wait for.
-fn at_once<T>(future: impl Future<Output = T>) -> T {
+/// The output of a future that must not suspend. A runtime would cost more than what is measured, and hide a suspension.
+pub(super) fn poll_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("a decision in memory has to wait"),
+        Poll::Pending => panic!("authorization of a cached key suspends"),
     }
 }

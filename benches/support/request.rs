@@ -1,26 +1,24 @@
-//! Heads of messages, as the gateway sees and edits them.
-
-use std::time::Instant;
+//! Message heads, as the gateway reads and edits them.
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use keygate::config::UpstreamLimitFields;
-use keygate::gateway::decide::Head;
-use keygate::gateway::forward::{Hop, Identity, edit_request, edit_response, owned, ready};
-use keygate::gateway::heads::{edit_request_head, edit_response_head};
-use keygate::gateway::limit::Charged;
+use keygate::config::{AddedHeader, UpstreamLimitFields};
+use keygate::gateway::head_edits::{edit_request_head, edit_response_head};
 use keygate::id::RequestId;
+use keygate::pipeline::RequestHead;
+use keygate::pipeline::headers::{ForwardContext, HeaderSelection, edit_request, edit_response};
+use keygate::pipeline::rate_limit::LimitFields;
 use keygate::verifier::Verdict;
 use pingora::http::{RequestHeader, ResponseHeader};
 
-use super::parts::PEER;
-
-/// The host that is asked for.
+/// The requested host.
 pub(super) const HOST_NAME: &str = "api.example.com";
-/// What is asked for.
+/// The requested path and query.
 const TARGET: &str = "/v1/orders/4711?page=2";
-/// Whom the keys belong to.
-const TENANT: &str = "00000000-0000-0000-0000-000000000000";
+/// The tenant of the keys.
+const TENANT: HeaderValue = HeaderValue::from_static("00000000-0000-0000-0000-000000000000");
+/// The `Host` of the upstream.
+pub(super) const UPSTREAM_HOST: HeaderValue = HeaderValue::from_static("orders.internal:8080");
 
 /// A client's request.
 pub(crate) struct Request {
@@ -35,16 +33,16 @@ impl Request {
         Self::to(HOST_NAME, TARGET, credential)
     }
 
-    /// As [`Request::new`], to a host and a target.
+    /// As [`Request::new`], for a host and a target.
     pub(crate) fn to(host: &str, target: &str, credential: Option<&str>) -> Self {
         let mut headers: HeaderMap = fields(credential).into_iter().collect();
         headers.insert(HOST, HeaderValue::try_from(host).expect("a host has no control characters"));
         Self { method: Method::GET, uri: target.parse().expect("the target is one"), headers }
     }
 
-    /// What a decision is made from.
-    pub(crate) fn head(&self) -> Head<'_> {
-        Head { method: &self.method, uri: &self.uri, headers: &self.headers, peer: Some(PEER), arrived: Instant::now() }
+    /// The head that the pipeline reads.
+    pub(crate) fn head(&self) -> RequestHead<'_, HeaderMap> {
+        RequestHead::new(&self.method, &self.uri, &self.headers)
     }
 }
 
@@ -57,7 +55,7 @@ pub(super) fn to_forward(credential: &str) -> RequestHeader {
     request
 }
 
-/// An upstream's answer as pingora holds it.
+/// An upstream's response as pingora holds it.
 pub(super) fn to_send_back() -> ResponseHeader {
     let mut response = ResponseHeader::build(StatusCode::OK, None).expect("the status is one");
     let fields =
@@ -68,33 +66,33 @@ pub(super) fn to_send_back() -> ResponseHeader {
     response
 }
 
-/// Makes a request into what the upstream sees, as the gateway does for who was judged good.
-pub(super) fn forward(request: &mut RequestHeader, verdict: &Verdict, peer: HeaderValue, request_id: &RequestId) {
-    let identity = Identity {
-        key_id: Some(owned(verdict.key_id().to_string())),
-        actor_id: Some(ready(verdict.actor().field())),
-        tenant_id: Some(HeaderValue::from_static(TENANT)),
-        scopes: Some(ready(verdict.grant().field())),
-        credential_type: Some(HeaderValue::from_static(verdict.kind().name())),
-    };
-    let hop = Hop {
-        identity: Some(identity),
-        take_credential: true,
-        peer: Some(peer),
+/// Edits a request head for the upstream, with all headers that can be selected.
+pub(super) fn forward(
+    request: &mut RequestHeader,
+    verdict: &Verdict,
+    forwarded_for: HeaderValue,
+    request_id: &RequestId,
+) {
+    let context = ForwardContext {
+        identity: Some(HeaderSelection::new(&AddedHeader::ALL).identity(verdict, &TENANT)),
+        strip_credential: true,
+        forwarded_for: Some(forwarded_for),
         proto: Some("http"),
         host: Some(HOST_NAME),
         request_id: Some(request_id.value()),
-        upstream_host: HeaderValue::from_static("orders.internal:8080"),
+        upstream_host: UPSTREAM_HOST,
     };
-    edit_request_head(request, TARGET, |fields| edit_request(fields, hop)).expect("the target is one");
+    edit_request_head(request, TARGET, |fields| edit_request(fields, context).apply(fields))
+        .expect("the target is one");
 }
 
-/// Makes an answer into what the client sees, as the gateway does.
-pub(super) fn send_back(response: &mut ResponseHeader, charged: &Charged, request_id: &RequestId) {
+/// Edits a response head for the client.
+pub(super) fn send_back(response: &mut ResponseHeader, limits: &LimitFields, request_id: &RequestId) {
     let status = response.status;
     let edited = edit_response_head(response, |fields| {
-        edit_response(fields, status, request_id.value());
-        charged.add_to(fields, UpstreamLimitFields::Keep);
+        let mut edits = edit_response(fields, status, request_id.value());
+        limits.clone().edit(&mut edits, fields, UpstreamLimitFields::Keep);
+        edits.apply(fields);
     });
     edited.expect("there is no reason phrase to keep");
 }

@@ -1,143 +1,155 @@
-//! What a request goes through, each step alone, the whole decision, and all together.
+//! The stages of a request: each step alone, routing and authorization together, and the whole exchange.
 
 use std::hint::black_box;
 
 use http::Method;
-use keygate::gateway::forward::forwarded_for;
-use keygate::gateway::path::NormalPath;
-use keygate::gateway::route::RouteTable;
 use keygate::id::RequestId;
+use keygate::pipeline::headers::forwarded_for;
+use keygate::pipeline::path::NormalPath;
+use keygate::pipeline::route::{RouteMatcher, RouteTable};
 use keygate::verifier::ConnectionMemory;
 use keygate::wire::extract::extract;
 
-use super::exchange::Exchange;
+use super::exchange::Client;
 use super::parts::{Charging, Credential, PEER, Parts, routing, service_target, services};
 use super::request::{Request, forward, send_back, to_forward, to_send_back};
-use super::traffic::{Sight, Traffic};
+use super::traffic::{Proof, Traffic};
 
-/// One thing that is done over and over.
+/// One measured operation.
 pub(crate) struct Stage {
-    /// What is done, as it stands in tables and in the baseline.
+    /// The name in tables and in the baseline.
     pub(crate) name: &'static str,
-    /// Sets up what is needed to do it so many times. Each call of the result does it once.
+    /// Sets up what this number of operations needs. Each call of the result is one operation.
     pub(crate) prepare: fn(usize) -> Box<dyn FnMut()>,
 }
 
 /// All stages, in the order of a request.
 pub(crate) const STAGES: &[Stage] = &[
-    Stage { name: "normalise a path", prepare: |_| normalise("/v1/orders/4711") },
-    Stage { name: "normalise a path that reads two ways", prepare: |_| normalise("/v1//Orders/%34711/./x") },
+    Stage { name: "normalize a path", prepare: |_| normalize("/v1/orders/4711") },
+    Stage { name: "normalize an ambiguous path", prepare: |_| normalize("/v1//Orders/%34711/./x") },
     Stage { name: "match 1 route", prepare: |_| match_route(1) },
     Stage { name: "match 1000 routes", prepare: |_| match_route(1000) },
     Stage { name: "extract a credential", prepare: |_| extract_credential() },
     Stage { name: "classify an issued key", prepare: |_| classify(Credential::Key) },
     Stage { name: "classify a JWT", prepare: |_| classify(Credential::Jwt) },
-    Stage { name: "refuse a forged key", prepare: |calls| verify(Credential::Forged, Sight::Process, calls) },
-    Stage { name: "refuse an unknown key", prepare: |calls| verify(Credential::Garbage, Sight::Process, calls) },
-    Stage { name: "verify a key on first sight", prepare: |calls| verify(Credential::Key, Sight::First, calls) },
-    Stage { name: "verify a key seen before", prepare: |calls| verify(Credential::Key, Sight::Process, calls) },
+    Stage { name: "deny a forged key", prepare: |calls| verify(Credential::Forged, Proof::Process, calls) },
+    Stage { name: "deny an unknown key", prepare: |calls| verify(Credential::Unknown, Proof::Process, calls) },
+    Stage { name: "verify a key, full verification", prepare: |calls| verify(Credential::Key, Proof::None, calls) },
+    Stage { name: "verify a key, proof cached", prepare: |calls| verify(Credential::Key, Proof::Process, calls) },
     Stage {
-        name: "verify a key on its connection",
-        prepare: |calls| verify(Credential::Key, Sight::Connection, calls),
+        name: "verify a key, proof at the connection",
+        prepare: |calls| verify(Credential::Key, Proof::Connection, calls),
     },
     Stage {
-        name: "verify an imported key on first sight",
-        prepare: |calls| verify(Credential::Imported, Sight::First, calls),
+        name: "verify an imported key, full verification",
+        prepare: |calls| verify(Credential::Imported, Proof::None, calls),
     },
     Stage {
-        name: "verify an imported key seen before",
-        prepare: |calls| verify(Credential::Imported, Sight::Process, calls),
+        name: "verify an imported key, proof cached",
+        prepare: |calls| verify(Credential::Imported, Proof::Process, calls),
     },
     Stage {
-        name: "verify an imported key on its connection",
-        prepare: |calls| verify(Credential::Imported, Sight::Connection, calls),
+        name: "verify an imported key, proof at the connection",
+        prepare: |calls| verify(Credential::Imported, Proof::Connection, calls),
     },
-    Stage { name: "verify a JWT on first sight", prepare: |calls| verify(Credential::Jwt, Sight::First, calls) },
-    Stage { name: "verify a JWT seen before", prepare: |calls| verify(Credential::Jwt, Sight::Process, calls) },
+    Stage { name: "verify a JWT, full verification", prepare: |calls| verify(Credential::Jwt, Proof::None, calls) },
+    Stage { name: "verify a JWT, proof cached", prepare: |calls| verify(Credential::Jwt, Proof::Process, calls) },
     Stage {
-        name: "verify a JWT on its connection",
-        prepare: |calls| verify(Credential::Jwt, Sight::Connection, calls),
-    },
-    Stage {
-        name: "verify a macaroon on first sight",
-        prepare: |calls| verify(Credential::Macaroon, Sight::First, calls),
+        name: "verify a JWT, proof at the connection",
+        prepare: |calls| verify(Credential::Jwt, Proof::Connection, calls),
     },
     Stage {
-        name: "verify a macaroon seen before",
-        prepare: |calls| verify(Credential::Macaroon, Sight::Process, calls),
+        name: "verify a macaroon, full verification",
+        prepare: |calls| verify(Credential::Macaroon, Proof::None, calls),
     },
     Stage {
-        name: "verify a macaroon on its connection",
-        prepare: |calls| verify(Credential::Macaroon, Sight::Connection, calls),
+        name: "verify a macaroon, proof cached",
+        prepare: |calls| verify(Credential::Macaroon, Proof::Process, calls),
+    },
+    Stage {
+        name: "verify a macaroon, proof at the connection",
+        prepare: |calls| verify(Credential::Macaroon, Proof::Connection, calls),
     },
     Stage { name: "charge 1 limit", prepare: |_| charge(&[]) },
     Stage { name: "charge 3 limits", prepare: |_| charge(&["burst", "everybody"]) },
-    Stage { name: "decide: a key on first sight", prepare: |calls| decide(Credential::Key, Sight::First, calls) },
-    Stage { name: "decide: a key seen before", prepare: |calls| decide(Credential::Key, Sight::Process, calls) },
     Stage {
-        name: "decide: a key on its connection",
-        prepare: |calls| decide(Credential::Key, Sight::Connection, calls),
+        name: "authorize: a key, full verification",
+        prepare: |calls| authorize(Credential::Key, Proof::None, calls),
     },
     Stage {
-        name: "decide: an imported key on first sight",
-        prepare: |calls| decide(Credential::Imported, Sight::First, calls),
+        name: "authorize: a key, proof cached",
+        prepare: |calls| authorize(Credential::Key, Proof::Process, calls),
     },
     Stage {
-        name: "decide: an imported key seen before",
-        prepare: |calls| decide(Credential::Imported, Sight::Process, calls),
+        name: "authorize: a key, proof at the connection",
+        prepare: |calls| authorize(Credential::Key, Proof::Connection, calls),
     },
     Stage {
-        name: "decide: an imported key on its connection",
-        prepare: |calls| decide(Credential::Imported, Sight::Connection, calls),
-    },
-    Stage { name: "decide: a JWT on first sight", prepare: |calls| decide(Credential::Jwt, Sight::First, calls) },
-    Stage { name: "decide: a JWT seen before", prepare: |calls| decide(Credential::Jwt, Sight::Process, calls) },
-    Stage {
-        name: "decide: a JWT on its connection",
-        prepare: |calls| decide(Credential::Jwt, Sight::Connection, calls),
+        name: "authorize: an imported key, full verification",
+        prepare: |calls| authorize(Credential::Imported, Proof::None, calls),
     },
     Stage {
-        name: "decide: a macaroon on first sight",
-        prepare: |calls| decide(Credential::Macaroon, Sight::First, calls),
+        name: "authorize: an imported key, proof cached",
+        prepare: |calls| authorize(Credential::Imported, Proof::Process, calls),
     },
     Stage {
-        name: "decide: a macaroon seen before",
-        prepare: |calls| decide(Credential::Macaroon, Sight::Process, calls),
+        name: "authorize: an imported key, proof at the connection",
+        prepare: |calls| authorize(Credential::Imported, Proof::Connection, calls),
     },
     Stage {
-        name: "decide: a macaroon on its connection",
-        prepare: |calls| decide(Credential::Macaroon, Sight::Connection, calls),
+        name: "authorize: a JWT, full verification",
+        prepare: |calls| authorize(Credential::Jwt, Proof::None, calls),
     },
-    Stage { name: "decide: a forged key", prepare: |calls| decide(Credential::Forged, Sight::Process, calls) },
-    Stage { name: "decide: an unknown key", prepare: |calls| decide(Credential::Garbage, Sight::Process, calls) },
-    Stage { name: "decide: no credential", prepare: |_| decide_without() },
+    Stage {
+        name: "authorize: a JWT, proof cached",
+        prepare: |calls| authorize(Credential::Jwt, Proof::Process, calls),
+    },
+    Stage {
+        name: "authorize: a JWT, proof at the connection",
+        prepare: |calls| authorize(Credential::Jwt, Proof::Connection, calls),
+    },
+    Stage {
+        name: "authorize: a macaroon, full verification",
+        prepare: |calls| authorize(Credential::Macaroon, Proof::None, calls),
+    },
+    Stage {
+        name: "authorize: a macaroon, proof cached",
+        prepare: |calls| authorize(Credential::Macaroon, Proof::Process, calls),
+    },
+    Stage {
+        name: "authorize: a macaroon, proof at the connection",
+        prepare: |calls| authorize(Credential::Macaroon, Proof::Connection, calls),
+    },
+    Stage { name: "authorize: a forged key", prepare: |calls| authorize(Credential::Forged, Proof::Process, calls) },
+    Stage { name: "authorize: an unknown key", prepare: |calls| authorize(Credential::Unknown, Proof::Process, calls) },
+    Stage { name: "authorize: no credential", prepare: |_| authorize_without() },
     Stage { name: "copy a request head", prepare: |_| copy_request() },
     Stage { name: "copy and edit a request head", prepare: |_| edit_request() },
-    Stage { name: "copy an answer's head", prepare: |_| copy_answer() },
-    Stage { name: "copy and edit an answer's head", prepare: |_| edit_answer(None) },
-    Stage { name: "copy and edit an answer's head with 1 limit", prepare: |_| edit_answer(Some(&[])) },
+    Stage { name: "copy a response head", prepare: |_| copy_response() },
+    Stage { name: "copy and edit a response head", prepare: |_| edit_response(None) },
+    Stage { name: "copy and edit a response head with 1 limit", prepare: |_| edit_response(Some(&[])) },
     Stage {
-        name: "copy and edit an answer's head with 3 limits",
-        prepare: |_| edit_answer(Some(&["burst", "everybody"])),
+        name: "copy and edit a response head with 3 limits",
+        prepare: |_| edit_response(Some(&["burst", "everybody"])),
     },
-    Stage { name: "whole exchange: a key seen before", prepare: |_| exchange(Credential::Key, Sight::Process, 200) },
+    Stage { name: "whole exchange: a key, proof cached", prepare: |_| exchange(Credential::Key, Proof::Process, 200) },
     Stage {
-        name: "whole exchange: a key on its connection",
-        prepare: |_| exchange(Credential::Key, Sight::Connection, 200),
+        name: "whole exchange: a key, proof at the connection",
+        prepare: |_| exchange(Credential::Key, Proof::Connection, 200),
     },
-    Stage { name: "whole exchange: a JWT seen before", prepare: |_| exchange(Credential::Jwt, Sight::Process, 200) },
+    Stage { name: "whole exchange: a JWT, proof cached", prepare: |_| exchange(Credential::Jwt, Proof::Process, 200) },
     Stage {
-        name: "whole exchange: a JWT on its connection",
-        prepare: |_| exchange(Credential::Jwt, Sight::Connection, 200),
+        name: "whole exchange: a JWT, proof at the connection",
+        prepare: |_| exchange(Credential::Jwt, Proof::Connection, 200),
     },
-    Stage { name: "whole exchange: a forged key", prepare: |_| exchange(Credential::Forged, Sight::Process, 401) },
-    Stage { name: "whole exchange: an unknown key", prepare: |_| exchange(Credential::Garbage, Sight::Process, 401) },
+    Stage { name: "whole exchange: a forged key", prepare: |_| exchange(Credential::Forged, Proof::Process, 401) },
+    Stage { name: "whole exchange: an unknown key", prepare: |_| exchange(Credential::Unknown, Proof::Process, 401) },
 ];
 
-/// How often something is done before it counts: enough for what is remembered to be known.
+/// Operations before the measurement: enough to fill the caches.
 const WARM_UP: usize = 20;
 
-/// Something that was done a few times, and can be done on.
+/// The operation after its warm-up.
 fn warmed(mut call: impl FnMut() + 'static) -> Box<dyn FnMut()> {
     for _ in 0..WARM_UP {
         call();
@@ -145,15 +157,16 @@ fn warmed(mut call: impl FnMut() + 'static) -> Box<dyn FnMut()> {
     Box::new(call)
 }
 
-fn normalise(path: &'static str) -> Box<dyn FnMut()> {
+fn normalize(path: &'static str) -> Box<dyn FnMut()> {
     warmed(move || {
         black_box(NormalPath::parse(black_box(path)));
     })
 }
 
-/// Each call asks for another route.
+/// Each call matches another route.
 fn match_route(count: usize) -> Box<dyn FnMut()> {
-    let routes = RouteTable::new(&services(count).routes);
+    let config = services(count);
+    let routes = RouteTable::new(config.routes.iter().map(|route| (RouteMatcher::from(route), ())));
     let asked = (0..count).map(service_target).map(|(host, path)| (host + ":443", path));
     let asked: Vec<_> = asked.collect();
     let mut number = 0;
@@ -178,8 +191,8 @@ fn classify(kind: Credential) -> Box<dyn FnMut()> {
     })
 }
 
-fn verify(kind: Credential, sight: Sight, calls: usize) -> Box<dyn FnMut()> {
-    let mut traffic = Traffic::new(kind, sight, calls + WARM_UP);
+fn verify(kind: Credential, proof: Proof, calls: usize) -> Box<dyn FnMut()> {
+    let mut traffic = Traffic::new(kind, proof, calls + WARM_UP);
     warmed(move || assert_eq!(traffic.verify().outcome.is_ok(), kind.is_good()))
 }
 
@@ -190,16 +203,16 @@ fn charge(names: &'static [&'static str]) -> Box<dyn FnMut()> {
     })
 }
 
-fn decide(kind: Credential, sight: Sight, calls: usize) -> Box<dyn FnMut()> {
-    let mut traffic = Traffic::new(kind, sight, calls + WARM_UP);
-    warmed(move || assert_eq!(traffic.decide().outcome.is_ok(), kind.is_good()))
+fn authorize(kind: Credential, proof: Proof, calls: usize) -> Box<dyn FnMut()> {
+    let mut traffic = Traffic::new(kind, proof, calls + WARM_UP);
+    warmed(move || assert_eq!(traffic.authorize().is_ok(), kind.is_good()))
 }
 
-fn decide_without() -> Box<dyn FnMut()> {
+fn authorize_without() -> Box<dyn FnMut()> {
     let parts = Parts::new();
     let request = Request::new(None);
     let mut connection = ConnectionMemory::default();
-    warmed(move || assert!(parts.decide(black_box(request.head()), &mut connection).outcome.is_err()))
+    warmed(move || assert!(parts.authorize(black_box(&request.head()), &mut connection).is_err()))
 }
 
 fn copy_request() -> Box<dyn FnMut()> {
@@ -221,26 +234,26 @@ fn edit_request() -> Box<dyn FnMut()> {
     })
 }
 
-fn copy_answer() -> Box<dyn FnMut()> {
-    let answer = to_send_back();
+fn copy_response() -> Box<dyn FnMut()> {
+    let response = to_send_back();
     warmed(move || {
-        black_box(answer.clone());
+        black_box(response.clone());
     })
 }
 
-/// With a key's own limit and these, or without any.
-fn edit_answer(names: Option<&[&str]>) -> Box<dyn FnMut()> {
-    let charged = names.map(|names| Charging::new(names).charge()).unwrap_or_default();
-    let answer = to_send_back();
+/// With the limit of a key and these limits, or without any.
+fn edit_response(names: Option<&[&str]>) -> Box<dyn FnMut()> {
+    let limits = names.map(|names| Charging::new(names).charge()).unwrap_or_default();
+    let response = to_send_back();
     let request_id = RequestId::random();
     warmed(move || {
-        let mut answer = answer.clone();
-        send_back(&mut answer, black_box(&charged), &request_id);
-        black_box(answer);
+        let mut response = response.clone();
+        send_back(&mut response, black_box(&limits), &request_id);
+        black_box(response);
     })
 }
 
-fn exchange(kind: Credential, sight: Sight, status: u16) -> Box<dyn FnMut()> {
-    let mut exchange = Exchange::new(kind, sight);
-    warmed(move || assert_eq!(exchange.run(), status))
+fn exchange(kind: Credential, proof: Proof, status: u16) -> Box<dyn FnMut()> {
+    let mut client = Client::new(kind, proof == Proof::Connection);
+    warmed(move || assert_eq!(client.send(), status))
 }

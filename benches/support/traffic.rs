@@ -1,38 +1,37 @@
-//! Requests with credentials that are seen for the first time, were seen by this process, or came on their connection before.
+//! Requests whose credentials need full verification, or are in the proof cache, or came on their connection before.
 
 use std::hint::black_box;
 
-use keygate::gateway::decide::Decision;
 use keygate::verifier::{ConnectionMemory, Verification, VerifiedBy};
 
-use super::parts::{Credential, Parts};
+use super::parts::{Authorized, Credential, Parts};
 use super::request::Request;
 
-/// How well a credential is known when it comes.
+/// Where the proof of a credential is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sight {
-    /// Not at all: each is another one.
-    First,
-    /// This process has seen it, on another connection.
+pub(super) enum Proof {
+    /// Nowhere: every request has another credential.
+    None,
+    /// In the proof cache of the process; every request has a new connection.
     Process,
-    /// It comes on its connection again.
+    /// At the connection.
     Connection,
 }
 
-/// Credentials of one kind, one after another, and what their connection remembers.
+/// Credentials of one kind, and the state of their connection.
 pub(super) struct Traffic {
     parts: Parts,
-    sight: Sight,
+    proof: Proof,
     credentials: Vec<(String, Request)>,
     next: usize,
     connection: ConnectionMemory,
 }
 
-impl Sight {
-    /// How a good credential is checked that is known so well.
+impl Proof {
+    /// How an accepted credential is verified.
     fn check(self) -> VerifiedBy {
         match self {
-            Self::First => VerifiedBy::Full,
+            Self::None => VerifiedBy::Full,
             Self::Process => VerifiedBy::ProofCache,
             Self::Connection => VerifiedBy::Connection,
         }
@@ -40,55 +39,45 @@ impl Sight {
 }
 
 impl Traffic {
-    /// For so many calls. What is not known in the way that `sight` says is no such traffic, and panics.
-    pub(super) fn new(kind: Credential, sight: Sight, calls: usize) -> Self {
+    /// Traffic for `calls` calls. Panics if the credentials are not verified in the way that `proof` says.
+    pub(super) fn new(kind: Credential, proof: Proof, calls: usize) -> Self {
         let parts = Parts::new();
-        let count = if sight == Sight::First { calls + 1 } else { 1 };
+        let count = if proof == Proof::None { calls + 1 } else { 1 };
         let credential = |_| {
             let text = parts.credential(kind);
             let request = Request::new(Some(&text));
             (text, request)
         };
         let credentials = (0..count).map(credential).collect();
-        let mut traffic = Self { parts, sight, credentials, next: 0, connection: ConnectionMemory::default() };
-        if sight != Sight::First {
+        let mut traffic = Self { parts, proof, credentials, next: 0, connection: ConnectionMemory::default() };
+        if proof != Proof::None {
             traffic.verify();
         }
-        // What is refused is not remembered.
-        let expected = if kind.is_good() { sight.check() } else { VerifiedBy::Full };
-        assert_eq!(traffic.verify().check, expected, "{kind:?} at {sight:?}");
+        // A denied credential leaves no proof.
+        let expected = if kind.is_good() { proof.check() } else { VerifiedBy::Full };
+        assert_eq!(traffic.verify().check, expected, "{kind:?} with {proof:?}");
         traffic
     }
 
     /// Verifies the next credential.
     pub(super) fn verify(&mut self) -> Verification {
-        let index = self.turn();
+        let index = self.advance();
         self.parts.verify(black_box(&self.credentials[index].0), &mut self.connection)
     }
 
-    /// Decides about a request with the next credential.
-    pub(super) fn decide(&mut self) -> Decision {
-        let index = self.turn();
-        self.parts.decide(black_box(self.credentials[index].1.head()), &mut self.connection)
+    /// Routes and authorizes a request with the next credential.
+    pub(super) fn authorize(&mut self) -> Authorized {
+        let index = self.advance();
+        self.parts.authorize(black_box(&self.credentials[index].1.head()), &mut self.connection)
     }
 
-    /// The credential, where there is only one.
-    pub(super) fn credential(&self) -> &str {
-        &self.credentials[0].0
-    }
-
-    /// Whether all come on one connection.
-    pub(super) fn keeps_connection(&self) -> bool {
-        self.sight == Sight::Connection
-    }
-
-    /// Which credential comes now; on a new connection, if not all come on one.
-    fn turn(&mut self) -> usize {
-        if !self.keeps_connection() {
+    /// The index of the next credential; opens a new connection unless all requests use one.
+    fn advance(&mut self) -> usize {
+        if self.proof != Proof::Connection {
             self.connection = ConnectionMemory::default();
         }
         let index = self.next;
-        if self.sight == Sight::First {
+        if self.proof == Proof::None {
             self.next += 1;
         }
         index

@@ -7,16 +7,14 @@ use prometheus::Registry;
 use tokio::runtime::Runtime;
 
 use super::AppError;
-use super::build::longest_token_life;
 use crate::cache::{self, Caches, Freshness, KeyCache, RedisStorage, RevokedParents, SharedCache};
 use crate::cache_sync::{self, CacheSync, load_revoked_parents};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CacheConfig, Config, OnDatabaseDown, RateLimitBackend};
+use crate::engine::{MAX_REVOKED_PARENTS, longest_token_life};
 use crate::redis::Redis;
 use crate::store::{KeyStore, StoreError};
 
-/// How many revoked or deleted keys are remembered for the sake of their tokens: some 100 bytes each.
-const ENDED_KEYS_MAX: usize = 100_000;
 /// How long the start waits for Redis; without it the node works too.
 const REDIS_START: Duration = Duration::from_secs(1);
 
@@ -30,7 +28,7 @@ pub(super) fn start(
 ) -> Result<Caches<StoreError>, AppError> {
     let settings = &config.cache;
     let local = settings.is_on().then(|| Arc::new(local(settings)));
-    let revoked_parents = Arc::new(RevokedParents::new(longest_token_life(config), ENDED_KEYS_MAX));
+    let revoked_parents = Arc::new(RevokedParents::new(longest_token_life(config), MAX_REVOKED_PARENTS));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Some(feed) = Arc::clone(store).feed() else {
         if settings.is_shared() {

@@ -25,11 +25,12 @@ use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::admin::{self, AdminState, Server, ServerOptions};
+use crate::clock::SystemClock;
 use crate::config::{Config, ConfigErrors};
+use crate::engine::{Engine, EngineParts};
 use crate::gateway::{Gateway, GatewayError, GatewayParts};
 use crate::lifecycle::Lifecycle;
 use crate::store::{KeyStore, SchemaError, StoreError};
-use build::Core;
 use last_used::LastUsed;
 use limiter::RunningLimiter;
 
@@ -109,7 +110,16 @@ impl App {
         let limits = RunningLimiter::start(config, redis.as_ref(), &registry, &background)?;
         let uses = LastUsed::start(config, &store, &registry, &background)?;
         let throttle = lookup_throttle::start(config, &store, &registry, &background)?;
-        let core = Core::new(config, &store, &caches, &signing_keys, &uses, throttle, &registry)?;
+        let parts = EngineParts {
+            config,
+            store: Arc::clone(&store),
+            caches,
+            signing_keys: Arc::clone(&signing_keys),
+            clock: Arc::new(SystemClock),
+            tracker: Some(uses.tracker()),
+            throttle,
+        };
+        let core = Engine::new(parts, &registry)?;
         background.spawn(async move { key_set.follow().await });
         let keep = config.retention.expired_keys.0;
         if !keep.is_zero() {

@@ -58,7 +58,7 @@ impl<'a, F: Fields> RequestHead<'a, F> {
     /// # Errors
     /// [`Rejection::RequestInvalid`] for more than one `Host` field, or one with illegal characters.
     pub fn host(&self) -> Result<&'a str, Rejection> {
-        let mut values = self.fields.values(&HOST);
+        let mut values = self.fields.field_values(&HOST);
         let value = values.next();
         if values.next().is_some() {
             return Err(Rejection::RequestInvalid("The request has more than one Host field."));
@@ -75,7 +75,7 @@ impl<'a, F: Fields> RequestHead<'a, F> {
 
     /// The client's request id if it is well formed, else a new one.
     pub fn request_id(&self) -> RequestId {
-        let given = self.fields.values(&X_REQUEST_ID).next().and_then(text);
+        let given = self.fields.field_values(&X_REQUEST_ID).next().and_then(text);
         given.and_then(RequestId::sane).unwrap_or_else(RequestId::random)
     }
 }

@@ -260,7 +260,7 @@ pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> Field
 pub fn edit_response<F: Fields>(fields: &F, status: StatusCode, request_id: &HeaderValue) -> FieldEdits {
     // Only in these responses `Upgrade` is for the client: the switch was made, and the switch is required.
     let upgrade =
-        matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED) && fields.contains(&UPGRADE);
+        matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED) && fields.has_field(&UPGRADE);
     let mut edits = FieldEdits { strip: Strip::hop_by_hop(fields, upgrade), set: SmallVec::new() };
     edits.set_some([
         (CONNECTION, upgrade.then(|| HeaderValue::from_static("upgrade"))),
@@ -339,14 +339,14 @@ fn folds_to_prefix(name: &str, prefix: &str) -> bool {
 
 /// Whether the client requests an upgrade, and only to protocols that carry no requests past the pipeline.
 fn requests_upgrade<F: Fields>(fields: &F) -> bool {
-    if !fields.contains(&UPGRADE) {
+    if !fields.has_field(&UPGRADE) {
         return false;
     }
     let is_allowed = |protocol: &str| {
         let name = protocol.split('/').next().unwrap_or_default();
         !FORBIDDEN_UPGRADES.iter().any(|forbidden| forbidden.eq_ignore_ascii_case(name))
     };
-    let is_readable = fields.values(&UPGRADE).all(|value| text(value).is_some());
+    let is_readable = fields.field_values(&UPGRADE).all(|value| text(value).is_some());
     is_readable
         && list(fields, &UPGRADE).all(is_allowed)
         && list(fields, &CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"))
@@ -354,7 +354,7 @@ fn requests_upgrade<F: Fields>(fields: &F) -> bool {
 
 /// The members of a list field.
 fn list<'f, F: Fields>(fields: &'f F, name: &'f HeaderName) -> impl Iterator<Item = &'f str> {
-    let values = fields.values(name).filter_map(text);
+    let values = fields.field_values(name).filter_map(text);
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|member| !member.is_empty())
 }
 

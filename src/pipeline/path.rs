@@ -381,7 +381,7 @@ mod tests {
                     prop_assert!(!text.split('/').any(|segment| segment == "." || segment == ".."), "{}", text);
                 }
                 prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic()));
-                prop_assert!(path.interpretations().is_empty() || path.interpretations().iter().any(|path| path == path.permissive()));
+                prop_assert!(path.interpretations().is_empty() || path.interpretations().iter().any(|other| other == path.permissive()));
             }
         }
 

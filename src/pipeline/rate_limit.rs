@@ -86,7 +86,7 @@ pub struct RateLimitOutcome {
 }
 
 /// The response fields that describe rate limits.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LimitFields {
     policy: Option<HeaderValue>,
     state: Option<HeaderValue>,
@@ -237,7 +237,7 @@ impl LimitFields {
     /// Adds the fields to the edits of an upstream's response. `fields` are the response's own fields; `upstream` says what happens
     /// to rate-limit fields among them.
     pub fn edit<F: Fields>(self, edits: &mut FieldEdits, fields: &F, upstream: UpstreamLimitFields) {
-        if !fields.names().any(is_limit_field) {
+        if !fields.field_names().any(is_limit_field) {
             edits.extend(self.into_fields());
             return;
         }
@@ -255,7 +255,7 @@ impl LimitFields {
         }
         for (name, value) in self.into_fields() {
             // The lists are joined, Keygate's members first. The legacy fields hold one number, so Keygate's replaces the upstream's.
-            let theirs = fields.values(&name).filter(|_| LIST_FIELDS.contains(&name));
+            let theirs = fields.field_values(&name).filter(|_| LIST_FIELDS.contains(&name));
             let values: SmallVec<[&[u8]; 4]> = std::iter::once(value.as_bytes()).chain(theirs).collect();
             if let Ok(list) = HeaderValue::from_bytes(&values.join(&b", "[..])) {
                 edits.extend([(name, list)]);

@@ -33,9 +33,9 @@ enum Authorization<'a> {
 /// # Errors
 /// [`ExtractError::Ambiguous`] for two different credentials, [`ExtractError::Malformed`] for text that cannot be one.
 pub fn extract<F: Fields>(fields: &F) -> Result<Option<&str>, ExtractError> {
-    let authorizations = fields.values(&AUTHORIZATION).map(authorization);
+    let authorizations = fields.field_values(&AUTHORIZATION).map(authorization);
     let authorization = single(authorizations)?;
-    let api_key = single(fields.values(&X_API_KEY).map(credential))?;
+    let api_key = single(fields.field_values(&X_API_KEY).map(credential))?;
     match (authorization, api_key) {
         (Some(Authorization::Bearer(token)), Some(key)) if token != key => Err(ExtractError::Ambiguous),
         (Some(Authorization::Bearer(credential)), _) | (_, Some(credential)) => Ok(Some(credential)),

@@ -5,14 +5,14 @@ use http::{HeaderMap, HeaderName};
 /// The fields of a message head, as a front keeps them: a [`HeaderMap`], or names and values as bytes ([`FieldList`]).
 pub trait Fields {
     /// The values of all fields with this name, in order. Names compare without regard to case.
-    fn values<'f>(&'f self, name: &HeaderName) -> impl Iterator<Item = &'f [u8]>;
+    fn field_values<'f>(&'f self, name: &HeaderName) -> impl Iterator<Item = &'f [u8]>;
 
     /// All field names, in any case. A name that occurs several times may be returned several times.
-    fn names(&self) -> impl Iterator<Item = &str>;
+    fn field_names(&self) -> impl Iterator<Item = &str>;
 
     /// Whether there is a field with this name.
-    fn contains(&self, name: &HeaderName) -> bool {
-        self.values(name).next().is_some()
+    fn has_field(&self, name: &HeaderName) -> bool {
+        self.field_values(name).next().is_some()
     }
 }
 
@@ -21,25 +21,25 @@ pub trait Fields {
 pub struct FieldList<'a>(pub &'a [(&'a str, &'a [u8])]);
 
 impl Fields for HeaderMap {
-    fn values<'f>(&'f self, name: &HeaderName) -> impl Iterator<Item = &'f [u8]> {
+    fn field_values<'f>(&'f self, name: &HeaderName) -> impl Iterator<Item = &'f [u8]> {
         self.get_all(name).iter().map(http::HeaderValue::as_bytes)
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> {
+    fn field_names(&self) -> impl Iterator<Item = &str> {
         self.keys().map(HeaderName::as_str)
     }
 
-    fn contains(&self, name: &HeaderName) -> bool {
+    fn has_field(&self, name: &HeaderName) -> bool {
         self.contains_key(name)
     }
 }
 
 impl Fields for FieldList<'_> {
-    fn values<'f>(&'f self, name: &HeaderName) -> impl Iterator<Item = &'f [u8]> {
+    fn field_values<'f>(&'f self, name: &HeaderName) -> impl Iterator<Item = &'f [u8]> {
         self.0.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name.as_str())).map(|(_, value)| *value)
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> {
+    fn field_names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| *name)
     }
 }
@@ -65,10 +65,10 @@ mod tests {
             map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value).unwrap());
         }
         for name in [COOKIE, ACCEPT, HOST] {
-            assert_eq!(list.values(&name).collect::<Vec<_>>(), map.values(&name).collect::<Vec<_>>());
-            assert_eq!(list.contains(&name), map.contains(&name));
+            assert_eq!(list.field_values(&name).collect::<Vec<_>>(), map.field_values(&name).collect::<Vec<_>>());
+            assert_eq!(list.has_field(&name), map.has_field(&name));
         }
-        assert!(map.names().all(|name| list.names().any(|other| other.eq_ignore_ascii_case(name))));
+        assert!(map.field_names().all(|name| list.field_names().any(|other| other.eq_ignore_ascii_case(name))));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::AppError;
 use crate::admin::Version;
 use crate::config::Config;
-use crate::id::{TenantId, hex};
+use crate::id::hex;
 use crate::signing_keys::{self, SigningKeyRefresher};
 
 /// The commit that this binary was built from, if `KEYGATE_COMMIT` was set at build time.
@@ -19,9 +19,10 @@ pub const BUILD_TIME: &str = match option_env!("KEYGATE_BUILD_TIME") {
     Some(time) => time,
     None => "unknown",
 };
+
 pub(super) fn version(config: &Config) -> Version {
     // Secrets are redacted in this text, so the hash reveals nothing about them.
-    let text = format!("{}:{}:{config:?}", config.serve.http.host, TenantId::NIL);
+    let text = format!("{}:{}:{config:?}", config.serve.http.host, config.tenant());
     Version {
         version: env!("CARGO_PKG_VERSION").into(),
         commit: COMMIT.into(),

@@ -30,6 +30,7 @@ use crate::config::{Config, ConfigErrors};
 use crate::engine::{Engine, EngineParts};
 use crate::gateway::{Gateway, GatewayError, GatewayParts};
 use crate::lifecycle::Lifecycle;
+use crate::request_context::RequestContext;
 use crate::store::{KeyStore, SchemaError, StoreError};
 use last_used::LastUsed;
 use limiter::RunningLimiter;
@@ -124,13 +125,14 @@ impl App {
         let keep = config.retention.expired_keys.0;
         if !keep.is_zero() {
             let lifecycle = Arc::clone(&core.lifecycle);
-            background.spawn(async move { lifecycle.keep_purging(keep).await });
+            let context = RequestContext::system(config.tenant());
+            background.spawn(async move { lifecycle.keep_purging(&context, keep).await });
         }
         let state = AdminState {
             lifecycle: Arc::clone(&core.lifecycle),
             verifier: Arc::clone(&core.verifier),
             signing_keys,
-            tenant: crate::id::TenantId::NIL,
+            tenant: config.tenant(),
             client_ip_source: config.serve.http.client_ip_source,
             version: Arc::new(build::version(config)),
             limiter: limits.limiter.clone(),
@@ -151,7 +153,7 @@ impl App {
                     verifier: core.verifier,
                     limiter: limits.limiter.clone(),
                     on_backend_down: config.rate_limit.on_backend_down,
-                    tenant: crate::id::TenantId::NIL,
+                    tenant: config.tenant(),
                     revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
                 };
                 Some(Gateway::start(parts, listener, &registry)?)

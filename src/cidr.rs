@@ -1,46 +1,47 @@
-//! Sets of address ranges, as keys carry them.
+//! Sets of CIDR ranges.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Address ranges in the order and spelling they were given in.
+/// CIDR ranges in their original order and spelling.
 ///
-/// An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) counts as the IPv4 address it stands for, on both sides.
+/// IPv4-mapped IPv6 addresses (`::ffff:192.0.2.1`) are treated as IPv4, in the ranges and in the addresses to match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CidrSet {
     texts: Box<[Box<str>]>,
     ranges: Box<[IpNet]>,
 }
 
-/// A text that is no address range.
+/// A text that is not a CIDR range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an address range; write it as address/length, for example 192.0.2.0/24")]
 pub struct CidrError(String);
 
 impl CidrSet {
-    /// Reads ranges such as `10.0.0.0/8` or `2001:db8::/32`. Host bits may be set; a bare address is an error.
+    /// Parses ranges such as `10.0.0.0/8` or `2001:db8::/32`. Host bits may be set. An address without a prefix length is an
+    /// error.
     ///
     /// # Errors
-    /// [`CidrError`] names the first text that is not a range.
+    /// [`CidrError`] for the first text that is not a CIDR range.
     pub fn parse<T: AsRef<str>>(texts: &[T]) -> Result<Self, CidrError> {
         let ranges = texts.iter().map(|text| parse_range(text.as_ref())).collect::<Result<_, _>>()?;
         let texts = texts.iter().map(|text| text.as_ref().into()).collect();
         Ok(Self { texts, ranges })
     }
 
-    /// Whether no range was given, which means no restriction.
+    /// Whether the set has no ranges. Callers treat an empty set as no restriction.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// Whether one of the ranges has the address.
+    /// Whether a range contains the address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.ranges.iter().any(|range| range.contains(&address))
     }
 
-    /// The ranges as they were given.
+    /// The ranges in their original spelling.
     pub fn texts(&self) -> &[Box<str>] {
         &self.texts
     }
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_in_a_range_or_not() {
+    fn addresses_are_matched_against_ranges() {
         let set = set(&["10.1.2.3/8", "2001:db8::/32", "::ffff:192.0.2.0/120"]);
         for (address, inside) in [
             ("10.255.0.1", true),
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_address_is_no_range() {
+    fn malformed_ranges_are_rejected() {
         for text in ["10.0.0.1", "10.0.0.0/33", "", "a/8", "10.0.0.0/8 "] {
             assert!(CidrSet::parse(&[text]).is_err(), "{text}");
         }

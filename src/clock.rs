@@ -1,4 +1,4 @@
-//! Time as an argument. The only place that reads the wall clock.
+//! Access to the current time. The only module that reads the wall clock.
 
 use std::sync::Mutex;
 
@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 /// An instant in UTC.
 pub type Timestamp = DateTime<Utc>;
 
-/// Where use cases get the current time from.
+/// A source of the current time.
 pub trait Clock: Send + Sync {
-    /// The current instant.
+    /// The current time.
     fn now(&self) -> Timestamp;
 }
 
@@ -17,29 +17,29 @@ pub trait Clock: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
-/// A clock that moves only when told to, for tests.
+/// A clock for tests that is set explicitly.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<Timestamp>);
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the wall clock")]
     fn now(&self) -> Timestamp {
         Utc::now()
     }
 }
 
 impl ManualClock {
-    /// A clock standing at `now`.
+    /// Creates a clock that is set to `now`.
     pub fn new(now: Timestamp) -> Self {
         Self(Mutex::new(now))
     }
 
-    /// Moves the clock, forwards or backwards.
+    /// Sets the clock, forwards or backwards.
     pub fn set(&self, now: Timestamp) {
         *self.lock() = now;
     }
 
-    /// Moves the clock forwards by `by`.
+    /// Advances the clock by `by`.
     pub fn advance(&self, by: std::time::Duration) {
         *self.lock() += by;
     }

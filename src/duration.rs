@@ -1,4 +1,5 @@
-//! Durations as text: Go's grammar, and the longer units that `ttl` takes beside it (contract, admin API section 2.1).
+//! Parsing and formatting of durations: Go's grammar, and the longer units that `ttl` also accepts (contract, admin API
+//! section 2.1).
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const DAY: u128 = 86_400_000_000_000;
 
-/// A unit's text and its length in nanoseconds. Longer texts first, so that `ms` is not read as `m`.
+/// Unit names and their lengths in nanoseconds.
 const GO_UNITS: &[(&str, u128)] = &[
     ("ns", 1),
     ("us", 1_000),
@@ -21,37 +22,38 @@ const GO_UNITS: &[(&str, u128)] = &[
 ];
 const LONG_UNITS: &[(&str, u128)] = &[("mo", 30 * DAY), ("y", 365 * DAY), ("w", 7 * DAY), ("d", DAY)];
 
-/// What `parse_go` reads, short of what is too long for a [`Duration`], as a regular expression.
+/// The grammar of [`parse_go`] as a regular expression. It does not exclude values that overflow a [`Duration`].
 pub(crate) const DURATION_PATTERN: &str = r"^(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$";
-/// The name in JSON schemas for what `parse_go` reads.
+/// The `format` of [`parse_go`] in JSON schemas.
 pub(crate) const DURATION_FORMAT: &str = "go-duration";
 
-/// A text that is no duration.
+/// A text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is not a duration; write numbers with units, for example 90s, 1h30m or 250ms")]
 pub struct DurationError;
 
-/// A duration in the configuration: Go's grammar, no sign, no days.
+/// A duration in the configuration: Go's grammar without a sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConfigDuration(pub Duration);
 
-/// Reads Go's grammar without a sign: `1h30m`, `1.5h`, `250ms`.
+/// Parses Go's grammar without a sign: `1h30m`, `1.5h`, `250ms`.
 ///
 /// # Errors
-/// [`DurationError`] for anything else, and for what no [`Duration`] can hold.
+/// [`DurationError`] for other text, and for values that overflow a [`Duration`].
 pub fn parse_go(text: &str) -> Result<Duration, DurationError> {
     parse(text, &[])
 }
 
-/// Reads Go's grammar and `d`, `w`, `mo` (30 days) and `y` (365 days). With one of these, every number is an integer.
+/// Parses Go's grammar with the additional units `d`, `w`, `mo` (30 days) and `y` (365 days). A text with one of these
+/// units must have integers only.
 ///
 /// # Errors
-/// [`DurationError`] for anything else, and for what no [`Duration`] can hold.
+/// [`DurationError`] for other text, and for values that overflow a [`Duration`].
 pub fn parse_extended(text: &str) -> Result<Duration, DurationError> {
     parse(text, LONG_UNITS)
 }
 
-/// Writes a duration as Go does: `1h0m0s`, `1.5s`, `250ms`, `0s`.
+/// Formats a duration as Go does: `1h0m0s`, `1.5s`, `250ms`, `0s`.
 pub fn format_go(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     let (hours, minutes) = (nanos / GO_UNITS[7].1, nanos / GO_UNITS[6].1 % 60);
@@ -92,12 +94,12 @@ fn parse(text: &str, long_units: &[(&str, u128)]) -> Result<Duration, DurationEr
     Ok(Duration::new(seconds, nanos))
 }
 
-/// The unit a text begins with: whether it is a long one, its nanoseconds, and what follows.
+/// The unit at the start of `text`: whether it is one of `long_units`, its length in nanoseconds, and the rest.
 fn unit_of<'a>(text: &'a str, long_units: &[(&str, u128)]) -> Option<(bool, u128, &'a str)> {
     let longs = long_units.iter().map(|unit| (true, unit));
     let all = longs.chain(GO_UNITS.iter().map(|unit| (false, unit)));
     all.filter_map(|(long, (name, nanos))| text.strip_prefix(name).map(|rest| (long, *nanos, rest)))
-        // `mo` and `ms` also begin with `m`: the longest name is meant.
+        // Longest match: `mo` and `ms` also start with `m`.
         .min_by_key(|(_, _, rest)| rest.len())
 }
 
@@ -107,7 +109,7 @@ fn scale(number: &str, unit: u128) -> Result<u128, DurationError> {
         return Err(DurationError);
     }
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| DurationError)? };
-    // Digits beyond 18 are below a nanosecond in every unit.
+    // Digits after the 18th are below one nanosecond in every unit.
     let fraction = &fraction[..fraction.len().min(18)];
     let part = match fraction {
         "" => 0,
@@ -149,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn go_durations() {
+    fn go_grammar_is_parsed() {
         for (text, millis) in
             [("1h30m", 5_400_000), ("1.5h", 5_400_000), ("250ms", 250), ("0s", 0), (".5s", 500), ("1m1ms", 60_001)]
         {
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn long_units_take_integers_only() {
+    fn long_units_require_integers() {
         for (text, days) in [("1d", 1), ("2w", 14), ("1mo", 30), ("1y", 365), ("1d24h", 2)] {
             assert_eq!(parse_extended(text), Ok(Duration::from_secs(days * 86_400)), "{text}");
         }
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn go_text() {
+    fn durations_are_formatted_as_in_go() {
         for (nanos, text) in [
             (0, "0s"),
             (1_500_000_000, "1.5s"),
@@ -189,13 +191,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seconds in 0..u64::MAX / 4_000, nanos in 0u32..1_000_000_000) {
+        fn formatted_duration_parses_to_the_same_value(seconds in 0..u64::MAX / 4_000, nanos in 0u32..1_000_000_000) {
             let duration = Duration::new(seconds, nanos);
             prop_assert_eq!(parse_go(&format_go(duration)), Ok(duration));
         }
 
         #[test]
-        fn no_text_panics(text in "[0-9.a-zµ]{0,40}") {
+        fn parsing_never_panics(text in "[0-9.a-zµ]{0,40}") {
             let _ = parse_extended(&text);
         }
     }

@@ -7,16 +7,16 @@ use http::HeaderValue;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-/// The longest request id that is passed on as given, in bytes (contract, admin API section 3.5).
+/// Maximum length of a client's request id in bytes; longer ids are replaced (contract, admin API section 3.5).
 const REQUEST_ID_MAX: usize = 128;
 
-/// Whom a key belongs to. The nil UUID where there is only one tenant.
+/// The id of a tenant; the nil UUID in a single-tenant installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(pub Uuid);
 
-/// Names a key: the UUID inside an issued key, or the tenant-bound digest of an imported one.
+/// The id of a key: the UUID in an issued key, or the digest of tenant and raw key for an imported one.
 ///
-/// Neither form reveals the secret. The two kinds can never name each other's records.
+/// Neither form reveals the secret. The two kinds have separate id spaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyId {
     /// An issued key: UUID version 4.
@@ -25,22 +25,22 @@ pub enum KeyId {
     Imported([u8; 32]),
 }
 
-/// The two kinds of keys. Their records never mix.
+/// The two kinds of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyKind {
-    /// Minted here.
+    /// Created by Keygate.
     Issued,
-    /// Minted elsewhere, registered here.
+    /// Created by another system and registered with Keygate.
     Imported,
 }
 
-/// Names one request in logs, answers and towards the upstream. Kept as the field value that it is sent as, twice in each
-/// request; without line breaks.
+/// The id of a request in logs, in the response and in the request to the upstream. Stored as a header value, because it is
+/// sent twice per request. Visible ASCII only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
 
 impl TenantId {
-    /// The tenant of an installation that has only one.
+    /// The tenant of a single-tenant installation.
     pub const NIL: Self = Self(Uuid::nil());
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for TenantId {
 }
 
 impl KeyId {
-    /// The kind of key that it names.
+    /// The kind of the key.
     pub fn kind(self) -> KeyKind {
         match self {
             Self::Issued(_) => KeyKind::Issued,
@@ -59,7 +59,7 @@ impl KeyId {
         }
     }
 
-    /// Reads the id of a key of that kind; a text of another form is the id of no such key.
+    /// Parses the id of a key of `kind`; `None` for a text in any other form.
     pub fn parse(kind: KeyKind, text: &str) -> Option<Self> {
         match kind {
             KeyKind::Issued => Self::parse_issued(text),
@@ -67,12 +67,12 @@ impl KeyId {
         }
     }
 
-    /// Reads the id of an issued key: a UUID in its canonical form, 36 lower-case characters.
+    /// Parses the id of an issued key: a UUID in canonical form, 36 lower-case characters.
     pub fn parse_issued(text: &str) -> Option<Self> {
         parse_canonical_uuid(text).map(Self::Issued)
     }
 
-    /// Reads the id of an imported key: 64 lower-case hexadecimal digits.
+    /// Parses the id of an imported key: 64 lower-case hexadecimal digits.
     pub fn parse_imported(text: &str) -> Option<Self> {
         let digits = text.as_bytes();
         if digits.len() != 64 {
@@ -96,23 +96,18 @@ impl fmt::Display for KeyId {
 }
 
 impl RequestId {
-    /// Takes over a client's id if it is 1 to 128 visible ASCII characters.
+    /// Accepts a client's id if it has 1 to 128 visible ASCII characters.
     pub fn sane(text: &str) -> Option<Self> {
         let fits = (1..=REQUEST_ID_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
         if fits { HeaderValue::from_str(text).ok().map(Self) } else { None }
     }
 
-    /// Takes over a client's id of 1 to 128 bytes as it is (contract, admin API section 3.5).
-    pub fn from_value(value: &HeaderValue) -> Option<Self> {
-        (1..=REQUEST_ID_MAX).contains(&value.len()).then(|| Self(value.clone()))
-    }
-
-    /// A fresh id, UUID version 4.
+    /// Generates an id: a random UUID (version 4).
     pub fn random() -> Self {
         let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
         let mut text = [0; Hyphenated::LENGTH];
         id.as_hyphenated().encode_lower(&mut text);
-        // Shared by all who hold the id, with one allocation.
+        // One allocation; clones share it.
         let value = HeaderValue::from_maybe_shared(Bytes::from_owner(text));
         Self(value.unwrap_or_else(|_| HeaderValue::from_static("-")))
     }
@@ -122,7 +117,7 @@ impl RequestId {
         std::str::from_utf8(self.0.as_bytes()).unwrap_or_default()
     }
 
-    /// The field value.
+    /// The id as a header value.
     pub fn value(&self) -> &HeaderValue {
         &self.0
     }
@@ -134,7 +129,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Only the canonical spelling: other spellings of the same UUID would be other texts under the same checksum.
+/// Parses the canonical form only, so that each UUID has exactly one text form.
 pub(crate) fn parse_canonical_uuid(text: &str) -> Option<Uuid> {
     let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
     if canonical { Uuid::try_parse(text).ok() } else { None }
@@ -170,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_canonical_spellings_are_ids() {
+    fn non_canonical_key_ids_are_rejected() {
         for text in [
             "",
             "11111111-2222-4333-8444-55555555555",
@@ -185,16 +180,16 @@ mod tests {
     }
 
     #[test]
-    fn a_request_id_is_kept_only_when_it_cannot_break_a_line() {
+    fn request_id_must_have_1_to_128_visible_ascii_characters() {
         assert_eq!(RequestId::sane("req-1").unwrap().as_str(), "req-1");
         assert_eq!(RequestId::sane(&"x".repeat(128)).unwrap().value().len(), 128);
-        for bad in ["", "a b", "a\nb", "é", &"x".repeat(129)] {
-            assert_eq!(RequestId::sane(bad), None);
+        for invalid in ["", "a b", "a\nb", "é", &"x".repeat(129)] {
+            assert_eq!(RequestId::sane(invalid), None);
         }
     }
 
     #[test]
-    fn fresh_request_ids_are_uuids_of_version_4_that_differ() {
+    fn generated_request_ids_are_distinct_version_4_uuids() {
         let [first, second] = [RequestId::random(), RequestId::random()];
         assert_ne!(first, second);
         let id = parse_canonical_uuid(first.as_str()).unwrap();

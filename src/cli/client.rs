@@ -1,4 +1,4 @@
-//! Calls of the API of a running Keygate.
+//! HTTP client of the admin API.
 
 use std::error::Error;
 use std::io;
@@ -12,65 +12,65 @@ use reqwest::{Method, StatusCode, Url, redirect};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-const TIME_LIMIT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection to a Keygate. Calls wait for their answers.
+/// A blocking client of the admin API.
 pub(super) struct Client {
     http: reqwest::Client,
     runtime: Runtime,
     endpoint: Url,
 }
 
-/// One call, before it is made.
+/// A request to send.
 pub(super) struct Call {
     method: Method,
     path: String,
     query: Vec<(&'static str, String)>,
     body: Option<Value>,
     no_cache: bool,
-    limit: Duration,
+    timeout: Duration,
 }
 
-/// Why a call has no good answer.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    /// Nobody listens there.
-    #[error("cannot reach {0}: is Keygate running? set --endpoint or KEYGATE_ENDPOINT")]
+    /// The connection was refused.
+    #[error("cannot reach {0}: connection refused; check that Keygate is running, and --endpoint or KEYGATE_ENDPOINT")]
     NotRunning(String),
-    /// The connection cannot be made, or it broke.
+    /// The connection failed for another reason, or was lost.
     #[error("cannot reach {endpoint}: {cause}; check --endpoint or KEYGATE_ENDPOINT")]
     Unreachable {
-        /// Who was called.
+        /// The endpoint.
         endpoint: String,
-        /// The innermost cause.
+        /// The root cause.
         cause: String,
     },
-    /// No answer in time.
-    #[error("{endpoint} did not answer within {}s; see whether it is overloaded, then try again", limit.as_secs())]
+    /// The call timed out.
+    #[error("{endpoint} did not respond within {}s; check whether it is overloaded, then retry", timeout.as_secs())]
     TimedOut {
-        /// Who was called.
+        /// The endpoint.
         endpoint: String,
-        /// How long the answer was waited for.
-        limit: Duration,
+        /// The timeout of the call.
+        timeout: Duration,
     },
-    /// The API refused.
+    /// The API returned an error.
     #[error("{message}")]
-    Refused {
+    Api {
         /// The HTTP status.
         status: u16,
-        /// The error's id, such as `API_KEY_EXISTS`.
+        /// The error code, such as `API_KEY_EXISTS`.
         reason: String,
-        /// The text for people.
+        /// The error message.
         message: String,
     },
-    /// Something that is no Keygate answered.
-    #[error("{endpoint} answered {status} and not as Keygate does; {hint}")]
-    Foreign {
-        /// Who was called.
+    /// The response is not one of Keygate's admin API.
+    #[error("{endpoint} returned {status}, which is not a response of Keygate's admin API; {hint}")]
+    UnexpectedResponse {
+        /// The endpoint.
         endpoint: String,
         /// The HTTP status.
         status: StatusCode,
-        /// What to do about it.
+        /// How to correct it.
         hint: &'static str,
     },
 }
@@ -93,10 +93,10 @@ impl Call {
     }
 
     fn new(method: Method, path: String, body: Option<Value>) -> Self {
-        Self { method, path, query: Vec::new(), body, no_cache: false, limit: TIME_LIMIT }
+        Self { method, path, query: Vec::new(), body, no_cache: false, timeout: TIMEOUT }
     }
 
-    /// Adds a query parameter, unless it is empty.
+    /// Adds a query parameter unless its value is empty.
     pub(super) fn query(mut self, name: &'static str, value: String) -> Self {
         if !value.is_empty() {
             self.query.push((name, value));
@@ -104,58 +104,60 @@ impl Call {
         self
     }
 
-    /// Asks the server to read past its cache.
+    /// Makes the server bypass its caches (`Cache-Control: no-cache`).
     pub(super) fn no_cache(mut self, yes: bool) -> Self {
         self.no_cache = yes;
         self
     }
 
-    pub(super) fn limit(mut self, limit: Duration) -> Self {
-        self.limit = limit;
+    /// Replaces the default timeout.
+    pub(super) fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 }
 
 impl Client {
-    /// Calls go below this URL, with these headers.
+    /// Creates a client for the API under `endpoint` that sends `headers` with every call.
     pub(super) fn new(endpoint: Url, headers: HeaderMap) -> anyhow::Result<Self> {
         let builder = reqwest::Client::builder();
-        // A proxy that the environment names cannot reach this machine, and need not see what stays on it.
+        // A proxy from the environment cannot reach loopback, and must not receive local traffic.
         let builder = if is_loopback(&endpoint) { builder.no_proxy() } else { builder };
         let http = builder
             .default_headers(headers)
             .user_agent(concat!("keygate/", env!("CARGO_PKG_VERSION")))
-            // A token or a key goes where it was sent, and nowhere else.
+            // A redirect must not send a token or a key to another server.
             .redirect(redirect::Policy::none())
             .build()
-            .context("the HTTP client cannot be set up; see that the system's CA certificates can be read")?;
-        let runtime = Builder::new_current_thread().enable_all().build().context("cannot set up networking")?;
+            .context("cannot set up the HTTP client; check that the system's CA certificates are readable")?;
+        let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the network runtime")?;
         Ok(Self { http, runtime, endpoint })
     }
 
-    /// Makes a call: the answer's JSON, `null` where the answer has no body.
+    /// Sends a call and returns the JSON of the response; `null` for an empty body.
     pub(super) fn send(&self, call: Call) -> Result<Value, CallError> {
-        let limit = call.limit;
-        let (status, body) = self.runtime.block_on(self.exchange(call)).map_err(|error| self.failure(&error, limit))?;
+        let timeout = call.timeout;
+        let response = self.runtime.block_on(self.exchange(call));
+        let (status, body) = response.map_err(|error| self.transport_error(&error, timeout))?;
         if status.is_success() {
             if body.is_empty() {
                 return Ok(Value::Null);
             }
-            return serde_json::from_slice(&body).map_err(|_| self.foreign(status));
+            return serde_json::from_slice(&body).map_err(|_| self.unexpected_response(status));
         }
-        Err(refusal(status, &body).unwrap_or_else(|| self.foreign(status)))
+        Err(api_error(status, &body).unwrap_or_else(|| self.unexpected_response(status)))
     }
 
     async fn exchange(&self, call: Call) -> reqwest::Result<(StatusCode, Vec<u8>)> {
-        let mut request = self.http.request(call.method, self.url(&call.path, &call.query)).timeout(call.limit);
+        let mut request = self.http.request(call.method, self.url(&call.path, &call.query)).timeout(call.timeout);
         if call.no_cache {
             request = request.header(CACHE_CONTROL, "no-cache");
         }
         if let Some(body) = call.body {
             request = request.json(&body);
         }
-        let answer = request.send().await?;
-        Ok((answer.status(), answer.bytes().await?.to_vec()))
+        let response = request.send().await?;
+        Ok((response.status(), response.bytes().await?.to_vec()))
     }
 
     fn url(&self, path: &str, query: &[(&str, String)]) -> Url {
@@ -171,26 +173,26 @@ impl Client {
         self.endpoint.as_str().trim_end_matches('/').to_owned()
     }
 
-    fn failure(&self, error: &reqwest::Error, limit: Duration) -> CallError {
+    fn transport_error(&self, error: &reqwest::Error, timeout: Duration) -> CallError {
         let endpoint = self.name();
         if error.is_timeout() {
-            return CallError::TimedOut { endpoint, limit };
+            return CallError::TimedOut { endpoint, timeout };
         }
         match root_cause(error) {
-            cause if is_refusal(cause) => CallError::NotRunning(endpoint),
+            cause if is_connection_refused(cause) => CallError::NotRunning(endpoint),
             cause => CallError::Unreachable { endpoint, cause: cause.to_string() },
         }
     }
 
-    fn foreign(&self, status: StatusCode) -> CallError {
+    fn unexpected_response(&self, status: StatusCode) -> CallError {
         let hint = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                "see that --token-file or KEYGATE_ADMIN_TOKEN has a good token"
+                "check that --token-file or KEYGATE_ADMIN_TOKEN has a valid token"
             }
-            status if status.is_redirection() => "set --endpoint or KEYGATE_ENDPOINT to where it redirects",
+            status if status.is_redirection() => "set --endpoint or KEYGATE_ENDPOINT to the redirect target",
             _ => "check --endpoint or KEYGATE_ENDPOINT",
         };
-        CallError::Foreign { endpoint: self.name(), status, hint }
+        CallError::UnexpectedResponse { endpoint: self.name(), status, hint }
     }
 }
 
@@ -204,22 +206,22 @@ fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static)
     error.source().map_or(error, root_cause)
 }
 
-fn is_refusal(error: &(dyn Error + 'static)) -> bool {
+fn is_connection_refused(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// The error inside the API's envelope.
-fn refusal(status: StatusCode, body: &[u8]) -> Option<CallError> {
+/// Parses the error envelope of the API.
+fn api_error(status: StatusCode, body: &[u8]) -> Option<CallError> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let error = body.get("error")?;
     let reason = error.pointer("/details/0/reason").and_then(Value::as_str).unwrap_or_default().to_owned();
-    Some(CallError::Refused { status: status.as_u16(), reason, message: error.get("message")?.as_str()?.to_owned() })
+    Some(CallError::Api { status: status.as_u16(), reason, message: error.get("message")?.as_str()?.to_owned() })
 }
 
-/// A part of a path, whatever characters it has.
+/// Percent-encodes a path segment.
 pub(super) fn segment(text: &str) -> String {
-    const FREE: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
-    utf8_percent_encode(text, FREE).to_string()
+    const ENCODED: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, ENCODED).to_string()
 }
 
 #[cfg(test)]
@@ -227,25 +229,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_go_below_the_endpoint_and_ids_stay_one_segment() {
+    fn path_is_appended_to_the_endpoint_and_an_id_stays_one_segment() {
         let client = Client::new("https://x/base/".parse().unwrap(), HeaderMap::new()).unwrap();
         let url = client.url(&format!("/v1/{}:revoke", segment("a/../b?c%")), &[("filter", "a=\"x y\"".into())]);
         assert_eq!(url.as_str(), "https://x/base/v1/a%2F%2E%2E%2Fb%3Fc%25:revoke?filter=a%3D%22x+y%22");
     }
 
     #[test]
-    fn a_server_that_does_not_answer_is_told_apart_from_none() {
+    fn timeout_and_connection_refused_are_distinct_errors() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", silent.local_addr().unwrap());
         let client = Client::new(endpoint.parse().unwrap(), HeaderMap::new()).unwrap();
-        let call = || Call::get("/").limit(Duration::from_millis(100));
+        let call = || Call::get("/").timeout(Duration::from_millis(100));
         assert!(matches!(client.send(call()), Err(CallError::TimedOut { .. })));
         drop(silent);
         assert!(matches!(client.send(call()), Err(CallError::NotRunning(_))));
     }
 
     #[test]
-    fn this_machine_is_known_by_each_of_its_names() {
+    fn loopback_endpoints_are_recognized() {
         for (endpoint, expected) in [
             ("http://localhost:4420", true),
             ("http://LOCALHOST", true),
@@ -260,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn the_envelope_is_read() {
+    fn error_envelope_is_parsed() {
         let body =
             br#"{"error":{"code":404,"message":"API key not found","details":[{"reason":"API_KEY_NOT_FOUND"}]}}"#;
-        let error = refusal(StatusCode::NOT_FOUND, body).unwrap();
+        let error = api_error(StatusCode::NOT_FOUND, body).unwrap();
         assert_eq!(error.to_string(), "API key not found");
-        assert!(matches!(error, CallError::Refused { status: 404, reason, .. } if reason == "API_KEY_NOT_FOUND"));
+        assert!(matches!(error, CallError::Api { status: 404, reason, .. } if reason == "API_KEY_NOT_FOUND"));
         for other in [&b"<html>"[..], b"{}", b"{\"error\":\"text\"}", b""] {
-            assert!(refusal(StatusCode::NOT_FOUND, other).is_none());
+            assert!(api_error(StatusCode::NOT_FOUND, other).is_none());
         }
     }
 }

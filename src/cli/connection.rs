@@ -1,4 +1,4 @@
-//! Which Keygate commands talk to, and as whom.
+//! Endpoint and token of the admin API.
 
 use std::path::PathBuf;
 
@@ -12,13 +12,13 @@ use super::client::Client;
 
 const DEFAULT_ENDPOINT: &str = "http://localhost:4420";
 const TOKEN_VARIABLE: &str = "KEYGATE_ADMIN_TOKEN";
-const TOKEN_HELP: &str = "A file with the bearer token for the admin API [env: KEYGATE_ADMIN_TOKEN, the token itself]";
+const TOKEN_HELP: &str = "File with the bearer token for the admin API [env: KEYGATE_ADMIN_TOKEN, the token itself]";
 
-/// Which Keygate is meant, and what opens it.
+/// Endpoint and token of the admin API.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Talking to a running Keygate")]
+#[command(next_help_heading = "Connection to the admin API")]
 pub(super) struct Connection {
-    /// Where its admin API is
+    /// URL of the admin API
     #[arg(short, long, global = true, value_name = "URL", env = "KEYGATE_ENDPOINT", default_value = DEFAULT_ENDPOINT)]
     endpoint: String,
     #[arg(long, global = true, value_name = "FILE", help = TOKEN_HELP)]
@@ -26,13 +26,14 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Makes ready; the first call connects.
+    /// Creates a client. The first call opens the connection.
     pub(super) fn open(&self) -> anyhow::Result<Client> {
         let endpoint = endpoint(&self.endpoint)?;
         let mut headers = HeaderMap::new();
         if let Some(token) = self.token()? {
             let bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));
-            let mut bearer = bearer.ok().context("the admin token has characters that no HTTP header can carry")?;
+            let mut bearer =
+                bearer.ok().context("the admin token has characters that are not allowed in an HTTP header")?;
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);
         }
@@ -45,7 +46,7 @@ impl Connection {
             None => std::env::var(TOKEN_VARIABLE).unwrap_or_default(),
         };
         match text.trim() {
-            "" if self.token_file.is_some() => bail!("--token-file: there is no token in the file"),
+            "" if self.token_file.is_some() => bail!("--token-file: no token in the file"),
             "" => Ok(None),
             token => Ok(Some(token.into())),
         }
@@ -53,17 +54,17 @@ impl Connection {
 }
 
 fn endpoint(text: &str) -> anyhow::Result<Url> {
-    // A variable that is set to nothing is as good as not set.
+    // An empty variable counts as unset.
     let text = if text.trim().is_empty() { DEFAULT_ENDPOINT } else { text.trim() };
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let Some(url) = url else {
-        bail!("--endpoint {text:?} is no http:// or https:// URL; write for example {DEFAULT_ENDPOINT}");
+        bail!("--endpoint {text:?} is not an http:// or https:// URL; use for example {DEFAULT_ENDPOINT}");
     };
     if !url.username().is_empty() || url.password().is_some() {
-        bail!("--endpoint must not hold a user or a password; use --token-file or {TOKEN_VARIABLE}");
+        bail!("--endpoint must not have a user name or password; use --token-file or {TOKEN_VARIABLE}");
     }
     if url.query().is_some() || url.fragment().is_some() {
-        bail!("--endpoint must end with its path; leave out what follows ? or #");
+        bail!("--endpoint must not have a query or a fragment");
     }
     Ok(url)
 }
@@ -73,8 +74,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_places_without_secrets() {
-        for (text, good) in [
+    fn endpoint_must_be_an_http_url_without_credentials_or_query() {
+        for (text, valid) in [
             ("http://localhost:4420", true),
             ("https://keys.example.com/base/", true),
             ("", true),
@@ -84,14 +85,14 @@ mod tests {
             ("http://user:password@x", false),
             ("http://x?a=b", false),
         ] {
-            let read = endpoint(text);
-            assert_eq!(read.is_ok(), good, "{text}");
-            assert!(read.err().is_none_or(|error| !error.to_string().contains("password@")));
+            let parsed = endpoint(text);
+            assert_eq!(parsed.is_ok(), valid, "{text}");
+            assert!(parsed.err().is_none_or(|error| !error.to_string().contains("password@")));
         }
     }
 
     #[test]
-    fn a_token_comes_from_a_file_without_its_line_end() {
+    fn token_from_a_file_is_trimmed_and_validated() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), " token\r\n").unwrap();
         let connection = Connection { endpoint: String::new(), token_file: Some(file.path().to_owned()) };

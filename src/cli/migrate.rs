@@ -1,4 +1,4 @@
-//! `keygate migrate`: the tables of the database, made, looked at and taken back (contract, operating surface section 3).
+//! `keygate migrate`: applies, reverts and shows migrations of the database schema (contract, operating surface section 3).
 
 use std::path::PathBuf;
 use std::thread;
@@ -7,16 +7,17 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
+use super::config;
 use crate::app::Migrations;
 
-/// Where the name of the database is looked for, the first that is set wins.
+/// Environment variables with the DSN, in order of precedence.
 const VARIABLES: [&str; 4] = ["KEYGATE_DB_DSN", "TALOS_DB_DSN", "DB_DSN", "DSN"];
 const DATABASE_HELP: &str =
-    "The database, for example postgres://USER:PASSWORD@HOST/DATABASE or sqlite://PATH [env: DB_DSN, or DSN]";
-/// How often `status --block` looks.
+    "DSN of the database, for example postgres://USER:PASSWORD@HOST/DATABASE or sqlite://PATH [env: DB_DSN, or DSN]";
+/// Poll interval of `status --block`.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Bring the tables of the database up to date
+/// Manage the database schema
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
     #[command(flatten)]
@@ -27,33 +28,33 @@ pub(super) struct Migrate {
 
 #[derive(Debug, Args)]
 struct Database {
-    // The variables are not read by clap: it would show their values, and a password with them.
+    // clap does not read the variables: its help would show their values, and with them a password.
     #[arg(long, global = true, value_name = "DSN", help = DATABASE_HELP)]
     database: Option<String>,
-    /// The configuration file to take db.dsn from, when neither --database nor a variable names the database
+    /// Configuration file that provides db.dsn if neither --database nor a variable is set
     #[arg(long, global = true, value_name = "FILE", env = "KEYGATE_CONFIG")]
     config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make every migration that is still to be made; many may do so at once
+    /// Apply all pending migrations; safe to run concurrently
     Up,
-    /// Take migrations back, with all that is only in their tables
+    /// Revert migrations and delete the data in their tables
     Down {
-        /// How many, the latest first
+        /// Number of migrations to revert, latest first
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         steps: u32,
     },
-    /// Show the version of the tables
+    /// Show the schema version
     Status {
-        /// Wait until nothing is pending
+        /// Wait until no migration is pending
         #[arg(long)]
         block: bool,
     },
-    /// Write down that the tables are at a version, after they were mended by hand
+    /// Set the recorded schema version without running migrations, after a manual repair
     Force {
-        /// The version; 0 for no tables
+        /// The version; 0 for an empty schema
         version: i64,
     },
 }
@@ -69,7 +70,7 @@ impl Migrate {
             Command::Force { version } => migrations.force(version)?,
         }
         let schema = migrations.schema()?;
-        eprintln!("The tables are at version {} of {}.", schema.current(), schema.latest());
+        eprintln!("The schema is at version {} of {}.", schema.current(), schema.latest());
         Ok(())
     }
 }
@@ -80,18 +81,18 @@ impl Database {
         Ok(Migrations::new(&dsn, origin)?)
     }
 
-    /// The name of the database, and where it is from.
+    /// The DSN and the name of its source.
     fn dsn(&self) -> anyhow::Result<(String, &'static str)> {
         if let Some(dsn) = &self.database {
             return Ok((dsn.clone(), "--database"));
         }
         let set = |name| std::env::var(name).ok().filter(|dsn| !dsn.is_empty()).map(|dsn| (dsn, name));
-        if let Some(found) = VARIABLES.into_iter().find_map(set) {
-            return Ok(found);
+        if let Some(dsn) = VARIABLES.into_iter().find_map(set) {
+            return Ok(dsn);
         }
         match &self.config {
-            Some(file) => Ok((super::load(file).context("no other source names the database")?.db.dsn, "db.dsn")),
-            None => bail!("which database? Give --database DSN, or set DB_DSN, or give --config FILE"),
+            Some(file) => Ok((config::load(file).context("cannot read db.dsn")?.db.dsn, "db.dsn")),
+            None => bail!("no database is configured; use --database DSN, DB_DSN or --config FILE"),
         }
     }
 }

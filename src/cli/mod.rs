@@ -1,26 +1,24 @@
-//! The command line. Thin: each command calls one thing below.
+//! The command line. Each command calls one function of the library.
 
 mod client;
+mod config;
 mod connection;
+mod dev;
 mod jwk;
 mod keys;
 mod migrate;
 mod output;
+mod serve;
 mod shell;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use anyhow::Context;
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
-use crate::app::{App, BUILD_TIME, COMMIT, Dev, DevOptions, Listeners, openapi_json, wait_for_stop};
-use crate::config::{Config, LogConfig, LogFormat, json_schema};
-use crate::telemetry::start_logs;
+use crate::app::{BUILD_TIME, COMMIT};
 
-/// An API-key gateway: a reverse proxy that verifies every request's credential, and the admin API that issues them.
+/// An API-key gateway: a reverse proxy that verifies the credential of every request, and an admin API that issues keys.
 #[derive(Debug, Parser)]
 #[command(name = "keygate", version = version(), disable_version_flag = true)]
 struct Cli {
@@ -35,82 +33,32 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run everything on this machine, in front of your API or a sample one, with a key in hand
-    Dev(DevArgs),
-    /// Run from a configuration file
-    Serve(ConfigFile),
-    /// Work on configurations
+    /// Run a local gateway with a demonstration key, in front of your API or a sample API
+    Dev(dev::DevArgs),
+    /// Run the server with a configuration file
+    Serve(config::ConfigFile),
+    /// Check configuration files and print schemas
     #[command(subcommand)]
-    Config(ConfigCommand),
-    /// Bring the tables of the database up to date, or take them back
+    Config(config::ConfigCommand),
+    /// Manage the database schema
     Migrate(migrate::Migrate),
-    /// Issue, import, verify and revoke keys at a running Keygate
+    /// Issue, import, verify and revoke keys through the admin API
     Keys(keys::Keys),
-    /// Make the keys that sign tokens, and see the ones in use
+    /// Generate signing keys for tokens, and print the public keys of a server
     #[command(subcommand)]
     Jwk(jwk::Jwk),
-    /// Print a shell's completion script
+    /// Print a shell completion script
     Completions(shell::Completions),
     /// Print the manual page
     Man(shell::Man),
 }
 
-#[derive(Debug, Args)]
-struct DevArgs {
-    /// The API to protect, http://host:port; a built-in sample API when absent
-    #[arg(long, value_name = "URL")]
-    upstream: Option<String>,
-    /// Where keys and secrets are kept
-    #[arg(long, value_name = "DIR", default_value = "./keygate-data")]
-    data: PathBuf,
-    /// Keep nothing: keys and secrets are gone at the end
-    #[arg(long, conflicts_with = "data")]
-    ephemeral: bool,
-    /// Port of the gateway; 0 picks a free one
-    #[arg(long, value_name = "PORT", default_value_t = 8080)]
-    gateway_port: u16,
-    /// Port of the admin API; 0 picks a free one
-    #[arg(long, value_name = "PORT", default_value_t = 4420)]
-    admin_port: u16,
-    /// Port of health and metrics; 0 picks a free one
-    #[arg(long, value_name = "PORT", default_value_t = 4422)]
-    metrics_port: u16,
-    /// What is printed on stdout when ready
-    #[arg(long, value_enum, default_value_t = DevFormat::Text)]
-    format: DevFormat,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DevFormat {
-    /// Lines for people, with commands to paste
-    Text,
-    /// One line of JSON
-    Json,
-}
-
-#[derive(Debug, Args)]
-struct ConfigFile {
-    /// The configuration file, YAML or JSON
-    #[arg(long, value_name = "FILE", env = "KEYGATE_CONFIG")]
-    config: PathBuf,
-}
-
-#[derive(Debug, Subcommand)]
-enum ConfigCommand {
-    /// Judge a file, with the environment over it, without starting anything
-    Check(ConfigFile),
-    /// Print the JSON schema of configuration files
-    Schema,
-    /// Print the OpenAPI description of the admin API
-    Openapi,
-}
-
-/// Runs the command that the arguments ask for; errors go to stderr and end in exit code 1.
+/// Runs the command line. Errors are printed to stderr, with exit code 1.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Where even this cannot be printed, there is nobody to tell.
+            // There is no other place to report that stderr cannot be written.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
@@ -127,11 +75,9 @@ pub fn run() -> ExitCode {
 impl Cli {
     fn run(&self) -> anyhow::Result<ExitCode> {
         match &self.command {
-            Command::Dev(args) => dev(args),
-            Command::Serve(args) => serve(&args.config),
-            Command::Config(ConfigCommand::Check(args)) => check(&args.config),
-            Command::Config(ConfigCommand::Schema) => schema(),
-            Command::Config(ConfigCommand::Openapi) => output::print(&openapi_json()),
+            Command::Dev(args) => args.run(),
+            Command::Serve(file) => serve::run(file),
+            Command::Config(command) => command.run(),
             Command::Migrate(migrate) => migrate.run(),
             Command::Keys(keys) => return keys.run(&self.connection),
             Command::Jwk(jwk) => jwk.run(&self.connection),
@@ -146,57 +92,4 @@ fn version() -> &'static str {
     static TEXT: LazyLock<String> =
         LazyLock::new(|| format!("version {} (commit: {COMMIT}, built: {BUILD_TIME})", env!("CARGO_PKG_VERSION")));
     &TEXT
-}
-
-fn dev(args: &DevArgs) -> anyhow::Result<()> {
-    let _log = start_logs(&LogConfig { format: LogFormat::Text, ..LogConfig::default() })?;
-    let dev = Dev::start(&DevOptions {
-        upstream: args.upstream.clone(),
-        data: (!args.ephemeral).then(|| args.data.clone()),
-        gateway_port: args.gateway_port,
-        admin_port: args.admin_port,
-        metrics_port: args.metrics_port,
-    })?;
-    match args.format {
-        DevFormat::Text => println!("{}", dev.to_text()),
-        DevFormat::Json => println!("{}", dev.to_json()),
-    }
-    wait_for_stop(dev.app().background())?;
-    dev.stop();
-    Ok(())
-}
-
-fn serve(file: &Path) -> anyhow::Result<()> {
-    let config = load(file)?;
-    let _log = start_logs(&config.log)?;
-    let app = App::start(&config, Listeners::bind(&config)?)?;
-    tracing::info!(
-        gateway = app.gateway_address().map(tracing::field::display),
-        admin = %app.admin_address(),
-        metrics = %app.metrics_address(),
-        "keygate {} is serving",
-        env!("CARGO_PKG_VERSION"),
-    );
-    wait_for_stop(app.background())?;
-    app.stop();
-    Ok(())
-}
-
-fn check(file: &Path) -> anyhow::Result<()> {
-    load(file)?;
-    println!("{}: the configuration is good", file.display());
-    Ok(())
-}
-
-fn schema() -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(&json_schema()).context("the schema cannot be written")?);
-    Ok(())
-}
-
-fn load(file: &Path) -> anyhow::Result<Config> {
-    // Variables that are not text cannot be ours.
-    let variables: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    Ok(Config::load(file, &variables)?)
 }

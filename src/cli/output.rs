@@ -1,4 +1,4 @@
-//! What commands print: data on stdout, in the form that was asked for, and nothing else there.
+//! Output of commands: data in the selected format on stdout. Everything else goes to stderr.
 
 use std::io::{self, ErrorKind, Write};
 use std::str::FromStr;
@@ -8,19 +8,19 @@ use clap::Args;
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
-/// Go's tabwriter, which the columns of lists are compatible with, fills up to a multiple of this.
+/// Column widths are multiples of this, as with Go's tabwriter, which lists are compatible with.
 const TAB: usize = 8;
 
-/// Headers, and the members of a row that stand below them.
+/// Column headers and the JSON members that they show.
 pub(super) type Columns = [(&'static str, &'static str)];
 
-/// How data is printed.
+/// Output options.
 #[derive(Debug, Args)]
 pub(super) struct Output {
-    /// table, json, json-pretty, yaml, jsonpath=PATH (such as $.secret) or jsonpointer=POINTER (such as /secret)
+    /// table, json, json-pretty, yaml, jsonpath=PATH (for example $.secret) or jsonpointer=POINTER (for example /secret)
     #[arg(long, global = true, value_name = "FORMAT", default_value = "table")]
     format: Format,
-    /// Print the first column only
+    /// Print only the first column
     #[arg(short, long, global = true)]
     quiet: bool,
 }
@@ -48,20 +48,20 @@ impl FromStr for Format {
             ("jsonpointer", pointer) if pointer.is_empty() || pointer.starts_with('/') => {
                 Ok(Self::JsonPointer(pointer.to_owned()))
             }
-            ("jsonpointer", _) => Err("a JSON pointer begins with a slash, for example /secret".into()),
-            _ => Err("write table, json, json-pretty, yaml, jsonpath=$.secret or jsonpointer=/secret".into()),
+            ("jsonpointer", _) => Err("a JSON pointer starts with a slash, for example /secret".into()),
+            _ => Err("use table, json, json-pretty, yaml, jsonpath=$.secret or jsonpointer=/secret".into()),
         }
     }
 }
 
-/// RFC 9535; the leading `$.` may be left out.
+/// Parses an RFC 9535 path. The leading `$.` is optional.
 fn json_path(text: &str) -> Result<JsonPath, String> {
-    let whole = if text.starts_with('$') { text.to_owned() } else { format!("$.{}", text.trim_start_matches('.')) };
-    JsonPath::parse(&whole).map_err(|error| format!("is not a JSON path: {error}; write for example $.secret"))
+    let path = if text.starts_with('$') { text.to_owned() } else { format!("$.{}", text.trim_start_matches('.')) };
+    JsonPath::parse(&path).map_err(|error| format!("is not a JSON path: {error}; use for example $.secret"))
 }
 
 impl Output {
-    /// Prints one thing: as a table, a line for each column.
+    /// Prints one object. The table format has one line per column.
     pub(super) fn row(&self, data: &Value, row: &Value, columns: &Columns) -> anyhow::Result<()> {
         let cells = cells(row, columns);
         if self.quiet {
@@ -74,7 +74,7 @@ impl Output {
         print(&self.format.text(data)?.unwrap_or_else(table))
     }
 
-    /// Prints many things: as a table, a line of headers and a line for each thing.
+    /// Prints a list. The table format has a header line and one line per row.
     pub(super) fn list(&self, data: &Value, rows: &[Value], columns: &Columns) -> anyhow::Result<()> {
         let rows = || rows.iter().map(|row| cells(row, columns));
         if self.quiet {
@@ -85,35 +85,35 @@ impl Output {
         print(&self.format.text(data)?.unwrap_or_else(table))
     }
 
-    /// Prints data that has no columns: nothing as a table.
+    /// Prints data without columns. The table format prints nothing.
     pub(super) fn data(&self, data: &Value) -> anyhow::Result<()> {
         if self.quiet { Ok(()) } else { self.format.text(data)?.map_or(Ok(()), |text| print(&text)) }
     }
 }
 
 impl Format {
-    /// The data in this form; `None` for a table.
+    /// Formats the data; `None` for a table.
     fn text(&self, data: &Value) -> anyhow::Result<Option<String>> {
         Ok(Some(match self {
             Self::Table => return Ok(None),
             Self::Json => format!("{data}\n"),
             Self::JsonPretty => pretty(data),
-            Self::Yaml => serde_saphyr::to_string(data).context("the answer cannot be written as YAML")?,
-            Self::JsonPath(path) => path.query(data).iter().map(|found| bare(found)).collect(),
+            Self::Yaml => serde_saphyr::to_string(data).context("cannot convert the response to YAML")?,
+            Self::JsonPath(path) => path.query(data).iter().map(|node| unquoted(node)).collect(),
             Self::JsonPointer(pointer) => {
-                bare(data.pointer(pointer).with_context(|| format!("the answer has nothing at {pointer}"))?)
+                unquoted(data.pointer(pointer).with_context(|| format!("the response has no value at {pointer}"))?)
             }
         }))
     }
 }
 
-/// Indented JSON.
+/// Formats indented JSON.
 pub(super) fn pretty(data: &Value) -> String {
     format!("{data:#}\n")
 }
 
-/// Texts without quotes, so that a shell can use them; all else as JSON.
-fn bare(value: &Value) -> String {
+/// Formats a string without quotes, for use in a shell, and any other value as JSON.
+fn unquoted(value: &Value) -> String {
     match value {
         Value::String(text) => format!("{text}\n"),
         other => format!("{other}\n"),
@@ -135,14 +135,14 @@ fn cell(value: &Value) -> String {
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     };
-    // A name must not move the cursor of whoever lists it, nor begin a line of its own.
-    text.chars().fold(String::with_capacity(text.len()), |mut safe, character| {
+    // Control characters in a name must not inject terminal escape sequences or line breaks.
+    text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
         if character.is_control() {
-            safe.extend(character.escape_default());
+            escaped.extend(character.escape_default());
         } else {
-            safe.push(character);
+            escaped.push(character);
         }
-        safe
+        escaped
     })
 }
 
@@ -162,11 +162,11 @@ fn aligned(lines: &[Vec<String>]) -> String {
     text
 }
 
-/// Writes to stdout; a reader that has read enough is no failure.
+/// Writes to stdout. A closed pipe is not an error.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("stdout cannot be written"),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
         _ => Ok(()),
     }
 }
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn data_in_every_form() {
+    fn data_is_printed_in_every_format() {
         let data = json!({"secret": "s", "keys": [{"id": 1}, {"id": 2}], "big": 9_007_199_254_740_993_i64});
         for (format, expected) in [
             ("json", "{\"secret\":\"s\",\"keys\":[{\"id\":1},{\"id\":2}],\"big\":9007199254740993}\n"),
@@ -199,14 +199,14 @@ mod tests {
             assert_eq!(text(format, &data).as_deref(), Ok(expected), "{format}");
         }
         assert_eq!(text("json-pretty", &json!({"a": [1]})).unwrap(), "{\n  \"a\": [\n    1\n  ]\n}\n");
-        assert_eq!(text("jsonpointer=/none", &data), Err("the answer has nothing at /none".into()));
-        for bad in ["", "xml", "json=x", "jsonpath=", "jsonpath=$[", "jsonpath", "jsonpointer=secret"] {
-            assert!(text(bad, &data).is_err(), "{bad}");
+        assert_eq!(text("jsonpointer=/none", &data), Err("the response has no value at /none".into()));
+        for invalid in ["", "xml", "json=x", "jsonpath=", "jsonpath=$[", "jsonpath", "jsonpointer=secret"] {
+            assert!(text(invalid, &data).is_err(), "{invalid}");
         }
     }
 
     #[test]
-    fn yaml_means_what_the_json_means() {
+    fn yaml_parses_to_the_same_data_as_json() {
         let data = json!({
             "texts": ["true", "null", "1", "1e3", "~", "no", "", "a: b", "- x", "# c", "line\nline", "tab\t", "é", "2020-01-01"],
             "values": [true, null, 1, -1.5, 9_007_199_254_740_993_i64, {}, []],
@@ -218,14 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn cells_hold_one_line_each() {
+    fn control_characters_in_cells_are_escaped() {
         let row = json!({"name": "a\n\u{1b}[31m\tb", "scopes": ["x", "y"], "valid": false, "none": null, "n": "7"});
         let columns = [("A", "name"), ("B", "scopes"), ("C", "valid"), ("D", "none"), ("E", "missing"), ("F", "n")];
         assert_eq!(cells(&row, &columns), ["a\\n\\u{1b}[31m\\tb", "x,y", "false", "", "", "7"]);
     }
 
     #[test]
-    fn columns_stand_below_each_other() {
+    fn columns_are_aligned_with_tabs() {
         let lines = [["ID", "NAME", "END"], ["12345678", "n", ""], ["1", "longer than eight", "x"]];
         let lines: Vec<Vec<String>> = lines.map(|line| line.map(String::from).to_vec()).to_vec();
         assert_eq!(aligned(&lines), "ID\t\tNAME\t\t\tEND\n12345678\tn\n1\t\tlonger than eight\tx\n");

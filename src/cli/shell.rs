@@ -1,4 +1,4 @@
-//! What a shell and `man` want to know of the commands.
+//! `keygate completions` and `keygate man`.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ pub(super) struct Completions {
 /// Arguments of `man`.
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// Write a page for every command into this folder, not one to stdout
+    /// Write one page per command to this directory instead of printing one page
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -34,7 +34,7 @@ impl Completions {
 
 impl Man {
     pub(super) fn run(&self, command: Command) -> anyhow::Result<()> {
-        // The page has a place of its own for the version, and wants nothing but the number there.
+        // The page header has a field for the version number only.
         let command = without_help(command.version(env!("CARGO_PKG_VERSION")));
         if let Some(folder) = &self.out {
             return pages(command, folder).with_context(|| format!("--out {}", folder.display()));
@@ -45,7 +45,7 @@ impl Man {
     }
 }
 
-/// Takes `help` out of the subcommands: it is no command of its own to have a page.
+/// Removes the `help` subcommands, which need no pages.
 fn without_help(command: Command) -> Command {
     command.disable_help_subcommand(true).mut_subcommands(without_help)
 }

@@ -1,19 +1,19 @@
-//! Base58 to bytes, for every credential that claims to be an issued key: a library that works digit by digit takes longer for
-//! this than all else that a refusal takes.
+//! Base58 decoder for identifiers and checksums of issued keys. It processes ten digits per step: decoding with a library
+//! that works digit by digit costs more than the rest of rejecting an invalid key.
 
-/// The digits in the order of their values: Bitcoin's alphabet.
+/// The Bitcoin alphabet, ordered by digit value.
 const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
-/// What is no digit.
-const NONE: u8 = 0xff;
-/// So many digits at once fit into a word.
+/// Marks a byte that is not a Base58 digit.
+const INVALID: u8 = 0xff;
+/// Digits per step: 58^10 is the largest power of 58 below 2^64.
 const CHUNK: usize = 10;
-/// The longest text, in digits.
+/// Maximum length of a text, in digits.
 pub(super) const TEXT_MAX: usize = 128;
-/// Words that hold the number of the longest text: 128 digits have 750 bits.
+/// 64-bit words for the longest text: 128 digits have 750 bits.
 const WORDS: usize = 12;
 
 const VALUES: [u8; 256] = {
-    let mut values = [NONE; 256];
+    let mut values = [INVALID; 256];
     let mut value: u8 = 0;
     while (value as usize) < ALPHABET.len() {
         values[ALPHABET[value as usize] as usize] = value;
@@ -22,8 +22,8 @@ const VALUES: [u8; 256] = {
     values
 };
 
-/// Decodes a text of at most [`TEXT_MAX`] digits into `bytes`; how many there are. `None` for what is not Base58, is longer, or
-/// does not fit.
+/// Decodes a text of at most [`TEXT_MAX`] digits into `bytes` and returns the decoded length. `None` if the text is not
+/// Base58, is longer, or does not fit into `bytes`.
 pub(super) fn decode(text: &str, bytes: &mut [u8]) -> Option<usize> {
     if text.len() > TEXT_MAX {
         return None;
@@ -33,7 +33,7 @@ pub(super) fn decode(text: &str, bytes: &mut [u8]) -> Option<usize> {
         let (mut factor, mut carry) = (1_u64, 0_u64);
         for digit in chunk {
             let value = VALUES[usize::from(*digit)];
-            if value == NONE {
+            if value == INVALID {
                 return None;
             }
             factor *= 58;
@@ -51,18 +51,18 @@ pub(super) fn decode(text: &str, bytes: &mut [u8]) -> Option<usize> {
     write(&words[..used], text.bytes().take_while(|digit| *digit == ALPHABET[0]).count(), bytes)
 }
 
-/// Writes words, the lowest first, as bytes, the highest first, after so many zeros.
-fn write(words: &[u64], zeros: usize, bytes: &mut [u8]) -> Option<usize> {
+/// Writes `leading_zeros` zero bytes, then little-endian `words` as big-endian bytes without leading zeros.
+fn write(words: &[u64], leading_zeros: usize, bytes: &mut [u8]) -> Option<usize> {
     let digits = words.iter().rev().flat_map(|word| word.to_be_bytes()).skip_while(|byte| *byte == 0);
     let mut length = 0;
-    for byte in std::iter::repeat_n(0, zeros).chain(digits) {
+    for byte in std::iter::repeat_n(0, leading_zeros).chain(digits) {
         *bytes.get_mut(length)? = byte;
         length += 1;
     }
     Some(length)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+#[expect(clippy::cast_possible_truncation, reason = "only the low half is kept")]
 fn low(number: u128) -> u64 {
     number as u64
 }
@@ -73,15 +73,15 @@ mod tests {
 
     use super::*;
 
-    fn decoded(text: &str, room: usize) -> Option<Vec<u8>> {
-        let mut bytes = vec![0; room];
+    fn decoded(text: &str, capacity: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; capacity];
         let length = decode(text, &mut bytes)?;
         bytes.truncate(length);
         Some(bytes)
     }
 
     #[test]
-    fn the_edges() {
+    fn boundary_inputs_are_decoded_or_rejected() {
         assert_eq!(decoded("", 0), Some(vec![]));
         assert_eq!(decoded("1", 1), Some(vec![0]));
         assert_eq!(decoded("111z", 4), Some(vec![0, 0, 0, 57]));
@@ -97,15 +97,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_library_reads_the_same(text in "[1-9A-HJ-NP-Za-km-z]{0,128}|1{0,9}[1-9A-HJ-NP-Za-km-z]{0,50}|[ -~é]{0,20}", room in 0_usize..130) {
-            let mut theirs = vec![0; room];
-            let length = bs58::decode(&text).onto(&mut theirs[..]).ok();
-            theirs.truncate(length.unwrap_or_default());
-            prop_assert_eq!(decoded(&text, room), length.map(|_| theirs));
+        fn result_equals_that_of_the_bs58_crate(text in "[1-9A-HJ-NP-Za-km-z]{0,128}|1{0,9}[1-9A-HJ-NP-Za-km-z]{0,50}|[ -~é]{0,20}", capacity in 0_usize..130) {
+            let mut expected = vec![0; capacity];
+            let length = bs58::decode(&text).onto(&mut expected[..]).ok();
+            expected.truncate(length.unwrap_or_default());
+            prop_assert_eq!(decoded(&text, capacity), length.map(|_| expected));
         }
 
         #[test]
-        fn bytes_come_back(bytes in proptest::collection::vec(any::<u8>(), 0..90)) {
+        fn encoded_bytes_round_trip(bytes in proptest::collection::vec(any::<u8>(), 0..90)) {
             prop_assert_eq!(decoded(&bs58::encode(&bytes).into_string(), bytes.len()), Some(bytes));
         }
     }

@@ -1,14 +1,14 @@
-//! What a derived token says (contract, credentials section 6): one object, written with sorted members.
+//! Claims of derived tokens (contract, credentials section 6): one JSON object, serialized with sorted members.
 
 use serde_json::{Map, Value};
 
-/// Members that custom claims cannot have: they would be taken for ours.
+/// Claim names that custom claims cannot use, because Keygate interprets them.
 const RESERVED: [&str; 17] = [
     "jti", "sub", "iss", "aud", "iat", "exp", "nbf", "nid", "akid", "pid", "tty", "oid", "scp", "scope", "meta", "vis",
     "acl",
 ];
 
-/// The claims of a token. Times are whole seconds since 1970; an absent member is `None`.
+/// The claims of a token. Times are in whole seconds since 1970; an absent claim is `None`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Claims {
     pub(super) jti: Option<String>,
@@ -24,23 +24,23 @@ pub(super) struct Claims {
     pub(super) acl: Option<Vec<String>>,
     pub(super) aud: Option<Vec<String>>,
     pub(super) meta: Option<Map<String, Value>>,
-    /// In older tokens only.
+    /// Only in tokens of older versions.
     pub(super) akid: Option<String>,
-    /// In older tokens only.
+    /// Only in tokens of older versions.
     pub(super) tty: Option<String>,
-    /// Members that are nobody's but the caller's.
+    /// Custom claims: all other members.
     pub(super) custom: Map<String, Value>,
 }
 
-/// The custom claims that are taken: all but reserved ones, which are dropped without a word. `act` is reserved too: a
-/// parent without an owner must not get one.
-pub(super) fn accepted(custom: &Map<String, Value>) -> Map<String, Value> {
-    let taken = custom.iter().filter(|(name, _)| *name != "act" && !RESERVED.contains(&name.as_str()));
-    taken.map(|(name, value)| (name.clone(), value.clone())).collect()
+/// The custom claims without the reserved ones, which are dropped silently. `act` is dropped too: a token of a parent
+/// without an actor must not get one.
+pub(super) fn without_reserved(custom: &Map<String, Value>) -> Map<String, Value> {
+    let kept = custom.iter().filter(|(name, _)| *name != "act" && !RESERVED.contains(&name.as_str()));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 impl Claims {
-    /// Reads an object; `None` for anything else, or when a known member has a wrong type.
+    /// Parses a JSON object; `None` for other input, or if a known claim has the wrong type.
     pub(super) fn parse(json: &[u8]) -> Option<Self> {
         let Ok(Value::Object(mut members)) = serde_json::from_slice(json) else {
             return None;
@@ -61,12 +61,12 @@ impl Claims {
             meta: object(&mut members)?,
             akid: text(&mut members, "akid")?,
             tty: text(&mut members, "tty")?,
-            custom: accepted(&members),
+            custom: without_reserved(&members),
         };
         Some(claims)
     }
 
-    /// The object as JSON: members sorted at every depth, no spaces, nothing escaped for HTML.
+    /// Serializes to compact JSON with members sorted at every level and no HTML escaping.
     pub(super) fn to_json(&self) -> String {
         let mut members = self.custom.clone();
         let mut set = |name: &str, value: Option<Value>| {
@@ -101,13 +101,13 @@ fn sorted(value: Value) -> Value {
             Value::Object(members.into_iter().collect())
         }
         Value::Array(items) => items.into_iter().map(sorted).collect(),
-        plain => plain,
+        scalar => scalar,
     }
 }
 
-// In the readers below the outer `None` is a member of a wrong type, the inner one an absent member.
+// In the functions below the outer `None` stands for a claim of the wrong type, the inner one for an absent claim.
 
-#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+#[expect(clippy::option_option, reason = "malformed and absent are distinct")]
 fn text(members: &mut Map<String, Value>, name: &str) -> Option<Option<String>> {
     match members.remove(name) {
         None | Some(Value::Null) => Some(None),
@@ -116,20 +116,20 @@ fn text(members: &mut Map<String, Value>, name: &str) -> Option<Option<String>> 
     }
 }
 
-/// Whole seconds; a fraction is rounded to what restricts more.
-#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+/// Whole seconds; `round` rounds a fraction to the more restrictive second.
+#[expect(clippy::option_option, reason = "malformed and absent are distinct")]
 fn seconds(members: &mut Map<String, Value>, name: &str, round: fn(f64) -> f64) -> Option<Option<i64>> {
     match members.remove(name) {
         None | Some(Value::Null) => Some(None),
         Some(Value::Number(number)) => {
-            let whole = || format!("{:.0}", round(number.as_f64()?)).parse().ok();
-            number.as_i64().or_else(whole).map(Some)
+            let rounded = || format!("{:.0}", round(number.as_f64()?)).parse().ok();
+            number.as_i64().or_else(rounded).map(Some)
         }
         Some(_) => None,
     }
 }
 
-#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+#[expect(clippy::option_option, reason = "malformed and absent are distinct")]
 fn list(members: &mut Map<String, Value>, name: &str) -> Option<Option<Vec<String>>> {
     match members.remove(name) {
         None | Some(Value::Null) => Some(None),
@@ -140,8 +140,8 @@ fn list(members: &mut Map<String, Value>, name: &str) -> Option<Option<Vec<Strin
     }
 }
 
-/// `scp`, or `scope` as an older name for it.
-#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+/// `scp`, or its older name `scope`.
+#[expect(clippy::option_option, reason = "malformed and absent are distinct")]
 fn scopes(members: &mut Map<String, Value>) -> Option<Option<Vec<String>>> {
     let older = list(members, "scope");
     match list(members, "scp")? {
@@ -150,8 +150,8 @@ fn scopes(members: &mut Map<String, Value>) -> Option<Option<Vec<String>>> {
     }
 }
 
-/// One audience or a list of them (RFC 7519 section 4.1.3).
-#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+/// `aud`: one audience or a list (RFC 7519 section 4.1.3).
+#[expect(clippy::option_option, reason = "malformed and absent are distinct")]
 fn audiences(members: &mut Map<String, Value>) -> Option<Option<Vec<String>>> {
     match members.get("aud") {
         Some(Value::String(_)) => text(members, "aud").map(|audience| audience.map(|audience| vec![audience])),
@@ -159,7 +159,7 @@ fn audiences(members: &mut Map<String, Value>) -> Option<Option<Vec<String>>> {
     }
 }
 
-#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+#[expect(clippy::option_option, reason = "malformed and absent are distinct")]
 fn object(members: &mut Map<String, Value>) -> Option<Option<Map<String, Value>>> {
     match members.remove("meta") {
         None | Some(Value::Null) => Some(None),
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_sorted_and_read_back() {
+    fn claims_are_sorted_and_round_trip() {
         let claims = Claims {
             sub: Some("s".into()),
             exp: Some(7),
@@ -190,24 +190,24 @@ mod tests {
     }
 
     #[test]
-    fn older_forms_are_read() {
+    fn older_claim_names_are_parsed() {
         let claims = Claims::parse(br#"{"scope":["a"],"aud":"x","tty":"derived","akid":"k","pid":"p"}"#).unwrap();
         assert_eq!((claims.scp, claims.aud), (Some(vec!["a".into()]), Some(vec!["x".into()])));
         assert_eq!((claims.tty.as_deref(), claims.akid.as_deref()), (Some("derived"), Some("k")));
         let both = Claims::parse(br#"{"scope":["a"],"scp":["b"]}"#).unwrap();
         assert_eq!(both.scp, Some(vec!["b".into()]));
-        let plain = Claims::parse(br#"{"scope":"a b"}"#);
-        assert_eq!(plain, None);
+        let text = Claims::parse(br#"{"scope":"a b"}"#);
+        assert_eq!(text, None);
     }
 
     #[test]
-    fn fractions_are_rounded_to_what_restricts_more() {
+    fn fractional_times_are_rounded_to_the_more_restrictive_second() {
         let claims = Claims::parse(br#"{"exp":7.9,"nbf":7.1}"#).unwrap();
         assert_eq!((claims.exp, claims.nbf), (Some(7), Some(8)));
     }
 
     #[test]
-    fn wrong_types_are_no_claims() {
+    fn claims_of_the_wrong_type_are_rejected() {
         for text in
             ["[]", "{", r#"{"exp":"7"}"#, r#"{"exp":1e300}"#, r#"{"scp":"a"}"#, r#"{"acl":[1]}"#, r#"{"meta":[]}"#]
         {
@@ -217,8 +217,8 @@ mod tests {
 
     #[test]
     fn reserved_claims_are_dropped() {
-        let wanted: Map<_, _> =
+        let requested: Map<_, _> =
             RESERVED.iter().chain(&["act", "mine"]).map(|name| ((*name).into(), json!(1))).collect();
-        assert_eq!(Value::Object(accepted(&wanted)), json!({"mine": 1}));
+        assert_eq!(Value::Object(without_reserved(&requested)), json!({"mine": 1}));
     }
 }

@@ -1,5 +1,5 @@
-//! Tokens derived from keys: minted from a parent, checked without any lookup, narrowed by whoever holds a macaroon
-//! (contract, credentials sections 6 and 7).
+//! Tokens derived from a parent key: JWTs and macaroons. Verification needs no lookup; the holder of a macaroon can attenuate
+//! it (contract, credentials sections 6 and 7).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,98 +9,99 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::TimeDelta;
 use serde_json::{Map, Value, json};
 
-use super::claims::{Claims, accepted};
+use super::claims::{Claims, without_reserved};
 use super::jwk::{SigningKey, SigningKeys};
+use super::jwt;
 use super::keyring::{Keyring, Purpose, Retired};
 use super::macaroon::Macaroon;
-use super::{CredentialKind, Shape, jwt};
+use super::shape::{CredentialKind, Shape};
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, TenantId};
 use crate::policy::{Scopes, Visibility};
 
-/// What tokens are checked against beside the signing keys.
+/// Settings for the verification of tokens. Signing keys are passed separately.
 #[derive(Debug, Clone)]
 pub struct TokenSettings {
-    /// The name of this issuer.
+    /// The current issuer (`iss`).
     pub issuer: String,
-    /// Earlier names that tokens may still carry.
+    /// Earlier issuers that are still accepted.
     pub issuers_retired: Vec<Retired<String>>,
-    /// How far ahead of this clock a token's times may be.
+    /// Tolerance for `iat` and `nbf` that are ahead of the local clock.
     pub clock_skew: TimeDelta,
-    /// Root keys of macaroons.
+    /// The secrets, from which the root keys of macaroons are derived.
     pub keyring: Arc<Keyring>,
 }
 
-/// A token that is genuine and within its time.
+/// A token with a valid signature, issuer and time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DerivedToken {
-    /// Its form.
+    /// JWT or macaroon.
     pub kind: CredentialKind,
-    /// The parent.
+    /// The id of the parent key.
     pub key_id: KeyId,
-    /// Whom the parent belongs to.
+    /// The tenant of the parent key.
     pub tenant: TenantId,
-    /// The parent's owner; empty when it has none.
+    /// The actor of the parent key; empty if it has none.
     pub actor_id: String,
-    /// What it may do.
+    /// Granted permissions.
     pub scopes: Scopes,
-    /// Custom claims, under the parent's own data.
+    /// Custom claims merged with the metadata of the parent key. Metadata takes precedence.
     pub metadata: Map<String, Value>,
-    /// The parent's visibility.
+    /// Visibility of the parent key.
     pub visibility: Visibility,
-    /// When it ends.
+    /// When the token expires.
     pub expire_time: Option<Timestamp>,
-    /// Sets of ranges each of which must have the caller's address.
+    /// The client address must be in every one of these sets.
     networks: Vec<CidrSet>,
-    /// The audiences it names; `Some` and empty when those that were named have nothing in common.
+    /// Accepted audiences: the intersection over all caveats. `None` if there is no `aud`, empty if nothing is left.
     audiences: Option<Vec<String>>,
 }
 
-/// What a new token says.
+/// Content of a token to create.
 #[derive(Debug, Clone)]
 pub struct NewToken<'a> {
-    /// A fresh UUID.
+    /// The id of the token: a random UUID.
     pub jti: String,
-    /// The parent.
+    /// The id of the parent key.
     pub key_id: KeyId,
-    /// Whom the parent belongs to.
+    /// The tenant of the parent key.
     pub tenant: TenantId,
-    /// The parent's owner.
+    /// The actor of the parent key.
     pub actor_id: &'a str,
-    /// What it may do.
+    /// Granted permissions.
     pub scopes: &'a Scopes,
-    /// The parent's own data.
+    /// Metadata of the parent key.
     pub metadata: &'a Map<String, Value>,
-    /// The parent's address rule.
+    /// Client addresses that may use the parent key.
     pub networks: &'a CidrSet,
-    /// The parent's visibility.
+    /// Visibility of the parent key.
     pub visibility: Visibility,
-    /// From when on it is good.
+    /// Issue time and start of validity.
     pub now: Timestamp,
-    /// When it ends.
+    /// When the token expires.
     pub expire_time: Timestamp,
-    /// Whom it is for; anybody when empty.
+    /// Audiences of the token; none if empty.
     pub audiences: &'a [String],
-    /// The caller's own claims; reserved ones are dropped.
+    /// Custom claims; reserved names are dropped.
     pub custom: &'a Map<String, Value>,
 }
 
-/// Why a token is not good.
+/// Why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenError {
-    /// Not genuine, out of its time, or from another issuer.
+    /// Invalid signature, time or issuer.
     Signature,
-    /// Of a type that is not served.
+    /// Unsupported token type (`tty`).
     Format,
-    /// For another tenant.
+    /// The token belongs to another tenant.
     ForeignTenant,
 }
 
 impl NewToken<'_> {
     fn claims(&self, issuer: &str) -> Claims {
         let now = self.now.timestamp();
-        let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
+        let non_empty = |list: Vec<String>| (!list.is_empty()).then_some(list);
         Claims {
             jti: Some(self.jti.clone()),
             sub: Some(self.key_id.to_string()),
@@ -111,27 +112,27 @@ impl NewToken<'_> {
             nid: Some(self.tenant.to_string()),
             vis: Some(visibility_text(self.visibility).to_owned()),
             act: (!self.actor_id.is_empty()).then(|| self.actor_id.to_owned()),
-            scp: some(self.scopes.iter().map(str::to_owned).collect()),
-            acl: some(self.networks.texts().iter().map(ToString::to_string).collect()),
-            aud: some(self.audiences.to_vec()),
+            scp: non_empty(self.scopes.iter().map(str::to_owned).collect()),
+            acl: non_empty(self.networks.texts().iter().map(ToString::to_string).collect()),
+            aud: non_empty(self.audiences.to_vec()),
             meta: (!self.metadata.is_empty()).then(|| self.metadata.clone()),
             akid: None,
             tty: None,
-            custom: accepted(self.custom),
+            custom: without_reserved(self.custom),
         }
     }
 
-    /// The custom claims that are taken.
+    /// The custom claims without the reserved ones.
     pub fn accepted_claims(&self) -> Map<String, Value> {
-        accepted(self.custom)
+        without_reserved(self.custom)
     }
 
-    /// The token as a JWT; `None` when the key cannot sign.
+    /// Mints a JWT; `None` if the key cannot sign.
     pub fn to_jwt(&self, issuer: &str, key: &SigningKey) -> Option<String> {
         jwt::sign(&self.claims(issuer), key)
     }
 
-    /// The token as a macaroon with this prefix.
+    /// Mints a macaroon with a text prefix.
     pub fn to_macaroon(&self, issuer: &str, prefix: &str, keyring: &Keyring) -> String {
         let identifier = json!({ "jti": self.jti }).to_string();
         let caveat = self.claims(issuer).to_json();
@@ -141,15 +142,15 @@ impl NewToken<'_> {
 }
 
 impl TokenSettings {
-    /// When the next retired secret or issuer stops to count: until then nothing but the times in a credential ends what its text
-    /// proves at `now`.
+    /// The next expiry of a retired secret or issuer after `now`. Until then a credential that is valid at `now` can become
+    /// invalid only through its own times.
     pub fn next_retirement(&self, now: Timestamp) -> Option<Timestamp> {
         let issuers = self.issuers_retired.iter().filter_map(|retired| retired.expires_at);
         self.keyring.retirements().chain(issuers).filter(|end| now < *end).min()
     }
 
-    /// Judges a token by itself. From where it may be used and by whom is left to [`DerivedToken::allows`] and
-    /// [`DerivedToken::is_for`].
+    /// Verifies signature, times, issuer and tenant of a token. Client address and audience are checked separately, see
+    /// [`DerivedToken::allows`] and [`DerivedToken::is_for`].
     ///
     /// # Errors
     /// [`TokenError`].
@@ -160,12 +161,12 @@ impl TokenSettings {
         tenant: TenantId,
         now: Timestamp,
     ) -> Result<DerivedToken, TokenError> {
-        let chain = match shape {
-            Shape::DerivedJwt(text) => self.open_jwt(text, keys, now),
-            Shape::DerivedMacaroon(body) => self.open_macaroon(body, now),
+        let verified = match shape {
+            Shape::DerivedJwt(text) => self.verify_jwt(text, keys, now),
+            Shape::DerivedMacaroon(body) => self.verify_macaroon(body, now),
             Shape::Issued(_) | Shape::Imported => None,
         };
-        let (first, later) = chain.ok_or(TokenError::Signature)?;
+        let (first, caveats) = verified.ok_or(TokenError::Signature)?;
         if first.tty.as_deref().is_some_and(|tty| tty != "derived") {
             return Err(TokenError::Format);
         }
@@ -173,37 +174,37 @@ impl TokenSettings {
             return Err(TokenError::ForeignTenant);
         }
         let token = DerivedToken::new(first, shape.kind(), tenant).ok_or(TokenError::Signature)?;
-        later.into_iter().try_fold(token, DerivedToken::narrowed).ok_or(TokenError::Signature)
+        caveats.into_iter().try_fold(token, DerivedToken::attenuated).ok_or(TokenError::Signature)
     }
 
-    fn open_jwt(&self, text: &str, keys: &SigningKeys, now: Timestamp) -> Option<(Claims, Vec<Claims>)> {
-        let claims = jwt::open(text, keys)?;
-        let issued = claims.iat.is_none_or(|iat| self.is_past(iat, now));
-        // All tokens made here have an end; one without would never stop being good.
-        (claims.exp.is_some() && issued && self.holds(&claims, now)).then(|| (claims, Vec::new()))
+    fn verify_jwt(&self, text: &str, keys: &SigningKeys, now: Timestamp) -> Option<(Claims, Vec<Claims>)> {
+        let claims = jwt::verify(text, keys)?;
+        let issued = claims.iat.is_none_or(|iat| self.has_started(iat, now));
+        // Tokens created here always have `exp`. Without it a token would never expire.
+        (claims.exp.is_some() && issued && self.is_valid(&claims, now)).then(|| (claims, Vec::new()))
     }
 
-    fn open_macaroon(&self, body: &str, now: Timestamp) -> Option<(Claims, Vec<Claims>)> {
+    fn verify_macaroon(&self, body: &str, now: Timestamp) -> Option<(Claims, Vec<Claims>)> {
         let macaroon = Macaroon::decode(&URL_SAFE_NO_PAD.decode(body).ok()?)?;
         Claims::parse(&macaroon.identifier)?.jti?;
-        if !self.keyring.keys(Purpose::Macaroon, now).any(|root_key| macaroon.is_made_by(root_key)) {
+        if !self.keyring.keys(Purpose::Macaroon, now).any(|root_key| macaroon.verify(root_key)) {
             return None;
         }
-        let claims = |caveat: &Vec<u8>| Claims::parse(caveat).filter(|claims| self.holds(claims, now));
+        let claims = |caveat: &Vec<u8>| Claims::parse(caveat).filter(|claims| self.is_valid(claims, now));
         let mut chain = macaroon.caveats.iter().map(claims).collect::<Option<Vec<_>>>()?.into_iter();
         Some((chain.next()?, chain.collect()))
     }
 
-    /// Times and issuer.
-    fn holds(&self, claims: &Claims, now: Timestamp) -> bool {
+    /// Checks issuer, `exp` and `nbf`.
+    fn is_valid(&self, claims: &Claims, now: Timestamp) -> bool {
         let issuer = claims.iss.as_deref().unwrap_or_default();
-        let known = issuer == self.issuer
+        let accepted = issuer == self.issuer
             || self.issuers_retired.iter().any(|retired| retired.value == issuer && retired.is_active(now));
-        let alive = claims.exp.is_none_or(|exp| Timestamp::from_timestamp(exp, 0).is_some_and(|exp| now <= exp));
-        known && alive && claims.nbf.is_none_or(|nbf| self.is_past(nbf, now))
+        let unexpired = claims.exp.is_none_or(|exp| Timestamp::from_timestamp(exp, 0).is_some_and(|exp| now <= exp));
+        accepted && unexpired && claims.nbf.is_none_or(|nbf| self.has_started(nbf, now))
     }
 
-    fn is_past(&self, seconds: i64, now: Timestamp) -> bool {
+    fn has_started(&self, seconds: i64, now: Timestamp) -> bool {
         Timestamp::from_timestamp(seconds, 0).is_some_and(|time| time <= now + self.clock_skew)
     }
 }
@@ -228,49 +229,50 @@ impl DerivedToken {
         })
     }
 
-    /// The token under one more caveat: never more than before. `None` when the caveat cannot be understood.
-    fn narrowed(mut self, caveat: Claims) -> Option<Self> {
+    /// Applies one more caveat, which can only restrict the token. `None` if the caveat is malformed.
+    fn attenuated(mut self, caveat: Claims) -> Option<Self> {
         if let Some(expiry) = caveat.exp.and_then(|exp| Timestamp::from_timestamp(exp, 0)) {
-            self.expire_time = Some(self.expire_time.map_or(expiry, |before| before.min(expiry)));
+            self.expire_time = Some(self.expire_time.map_or(expiry, |current| current.min(expiry)));
         }
-        if let Some(kept) = caveat.scp {
-            self.scopes = self.scopes.iter().filter(|scope| kept.iter().any(|other| other == scope)).collect();
+        if let Some(allowed) = caveat.scp {
+            self.scopes = self.scopes.iter().filter(|scope| allowed.iter().any(|other| other == scope)).collect();
         }
         if let Some(acl) = caveat.acl {
             self.networks.push(CidrSet::parse(&acl).ok()?);
         }
-        if let Some(kept) = caveat.aud {
-            // A token for nobody in particular cannot become one for somebody: that would be more than before.
-            let before = self.audiences.unwrap_or_default();
-            self.audiences = Some(before.into_iter().filter(|audience| kept.contains(audience)).collect());
+        if let Some(allowed) = caveat.aud {
+            // A caveat cannot add an audience to a token without one: that would widen the token.
+            let current = self.audiences.unwrap_or_default();
+            self.audiences = Some(current.into_iter().filter(|audience| allowed.contains(audience)).collect());
         }
         Some(self)
     }
 
-    /// Whether it may be used from an address.
+    /// Whether a client address may use the token; `None` stands for an unknown address.
     pub fn allows(&self, address: Option<IpAddr>) -> bool {
         self.networks.iter().all(|ranges| address.is_some_and(|address| ranges.contains(address)))
     }
 
-    /// Whether it is bound to addresses.
+    /// Whether the token is restricted to client addresses.
     pub fn is_address_bound(&self) -> bool {
         !self.networks.is_empty()
     }
 
-    /// How many ranges of addresses it names.
+    /// The number of CIDR ranges in the token.
     pub fn ranges(&self) -> usize {
         self.networks.iter().map(|ranges| ranges.texts().len()).sum()
     }
 
-    /// Whether it may be used by whoever expects one of these audiences, or none.
+    /// Whether the token is valid for a recipient with these `expected` audiences. A token without audiences is valid only if
+    /// none are expected.
     pub fn is_for(&self, expected: &[String]) -> bool {
         match &self.audiences {
             None => expected.is_empty(),
-            Some(named) => named.iter().any(|audience| expected.contains(audience)),
+            Some(audiences) => audiences.iter().any(|audience| expected.contains(audience)),
         }
     }
 
-    /// The audiences it names.
+    /// The audiences of the token.
     pub fn audiences(&self) -> &[String] {
         self.audiences.as_deref().unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! Issued keys: `<prefix>_v1_<identifier>_<checksum>` (contract, credentials section 2). Minting and parsing of the
-//! text, checked without any lookup.
+//! Issued keys: `<prefix>_v1_<identifier>_<checksum>` (contract, credentials section 2). The identifier is the Base58 of issue
+//! time and UUID, the checksum an HMAC-SHA256 over the preceding text. Minting, parsing and the checksum need no lookup.
 
 use rand::Rng;
 use secrecy::SecretString;
@@ -15,15 +15,15 @@ const PREFIX_MAX: usize = 16;
 const IDENTIFIER_MIN: usize = 20;
 const IDENTIFIER_MAX: usize = base58::TEXT_MAX;
 const CHECKSUM_MIN: usize = 10;
-/// 32 bytes take 43 or 44 characters of Base58 at the most.
+/// 32 bytes have at most 44 Base58 digits.
 const CHECKSUM_MAX: usize = 44;
 const DECODED_MIN: usize = 20;
 const DECODED_MAX: usize = 60;
 
-/// The parts of a text in the shape of an issued key. The shape proves nothing: see [`IssuedKey::checksum_holds`].
+/// A parsed issued key. Parsing does not verify the checksum, see [`IssuedKey::checksum_holds`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct IssuedKey<'a> {
-    /// Everything the checksum covers: prefix, version, identifier and the trailing underscore.
+    /// The text that the checksum covers: prefix, version, identifier and the trailing underscore.
     signed: &'a str,
     prefix: &'a str,
     checksum: &'a str,
@@ -31,15 +31,15 @@ pub struct IssuedKey<'a> {
     issued_at: i64,
 }
 
-/// Why a key could not be minted.
+/// A key cannot be minted at the current time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the clock reads a time that no key can carry; set the system clock")]
+#[error("the current time cannot be encoded in a key; check the system clock")]
 pub struct MintError;
 
-/// Makes a key: a fresh UUID, the time of issue, and the checksum under the current secret.
+/// Mints a key from a random UUID, the issue time `now`, and the checksum under the current secret.
 ///
 /// # Errors
-/// [`MintError`] when the identifier of `now` would not parse back.
+/// [`MintError`] if `now` cannot be encoded in an identifier that [`IssuedKey::parse`] accepts.
 pub fn mint(
     prefix: &str,
     keyring: &Keyring,
@@ -62,42 +62,42 @@ fn write(prefix: &str, keyring: &Keyring, seconds: i64, uuid: Uuid) -> String {
 }
 
 impl<'a> IssuedKey<'a> {
-    /// Takes a text apart, or tells that it has not the shape of an issued key. Never panics, on any text.
+    /// Parses an issued key; `None` for text of any other shape. Never panics.
     ///
-    /// The prefix may itself contain `_v1_`, the two other parts cannot: so the last `_v1_` ends the prefix.
+    /// The prefix may contain `_v1_` but the other parts cannot, so the last `_v1_` ends the prefix.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (signed_len, checksum) = text.rsplit_once('_').map(|(head, tail)| (head.len() + 1, tail))?;
         let signed = &text[..signed_len];
         let (prefix, identifier) = text[..signed_len - 1].rsplit_once(VERSION)?;
-        let shaped = is_prefix(prefix)
+        let well_formed = is_prefix(prefix)
             && is_base58(identifier, IDENTIFIER_MIN, IDENTIFIER_MAX)
             && is_base58(checksum, CHECKSUM_MIN, usize::MAX);
-        if !shaped {
+        if !well_formed {
             return None;
         }
         let (issued_at, uuid) = decode_identifier(identifier)?;
         Some(Self { signed, prefix, checksum, uuid, issued_at })
     }
 
-    /// The prefix, which tells who minted the key and for what visibility.
+    /// The prefix: identifies the installation and the visibility of the key.
     pub fn prefix(&self) -> &'a str {
         self.prefix
     }
 
-    /// The id under which the record is stored.
+    /// The id under which the key is stored.
     pub fn id(&self) -> KeyId {
         KeyId::Issued(self.uuid)
     }
 
-    /// When the key says it was issued, in seconds since 1970.
+    /// The issue time in the identifier, in seconds since 1970.
     pub fn issued_at(&self) -> i64 {
         self.issued_at
     }
 
-    /// Whether a secret that counts at `now` made the checksum.
+    /// Whether the checksum is valid under the current secret or one that is retired but not expired at `now`.
     ///
-    /// Codes are compared whole, in constant time, after decoding: Base58 has one text for each 32 bytes, and how long
-    /// decoding takes depends on the presented text alone.
+    /// The decoded HMACs are compared in constant time. Base58 has exactly one text for each 32 bytes, and the decoding time
+    /// depends only on the presented text.
     pub fn checksum_holds(&self, keyring: &Keyring, now: Timestamp) -> bool {
         decode_checksum(self.checksum)
             .is_some_and(|presented| keyring.verifies(self.signed.as_bytes(), &presented, now))
@@ -134,7 +134,7 @@ fn decode_checksum(checksum: &str) -> Option<[u8; MAC_LEN]> {
     if checksum.len() > CHECKSUM_MAX {
         return None;
     }
-    // One byte more than a code has, so that a longer value is told from a code instead of overflowing.
+    // Larger than an HMAC, so that a longer value is decoded and then rejected by its length.
     let mut buffer = [0; CHECKSUM_MAX];
     let length = base58::decode(checksum, &mut buffer)?;
     buffer[..length].try_into().ok()

@@ -1,4 +1,4 @@
-//! Keys that sign and check derived JWTs, read from JSON Web Keys (RFC 7517, RFC 8037; contract, credentials section 6).
+//! Signing keys of derived JWTs, parsed from JSON Web Keys (RFC 7517, RFC 8037; contract, credentials section 6).
 
 use std::fmt;
 
@@ -11,33 +11,33 @@ use pkcs1::der::asn1::UintRef;
 use secrecy::zeroize::Zeroizing;
 use serde_json::{Map, Value};
 
-/// The members of a key that anybody may see.
+/// The public members of a JWK.
 const PUBLIC_MEMBERS: [&str; 11] = ["kty", "kid", "alg", "use", "crv", "x", "y", "n", "e", "x5c", "x5t#S256"];
-/// The beginning of a PKCS#8 document for an Ed25519 seed (RFC 8410 section 7); the 32 bytes of the seed follow.
+/// Header of a PKCS#8 document with an Ed25519 seed (RFC 8410 section 7). The 32 bytes of the seed follow.
 const ED25519_PKCS8: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
-/// What a key signs once when it is read, to see that its two halves belong together.
+/// Message that is signed and verified on load, to check that private and public key match.
 const PROBE: &[u8] = b"keygate";
 
-/// Signing keys in the order of their sources.
+/// A set of signing keys, in the order of their sources.
 #[derive(Debug, Clone, Default)]
 pub struct SigningKeys(Vec<SigningKey>);
 
-/// A key that signs, checks, or is only shown.
+/// A JSON Web Key that signs, verifies, or is only published.
 #[derive(Clone)]
 pub struct SigningKey {
     kid: String,
-    /// For signatures: the declared use is that, or none is declared.
+    /// `use` is `sig` or absent.
     for_signatures: bool,
-    /// Declared to be for signatures.
-    declared: bool,
+    /// `use` is `sig`.
+    declared_for_signatures: bool,
     algorithm: Option<Algorithm>,
     private: Option<EncodingKey>,
     public: Option<DecodingKey>,
-    shown: Map<String, Value>,
+    public_jwk: Map<String, Value>,
 }
 
-/// A text that is no set of keys; says which key is wrong, never what is in it.
+/// An invalid JWK or JWK set. The message names the key by its index and has no key material.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwkError {
     /// The text is neither a JWK set nor a JWK.
@@ -46,15 +46,15 @@ pub enum JwkError {
     /// A key of the set cannot be used.
     #[error("key {index} of the set {why}")]
     Key {
-        /// Its place in the set, from 0.
+        /// Index in the set, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// The defect.
         why: &'static str,
     },
 }
 
 impl SigningKeys {
-    /// Reads a JWK set, or a single JWK. Every key must have a `kid`; what cannot sign is kept only to be shown.
+    /// Parses a JWK set or a single JWK. Every key must have a `kid`. Keys of unsupported algorithms are only published.
     ///
     /// # Errors
     /// [`JwkError`].
@@ -65,14 +65,14 @@ impl SigningKeys {
             (None, Some(_)) => vec![value],
             _ => return Err(JwkError::NotASet),
         };
-        let read = |(index, key): (usize, &Value)| {
+        let parse = |(index, key): (usize, &Value)| {
             let members = key.as_object().ok_or("is not an object");
-            members.and_then(SigningKey::read).map_err(|why| JwkError::Key { index, why })
+            members.and_then(SigningKey::parse).map_err(|why| JwkError::Key { index, why })
         };
-        keys.iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
+        keys.iter().enumerate().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Adds the keys of another source. Of two keys with one `kid` the first counts.
+    /// Adds the keys of another source. A key with a duplicate `kid` is ignored.
     pub fn extend(&mut self, more: Self) {
         for key in more.0 {
             if self.find(&key.kid).is_none() {
@@ -81,36 +81,38 @@ impl SigningKeys {
         }
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The key that signs: the one named, if any is; else the first declared for signatures; else the first that can.
+    /// The key for signing: the one with `kid`; if `kid` is empty, the first private key with `use` set to `sig`, else the
+    /// first private key without `use`.
     pub fn signer(&self, kid: &str) -> Option<&SigningKey> {
-        let mut able = self.0.iter().filter(|key| key.private.is_some() && key.for_signatures);
+        let mut candidates = self.0.iter().filter(|key| key.private.is_some() && key.for_signatures);
         if kid.is_empty() {
-            able.clone().find(|key| key.declared).or_else(|| able.next())
+            candidates.clone().find(|key| key.declared_for_signatures).or_else(|| candidates.next())
         } else {
-            able.find(|key| key.kid == kid)
+            candidates.find(|key| key.kid == kid)
         }
     }
 
-    /// The public halves, in order; symmetric keys are left out.
+    /// The public keys as JWKs, in order. Symmetric keys are left out.
     pub fn public_jwks(&self) -> Vec<Value> {
-        self.0.iter().filter(|key| !key.shown.is_empty()).map(|key| Value::Object(key.shown.clone())).collect()
+        let published = self.0.iter().map(|key| &key.public_jwk).filter(|jwk| !jwk.is_empty());
+        published.map(|jwk| Value::Object(jwk.clone())).collect()
     }
 
     fn find(&self, kid: &str) -> Option<&SigningKey> {
         self.0.iter().find(|key| key.kid == kid)
     }
 
-    /// Whether the key named made the signature, by the algorithm that is its own.
+    /// Verifies a signature with the key `kid`. `algorithm` must be the algorithm of that key.
     pub(super) fn verifies(&self, kid: &str, algorithm: &str, message: &[u8], signature: &str) -> bool {
         let Some(key) = self.find(kid).filter(|key| key.for_signatures && key.algorithm_name() == Some(algorithm))
         else {
@@ -124,18 +126,18 @@ impl SigningKeys {
 }
 
 impl SigningKey {
-    fn read(members: &Map<String, Value>) -> Result<Self, &'static str> {
+    fn parse(members: &Map<String, Value>) -> Result<Self, &'static str> {
         let text = |name: &str| members.get(name).and_then(Value::as_str);
         let kid = text("kid").filter(|kid| !kid.is_empty()).ok_or("has no kid")?;
         let usage = text("use");
         let mut key = Self {
             kid: kid.to_owned(),
             for_signatures: usage.is_none_or(|usage| usage == "sig"),
-            declared: usage == Some("sig"),
+            declared_for_signatures: usage == Some("sig"),
             algorithm: None,
             private: None,
             public: None,
-            shown: Map::new(),
+            public_jwk: Map::new(),
         };
         match (text("kty"), text("crv")) {
             (Some("OKP"), Some("Ed25519")) => {
@@ -152,38 +154,38 @@ impl SigningKey {
             (Some(_), _) => return Ok(key),
             (None, _) => return Err("has no kty"),
         }
-        key.check_halves()?;
-        key.shown = key.public_members(members);
+        key.check_key_pair()?;
+        key.public_jwk = key.public_members(members);
         Ok(key)
     }
 
-    /// Refuses a private half that does not sign, or signs what the public half does not accept.
-    fn check_halves(&self) -> Result<(), &'static str> {
+    /// Checks that the private key can sign and that the public key verifies its signature.
+    fn check_key_pair(&self) -> Result<(), &'static str> {
         let (Some(private), Some(public), Some(algorithm)) = (&self.private, &self.public, self.algorithm) else {
             return Ok(());
         };
-        let signature = sign(PROBE, private, algorithm).map_err(|_| "has a private half that cannot sign")?;
+        let signature = sign(PROBE, private, algorithm).map_err(|_| "has a private key that cannot sign")?;
         match verify(&signature, PROBE, public, algorithm) {
             Ok(true) => Ok(()),
-            _ => Err("has halves that do not belong together"),
+            _ => Err("has a private key that does not match its public key"),
         }
     }
 
     fn public_members(&self, members: &Map<String, Value>) -> Map<String, Value> {
-        let shown = members.iter().filter(|(name, _)| PUBLIC_MEMBERS.contains(&name.as_str()));
-        let mut shown: Map<_, _> = shown.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let public = members.iter().filter(|(name, _)| PUBLIC_MEMBERS.contains(&name.as_str()));
+        let mut public: Map<_, _> = public.map(|(name, value)| (name.clone(), value.clone())).collect();
         if let Some(algorithm) = self.algorithm_name() {
-            shown.insert("alg".into(), algorithm.into());
+            public.insert("alg".into(), algorithm.into());
         }
-        shown
+        public
     }
 
-    /// The `kid`.
+    /// The key id.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// The name of the key's own algorithm, whatever its JWK says.
+    /// The algorithm of the key, derived from its type. The `alg` member of the JWK is ignored.
     pub(super) fn algorithm_name(&self) -> Option<&'static str> {
         match self.algorithm? {
             Algorithm::EdDSA => Some("EdDSA"),
@@ -192,7 +194,7 @@ impl SigningKey {
         }
     }
 
-    /// The signature over a message, as base64url.
+    /// Signs a message and returns the signature as base64url; `None` if the key cannot sign.
     pub(super) fn sign(&self, message: &[u8]) -> Option<String> {
         sign(message, self.private.as_ref()?, self.algorithm?).ok()
     }
@@ -210,7 +212,7 @@ fn ed25519_public(members: &Map<String, Value>) -> Result<DecodingKey, &'static 
 }
 
 fn ed25519_private(members: &Map<String, Value>) -> Result<Option<EncodingKey>, &'static str> {
-    let Some(seed) = integer(members, "d")? else {
+    let Some(seed) = decode_member(members, "d")? else {
         return Ok(None);
     };
     if seed.len() != 32 {
@@ -233,7 +235,7 @@ fn rsa_private(members: &Map<String, Value>) -> Result<Option<EncodingKey>, &'st
     }
     let mut numbers = Vec::new();
     for name in ["n", "e", "d", "p", "q", "dp", "dq", "qi"] {
-        numbers.push(integer(members, name)?.ok_or(MISSING)?);
+        numbers.push(decode_member(members, name)?.ok_or(MISSING)?);
     }
     let number = |index: usize| UintRef::new(&numbers[index]).map_err(|_| MISSING);
     let key = pkcs1::RsaPrivateKey {
@@ -251,12 +253,12 @@ fn rsa_private(members: &Map<String, Value>) -> Result<Option<EncodingKey>, &'st
     Ok(Some(EncodingKey::from_rsa_der(&document)))
 }
 
-/// The bytes of a member in base64url; `None` when it is absent.
-fn integer(members: &Map<String, Value>, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, &'static str> {
+/// Decodes a base64url member; `None` if it is absent.
+fn decode_member(members: &Map<String, Value>, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, &'static str> {
     let Some(value) = members.get(name) else {
         return Ok(None);
     };
-    let text = value.as_str().ok_or("has a private member that is not text")?;
+    let text = value.as_str().ok_or("has a private member that is not a string")?;
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| "has a private member that is not base64url")?;
     Ok(Some(Zeroizing::new(bytes)))
 }

@@ -1,4 +1,5 @@
-//! The HMAC secrets: one mints, all that are not yet retired for good may check (contract, credentials section 4).
+//! The keyring of HMAC secrets: the current one signs; the current one and unexpired retired ones verify (contract,
+//! credentials section 4).
 
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
@@ -7,34 +8,34 @@ use subtle::ConstantTimeEq;
 
 use crate::clock::Timestamp;
 
-/// Length of an HMAC-SHA256 value, in bytes.
+/// Length of an HMAC-SHA256, in bytes.
 pub(crate) const MAC_LEN: usize = 32;
 
-/// A value that only checks, until it expires.
+/// A retired secret or issuer: accepted in verification until it expires, not used for new credentials.
 #[derive(Debug, Clone)]
 pub struct Retired<T> {
-    /// The value.
+    /// The retired value.
     pub value: T,
-    /// Valid while now is strictly before it; for ever when absent.
+    /// Exclusive end of validity; `None` means that it does not expire.
     pub expires_at: Option<Timestamp>,
 }
 
-/// The current secret and the retired ones. Neither printable nor readable from outside.
+/// The current secret and the retired ones. `Debug` does not print them.
 pub struct Keyring {
     current: Secret,
     retired: Box<[Retired<Secret>]>,
 }
 
-/// What a secret is used for beside checksums; each use has a key of its own.
+/// Purposes of keys that are derived from a secret. Checksums use the secret itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// Root keys of macaroons.
     Macaroon,
-    /// Sealing page tokens.
+    /// Encryption of page tokens.
     PageToken,
 }
 
-/// A secret in the forms in which it is used.
+/// The keys of one secret.
 struct Secret {
     checksum: Hmac<Sha256>,
     macaroon: [u8; MAC_LEN],
@@ -42,14 +43,14 @@ struct Secret {
 }
 
 impl<T> Retired<T> {
-    /// Whether the value still counts at `now`.
+    /// Whether the value is accepted at `now`.
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|expiry| now < expiry)
     }
 }
 
 impl Keyring {
-    /// A keyring in which `current` mints and all of them check.
+    /// Creates a keyring that signs with `current` and verifies with all secrets.
     pub fn new(current: &SecretString, retired: &[Retired<SecretString>]) -> Self {
         let retired = retired
             .iter()
@@ -58,27 +59,27 @@ impl Keyring {
         Self { current: Secret::new(current), retired }
     }
 
-    /// The code of `message` under the current secret.
+    /// The HMAC of `message` under the current secret.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; MAC_LEN] {
-        code(&self.current.checksum, message)
+        hmac(&self.current.checksum, message)
     }
 
-    /// Whether `presented` is the code of `message` under a secret that counts at `now`: the current one first.
+    /// Whether `presented` is the HMAC of `message` under a secret that is accepted at `now`. Tries the current one first.
     pub(crate) fn verifies(&self, message: &[u8], presented: &[u8; MAC_LEN], now: Timestamp) -> bool {
-        self.secrets(now).any(|secret| bool::from(code(&secret.checksum, message).ct_eq(presented)))
+        self.secrets(now).any(|secret| bool::from(hmac(&secret.checksum, message).ct_eq(presented)))
     }
 
-    /// The key that makes new things of a purpose.
+    /// The key of the current secret for a purpose.
     pub(crate) fn key(&self, purpose: Purpose) -> &[u8; MAC_LEN] {
         self.current.key(purpose)
     }
 
-    /// The keys that may check things of a purpose at `now`: the current one first.
+    /// The keys for a purpose that are accepted at `now`, the current one first.
     pub(crate) fn keys(&self, purpose: Purpose, now: Timestamp) -> impl Iterator<Item = &[u8; MAC_LEN]> {
         self.secrets(now).map(move |secret| secret.key(purpose))
     }
 
-    /// When retired secrets stop to count.
+    /// The expiry times of retired secrets.
     pub(super) fn retirements(&self) -> impl Iterator<Item = Timestamp> {
         self.retired.iter().filter_map(|entry| entry.expires_at)
     }
@@ -93,8 +94,8 @@ impl Secret {
     fn new(secret: &SecretString) -> Self {
         let checksum = Hmac::new_from_slice(secret.expose_secret().as_bytes()).expect("HMAC takes keys of any length");
         Self {
-            macaroon: code(&checksum, b"talos/macaroon/v1/root-key"),
-            page_token: code(&checksum, b"talos/pagination/v1/cursor-key"),
+            macaroon: hmac(&checksum, b"talos/macaroon/v1/root-key"),
+            page_token: hmac(&checksum, b"talos/pagination/v1/cursor-key"),
             checksum,
         }
     }
@@ -113,6 +114,6 @@ impl std::fmt::Debug for Keyring {
     }
 }
 
-fn code(key: &Hmac<Sha256>, message: &[u8]) -> [u8; MAC_LEN] {
+fn hmac(key: &Hmac<Sha256>, message: &[u8]) -> [u8; MAC_LEN] {
     key.clone().chain_update(message).finalize().into_bytes().into()
 }

@@ -1,4 +1,4 @@
-//! Macaroons in the second binary format of libmacaroons, with first-party caveats only (contract, credentials section 7).
+//! Macaroons in the libmacaroons v2 binary format, with first-party caveats only (contract, credentials section 7).
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -11,10 +11,10 @@ const END: u8 = 0;
 const LOCATION: u8 = 1;
 const IDENTIFIER: u8 = 2;
 const SIGNATURE: u8 = 6;
-/// More than any chain of delegations needs; each caveat is parsed and costs a hash.
+/// Bound on the number of caveats: each one is parsed and costs an HMAC.
 const CAVEATS_MAX: usize = 64;
 
-/// A macaroon. Whoever has it can add caveats, nobody can take one away.
+/// A macaroon. Its holder can add caveats; removing one invalidates the signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Macaroon {
     pub(super) location: Option<Vec<u8>>,
@@ -24,7 +24,7 @@ pub(super) struct Macaroon {
 }
 
 impl Macaroon {
-    /// A fresh macaroon with one caveat.
+    /// Creates a macaroon with one caveat.
     pub(super) fn mint(root_key: &[u8], location: &str, identifier: &str, caveat: &str) -> Self {
         let mut macaroon = Self {
             location: Some(location.into()),
@@ -32,28 +32,28 @@ impl Macaroon {
             caveats: vec![caveat.into()],
             signature: [0; MAC_LEN],
         };
-        macaroon.signature = macaroon.chain(root_key);
+        macaroon.signature = macaroon.hmac_chain(root_key);
         macaroon
     }
 
-    /// Whether this root key made the macaroon; compared in constant time.
-    pub(super) fn is_made_by(&self, root_key: &[u8]) -> bool {
-        self.chain(root_key).ct_eq(&self.signature).into()
+    /// Verifies the signature with a root key, in constant time.
+    pub(super) fn verify(&self, root_key: &[u8]) -> bool {
+        self.hmac_chain(root_key).ct_eq(&self.signature).into()
     }
 
-    fn chain(&self, root_key: &[u8]) -> [u8; MAC_LEN] {
-        let key = code(b"macaroons-key-generator", root_key);
-        self.caveats.iter().fold(code(&key, &self.identifier), |signature, caveat| code(&signature, caveat))
+    fn hmac_chain(&self, root_key: &[u8]) -> [u8; MAC_LEN] {
+        let key = hmac(b"macaroons-key-generator", root_key);
+        self.caveats.iter().fold(hmac(&key, &self.identifier), |signature, caveat| hmac(&signature, caveat))
     }
 
-    /// Adds a caveat, as any holder may.
+    /// Attenuates the macaroon: adds a caveat, as any holder can.
     #[cfg(test)]
-    pub(super) fn narrow(&mut self, caveat: &str) {
+    pub(super) fn attenuate(&mut self, caveat: &str) {
         self.caveats.push(caveat.into());
-        self.signature = code(&self.signature, caveat.as_bytes());
+        self.signature = hmac(&self.signature, caveat.as_bytes());
     }
 
-    /// Reads the binary form; `None` for anything that this form cannot be, third-party caveats included.
+    /// Decodes the binary form; `None` for malformed input and for third-party caveats.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes.strip_prefix(&[VERSION])?);
         let location = reader.optional(LOCATION)?;
@@ -64,17 +64,17 @@ impl Macaroon {
             if caveats.len() == CAVEATS_MAX {
                 return None;
             }
-            // A caveat with a location or a verification id would be a third party's.
+            // Only third-party caveats have a location or a verification id.
             caveats.push(reader.field(IDENTIFIER)?.to_vec());
             reader.end()?;
         }
         let signature = reader.field(SIGNATURE)?.try_into().ok()?;
-        let whole = reader.0.is_empty();
+        let complete = reader.0.is_empty();
         let location = location.map(<[u8]>::to_vec);
-        whole.then(|| Self { location, identifier: identifier.to_vec(), caveats, signature })
+        complete.then(|| Self { location, identifier: identifier.to_vec(), caveats, signature })
     }
 
-    /// The binary form.
+    /// Encodes the binary form.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         if let Some(location) = &self.location {
@@ -92,12 +92,12 @@ impl Macaroon {
     }
 }
 
-fn code(key: &[u8], message: &[u8]) -> [u8; MAC_LEN] {
+fn hmac(key: &[u8], message: &[u8]) -> [u8; MAC_LEN] {
     let mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.chain_update(message).finalize().into_bytes().into()
 }
 
-/// A field: type, length in base 128 with the low bits first, bytes.
+/// Appends a field: type, length as a varint (LEB128), bytes.
 fn write(bytes: &mut Vec<u8>, kind: u8, value: &[u8]) {
     bytes.push(kind);
     let mut rest = value.len();
@@ -125,13 +125,13 @@ impl<'a> Reader<'a> {
         Some(value)
     }
 
-    /// The outer `None` is a field that cannot be read, the inner one an absent field.
-    #[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+    /// The outer `None` stands for a malformed field, the inner one for an absent field.
+    #[expect(clippy::option_option, reason = "malformed and absent are distinct")]
     fn optional(&mut self, kind: u8) -> Option<Option<&'a [u8]>> {
         if self.0.first() == Some(&kind) { self.field(kind).map(Some) } else { Some(None) }
     }
 
-    /// A length of at most three bytes in its only shortest form: a credential is much shorter than 2 MiB.
+    /// Reads a varint in its shortest form, of at most three bytes: a credential is much shorter than 2 MiB.
     fn length(&mut self) -> Option<usize> {
         let mut length = 0;
         for index in 0..3 {
@@ -153,33 +153,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_macaroon_is_made_by_its_root_key_and_no_other() {
+    fn signature_is_valid_only_with_the_root_key_and_all_caveats() {
         let mut macaroon = Macaroon::mint(b"root", "here", "id", "one");
-        assert!(macaroon.is_made_by(b"root") && !macaroon.is_made_by(b"toor"));
-        macaroon.narrow("two");
-        assert!(macaroon.is_made_by(b"root"));
+        assert!(macaroon.verify(b"root") && !macaroon.verify(b"toor"));
+        macaroon.attenuate("two");
+        assert!(macaroon.verify(b"root"));
         macaroon.caveats.pop();
-        assert!(!macaroon.is_made_by(b"root"), "a caveat cannot be taken away");
+        assert!(!macaroon.verify(b"root"), "a caveat cannot be removed");
     }
 
     #[test]
-    fn third_party_caveats_and_other_oddities_are_refused() {
-        let good = Macaroon::mint(b"root", "here", "id", "c").encode();
-        assert!(Macaroon::decode(&good).is_some());
-        let third_party = [&good[..13], &[1, 1, b'x', 2, 1, b'c', 4, 1, b'v', 0], &good[13..]].concat();
+    fn malformed_macaroons_and_third_party_caveats_are_rejected() {
+        let valid = Macaroon::mint(b"root", "here", "id", "c").encode();
+        assert!(Macaroon::decode(&valid).is_some());
+        let third_party = [&valid[..13], &[1, 1, b'x', 2, 1, b'c', 4, 1, b'v', 0], &valid[13..]].concat();
         let too_many = {
             let mut many = Macaroon::mint(b"root", "here", "id", "c");
-            (0..CAVEATS_MAX).for_each(|_| many.narrow("c"));
+            (0..CAVEATS_MAX).for_each(|_| many.attenuate("c"));
             many.encode()
         };
-        for bad in [&good[..good.len() - 1], &[&good[..], &[0]].concat(), &third_party, &too_many, &[], &[2], &[1]] {
-            assert_eq!(Macaroon::decode(bad), None);
+        for invalid in
+            [&valid[..valid.len() - 1], &[&valid[..], &[0]].concat(), &third_party, &too_many, &[], &[2], &[1]]
+        {
+            assert_eq!(Macaroon::decode(invalid), None);
         }
-        assert_eq!(Macaroon::decode(b"\x02\x02\x82\x00id\x00\x00"), None, "a length has one form");
+        assert_eq!(Macaroon::decode(b"\x02\x02\x82\x00id\x00\x00"), None, "a length must have its shortest form");
     }
 
     #[test]
-    fn lengths_of_one_two_and_three_bytes_are_written_and_read() {
+    fn varint_lengths_of_one_two_and_three_bytes_round_trip() {
         for length in [0, 127, 128, 16_383, 16_384, 40_000] {
             let macaroon = Macaroon::mint(b"root", "here", "id", &"c".repeat(length));
             assert_eq!(Macaroon::decode(&macaroon.encode()), Some(macaroon), "{length}");
@@ -188,16 +190,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic_and_what_is_read_is_written_back(bytes in proptest::collection::vec(0u8..8, 0..80)) {
+        fn decoding_never_panics_and_encoding_restores_the_bytes(bytes in proptest::collection::vec(0u8..8, 0..80)) {
             if let Some(macaroon) = Macaroon::decode(&bytes) {
                 prop_assert_eq!(macaroon.encode(), bytes);
             }
         }
 
         #[test]
-        fn what_is_written_is_read_back(id in ".{0,300}", caveats in proptest::collection::vec(".{0,300}", 1..4)) {
+        fn encoded_macaroons_round_trip(id in ".{0,300}", caveats in proptest::collection::vec(".{0,300}", 1..4)) {
             let mut macaroon = Macaroon::mint(b"root", "here", &id, &caveats[0]);
-            caveats[1..].iter().for_each(|caveat| macaroon.narrow(caveat));
+            caveats[1..].iter().for_each(|caveat| macaroon.attenuate(caveat));
             prop_assert_eq!(Macaroon::decode(&macaroon.encode()), Some(macaroon));
         }
     }

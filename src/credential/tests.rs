@@ -28,7 +28,7 @@ fn retired(value: &str, expires_at: Option<Timestamp>) -> Retired<SecretString> 
 }
 
 #[test]
-fn the_published_key_parses_into_its_parts_and_its_checksum_holds() {
+fn test_vector_key_is_parsed_and_its_checksum_is_valid() {
     let key = IssuedKey::parse(KEY).unwrap();
     assert_eq!(key.prefix(), "ory_ak");
     assert_eq!(key.issued_at(), 1_780_000_000);
@@ -38,7 +38,7 @@ fn the_published_key_parses_into_its_parts_and_its_checksum_holds() {
 }
 
 #[test]
-fn the_code_over_the_published_key_is_the_published_one() {
+fn checksum_hmac_equals_the_test_vector() {
     let message = format!("ory_ak_v1_{IDENTIFIER}_");
     let code = keyring(SECRET, &[]).sign(message.as_bytes());
     let hex = crate::id::hex(&code);
@@ -46,7 +46,7 @@ fn the_code_over_the_published_key_is_the_published_one() {
 }
 
 #[test]
-fn each_purpose_has_the_published_key() {
+fn derived_keys_equal_the_test_vectors() {
     let ring = keyring(SECRET, &[]);
     let key = |purpose| crate::id::hex(ring.key(purpose));
     assert_eq!(key(Purpose::Macaroon), "7b55acd8df19fd32fe4350f63652d189977bde326612361ca039b4e681d4d0fb");
@@ -54,23 +54,23 @@ fn each_purpose_has_the_published_key() {
 }
 
 #[test]
-fn an_imported_key_has_the_published_id() {
+fn imported_key_id_equals_the_test_vector() {
     let id = imported_key_id(TenantId::NIL, "sk_live_example");
     assert_eq!(id.to_string(), "fac39ef9ebe858148631f90d6286e472593a2076af5b81c3d88bcfb82add4ab2");
 }
 
 #[test]
-fn a_retired_secret_counts_strictly_before_its_expiry() {
+fn retired_secret_is_accepted_until_it_expires() {
     let key = IssuedKey::parse(KEY).unwrap();
-    let ring = keyring("the secret that came afterwards, longer", &[retired(SECRET, Some(at(100)))]);
+    let ring = keyring("the new secret, at least 32 characters", &[retired(SECRET, Some(at(100)))]);
     assert!(key.checksum_holds(&ring, at(99)));
     assert!(!key.checksum_holds(&ring, at(100)));
-    let ring = keyring("the secret that came afterwards, longer", &[retired(SECRET, None)]);
+    let ring = keyring("the new secret, at least 32 characters", &[retired(SECRET, None)]);
     assert!(key.checksum_holds(&ring, at(i64::from(i32::MAX))));
 }
 
 #[test]
-fn a_minted_key_parses_back_and_verifies() {
+fn minted_key_is_parsed_and_its_checksum_is_valid() {
     let ring = keyring(SECRET, &[]);
     let mut random = rand::rngs::StdRng::seed_from_u64(7);
     let (id, text) = mint("p_v1_x", &ring, at(1_780_000_000), &mut random).unwrap();
@@ -80,7 +80,7 @@ fn a_minted_key_parses_back_and_verifies() {
 }
 
 #[test]
-fn shapes_are_told_apart_in_order() {
+fn credentials_are_classified_by_the_first_matching_shape() {
     let routing = Routing::new(&["mc", "old"]);
     for (text, kind) in [
         (KEY, CredentialKind::Issued),
@@ -102,7 +102,7 @@ fn shapes_are_told_apart_in_order() {
 }
 
 #[test]
-fn an_identifier_that_does_not_decode_is_no_issued_key() {
+fn malformed_identifier_is_not_an_issued_key() {
     for inner in [
         "1780000000:11111111-2222-4333-8444-55555555555",
         "1780000000:11111111222243338444555555555555",
@@ -118,12 +118,12 @@ fn an_identifier_that_does_not_decode_is_no_issued_key() {
 
 proptest! {
     #[test]
-    fn any_text_is_classified_without_a_panic(text in "\\PC{0,200}") {
+    fn classification_never_panics(text in "\\PC{0,200}") {
         Routing::new(&["mc"]).classify(&text);
     }
 
     #[test]
-    fn any_text_near_the_shape_is_classified_without_a_panic(
+    fn classification_of_similar_text_never_panics(
         prefix in "[a-z_1v]{0,18}", middle in "[1-9A-Za-z]{0,140}", end in "[1-9A-Za-z]{0,60}"
     ) {
         let text = format!("{prefix}_v1_{middle}_{end}");
@@ -133,19 +133,19 @@ proptest! {
     }
 
     #[test]
-    fn one_changed_character_breaks_the_checksum(position in 0..KEY.len(), byte in "[1-9A-HJ-NP-Za-km-z]") {
+    fn one_changed_character_invalidates_the_checksum(position in 0..KEY.len(), byte in "[1-9A-HJ-NP-Za-km-z]") {
         let mut text = KEY.to_owned();
         text.replace_range(position..=position, &byte);
         prop_assume!(text != KEY);
-        let holds = match Routing::new(&["mc"]).classify(&text) {
+        let valid = match Routing::new(&["mc"]).classify(&text) {
             Shape::Issued(key) => key.checksum_holds(&keyring(SECRET, &[]), at(0)),
             _ => false,
         };
-        prop_assert!(!holds);
+        prop_assert!(!valid);
     }
 
     #[test]
-    fn minted_keys_always_parse_back(seed in any::<u64>(), seconds in 0i64..99_999_999_999, prefix in "[A-Za-z0-9_]{1,16}") {
+    fn minted_keys_round_trip(seed in any::<u64>(), seconds in 0i64..99_999_999_999, prefix in "[A-Za-z0-9_]{1,16}") {
         let ring = keyring(SECRET, &[]);
         let mut random = rand::rngs::StdRng::seed_from_u64(seed);
         let (id, text) = mint(&prefix, &ring, at(seconds), &mut random).unwrap();

@@ -1,39 +1,39 @@
-//! Changes to a key that lives on, and to the one that takes its place (contract, admin API sections 5.3 and 5.4).
+//! Update and rotation of a key (contract, admin API sections 5.3 and 5.4).
 
+use super::api_key::{ApiKey, Metadata};
 use super::limits::{InvalidField, NAME_MAX, check_metadata, check_networks, check_scopes, length};
-use super::{ApiKey, Metadata};
 use crate::cidr::CidrSet;
 use crate::policy::{RateLimitPolicy, Visibility};
 
-/// New values of fields; what is absent stays as it is.
+/// New field values; `None` leaves a field unchanged.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct KeyChange {
     /// 0 to 255 characters.
     pub name: Option<String>,
-    /// At most 100, each of 1 to 100 characters.
+    /// At most 100 scopes, each of 1 to 100 characters.
     pub scopes: Option<Vec<String>>,
-    /// At most 65536 bytes as JSON.
+    /// At most 65536 bytes when serialized as JSON.
     pub metadata: Option<Metadata>,
-    /// `Some(None)` removes the limit.
+    /// `Some(None)` removes the rate limit.
     pub rate_limit: Option<Option<RateLimitPolicy>>,
     /// At most 50 ranges; an empty set removes the restriction.
     pub networks: Option<CidrSet>,
 }
 
-/// A new key in the place of another.
+/// Arguments of a rotation: the new key and how it differs from the old one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RotateKey {
-    /// In what the new key differs.
+    /// Field values that differ from the old key.
     pub change: KeyChange,
-    /// The new key's visibility; the old one's when absent.
+    /// Visibility of the new key; `None` keeps that of the old key.
     pub visibility: Option<Visibility>,
 }
 
 impl KeyChange {
-    /// Checks every limit.
+    /// Checks every field against its limits.
     ///
     /// # Errors
-    /// The first field that breaks its limit.
+    /// [`InvalidField`] for the first field that violates a limit.
     pub fn check(&self) -> Result<(), InvalidField> {
         self.name.iter().try_for_each(|name| length("name", name, 0, NAME_MAX))?;
         self.scopes.iter().try_for_each(|scopes| check_scopes(scopes))?;
@@ -41,7 +41,7 @@ impl KeyChange {
         self.networks.iter().try_for_each(check_networks)
     }
 
-    /// Puts the new values in.
+    /// Sets the new values on `key`.
     pub fn apply(self, key: &mut ApiKey) {
         if let Some(name) = self.name {
             key.name = name;

@@ -1,52 +1,53 @@
-//! Commands, and the limits that their fields must keep (contract, admin API sections 4.2 and 5.5).
+//! Commands that create and revoke keys, and the limits of their fields (contract, admin API sections 4.2 and 5.5).
 
 use std::time::Duration;
 
+use super::api_key::Metadata;
 use super::limits::{InvalidField, NAME_MAX, check_metadata, check_networks, check_scopes, invalid, length};
-use super::{Metadata, Revocation, RevocationReason};
+use super::status::{Revocation, RevocationReason};
 use crate::cidr::CidrSet;
 use crate::policy::{RateLimitPolicy, Visibility};
 
 const REQUEST_ID_MAX: usize = 36;
 const DESCRIPTION_MAX: usize = 500;
 
-/// A key that somebody wants.
+/// Fields of a key to create.
 #[derive(Debug, Clone, Default)]
 pub struct KeyDraft {
     /// 1 to 255 characters.
     pub name: String,
     /// 1 to 255 characters.
     pub actor_id: String,
-    /// At most 100, each of 1 to 100 characters.
+    /// At most 100 scopes, each of 1 to 100 characters.
     pub scopes: Vec<String>,
-    /// Life from now; the configured default when absent.
+    /// Time to live; `None` selects the configured default.
     pub ttl: Option<Duration>,
-    /// At most 65536 bytes as JSON.
+    /// At most 65536 bytes when serialized as JSON.
     pub metadata: Metadata,
-    /// No limit when absent.
+    /// Rate limit of the key; `None` for no limit.
     pub rate_limit: Option<RateLimitPolicy>,
-    /// At most 50 ranges; no restriction when empty.
+    /// At most 50 ranges; an empty set allows all client addresses.
     pub networks: CidrSet,
-    /// Makes a repeated call return the first call's key; at most 36 characters, none when empty.
+    /// Idempotency key: a repeated call returns the key of the first call. At most 36 characters; empty counts as absent.
     pub request_id: Option<String>,
-    /// Whether the key may be shown.
+    /// Whether the key is secret or public.
     pub visibility: Visibility,
 }
 
-/// The end of a key that somebody wants.
+/// Arguments of a revocation.
 #[derive(Debug, Clone, Default)]
 pub struct RevokeKey {
-    /// The kind of reason.
+    /// The reason.
     pub reason: RevocationReason,
-    /// Only with [`RevocationReason::PrivilegeWithdrawn`], at most 500 characters.
+    /// Explanation of the reason, at most 500 characters; only with [`RevocationReason::PrivilegeWithdrawn`].
     pub description: Option<String>,
 }
 
 impl KeyDraft {
-    /// Checks every limit that needs no configuration.
+    /// Checks every limit that does not depend on the configuration.
     ///
     /// # Errors
-    /// The first field that breaks its limit.
+    /// [`InvalidField`] for the first field that violates a limit.
     pub fn check(&self) -> Result<(), InvalidField> {
         length("name", &self.name, 1, NAME_MAX)?;
         length("actor_id", &self.actor_id, 1, NAME_MAX)?;
@@ -58,10 +59,10 @@ impl KeyDraft {
 }
 
 impl RevokeKey {
-    /// Checks the limits of a revocation.
+    /// Checks the arguments and returns the revocation.
     ///
     /// # Errors
-    /// A description with another reason, or one that is too long.
+    /// [`InvalidField`] for a description with a different reason, or one that is too long.
     pub fn check(self) -> Result<Revocation, InvalidField> {
         let description = self.description.filter(|text| !text.is_empty());
         if let Some(text) = &description {
@@ -84,37 +85,37 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold_at_their_edges() {
+    fn field_limits_are_inclusive() {
         let cases: [(&str, KeyDraft, bool); 10] = [
-            ("plain", draft(), true),
+            ("minimal", draft(), true),
             ("no name", KeyDraft { name: String::new(), ..draft() }, false),
             ("longest name", KeyDraft { name: "é".repeat(255), ..draft() }, true),
-            ("longer name", KeyDraft { name: "é".repeat(256), ..draft() }, false),
+            ("name too long", KeyDraft { name: "é".repeat(256), ..draft() }, false),
             ("NUL", KeyDraft { actor_id: "a\0".into(), ..draft() }, false),
             ("100 scopes", KeyDraft { scopes: vec!["s".into(); 100], ..draft() }, true),
             ("101 scopes", KeyDraft { scopes: vec!["s".into(); 101], ..draft() }, false),
             ("empty scope", KeyDraft { scopes: vec![String::new()], ..draft() }, false),
             ("request id", KeyDraft { request_id: Some("x".repeat(36)), ..draft() }, true),
-            ("long request id", KeyDraft { request_id: Some("x".repeat(37)), ..draft() }, false),
+            ("request id too long", KeyDraft { request_id: Some("x".repeat(37)), ..draft() }, false),
         ];
-        for (name, draft, good) in cases {
-            assert_eq!(draft.check().is_ok(), good, "{name}");
+        for (name, draft, valid) in cases {
+            assert_eq!(draft.check().is_ok(), valid, "{name}");
         }
     }
 
     #[test]
-    fn metadata_is_bounded_as_json() {
+    fn metadata_limit_applies_to_its_json() {
         let with = |length: usize| KeyDraft {
             metadata: Metadata::from_iter([("k".to_owned(), "x".repeat(length).into())]),
             ..draft()
         };
-        // {"k":"…"} takes eight bytes beside the value.
+        // {"k":"…"} adds eight bytes to the value.
         assert!(with(METADATA_MAX - 8).check().is_ok());
         assert!(with(METADATA_MAX - 7).check().is_err());
     }
 
     #[test]
-    fn a_description_needs_its_reason() {
+    fn description_is_accepted_only_with_privilege_withdrawn() {
         let revoke = |reason, text: &str| RevokeKey { reason, description: Some(text.into()) }.check();
         assert!(revoke(RevocationReason::PrivilegeWithdrawn, "left").is_ok());
         assert!(revoke(RevocationReason::PrivilegeWithdrawn, &"x".repeat(501)).is_err());

@@ -1,28 +1,28 @@
-//! Filters of lists (contract, admin API section 5.2): clauses such as `actor_id = "user 1"`, joined by AND.
+//! Parser of list filters (contract, admin API section 5.2): clauses such as `actor_id = "user 1"`, joined by AND.
 
-use super::EffectiveStatus;
+use super::status::EffectiveStatus;
 
 const ACTOR_ID_MAX: usize = 256;
 
-/// Which keys a list shows; all of them by default.
+/// A parsed list filter. The default matches every key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyFilter {
-    /// Only keys of this owner.
+    /// Matches keys of this actor.
     pub actor_id: Option<String>,
-    /// Only keys in this state.
+    /// Matches keys with this effective status.
     pub state: Option<EffectiveStatus>,
 }
 
-/// A text that is no filter; says what is wrong with it.
+/// A syntax error in a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid filter: {0}; write for example actor_id=\"user_1\" AND status=KEY_STATUS_ACTIVE")]
 pub struct FilterError(&'static str);
 
 impl KeyFilter {
-    /// Reads a filter; a blank text is none. The word AND inside quotes is part of the value.
+    /// Parses a filter. Blank text is the empty filter. AND inside quotes is part of the value.
     ///
     /// # Errors
-    /// [`FilterError`] for anything that the grammar does not have.
+    /// [`FilterError`] for text outside the grammar.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         let mut filter = Self::default();
         let mut rest = text.trim_ascii();
@@ -50,8 +50,8 @@ impl KeyFilter {
             }
             "status" if self.state.is_some() => Err(FilterError("status is given twice")),
             "status" => {
-                let state = EffectiveStatus::from_name(value);
-                self.state = Some(state.ok_or(FilterError(
+                let status = EffectiveStatus::from_name(value);
+                self.state = Some(status.ok_or(FilterError(
                     "status must be KEY_STATUS_ACTIVE, KEY_STATUS_REVOKED or KEY_STATUS_EXPIRED",
                 ))?);
                 Ok(())
@@ -61,7 +61,7 @@ impl KeyFilter {
     }
 }
 
-/// The field and the value at the start of a text, and what follows.
+/// Parses the clause at the start of `text`: field, value and the rest.
 fn clause(text: &str) -> Result<(&str, &str, &str), FilterError> {
     let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
     let (field, rest) = text.split_at(end);
@@ -69,7 +69,7 @@ fn clause(text: &str) -> Result<(&str, &str, &str), FilterError> {
     let value = value.trim_ascii_start();
     let (value, rest) = match value.strip_prefix('"') {
         Some(quoted) => quoted.split_once('"').ok_or(FilterError("a quote is not closed"))?,
-        None => value.split_at(value.find(|c: char| !is_bare(c)).unwrap_or(value.len())),
+        None => value.split_at(value.find(|c: char| !is_unquoted(c)).unwrap_or(value.len())),
     };
     if value.is_empty() {
         return Err(FilterError("a value is missing"));
@@ -77,11 +77,11 @@ fn clause(text: &str) -> Result<(&str, &str, &str), FilterError> {
     Ok((field, value, rest))
 }
 
-fn is_bare(character: char) -> bool {
+fn is_unquoted(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '_' | '.' | '-')
 }
 
-/// What follows an AND; nothing at the end of the text.
+/// Parses the AND before the next clause and returns the rest; `None` at the end of the text.
 fn conjunction(text: &str) -> Result<Option<&str>, FilterError> {
     const EXPECTED: FilterError = FilterError("clauses are joined by AND, with spaces around it");
     let word = text.trim_ascii_start();
@@ -100,20 +100,20 @@ mod tests {
 
     use super::*;
 
-    fn of(actor_id: &str, state: Option<EffectiveStatus>) -> KeyFilter {
+    fn filter(actor_id: &str, state: Option<EffectiveStatus>) -> KeyFilter {
         KeyFilter { actor_id: (!actor_id.is_empty()).then(|| actor_id.to_owned()), state }
     }
 
     #[test]
-    fn filters_that_are_one() {
+    fn valid_filters_are_parsed() {
         for (text, expected) in [
-            ("", of("", None)),
-            (" \t ", of("", None)),
-            ("actor_id=user_1", of("user_1", None)),
-            ("  actor_id = \"user 1 AND more\"  ", of("user 1 AND more", None)),
-            ("status=KEY_STATUS_REVOKED", of("", Some(EffectiveStatus::Revoked))),
-            ("status=\"KEY_STATUS_EXPIRED\" and actor_id=a.b-c", of("a.b-c", Some(EffectiveStatus::Expired))),
-            ("actor_id=AND AND status=KEY_STATUS_ACTIVE", of("AND", Some(EffectiveStatus::Active))),
+            ("", filter("", None)),
+            (" \t ", filter("", None)),
+            ("actor_id=user_1", filter("user_1", None)),
+            ("  actor_id = \"user 1 AND more\"  ", filter("user 1 AND more", None)),
+            ("status=KEY_STATUS_REVOKED", filter("", Some(EffectiveStatus::Revoked))),
+            ("status=\"KEY_STATUS_EXPIRED\" and actor_id=a.b-c", filter("a.b-c", Some(EffectiveStatus::Expired))),
+            ("actor_id=AND AND status=KEY_STATUS_ACTIVE", filter("AND", Some(EffectiveStatus::Active))),
         ] {
             assert_eq!(KeyFilter::parse(text), Ok(expected), "{text}");
         }
@@ -121,8 +121,8 @@ mod tests {
     }
 
     #[test]
-    fn filters_that_are_none() {
-        let long = format!("actor_id={}", "x".repeat(257));
+    fn invalid_filters_are_rejected() {
+        let too_long = format!("actor_id={}", "x".repeat(257));
         for text in [
             "actor_id",
             "actor_id=",
@@ -147,7 +147,7 @@ mod tests {
             "name=x",
             "actor_id=a\u{e9}",
             "actor_id=\"a\0\"",
-            long.as_str(),
+            too_long.as_str(),
         ] {
             assert!(KeyFilter::parse(text).is_err(), "{text}");
         }
@@ -155,14 +155,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in "[a-zA-Z_= \"\u{e9}]{0,60}") {
+        fn parsing_never_panics(text in "[a-zA-Z_= \"\u{e9}]{0,60}") {
             let _ = KeyFilter::parse(&text);
         }
 
         #[test]
-        fn a_quoted_owner_is_found_again(actor in "[^\"\\x00]{1,60}") {
-            let filter = KeyFilter::parse(&format!("actor_id=\"{actor}\" AND status=KEY_STATUS_ACTIVE"));
-            prop_assert_eq!(filter, Ok(of(&actor, Some(EffectiveStatus::Active))));
+        fn quoted_actor_id_is_parsed_unchanged(actor in "[^\"\\x00]{1,60}") {
+            let parsed = KeyFilter::parse(&format!("actor_id=\"{actor}\" AND status=KEY_STATUS_ACTIVE"));
+            prop_assert_eq!(parsed, Ok(filter(&actor, Some(EffectiveStatus::Active))));
         }
     }
 }

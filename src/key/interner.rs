@@ -1,16 +1,16 @@
-//! Values that many records have in common: one object for all of them.
+//! String interning, generalized to any hashable value: equal values share one [`Arc`].
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Enough that two loads rarely meet at one lock, and that sweeping a part is soon done.
+/// Enough that concurrent loads rarely contend for a lock and that sweeping one shard is short.
 const SHARDS: usize = 64;
-/// A part with fewer objects is not swept.
+/// A shard with fewer objects is not swept.
 const SWEEP_MIN: usize = 64;
 
-/// The objects that are in use. What nobody uses any more is swept out when a part has doubled since the last time, so that there
-/// are at most as many unused objects as there were used ones, and some [`SWEEP_MIN`] for each part.
+/// A sharded intern pool. Each shard removes unused objects when its size has doubled since its last sweep. The number of
+/// unused objects is thus bounded by the number in use at the last sweep plus [`SWEEP_MIN`] for each shard.
 pub(super) struct Interner<T> {
     shards: Box<[Mutex<Shard<T>>]>,
     hasher: RandomState,
@@ -29,7 +29,7 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: Hash + Eq> Interner<T> {
-    /// The object for a value.
+    /// Returns the shared object that equals `value`, and inserts it if there is none.
     pub(super) fn share(&self, value: T) -> Arc<T> {
         let index = usize::try_from(self.hasher.hash_one(&value) % SHARDS as u64).unwrap_or(0);
         let mut shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,14 +47,14 @@ impl<T: Hash + Eq> Interner<T> {
 
 impl<T: Hash + Eq> Shard<T> {
     fn sweep(&mut self) {
-        // Who has the only reference is this table, and nobody can take another one meanwhile.
+        // With a count of 1 only this set holds a reference. The shard's lock prevents new clones from here.
         self.objects.retain(|object| Arc::strong_count(object) > 1);
         self.sweep_at = SWEEP_MIN.max(self.objects.len() * 2);
         self.objects.shrink_to(self.sweep_at);
     }
 }
 
-/// How many share an object beside the table of all.
+/// The number of references to an object outside the pool, at least 1.
 pub(super) fn users<T>(object: &Arc<T>) -> usize {
     Arc::strong_count(object).saturating_sub(1).max(1)
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_value_is_one_object_as_long_as_it_is_used() {
+    fn equal_values_share_one_object() {
         let interner = Interner::default();
         let (first, second) = (interner.share(7), interner.share(7));
         assert!(Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, &interner.share(8)));
@@ -72,14 +72,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_used_any_more_is_swept_out() {
+    fn unused_objects_are_removed() {
         let interner = Interner::default();
         let kept: Vec<_> = (0..10).map(|number| interner.share(number)).collect();
         for number in 0..100_000 {
             interner.share(number);
         }
-        let held: usize = interner.shards.iter().map(|shard| shard.lock().unwrap().objects.len()).sum();
-        assert!(held <= SHARDS * (SWEEP_MIN + kept.len()), "{held}");
+        let remaining: usize = interner.shards.iter().map(|shard| shard.lock().unwrap().objects.len()).sum();
+        assert!(remaining <= SHARDS * (SWEEP_MIN + kept.len()), "{remaining}");
         assert!(kept.iter().all(|object| Arc::ptr_eq(object, &interner.share(**object))));
     }
 }

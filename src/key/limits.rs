@@ -1,6 +1,6 @@
-//! The limits of single fields (contract, admin API section 4.2).
+//! Limits of individual fields (contract, admin API section 4.2).
 
-use super::Metadata;
+use super::api_key::Metadata;
 use crate::cidr::CidrSet;
 
 pub(super) const NAME_MAX: usize = 255;
@@ -10,17 +10,17 @@ const SCOPE_MAX: usize = 100;
 const RANGES_MAX: usize = 50;
 const RANGE_MAX: usize = 50;
 
-/// A field that breaks its limit; the text names it and says what is allowed.
+/// A field that violates its limit. The message names the field and the limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidField(pub String);
 
-/// Between `min` and `max` characters, none of them NUL.
+/// Checks that a text has `min` to `max` characters and no NUL.
 pub(super) fn length(field: &str, text: &str, min: usize, max: usize) -> Result<(), InvalidField> {
     if text.contains('\0') {
         return invalid(format!("{field} must not contain NUL characters"));
     }
-    // Every character takes a byte at least, so only texts that might be too long are counted.
+    // A character has at least one byte, so characters are counted only in texts with more than `max` bytes.
     let fits = text.len() >= min && (text.len() <= max || text.chars().count() <= max);
     if fits { Ok(()) } else { invalid(format!("{field} must have {min} to {max} characters")) }
 }
@@ -29,19 +29,19 @@ fn at_most(field: &str, count: usize, max: usize) -> Result<(), InvalidField> {
     if count <= max { Ok(()) } else { invalid(format!("{field} must have at most {max} items")) }
 }
 
-/// At most 100 scopes, each of 1 to 100 characters.
+/// Checks that there are at most 100 scopes, each of 1 to 100 characters.
 ///
 /// # Errors
-/// The limit that is broken.
+/// [`InvalidField`] for the violated limit.
 pub fn check_scopes(scopes: &[String]) -> Result<(), InvalidField> {
     at_most("scopes", scopes.len(), SCOPES_MAX)?;
     scopes.iter().try_for_each(|scope| length("scopes", scope, 1, SCOPE_MAX))
 }
 
-/// At most 50 ranges, each of 1 to 50 characters.
+/// Checks that there are at most 50 ranges, each of 1 to 50 characters.
 ///
 /// # Errors
-/// The limit that is broken.
+/// [`InvalidField`] for the violated limit.
 pub fn check_ranges<T: AsRef<str>>(ranges: &[T]) -> Result<(), InvalidField> {
     at_most("ip_restriction.allowed_cidrs", ranges.len(), RANGES_MAX)?;
     ranges.iter().try_for_each(|range| length("ip_restriction.allowed_cidrs", range.as_ref(), 1, RANGE_MAX))
@@ -51,7 +51,7 @@ pub(super) fn check_networks(networks: &CidrSet) -> Result<(), InvalidField> {
     check_ranges(networks.texts())
 }
 
-/// At most 65536 bytes as JSON.
+/// Checks that metadata has at most 65536 bytes as JSON.
 pub(super) fn check_metadata(metadata: &Metadata) -> Result<(), InvalidField> {
     let size = serde_json::to_vec(metadata).map_or(usize::MAX, |json| json.len());
     if size <= METADATA_MAX {
@@ -61,7 +61,7 @@ pub(super) fn check_metadata(metadata: &Metadata) -> Result<(), InvalidField> {
     }
 }
 
-/// A refusal in these words.
+/// An [`InvalidField`] with this message.
 pub(super) fn invalid<T>(message: impl Into<String>) -> Result<T, InvalidField> {
     Err(InvalidField(message.into()))
 }

@@ -1,6 +1,8 @@
-//! Sealed positions in a list (contract, credentials section 9): opaque to callers, good for one tenant and one hour.
+//! Page tokens: encrypted pagination cursors (contract, credentials section 9). Opaque to clients, bound to one tenant, valid
+//! for one hour.
 //!
-//! A token is base64url of a nonce and, under XChaCha20-Poly1305, the end of its life, the tenant and the last key shown.
+//! A token is the base64url of a nonce and a ciphertext. The plaintext has expiry, tenant and the last key of the page;
+//! the cipher is XChaCha20-Poly1305.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,23 +15,23 @@ use crate::clock::Timestamp;
 use crate::credential::{Keyring, Purpose};
 use crate::id::{KeyId, KeyKind, TenantId};
 
-const LIFE: TimeDelta = TimeDelta::hours(1);
+const LIFETIME: TimeDelta = TimeDelta::hours(1);
 const NONCE_LEN: usize = 24;
-/// Longer than any token made here.
+/// Longer than every token created here, in bytes.
 const TOKEN_MAX: usize = 512;
 
-/// Why a token opens no page.
+/// Why a page token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PageTokenError {
-    /// It was not made here, was changed, or is too old.
+    /// The token was not created here, was modified, or has expired.
     #[error("invalid page token")]
     Invalid,
-    /// It was made for another tenant.
+    /// The token belongs to another tenant.
     #[error("page token network mismatch")]
     ForeignTenant,
 }
 
-/// A token for the keys after `last`.
+/// Creates a token for the page that starts after the key `last`.
 pub fn seal_page_token(
     (tenant, last): (TenantId, KeyId),
     keyring: &Keyring,
@@ -38,13 +40,13 @@ pub fn seal_page_token(
 ) -> String {
     let mut nonce = [0; NONCE_LEN];
     rng.fill_bytes(&mut nonce);
-    let text = format!("{} {tenant} {last}", (now + LIFE).timestamp());
-    // Only a text of 256 GiB and more cannot be sealed; an empty token would open nothing.
-    let sealed = cipher(keyring.key(Purpose::PageToken)).encrypt(&XNonce::from(nonce), text.as_bytes());
-    URL_SAFE_NO_PAD.encode([&nonce[..], &sealed.unwrap_or_default()].concat())
+    let text = format!("{} {tenant} {last}", (now + LIFETIME).timestamp());
+    // Encryption fails only above 256 GiB. The token without a ciphertext would be rejected.
+    let ciphertext = cipher(keyring.key(Purpose::PageToken)).encrypt(&XNonce::from(nonce), text.as_bytes());
+    URL_SAFE_NO_PAD.encode([&nonce[..], &ciphertext.unwrap_or_default()].concat())
 }
 
-/// The key after which a token's page begins.
+/// Decrypts a token and returns the key after which its page starts.
 ///
 /// # Errors
 /// [`PageTokenError`].
@@ -54,11 +56,11 @@ pub fn open_page_token(
     (tenant, kind): (TenantId, KeyKind),
     now: Timestamp,
 ) -> Result<KeyId, PageTokenError> {
-    let text = open(token, keyring, now).ok_or(PageTokenError::Invalid)?;
+    let text = decrypt(token, keyring, now).ok_or(PageTokenError::Invalid)?;
     let (expiry, rest) = text.split_once(' ').ok_or(PageTokenError::Invalid)?;
-    let (owner, last) = rest.split_once(' ').ok_or(PageTokenError::Invalid)?;
+    let (token_tenant, last) = rest.split_once(' ').ok_or(PageTokenError::Invalid)?;
     if expiry.parse().is_ok_and(|expiry| now.timestamp() < expiry) {
-        if owner != tenant.to_string() {
+        if token_tenant != tenant.to_string() {
             return Err(PageTokenError::ForeignTenant);
         }
         return KeyId::parse(kind, last).ok_or(PageTokenError::Invalid);
@@ -66,14 +68,14 @@ pub fn open_page_token(
     Err(PageTokenError::Invalid)
 }
 
-fn open(token: &str, keyring: &Keyring, now: Timestamp) -> Option<String> {
+fn decrypt(token: &str, keyring: &Keyring, now: Timestamp) -> Option<String> {
     if token.len() > TOKEN_MAX {
         return None;
     }
     let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).ok()?;
-    let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
+    let (nonce, ciphertext) = bytes.split_first_chunk::<NONCE_LEN>()?;
     let nonce = XNonce::from(*nonce);
-    let text = keyring.keys(Purpose::PageToken, now).find_map(|key| cipher(key).decrypt(&nonce, sealed).ok())?;
+    let text = keyring.keys(Purpose::PageToken, now).find_map(|key| cipher(key).decrypt(&nonce, ciphertext).ok())?;
     String::from_utf8(text).ok()
 }
 
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_for_its_tenant_its_kind_and_an_hour() {
+    fn token_is_valid_for_one_tenant_one_kind_and_one_hour() {
         let ring = keyring("old", &[]);
         assert_eq!(opened(&token(), &ring, TenantId::NIL, at(3599)), Ok(LAST));
         assert_eq!(opened(&token(), &ring, TenantId::NIL, at(3600)), Err(PageTokenError::Invalid));
@@ -123,19 +125,19 @@ mod tests {
     }
 
     #[test]
-    fn a_token_survives_the_rotation_of_the_secret() {
+    fn token_stays_valid_while_its_secret_is_retired() {
         assert_eq!(opened(&token(), &keyring("new", &["old"]), TenantId::NIL, at(0)), Ok(LAST));
         assert_eq!(opened(&token(), &keyring("new", &[]), TenantId::NIL, at(0)), Err(PageTokenError::Invalid));
     }
 
     proptest! {
         #[test]
-        fn nothing_but_a_token_opens(text in "[A-Za-z0-9_=-]{0,200}") {
+        fn arbitrary_text_is_rejected(text in "[A-Za-z0-9_=-]{0,200}") {
             prop_assert!(opened(&text, &keyring("old", &[]), TenantId::NIL, at(0)).is_err());
         }
 
         #[test]
-        fn a_changed_token_does_not_open(index in 0usize..1000, bit in 0u8..6) {
+        fn modified_token_is_rejected(index in 0usize..1000, bit in 0u8..6) {
             let ring = keyring("old", &[]);
             let token = token();
             let mut bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();

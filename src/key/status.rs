@@ -1,59 +1,59 @@
-//! The life of a key: active until it is revoked, for good; expired is what an active key reads as after its end.
+//! Key status. Stored: active or revoked; revocation is permanent. Effective: an active key past its expiry is expired.
 
 use chrono::TimeDelta;
 
 use crate::clock::Timestamp;
 
-/// How long a revoked key's row is kept from clean-up (contract, credentials section 10).
+/// Time after revocation before clean-up may delete the row (contract, credentials section 10).
 const REVOKED_RETENTION: TimeDelta = TimeDelta::days(30);
 
-/// What is stored.
+/// The stored status of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
-    /// Usable until its expiry.
+    /// Accepted until the key expires.
     Active,
-    /// Refused for ever.
+    /// Permanently rejected.
     Revoked(Revocation),
 }
 
-/// What holds at a moment.
+/// The status of a key at a given time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EffectiveStatus {
-    /// Usable.
+    /// Accepted.
     Active,
-    /// Refused for ever.
+    /// Permanently rejected.
     Revoked,
-    /// Past its end.
+    /// Past its expiry.
     Expired,
 }
 
-/// Why and how a key was revoked.
+/// Details of a revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
-    /// The kind of reason.
+    /// The reason.
     pub reason: RevocationReason,
-    /// The reason in words, only with [`RevocationReason::PrivilegeWithdrawn`].
+    /// Explanation of the reason; only with [`RevocationReason::PrivilegeWithdrawn`].
     pub description: Option<String>,
 }
 
-/// Reasons in the manner of RFC 5280; they change nothing in what is enforced.
+/// Revocation reasons, modelled on RFC 5280. Informational: the reason does not affect enforcement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RevocationReason {
-    /// None given.
+    /// No reason given.
     #[default]
     Unspecified,
-    /// The secret has leaked.
+    /// The secret was disclosed.
     KeyCompromise,
-    /// The owner has gone elsewhere.
+    /// The actor left the organization.
     AffiliationChanged,
-    /// Another key took its place.
+    /// Another key replaces this one.
     Superseded,
-    /// An administrator withdrew it.
+    /// An administrator withdrew the permission.
     PrivilegeWithdrawn,
 }
 
 impl EffectiveStatus {
-    /// A revocation outlives the expiry.
+    /// Combines the two conditions. Revocation takes precedence over expiry.
     pub(super) fn of(revoked: bool, expired: bool) -> Self {
         match (revoked, expired) {
             (true, _) => Self::Revoked,
@@ -62,7 +62,7 @@ impl EffectiveStatus {
         }
     }
 
-    /// The name on the wire.
+    /// The wire name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Active => "KEY_STATUS_ACTIVE",
@@ -71,18 +71,18 @@ impl EffectiveStatus {
         }
     }
 
-    /// The state of that name.
+    /// The status with a wire name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Active, Self::Revoked, Self::Expired].into_iter().find(|state| state.name() == name)
+        [Self::Active, Self::Revoked, Self::Expired].into_iter().find(|status| status.name() == name)
     }
 }
 
 impl RevocationReason {
-    /// All reasons, in the order of their numbers on the wire.
+    /// All reasons, ordered by wire number.
     pub const ALL: [Self; 5] =
         [Self::Unspecified, Self::KeyCompromise, Self::AffiliationChanged, Self::Superseded, Self::PrivilegeWithdrawn];
 
-    /// The name on the wire, in storage and in metric labels.
+    /// The name on the wire, in the database and in metric labels.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unspecified => "REVOCATION_REASON_UNSPECIFIED",
@@ -93,16 +93,16 @@ impl RevocationReason {
         }
     }
 
-    /// The reason of that name.
+    /// The reason with a name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 
 impl Revocation {
-    /// The expiry a key has after being revoked at `now`.
+    /// The expiry of a key after its revocation at `now`; `before` is the expiry it had.
     pub fn expiry(now: Timestamp, before: Option<Timestamp>) -> Timestamp {
-        let kept_until = now + REVOKED_RETENTION;
-        before.map_or(kept_until, |expiry| expiry.max(kept_until))
+        let retained_until = now + REVOKED_RETENTION;
+        before.map_or(retained_until, |expiry| expiry.max(retained_until))
     }
 }

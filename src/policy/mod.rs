@@ -1,35 +1,35 @@
-//! What a credential may do. Knows no key, no clock and no storage.
+//! Permissions and limits of a credential: scopes, rate limit and visibility.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-/// Permissions of a key, in the order they were granted, duplicates kept.
+/// The permissions of a key. Keeps order and duplicates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Scopes(Box<[Box<str>]>);
 
-/// How many requests a key may make in a time window (contract, admin API section 4.2).
+/// The rate limit of a key (contract, admin API section 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RateLimitPolicy {
-    /// Requests in one window; at most `i64::MAX`.
+    /// Requests per window, at most `i64::MAX`.
     pub quota: NonZeroU64,
-    /// The window, whole seconds, at least one.
+    /// Length of the window: whole seconds, at least one.
     pub window: Duration,
 }
 
-/// Whether a key is meant to be kept secret or to be shown, for example in a browser.
+/// Whether a key is secret or public. A public key may be embedded, for example, in a web page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Visibility {
-    /// Kept by its owner.
+    /// Known only to its holder.
     #[default]
     Secret,
-    /// May be seen by anybody.
+    /// May be visible to everyone.
     Public,
 }
 
 impl Scopes {
-    /// Whether every scope in `demanded` was granted, compared exactly.
-    pub fn contains_all(&self, demanded: &[Box<str>]) -> bool {
-        demanded.iter().all(|scope| self.0.contains(scope))
+    /// Whether every scope in `required` is granted. Scopes are compared as exact strings.
+    pub fn contains_all(&self, required: &[Box<str>]) -> bool {
+        required.iter().all(|scope| self.0.contains(scope))
     }
 
     /// The scopes in order.
@@ -54,13 +54,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_demanded_scope_must_be_granted_exactly() {
+    fn every_required_scope_must_match_a_granted_scope_exactly() {
         let scopes: Scopes = ["read:orders", "write:orders"].into_iter().collect();
-        let demand = |wanted: &[&str]| scopes.contains_all(&wanted.iter().map(|s| (*s).into()).collect::<Vec<_>>());
-        assert!(demand(&[]));
-        assert!(demand(&["read:orders"]));
-        assert!(!demand(&["read:orders", "admin"]));
-        assert!(!demand(&["read"]));
-        assert!(!demand(&["READ:orders"]));
+        let granted =
+            |required: &[&str]| scopes.contains_all(&required.iter().map(|s| (*s).into()).collect::<Vec<_>>());
+        assert!(granted(&[]));
+        assert!(granted(&["read:orders"]));
+        assert!(!granted(&["read:orders", "admin"]));
+        assert!(!granted(&["read"]));
+        assert!(!granted(&["READ:orders"]));
     }
 }

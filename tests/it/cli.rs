@@ -1,4 +1,4 @@
-//! The command line against a running Keygate, as a shell uses it.
+//! Command-line tests against a running server.
 
 mod batch;
 mod errors;
@@ -17,77 +17,77 @@ use serde_json::Value;
 
 use crate::support::keygate::{Keygate, command};
 
-/// No key has this id.
+/// An id without a key.
 const UNKNOWN: &str = "11111111-2222-4333-8444-555555555555";
-/// Nobody listens there: a port below 1024, which no test gets by chance.
+/// An endpoint without a listener: tests bind no ports below 1024.
 const NOWHERE: &str = "http://127.0.0.1:1";
-/// The beginning of every issued secret.
+/// The prefix of every issued secret.
 const SECRET_PREFIX: &str = "ory_ak_v1_";
 
-/// What a finished command has left behind.
+/// Exit code and output of a command.
 #[derive(Debug)]
-struct Ended {
+struct Finished {
     code: Option<i32>,
     stdout: String,
     stderr: String,
 }
 
-/// `keygate`, which is told by the environment where the server is.
+/// `keygate` with `KEYGATE_ENDPOINT` set to the server.
 fn cli(keygate: &Keygate, arguments: &[&str]) -> Command {
     let mut command = command();
     command.env("KEYGATE_ENDPOINT", &keygate.admin).args(arguments);
     command
 }
 
-/// Runs a command to its end.
-fn end(command: &mut Command) -> Ended {
-    end_with(command, "")
+/// Runs a command to completion.
+fn run(command: &mut Command) -> Finished {
+    run_with_stdin(command, "")
 }
 
-/// Runs a command to its end, with something to read on stdin.
-fn end_with(command: &mut Command, stdin: &str) -> Ended {
+/// Runs a command to completion with the given stdin.
+fn run_with_stdin(command: &mut Command, stdin: &str) -> Finished {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    // A command that fails early does not read.
+    // A command that fails early does not read stdin.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     let output = child.wait_with_output().unwrap();
-    Ended {
+    Finished {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
-/// What a command that succeeds prints; nothing else than its data is said.
-fn print(keygate: &Keygate, arguments: &[&str]) -> String {
-    let ended = end(&mut cli(keygate, arguments));
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{arguments:?}");
-    ended.stdout
+/// Runs a command that must succeed with an empty stderr, and returns its stdout.
+fn success(keygate: &Keygate, arguments: &[&str]) -> String {
+    let finished = run(&mut cli(keygate, arguments));
+    assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    finished.stdout
 }
 
-/// The JSON that a command prints, whatever it says beside.
+/// Runs a command with `--format json` and parses its stdout. Stderr and exit code are not checked.
 fn json(keygate: &Keygate, arguments: &[&str]) -> Value {
-    let ended = end(cli(keygate, arguments).args(["--format", "json"]));
-    serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {ended:?}"))
+    let finished = run(cli(keygate, arguments).args(["--format", "json"]));
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {finished:?}"))
 }
 
-/// What a command that fails says; on stdout there is nothing.
-fn fail(command: &mut Command) -> String {
-    let ended = end(command);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{command:?}: {}", ended.stderr);
-    ended.stderr
+/// Runs a command that must fail with exit code 1 and an empty stdout, and returns its stderr.
+fn failure(command: &mut Command) -> String {
+    let finished = run(command);
+    assert_eq!((finished.code, finished.stdout.as_str()), (Some(1), ""), "{command:?}: {}", finished.stderr);
+    finished.stderr
 }
 
-/// Issues a key: its id and its secret.
+/// Issues a key and returns its id and secret.
 fn issue(keygate: &Keygate, name: &str) -> (String, String) {
     let issued = json(keygate, &["keys", "issue", name, "--actor", "ada", "--scopes", "read,write"]);
     (text(&issued["issued_api_key"]["key_id"]), text(&issued["secret"]))
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a string")).to_owned()
 }
 
-/// The lines of a single thing's table, by header.
+/// The lines of the table of one object, as header and value.
 fn rows(table: &str) -> Vec<(&str, &str)> {
     table.lines().map(|line| line.split_once('\t').unwrap_or_else(|| panic!("{line:?} has no tab"))).collect()
 }

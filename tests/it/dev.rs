@@ -1,4 +1,4 @@
-//! `keygate dev`, as a newcomer meets it.
+//! `keygate dev`.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -14,23 +14,23 @@ use crate::support::keygate::{Keygate, command};
 use crate::support::process::Process;
 
 #[tokio::test]
-async fn the_printed_key_works_until_it_is_revoked() {
+async fn demonstration_key_is_accepted_until_it_is_revoked() {
     let keygate = Keygate::dev(&["--ephemeral"]);
-    let answer = keygate.call("/hello?x=1", &keygate.secret).await;
-    assert_eq!(answer.status(), StatusCode::OK);
-    let seen: Value = answer.json().await.unwrap();
-    assert_eq!((&seen["method"], &seen["path"], &seen["query"]), (&"GET".into(), &"/hello".into(), &"x=1".into()));
-    assert_eq!(seen["headers"]["x-keygate-key-id"], keygate.key_id);
-    assert!(seen["headers"].get("authorization").is_none());
+    let response = keygate.call("/hello?x=1", &keygate.secret).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let echo: Value = response.json().await.unwrap();
+    assert_eq!((&echo["method"], &echo["path"], &echo["query"]), (&"GET".into(), &"/hello".into(), &"x=1".into()));
+    assert_eq!(echo["headers"]["x-keygate-key-id"], keygate.key_id);
+    assert!(echo["headers"].get("authorization").is_none());
     let without = keygate.http.get(format!("{}/hello", keygate.gateway)).send().await.unwrap();
     assert_eq!(without.status(), StatusCode::UNAUTHORIZED);
     keygate.revoke(&keygate.key_id).await;
     assert_eq!(keygate.call("/hello", &keygate.secret).await.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(std::fs::read_dir(keygate.path()).unwrap().count(), 0, "--ephemeral leaves nothing behind");
+    assert_eq!(std::fs::read_dir(keygate.path()).unwrap().count(), 0, "--ephemeral writes no files");
 }
 
 #[tokio::test]
-async fn a_restart_keeps_keys_and_secrets_to_the_owner() {
+async fn restart_keeps_keys_and_files_are_private() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let first = Keygate::dev(&["--data", data.to_str().unwrap()]);
@@ -46,17 +46,17 @@ async fn a_restart_keeps_keys_and_secrets_to_the_owner() {
     }
     for entry in std::fs::read_dir(&data).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "the secret is on the disk");
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "the secret is on disk");
     }
 }
 
 #[test]
-fn the_four_printed_lines_do_what_they_say() {
+fn printed_commands_return_the_printed_status() {
     let ports = ["--gateway-port", "0", "--admin-port", "0", "--metrics-port", "0"];
     let mut process = Process::start(command().args(["dev", "--ephemeral"]).args(ports).stderr(Stdio::null()));
     let mut stdout = process.child().stdout.take().unwrap();
     let mut text = String::new();
-    eventually("the lines are printed", || {
+    eventually("the commands are printed", || {
         let mut buffer = [0; 4096];
         let read = stdout.read(&mut buffer).unwrap();
         text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
@@ -71,20 +71,20 @@ fn the_four_printed_lines_do_what_they_say() {
 }
 
 #[test]
-fn idle_it_is_gone_within_a_second() {
+fn idle_server_exits_within_one_second() {
     for signal in ["TERM", "INT"] {
         let mut keygate = Keygate::dev(&["--ephemeral"]);
-        let begun = Instant::now();
+        let start = Instant::now();
         keygate.process.signal(signal);
         assert!(keygate.process.wait(Duration::from_secs(5)).success());
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
 }
 
 #[test]
-fn a_port_in_use_is_one_sentence() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
+fn port_in_use_is_reported_on_one_line() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
     let output = command().args(["dev", "--ephemeral", "--gateway-port", &port]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
@@ -93,7 +93,7 @@ fn a_port_in_use_is_one_sentence() {
 }
 
 #[tokio::test]
-async fn it_stands_in_front_of_a_server_of_somebody_else() {
+async fn requests_are_forwarded_to_the_given_upstream() {
     let files = tempfile::tempdir().unwrap();
     std::fs::write(files.path().join("file.txt"), "content").unwrap();
     let port = crate::support::free_port();
@@ -102,7 +102,7 @@ async fn it_stands_in_front_of_a_server_of_somebody_else() {
     let _server = Process::start(server.stdout(Stdio::null()).stderr(Stdio::null()));
     eventually("the file server listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     let keygate = Keygate::dev(&["--ephemeral", "--upstream", &format!("http://127.0.0.1:{port}")]);
-    let answer = keygate.call("/file.txt", &keygate.secret).await;
-    assert_eq!(answer.text().await.unwrap(), "content");
+    let response = keygate.call("/file.txt", &keygate.secret).await;
+    assert_eq!(response.text().await.unwrap(), "content");
     assert_eq!(keygate.call("/file.txt", "nonsense").await.status(), StatusCode::UNAUTHORIZED);
 }

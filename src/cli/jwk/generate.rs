@@ -1,4 +1,4 @@
-//! New keys and their members (RFC 7518, RFC 8037).
+//! Generation of key pairs and their JWK members (RFC 7518, RFC 8037).
 
 use anyhow::{Context, bail};
 use aws_lc_rs::encoding::{AsBigEndian, AsDer, Curve25519SeedBin, EcPrivateKeyBin, Pkcs8V1Der};
@@ -15,9 +15,9 @@ use pkcs8::PrivateKeyInfoRef;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-const NO_KEY: &str = "a key cannot be made; the system gives no randomness";
+const NO_KEY: &str = "cannot generate a key; the system's random number generator failed";
 
-/// A curve, and with it an algorithm.
+/// An elliptic curve; it determines the algorithm.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(in crate::cli) enum Curve {
     /// ES256
@@ -31,7 +31,7 @@ pub(in crate::cli) enum Curve {
     P521,
 }
 
-/// What an RSA key signs with.
+/// A signature algorithm of RSA keys.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "UPPER")]
 pub(in crate::cli) enum RsaAlgorithm {
@@ -43,11 +43,11 @@ pub(in crate::cli) enum RsaAlgorithm {
     Ps512,
 }
 
-/// A new key: its members in the order in which they are written, texts already.
+/// A generated key: its JWK members in output order, encoded as text.
 pub(super) struct Pair {
     algorithm: &'static str,
     kind: &'static str,
-    /// What the thumbprint covers, beside the kind.
+    /// The members that the thumbprint covers, without `kty`.
     public: Vec<(&'static str, String)>,
     private: Vec<(&'static str, String)>,
 }
@@ -68,7 +68,7 @@ pub(super) fn ecdsa(curve: Curve) -> anyhow::Result<Pair> {
     };
     let pair = EcdsaKeyPair::generate(signing).ok().context(NO_KEY)?;
     let private: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().ok().context(NO_KEY)?;
-    // An uncompressed point: 4, then both coordinates in full length.
+    // An uncompressed point: the byte 4, then both coordinates in full length.
     let point = &pair.public_key().as_ref()[1..];
     let (x, y) = point.split_at(point.len() / 2);
     let public = vec![("crv", name.into()), ("x", base64url(x)), ("y", base64url(y))];
@@ -85,8 +85,8 @@ pub(super) fn rsa(bits: u32, algorithm: RsaAlgorithm) -> anyhow::Result<Pair> {
     };
     let pair = rsa::KeyPair::generate(size).ok().context(NO_KEY)?;
     let der: Pkcs8V1Der<'_> = pair.as_der().ok().context(NO_KEY)?;
-    let info = PrivateKeyInfoRef::try_from(der.as_ref()).context("a new key cannot be read back")?;
-    let key = RsaPrivateKeyRef::try_from(info.private_key.as_bytes()).context("a new key cannot be read back")?;
+    let info = PrivateKeyInfoRef::try_from(der.as_ref()).context("cannot parse the generated key")?;
+    let key = RsaPrivateKeyRef::try_from(info.private_key.as_bytes()).context("cannot parse the generated key")?;
     let member = |name, number: pkcs1::UintRef<'_>| (name, base64url(number.as_bytes()));
     Ok(Pair {
         algorithm: algorithm.name(),
@@ -105,7 +105,7 @@ pub(super) fn rsa(bits: u32, algorithm: RsaAlgorithm) -> anyhow::Result<Pair> {
 
 pub(super) fn hmac(bits: u32) -> anyhow::Result<Pair> {
     if bits < 256 || !bits.is_multiple_of(8) || bits > 1 << 20 {
-        bail!("--bits must be 256 or more and a multiple of 8, such as 256, 384 or 512");
+        bail!("--bits must be at least 256 and a multiple of 8, for example 256, 384 or 512");
     }
     let mut secret = vec![0; bits as usize / 8];
     aws_lc_rs::rand::fill(&mut secret).ok().context(NO_KEY)?;
@@ -139,7 +139,7 @@ impl Pair {
         self.algorithm
     }
 
-    /// The thumbprint of RFC 7638: SHA-256 of the required members in the order of their names.
+    /// The RFC 7638 thumbprint: SHA-256 over the required members in lexicographic order.
     pub(super) fn thumbprint(&self) -> String {
         let mut members = self.public.clone();
         members.push(("kty", self.kind.into()));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_thumbprint_of_the_rfc() {
+    fn thumbprint_equals_the_example_of_rfc_7638() {
         let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
         let public = vec![("n", n.into()), ("e", "AQAB".into())];
         let pair = Pair { algorithm: "RS256", kind: "RSA", public, private: Vec::new() };
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_private_part_signs_the_public_part_checks() {
+    fn public_key_verifies_signatures_of_the_private_key() {
         let key = eddsa().unwrap().to_json("k", "sig", false);
         let pair = Ed25519KeyPair::from_seed_and_public_key(&bytes(&key, "d"), &bytes(&key, "x")).unwrap();
         UnparsedPublicKey::new(&ED25519, bytes(&key, "x")).verify(b"text", pair.sign(b"text").as_ref()).unwrap();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_public_form_has_nothing_private() {
+    fn public_jwk_has_no_private_members() {
         for pair in [eddsa(), ecdsa(Curve::P256), rsa(2048, RsaAlgorithm::Rs256)] {
             let key = pair.unwrap().to_json("k", "sig", true);
             for member in ["d", "p", "q", "dp", "dq", "qi", "k"] {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_decide_about_the_algorithm_of_a_shared_secret() {
+    fn size_selects_the_hmac_algorithm_and_is_validated() {
         for (bits, algorithm) in
             [(256, "HS256"), (376, "HS256"), (384, "HS384"), (392, "HS256"), (512, "HS512"), (1024, "HS512")]
         {

@@ -1,4 +1,4 @@
-//! `keygate jwk`: keys that sign tokens, as JSON Web Keys (RFC 7517).
+//! `keygate jwk`: signing keys for tokens, as JSON Web Keys (RFC 7517).
 
 mod generate;
 
@@ -21,24 +21,24 @@ const KEY_SET: &str = "/v2alpha1/derivedKeys/jwks.json";
 /// `keygate jwk`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Jwk {
-    /// Make a new key
+    /// Generate a key
     #[command(subcommand)]
     Generate(Generate),
-    /// Print the public keys that check a running Keygate's tokens
+    /// Print the public keys that verify the tokens of a server
     Get,
 }
 
 /// `keygate jwk generate`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Generate {
-    /// An Ed25519 key, the kind to sign Keygate's tokens with
+    /// Generate an Ed25519 key; recommended for signing tokens
     Eddsa {
         #[command(flatten)]
         form: Form,
         #[command(flatten)]
         public: Public,
     },
-    /// A key on a curve of NIST, for other programs: Keygate shows it and cannot sign with it
+    /// Generate a NIST curve key for other programs; Keygate publishes it but cannot sign with it
     Ecdsa {
         /// The curve
         #[arg(long, value_enum, default_value_t = Curve::P256)]
@@ -48,12 +48,12 @@ pub(super) enum Generate {
         #[command(flatten)]
         public: Public,
     },
-    /// An RSA key; Keygate signs with it as RS256, whatever --alg says
+    /// Generate an RSA key; Keygate signs with RS256 regardless of --alg
     Rsa {
-        /// The size: 2048, 3072, 4096 or 8192
+        /// Size in bits: 2048, 3072, 4096 or 8192
         #[arg(long, value_name = "NUMBER", default_value_t = 2048)]
         bits: u32,
-        /// The algorithm it signs with
+        /// The alg member of the key
         #[arg(long, value_enum, default_value_t = RsaAlgorithm::Rs256)]
         alg: RsaAlgorithm,
         #[command(flatten)]
@@ -61,9 +61,9 @@ pub(super) enum Generate {
         #[command(flatten)]
         public: Public,
     },
-    /// A shared secret, for other programs: Keygate does not sign with it
+    /// Generate a symmetric key for other programs; Keygate does not sign with it
     Hmac {
-        /// The size: 256 or more, a multiple of 8
+        /// Size in bits: at least 256, a multiple of 8
         #[arg(long, value_name = "NUMBER", default_value_t = 512)]
         bits: u32,
         #[command(flatten)]
@@ -71,27 +71,27 @@ pub(super) enum Generate {
     },
 }
 
-/// How a new key is written.
+/// Output options of a generated key.
 #[derive(Debug, Args)]
 pub(super) struct Form {
-    /// The key's name; its RFC 7638 thumbprint by default
+    /// The key id; default: the RFC 7638 thumbprint
     #[arg(long)]
     kid: Option<String>,
-    /// What the key is for
+    /// The use member of the key
     #[arg(long = "use", value_name = "USE", default_value = "sig", value_parser = ["sig", "enc"])]
     usage: String,
-    /// Write a key set, {"keys":[...]}, as settings and servers take it
+    /// Write a JWK set, {"keys":[...]}
     #[arg(long)]
     jwks: bool,
-    /// Write to a new file that only you can read, not to stdout
+    /// Write to a new file with mode 0600 instead of stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
-/// What is written of a key pair.
+/// Selects the parts of a key pair to write.
 #[derive(Debug, Args)]
 pub(super) struct Public {
-    /// Leave the private part out; it is then nowhere
+    /// Write only the public key and discard the private key
     #[arg(long)]
     public_only: bool,
 }
@@ -106,9 +106,9 @@ impl Jwk {
 }
 
 fn get(connection: &Connection) -> anyhow::Result<()> {
-    let answer = connection.open()?.send(Call::get(KEY_SET)).context("get JSON web key set")?;
-    let keys = answer.pointer("/jwks/keys").or_else(|| answer.get("keys"));
-    let keys = keys.context("get JSON web key set: there is no key set in the answer; check --endpoint")?;
+    let response = connection.open()?.send(Call::get(KEY_SET)).context("get JSON web key set")?;
+    let keys = response.pointer("/jwks/keys").or_else(|| response.get("keys"));
+    let keys = keys.context("get JSON web key set: the response has no key set; check --endpoint")?;
     print(&pretty(&json!({ "keys": keys })))
 }
 
@@ -128,26 +128,26 @@ impl Form {
     fn write(&self, pair: &Pair, public_only: bool) -> anyhow::Result<()> {
         let kid = self.kid.clone().filter(|kid| !kid.is_empty()).unwrap_or_else(|| pair.thumbprint());
         let key = pair.to_json(&kid, &self.usage, public_only);
-        let whole = if self.jwks { json!({ "keys": [key] }) } else { key };
+        let document = if self.jwks { json!({ "keys": [key] }) } else { key };
         match &self.output {
-            Some(file) => save(file, &whole)?,
-            None => print(&pretty(&whole))?,
+            Some(file) => save(file, &document)?,
+            None => print(&pretty(&document))?,
         }
         eprintln!("kid: {kid}\ntype: {}\nalg: {}", pair.kind(), pair.algorithm());
         Ok(())
     }
 }
 
-/// Writes a file that only its owner can read. One that is there may be the only copy of another key, so it stays.
+/// Writes a file with mode 0600. Never overwrites a file, which could be the only copy of another key.
 fn save(file: &Path, key: &Value) -> anyhow::Result<()> {
     let name = file.display();
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
-        Ok(mut made) => {
-            let written = made.write_all(pretty(key).as_bytes()).and_then(|()| made.sync_all());
+        Ok(mut created) => {
+            let written = created.write_all(pretty(key).as_bytes()).and_then(|()| created.sync_all());
             written.with_context(|| format!("--output {name}"))
         }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            bail!("--output {name} is there already; choose another name, or move that file away")
+            bail!("--output {name} already exists; choose another name or move the file")
         }
         Err(error) => Err(error).with_context(|| format!("--output {name}")),
     }

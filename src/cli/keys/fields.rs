@@ -1,4 +1,4 @@
-//! From the texts of arguments to members of requests.
+//! Conversion of arguments to request members.
 
 use std::io::Read;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use serde_json::{Map, Value, json};
 
 use crate::duration::parse_extended;
 
-/// A request's members.
+/// The members of a request body.
 pub(super) type Body = Map<String, Value>;
 
-/// What a key may be given, when it is made and later.
+/// Fields that can be set when a key is created and when it is updated.
 #[derive(Debug, Args)]
 pub(super) struct Fields {
-    /// Scopes, separated by commas
+    /// Comma-separated scopes
     #[arg(long, value_name = "A,B")]
     pub(super) scopes: Option<Vec<String>>,
-    /// A JSON object to keep with the key, such as '{"team":"orders"}'
+    /// A JSON object to store with the key, for example '{"team":"orders"}'
     #[arg(long, value_name = "JSON")]
     pub(super) metadata: Option<String>,
-    /// Networks the key may be used from, separated by commas, such as 10.0.0.0/8
+    /// Comma-separated client networks that may use the key, for example 10.0.0.0/8
     #[arg(long, value_name = "CIDR,CIDR")]
     pub(super) allowed_cidrs: Option<Vec<String>>,
-    /// How many requests the key has in each window
+    /// Requests per rate-limit window
     #[arg(long, value_name = "NUMBER")]
     pub(super) rate_limit_quota: Option<u64>,
-    /// How long a window is, such as 60s or 1h
+    /// Length of the rate-limit window, for example 60s or 1h
     #[arg(long, value_name = "DURATION", requires = "rate_limit_quota", value_parser = window)]
     pub(super) rate_limit_window: Option<String>,
 }
@@ -36,17 +36,17 @@ pub(super) struct Fields {
 /// `jwt` or `macaroon`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Algorithm {
-    /// A signed JSON web token, which anybody can check
+    /// A signed JWT, which can be verified with the public key
     Jwt,
-    /// A macaroon, which Keygate can check
+    /// A macaroon, which only Keygate can verify
     Macaroon,
 }
 
 impl Fields {
-    /// The members of a new key's request. What is empty is left out.
+    /// The members of a request to create a key. Empty fields are left out.
     pub(super) fn body(&self) -> anyhow::Result<Body> {
         if self.rate_limit_quota == Some(0) {
-            bail!("--rate-limit-quota must be above 0; leave it out for a key without a limit");
+            bail!("--rate-limit-quota must be greater than 0; omit it for a key without a limit");
         }
         let mut body = Body::new();
         if let Some(scopes) = self.scopes() {
@@ -90,36 +90,36 @@ impl Algorithm {
     }
 }
 
-/// Items, each separated from the next by a comma or by the flag's name.
+/// Splits the values of a repeatable flag at commas.
 pub(super) fn list(texts: &[String]) -> Vec<String> {
     let items = texts.iter().flat_map(|text| text.split(','));
     items.map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
-/// A JSON object.
+/// Parses a JSON object.
 pub(super) fn object(flag: &str, text: &str) -> anyhow::Result<Value> {
     let value: Value = serde_json::from_str(text)
-        .with_context(|| format!("{flag} is no JSON; write for example '{{\"a\":\"b\"}}'"))?;
-    if value.is_object() { Ok(value) } else { bail!("{flag} must be a JSON object, such as '{{\"a\":\"b\"}}'") }
+        .with_context(|| format!("{flag} is not valid JSON; use for example '{{\"a\":\"b\"}}'"))?;
+    if value.is_object() { Ok(value) } else { bail!("{flag} must be a JSON object, for example '{{\"a\":\"b\"}}'") }
 }
 
-/// A `ttl`, which the server reads again; empty for none.
+/// Validates a `ttl` before it is sent as text; empty means none.
 pub(super) fn ttl(text: &str) -> Result<String, &'static str> {
-    let good = text.is_empty() || parse_extended(text).is_ok();
-    if good { Ok(text.to_owned()) } else { Err("is no duration; write for example 90s, 1h30m, 30d, 2w, 6mo or 1y") }
+    let valid = text.is_empty() || parse_extended(text).is_ok();
+    if valid { Ok(text.to_owned()) } else { Err("is not a duration; use for example 90s, 1h30m, 30d, 2w, 6mo or 1y") }
 }
 
-/// A rate limit's window, in the decimal seconds that the server wants.
+/// Converts a rate-limit window to the decimal seconds of the API.
 fn window(text: &str) -> Result<String, &'static str> {
-    let window = parse_extended(text).map_err(|_| "is no duration; write for example 60s, 5m or 1h")?;
+    let window = parse_extended(text).map_err(|_| "is not a duration; use for example 60s, 5m or 1h")?;
     if window < Duration::from_secs(1) {
-        return Err("must be 1s or more");
+        return Err("must be at least 1s");
     }
     let fraction = format!(".{:09}", window.subsec_nanos());
     Ok(format!("{}{}s", window.as_secs(), fraction.trim_end_matches('0').trim_end_matches('.')))
 }
 
-/// A reason by its short or full name, in any case; empty is unspecified.
+/// Parses a short or full reason name, case-insensitively; empty means unspecified.
 pub(super) fn reason(text: &str) -> Result<String, String> {
     const REASONS: &[&str] =
         &["UNSPECIFIED", "KEY_COMPROMISE", "AFFILIATION_CHANGED", "SUPERSEDED", "PRIVILEGE_WITHDRAWN"];
@@ -129,29 +129,29 @@ pub(super) fn reason(text: &str) -> Result<String, String> {
     full_name("REVOCATION_REASON_", REASONS, text)
 }
 
-/// A status by its short or full name, in any case.
+/// Parses a short or full status name, case-insensitively.
 pub(super) fn status(text: &str) -> Result<String, String> {
     full_name("KEY_STATUS_", &["ACTIVE", "REVOKED", "EXPIRED"], text)
 }
 
 fn full_name(prefix: &str, names: &[&str], text: &str) -> Result<String, String> {
-    let wanted = text.trim().to_ascii_uppercase().replace('-', "_");
-    let short = wanted.strip_prefix(prefix).unwrap_or(&wanted);
+    let name = text.trim().to_ascii_uppercase().replace('-', "_");
+    let short = name.strip_prefix(prefix).unwrap_or(&name);
     if names.contains(&short) {
         return Ok(format!("{prefix}{short}"));
     }
-    Err(format!("write one of {}", names.join(", ").to_ascii_lowercase()))
+    Err(format!("use one of {}", names.join(", ").to_ascii_lowercase()))
 }
 
-/// A credential from the arguments, or from stdin for `-`, so that it need not be in the list of processes.
+/// A credential from an argument, or from stdin for `-`, which keeps it out of the process list.
 pub(super) fn credential(argument: &SecretString) -> anyhow::Result<SecretString> {
     if argument.expose_secret() != "-" {
         return Ok(argument.clone());
     }
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("stdin cannot be read")?;
+    std::io::stdin().read_to_string(&mut text).context("cannot read stdin")?;
     match text.trim_end_matches(['\r', '\n']) {
-        "" => bail!("there is no credential on stdin"),
+        "" => bail!("no credential on stdin"),
         credential => Ok(credential.into()),
     }
 }
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_taken_short_and_full_in_any_case() {
+    fn reason_and_status_names_are_case_insensitive_and_the_prefix_is_optional() {
         for text in ["key_compromise", "KEY_COMPROMISE", "key-compromise", "Revocation_Reason_Key_Compromise"] {
             assert_eq!(reason(text).as_deref(), Ok("REVOCATION_REASON_KEY_COMPROMISE"), "{text}");
         }
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_become_seconds() {
+    fn windows_are_converted_to_seconds() {
         for (text, expected) in [("60s", "60s"), ("1m", "60s"), ("1h30m", "5400s"), ("1.5s", "1.5s"), ("1d", "86400s")]
         {
             assert_eq!(window(text).as_deref(), Ok(expected));
@@ -182,26 +182,27 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_split_and_trimmed() {
+    fn lists_are_split_at_commas_and_trimmed() {
         assert_eq!(list(&["a, b".into(), ",c,".into()]), ["a", "b", "c"]);
         assert!(list(&[String::new()]).is_empty());
     }
 
     #[test]
-    fn lifetimes_are_judged_before_they_are_sent() {
-        for good in ["", "90s", "1h30m", "30d", "2w", "6mo", "1y"] {
-            assert_eq!(ttl(good).as_deref(), Ok(good));
+    fn invalid_ttl_is_rejected_before_it_is_sent() {
+        for valid in ["", "90s", "1h30m", "30d", "2w", "6mo", "1y"] {
+            assert_eq!(ttl(valid).as_deref(), Ok(valid));
         }
-        for bad in ["1", "1 day", "1.5d", "-1h"] {
-            assert!(ttl(bad).unwrap_err().contains("30d"));
+        for invalid in ["1", "1 day", "1.5d", "-1h"] {
+            assert!(ttl(invalid).unwrap_err().contains("30d"));
         }
     }
 
     #[test]
-    fn objects_are_objects() {
+    fn only_json_objects_are_accepted() {
         assert_eq!(object("--metadata", r#"{"a":1}"#).unwrap(), json!({"a": 1}));
-        for bad in ["", "[]", "1", "{", "null"] {
-            assert!(object("--metadata", bad).unwrap_err().to_string().starts_with("--metadata"), "{bad}");
+        for invalid in ["", "[]", "1", "{", "null"] {
+            let error = object("--metadata", invalid).unwrap_err().to_string();
+            assert!(error.starts_with("--metadata"), "{invalid}: {error}");
         }
     }
 }

@@ -10,42 +10,42 @@ use serde_json::json;
 use super::batch::BatchImport;
 use super::fields::{Fields, credential, ttl};
 use super::manage::{Get, Kind, List, Revoke};
+use super::session::{IMPORTED, KEY, Session};
 use super::update::Update;
-use super::{IMPORTED, KEY, Session};
 use crate::cli::client::{Call, segment};
 
 /// `keygate keys imported`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Imported {
-    /// Import a key that was made elsewhere
+    /// Import a key created by another system
     Import(Import),
-    /// Import many keys from a file; a second run imports what is still missing
+    /// Import many keys from a file; a second run imports only the missing keys
     #[command(visible_alias = "import-batch")]
     BatchImport(BatchImport),
     /// Show a key
     Get(Get),
     /// List keys
     List(List),
-    /// Change a key; only what is named is changed
+    /// Update the given fields of a key
     Update(Update),
-    /// Revoke a key, for good
+    /// Revoke a key permanently
     Revoke(Revoke),
-    /// Delete a key; it can be imported again
+    /// Delete a key, which can then be imported again
     Delete(Delete),
 }
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
 pub(super) struct Import {
-    /// What the key is called
+    /// Display name of the key
     name: String,
-    /// The key itself; - reads it from stdin
+    /// The raw key; - reads it from stdin
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     raw_key: SecretString,
-    /// Who uses it
+    /// Actor that the key identifies
     #[arg(long, value_name = "ID")]
     actor: String,
-    /// How long it lives from now: Go's units and d, w, mo, y; the server's default if empty
+    /// Time to live: Go's units and d, w, mo, y; default: that of the server
     #[arg(long, value_name = "DURATION", default_value = "", hide_default_value = true, value_parser = ttl)]
     ttl: String,
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub(super) struct Import {
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
 pub(super) struct Delete {
-    /// The key's id
+    /// Id of the key
     key_id: String,
 }
 
@@ -93,7 +93,7 @@ impl Delete {
     fn run(&self, session: &Session<'_>) -> anyhow::Result<()> {
         let path = format!("{IMPORTED}/{}", segment(&self.key_id));
         session.client.send(Call::delete(path)).context("delete imported API key")?;
-        let done = json!({ "id": self.key_id, "deleted": true });
-        session.output.row(&done, &done, &[("ID", "id"), ("Deleted", "deleted")])
+        let result = json!({ "id": self.key_id, "deleted": true });
+        session.output.row(&result, &result, &[("ID", "id"), ("Deleted", "deleted")])
     }
 }

@@ -1,13 +1,13 @@
-//! `keygate keys issued`, and `keygate keys issue`, which is the first of them.
+//! `keygate keys issued`, and `keygate keys issue`, which is short for `keygate keys issued issue`.
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::fields::{Fields, list, object, ttl};
+use super::fields::{Body, Fields, list, object, ttl};
 use super::manage::{Get, Kind, List, Revoke};
+use super::session::{ISSUED, Session};
 use super::update::Update;
-use super::{ISSUED, Session};
 use crate::cli::client::{Call, segment};
 use crate::cli::output::Columns;
 
@@ -23,30 +23,30 @@ const KEY_AND_SECRET: &Columns = &[
 /// `keygate keys issued`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Issued {
-    /// Issue a key; its secret is shown this once
+    /// Issue a key; its secret is shown only once
     #[command(visible_alias = "create")]
     Issue(Issue),
     /// Show a key
     Get(Get),
     /// List keys
     List(List),
-    /// Change a key; only what is named is changed
+    /// Update the given fields of a key
     Update(Update),
-    /// Put a new key in a key's place; the old one is revoked
+    /// Replace a key with a new one; the old key is revoked
     Rotate(Rotate),
-    /// Revoke a key, for good
+    /// Revoke a key permanently
     Revoke(Revoke),
 }
 
 /// Arguments of `issue`.
 #[derive(Debug, Args)]
 pub(super) struct Issue {
-    /// What the key is called
+    /// Display name of the key
     name: String,
-    /// Who will use it
+    /// Actor that the key identifies
     #[arg(long, value_name = "ID")]
     actor: String,
-    /// How long it lives: Go's units and d, w, mo, y
+    /// Time to live: Go's units and d, w, mo, y
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = ttl)]
     ttl: String,
     #[command(flatten)]
@@ -56,15 +56,15 @@ pub(super) struct Issue {
 /// Arguments of `rotate`.
 #[derive(Debug, Args)]
 pub(super) struct Rotate {
-    /// The old key
+    /// Id of the old key
     key_id: String,
-    /// What the new key is called, if not as the old one
+    /// Display name of the new key; default: that of the old key
     #[arg(long)]
     name: Option<String>,
-    /// The new key's scopes, separated by commas, if not the old one's
+    /// Comma-separated scopes of the new key; default: those of the old key
     #[arg(long, value_name = "A,B")]
     scopes: Option<Vec<String>>,
-    /// The new key's metadata, a JSON object, if not the old one's
+    /// Metadata of the new key, a JSON object; default: that of the old key
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
 }
@@ -90,14 +90,14 @@ impl Issue {
         if !self.ttl.is_empty() {
             body.insert("ttl".into(), self.ttl.as_str().into());
         }
-        let answer = session.client.send(Call::post(ISSUED, body.into())).context("issue API key")?;
-        session.output.row(&answer, &with_secret(&answer), KEY_AND_SECRET)
+        let response = session.client.send(Call::post(ISSUED, body.into())).context("issue API key")?;
+        session.output.row(&response, &with_secret(&response), KEY_AND_SECRET)
     }
 }
 
 impl Rotate {
     fn run(&self, session: &Session<'_>) -> anyhow::Result<()> {
-        let mut body = super::fields::Body::new();
+        let mut body = Body::new();
         if let Some(name) = &self.name {
             body.insert("name".into(), name.as_str().into());
         }
@@ -108,16 +108,16 @@ impl Rotate {
             body.insert("metadata".into(), object("--metadata", text)?);
         }
         let path = format!("{ISSUED}/{}:rotate", segment(&self.key_id));
-        let answer = session.client.send(Call::post(path, body.into())).context("rotate API key")?;
-        session.output.row(&answer, &with_secret(&answer), KEY_AND_SECRET)
+        let response = session.client.send(Call::post(path, body.into())).context("rotate API key")?;
+        session.output.row(&response, &with_secret(&response), KEY_AND_SECRET)
     }
 }
 
-/// The new key and its secret as one row.
-fn with_secret(answer: &Value) -> Value {
-    let mut row = answer["issued_api_key"].clone();
+/// Merges the new key and its secret into one row.
+fn with_secret(response: &Value) -> Value {
+    let mut row = response["issued_api_key"].clone();
     if let Value::Object(members) = &mut row {
-        members.insert("secret".into(), answer["secret"].clone());
+        members.insert("secret".into(), response["secret"].clone());
     }
     row
 }

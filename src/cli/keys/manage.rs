@@ -1,17 +1,17 @@
-//! What is done in the same way to issued and to imported keys.
+//! Commands that work the same way for issued and imported keys: `get`, `list` and `revoke`.
 
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::fields::{reason, status};
-use super::{IMPORTED, ISSUED, KEY, Session};
+use super::session::{IMPORTED, ISSUED, KEY, Session};
 use crate::cli::client::{Call, CallError, segment};
 
-/// The largest page that the API gives.
-const PAGE: &str = "1000";
+/// Maximum page size of the API.
+const PAGE_SIZE_MAX: &str = "1000";
 
-/// Which keys are meant.
+/// Issued or imported keys.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
     Issued,
@@ -21,26 +21,26 @@ pub(super) enum Kind {
 /// Arguments of `get`.
 #[derive(Debug, Args)]
 pub(super) struct Get {
-    /// The key's id
+    /// Id of the key
     key_id: String,
 }
 
 /// Arguments of `list`.
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Only keys of this status: active, revoked or expired; goes with --actor
+    /// List only keys with this status: active, revoked or expired
     #[arg(long, value_parser = status)]
     status: Option<String>,
-    /// Only keys of this actor
+    /// List only keys of this actor
     #[arg(long, value_name = "ID")]
     actor: Option<String>,
-    /// How many keys at most; the server has a default
+    /// Maximum number of keys per page; default: that of the server
     #[arg(long, value_name = "NUMBER")]
     page_size: Option<u32>,
-    /// Go on where another list ended
+    /// Continue after the page that returned this token
     #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     page_token: Option<String>,
-    /// Follow the pages to the end
+    /// List all pages
     #[arg(long)]
     all: bool,
 }
@@ -48,12 +48,12 @@ pub(super) struct List {
 /// Arguments of `revoke`.
 #[derive(Debug, Args)]
 pub(super) struct Revoke {
-    /// The key's id
+    /// Id of the key
     key_id: String,
     /// key-compromise, affiliation-changed, superseded or privilege-withdrawn
     #[arg(long, default_value = "", hide_default_value = true, value_parser = reason)]
     reason: String,
-    /// The reason in words; goes with privilege-withdrawn
+    /// Explanation; only with --reason privilege-withdrawn
     #[arg(long, value_name = "TEXT")]
     reason_text: Option<String>,
 }
@@ -73,7 +73,7 @@ impl Kind {
         }
     }
 
-    /// The member of a list's answer that has the keys.
+    /// The member of a list response that has the keys.
     fn keys(self) -> &'static str {
         match self {
             Self::Issued => "issued_api_keys",
@@ -97,29 +97,29 @@ fn show(session: &Session<'_>, kind: Kind, key_id: &str) -> anyhow::Result<()> {
 impl List {
     pub(super) fn run(&self, session: &Session<'_>, kind: Kind) -> anyhow::Result<()> {
         let filter = self.filter()?;
-        let failed = || format!("list {}s", kind.noun());
+        let action = || format!("list {}s", kind.noun());
         let mut token = self.page_token.clone().unwrap_or_default();
-        let mut answer = self.page(session, kind, &filter, &token).with_context(failed)?;
-        let mut keys = take_keys(&mut answer, kind);
-        while self.all && !next_token(&answer).is_empty() {
-            let next = next_token(&answer).to_owned();
+        let mut response = self.page(session, kind, &filter, &token).with_context(action)?;
+        let mut keys = take_keys(&mut response, kind);
+        while self.all && !next_token(&response).is_empty() {
+            let next = next_token(&response).to_owned();
             if next == token {
-                bail!("list {}s: the server gives the same page again and again", kind.noun());
+                bail!("list {}s: the server returned the same page token twice", kind.noun());
             }
             token = next;
-            answer = self.page(session, kind, &filter, &token).with_context(failed)?;
-            keys.append(&mut take_keys(&mut answer, kind));
+            response = self.page(session, kind, &filter, &token).with_context(action)?;
+            keys.append(&mut take_keys(&mut response, kind));
         }
-        if !next_token(&answer).is_empty() {
-            eprintln!("Next page token: {}", next_token(&answer));
+        if !next_token(&response).is_empty() {
+            eprintln!("Next page token: {}", next_token(&response));
         }
-        answer[kind.keys()] = keys.into();
-        let rows = answer[kind.keys()].as_array().map_or(&[][..], Vec::as_slice);
-        session.output.list(&answer, rows, KEY)
+        response[kind.keys()] = keys.into();
+        let rows = response[kind.keys()].as_array().map_or(&[][..], Vec::as_slice);
+        session.output.list(&response, rows, KEY)
     }
 
     fn page(&self, session: &Session<'_>, kind: Kind, filter: &str, token: &str) -> Result<Value, CallError> {
-        let default = if self.all { PAGE } else { "" };
+        let default = if self.all { PAGE_SIZE_MAX } else { "" };
         let size = self.page_size.map_or_else(|| default.to_owned(), |size| size.to_string());
         let call = Call::get(kind.path()).query("filter", filter.to_owned()).query("page_size", size);
         session.client.send(call.query("page_token", token.to_owned()))
@@ -129,7 +129,9 @@ impl List {
         let mut clauses = Vec::new();
         if let Some(actor) = self.actor.as_deref().filter(|actor| !actor.is_empty()) {
             if actor.contains('"') {
-                bail!("--actor: the API cannot filter by an actor with a quotation mark; leave it out and use jq");
+                bail!(
+                    "--actor: the API cannot filter by an actor id with a quotation mark; omit --actor and filter with jq"
+                );
             }
             clauses.push(format!("actor_id=\"{actor}\""));
         }
@@ -138,13 +140,13 @@ impl List {
     }
 }
 
-fn next_token(answer: &Value) -> &str {
-    answer["next_page_token"].as_str().unwrap_or_default()
+fn next_token(response: &Value) -> &str {
+    response["next_page_token"].as_str().unwrap_or_default()
 }
 
-/// The keys of an answer, in whose place an empty list stays, so that members keep their order.
-fn take_keys(answer: &mut Value, kind: Kind) -> Vec<Value> {
-    match answer.get_mut(kind.keys()).map(|keys| std::mem::replace(keys, json!([]))) {
+/// Takes the keys out of a response. An empty list stays in their place, so that the order of members is kept.
+fn take_keys(response: &mut Value, kind: Kind) -> Vec<Value> {
+    match response.get_mut(kind.keys()).map(|keys| std::mem::replace(keys, json!([]))) {
         Some(Value::Array(keys)) => keys,
         _ => Vec::new(),
     }
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_in_the_grammar_of_the_api() {
+    fn flags_are_converted_to_an_api_filter() {
         for (arguments, expected) in [
             (&[][..], ""),
             (&["--actor", "a b"], "actor_id=\"a b\""),

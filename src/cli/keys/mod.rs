@@ -1,10 +1,11 @@
-//! `keygate keys`: the API's operations as commands.
+//! `keygate keys`: operations of the admin API as commands.
 
 mod batch;
 mod fields;
 mod imported;
 mod issued;
 mod manage;
+mod session;
 mod tokens;
 mod update;
 
@@ -12,17 +13,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::client::Client;
 use super::connection::Connection;
-use super::output::{Columns, Output};
-
-const ISSUED: &str = "/v2alpha1/admin/issuedApiKeys";
-const IMPORTED: &str = "/v2alpha1/admin/importedApiKeys";
-const CREDENTIALS: &str = "/v2alpha1/admin/apiKeys";
-const SELF_REVOKE: &str = "/v2alpha1/apiKeys:selfRevoke";
-
-const KEY: &Columns =
-    &[("KEY ID", "key_id"), ("NAME", "name"), ("ACTOR ID", "actor_id"), ("STATUS", "status"), ("SCOPES", "scopes")];
+use super::output::Output;
+use session::Session;
 
 /// `keygate keys`.
 #[derive(Debug, Args)]
@@ -35,31 +28,25 @@ pub(super) struct Keys {
 
 #[derive(Debug, Subcommand)]
 enum KeysCommand {
-    /// Issue a key; its secret is shown this once
+    /// Issue a key; its secret is shown only once
     #[command(visible_alias = "create")]
     Issue(issued::Issue),
-    /// Work on keys that Keygate made
+    /// Manage keys created by Keygate
     #[command(subcommand)]
     Issued(issued::Issued),
-    /// Work on keys that were made elsewhere
+    /// Manage keys created by other systems
     #[command(subcommand)]
     Imported(imported::Imported),
-    /// Say whether a credential is good; exit code 1 when it is not
+    /// Verify a credential; exit code 1 if it is not valid
     #[command(visible_alias = "validate")]
     Verify(tokens::Verify),
-    /// Say which of many credentials are good; exit code 0
+    /// Verify many credentials; exit code 0 even if some are not valid
     BatchVerify(tokens::BatchVerify),
-    /// Make a short-lived token from a key
+    /// Derive a short-lived token from a key
     #[command(visible_alias = "derive")]
     DeriveToken(tokens::DeriveToken),
-    /// Revoke the key whose secret is given
+    /// Revoke a key with its own secret
     SelfRevoke(tokens::SelfRevoke),
-}
-
-/// What every command works with.
-struct Session<'a> {
-    client: Client,
-    output: &'a Output,
 }
 
 impl Keys {

@@ -1,4 +1,4 @@
-//! What is done with a credential itself: verify, derive a token, revoke.
+//! Commands that take a credential: `verify`, `batch-verify`, `derive-token` and `self-revoke`.
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -9,12 +9,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::fields::{Algorithm, credential, object, reason, ttl};
-use super::{CREDENTIALS, SELF_REVOKE, Session};
+use super::session::{CREDENTIALS, SELF_REVOKE, Session};
 use crate::cli::client::Call;
 use crate::cli::output::Columns;
 
-/// The most that the API verifies in one call.
-const BATCH: usize = 100;
+/// Maximum number of credentials in one API call.
+const BATCH_MAX: usize = 100;
 
 const VERDICT: &Columns = &[
     ("KEY ID", "key_id"),
@@ -38,7 +38,7 @@ pub(super) struct Verify {
     /// A key or a token; - reads it from stdin
     #[arg(value_name = "CREDENTIAL")]
     credential: SecretString,
-    /// Ask the database, not the cache
+    /// Bypass the caches and read the database
     #[arg(long)]
     no_cache: bool,
 }
@@ -46,10 +46,10 @@ pub(super) struct Verify {
 /// Arguments of `batch-verify`.
 #[derive(Debug, Args)]
 pub(super) struct BatchVerify {
-    /// Keys and tokens; - reads them from stdin, one in each line
+    /// Keys and tokens; - reads them from stdin, one per line
     #[arg(value_name = "CREDENTIAL", required = true)]
     credentials: Vec<SecretString>,
-    /// Ask the database, not the cache
+    /// Bypass the caches and read the database
     #[arg(long)]
     no_cache: bool,
 }
@@ -57,16 +57,16 @@ pub(super) struct BatchVerify {
 /// Arguments of `derive-token`.
 #[derive(Debug, Args)]
 pub(super) struct DeriveToken {
-    /// The key's secret; - reads it from stdin
+    /// Secret of the key; - reads it from stdin
     #[arg(value_name = "CREDENTIAL")]
     credential: SecretString,
-    /// How long the token lives: Go's units and d, w, mo, y
+    /// Time to live of the token: Go's units and d, w, mo, y
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = ttl)]
     ttl: String,
-    /// What kind of token
+    /// Type of the token
     #[arg(long, value_enum, default_value_t = Algorithm::Jwt)]
     algorithm: Algorithm,
-    /// Claims to put into the token, a JSON object
+    /// Custom claims of the token, a JSON object
     #[arg(long, value_name = "JSON")]
     claims: Option<String>,
 }
@@ -74,7 +74,7 @@ pub(super) struct DeriveToken {
 /// Arguments of `self-revoke`.
 #[derive(Debug, Args)]
 pub(super) struct SelfRevoke {
-    /// The key's secret; - reads it from stdin
+    /// Secret of the key; - reads it from stdin
     #[arg(value_name = "CREDENTIAL")]
     credential: SecretString,
     /// key-compromise, affiliation-changed or superseded
@@ -88,9 +88,9 @@ impl Verify {
         let body = json!({ "credential": credential.expose_secret() });
         let call = Call::post(format!("{CREDENTIALS}:verify"), body).no_cache(self.no_cache);
         let verdict = session.client.send(call).context("verify API key")?;
-        let (code, why) = (&verdict["error_code"], verdict["error_message"].as_str().unwrap_or_default());
+        let (code, message) = (&verdict["error_code"], verdict["error_message"].as_str().unwrap_or_default());
         if code == "VERIFICATION_ERROR_INVALID_FORMAT" {
-            bail!("verify API key: {why}");
+            bail!("verify API key: {message}");
         }
         if verdict["is_valid"] == true {
             eprintln!("API key is VALID");
@@ -98,8 +98,8 @@ impl Verify {
             return Ok(ExitCode::SUCCESS);
         }
         eprintln!("API key is INVALID");
-        if !why.is_empty() {
-            eprintln!("{why}");
+        if !message.is_empty() {
+            eprintln!("{message}");
         }
         session.output.row(&verdict, &verdict, VERDICT)?;
         Ok(ExitCode::FAILURE)
@@ -109,34 +109,34 @@ impl Verify {
 impl BatchVerify {
     pub(super) fn run(&self, session: &Session<'_>) -> anyhow::Result<()> {
         let mut verdicts = Vec::new();
-        for credentials in self.all()?.chunks(BATCH) {
+        for credentials in self.credentials()?.chunks(BATCH_MAX) {
             let requests = credentials.iter().map(|credential| json!({ "credential": credential.expose_secret() }));
             let body = json!({ "requests": requests.collect::<Vec<_>>() });
             let call = Call::post(format!("{CREDENTIALS}:batchVerify"), body).no_cache(self.no_cache);
-            let mut answer = session.client.send(call).context("verify API keys")?;
-            if let Value::Array(results) = answer["results"].take() {
+            let mut response = session.client.send(call).context("verify API keys")?;
+            if let Value::Array(results) = response["results"].take() {
                 verdicts.extend(results);
             }
         }
-        let answer = json!({ "results": verdicts });
-        session.output.list(&answer, answer["results"].as_array().map_or(&[], Vec::as_slice), VERDICT_IN_BATCH)
+        let response = json!({ "results": verdicts });
+        session.output.list(&response, response["results"].as_array().map_or(&[], Vec::as_slice), VERDICT_IN_BATCH)
     }
 
-    fn all(&self) -> anyhow::Result<Vec<SecretString>> {
-        let mut all = Vec::new();
+    fn credentials(&self) -> anyhow::Result<Vec<SecretString>> {
+        let mut credentials = Vec::new();
         for argument in &self.credentials {
             if argument.expose_secret() == "-" {
                 let mut text = String::new();
-                std::io::stdin().read_to_string(&mut text).context("stdin cannot be read")?;
-                all.extend(text.lines().filter(|line| !line.trim().is_empty()).map(|line| line.trim().into()));
+                std::io::stdin().read_to_string(&mut text).context("cannot read stdin")?;
+                credentials.extend(text.lines().filter(|line| !line.trim().is_empty()).map(|line| line.trim().into()));
             } else {
-                all.push(argument.clone());
+                credentials.push(argument.clone());
             }
         }
-        if all.is_empty() {
-            bail!("there are no credentials on stdin; write one in each line");
+        if credentials.is_empty() {
+            bail!("no credentials on stdin; write one per line");
         }
-        Ok(all)
+        Ok(credentials)
     }
 }
 
@@ -151,8 +151,8 @@ impl DeriveToken {
             body["custom_claims"] = object("--claims", text)?;
         }
         let call = Call::post(format!("{CREDENTIALS}:derive"), body);
-        let answer = session.client.send(call).context("derive token")?;
-        session.output.row(&answer, &answer["token"], &[("TOKEN", "token"), ("EXPIRE TIME", "expire_time")])
+        let response = session.client.send(call).context("derive token")?;
+        session.output.row(&response, &response["token"], &[("TOKEN", "token"), ("EXPIRE TIME", "expire_time")])
     }
 }
 
@@ -160,8 +160,8 @@ impl SelfRevoke {
     pub(super) fn run(&self, session: &Session<'_>) -> anyhow::Result<()> {
         let credential = credential(&self.credential)?;
         let body = json!({ "credential": credential.expose_secret(), "reason": self.reason });
-        let answer = session.client.send(Call::post(SELF_REVOKE, body)).context("revoke API key")?;
+        let response = session.client.send(Call::post(SELF_REVOKE, body)).context("revoke API key")?;
         eprintln!("API key is revoked");
-        session.output.data(&answer)
+        session.output.data(&response)
     }
 }

@@ -1,4 +1,4 @@
-//! `update`: a body and a mask from what the flags say.
+//! `update`: builds request body and field mask from the flags.
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -6,20 +6,20 @@ use serde_json::json;
 
 use super::fields::{Body, Fields, object};
 use super::manage::Kind;
-use super::{KEY, Session};
+use super::session::{KEY, Session};
 use crate::cli::client::{Call, segment};
 
 /// Arguments of `update`.
 #[derive(Debug, Args)]
 pub(super) struct Update {
-    /// The key's id
+    /// Id of the key
     key_id: String,
-    /// What the key is called
+    /// Display name of the key
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
     fields: Fields,
-    /// Exactly the fields to set, separated by commas; one that has no flag beside it is emptied
+    /// Comma-separated fields to set; a field without its own flag is cleared. Default: the fields with flags
     #[arg(long = "update-mask", value_name = "FIELD,FIELD")]
     mask: Option<String>,
 }
@@ -33,12 +33,12 @@ impl Update {
         session.output.row(&key, &key, KEY)
     }
 
-    /// The body and the mask.
+    /// The request body and the field mask.
     fn change(&self) -> anyhow::Result<(Body, String)> {
         let fields = &self.fields;
         if fields.rate_limit_quota == Some(0) {
             bail!(
-                "--rate-limit-quota must be above 0; to take the limit away, use --update-mask rate_limit_policy \
+                "--rate-limit-quota must be greater than 0; to remove the limit, use --update-mask rate_limit_policy \
                  without the quota"
             );
         }
@@ -51,7 +51,7 @@ impl Update {
         }
         match fields.metadata.as_deref() {
             Some(text) if text.trim().is_empty() => {
-                bail!("--metadata must be a JSON object; to take all metadata away, use --metadata '{{}}'");
+                bail!("--metadata must be a JSON object; to remove all metadata, use --metadata '{{}}'");
             }
             Some(text) => drop(body.insert("metadata".into(), object("--metadata", text)?)),
             None => {}
@@ -64,25 +64,25 @@ impl Update {
         }
         let mask = self.mask(&body)?;
         if mask.is_empty() {
-            bail!("nothing to change; name a field, such as --name, --scopes, --metadata or --update-mask");
+            bail!("nothing to change; set a field with --name, --scopes, --metadata or another flag");
         }
         Ok((body, mask))
     }
 
     fn mask(&self, body: &Body) -> anyhow::Result<String> {
-        let given = self.mask.as_deref().unwrap_or_default();
-        let given: Vec<&str> = given.split(',').map(str::trim).filter(|path| !path.is_empty()).collect();
-        if given.is_empty() {
+        let mask = self.mask.as_deref().unwrap_or_default();
+        let paths: Vec<&str> = mask.split(',').map(str::trim).filter(|path| !path.is_empty()).collect();
+        if paths.is_empty() {
             return Ok(body.keys().map(String::as_str).collect::<Vec<_>>().join(","));
         }
-        if let Some(field) = body.keys().find(|field| !given.iter().any(|path| names(path, field))) {
-            bail!("{field} is given but would not be set; add it to --update-mask");
+        if let Some(field) = body.keys().find(|field| !paths.iter().any(|path| names(path, field))) {
+            bail!("{field} is given but not in --update-mask; add it there");
         }
-        Ok(given.join(","))
+        Ok(paths.join(","))
     }
 }
 
-/// Whether a path of a mask, in either of the API's spellings, is this field.
+/// Whether a mask path names this field, in snake case or camel case.
 fn names(path: &str, field: &str) -> bool {
     path.replace('_', "").eq_ignore_ascii_case(&field.replace('_', ""))
 }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_sends_what_its_flags_say() {
+    fn flags_are_converted_to_body_and_mask() {
         for (arguments, body, mask) in [
             (&["--name", ""][..], json!({"name": ""}), "name"),
             (&["--scopes", "a, b"], json!({"scopes": ["a", "b"]}), "scopes"),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_that_cannot_be_meant_says_what_to_write() {
+    fn contradictory_flags_are_rejected_with_a_hint() {
         for (arguments, words) in [
             (&[][..], "nothing to change"),
             (&["--update-mask", " , "], "nothing to change"),

@@ -28,7 +28,7 @@ fn keys() -> SigningKeys {
     SigningKeys::parse(KEYS).unwrap()
 }
 
-/// The token of the vectors.
+/// The token of the test vectors.
 fn vector<'a>(scopes: &'a Scopes, empty: &'a Map<String, Value>, networks: &'a CidrSet) -> NewToken<'a> {
     NewToken {
         jti: "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee".into(),
@@ -54,17 +54,17 @@ fn checked(text: &str) -> Result<DerivedToken, TokenError> {
     checked_at(text, at(1))
 }
 
-/// The vector's macaroon, with more caveats by its holder.
-fn narrowed(caveats: &[Value]) -> String {
+/// The macaroon of the test vector with additional caveats.
+fn attenuated(caveats: &[Value]) -> String {
     let bytes = URL_SAFE_NO_PAD.decode(MACAROON.strip_prefix("mc_v1_").unwrap()).unwrap();
     let mut macaroon = Macaroon::decode(&bytes).unwrap();
     for caveat in caveats {
-        macaroon.narrow(&caveat.to_string());
+        macaroon.attenuate(&caveat.to_string());
     }
     format!("mc_v1_{}", URL_SAFE_NO_PAD.encode(macaroon.encode()))
 }
 
-/// A JWT of any claims, signed as the vector is.
+/// The JWT of the test vector with changed claims, signed again.
 fn signed(change: impl FnOnce(&mut Claims)) -> String {
     let payload = JWT.split('.').nth(1).unwrap();
     let mut claims = Claims::parse(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
@@ -73,7 +73,7 @@ fn signed(change: impl FnOnce(&mut Claims)) -> String {
 }
 
 #[test]
-fn the_published_tokens_are_minted_byte_for_byte() {
+fn minted_tokens_equal_the_test_vectors() {
     let (scopes, empty, networks) = (["read"].into_iter().collect(), Map::new(), CidrSet::default());
     let token = vector(&scopes, &empty, &networks);
     assert_eq!(token.to_macaroon(ISSUER, "mc", &settings().keyring), MACAROON);
@@ -81,7 +81,7 @@ fn the_published_tokens_are_minted_byte_for_byte() {
 }
 
 #[test]
-fn the_published_tokens_are_good_until_their_end() {
+fn test_vector_tokens_are_valid_until_they_expire() {
     for (text, kind) in [(MACAROON, CredentialKind::DerivedMacaroon), (JWT, CredentialKind::DerivedJwt)] {
         let token = checked(text).unwrap();
         assert_eq!((token.kind, token.actor_id.as_str(), token.expire_time), (kind, "user_1", Some(at(3600))));
@@ -89,8 +89,8 @@ fn the_published_tokens_are_good_until_their_end() {
         assert!(token.scopes.iter().eq(["read"]) && token.metadata.is_empty() && token.is_for(&[]));
         assert!(checked_at(text, at(3600)).is_ok());
         let late = at(3600) + TimeDelta::milliseconds(1);
-        assert_eq!(checked_at(text, late), Err(TokenError::Signature), "no skew at the end");
-        assert!(checked_at(text, at(-300)).is_ok(), "skew at the beginning");
+        assert_eq!(checked_at(text, late), Err(TokenError::Signature), "clock skew does not extend exp");
+        assert!(checked_at(text, at(-300)).is_ok(), "clock skew applies to iat and nbf");
         assert_eq!(checked_at(text, at(-301)), Err(TokenError::Signature));
         let other = TenantId(uuid::Uuid::from_u128(1));
         let foreign = settings().check(&Routing::new(&["mc"]).classify(text), &keys(), other, at(1));
@@ -99,7 +99,7 @@ fn the_published_tokens_are_good_until_their_end() {
 }
 
 #[test]
-fn other_secrets_keys_and_issuers_do_not_pass() {
+fn tokens_of_other_secrets_keys_and_issuers_are_rejected() {
     let routing = Routing::new(&["mc"]);
     let other = TokenSettings {
         keyring: Arc::new(Keyring::new(&"some other secret of 32 characters!!".to_owned().into(), &[])),
@@ -118,22 +118,22 @@ fn other_secrets_keys_and_issuers_do_not_pass() {
     assert_eq!(check(&retired, JWT, &keys()), None);
     let old = signed(|claims| claims.iss = Some("https://old.example.com".into()));
     assert!(checked_at(&old, at(99)).is_ok());
-    assert_eq!(checked_at(&old, at(100)), Err(TokenError::Signature), "a retired issuer ends");
+    assert_eq!(checked_at(&old, at(100)), Err(TokenError::Signature), "a retired issuer expires");
 }
 
 #[test]
-fn claims_decide_as_the_contract_says() {
+fn claims_are_validated() {
     type Change = fn(&mut Claims);
     let cases: [(&str, Change, Option<TokenError>); 9] = [
-        ("no end", |claims| claims.exp = None, Some(TokenError::Signature)),
-        ("issued ahead", |claims| claims.iat = Some(1_780_000_500), Some(TokenError::Signature)),
+        ("no exp", |claims| claims.exp = None, Some(TokenError::Signature)),
+        ("iat in the future", |claims| claims.iat = Some(1_780_000_500), Some(TokenError::Signature)),
         ("no issuer", |claims| claims.iss = None, Some(TokenError::Signature)),
-        ("foreign type", |claims| claims.tty = Some("access".into()), Some(TokenError::Format)),
-        ("own type", |claims| claims.tty = Some("derived".into()), None),
+        ("other token type", |claims| claims.tty = Some("access".into()), Some(TokenError::Format)),
+        ("derived token type", |claims| claims.tty = Some("derived".into()), None),
         ("no tenant", |claims| claims.nid = None, Some(TokenError::ForeignTenant)),
-        ("no key", |claims| claims.sub = None, Some(TokenError::Signature)),
-        ("a key that is none", |claims| claims.sub = Some("x".into()), Some(TokenError::Signature)),
-        ("ranges that are none", |claims| claims.acl = Some(vec!["x".into()]), Some(TokenError::Signature)),
+        ("no sub", |claims| claims.sub = None, Some(TokenError::Signature)),
+        ("sub is not a key id", |claims| claims.sub = Some("x".into()), Some(TokenError::Signature)),
+        ("invalid acl", |claims| claims.acl = Some(vec!["x".into()]), Some(TokenError::Signature)),
     ];
     for (name, change, expected) in cases {
         assert_eq!(checked(&signed(change)).err(), expected, "{name}");
@@ -150,7 +150,7 @@ fn claims_decide_as_the_contract_says() {
 }
 
 #[test]
-fn headers_cannot_choose_how_they_are_checked() {
+fn jwt_header_cannot_select_the_algorithm_or_key() {
     let (message, signature) = JWT.rsplit_once('.').unwrap();
     let payload = message.split_once('.').unwrap().1;
     for header in [
@@ -166,21 +166,22 @@ fn headers_cannot_choose_how_they_are_checked() {
     let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","kid":"vec-1","crit":["b64"],"b64":false}"#);
     let message = format!("{header}.{payload}");
     let signature = keys().signer("").unwrap().sign(message.as_bytes()).unwrap();
-    assert!(checked(&format!("{message}.{signature}")).is_err(), "a critical header is not understood");
+    assert!(checked(&format!("{message}.{signature}")).is_err(), "critical header parameters are not supported");
 }
 
 #[test]
-fn later_caveats_narrow() {
-    let token = checked(&narrowed(&[json!({"iss": ISSUER, "exp": 1_780_000_060, "scp": ["read", "write"]})])).unwrap();
+fn additional_caveats_attenuate_the_token() {
+    let token =
+        checked(&attenuated(&[json!({"iss": ISSUER, "exp": 1_780_000_060, "scp": ["read", "write"]})])).unwrap();
     assert_eq!(token.expire_time, Some(at(60)));
-    assert!(token.scopes.iter().eq(["read"]), "what the parent lacks cannot be added");
-    let token = checked(&narrowed(&[json!({"iss": ISSUER, "exp": 1_790_000_000, "scp": []})])).unwrap();
+    assert!(token.scopes.iter().eq(["read"]), "a caveat cannot add scopes");
+    let token = checked(&attenuated(&[json!({"iss": ISSUER, "exp": 1_790_000_000, "scp": []})])).unwrap();
     assert_eq!((token.expire_time, token.scopes.as_slice().len()), (Some(at(3600)), 0));
     let rules = [json!({"iss": ISSUER, "acl": ["10.0.0.0/8"]}), json!({"iss": ISSUER, "acl": ["10.1.0.0/16", "::/0"]})];
-    let token = checked(&narrowed(&rules)).unwrap();
+    let token = checked(&attenuated(&rules)).unwrap();
     let allows = |address: &str| token.allows(address.parse().ok());
     assert!(allows("10.1.2.3") && !allows("10.2.0.1") && !allows("2001:db8::1") && !token.allows(None));
-    for refused in [
+    for rejected in [
         json!({"scp": ["read"]}),
         json!({"iss": "https://elsewhere.example.com"}),
         json!({"iss": ISSUER, "exp": 1_780_000_000}),
@@ -188,33 +189,34 @@ fn later_caveats_narrow() {
         json!({"iss": ISSUER, "acl": ["x"]}),
         json!("free text"),
     ] {
-        assert_eq!(checked(&narrowed(std::slice::from_ref(&refused))), Err(TokenError::Signature), "{refused}");
+        assert_eq!(checked(&attenuated(std::slice::from_ref(&rejected))), Err(TokenError::Signature), "{rejected}");
     }
 }
 
 #[test]
-fn audiences_match_whole_and_never_grow() {
+fn audiences_match_exactly_and_caveats_only_remove_them() {
     let audience = |text: &str| vec![text.to_owned()];
-    let plain = checked(MACAROON).unwrap();
-    assert!(plain.is_for(&[]) && !plain.is_for(&audience("a")));
+    let unbound = checked(MACAROON).unwrap();
+    assert!(unbound.is_for(&[]) && !unbound.is_for(&audience("a")));
     let bound = checked(&signed(|claims| claims.aud = Some(vec!["a".into(), "b".into()]))).unwrap();
     assert!(bound.is_for(&audience("b")) && !bound.is_for(&audience("c")) && !bound.is_for(&[]));
-    let narrowed_to = |kept: &str| bound.clone().narrowed(Claims { aud: Some(audience(kept)), ..Claims::default() });
-    let narrower = narrowed_to("a").unwrap();
-    assert!(narrower.is_for(&audience("a")) && !narrower.is_for(&audience("b")));
-    let nobody = narrowed_to("c").unwrap();
-    assert!(!nobody.is_for(&audience("c")) && !nobody.is_for(&[]));
-    let late = checked(&narrowed(&[json!({"iss": ISSUER, "aud": "a"})])).unwrap();
-    assert!(!late.is_for(&audience("a")) && !late.is_for(&[]));
+    let restrict =
+        |allowed: &str| bound.clone().attenuated(Claims { aud: Some(audience(allowed)), ..Claims::default() });
+    let one = restrict("a").unwrap();
+    assert!(one.is_for(&audience("a")) && !one.is_for(&audience("b")));
+    let none = restrict("c").unwrap();
+    assert!(!none.is_for(&audience("c")) && !none.is_for(&[]));
+    let added = checked(&attenuated(&[json!({"iss": ISSUER, "aud": "a"})])).unwrap();
+    assert!(!added.is_for(&audience("a")) && !added.is_for(&[]));
 }
 
 #[test]
-fn signing_keys_are_chosen_shown_and_checked() {
+fn signing_keys_are_selected_published_and_validated() {
     let mut keys = keys();
     assert_eq!((keys.signer("").unwrap().kid(), keys.signer("other").is_none()), ("vec-1", true));
-    let shown = keys.public_jwks();
+    let published = keys.public_jwks();
     let x = "A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg";
-    assert_eq!(shown, [json!({"kty": "OKP", "crv": "Ed25519", "kid": "vec-1", "x": x, "alg": "EdDSA"})]);
+    assert_eq!(published, [json!({"kty": "OKP", "crv": "Ed25519", "kid": "vec-1", "x": x, "alg": "EdDSA"})]);
     let more = r#"{"keys":[
         {"kty":"oct","kid":"secret","k":"AAAA","use":"sig"},
         {"kty":"EC","kid":"curve","crv":"P-256","x":"AA","y":"AA","d":"AA"},
@@ -230,7 +232,7 @@ fn signing_keys_are_chosen_shown_and_checked() {
         ("nonsense".to_owned(), "is neither a JWK set nor a JWK"),
         (
             format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"k","d":"{seed}","x":"{seed}"}}"#),
-            "key 0 of the set has halves that do not belong together",
+            "key 0 of the set has a private key that does not match its public key",
         ),
     ] {
         assert_eq!(SigningKeys::parse(&text).unwrap_err().to_string(), error);
@@ -239,7 +241,7 @@ fn signing_keys_are_chosen_shown_and_checked() {
 
 proptest! {
     #[test]
-    fn a_caveat_never_widens(
+    fn caveat_never_widens_a_token(
         exp in proptest::option::of(1_780_000_002_i64..1_790_000_000),
         scp in proptest::option::of(proptest::collection::vec("read|write|admin", 0..4)),
         acl in proptest::option::of(proptest::collection::vec("10\\.[0-9]\\.0\\.0/16", 0..3)),
@@ -252,7 +254,7 @@ proptest! {
                 caveat[name] = value;
             }
         }
-        let (before, after) = (checked(MACAROON).unwrap(), checked(&narrowed(&[caveat])).unwrap());
+        let (before, after) = (checked(MACAROON).unwrap(), checked(&attenuated(&[caveat])).unwrap());
         prop_assert!(after.expire_time <= before.expire_time);
         prop_assert!(before.scopes.contains_all(after.scopes.as_slice()));
         let address = address.parse().ok();
@@ -263,10 +265,10 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_token_is_never_good(index in 0usize..1000, byte in b'A'..=b'z', jwt in any::<bool>()) {
+    fn modified_token_is_rejected(index in 0usize..1000, byte in b'A'..=b'z', jwt in any::<bool>()) {
         let original = if jwt { JWT } else { MACAROON };
         let mut bytes = original.as_bytes().to_vec();
-        // The location, which nothing signs, ends at 42.
+        // The location, which the signature does not cover, ends at 42.
         let index = 42 + index % (bytes.len() - 42);
         prop_assume!(bytes[index] != byte && byte.is_ascii_alphanumeric() && bytes[index] != b'.');
         bytes[index] = byte;

@@ -1,17 +1,17 @@
-//! What goes wrong: exit code 1, a sentence on stderr, nothing on stdout.
+//! Errors: exit code 1, one line on stderr, empty stdout.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
 
-use super::{NOWHERE, UNKNOWN, cli, end, fail, issue, json};
+use super::{NOWHERE, UNKNOWN, cli, failure, issue, json, run};
 use crate::support::keygate::{Keygate, command};
 
-/// A server that answers every call with the same text; it ends with the test's process.
-fn canned(head: &str, body: &str) -> String {
+/// A server that sends the same response to every request. It runs until the test process exits.
+fn stub_server(head: &str, body: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let answer = format!("HTTP/1.1 {head}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let response = format!("HTTP/1.1 {head}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -23,7 +23,7 @@ fn canned(head: &str, body: &str) -> String {
                 line.clear();
             }
             std::io::copy(&mut reader.take(length), &mut std::io::sink()).unwrap();
-            stream.write_all(answer.as_bytes()).unwrap();
+            stream.write_all(response.as_bytes()).unwrap();
         }
     });
     url
@@ -36,7 +36,7 @@ fn at(endpoint: &str, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn a_wrong_command_line_is_exit_code_1_too() {
+fn usage_error_has_exit_code_1() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     for arguments in [
         &[][..],
@@ -54,15 +54,15 @@ fn a_wrong_command_line_is_exit_code_1_too() {
         &["jwk", "generate", "hmac", "--public-only"],
         &["completions", "tcsh"],
     ] {
-        let error = fail(&mut cli(&keygate, arguments));
+        let error = failure(&mut cli(&keygate, arguments));
         assert!(error.contains("Usage: keygate") || error.contains("--help"), "{arguments:?}: {error}");
     }
 }
 
 #[test]
-fn what_the_api_refuses_is_said_in_its_own_words() {
+fn api_error_message_is_printed() {
     let keygate = Keygate::dev(&["--ephemeral"]);
-    let get = fail(&mut cli(&keygate, &["keys", "issued", "get", UNKNOWN]));
+    let get = failure(&mut cli(&keygate, &["keys", "issued", "get", UNKNOWN]));
     assert_eq!(get, "Error: get issued API key: API key not found\n");
     for (arguments, action) in [
         (&["update", UNKNOWN, "--name", "n"][..], "update issued API key"),
@@ -70,54 +70,54 @@ fn what_the_api_refuses_is_said_in_its_own_words() {
         (&["revoke", UNKNOWN], "revoke issued API key"),
         (&["get", "../../health"], "get issued API key"),
     ] {
-        let error = fail(cli(&keygate, &["keys", "issued"]).args(arguments));
+        let error = failure(cli(&keygate, &["keys", "issued"]).args(arguments));
         assert_eq!(error, format!("Error: {action}: API key not found\n"));
     }
-    let error = fail(&mut cli(&keygate, &["keys", "issue", "n", "--actor", ""]));
+    let error = failure(&mut cli(&keygate, &["keys", "issue", "n", "--actor", ""]));
     assert!(error.starts_with("Error: issue API key: "), "{error}");
 }
 
 #[test]
-fn an_endpoint_where_nobody_listens_is_named() {
+fn connection_error_names_the_endpoint() {
     for arguments in [&["keys", "issued", "list"][..], &["keys", "verify", "x"], &["jwk", "get"]] {
-        let error = fail(&mut at(NOWHERE, arguments));
+        let error = failure(&mut at(NOWHERE, arguments));
         assert!(error.starts_with("Error: ") && error.contains(&format!("cannot reach {NOWHERE}: ")), "{error}");
         assert!(error.contains("--endpoint or KEYGATE_ENDPOINT"), "{error}");
     }
-    let error = fail(&mut at("localhost:4420", &["jwk", "get"]));
-    assert!(error.contains("is no http:// or https:// URL"), "{error}");
+    let error = failure(&mut at("localhost:4420", &["jwk", "get"]));
+    assert!(error.contains("is not an http:// or https:// URL"), "{error}");
 }
 
 #[test]
-fn the_flag_counts_more_than_the_environment() {
+fn endpoint_flag_overrides_the_environment() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let list = ["keys", "issued", "list", "-q"];
     let expected = format!("{}\n", keygate.key_id);
-    assert_eq!(end(at(&keygate.admin, &list).env("KEYGATE_ENDPOINT", NOWHERE)).stdout, expected);
-    let after = end(cli(&keygate, &list).env("KEYGATE_ENDPOINT", NOWHERE).args(["--endpoint", &keygate.admin]));
-    assert_eq!(after.stdout, expected, "the flag may stand anywhere");
-    let error = fail(at(NOWHERE, &list).env("KEYGATE_ENDPOINT", &keygate.admin));
+    assert_eq!(run(at(&keygate.admin, &list).env("KEYGATE_ENDPOINT", NOWHERE)).stdout, expected);
+    let after = run(cli(&keygate, &list).env("KEYGATE_ENDPOINT", NOWHERE).args(["--endpoint", &keygate.admin]));
+    assert_eq!(after.stdout, expected, "the flag may follow the command");
+    let error = failure(at(NOWHERE, &list).env("KEYGATE_ENDPOINT", &keygate.admin));
     assert!(error.contains(NOWHERE), "{error}");
 }
 
 #[test]
-fn a_proxy_is_asked_only_for_other_machines() {
+fn proxy_is_not_used_for_loopback_endpoints() {
     let keygate = Keygate::dev(&["--ephemeral"]);
-    let proxy = canned("200 OK", r#"{"issued_api_keys":[{"key_id":"from the proxy"}],"next_page_token":""}"#);
+    let proxy = stub_server("200 OK", r#"{"issued_api_keys":[{"key_id":"from the proxy"}],"next_page_token":""}"#);
     let list = |endpoint: &str| {
         let mut command = at(endpoint, &["keys", "issued", "list", "-q"]);
         for name in ["NO_PROXY", "no_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"] {
             command.env_remove(name);
         }
-        end(command.env("http_proxy", &proxy)).stdout
+        run(command.env("http_proxy", &proxy)).stdout
     };
     assert_eq!(list(&keygate.admin), format!("{}\n", keygate.key_id));
     assert_eq!(list("http://keys.example.invalid"), "from the proxy\n");
 }
 
-/// The admin API of one Keygate behind the gateway of another, whose keys are the tokens.
+/// The admin API of one server is behind the gateway of another one, whose keys are the tokens.
 #[test]
-fn a_token_opens_an_admin_api_that_is_behind_a_gateway() {
+fn token_authenticates_to_an_admin_api_behind_a_gateway() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let front = Keygate::dev(&["--ephemeral", "--upstream", &keygate.admin]);
     let folder = tempfile::tempdir().unwrap();
@@ -126,74 +126,77 @@ fn a_token_opens_an_admin_api_that_is_behind_a_gateway() {
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let (good, bad) = (file("good", &format!("{}\n", front.secret)), file("bad", "a-bad-token"));
+    let (valid, invalid) = (file("valid", &format!("{}\n", front.secret)), file("invalid", "an-invalid-token"));
     let list = || at(&front.gateway, &["keys", "issued", "list", "-q"]);
     let expected = format!("{}\n", keygate.key_id);
-    assert_eq!(end(list().env("KEYGATE_ADMIN_TOKEN", &front.secret)).stdout, expected);
-    assert_eq!(end(list().args(["--token-file", &good])).stdout, expected);
-    let both = end(list().args(["--token-file", &good]).env("KEYGATE_ADMIN_TOKEN", "a-bad-token"));
-    assert_eq!(both.stdout, expected, "the file counts more than the variable");
+    assert_eq!(run(list().env("KEYGATE_ADMIN_TOKEN", &front.secret)).stdout, expected);
+    assert_eq!(run(list().args(["--token-file", &valid])).stdout, expected);
+    let both = run(list().args(["--token-file", &valid]).env("KEYGATE_ADMIN_TOKEN", "an-invalid-token"));
+    assert_eq!(both.stdout, expected, "the file overrides the variable");
 
     for error in [
-        fail(&mut list()),
-        fail(list().env("KEYGATE_ADMIN_TOKEN", "a-bad-token")),
-        fail(list().args(["--token-file", &bad])),
-        fail(list().args(["--token-file", &bad]).env("KEYGATE_ADMIN_TOKEN", &front.secret)),
+        failure(&mut list()),
+        failure(list().env("KEYGATE_ADMIN_TOKEN", "an-invalid-token")),
+        failure(list().args(["--token-file", &invalid])),
+        failure(list().args(["--token-file", &invalid]).env("KEYGATE_ADMIN_TOKEN", &front.secret)),
     ] {
         assert!(error.starts_with("Error: list issued API keys: ") && error.contains("401"), "{error}");
         assert!(error.contains("--token-file or KEYGATE_ADMIN_TOKEN"), "{error}");
-        assert!(!error.contains("a-bad-token") && !error.contains(&front.secret), "{error}");
+        assert!(!error.contains("an-invalid-token") && !error.contains(&front.secret), "{error}");
     }
     for (path, words) in [(file("empty", "\n"), "no token in the file"), ("/nowhere/token".into(), "/nowhere/token")] {
-        let error = fail(list().args(["--token-file", &path]));
+        let error = failure(list().args(["--token-file", &path]));
         assert!(error.contains("--token-file") && error.contains(words), "{error}");
     }
 }
 
 #[test]
-fn a_server_that_is_no_keygate_is_told_apart() {
+fn response_of_another_server_is_reported_with_a_hint() {
     for (head, body, hint) in [
         ("200 OK", "<html>", "check --endpoint"),
         ("404 Not Found", "<html>", "check --endpoint"),
         ("502 Bad Gateway", "", "check --endpoint"),
         ("401 Unauthorized", r#"{"error":"who are you?"}"#, "--token-file or KEYGATE_ADMIN_TOKEN"),
-        ("302 Found\r\nLocation: http://127.0.0.1:9/", "", "to where it redirects"),
+        ("302 Found\r\nLocation: http://127.0.0.1:9/", "", "to the redirect target"),
     ] {
-        let endpoint = canned(head, body);
-        let error = fail(&mut at(&endpoint, &["keys", "issued", "get", UNKNOWN]));
-        assert!(error.contains(&format!("{endpoint} answered {}", &head[..3])) && error.contains(hint), "{error}");
+        let endpoint = stub_server(head, body);
+        let error = failure(&mut at(&endpoint, &["keys", "issued", "get", UNKNOWN]));
+        assert!(error.contains(&format!("{endpoint} returned {}", &head[..3])) && error.contains(hint), "{error}");
     }
 }
 
 #[test]
-fn a_credential_of_no_known_form_is_only_an_error() {
+fn invalid_credential_format_prints_only_an_error() {
     let verdict = r#"{"is_valid":false,"error_code":"VERIFICATION_ERROR_INVALID_FORMAT","error_message":"bad form"}"#;
-    let endpoint = canned("200 OK", verdict);
-    assert_eq!(fail(&mut at(&endpoint, &["keys", "verify", "x"])), "Error: verify API key: bad form\n");
+    let endpoint = stub_server("200 OK", verdict);
+    assert_eq!(failure(&mut at(&endpoint, &["keys", "verify", "x"])), "Error: verify API key: bad form\n");
 }
 
 #[test]
-fn an_import_that_nobody_may_make_is_refused_once() {
+fn import_without_permission_fails_with_one_error() {
     let body = r#"{"error":{"message":"no route","details":[{"reason":"NOT_FOUND"}]}}"#;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     std::fs::write(&file, r#"[{"raw_key":"x","name":"n","actor_id":"ada"},{}]"#).unwrap();
     for status in ["401 Unauthorized", "403 Forbidden", "404 Not Found"] {
-        let mut command = at(&canned(status, body), &["keys", "imported", "batch-import", "-q", "--file"]);
-        let error = fail(command.arg(&file));
-        assert!(error.contains("Error: import API keys: 2 are left") && error.contains(": no route\n"), "{error}");
+        let mut command = at(&stub_server(status, body), &["keys", "imported", "batch-import", "-q", "--file"]);
+        let error = failure(command.arg(&file));
+        assert!(error.contains("Error: import API keys: 2 keys remain") && error.contains(": no route\n"), "{error}");
     }
 }
 
 #[test]
-fn names_cannot_play_tricks_with_a_terminal() {
+fn control_characters_in_names_are_escaped() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let (id, _) = issue(&keygate, "n");
     let name = "a\u{1b}[31m\tb\nKEY ID\tc";
     json(&keygate, &["keys", "issued", "update", &id, "--name", name]);
     for arguments in [&["keys", "issued", "get", &id][..], &["keys", "issued", "list", "--actor", "ada"]] {
-        let ended = end(&mut cli(&keygate, arguments));
-        assert!(!ended.stdout.contains('\u{1b}') && ended.stdout.matches("KEY ID\t").count() == 1, "{ended:?}");
+        let finished = run(&mut cli(&keygate, arguments));
+        assert!(
+            !finished.stdout.contains('\u{1b}') && finished.stdout.matches("KEY ID\t").count() == 1,
+            "{finished:?}"
+        );
     }
     assert_eq!(json(&keygate, &["keys", "issued", "get", &id])["name"], name);
 }

@@ -1,22 +1,22 @@
-//! Issued keys.
+//! `keygate keys issued`.
 
 use std::time::Duration;
 
 use chrono::DateTime;
 use serde_json::{Value, json};
 
-use super::{SECRET_PREFIX, UNKNOWN, cli, end, fail, issue, json, print, rows, text};
+use super::{SECRET_PREFIX, UNKNOWN, cli, failure, issue, json, rows, run, success, text};
 use crate::support::keygate::Keygate;
 
-fn lifetime(key: &Value) -> Duration {
+fn time_to_live(key: &Value) -> Duration {
     let time = |member: &str| DateTime::parse_from_rfc3339(key[member].as_str().unwrap()).unwrap();
     (time("expire_time") - time("create_time")).to_std().unwrap()
 }
 
 #[test]
-fn a_key_is_issued_with_all_that_it_is_given() {
+fn key_is_issued_with_all_fields() {
     let keygate = Keygate::dev(&["--ephemeral"]);
-    let answer = json(
+    let response = json(
         &keygate,
         &[
             "keys",
@@ -31,8 +31,8 @@ fn a_key_is_issued_with_all_that_it_is_given() {
             "--rate-limit-window=1m",
         ],
     );
-    assert!(answer["secret"].as_str().unwrap().starts_with(SECRET_PREFIX));
-    let key = &answer["issued_api_key"];
+    assert!(response["secret"].as_str().unwrap().starts_with(SECRET_PREFIX));
+    let key = &response["issued_api_key"];
     for (member, expected) in [
         ("name", json!("Orders")),
         ("actor_id", json!("ada")),
@@ -44,11 +44,11 @@ fn a_key_is_issued_with_all_that_it_is_given() {
     ] {
         assert_eq!(key[member], expected, "{member}");
     }
-    assert_eq!(lifetime(key).as_secs(), 14 * 24 * 3600);
+    assert_eq!(time_to_live(key).as_secs(), 14 * 24 * 3600);
 }
 
 #[test]
-fn a_lifetime_may_have_any_unit_and_is_a_day_by_default() {
+fn ttl_accepts_all_units_and_defaults_to_24_hours() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     for (arguments, hours) in [
         (&[][..], 24),
@@ -57,33 +57,33 @@ fn a_lifetime_may_have_any_unit_and_is_a_day_by_default() {
         (&["--ttl", "1mo1w1d1h"], 38 * 24 + 1),
         (&["--ttl", ""], 2160),
     ] {
-        let answer = json(&keygate, &[&["keys", "issued", "issue", "n", "--actor", "ada"], arguments].concat());
-        assert_eq!(lifetime(&answer["issued_api_key"]).as_secs() / 3600, hours, "{arguments:?}");
+        let response = json(&keygate, &[&["keys", "issued", "issue", "n", "--actor", "ada"], arguments].concat());
+        assert_eq!(time_to_live(&response["issued_api_key"]).as_secs() / 3600, hours, "{arguments:?}");
     }
 }
 
 #[test]
-fn all_names_of_issue_print_the_key_and_its_secret_once() {
+fn issue_and_its_aliases_print_the_secret_only_once() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     for words in [&["issue"][..], &["create"], &["issued", "issue"], &["issued", "create"]] {
-        let table = print(&keygate, &[&["keys"], words, &["n", "--actor", "ada", "--scopes", "a,b"]].concat());
+        let table = success(&keygate, &[&["keys"], words, &["n", "--actor", "ada", "--scopes", "a,b"]].concat());
         let rows = rows(&table);
         let [("KEY ID", id), named @ .., ("SECRET", secret)] = rows.as_slice() else { panic!("{table}") };
         let expected = [("NAME", "n"), ("ACTOR ID", "ada"), ("STATUS", "KEY_STATUS_ACTIVE"), ("SCOPES", "a,b")];
         assert_eq!(named, expected);
         assert!(secret.starts_with(SECRET_PREFIX));
-        let shown = print(&keygate, &["keys", "issued", "get", id]);
-        assert_eq!(shown, table[..table.find("SECRET").unwrap()], "later the secret is nowhere");
-        let secrets = [&["get", id][..], &["list"], &["update", id, "--name", "m"], &["revoke", id]];
-        for arguments in secrets {
-            let answer = json(&keygate, &[&["keys", "issued"], arguments].concat()).to_string();
-            assert!(answer.contains(id) && !answer.contains(SECRET_PREFIX), "{arguments:?}: {answer}");
+        let shown = success(&keygate, &["keys", "issued", "get", id]);
+        assert_eq!(shown, table[..table.find("SECRET").unwrap()], "get does not print the secret");
+        let commands = [&["get", id][..], &["list"], &["update", id, "--name", "m"], &["revoke", id]];
+        for arguments in commands {
+            let response = json(&keygate, &[&["keys", "issued"], arguments].concat()).to_string();
+            assert!(response.contains(id) && !response.contains(SECRET_PREFIX), "{arguments:?}: {response}");
         }
     }
 }
 
 #[test]
-fn an_update_changes_what_is_named_and_nothing_else() {
+fn update_changes_only_the_given_fields() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let (id, _) = issue(&keygate, "before");
     let update = |arguments: &[&str]| json(&keygate, &[&["keys", "issued", "update", &id], arguments].concat());
@@ -103,34 +103,34 @@ fn an_update_changes_what_is_named_and_nothing_else() {
         (&["--metadata", ""], "--metadata '{}'"),
         (&["--update-mask", "actor_id"], "unknown update_mask path"),
     ] {
-        let error = fail(&mut cli(&keygate, &[&["keys", "issued", "update", &id], arguments].concat()));
+        let error = failure(&mut cli(&keygate, &[&["keys", "issued", "update", &id], arguments].concat()));
         assert!(error.contains(words), "{arguments:?}: {error}");
     }
-    assert_eq!(json(&keygate, &["keys", "issued", "get", &id]), key, "what failed changed nothing");
+    assert_eq!(json(&keygate, &["keys", "issued", "get", &id]), key, "failed updates change nothing");
 }
 
 #[test]
-fn a_rotation_gives_a_new_secret_and_ends_the_old_key() {
+fn rotation_returns_a_new_secret_and_revokes_the_old_key() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let (id, secret) = issue(&keygate, "Orders");
-    let answer = json(&keygate, &["keys", "issued", "rotate", &id, "--scopes", "read", "--metadata", r#"{"n":2}"#]);
-    let key = &answer["issued_api_key"];
+    let response = json(&keygate, &["keys", "issued", "rotate", &id, "--scopes", "read", "--metadata", r#"{"n":2}"#]);
+    let key = &response["issued_api_key"];
     assert_eq!(
         (&key["name"], &key["scopes"], &key["metadata"]),
         (&json!("Orders"), &json!(["read"]), &json!({"n": 2}))
     );
-    assert_eq!(answer["old_issued_api_key"]["key_id"], id.as_str());
-    let new = text(&answer["secret"]);
-    assert_eq!(end(&mut cli(&keygate, &["keys", "verify", &new])).code, Some(0));
-    assert_eq!(end(&mut cli(&keygate, &["keys", "verify", &secret])).code, Some(1));
-    let table = print(&keygate, &["keys", "issued", "rotate", &text(&key["key_id"]), "--name", "Orders 3"]);
+    assert_eq!(response["old_issued_api_key"]["key_id"], id.as_str());
+    let new = text(&response["secret"]);
+    assert_eq!(run(&mut cli(&keygate, &["keys", "verify", &new])).code, Some(0));
+    assert_eq!(run(&mut cli(&keygate, &["keys", "verify", &secret])).code, Some(1));
+    let table = success(&keygate, &["keys", "issued", "rotate", &text(&key["key_id"]), "--name", "Orders 3"]);
     let rows = rows(&table);
     assert_eq!((rows[1], rows[5].0), (("NAME", "Orders 3"), "SECRET"));
     assert_ne!(rows[5].1, new);
 }
 
 #[test]
-fn a_revocation_shows_the_key_with_its_reason() {
+fn revocation_prints_the_key_with_its_reason() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     for (reason, wire) in [
         ("key_compromise", "REVOCATION_REASON_KEY_COMPROMISE"),
@@ -141,7 +141,7 @@ fn a_revocation_shows_the_key_with_its_reason() {
         let key = json(&keygate, &["keys", "issued", "revoke", &id, "--reason", reason]);
         assert_eq!((&key["status"], &key["revocation_reason"]), (&json!("KEY_STATUS_REVOKED"), &json!(wire)));
         assert_eq!(json(&keygate, &["keys", "issued", "get", &id]), key);
-        let error = fail(&mut cli(&keygate, &["keys", "issued", "revoke", &id]));
+        let error = failure(&mut cli(&keygate, &["keys", "issued", "revoke", &id]));
         assert_eq!(error, "Error: revoke issued API key: key is already revoked\n");
     }
     let (id, _) = issue(&keygate, "n");
@@ -149,39 +149,39 @@ fn a_revocation_shows_the_key_with_its_reason() {
     let key = json(&keygate, &[&["keys", "issued", "revoke", &id][..], &reason].concat());
     assert_eq!(key["revocation_description"], "left the company");
     let (id, _) = issue(&keygate, "n");
-    let table = print(&keygate, &["keys", "issued", "revoke", &id]);
+    let table = success(&keygate, &["keys", "issued", "revoke", &id]);
     assert_eq!(rows(&table)[3], ("STATUS", "KEY_STATUS_REVOKED"));
-    let error = fail(&mut cli(&keygate, &["keys", "issued", "revoke", UNKNOWN, "--reason", "boredom"]));
+    let error = failure(&mut cli(&keygate, &["keys", "issued", "revoke", UNKNOWN, "--reason", "boredom"]));
     assert!(error.contains("--reason") && error.contains("key_compromise"), "{error}");
 }
 
 #[test]
-fn lists_are_filtered_and_go_on_page_by_page() {
+fn lists_are_filtered_and_paginated() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let mut ids: Vec<String> = (0..5).map(|number| issue(&keygate, &number.to_string()).0).collect();
     json(&keygate, &["keys", "issued", "revoke", &ids[0]]);
     ids.sort_unstable_by(|a, b| b.cmp(a));
 
     let list = ["keys", "issued", "list", "--actor", "ada", "-q"];
-    let (mut seen, mut token) = (String::new(), String::new());
+    let (mut listed, mut token) = (String::new(), String::new());
     for _ in 0..3 {
-        let ended = end(cli(&keygate, &list).args(["--page-size", "2", "--page-token", &token]));
-        seen.push_str(&ended.stdout);
-        token = ended.stderr.trim_end().strip_prefix("Next page token: ").unwrap_or_default().to_owned();
+        let finished = run(cli(&keygate, &list).args(["--page-size", "2", "--page-token", &token]));
+        listed.push_str(&finished.stdout);
+        token = finished.stderr.trim_end().strip_prefix("Next page token: ").unwrap_or_default().to_owned();
     }
     let all = ids.join("\n") + "\n";
-    assert_eq!((seen.as_str(), token.as_str()), (all.as_str(), ""));
-    // One token in 64 begins like a flag.
-    let error = fail(cli(&keygate, &list).args(["--page-token", "-no-token"]));
+    assert_eq!((listed.as_str(), token.as_str()), (all.as_str(), ""));
+    // Tokens are base64url: one in 64 starts with a hyphen, like a flag.
+    let error = failure(cli(&keygate, &list).args(["--page-token", "-no-token"]));
     assert_eq!(error, "Error: list issued API keys: invalid page token\n");
-    assert_eq!(print(&keygate, &[&list[..], &["--all", "--page-size", "2"]].concat()), all);
-    assert_eq!(print(&keygate, &[&list[..], &["--all"]].concat()), all);
+    assert_eq!(success(&keygate, &[&list[..], &["--all", "--page-size", "2"]].concat()), all);
+    assert_eq!(success(&keygate, &[&list[..], &["--all"]].concat()), all);
 
     let whole = json(&keygate, &["keys", "issued", "list", "--all", "--page-size", "2"]);
-    assert_eq!(whole["issued_api_keys"].as_array().unwrap().len(), 6, "the demonstration key is somebody else's");
+    assert_eq!(whole["issued_api_keys"].as_array().unwrap().len(), 6, "the demonstration key is included");
     assert_eq!(whole["next_page_token"], "");
     for (status, count) in [("active", 4), ("KEY_STATUS_REVOKED", 1), ("expired", 0)] {
-        let found = print(&keygate, &[&list[..], &["--status", status]].concat());
+        let found = success(&keygate, &[&list[..], &["--status", status]].concat());
         assert_eq!(found.lines().count(), count, "{status}");
     }
     for (arguments, words) in [
@@ -189,7 +189,7 @@ fn lists_are_filtered_and_go_on_page_by_page() {
         (&["--page-token", "nonsense"], "invalid page token"),
         (&["--status", "good"], "active, revoked, expired"),
     ] {
-        let error = fail(cli(&keygate, &["keys", "issued", "list"]).args(arguments));
+        let error = failure(cli(&keygate, &["keys", "issued", "list"]).args(arguments));
         assert!(error.contains(words), "{arguments:?}: {error}");
     }
 }

@@ -1,17 +1,17 @@
-//! The forms of output, as scripts use them.
+//! Output formats.
 
 use std::process::Command;
 
 use serde_json::Value;
 
-use super::{cli, end, issue, json, print, text};
+use super::{cli, issue, json, run, success, text};
 use crate::support::keygate::Keygate;
 
 #[test]
-fn one_key_is_printed_in_every_form() {
+fn key_is_printed_in_every_format() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let (id, _) = issue(&keygate, "Orders");
-    let get = |arguments: &[&str]| print(&keygate, &[&["keys", "issued", "get", &id], arguments].concat());
+    let get = |arguments: &[&str]| success(&keygate, &[&["keys", "issued", "get", &id], arguments].concat());
     let table = format!("KEY ID\t{id}\nNAME\tOrders\nACTOR ID\tada\nSTATUS\tKEY_STATUS_ACTIVE\nSCOPES\tread,write\n");
     assert_eq!((get(&[]), get(&["--format", "table"])), (table.clone(), table));
     let json = get(&["--format", "json"]);
@@ -35,12 +35,12 @@ fn one_key_is_printed_in_every_form() {
 }
 
 #[test]
-fn a_list_is_printed_in_every_form() {
+fn list_is_printed_in_every_format() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let mut ids = [issue(&keygate, "a"), issue(&keygate, "a longer name")].map(|(id, _)| id);
     ids.sort_unstable_by(|a, b| b.cmp(a));
     let list =
-        |arguments: &[&str]| print(&keygate, &[&["keys", "issued", "list", "--actor", "ada"], arguments].concat());
+        |arguments: &[&str]| success(&keygate, &[&["keys", "issued", "list", "--actor", "ada"], arguments].concat());
     let table = list(&[]);
     let lines: Vec<Vec<&str>> =
         table.lines().map(|line| line.split('\t').filter(|cell| !cell.is_empty()).collect()).collect();
@@ -54,16 +54,16 @@ fn a_list_is_printed_in_every_form() {
         assert_eq!(list(arguments), all, "{arguments:?}");
     }
     assert_eq!(list(&["--format", "jsonpointer=/issued_api_keys/1/key_id"]), format!("{}\n", ids[1]));
-    let answer: Value = serde_json::from_str(&list(&["--format", "json"])).unwrap();
-    assert_eq!(serde_saphyr::from_str::<Value>(&list(&["--format", "yaml"])).unwrap(), answer);
-    assert_eq!(serde_json::from_str::<Value>(&list(&["--format", "json-pretty"])).unwrap(), answer);
-    let none = print(&keygate, &["keys", "imported", "list"]);
-    assert_eq!(none.lines().count(), 1, "an empty list is a line of headers");
-    assert_eq!(print(&keygate, &["keys", "imported", "list", "-q"]), "");
+    let response: Value = serde_json::from_str(&list(&["--format", "json"])).unwrap();
+    assert_eq!(serde_saphyr::from_str::<Value>(&list(&["--format", "yaml"])).unwrap(), response);
+    assert_eq!(serde_json::from_str::<Value>(&list(&["--format", "json-pretty"])).unwrap(), response);
+    let none = success(&keygate, &["keys", "imported", "list"]);
+    assert_eq!(none.lines().count(), 1, "an empty list prints the header line");
+    assert_eq!(success(&keygate, &["keys", "imported", "list", "-q"]), "");
 }
 
 #[test]
-fn a_shell_works_with_what_is_printed() {
+fn shell_script_can_use_the_output() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let script = r#"
         set -eu
@@ -71,7 +71,7 @@ fn a_shell_works_with_what_is_printed() {
         "$KEYGATE" keys verify "$secret" --format jsonpath='$.actor_id' 2>/dev/null
         id=$("$KEYGATE" keys issued list --actor ada -q)
         "$KEYGATE" keys issued revoke "$id" -q
-        "$KEYGATE" keys verify "$secret" >/dev/null 2>&1 || echo ended
+        "$KEYGATE" keys verify "$secret" >/dev/null 2>&1 || echo revoked
     "#;
     let mut shell = Command::new("sh");
     shell.args(["-c", script]).env("KEYGATE", crate::support::keygate::BINARY).env("KEYGATE_ENDPOINT", &keygate.admin);
@@ -79,16 +79,16 @@ fn a_shell_works_with_what_is_printed() {
     let stdout = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = stdout.lines().collect();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!((lines[0], lines[2], lines.len()), ("ada", "ended", 3));
+    assert_eq!((lines[0], lines[2], lines.len()), ("ada", "revoked", 3));
 }
 
 #[test]
-fn a_form_that_does_not_exist_is_refused_before_anything_is_done() {
+fn invalid_format_is_rejected_before_the_call() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     for format in ["xml", "jsonpath=$[", "jsonpointer=secret"] {
-        let ended = end(cli(&keygate, &["keys", "issue", "n", "--actor", "ada"]).args(["--format", format]));
-        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{format}");
-        assert!(ended.stderr.contains("--format"), "{}", ended.stderr);
+        let finished = run(cli(&keygate, &["keys", "issue", "n", "--actor", "ada"]).args(["--format", format]));
+        assert_eq!((finished.code, finished.stdout.as_str()), (Some(1), ""), "{format}");
+        assert!(finished.stderr.contains("--format"), "{}", finished.stderr);
     }
     let keys = json(&keygate, &["keys", "issued", "list"]);
     assert_eq!(keys["issued_api_keys"].as_array().unwrap().len(), 1, "{keys}");

@@ -2,20 +2,20 @@
 
 use std::process::{Command, Stdio};
 
-use super::{end, fail};
+use super::{failure, run};
 use crate::support::keygate::command;
 
 const COMMANDS: [&str; 6] = ["batch-import", "derive-token", "self-revoke", "generate", "completions", "--token-file"];
 
 #[test]
-fn every_shell_has_a_script_with_every_command() {
-    for (shell, sign) in [("bash", "complete -F"), ("zsh", "#compdef keygate"), ("fish", "complete -c keygate")] {
-        let ended = end(command().args(["completions", shell]));
-        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{shell}");
-        assert!(ended.stdout.contains(sign), "{shell}");
+fn completion_scripts_contain_the_commands() {
+    for (shell, marker) in [("bash", "complete -F"), ("zsh", "#compdef keygate"), ("fish", "complete -c keygate")] {
+        let finished = run(command().args(["completions", shell]));
+        assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""), "{shell}");
+        assert!(finished.stdout.contains(marker), "{shell}");
         for name in COMMANDS {
-            // fish writes long options without their dashes.
-            assert!(ended.stdout.contains(name.trim_start_matches("--")), "{shell} does not know {name}");
+            // The fish script has long options without leading dashes.
+            assert!(finished.stdout.contains(name.trim_start_matches("--")), "{name} is not in the script for {shell}");
         }
     }
 }
@@ -23,23 +23,23 @@ fn every_shell_has_a_script_with_every_command() {
 #[test]
 fn bash_completes_a_subcommand() {
     let script = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(&script, end(command().args(["completions", "bash"])).stdout).unwrap();
-    let ask = "source \"$0\"; COMP_WORDS=(keygate keys imported batch); COMP_CWORD=3; \
+    std::fs::write(&script, run(command().args(["completions", "bash"])).stdout).unwrap();
+    let complete = "source \"$0\"; COMP_WORDS=(keygate keys imported batch); COMP_CWORD=3; \
                _keygate keygate batch imported; printf '%s\\n' \"${COMPREPLY[@]}\"";
-    let output = Command::new("bash").args(["-c", ask]).arg(script.path()).stderr(Stdio::null()).output();
+    let output = Command::new("bash").args(["-c", complete]).arg(script.path()).stderr(Stdio::null()).output();
     assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), "batch-import\n");
 }
 
 #[test]
-fn manual_pages_are_printed_and_written() {
-    let page = end(command().arg("man"));
+fn manual_pages_are_printed_and_written_to_a_directory() {
+    let page = run(command().arg("man"));
     assert_eq!((page.code, page.stderr.as_str()), (Some(0), ""));
     for part in [".TH keygate 1", ".SH NAME", "keygate\\-keys(1)", "KEYGATE_ENDPOINT", "KEYGATE_ADMIN_TOKEN"] {
         assert!(page.stdout.contains(part), "{part} is not in the page");
     }
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new/man1");
-    let written = end(command().args(["man", "--out"]).arg(&out));
+    let written = run(command().args(["man", "--out"]).arg(&out));
     assert_eq!((written.code, written.stdout.as_str(), written.stderr.as_str()), (Some(0), "", ""));
     for (name, part) in [
         ("keygate.1", "keygate\\-keys(1)"),
@@ -53,19 +53,19 @@ fn manual_pages_are_printed_and_written() {
     for page in std::fs::read_dir(&out).unwrap() {
         let page = page.unwrap().path();
         let text = std::fs::read_to_string(&page).unwrap();
-        assert!(text.is_ascii(), "{}: not every groff reads more", page.display());
-        assert!(!text.contains("help(1)"), "{}: names a page that does not exist", page.display());
+        assert!(text.is_ascii(), "{}: some groff versions support only ASCII", page.display());
+        assert!(!text.contains("help(1)"), "{}: refers to a page that does not exist", page.display());
     }
-    let error = fail(command().args(["man", "--out", "/dev/null/x"]));
+    let error = failure(command().args(["man", "--out", "/dev/null/x"]));
     assert!(error.contains("--out /dev/null/x"), "{error}");
 }
 
 #[test]
-fn the_version_is_one_line() {
+fn version_is_printed_on_one_line() {
     for flag in ["-v", "--version"] {
-        let ended = end(command().arg(flag));
-        assert_eq!(ended.code, Some(0));
-        assert!(ended.stdout.starts_with(concat!("keygate version ", env!("CARGO_PKG_VERSION"), " (commit: ")));
-        assert_eq!(ended.stdout.lines().count(), 1);
+        let finished = run(command().arg(flag));
+        assert_eq!(finished.code, Some(0));
+        assert!(finished.stdout.starts_with(concat!("keygate version ", env!("CARGO_PKG_VERSION"), " (commit: ")));
+        assert_eq!(finished.stdout.lines().count(), 1);
     }
 }

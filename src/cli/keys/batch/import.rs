@@ -1,4 +1,4 @@
-//! The calls of an import, and what each of their answers means for each item.
+//! API calls of a batch import, and the outcome of each item.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -7,22 +7,22 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::cli::client::{Call, CallError, Client};
-use crate::cli::keys::IMPORTED;
+use crate::cli::keys::session::IMPORTED;
 
 const ITEMS_MAX: usize = 1000;
 const BYTES_MAX: usize = 4 * 1024 * 1024;
-/// What stands around the items of a batch.
-const FRAME: usize = r#"{"requests":[]}"#.len();
-const TIME_LIMIT: Duration = Duration::from_secs(120);
+/// Bytes of a batch request without its items.
+const ENVELOPE: usize = r#"{"requests":[]}"#.len();
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What became of one item.
+/// The outcome of one item.
 pub(super) enum Outcome {
     Imported(Value),
     Present,
     Failed { code: String, message: String },
 }
 
-/// An import under way.
+/// An import in progress.
 pub(super) struct Import<'a> {
     client: &'a Client,
     items: &'a [Value],
@@ -30,14 +30,15 @@ pub(super) struct Import<'a> {
     progress: &'a ProgressBar,
 }
 
-/// Where batches begin and end: as many items as the limits of the API allow. One that is too large stands alone.
+/// Splits the items into batches that are as large as the limits of the API allow. An item above the limit is a batch of its
+/// own.
 fn batches(sizes: &[usize]) -> Vec<Range<usize>> {
     let mut batches: Vec<Range<usize>> = Vec::new();
     let mut bytes = 0;
     for (index, size) in sizes.iter().enumerate() {
         let size = size + 1;
         match batches.last_mut() {
-            Some(batch) if batch.len() < ITEMS_MAX && FRAME + bytes + size <= BYTES_MAX => {
+            Some(batch) if batch.len() < ITEMS_MAX && ENVELOPE + bytes + size <= BYTES_MAX => {
                 batch.end = index + 1;
                 bytes += size;
             }
@@ -55,49 +56,48 @@ impl<'a> Import<'a> {
         Self { client, items, outcomes: Vec::new(), progress }
     }
 
-    /// What became of the items; fewer than there are, and the error, when the server cannot be asked any more.
+    /// Imports the items. On an error that ends the import, returns the outcomes until then and the error.
     pub(super) fn run(mut self) -> (Vec<Outcome>, Result<(), CallError>) {
-        let result = self.all();
+        let result = self.import_all();
         (self.outcomes, result)
     }
 
-    /// Goes through all items; an error when the server cannot be asked any more.
-    fn all(&mut self) -> Result<(), CallError> {
+    fn import_all(&mut self) -> Result<(), CallError> {
         let sizes: Vec<usize> = self.items.iter().map(|item| item.to_string().len()).collect();
         for batch in batches(&sizes) {
-            if FRAME + sizes[batch.start] > BYTES_MAX {
-                self.push(Outcome::failed("INVALID_ARGUMENT", "larger than the 4 MiB that the server takes"));
+            if ENVELOPE + sizes[batch.start] > BYTES_MAX {
+                self.push(Outcome::failed("INVALID_ARGUMENT", "larger than the server's limit of 4 MiB"));
             } else {
-                self.batch(batch)?;
+                self.import_batch(batch)?;
             }
         }
         Ok(())
     }
 
-    fn batch(&mut self, batch: Range<usize>) -> Result<(), CallError> {
+    fn import_batch(&mut self, batch: Range<usize>) -> Result<(), CallError> {
         let items = &self.items[batch];
         match self.send(items) {
-            Ok(answer) => {
-                let results = answer["results"].as_array().map_or(&[][..], Vec::as_slice);
-                let missing = json!({ "error_message": "the server's answer says nothing of this key" });
+            Ok(response) => {
+                let results = response["results"].as_array().map_or(&[][..], Vec::as_slice);
+                let missing = json!({ "error_message": "the server's response has no result for this key" });
                 for index in 0..items.len() {
                     self.push(outcome(results.get(index).unwrap_or(&missing)));
                 }
             }
-            Err(CallError::Refused { reason, .. }) if reason == "API_KEY_EXISTS" && self.all_exist(items)? => {
+            Err(CallError::Api { reason, .. }) if reason == "API_KEY_EXISTS" && self.all_exist(items)? => {
                 for _ in items {
                     self.push(Outcome::Present);
                 }
             }
-            // Such an answer says what most items lack and nothing of the others.
-            Err(CallError::Refused { status: 400 | 409, .. }) => {
+            // The error describes the majority of the items, not each of them: import them one by one.
+            Err(CallError::Api { status: 400 | 409, .. }) => {
                 for item in items {
-                    let outcome = self.alone(item)?;
+                    let outcome = self.import_one(item)?;
                     self.push(outcome);
                 }
             }
-            // Who may not ask, or asks at the wrong place, is told so once and not for every key.
-            Err(CallError::Refused { status, reason, message }) if ![401, 403, 404].contains(&status) => {
+            // Missing permission and a wrong endpoint end the import; other errors fail the items of this batch.
+            Err(CallError::Api { status, reason, message }) if ![401, 403, 404].contains(&status) => {
                 let code = if status == 402 { "RESOURCE_EXHAUSTED" } else { reason.as_str() };
                 for _ in items {
                     self.push(Outcome::failed(code, &message));
@@ -110,38 +110,39 @@ impl<'a> Import<'a> {
 
     fn send(&self, items: &[Value]) -> Result<Value, CallError> {
         let call = Call::post(format!("{IMPORTED}:batchCreate"), json!({ "requests": items }));
-        self.client.send(call.limit(TIME_LIMIT))
+        self.client.send(call.timeout(TIMEOUT))
     }
 
-    /// Whether every item is there already, when a batch of them fails because most are. In a batch with as many empty
-    /// items as real ones, one more that fails otherwise turns the server's answer into another error.
+    /// Whether all items of a batch exist, after it failed because most of them do. The server reports the error of the
+    /// majority, so each probe adds as many empty (invalid) items as it has real ones: then a single item that fails
+    /// differently changes the reported error.
     fn all_exist(&self, items: &[Value]) -> Result<bool, CallError> {
         if items.len() == 1 {
             return Ok(true);
         }
         for half in items.chunks(items.len().div_ceil(2).min(ITEMS_MAX / 2)) {
-            let mut weighed = half.to_vec();
-            weighed.resize(2 * half.len(), json!({}));
-            match self.send(&weighed) {
-                Err(CallError::Refused { reason, .. }) if reason == "API_KEY_EXISTS" => {}
-                Ok(_) | Err(CallError::Refused { .. }) => return Ok(false),
+            let mut probe = half.to_vec();
+            probe.resize(2 * half.len(), json!({}));
+            match self.send(&probe) {
+                Err(CallError::Api { reason, .. }) if reason == "API_KEY_EXISTS" => {}
+                Ok(_) | Err(CallError::Api { .. }) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
         Ok(true)
     }
 
-    /// Imports one item in a call of its own, which says exactly what is wrong with it.
-    fn alone(&self, item: &Value) -> Result<Outcome, CallError> {
+    /// Imports one item in its own call, so that the error describes this item.
+    fn import_one(&self, item: &Value) -> Result<Outcome, CallError> {
         let mut item = item.clone();
         if let Value::Object(members) = &mut item {
-            // Batches do without it, and so does this item of one.
+            // Batches ignore the idempotency key, so the single call does too.
             members.retain(|name, _| name != "request_id" && name != "requestId");
         }
-        match self.client.send(Call::post(IMPORTED, item).limit(TIME_LIMIT)) {
+        match self.client.send(Call::post(IMPORTED, item).timeout(TIMEOUT)) {
             Ok(key) => Ok(Outcome::Imported(key)),
-            Err(CallError::Refused { reason, .. }) if reason == "API_KEY_EXISTS" => Ok(Outcome::Present),
-            Err(CallError::Refused { status, message, .. }) => {
+            Err(CallError::Api { reason, .. }) if reason == "API_KEY_EXISTS" => Ok(Outcome::Present),
+            Err(CallError::Api { status, message, .. }) => {
                 let code = match status {
                     400 => "INVALID_ARGUMENT",
                     402 => "RESOURCE_EXHAUSTED",
@@ -167,7 +168,7 @@ impl Outcome {
     }
 }
 
-/// What the answer to a batch says of one item.
+/// Converts one result of a batch response.
 fn outcome(result: &Value) -> Outcome {
     let text = |member: &str| result[member].as_str().unwrap_or_default().to_owned();
     let code = text("error_code");
@@ -183,23 +184,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_stay_below_the_limits() {
+    fn batches_stay_within_the_limits_of_the_api() {
         let ends = |sizes: &[usize]| batches(sizes).iter().map(|batch| batch.end).collect::<Vec<_>>();
         assert_eq!(ends(&vec![10; 2500]), [1000, 2000, 2500]);
         assert_eq!(ends(&[1024 * 1024; 7]), [3, 6, 7]);
         assert_eq!(ends(&[10, BYTES_MAX * 2, 10]), [1, 2, 3]);
-        let largest = BYTES_MAX - FRAME - 1;
+        let largest = BYTES_MAX - ENVELOPE - 1;
         assert_eq!(ends(&[largest, 1]), [1, 2]);
         let items = vec![json!({"raw_key": "x".repeat(4186)}); 2000];
         let sizes: Vec<usize> = items.iter().map(|item| item.to_string().len()).collect();
         let first = &batches(&sizes)[0];
         let bytes = |count: usize| json!({ "requests": &items[..count] }).to_string().len();
-        assert!(first.len() < ITEMS_MAX, "the size is what ends it");
+        assert!(first.len() < ITEMS_MAX, "the batch is limited by its size");
         assert!(bytes(first.len()) < BYTES_MAX && bytes(first.len() + 1) >= BYTES_MAX, "{first:?}");
     }
 
     #[test]
-    fn answers_become_outcomes() {
+    fn results_are_converted_to_outcomes() {
         let key = json!({"key_id": "k"});
         assert!(matches!(outcome(&json!({"index": 0, "imported_api_key": key})), Outcome::Imported(_)));
         let present =

@@ -1,5 +1,5 @@
-//! `keygate keys imported batch-import`: any number of keys, in as few calls as the API's limits allow. What is there
-//! already counts as done, so a run that was interrupted is repeated as it was.
+//! `keygate keys imported batch-import`: imports any number of keys in batches. Keys that exist count as imported, so an
+//! interrupted run can be repeated unchanged.
 
 mod import;
 
@@ -13,11 +13,11 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::Session;
+use super::session::Session;
 use crate::cli::output::Columns;
 use import::{Import, Outcome};
 
-const FILE_HELP: &str = r#"A JSON array such as [{"raw_key":"...","name":"...","actor_id":"..."}]; - reads stdin"#;
+const FILE_HELP: &str = r#"File with a JSON array, [{"raw_key":"...","name":"...","actor_id":"..."}]; - reads stdin"#;
 const OUTCOMES: &Columns =
     &[("INDEX", "index"), ("KEY ID", "key_id"), ("NAME", "name"), ("STATUS", "status"), ("ERROR", "error")];
 
@@ -32,27 +32,27 @@ impl BatchImport {
     pub(super) fn run(&self, session: &Session<'_>) -> anyhow::Result<ExitCode> {
         let items = read(&self.file)?;
         let progress = bar(&items);
-        let (outcomes, broken) = Import::new(&session.client, &items, &progress).run();
+        let (outcomes, result) = Import::new(&session.client, &items, &progress).run();
         progress.finish_and_clear();
-        let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
+        let count = |matches: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| matches(outcome)).count();
         let imported = count(|outcome| matches!(outcome, Outcome::Imported(_)));
         let present = count(|outcome| matches!(outcome, Outcome::Present));
         let failed = outcomes.len() - imported - present;
         let rows: Vec<Value> =
             (0..).zip(&outcomes).map(|(index, outcome)| row(index, &items[index], outcome)).collect();
-        let results: Vec<Value> = (0..).zip(&outcomes).map(|(index, outcome)| result(index, outcome)).collect();
-        // As the API counts, keys that are there already are failures; the member of ours tells them apart.
+        let results: Vec<Value> = (0..).zip(&outcomes).map(|(index, outcome)| api_result(index, outcome)).collect();
+        // As in the API, `failure_count` includes existing keys. `present_count` counts those separately.
         let data = json!({
             "results": results, "success_count": imported, "failure_count": present + failed, "present_count": present,
         });
         session.output.list(&data, &rows, OUTCOMES)?;
         eprintln!("{imported} imported, {present} already present, {failed} failed");
-        if let Err(error) = broken {
-            let left = match items.len() - outcomes.len() {
-                1 => "1 is left".to_owned(),
-                left => format!("{left} are left"),
+        if let Err(error) = result {
+            let remaining = match items.len() - outcomes.len() {
+                1 => "1 key remains".to_owned(),
+                count => format!("{count} keys remain"),
             };
-            return Err(error).context(format!("import API keys: {left}, run the same command again for the rest"));
+            return Err(error).context(format!("import API keys: {remaining}; run the same command again to continue"));
         }
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -61,23 +61,23 @@ impl BatchImport {
 fn read(file: &Path) -> anyhow::Result<Vec<Value>> {
     let mut bytes = Vec::new();
     if file == Path::new("-") {
-        std::io::stdin().read_to_end(&mut bytes).context("stdin cannot be read")?;
+        std::io::stdin().read_to_end(&mut bytes).context("cannot read stdin")?;
     } else {
-        let opened = File::open(file).and_then(|mut file| file.read_to_end(&mut bytes));
-        opened.with_context(|| format!("--file {}", file.display()))?;
+        let read = File::open(file).and_then(|mut file| file.read_to_end(&mut bytes));
+        read.with_context(|| format!("--file {}", file.display()))?;
     }
-    // The error's own words would quote the file, and with it keys.
+    // The parser's message could quote raw keys from the file.
     let items: Vec<Value> = serde_json::from_slice(&bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        anyhow::anyhow!("--file: line {line}, column {column}: this is no JSON array of import requests")
+        anyhow::anyhow!("--file: line {line}, column {column}: not a JSON array of import requests")
     })?;
     if items.is_empty() {
-        bail!("--file: there are no import requests in it");
+        bail!("--file: no import requests in the file");
     }
     Ok(items)
 }
 
-/// A bar for people; nothing where nobody looks.
+/// A progress bar, hidden unless stderr is a terminal.
 fn bar(items: &[Value]) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -87,7 +87,7 @@ fn bar(items: &[Value]) -> ProgressBar {
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// An item's line in a table.
+/// The table row of an item.
 fn row(index: usize, item: &Value, outcome: &Outcome) -> Value {
     let name = item["name"].as_str().unwrap_or_default();
     match outcome {
@@ -101,8 +101,8 @@ fn row(index: usize, item: &Value, outcome: &Outcome) -> Value {
     }
 }
 
-/// An item's result as the API writes it, with its place in the file.
-fn result(index: usize, outcome: &Outcome) -> Value {
+/// The result of an item in the format of the API, with its index in the file.
+fn api_result(index: usize, outcome: &Outcome) -> Value {
     let failed = |code: &str, message: &str| json!({ "index": index, "imported_api_key": null, "error_code": code, "error_message": message });
     match outcome {
         Outcome::Imported(key) => json!({ "index": index, "imported_api_key": key }),
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_no_list_is_named_without_being_quoted() {
+    fn parse_error_does_not_quote_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keys.json");
         for text in ["", "{}", "[]", "[{\"raw_key\":\"secret\"}", "\"secret\"", "[{\"raw_key\":\"secret\"},]"] {

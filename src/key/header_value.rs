@@ -1,24 +1,24 @@
-//! Texts of a key as values of header fields.
+//! Header value encoding: percent-encodes arbitrary text so that it is a valid HTTP field value.
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-/// What cannot stand in a field value, and the percent sign: decoding gives back exactly the text that was encoded, so no
-/// two texts look the same to who reads the field.
+/// Control characters, which a field value cannot contain, and the percent sign, so that the encoding is injective: two
+/// different texts never have the same encoding. Non-ASCII characters are always encoded.
 const TEXT: &AsciiSet = &CONTROLS.add(b'%');
 
-/// As [`TEXT`], for where a space would separate or be cut off.
+/// [`TEXT`] and the space, for where a space is a separator or would be trimmed.
 const WORD: &AsciiSet = &TEXT.add(b' ');
 
-/// A field value for any text: nothing in it can end the field, be cut off, or make it look like another text.
+/// Encodes a text as a field value: visible ASCII and inner spaces. Percent-decoding returns the exact text.
 pub fn encode_text(text: &str) -> Cow<'_, str> {
-    // Blanks at the ends of a value are not part of it.
-    let frayed = text.starts_with(' ') || text.ends_with(' ');
-    utf8_percent_encode(text, if frayed { WORD } else { TEXT }).into()
+    // Whitespace around a field value is not part of it (RFC 9110 section 5.5).
+    let would_be_trimmed = text.starts_with(' ') || text.ends_with(' ');
+    utf8_percent_encode(text, if would_be_trimmed { WORD } else { TEXT }).into()
 }
 
-/// A field value for a list of texts, separated by spaces.
+/// Encodes a list of texts as a space-separated field value. Spaces inside a text are encoded.
 pub fn encode_words<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let mut value = String::new();
     for word in words {
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_texts_look_the_same() {
+    fn encoding_is_injective_and_keeps_visible_ascii() {
         for (text, value) in [
             ("", ""),
             ("user_1", "user_1"),
@@ -60,20 +60,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_comes_back_by_decoding(
+        fn decoding_returns_the_encoded_text(
             text in "\\PC{0,12}",
-            near in "[ %aé\r\n\t]{0,8}",
+            special in "[ %aé\r\n\t]{0,8}",
             words in proptest::collection::vec("\\PC{1,6}", 0..5),
         ) {
-            for text in [text, near] {
+            for text in [text, special] {
                 let value = encode_text(&text).into_owned();
-                prop_assert_eq!(value.trim_matches([' ', '\t']), &value, "a blank at an end is cut off");
+                prop_assert_eq!(value.trim_matches([' ', '\t']), &value, "whitespace at an end would be trimmed");
                 prop_assert!(value.bytes().all(|byte| matches!(byte, b' '..=b'~')));
                 prop_assert_eq!(decoded(&value), text);
             }
             let value = encode_words(words.iter().map(String::as_str));
-            let found: Vec<String> = value.split(' ').filter(|word| !word.is_empty()).map(decoded).collect();
-            prop_assert_eq!(found, words);
+            let decoded_words: Vec<String> = value.split(' ').filter(|word| !word.is_empty()).map(decoded).collect();
+            prop_assert_eq!(decoded_words, words);
         }
     }
 }

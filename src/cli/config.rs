@@ -1,0 +1,66 @@
+//! `keygate config`, and loading of the configuration file for the other commands.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+use super::output;
+use crate::app::openapi_json;
+use crate::config::{Config, json_schema};
+
+/// The `--config` argument.
+#[derive(Debug, Args)]
+pub(super) struct ConfigFile {
+    /// The configuration file, YAML or JSON
+    #[arg(long, value_name = "FILE", env = "KEYGATE_CONFIG")]
+    config: PathBuf,
+}
+
+/// `keygate config`.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Validate a configuration file, including overrides from the environment, without starting the server
+    Check(ConfigFile),
+    /// Print the JSON schema of configuration files
+    Schema,
+    /// Print the OpenAPI description of the admin API
+    Openapi,
+}
+
+impl ConfigFile {
+    pub(super) fn load(&self) -> anyhow::Result<Config> {
+        load(&self.config)
+    }
+}
+
+impl ConfigCommand {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Check(file) => check(file),
+            Self::Schema => schema(),
+            Self::Openapi => output::print(&openapi_json()),
+        }
+    }
+}
+
+/// Loads a configuration file and applies overrides from the environment.
+pub(super) fn load(file: &Path) -> anyhow::Result<Config> {
+    // No setting has a name or a value that is not Unicode, so such variables are ignored.
+    let variables: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    Ok(Config::load(file, &variables)?)
+}
+
+fn check(file: &ConfigFile) -> anyhow::Result<()> {
+    file.load()?;
+    println!("{}: the configuration is valid", file.config.display());
+    Ok(())
+}
+
+fn schema() -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(&json_schema()).context("cannot serialize the schema")?);
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! `keygate serve`.
+
+use super::config::ConfigFile;
+use crate::app::{App, Listeners, wait_for_stop};
+use crate::telemetry::start_logs;
+
+/// Runs the server until it is stopped.
+pub(super) fn run(file: &ConfigFile) -> anyhow::Result<()> {
+    let config = file.load()?;
+    let _log = start_logs(&config.log)?;
+    let app = App::start(&config, Listeners::bind(&config)?)?;
+    tracing::info!(
+        gateway = app.gateway_address().map(tracing::field::display),
+        admin = %app.admin_address(),
+        metrics = %app.metrics_address(),
+        "keygate {} is serving",
+        env!("CARGO_PKG_VERSION"),
+    );
+    wait_for_stop(app.background())?;
+    app.stop();
+    Ok(())
+}

@@ -102,6 +102,11 @@ impl RequestId {
         if fits { HeaderValue::from_str(text).ok().map(Self) } else { None }
     }
 
+    /// Accepts a client's id of 1 to 128 bytes unchanged (contract, admin API section 3.5).
+    pub fn from_value(value: &HeaderValue) -> Option<Self> {
+        (1..=REQUEST_ID_MAX).contains(&value.len()).then(|| Self(value.clone()))
+    }
+
     /// Generates an id: a random UUID (version 4).
     pub fn random() -> Self {
         let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();

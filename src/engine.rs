@@ -83,6 +83,11 @@ impl Engine {
         Ok(Self { verifier: Arc::new(verifier), lifecycle: Arc::new(lifecycle) })
     }
 
+    /// The settings of a verifier for a configuration, for [`Verifier::with_settings`].
+    pub fn verifier_settings(config: &Config) -> verifier::Settings {
+        verifier_settings(config, Arc::new(keyring(config)))
+    }
+
     /// Builds an engine of a single process: over `store`, with a cache in memory and the system's clock, without signing keys.
     ///
     /// # Errors

@@ -211,3 +211,6 @@ impl<U> Drop for Exchange<U> {
         self.record(ResponseInfo::default());
     }
 }
+
+#[cfg(test)]
+mod tests;

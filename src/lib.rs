@@ -1,24 +1,68 @@
-//! Keygate is an API-key gateway: a reverse proxy that decides about every request inline from the credential it
-//! carries, and an admin API that issues and revokes those credentials.
+//! Keygate is an API-key gateway: a reverse proxy that verifies the credential of every request before the upstream sees it, and an
+//! admin API that issues, imports, rotates, revokes and verifies those credentials.
 //!
-//! The modules, from the leaves up; each imports only what stands above it:
+//! This library contains all parts of the `keygate` binary. Without default features it is the decision engine alone: it needs no
+//! server, no database and no cmake.
 //!
-//! - [`clock`], [`id`], [`duration`], [`cidr`]: leaves.
-//! - [`request_context`]: tenant, principal, client address and id of a request.
-//! - [`policy`], [`credential`], [`key`]: the domain. No I/O, no clock, nothing asynchronous.
-//! - [`config`], `telemetry`: plain data, and the start of logs.
-//! - [`store`], [`cache`]: where keys are, behind one trait.
-//! - [`last_used`]: when keys were last used, noted aside and written in batches.
-//! - `keyset`: the keys that sign derived tokens, from files and over HTTPS, kept fresh.
-//! - `redis`, `follower`: the connection to Redis; what keeps the caches of a node true while others change keys.
-//! - [`ratelimit`]: which requests are too many.
-//! - [`verifier`], [`lifecycle`]: the read side and the write side. They do not know each other.
-//! - [`wire`]: headers, and the one mapping of denials to HTTP.
-//! - `gateway` (on pingora), `admin` (on axum): where requests come in. They do not know each other.
+//! # Verify a key
+//!
+//! An [`engine::Engine`] issues and verifies keys over a [`store::KeyStore`], here one in memory.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Instant;
+//!
+//! use keygate::config::Config;
+//! use keygate::engine::Engine;
+//! use keygate::id::TenantId;
+//! use keygate::key::KeyDraft;
+//! use keygate::request_context::RequestContext;
+//! use keygate::store::MemoryStore;
+//! use keygate::verifier::Presented;
+//! use secrecy::ExposeSecret;
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! let secret = "a secret of at least 32 characters".to_owned();
+//! let config = Config::new("https://keys.example.com".into(), secret.into(), "memory".into());
+//! let engine = Engine::over(Arc::new(MemoryStore::default()), &config, &prometheus::Registry::new())?;
+//!
+//! let draft = KeyDraft { name: "reports".into(), actor_id: "ana".into(), ..KeyDraft::default() };
+//! let issued = engine.lifecycle.issue(&RequestContext::system(TenantId::NIL), draft).await?;
+//! let credential = issued.secret.expect("a new key has a secret");
+//!
+//! let presented = Presented::new(TenantId::NIL, credential.expose_secret(), Instant::now());
+//! let verdict = engine.verifier.verify(&presented).await.outcome.expect("the key is valid");
+//! assert_eq!(verdict.actor_id(), "ana");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! [`pipeline::Exchange`] carries a whole HTTP request: route, credential, scopes, rate limits, header edits, access log.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `server` (default) | the binary: everything below, and the command line |
+//! | `gateway` | the reverse proxy on pingora; needs cmake and a C compiler |
+//! | `admin` | the admin API on axum |
+//! | `sqlite`, `postgres` | durable stores |
+//! | `redis` | the shared cache, and rate limits that several nodes share |
+//! | `mimalloc` | the allocator of the binary, for benchmarks |
+//!
+//! # Modules
+//!
+//! From the leaves up; a module imports only from modules above it in this list.
+//!
+//! - [`clock`], [`id`], [`duration`], [`cidr`], [`request_context`]: leaves.
+//! - [`policy`], [`credential`], [`key`]: the domain. Pure: no I/O, no clock, nothing asynchronous.
+//! - [`config`], `telemetry`: plain data; logs.
+//! - [`store`], [`cache`], [`last_used`], `signing_keys`, `redis`, [`ratelimit`]: I/O behind small traits.
+//! - [`verifier`] (reads), [`lifecycle`] (writes): use cases. They do not import each other. `cache_sync` applies the changes that other
+//!   nodes make to the caches of this one. [`engine`] builds verifier and lifecycle from a configuration.
+//! - [`wire`]: HTTP semantics. [`pipeline`]: the steps of a request.
+//! - `gateway`, `admin`: the fronts. They do not import each other.
 //! - `app`, `cli`: the process.
-//!
-//! Without default features the library has no server in it: [`verifier::Verifier`] over a
-//! [`store::KeyStore`] is the decision engine.
 
 #[cfg(feature = "admin")]
 pub mod admin;

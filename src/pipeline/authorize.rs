@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::rate_limit::{Caller, RateLimitOutcome, RouteLimits};
-use super::snapshot::Route;
+use super::route::Route;
 use crate::config::{Auth, OnBackendDown};
 use crate::id::TenantId;
 use crate::verifier::{CachePolicy, ConnectionMemory, Denial, Presented, Verdict, Verifier};

@@ -12,7 +12,8 @@ use super::authorize::{Authorization, AuthorizeRequest};
 use super::head::{RequestHead, Target};
 use super::headers::{FieldEdits, ForwardContext, edit_request, edit_response, forwarded_for};
 use super::rate_limit::RateLimitOutcome;
-use super::snapshot::{Route, Snapshot};
+use super::route::Route;
+use super::snapshot::Snapshot;
 use crate::config::{AddedHeader, Auth};
 use crate::id::RequestId;
 use crate::verifier::{ConnectionMemory, Verdict};
@@ -33,6 +34,70 @@ pub struct Connection {
 /// The steps are [`begin`](Self::begin), [`authorize`](Self::authorize), then either [`reject`](Self::reject), or
 /// [`request_edits`](Self::request_edits) and [`response_edits`](Self::response_edits), and at the end [`finish`](Self::finish).
 /// `U` is what the front keeps for the upstream of a route.
+///
+/// # Examples
+///
+/// A front that answers every request itself:
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use keygate::config::{Config, GatewayConfig, OnBackendDown};
+/// # use keygate::engine::Engine;
+/// # use keygate::id::TenantId;
+/// # use keygate::key::KeyDraft;
+/// # use keygate::pipeline::{Metrics, SnapshotParts};
+/// # use keygate::request_context::RequestContext;
+/// # use keygate::store::MemoryStore;
+/// # use secrecy::ExposeSecret;
+/// use http::{HeaderValue, Request, Response, StatusCode};
+/// use keygate::pipeline::{Connection, Exchange, RequestHead, ResponseInfo, Snapshot};
+///
+/// async fn handle(snapshot: &Arc<Snapshot>, request: Request<()>, connection: &mut Connection) -> StatusCode {
+///     let head = RequestHead::from(&request);
+///     let mut exchange = Exchange::begin(Arc::clone(snapshot), &head, connection);
+///     let response = match exchange.authorize(request.headers(), connection).await {
+///         Ok(()) => {
+///             let upstream_host = HeaderValue::from_static("orders.internal");
+///             let mut forwarded = request.headers().clone();
+///             let edits = exchange.request_edits(request.headers(), connection, upstream_host).expect("it is authorized");
+///             edits.fields.apply(&mut forwarded);
+///             assert_eq!(forwarded["x-keygate-actor-id"], "ana");
+///             assert!(!forwarded.contains_key("authorization"));
+///             let mut response = Response::new(bytes::Bytes::from_static(b"hello"));
+///             let edits = exchange.response_edits(response.status(), response.headers());
+///             edits.apply(response.headers_mut());
+///             response
+///         }
+///         Err(rejection) => exchange.reject(&rejection),
+///     };
+///     let status = response.status();
+///     exchange.finish(ResponseInfo { status: Some(status.as_u16()), bytes: response.body().len() });
+///     status
+/// }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # let secret = "a secret of at least 32 characters".to_owned();
+/// # let config = Config::new("https://keys.example.com".into(), secret.into(), "memory".into());
+/// # let registry = prometheus::Registry::new();
+/// # let engine = Engine::over(Arc::new(MemoryStore::default()), &config, &registry).unwrap();
+/// # let gateway: GatewayConfig = serde_json::from_str(
+/// #     r#"{ "routes": [{ "name": "orders", "path_prefix": "/orders", "upstream": "orders" }] }"#).unwrap();
+/// # let parts = SnapshotParts {
+/// #     config: &gateway, verifier: engine.verifier.clone(), limiter: None, on_backend_down: OnBackendDown::default(),
+/// #     tenant: TenantId::NIL, revoke_with_parent: true, metrics: Metrics::register(&registry).unwrap(),
+/// # };
+/// # let snapshot: Arc<Snapshot> = Arc::new(Snapshot::new(parts, |_| ()));
+/// # let draft = KeyDraft { name: "reports".into(), actor_id: "ana".into(), ..KeyDraft::default() };
+/// # let issued = engine.lifecycle.issue(&RequestContext::system(TenantId::NIL), draft).await.unwrap();
+/// # let key = issued.secret.unwrap();
+/// # let key = key.expose_secret();
+///
+/// let mut connection = Connection::new("192.0.2.1".parse().ok());
+/// let request = Request::get("/orders/1").header("x-api-key", key).body(()).unwrap();
+/// assert_eq!(handle(&snapshot, request, &mut connection).await, StatusCode::OK);
+/// let anonymous = Request::get("/orders/1").body(()).unwrap();
+/// assert_eq!(handle(&snapshot, anonymous, &mut connection).await, StatusCode::UNAUTHORIZED);
+/// # });
+/// ```
 pub struct Exchange<U = ()> {
     snapshot: Arc<Snapshot<U>>,
     arrived: Instant,

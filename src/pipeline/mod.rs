@@ -24,6 +24,7 @@ pub use access_log::{Metrics, ResponseInfo};
 pub use exchange::{Connection, Exchange, RequestEdits};
 pub use head::{RequestHead, Target};
 pub use headers::FieldEdits;
-pub use snapshot::{CurrentSnapshot, Route, Snapshot, SnapshotParts};
+pub use route::Route;
+pub use snapshot::{CurrentSnapshot, Snapshot, SnapshotParts};
 
 pub use crate::wire::Rejection;

@@ -4,7 +4,6 @@
 mod plan;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,13 +12,12 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+pub use self::plan::Caller;
 use self::plan::{Plan, Rule};
 use super::headers::FieldEdits;
 use crate::config::{Auth, CountBy, GatewayConfig, LimitConfig, OnBackendDown, RouteConfig, UpstreamLimitFields};
-use crate::id::TenantId;
 use crate::policy::RateLimitPolicy;
 use crate::ratelimit::{Charge, ChargeResult, Limit, Limiter, NamedLimit, Outcome, Outcomes};
-use crate::verifier::Verdict;
 use crate::wire::Rejection;
 use crate::wire::fields::Fields;
 use crate::wire::ratelimit::{
@@ -59,19 +57,6 @@ pub struct RouteLimits {
     cost: u64,
     on_backend_down: OnBackendDown,
     legacy_fields: bool,
-}
-
-/// The caller that a request is charged to.
-#[derive(Debug, Clone, Copy)]
-pub struct Caller<'a> {
-    /// The tenant.
-    pub tenant: TenantId,
-    /// The verdict about the credential; `None` for an anonymous request.
-    pub verdict: Option<&'a Verdict>,
-    /// The limit of the key itself.
-    pub key_limit: Option<RateLimitPolicy>,
-    /// The client's address.
-    pub client_ip: Option<IpAddr>,
 }
 
 /// The result of charging a request. Rendered as response fields by [`RateLimitOutcome::fields`].

@@ -1,4 +1,4 @@
-//! Route matching by host, path and method. The cost is a few hash lookups, independent of the number of routes.
+//! Routes, and route matching by host, path and method. The cost is a few hash lookups, independent of the number of routes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,8 +7,28 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::access_log::{CachedSeries, Metrics};
 use super::path::NormalPath;
-use crate::config::RouteConfig;
+use super::rate_limit::RouteLimits;
+use crate::config::{Auth, RouteConfig};
+
+/// A route: what it requires of a request, and where it forwards to.
+#[derive(Debug)]
+pub struct Route<U = ()> {
+    /// The name in logs and metrics.
+    pub name: Arc<str>,
+    /// Whether a credential is required.
+    pub auth: Auth,
+    /// The scopes that the credential needs, all of them.
+    pub scopes: Arc<[Box<str>]>,
+    /// The audiences of which the credential must name one; any credential without audiences if empty.
+    pub audiences: Vec<String>,
+    /// The rate limits; `None` if rate limits are not enforced.
+    pub limits: Option<RouteLimits>,
+    /// What the front keeps for the upstream.
+    pub upstream: U,
+    pub(super) series: CachedSeries,
+}
 
 /// The requests that a route matches.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +70,21 @@ struct ByPrefix<R> {
 struct Candidate<R> {
     methods: Arc<[Method]>,
     route: Arc<R>,
+}
+
+impl<U> Route<U> {
+    pub(super) fn new(config: &RouteConfig, limits: Option<RouteLimits>, upstream: U, metrics: &Metrics) -> Self {
+        let name: Arc<str> = config.name.as_str().into();
+        Self {
+            series: CachedSeries::new(Arc::clone(&name), metrics),
+            name,
+            auth: config.auth,
+            scopes: config.scopes.iter().map(|scope| scope.as_str().into()).collect(),
+            audiences: config.audiences.clone(),
+            limits,
+            upstream,
+        }
+    }
 }
 
 impl<R> RouteTable<R> {

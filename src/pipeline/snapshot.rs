@@ -6,14 +6,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 
-use super::access_log::{CachedSeries, Metrics};
+use super::access_log::Metrics;
 use super::authorize::Authorizer;
 use super::head::{RequestHead, Target};
 use super::headers::{HeaderSelection, value_of};
 use super::path::NormalPath;
-use super::rate_limit::{Limits, RouteLimits};
-use super::route::{RouteMatcher, RouteTable};
-use crate::config::{Auth, GatewayConfig, OnBackendDown, RouteConfig, UpstreamLimitFields};
+use super::rate_limit::Limits;
+use super::route::{Route, RouteMatcher, RouteTable};
+use crate::config::{GatewayConfig, OnBackendDown, RouteConfig, UpstreamLimitFields};
 use crate::id::TenantId;
 use crate::ratelimit::Limiter;
 use crate::verifier::Verifier;
@@ -50,24 +50,6 @@ pub struct Snapshot<U = ()> {
     pub(super) tenant: HeaderValue,
     pub(super) upstream_limit_fields: UpstreamLimitFields,
     pub(super) metrics: Metrics,
-}
-
-/// A route: what it requires of a request, and where it forwards to.
-#[derive(Debug)]
-pub struct Route<U = ()> {
-    /// The name in logs and metrics.
-    pub name: Arc<str>,
-    /// Whether a credential is required.
-    pub auth: Auth,
-    /// The scopes that the credential needs, all of them.
-    pub scopes: Arc<[Box<str>]>,
-    /// The audiences of which the credential must name one; any credential without audiences if empty.
-    pub audiences: Vec<String>,
-    /// The rate limits; `None` if rate limits are not enforced.
-    pub limits: Option<RouteLimits>,
-    /// What the front keeps for the upstream.
-    pub upstream: U,
-    pub(super) series: CachedSeries,
 }
 
 impl<U> Snapshot<U> {
@@ -108,20 +90,5 @@ impl<U> Snapshot<U> {
     /// The headers that upstreams get.
     pub fn headers(&self) -> HeaderSelection {
         self.headers
-    }
-}
-
-impl<U> Route<U> {
-    fn new(config: &RouteConfig, limits: Option<RouteLimits>, upstream: U, metrics: &Metrics) -> Self {
-        let name: Arc<str> = config.name.as_str().into();
-        Self {
-            series: CachedSeries::new(Arc::clone(&name), metrics),
-            name,
-            auth: config.auth,
-            scopes: config.scopes.iter().map(|scope| scope.as_str().into()).collect(),
-            audiences: config.audiences.clone(),
-            limits,
-            upstream,
-        }
     }
 }

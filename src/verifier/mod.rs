@@ -52,6 +52,21 @@ pub struct Presented<'a> {
     pub revoke_with_parent: bool,
 }
 
+impl<'a> Presented<'a> {
+    /// A credential that arrived at `arrived` from an unknown address, without required audiences.
+    pub fn new(tenant: TenantId, credential: &'a str, arrived: Instant) -> Self {
+        Self {
+            tenant,
+            credential,
+            client_ip: None,
+            arrived,
+            audiences: &[],
+            cache: CachePolicy::default(),
+            revoke_with_parent: true,
+        }
+    }
+}
+
 /// The answer, and how it was reached.
 #[derive(Debug)]
 pub struct Verification {

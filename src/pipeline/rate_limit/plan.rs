@@ -1,13 +1,29 @@
 //! Which limits are charged together, computed when the snapshot is built.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::Caller;
 use crate::config::CountBy;
+use crate::id::TenantId;
+use crate::policy::RateLimitPolicy;
 use crate::ratelimit::{BucketOwner, Charge, NamedLimit};
+use crate::verifier::Verdict;
 use crate::wire::ratelimit::policy;
+
+/// The caller that a request is charged to.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The verdict about the credential; `None` for an anonymous request.
+    pub verdict: Option<&'a Verdict>,
+    /// The limit of the key itself.
+    pub key_limit: Option<RateLimitPolicy>,
+    /// The client's address.
+    pub client_ip: Option<IpAddr>,
+}
 
 /// One limit of the configuration, or of a key.
 #[derive(Debug, Clone)]

@@ -102,12 +102,11 @@ impl Metrics {
     pub(super) fn record(&self, log: &RequestLog<'_>) {
         let elapsed = log.arrived.elapsed();
         let status = log.response.status.unwrap_or(CLIENT_CLOSED_REQUEST);
-        match log.route {
-            Some(series) => series.count(status, log.rejection, elapsed),
-            None => {
-                self.requests_series("", status, log.rejection).inc();
-                self.duration.with_label_values(&[""]).observe(elapsed.as_secs_f64());
-            }
+        if let Some(series) = log.route {
+            series.count(status, log.rejection, elapsed);
+        } else {
+            self.requests_series("", status, log.rejection).inc();
+            self.duration.with_label_values(&[""]).observe(elapsed.as_secs_f64());
         }
         log.write(status, elapsed);
     }

@@ -140,12 +140,11 @@ pub struct FieldEdits {
     set: SmallVec<[(HeaderName, HeaderValue); SET_MAX]>,
 }
 
-/// The names that are removed.
+/// The names that are removed: hop-by-hop headers always, others by choice.
 #[derive(Debug, Default)]
 struct Strip {
     /// Options of `Connection` and other names beyond the fixed lists.
     names: SmallVec<[HeaderName; 2]>,
-    hop_by_hop: bool,
     upgrade: bool,
     spoofable: bool,
     credential: bool,
@@ -219,7 +218,7 @@ impl Strip {
             .filter(|option| !ESSENTIAL.iter().any(|name| name.eq_ignore_ascii_case(option)))
             .filter_map(|option| option.parse().ok())
             .collect();
-        Self { names, hop_by_hop: true, upgrade: !keep_upgrade, spoofable: false, credential: false }
+        Self { names, upgrade: !keep_upgrade, spoofable: false, credential: false }
     }
 
     fn removes(&self, name: &str) -> bool {
@@ -228,7 +227,7 @@ impl Strip {
     }
 
     fn lists(&self, name: &str) -> bool {
-        (self.hop_by_hop && HOP_BY_HOP.iter().any(|listed| listed.eq_ignore_ascii_case(name)))
+        HOP_BY_HOP.iter().any(|listed| listed.eq_ignore_ascii_case(name))
             || (self.upgrade && name.eq_ignore_ascii_case("upgrade"))
             || (self.spoofable && is_spoofable(name))
             || (self.credential && is_credential(name))

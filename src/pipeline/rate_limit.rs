@@ -37,7 +37,8 @@ const KEY_PLANS_MAX: usize = 1024;
 pub(super) struct Limits {
     limiter: Arc<Limiter>,
     rules: HashMap<String, Rule>,
-    tenant_limits: Vec<String>,
+    /// Names of the limits of the tenant.
+    of_tenant: Vec<String>,
     on_backend_down: OnBackendDown,
     legacy_fields: bool,
     key_plans_left: Arc<AtomicUsize>,
@@ -88,7 +89,7 @@ impl Limits {
         Self {
             limiter,
             rules: config.limits.iter().map(rule).collect(),
-            tenant_limits: config.tenant_limits.clone(),
+            of_tenant: config.tenant_limits.clone(),
             on_backend_down,
             legacy_fields: config.limit_headers.x_ratelimit,
             key_plans_left: Arc::new(AtomicUsize::new(KEY_PLANS_MAX)),
@@ -97,7 +98,7 @@ impl Limits {
 
     /// The limits of a route. The limits of the tenant come first; they do not apply to routes that do not authenticate.
     pub(super) fn of_route(&self, route: &RouteConfig) -> RouteLimits {
-        let tenant_limits = if route.auth == Auth::None { &[] } else { &self.tenant_limits[..] };
+        let tenant_limits = if route.auth == Auth::None { &[] } else { &self.of_tenant[..] };
         let names = tenant_limits.iter().chain(route.limits.iter().filter(|name| !tenant_limits.contains(name)));
         let rules: Vec<Rule> = names.filter_map(|name| self.rules.get(name)).cloned().collect();
         let anonymous: Vec<Rule> = rules.iter().cloned().map(Rule::anonymous).collect();

@@ -6,7 +6,7 @@ use crate::store::StoreError;
 
 /// Why a credential is not accepted. An outage of Keygate's own dependencies is a denial too, but never looks like the caller's
 /// fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Denial {
     /// The credential is not known.
     Unknown(UnknownReason),

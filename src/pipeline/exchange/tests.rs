@@ -293,7 +293,7 @@ fn no_request_sees_half_of_each_snapshot() {
                 })
             })
             .collect();
-        let results: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
+        let results: Vec<_> = clients.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         is_done.store(true, Ordering::Relaxed);
         assert!(results.iter().all(Result::is_ok));
     });

@@ -1,8 +1,10 @@
+use std::net::IpAddr;
 use std::num::NonZeroU64;
 
 use super::*;
 use crate::config::LimitConfig;
 use crate::duration::ConfigDuration;
+use crate::id::TenantId;
 
 fn limit(count_by: CountBy, dry_run: bool) -> LimitConfig {
     LimitConfig { quota: NonZeroU64::MIN, window: ConfigDuration(Duration::from_secs(60)), count_by, dry_run }

@@ -4,6 +4,7 @@
 //! What must hold: once [`KeyCache::invalidate`] has returned, no lookup that begins afterwards sees an older record, however
 //! long a read that began before it may still take.
 
+mod caches;
 mod connection_hint;
 mod freshness;
 mod invalidation;
@@ -12,6 +13,7 @@ mod revoked_parents;
 mod shared;
 mod singleflight;
 
+pub use caches::{Caches, Invalidation, InvalidationKind};
 pub use connection_hint::ConnectionHint;
 pub use freshness::{Freshness, OnDatabaseDown, Trust};
 pub use revoked_parents::{ParentStatus, RevokedParents};
@@ -69,18 +71,6 @@ struct Held {
 #[derive(Debug, Clone, Copy)]
 struct Since(u64);
 
-/// All that remembers keys on a node, and what that is worth.
-pub struct Caches<E> {
-    /// The cache in this process, if there is one.
-    pub local: Option<Arc<KeyCache<E>>>,
-    /// The cache that nodes share, if there is one.
-    pub shared: Option<Arc<SharedCache>>,
-    /// The keys whose tokens have revoked with them.
-    pub revoked_parents: Arc<RevokedParents>,
-    /// Until when all changes are known.
-    pub freshness: Arc<Freshness>,
-}
-
 /// What the cache knows of a key.
 #[derive(Debug, Clone)]
 pub enum CacheEntry {
@@ -88,24 +78,6 @@ pub enum CacheEntry {
     Key(Arc<CachedKey>),
     /// That there was no such key a moment ago.
     Absent,
-}
-
-impl<E> Caches<E> {
-    /// Of a node that makes all changes itself.
-    pub fn alone(local: Option<Arc<KeyCache<E>>>, revoked_parents: Arc<RevokedParents>) -> Self {
-        Self { local, shared: None, revoked_parents, freshness: Arc::new(Freshness::alone(Instant::now())) }
-    }
-}
-
-impl<E> Clone for Caches<E> {
-    fn clone(&self) -> Self {
-        Self {
-            local: self.local.clone(),
-            shared: self.shared.clone(),
-            revoked_parents: Arc::clone(&self.revoked_parents),
-            freshness: Arc::clone(&self.freshness),
-        }
-    }
 }
 
 impl CacheEntry {

@@ -30,7 +30,7 @@ struct Call<T> {
 /// What a change leaves on reads that began before it: what they must not bring back.
 ///
 /// One number, so that of two changes the later one counts: the version, and in the lowest bit whether the key is gone.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct MinVersion(u64);
 
 /// A place in a read; the last one to leave clears the read away, also when its request was abandoned.

@@ -7,7 +7,7 @@ pub use metrics::Metrics;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cache::{Caches, RevokedParents, SharedCache};
+use crate::cache::{Caches, Invalidation, InvalidationKind, RevokedParents, SharedCache};
 use crate::clock::Clock;
 use crate::store::{Change, ChangeFeed, ChangeKind, ChangeListener, Changes, KeyStore, Position, StoreError};
 
@@ -81,7 +81,8 @@ impl CacheSync {
             // One more than are remembered shows that there are more. The latest is told last, as it came.
             let limit = u32::try_from(SharedCache::CHANGES_MAX).unwrap_or(u32::MAX).saturating_add(1);
             for change in self.feed.recent(shared.memory(), limit).await?.iter().rev() {
-                invalidate_shared(shared, change);
+                let invalidation = invalidation(change);
+                shared.invalidate(invalidation.key, invalidation.min_version());
             }
             shared.open();
         }
@@ -129,7 +130,7 @@ impl CacheSync {
                 *position = self.begin().await?;
                 continue;
             };
-            self.apply(&read, begun);
+            self.apply(&read, begun).await;
             *position = read.position;
             if !read.more {
                 return Ok(begun);
@@ -137,21 +138,9 @@ impl CacheSync {
         }
     }
 
-    fn apply(&self, read: &Changes, begun: Instant) {
+    async fn apply(&self, read: &Changes, begun: Instant) {
         for change in &read.changes {
-            let key = (change.tenant, change.id);
-            // The shared cache first: what a read begins to load after the local one has heard must not come from there.
-            if let Some(shared) = &self.caches.shared {
-                invalidate_shared(shared, change);
-            }
-            match &self.caches.local {
-                Some(local) if change.kind.is_gone() => local.invalidate_deleted(key, change.version),
-                Some(local) => local.invalidate(key, change.version),
-                None => {}
-            }
-            if matches!(change.kind, ChangeKind::Rotate | ChangeKind::Revoke | ChangeKind::Delete) {
-                self.caches.revoked_parents.add(key, change.time, self.clock.now());
-            }
+            self.caches.apply(&invalidation(change), self.clock.now()).await;
             let before = (read.read_time - change.time).to_std().unwrap_or_default();
             self.metrics.applied(before + begun.elapsed());
         }
@@ -183,9 +172,16 @@ impl CacheSync {
     }
 }
 
-fn invalidate_shared(shared: &SharedCache, change: &Change) {
-    let deleted = u64::from(change.kind.is_gone());
-    shared.invalidate((change.tenant, change.id), change.version + deleted);
+/// A change as the caches take it.
+fn invalidation(change: &Change) -> Invalidation {
+    let kind = match change.kind {
+        ChangeKind::Issue | ChangeKind::Import | ChangeKind::Update => InvalidationKind::Changed,
+        ChangeKind::Rotate | ChangeKind::Revoke => InvalidationKind::Revoked,
+        ChangeKind::Delete => InvalidationKind::Deleted,
+        ChangeKind::Purge => InvalidationKind::Purged,
+    };
+    let key = (change.tenant, change.id);
+    Invalidation { key, version: change.version, kind, time: change.time, write_through: None }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::import::ImportKey;
 use super::{Lifecycle, LifecycleError, invalid};
+use crate::cache::Invalidation;
 use crate::id::{KeyId, TenantId};
 use crate::key::ApiKey;
 
@@ -96,7 +97,10 @@ impl Lifecycle {
                 *item = Err(LifecycleError::AlreadyImported.into());
             }
         }
-        results.iter().flatten().for_each(|key| drop(self.noted(key)));
+        // Not written to the shared cache: no node has looked these keys up with success.
+        for key in results.iter().flatten() {
+            self.caches.apply(&Invalidation::of_record(key), self.now()).await;
+        }
         self.metrics.batch(&results);
         let imported = results.iter().flatten().count();
         tracing::info!(tenant = %tenant, imported, of = results.len(), "keys imported in a batch");

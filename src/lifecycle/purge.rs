@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::Lifecycle;
+use crate::cache::Invalidation;
 use crate::clock::Timestamp;
 use crate::store::StoreError;
 
@@ -56,14 +57,9 @@ impl Lifecycle {
 
     async fn purge_batch(&self, before: Timestamp) -> Result<u64, StoreError> {
         let purged = self.store.purge(before, BATCH).await?;
+        let now = self.now();
         for key in &purged {
-            let id = (key.tenant, key.id);
-            if let Some(shared) = &self.caches.shared {
-                shared.invalidate(id, key.version + 1);
-            }
-            if let Some(local) = &self.caches.local {
-                local.invalidate_deleted(id, key.version);
-            }
+            self.caches.apply(&Invalidation::purged((key.tenant, key.id), key.version, now), now).await;
         }
         self.metrics.purged(purged.len());
         Ok(purged.len() as u64)

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lookup_throttle::LookupThrottle;
-use crate::cache::{CacheKey, Caches, ConnectionHint, KeyCache, Trust};
+use crate::cache::{CacheKey, Caches, ConnectionHint, KeyCache, SharedEntry, Trust};
 use crate::key::{ApiKey, CachedKey};
 use crate::store::{KeySource, StoreError};
 
@@ -228,8 +228,8 @@ impl KeyResolver {
             _ => self.store.find(key.0, key.1).await?,
         };
         let found = found.map(Arc::new);
-        if let (Some(shared), Some(key)) = (&self.caches.shared, &found) {
-            shared.put(key, begun).await;
+        if let (Some(shared), Some(record)) = (&self.caches.shared, &found) {
+            shared.put(key, &SharedEntry::Key(Arc::clone(record)), begun).await;
         }
         Ok(found.map(judged))
     }

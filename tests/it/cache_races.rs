@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use keygate::cache::{Caches, Freshness, KeyCache, OnDatabaseDown, RedisStorage, RevokedParents, SharedCache};
+use keygate::cache::{
+    Caches, Freshness, Invalidation, KeyCache, OnDatabaseDown, RedisStorage, RevokedParents, SharedCache,
+};
 use keygate::cache_sync::{self, CacheSync};
 use keygate::clock::{Clock, SystemClock};
 use keygate::config::RedisConfig;
@@ -129,10 +131,7 @@ impl Servers {
         let Revoked::Done(key) = self.store.revoke(TENANT, id, &revocation, SystemClock.now()).await.unwrap() else {
             panic!("{id} was active");
         };
-        let (local, shared) = (by.caches.local.as_ref().unwrap(), by.caches.shared.as_ref().unwrap());
-        shared.invalidate((TENANT, id), key.version);
-        local.invalidate((TENANT, id), key.version);
-        shared.put(&Arc::new(*key), Instant::now()).await;
+        by.caches.apply(&Invalidation::writing_through(&key), SystemClock.now()).await;
     }
 }
 

@@ -106,21 +106,13 @@ impl SharedCache {
         None
     }
 
-    /// Keeps a record that a read begun at `begun` has found. Counted from then on, so that it does not outlive the min_version of a
-    /// change that came after.
-    pub async fn put(&self, record: &Arc<ApiKey>, begun: Instant) {
-        let life = self.ttl.saturating_sub(begun.elapsed());
+    /// Writes an entry that was true at `read_at`, if it is not older than the one there. It expires `ttl` after `read_at`, so that it
+    /// does not outlive the minimum version of a change that came later.
+    pub async fn put(&self, key: CacheKey, entry: &SharedEntry, read_at: Instant) {
+        let life = self.ttl.saturating_sub(read_at.elapsed());
         if !life.is_zero() {
-            let key = (record.tenant, record.id);
-            self.storage.put(key, &SharedEntry::Key(Arc::clone(record)), life).await;
+            self.storage.put(key, entry, life).await;
         }
-    }
-
-    /// Takes over that this node has deleted a key.
-    pub async fn invalidate_deleted(&self, key: CacheKey, last_version: u64) {
-        self.invalidate(key, last_version + 1);
-        // Of the record's last version and its deletion, the deletion is newer.
-        self.storage.put(key, &SharedEntry::Deleted(last_version + 1), self.ttl).await;
     }
 
     /// Counts the entries that were too old to be used, for a registry of metrics.

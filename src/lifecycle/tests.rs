@@ -207,7 +207,7 @@ async fn a_rotated_key_inherits_and_its_predecessor_ends() {
     assert_eq!(rotated.key, expected);
     assert_eq!((rotated.old.id, rotated.old.effective_status(lifecycle.now())), (old.id, EffectiveStatus::Revoked));
     assert_eq!(
-        lifecycle.caches.revoked_parents.ask(&(TenantId::NIL, old.id), lifecycle.now()),
+        lifecycle.caches.revoked_parents.status(&(TenantId::NIL, old.id), lifecycle.now()),
         crate::cache::ParentStatus::Revoked
     );
     let again = lifecycle.rotate(TenantId::NIL, old.id, RotateKey::default()).await;
@@ -331,7 +331,7 @@ async fn what_ended_long_ago_is_taken_out_of_store_and_cache() {
     let cached = |key: &ApiKey| cache.get(&(key.tenant, key.id)).is_some();
     assert_eq!([&keys[0], &keys[1201]].map(cached), [false, true]);
     // Their tokens ended with them, so they take no place among those whose tokens live on.
-    let remembered = lifecycle.caches.revoked_parents.ask(&(TenantId::NIL, keys[0].id), now);
+    let remembered = lifecycle.caches.revoked_parents.status(&(TenantId::NIL, keys[0].id), now);
     assert_eq!(remembered, crate::cache::ParentStatus::Active);
     assert_eq!(lifecycle.purge(Duration::MAX).await.unwrap(), 0);
 }

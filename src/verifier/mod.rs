@@ -276,7 +276,7 @@ impl Verifier {
     async fn judge_parent(&self, token: &DerivedToken, now: Timestamp) -> Result<(), Denial> {
         let parent = (token.tenant, token.key_id);
         let trust = self.resolver.trust();
-        let revoked_parents = self.revoked_parents.ask(&parent, now);
+        let revoked_parents = self.revoked_parents.status(&parent, now);
         match revoked_parents {
             ParentStatus::Revoked => return Err(Denial::Revoked),
             ParentStatus::Active if trust == Trust::Fresh => return Ok(()),

@@ -177,7 +177,7 @@ impl KeyResolver {
     ) -> (Found, CacheOutcome) {
         let mut failure = StoreError::Unavailable("it failed a moment ago".into());
         let freshness = &self.caches.freshness;
-        if freshness.may_ask_database(Instant::now(), STORE_PAUSE) {
+        if freshness.may_query_database(Instant::now(), STORE_PAUSE) {
             let known = cache.get_stale(&key).is_some();
             let (charge, limit) = (policy.charge.filter(|_| !known), limit(trust == Trust::Unconfirmed && known));
             match keep(cache, key, policy, async || self.load_within(key, charge, limit).await).await {

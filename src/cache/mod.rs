@@ -49,7 +49,7 @@ const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 pub struct KeyCache<E> {
     records: Records,
     negative: Cache<CacheKey, ()>,
-    singleflight: Singleflight<Result<Option<Arc<CachedKey>>, E>>,
+    singleflight: Singleflight<Result<Loaded, E>>,
     created: Instant,
     /// How long [`KeyCache::get`] gives a record. After that it is stale.
     ttl: Duration,
@@ -71,6 +71,24 @@ pub enum CacheEntry {
     Key(Arc<CachedKey>),
     /// There was no such key a moment ago.
     Absent,
+}
+
+/// The result of a read behind the cache.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The record, or `None` for an absent key.
+    pub record: Option<Arc<CachedKey>>,
+    /// Where the result came from.
+    pub source: Source,
+}
+
+/// Where a result came from that was not in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From the shared cache.
+    Shared,
+    /// From the store.
+    Store,
 }
 
 impl CacheEntry {
@@ -107,7 +125,12 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
 
     /// What is cached of a key.
     pub fn get(&self, key: &CacheKey) -> Option<CacheEntry> {
-        match self.get_current(key, Instant::now()) {
+        self.get_at(key, Instant::now())
+    }
+
+    /// As [`KeyCache::get`], of what is not stale at `now`.
+    pub fn get_at(&self, key: &CacheKey, now: Instant) -> Option<CacheEntry> {
+        match self.get_current(key, now) {
             Some(entry) => Some(CacheEntry::Key(entry.record)),
             None => self.is_absent(key).then_some(CacheEntry::Absent),
         }
@@ -123,33 +146,36 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
         self.records.get(key).map(|entry| entry.record)
     }
 
-    /// Gets the record from `load` and caches the result. Concurrent calls for the same key share one result.
+    /// Gets the record from `load` and caches the result. Concurrent calls for the same key share one result. `load` is called again when
+    /// the key changed meanwhile, with the number of results that were refused.
     ///
     /// # Errors
     /// The error of `load`, which is not cached.
-    pub async fn fetch<F, L>(&self, key: CacheKey, load: L) -> Result<Option<Arc<CachedKey>>, E>
+    pub async fn fetch<F, L>(&self, key: CacheKey, load: L) -> Result<Loaded, E>
     where
-        L: Fn() -> F + Send,
-        F: Future<Output = Result<Option<Arc<CachedKey>>, E>> + Send,
+        L: Fn(u32) -> F + Send,
+        F: Future<Output = Result<Loaded, E>> + Send,
     {
         let call = self.singleflight.join(key);
         call.result(async {
+            let mut refused = 0;
             loop {
                 // Only a minimum version that is raised after this point concerns the read.
                 let (before, generation) = (call.min_version(), self.generation.load(Ordering::SeqCst));
-                let loaded = load().await?;
-                let version = loaded.as_ref().map(|record| record.version());
+                let loaded = load(refused).await?;
+                let version = loaded.record.as_ref().map(|record| record.version());
                 let is_current = call.with_lock(|min_version| {
                     let is_current = (min_version == before || min_version.admits(version))
                         && self.generation.load(Ordering::SeqCst) == generation;
                     if is_current {
-                        self.store(key, loaded.as_ref());
+                        self.store(key, loaded.record.as_ref());
                     }
                     is_current
                 });
                 if is_current {
                     return Ok(loaded);
                 }
+                refused += 1;
                 self.refusals.inc();
             }
         })

@@ -8,7 +8,7 @@ use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::key::{ApiKey, Metadata, Status};
 
-type Loaded = Result<Option<Arc<CachedKey>>, &'static str>;
+type LoadResult = Result<Loaded, &'static str>;
 
 const ID: CacheKey = (TenantId::NIL, KeyId::Issued(Uuid::from_u128(1)));
 
@@ -45,9 +45,14 @@ fn key(version: u64) -> ApiKey {
     }
 }
 
+/// What a store answers.
+fn loaded(record: Option<Arc<CachedKey>>) -> LoadResult {
+    Ok(Loaded { record, source: Source::Store })
+}
+
 async fn insert(cache: &KeyCache<&'static str>, record: Arc<CachedKey>) {
     let key = (record.tenant(), record.id());
-    cache.fetch(key, || async { Loaded::Ok(Some(Arc::clone(&record))) }).await.unwrap();
+    cache.fetch(key, |_| async { loaded(Some(Arc::clone(&record))) }).await.unwrap();
 }
 
 fn version(entry: Option<CacheEntry>) -> u64 {
@@ -60,12 +65,12 @@ async fn concurrent_misses_share_one_lookup() {
     let callers = (0..1000).map(|_| {
         let (cache, loads) = (Arc::clone(&cache), Arc::clone(&loads));
         tokio::spawn(async move {
-            let load = || async {
+            let load = |_| async {
                 loads.fetch_add(1, Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                Loaded::Ok(Some(record(1)))
+                loaded(Some(record(1)))
             };
-            cache.fetch(ID, load).await.unwrap().unwrap().version()
+            cache.fetch(ID, load).await.unwrap().record.unwrap().version()
         })
     });
     for caller in callers.collect::<Vec<_>>() {
@@ -82,15 +87,15 @@ async fn read_that_started_before_a_change_does_not_bring_the_old_record_back() 
     let reader = tokio::spawn({
         let (cache, started, release) = (Arc::clone(&cache), Arc::clone(&started), Arc::clone(&release));
         async move {
-            let load = || async {
+            let load = |_| async {
                 if loads.fetch_add(1, Ordering::SeqCst) == 0 {
                     started.notify_one();
                     release.notified().await;
-                    return Loaded::Ok(Some(record(1)));
+                    return loaded(Some(record(1)));
                 }
-                Ok(Some(record(2)))
+                loaded(Some(record(2)))
             };
-            cache.fetch(ID, load).await.unwrap().unwrap().version()
+            cache.fetch(ID, load).await.unwrap().record.unwrap().version()
         }
     });
     started.notified().await;
@@ -103,23 +108,23 @@ async fn read_that_started_before_a_change_does_not_bring_the_old_record_back() 
 #[tokio::test]
 async fn absence_that_was_read_before_a_change_is_not_cached() {
     let (cache, loads) = (cache(), AtomicUsize::new(0));
-    let load = || {
+    let load = |_| {
         let first = loads.fetch_add(1, Ordering::SeqCst) == 0;
         if first {
             cache.invalidate(ID, 1);
         }
-        async move { Loaded::Ok((!first).then(|| record(1))) }
+        async move { loaded((!first).then(|| record(1))) }
     };
-    assert!(cache.fetch(ID, load).await.unwrap().is_some());
+    assert!(cache.fetch(ID, load).await.unwrap().record.is_some());
     assert_eq!(version(cache.get(&ID)), 1);
 }
 
 #[tokio::test]
 async fn absence_is_cached_until_the_key_is_created_and_errors_are_not_cached() {
     let cache = cache();
-    assert_eq!(cache.fetch(ID, || async { Loaded::Err("down") }).await.err(), Some("down"));
+    assert_eq!(cache.fetch(ID, |_| async { LoadResult::Err("down") }).await.err(), Some("down"));
     assert!(cache.get(&ID).is_none());
-    assert!(cache.fetch(ID, || async { Loaded::Ok(None) }).await.unwrap().is_none());
+    assert!(cache.fetch(ID, |_| async { loaded(None) }).await.unwrap().record.is_none());
     assert!(matches!(cache.get(&ID), Some(CacheEntry::Absent)));
     cache.invalidate(ID, 1);
     assert!(cache.get(&ID).is_none());
@@ -142,17 +147,55 @@ async fn cancelled_read_is_repeated_by_the_next_waiter() {
     let cache = cache();
     let stuck = tokio::spawn({
         let cache = Arc::clone(&cache);
-        async move { cache.fetch(ID, std::future::pending::<Loaded>).await }
+        async move { cache.fetch(ID, |_| std::future::pending::<LoadResult>()).await }
     });
     tokio::task::yield_now().await;
     let waiting = tokio::spawn({
         let cache = Arc::clone(&cache);
-        async move { cache.fetch(ID, || async { Loaded::Ok(Some(record(1))) }).await }
+        async move { cache.fetch(ID, |_| async { loaded(Some(record(1))) }).await }
     });
     tokio::task::yield_now().await;
     stuck.abort();
-    assert!(waiting.await.unwrap().unwrap().is_some());
+    assert!(waiting.await.unwrap().unwrap().record.is_some());
     assert_eq!(cache.singleflight.in_progress(), 0);
+}
+
+#[test]
+fn record_that_was_inserted_before_clear_is_not_returned() {
+    let records = Records::new(1 << 20, Duration::from_secs(60));
+    let insert = |version, time| records.insert(ID, Entry { record: record(version), inserted: CacheTime(time) });
+    assert_eq!(insert(2, 1), Insertion::New);
+    records.clear(CacheTime(1));
+    assert!(records.get(&ID).is_none());
+    // As while moka replaces an entry of before: it gives it the time of the new one first.
+    insert(2, 1);
+    assert!(records.get(&ID).is_none());
+    assert_eq!(insert(1, 2), Insertion::New, "a cleared record does not count as newer");
+    assert_eq!(records.get(&ID).map(|entry| entry.record.version()), Some(1));
+}
+
+#[test]
+fn records_are_replaced_and_removed_by_version() {
+    let records = Records::new(1 << 20, Duration::from_secs(60));
+    let insert = |version| records.insert(ID, Entry { record: record(version), inserted: CacheTime(0) });
+    assert_eq!([2, 1, 2, 3].map(insert), [Insertion::New, Insertion::Outdated, Insertion::New, Insertion::Replaced]);
+    records.remove_below(ID, 3);
+    assert!(records.get(&ID).is_some());
+    records.remove_below(ID, 4);
+    assert!(records.get(&ID).is_none() && !records.remove(&ID));
+}
+
+#[tokio::test]
+async fn refused_result_is_counted_and_loaded_again() {
+    let cache = cache();
+    let load = |refused: u32| {
+        if refused == 0 {
+            cache.invalidate(ID, 2);
+        }
+        async move { loaded(Some(record(1 + u64::from(refused)))) }
+    };
+    assert_eq!(cache.fetch(ID, load).await.unwrap().record.unwrap().version(), 2);
+    assert_eq!(cache.refusals().get(), 1);
 }
 
 #[tokio::test]
@@ -174,13 +217,13 @@ async fn deleted_key_is_not_brought_back_by_a_read_in_progress() {
     let slow = {
         let (cache, read, go, reads) = (Arc::clone(&cache), Arc::clone(&read), Arc::clone(&go), Arc::clone(&reads));
         tokio::spawn(async move {
-            let load = || async {
+            let load = |_| async {
                 if reads.fetch_add(1, Ordering::SeqCst) > 0 {
-                    return Loaded::Ok(None);
+                    return loaded(None);
                 }
                 read.notify_one();
                 go.notified().await;
-                Loaded::Ok(Some(record(7)))
+                loaded(Some(record(7)))
             };
             cache.fetch(ID, load).await.unwrap()
         })
@@ -188,7 +231,7 @@ async fn deleted_key_is_not_brought_back_by_a_read_in_progress() {
     read.notified().await;
     cache.invalidate_deleted(ID, 7);
     go.notify_one();
-    assert!(slow.await.unwrap().is_none());
+    assert!(slow.await.unwrap().record.is_none());
     assert!(matches!(cache.get(&ID), Some(CacheEntry::Absent)));
 }
 
@@ -205,14 +248,14 @@ async fn key_that_is_imported_again_after_its_deletion_is_cached() {
 #[tokio::test]
 async fn expired_record_is_read_again_and_kept_as_stale() {
     let cache = KeyCache::<&'static str>::with_stale(1 << 20, Duration::ZERO, Duration::from_secs(60));
-    cache.fetch(ID, || async { Loaded::Ok(Some(record(1))) }).await.unwrap();
+    cache.fetch(ID, |_| async { loaded(Some(record(1))) }).await.unwrap();
     assert_eq!((version(cache.get(&ID)), cache.get_stale(&ID).map(|record| record.version())), (0, Some(1)));
-    cache.fetch(ID, || async { Loaded::Ok(Some(record(2))) }).await.unwrap();
+    cache.fetch(ID, |_| async { loaded(Some(record(2))) }).await.unwrap();
     assert_eq!(cache.get_stale(&ID).map(|record| record.version()), Some(2));
     cache.invalidate(ID, 3);
     assert!(cache.get_stale(&ID).is_none());
-    cache.fetch(ID, || async { Loaded::Ok(Some(record(3))) }).await.unwrap();
-    cache.fetch(ID, || async { Loaded::Ok(None) }).await.unwrap();
+    cache.fetch(ID, |_| async { loaded(Some(record(3))) }).await.unwrap();
+    cache.fetch(ID, |_| async { loaded(None) }).await.unwrap();
     assert!(cache.get_stale(&ID).is_none());
 }
 
@@ -250,7 +293,7 @@ async fn hint_does_not_give_the_record_of_another_key_or_version() {
     insert(&cache, record(2)).await;
     assert!(cache.get_by_hint(&ID, &hint, now).is_none(), "a newer record replaced it");
     let (_in_use, hint) = cache.get_with_hint(&ID, now).unwrap();
-    cache.fetch(ID, || async { Loaded::Ok(None) }).await.unwrap();
+    cache.fetch(ID, |_| async { loaded(None) }).await.unwrap();
     assert!(cache.get_by_hint(&ID, &hint, now).is_none(), "the key is absent");
 }
 

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use prometheus::Registry;
 
 use super::*;
-use crate::cache::{CacheKey, Freshness, KeyCache, OnDatabaseDown, ParentStatus, SharedEntry, SharedStorage};
+use crate::cache::{
+    CacheKey, Freshness, KeyCache, Loaded, OnDatabaseDown, ParentStatus, SharedEntry, SharedStorage, Source,
+};
 use crate::cidr::CidrSet;
 use crate::clock::{SystemClock, Timestamp};
 use crate::id::{KeyId, TenantId};
@@ -106,7 +108,10 @@ fn cache_sync(feed: Prepared, caches: &Caches<StoreError>) -> CacheSync {
 async fn insert(caches: &Caches<StoreError>, record: Arc<ApiKey>) {
     let local = caches.local.as_ref().unwrap();
     let record = Arc::new(CachedKey::from(&*record));
-    local.fetch(ID, || async { Ok(Some(Arc::clone(&record))) }).await.unwrap();
+    local
+        .fetch(ID, |_| async { Ok(Loaded { record: Some(Arc::clone(&record)), source: Source::Store }) })
+        .await
+        .unwrap();
 }
 
 async fn is_shared(caches: &Caches<StoreError>) -> bool {

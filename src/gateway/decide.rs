@@ -104,7 +104,8 @@ impl Decider {
             return Charged::default();
         };
         let own = match verdict {
-            Some(verdict) => self.verifier.rate_limit(verdict, head.arrived, connection).await,
+            // An error must follow `rate_limit.on_backend_down`; until then it does not limit.
+            Some(verdict) => self.verifier.rate_limit(verdict, head.arrived, connection).await.unwrap_or_default(),
             None => None,
         };
         limits.charge(route, &Caller { tenant: self.tenant, verdict, own, peer: head.peer }).await
@@ -139,7 +140,8 @@ impl Decider {
             client_ip: head.peer,
             arrived: head.arrived,
             audiences: &route.audiences,
-            cache: CachePolicy { charge: head.peer, ..CachePolicy::default() },
+            cache: CachePolicy::default(),
+            lookup_charge: head.peer,
             revoke_with_parent: self.revoke_with_parent,
         };
         let verdict = self.verifier.verify_on(&presented, connection).await.outcome?;

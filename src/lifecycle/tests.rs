@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::cache::{KeyCache, RevokedParents};
+use crate::cache::{KeyCache, Loaded, RevokedParents, Source};
 use crate::clock::ManualClock;
 use crate::credential::IssuedKey;
 use crate::key::{CachedKey, EffectiveStatus, KeyChange, KeyDraft, RevocationReason, RevokeKey, RotateKey};
@@ -321,8 +321,8 @@ async fn what_ended_long_ago_is_taken_out_of_store_and_cache() {
     lifecycle.store.insert_many(&keys).await.unwrap();
     let cache = lifecycle.caches.local.clone().unwrap();
     for key in [&keys[0], &keys[1201]] {
-        let record = Arc::new(CachedKey::from(key));
-        cache.fetch((key.tenant, key.id), async || Ok(Some(Arc::clone(&record)))).await.unwrap();
+        let loaded = Loaded { record: Some(Arc::new(CachedKey::from(key))), source: Source::Store };
+        cache.fetch((key.tenant, key.id), async |_| Ok(loaded.clone())).await.unwrap();
     }
     let day = Duration::from_secs(24 * 3600);
     assert_eq!(lifecycle.purge(day).await.unwrap(), 1201);

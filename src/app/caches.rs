@@ -1,4 +1,4 @@
-//! What a node has so that it and others see the same keys: caches, the connection to Redis, the cache_sync of changes.
+//! Builds the caches of a node, their synchronisation with other nodes and the connection to Redis.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use crate::config::{CacheConfig, Config, OnDatabaseDown, RateLimitBackend};
 use crate::redis::Redis;
 use crate::store::{KeyStore, StoreError};
 
-/// How many revoked or deleted keys are remembered for the sake of their tokens: some 100 bytes each.
-const ENDED_KEYS_MAX: usize = 100_000;
-/// How long the start waits for Redis; without it the node works too.
+/// The size of the set of revoked keys whose tokens are rejected: some 100 bytes each.
+const REVOKED_PARENTS_MAX: usize = 100_000;
+/// How long the start waits for Redis. The node also starts without it.
 const REDIS_START: Duration = Duration::from_secs(1);
 
-/// Makes the caches, true as of now, and keeps them so in the background.
+/// Builds the caches, loads their initial state and keeps them up to date in the background.
 pub(super) fn start(
     config: &Config,
     store: &Arc<dyn KeyStore>,
@@ -30,7 +30,7 @@ pub(super) fn start(
 ) -> Result<Caches<StoreError>, AppError> {
     let settings = &config.cache;
     let local = settings.is_on().then(|| Arc::new(local(settings)));
-    let revoked_parents = Arc::new(RevokedParents::new(longest_token_life(config), ENDED_KEYS_MAX));
+    let revoked_parents = Arc::new(RevokedParents::new(longest_token_life(config), REVOKED_PARENTS_MAX));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Some(feed) = Arc::clone(store).feed() else {
         if settings.is_shared() {
@@ -60,23 +60,23 @@ pub(super) fn start(
 }
 
 fn local(settings: &CacheConfig) -> KeyCache<StoreError> {
-    let longer = match settings.on_database_down {
+    let stale = match settings.on_database_down {
         OnDatabaseDown::ServeStale => settings.stale_limit.0,
         OnDatabaseDown::Deny => Duration::ZERO,
     };
-    KeyCache::with_stale(settings.memory.key_bytes(), settings.ttl.0, longer)
+    KeyCache::with_stale(settings.memory.key_bytes(), settings.ttl.0, stale)
 }
 
-/// The connection to Redis that everything shares, if anything needs it.
+/// The connection to Redis for the shared cache and rate limits, if either is configured.
 pub(super) fn connect_redis(config: &Config, background: &Runtime) -> Result<Option<Arc<Redis>>, AppError> {
-    let counts = config.rate_limit.enabled && config.rate_limit.backend == RateLimitBackend::Redis;
-    if !config.cache.is_shared() && !counts {
+    let limits = config.rate_limit.enabled && config.rate_limit.backend == RateLimitBackend::Redis;
+    if !config.cache.is_shared() && !limits {
         return Ok(None);
     }
     let redis = Redis::new(&config.cache.redis).map_err(|error| AppError::Setting(error.to_string()))?;
     let redis = Arc::new(redis);
-    let kept = Arc::clone(&redis);
-    background.spawn(async move { kept.keep_connected().await });
+    let connection = Arc::clone(&redis);
+    background.spawn(async move { connection.keep_connected().await });
     background.block_on(redis.connected(REDIS_START));
     Ok(Some(redis))
 }

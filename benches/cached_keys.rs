@@ -1,4 +1,4 @@
-//! What cached keys take of a process, and what it costs to find one. Each line is of a process of its own.
+//! Memory of cached keys, and processor time of a hit. Each line is measured in its own process.
 
 #![expect(clippy::unwrap_used, reason = "a measurement fails by panicking")]
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use keygate::cache::{CacheKey, Caches, KeyCache, RevokedParents};
+use keygate::cache::{CacheKey, Caches, KeyCache, Loaded, RevokedParents, Source};
 use keygate::cidr::CidrSet;
 use keygate::clock::{Clock, SystemClock};
 use keygate::credential::{Keyring, Routing, TokenSettings};
@@ -27,32 +27,32 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const KEYS: usize = 1_000_000;
 const TTL: Duration = Duration::from_secs(3600);
-/// Keys that are asked for again and again.
+/// Keys in use where few are.
 const IN_USE: usize = 1_000;
 const HITS: usize = 10_000_000;
 const MEBIBYTE: u64 = 1 << 20;
 
 type Cache = KeyCache<()>;
 
-/// What one process measures: how many owners the keys have, and what is to be said of the cache they fill.
+/// What one process measures: a title, the number of actors that the keys have, and the size of the cache in MiB.
 const PARTS: [(&str, usize, u64); 4] = [
-    ("an owner for 1000 keys", 1_000, 4096),
-    ("an owner for 10 keys", 100_000, 4096),
-    ("an owner for each key", KEYS, 4096),
-    ("an owner for 1000 keys, in 100 MiB", 1_000, 100),
+    ("1000 keys per actor", 1_000, 4096),
+    ("10 keys per actor", 100_000, 4096),
+    ("1 key per actor", KEYS, 4096),
+    ("1000 keys per actor, in 100 MiB", 1_000, 100),
 ];
 
 fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    if std::env::args().any(|argument| argument == "--recognised") {
-        return measure_recognised();
+    if std::env::args().any(|argument| argument == "--with-proofs") {
+        return measure_with_proofs();
     }
     if let Some(part) = std::env::args().find_map(|argument| argument.strip_prefix("--part=")?.parse::<usize>().ok()) {
         return measure(PARTS[part]);
     }
-    println!("| 1,000,000 keys | held | bytes each | reckoned | hit, of {IN_USE} | hit, of all |");
+    println!("| 1,000,000 keys | cached | bytes each | weight | hit, {IN_USE} in use | hit, all in use |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
     for part in 0..PARTS.len() {
         let itself = std::env::current_exe().unwrap();
@@ -60,11 +60,11 @@ fn main() {
         assert!(status.success());
     }
     let itself = std::env::current_exe().unwrap();
-    assert!(Command::new(itself).args(["--bench", "--recognised"]).status().unwrap().success());
+    assert!(Command::new(itself).args(["--bench", "--with-proofs"]).status().unwrap().success());
 }
 
-/// What keys take of a node that has judged each of them: the record, and what knows the credential again.
-fn measure_recognised() {
+/// The memory of keys that were verified once: records and cached proofs.
+fn measure_with_proofs() {
     let runtime = Builder::new_current_thread().build().unwrap();
     let before = {
         present(&runtime, &engine(), 0..IN_USE);
@@ -72,7 +72,7 @@ fn measure_recognised() {
     };
     let engine = engine();
     present(&runtime, &engine, 0..KEYS);
-    println!("\nA key that was judged, with what knows its credential again: {} bytes", (resident() - before) / KEYS);
+    println!("\nA key with its cached proof: {} bytes", (resident() - before) / KEYS);
 }
 
 fn present(runtime: &Runtime, engine: &Verifier, numbers: std::ops::Range<usize>) {
@@ -84,6 +84,7 @@ fn present(runtime: &Runtime, engine: &Verifier, numbers: std::ops::Range<usize>
             arrived: Instant::now(),
             audiences: &[],
             cache: CachePolicy::default(),
+            lookup_charge: None,
             revoke_with_parent: true,
         };
         assert!(runtime.block_on(engine.verify(&presented)).outcome.is_ok());
@@ -110,7 +111,7 @@ fn engine() -> Verifier {
     Verifier::new(settings, Arc::new(resolver), Arc::default(), revoked_parents, Arc::new(SystemClock), metrics)
 }
 
-/// A store in which every key is.
+/// A store that has every key.
 struct EveryKey;
 
 #[async_trait]
@@ -120,33 +121,37 @@ impl KeySource for EveryKey {
     }
 }
 
-fn measure((what, owners, mebibytes): (&str, usize, u64)) {
+fn measure((title, actors, mebibytes): (&str, usize, u64)) {
     let runtime = Builder::new_current_thread().build().unwrap();
     let before = {
-        // What the first use of everything takes.
+        // Memory that is allocated once.
         let cache = Cache::new(MEBIBYTE, TTL);
         fill(&runtime, &cache, 0..IN_USE, 1);
         resident()
     };
     let cache = Cache::new(mebibytes * MEBIBYTE, TTL);
-    fill(&runtime, &cache, 0..KEYS, owners);
-    let held = cache.len();
-    let (each, reckoned) = ((resident() - before) / held, cache.weight() / held as u64);
-    let held_ids: Vec<_> = (0..KEYS).map(id).filter(|id| cache.get(id).is_some()).collect();
-    let (few, all) = (hits(&cache, &held_ids[..IN_USE]), hits(&cache, &held_ids));
-    println!("| {what} | {held} | {each} | {reckoned} | {few:.0} ns | {all:.0} ns |");
+    fill(&runtime, &cache, 0..KEYS, actors);
+    let cached = cache.len();
+    let (each, weight) = ((resident() - before) / cached, cache.weight() / cached as u64);
+    let cached_ids: Vec<_> = (0..KEYS).map(id).filter(|id| cache.get(id).is_some()).collect();
+    let (few, all) = (hits(&cache, &cached_ids[..IN_USE]), hits(&cache, &cached_ids));
+    println!("| {title} | {cached} | {each} | {weight} | {few:.0} ns | {all:.0} ns |");
 }
 
-fn fill(runtime: &Runtime, cache: &Cache, numbers: std::ops::Range<usize>, owners: usize) {
+fn fill(runtime: &Runtime, cache: &Cache, numbers: std::ops::Range<usize>, actors: usize) {
     runtime.block_on(async {
         for number in numbers {
-            let found = cache.fetch(id(number), async || Ok(Some(Arc::new(CachedKey::from(&key(number, owners))))));
-            assert!(found.await.unwrap().is_some());
+            let found = cache.fetch(id(number), async |_| Ok(loaded(&key(number, actors))));
+            assert!(found.await.unwrap().record.is_some());
         }
     });
 }
 
-/// The mean processor time of a hit, keys in no order that a processor could guess.
+fn loaded(key: &ApiKey) -> Loaded {
+    Loaded { record: Some(Arc::new(CachedKey::from(key))), source: Source::Store }
+}
+
+/// The mean processor time of a hit in nanoseconds, with keys in random order.
 fn hits(cache: &Cache, ids: &[CacheKey]) -> f64 {
     let mut random = 1_u64;
     let before = busy();
@@ -166,15 +171,15 @@ fn id(number: usize) -> CacheKey {
     (TenantId::NIL, KeyId::Issued(uuid::Uuid::from_u128(spread)))
 }
 
-/// A key as they come.
-fn key(number: usize, owners: usize) -> ApiKey {
+/// A typical key.
+fn key(number: usize, actors: usize) -> ApiKey {
     let now = SystemClock.now();
     let metadata = [("team", json!("payments")), ("ticket", json!(number))];
     ApiKey {
         tenant: TenantId::NIL,
         id: id(number).1,
         name: format!("key {number}"),
-        actor_id: format!("actor-{}", number % owners),
+        actor_id: format!("actor-{}", number % actors),
         scopes: ["orders:read", "orders:write"].into_iter().collect(),
         metadata: metadata.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
         status: Status::Active,
@@ -189,15 +194,15 @@ fn key(number: usize, owners: usize) -> ApiKey {
     }
 }
 
-/// Processor time that this process has had, in its own code: other programs lengthen the time on the clock.
+/// User time of this process, which other programs do not lengthen.
 fn busy() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    // In hundredths of a second, after the two fields that stand before.
+    // In hundredths of a second; the first two fields are split off.
     Duration::from_millis(10 * fields[11].parse::<u64>().unwrap())
 }
 
-/// Memory that this process has, in bytes.
+/// Resident memory of this process in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -29,7 +29,8 @@ use keygate::ratelimit::{self, Limiter, Local, Nodes};
 use keygate::request_context::RequestContext;
 use keygate::store::{KeySource, KeyStore, MemoryStore};
 use keygate::verifier::{
-    self, CachePolicy, ConnectionMemory, KeyResolver, Presented, ProofCacheSettings, Verdict, Verification, Verifier,
+    self, CachePolicy, ConnectionMemory, KeyResolver, Lookup, Presented, ProofCacheSettings, Verdict, Verification,
+    Verifier,
 };
 use prometheus::Registry;
 use rand::SeedableRng;
@@ -164,7 +165,8 @@ impl Parts {
             client_ip: Some(PEER),
             arrived: Instant::now(),
             audiences: &[],
-            cache: CachePolicy { charge: Some(PEER), ..CachePolicy::default() },
+            cache: CachePolicy::default(),
+            lookup_charge: Some(PEER),
             revoke_with_parent: true,
         };
         poll_once(self.verifier.verify_on(&presented, connection))
@@ -215,7 +217,7 @@ impl Parts {
 
     /// Without the verifier, which would cache a proof as well.
     fn cache(&self, key: &ApiKey) {
-        let found = self.runtime.block_on(self.resolver.find((key.tenant, key.id), CachePolicy::default()));
+        let found = self.runtime.block_on(self.resolver.find(Lookup::new((key.tenant, key.id), Instant::now())));
         assert!(matches!(found.0, Ok(Some(_))), "the key is in the store");
     }
 }

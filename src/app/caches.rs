@@ -1,4 +1,4 @@
-//! What a node has so that it and others see the same keys: caches, the connection to Redis, the cache_sync of changes.
+//! Builds the caches of a node, their synchronisation with other nodes and the connection to Redis.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::engine::{MAX_REVOKED_PARENTS, longest_token_life};
 use crate::redis::Redis;
 use crate::store::{KeyStore, StoreError};
 
-/// How long the start waits for Redis; without it the node works too.
+/// How long the start waits for Redis. The node also starts without it.
 const REDIS_START: Duration = Duration::from_secs(1);
 
-/// Makes the caches, true as of now, and keeps them so in the background.
+/// Builds the caches, loads their initial state and keeps them up to date in the background.
 pub(super) fn start(
     config: &Config,
     store: &Arc<dyn KeyStore>,
@@ -58,23 +58,23 @@ pub(super) fn start(
 }
 
 fn local(settings: &CacheConfig) -> KeyCache<StoreError> {
-    let longer = match settings.on_database_down {
+    let stale = match settings.on_database_down {
         OnDatabaseDown::ServeStale => settings.stale_limit.0,
         OnDatabaseDown::Deny => Duration::ZERO,
     };
-    KeyCache::with_stale(settings.memory.key_bytes(), settings.ttl.0, longer)
+    KeyCache::with_stale(settings.memory.key_bytes(), settings.ttl.0, stale)
 }
 
-/// The connection to Redis that everything shares, if anything needs it.
+/// The connection to Redis for the shared cache and rate limits, if either is configured.
 pub(super) fn connect_redis(config: &Config, background: &Runtime) -> Result<Option<Arc<Redis>>, AppError> {
-    let counts = config.rate_limit.enabled && config.rate_limit.backend == RateLimitBackend::Redis;
-    if !config.cache.is_shared() && !counts {
+    let limits = config.rate_limit.enabled && config.rate_limit.backend == RateLimitBackend::Redis;
+    if !config.cache.is_shared() && !limits {
         return Ok(None);
     }
     let redis = Redis::new(&config.cache.redis).map_err(|error| AppError::Setting(error.to_string()))?;
     let redis = Arc::new(redis);
-    let kept = Arc::clone(&redis);
-    background.spawn(async move { kept.keep_connected().await });
+    let connection = Arc::clone(&redis);
+    background.spawn(async move { connection.keep_connected().await });
     background.block_on(redis.connected(REDIS_START));
     Ok(Some(redis))
 }

@@ -1,33 +1,34 @@
-//! Records that are remembered beyond one request without being held.
+//! Records that a connection finds again without a lookup.
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use super::{CacheKey, KeyCache, Since};
+use super::{CacheKey, CacheTime, KeyCache};
 use crate::key::CachedKey;
 
-/// A record as it was found. It is found again only as long as nothing changed, its time is not over and the cache still holds it.
+/// A record that a connection has used. It gives the record as long as no key has changed since, the record is not stale and is still
+/// in memory. It does not keep the record in memory.
 #[derive(Debug)]
 pub struct ConnectionHint {
     key: CacheKey,
     record: Weak<CachedKey>,
-    since: Since,
-    /// Of before it was found.
+    inserted: CacheTime,
+    /// The epoch of the cache before the record was found.
     epoch: u64,
 }
 
 impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
-    /// The record that is held, if its time is not over at `now`, and what finds it again.
+    /// The cached record, if it is not stale at `now`, and a hint for the next request.
     pub fn get_with_hint(&self, key: &CacheKey, now: Instant) -> Option<(Arc<CachedKey>, ConnectionHint)> {
         let epoch = self.epoch();
-        let held = self.held_at(key, now)?;
-        let hint = ConnectionHint { key: *key, record: Arc::downgrade(&held.record), since: held.since, epoch };
-        Some((held.record, hint))
+        let entry = self.get_current(key, now)?;
+        let record = Arc::downgrade(&entry.record);
+        Some((entry.record, ConnectionHint { key: *key, record, inserted: entry.inserted, epoch }))
     }
 
-    /// The record of a key that was hint before, if asking for it would give the same.
+    /// The record that the hint was made for, if a lookup at `now` would give the same.
     pub fn get_by_hint(&self, key: &CacheKey, hint: &ConnectionHint, now: Instant) -> Option<Arc<CachedKey>> {
-        let same = hint.key == *key && hint.epoch == self.epoch() && self.is_current(hint.since, now);
-        if same { hint.record.upgrade() } else { None }
+        let holds = hint.key == *key && hint.epoch == self.epoch() && self.is_current(hint.inserted, now);
+        if holds { hint.record.upgrade() } else { None }
     }
 }

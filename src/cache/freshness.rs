@@ -1,52 +1,52 @@
-//! Whether the caches can be believed: only as long as this node hears of changes.
+//! How far cached records can be trusted: only as long as this node receives changes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What a node does with cached keys when it hears of no changes and the database cannot be asked.
+/// What a node does with cached records when it receives no changes and the database is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDatabaseDown {
-    /// It uses them until it has heard of nothing for that long.
+    /// It uses them until it has received no changes for this long.
     ServeStale(Duration),
-    /// It cannot decide.
+    /// It does not use them: requests fail as unavailable.
     Deny,
 }
 
-/// When this node last knew of all changes. Cheap to ask.
+/// Until when this node knows all changes, and whether the database answers. Reading it takes no lock.
 #[derive(Debug)]
 pub struct Freshness {
-    begun: Instant,
+    start: Instant,
     max_staleness: Duration,
     on_database_down: OnDatabaseDown,
-    /// Microseconds since `begun`; `u64::MAX` when there is nobody else who could change anything.
+    /// Until when all changes are known, in microseconds since `start`; `u64::MAX` when no other node makes changes.
     confirmed: AtomicU64,
-    /// Microseconds since `begun` until which the database need not be asked; 0 while it answers.
+    /// Until when the database is not tried again after a failure, in microseconds since `start`; 0 while it answers.
     down_until: AtomicU64,
 }
 
-/// What cached records are worth at a moment.
+/// How far cached records can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// They are true.
+    /// They are up to date.
     Fresh,
-    /// The database has to be asked; if it cannot answer, they may be used.
+    /// The database must be queried; if it is unavailable, they may be used.
     Unconfirmed,
-    /// The database has to be asked; if it cannot answer, nobody can decide.
+    /// The database must be queried; if it is unavailable, the request fails.
     Stale,
 }
 
 impl Freshness {
-    /// Of a node that is alone: its caches are always true.
+    /// For the only node of an installation: its caches are always up to date.
     pub fn alone(now: Instant) -> Self {
         let freshness = Self::new(Duration::ZERO, OnDatabaseDown::Deny, now);
         freshness.confirmed.store(u64::MAX, Ordering::Relaxed);
         freshness
     }
 
-    /// Of a node that follows the changes of others, and has heard of all until now.
+    /// For a node that receives the changes of others, and has received all until now.
     pub fn new(max_staleness: Duration, on_database_down: OnDatabaseDown, now: Instant) -> Self {
         Self {
-            begun: now,
+            start: now,
             max_staleness,
             on_database_down,
             confirmed: AtomicU64::new(0),
@@ -54,18 +54,18 @@ impl Freshness {
         }
     }
 
-    /// Takes over that all changes until `when` are known.
+    /// Records that all changes until `when` are known, and that the database answers.
     pub fn confirm(&self, when: Instant) {
         self.confirmed.fetch_max(self.micros(when), Ordering::Release);
         self.database_answered();
     }
 
-    /// How long ago all changes were known; zero for a node that is alone.
+    /// The time since which changes may be missing; zero for the only node.
     pub fn age(&self, now: Instant) -> Duration {
         Duration::from_micros(self.micros(now).saturating_sub(self.confirmed.load(Ordering::Acquire)))
     }
 
-    /// What cached records are worth.
+    /// How far cached records can be trusted. `now` is called only if other nodes make changes.
     pub fn trust(&self, now: impl FnOnce() -> Instant) -> Trust {
         if self.confirmed.load(Ordering::Acquire) == u64::MAX {
             return Trust::Fresh;
@@ -78,24 +78,24 @@ impl Freshness {
         }
     }
 
-    /// Whether records whose time is over may be used while the database cannot be asked.
+    /// Whether stale records may be used while the database is unavailable.
     pub fn serves_stale(&self) -> bool {
         matches!(self.on_database_down, OnDatabaseDown::ServeStale(_))
     }
 
-    /// Takes over that the database did not answer: for `pause` it need not be asked again.
+    /// Records that the database failed: it is not tried again for `pause`.
     pub fn database_failed(&self, now: Instant, pause: Duration) {
         self.down_until.fetch_max(self.micros(now + pause), Ordering::AcqRel);
     }
 
-    /// Takes over that the database answered.
+    /// Records that the database answered.
     pub fn database_answered(&self) {
         self.down_until.store(0, Ordering::Release);
     }
 
-    /// Whether to ask the database. Everybody may, but when it failed, one caller in each `pause`, so that not all wait for one
-    /// that is still away.
-    pub fn may_ask_database(&self, now: Instant, pause: Duration) -> bool {
+    /// Whether to query the database: always while it answers; after a failure one caller in each `pause`, so that not all requests wait
+    /// for a database that is still unavailable.
+    pub fn may_query_database(&self, now: Instant, pause: Duration) -> bool {
         let until = self.down_until.load(Ordering::Acquire);
         until == 0
             || self.micros(now) >= until
@@ -106,7 +106,7 @@ impl Freshness {
     }
 
     fn micros(&self, when: Instant) -> u64 {
-        u64::try_from(when.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(when.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -117,43 +117,43 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn trust_ends_with_silence_and_comes_back_with_news() {
-        let begun = Instant::now();
-        let freshness = Freshness::new(SECOND * 5, OnDatabaseDown::ServeStale(SECOND * 300), begun);
-        let trust = |after: u32| freshness.trust(|| begun + SECOND * after);
+    fn trust_ends_without_changes_and_returns_when_they_are_confirmed() {
+        let start = Instant::now();
+        let freshness = Freshness::new(SECOND * 5, OnDatabaseDown::ServeStale(SECOND * 300), start);
+        let trust = |after: u32| freshness.trust(|| start + SECOND * after);
         assert_eq!(
             [0, 5, 6, 300, 301].map(trust),
             [Trust::Fresh, Trust::Fresh, Trust::Unconfirmed, Trust::Unconfirmed, Trust::Stale]
         );
-        freshness.confirm(begun + SECOND * 300);
-        freshness.confirm(begun + SECOND * 10);
+        freshness.confirm(start + SECOND * 300);
+        freshness.confirm(start + SECOND * 10);
         assert_eq!((trust(305), trust(306)), (Trust::Fresh, Trust::Unconfirmed));
-        assert_eq!(freshness.age(begun + SECOND * 302), SECOND * 2);
+        assert_eq!(freshness.age(start + SECOND * 302), SECOND * 2);
     }
 
     #[test]
-    fn denying_nodes_serve_nothing_stale_and_lone_nodes_are_never_stale() {
-        let begun = Instant::now();
-        let denying = Freshness::new(SECOND, OnDatabaseDown::Deny, begun);
-        assert_eq!(denying.trust(|| begun + SECOND * 2), Trust::Stale);
-        assert_eq!(Freshness::alone(begun).trust(|| begun + SECOND * 1_000_000), Trust::Fresh);
+    fn deny_uses_nothing_stale_and_a_single_node_is_always_fresh() {
+        let start = Instant::now();
+        let denying = Freshness::new(SECOND, OnDatabaseDown::Deny, start);
+        assert_eq!(denying.trust(|| start + SECOND * 2), Trust::Stale);
+        assert_eq!(Freshness::alone(start).trust(|| start + SECOND * 1_000_000), Trust::Fresh);
     }
 
     #[test]
-    fn a_database_that_failed_is_asked_by_one_caller_at_a_time_until_it_answers() {
-        let begun = Instant::now();
-        let freshness = Freshness::new(SECOND, OnDatabaseDown::Deny, begun);
-        let ask = |after: u32| [(); 3].map(|()| freshness.may_ask_database(begun + SECOND * after, SECOND * 2));
-        assert_eq!(ask(0), [true; 3]);
-        freshness.database_failed(begun, SECOND * 2);
+    fn failed_database_is_tried_by_one_caller_per_pause_until_it_answers() {
+        let start = Instant::now();
+        let freshness = Freshness::new(SECOND, OnDatabaseDown::Deny, start);
+        let query = |after: u32| [(); 3].map(|()| freshness.may_query_database(start + SECOND * after, SECOND * 2));
+        assert_eq!(query(0), [true; 3]);
+        freshness.database_failed(start, SECOND * 2);
         assert_eq!(
-            [0, 1, 2, 3, 4].map(ask),
+            [0, 1, 2, 3, 4].map(query),
             [[false; 3], [false; 3], [true, false, false], [false; 3], [true, false, false]]
         );
         freshness.database_answered();
-        assert_eq!(ask(4), [true; 3]);
-        freshness.database_failed(begun, SECOND * 9);
-        freshness.confirm(begun);
-        assert_eq!(ask(4), [true; 3]);
+        assert_eq!(query(4), [true; 3]);
+        freshness.database_failed(start, SECOND * 9);
+        freshness.confirm(start);
+        assert_eq!(query(4), [true; 3]);
     }
 }

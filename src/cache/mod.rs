@@ -1,17 +1,19 @@
-//! Records of keys in the memory of this process. Knows neither the store nor what a record means; never holds a
-//! verdict, so every request judges the record again.
+//! Caches of key records. What is cached is the record of a key, never a verdict: every request judges the record again. This module
+//! depends neither on the store nor on what a record means.
 //!
-//! What must hold: once [`KeyCache::invalidate`] has returned, no lookup that begins afterwards sees an older record, however
-//! long a read that began before it may still take.
+//! Invariant: once [`Caches::apply`] has returned, no lookup that starts afterwards gets an older record, however long a read that
+//! started before may still take.
 
+mod caches;
 mod connection_hint;
 mod freshness;
-mod invalidation;
+mod min_versions;
 mod records;
 mod revoked_parents;
 mod shared;
 mod singleflight;
 
+pub use caches::{Caches, Invalidation, InvalidationKind};
 pub use connection_hint::ConnectionHint;
 pub use freshness::{Freshness, OnDatabaseDown, Trust};
 pub use revoked_parents::{ParentStatus, RevokedParents};
@@ -29,83 +31,64 @@ use prometheus::{IntCounter, Opts};
 
 use crate::id::{KeyId, TenantId};
 use crate::key::CachedKey;
-use records::{ById, Records};
+use records::{Entry, Insertion, Records};
 use singleflight::{MinVersion, Singleflight};
 
-/// What a record is found by.
+/// The key of a cached record.
 pub type CacheKey = (TenantId, KeyId);
 
-/// How long "there is no such key" is remembered.
-const ABSENT_TTL: Duration = Duration::from_secs(5);
-/// How many absent keys are remembered; beyond it the least used are asked for again.
-const ABSENT_MAX: u64 = 100_000;
-/// No record is held longer, whatever is configured.
-const HELD_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long the negative cache keeps an entry.
+const NEGATIVE_TTL: Duration = Duration::from_secs(5);
+/// The number of entries of the negative cache.
+const NEGATIVE_MAX: u64 = 100_000;
+/// The longest time for which a record is cached, whatever is configured.
+const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A bounded cache with one lookup for all concurrent misses of a key.
+/// The cache of key records in this process: bounded in bytes, with a negative cache for absent keys. Concurrent misses of a key share
+/// one lookup.
 pub struct KeyCache<E> {
-    /// What is over stays until it makes room: time empties no place, only the bound on bytes does.
     records: Records,
-    begun: Instant,
+    negative: Cache<CacheKey, ()>,
+    singleflight: Singleflight<Result<Loaded, E>>,
+    created: Instant,
+    /// How long [`KeyCache::get`] gives a record. After that it is stale.
     ttl: Duration,
-    /// How long a record is held for [`KeyCache::get_stale`].
-    held_for: Duration,
-    absent: Cache<CacheKey, ()>,
-    singleflight: Singleflight<Result<Option<Arc<CachedKey>>, E>>,
-    /// Raised by [`KeyCache::clear`]: what a read that began before brings is not kept.
+    /// Incremented by [`KeyCache::clear`]: the result of a read that started before is not cached.
     generation: AtomicU64,
+    /// Incremented after each removal or replacement, so that connection hints of before no longer hold.
     epoch: AtomicU64,
     refusals: IntCounter,
 }
 
-/// A record, and since when it is held.
-#[derive(Clone)]
-struct Held {
-    record: Arc<CachedKey>,
-    since: Since,
-}
+/// A time in nanoseconds since the cache was created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct CacheTime(u64);
 
-/// When a record came into a cache, in nanoseconds since that began.
-#[derive(Debug, Clone, Copy)]
-struct Since(u64);
-
-/// All that remembers keys on a node, and what that is worth.
-pub struct Caches<E> {
-    /// The cache in this process, if there is one.
-    pub local: Option<Arc<KeyCache<E>>>,
-    /// The cache that nodes share, if there is one.
-    pub shared: Option<Arc<SharedCache>>,
-    /// The keys whose tokens have revoked with them.
-    pub revoked_parents: Arc<RevokedParents>,
-    /// Until when all changes are known.
-    pub freshness: Arc<Freshness>,
-}
-
-/// What the cache knows of a key.
+/// What the cache has of a key.
 #[derive(Debug, Clone)]
 pub enum CacheEntry {
     /// Its record.
     Key(Arc<CachedKey>),
-    /// That there was no such key a moment ago.
+    /// There was no such key a moment ago.
     Absent,
 }
 
-impl<E> Caches<E> {
-    /// Of a node that makes all changes itself.
-    pub fn alone(local: Option<Arc<KeyCache<E>>>, revoked_parents: Arc<RevokedParents>) -> Self {
-        Self { local, shared: None, revoked_parents, freshness: Arc::new(Freshness::alone(Instant::now())) }
-    }
+/// The result of a read behind the cache.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The record, or `None` for an absent key.
+    pub record: Option<Arc<CachedKey>>,
+    /// Where the result came from.
+    pub source: Source,
 }
 
-impl<E> Clone for Caches<E> {
-    fn clone(&self) -> Self {
-        Self {
-            local: self.local.clone(),
-            shared: self.shared.clone(),
-            revoked_parents: Arc::clone(&self.revoked_parents),
-            freshness: Arc::clone(&self.freshness),
-        }
-    }
+/// Where a result came from that was not in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From the shared cache.
+    Shared,
+    /// From the store.
+    Store,
 }
 
 impl CacheEntry {
@@ -119,177 +102,179 @@ impl CacheEntry {
 }
 
 impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
-    /// A cache of at most `max_bytes` of records, each for at most `ttl`. At the cap records that were not used lately make room.
-    /// A record that would take more than its part of the cache, a mebibyte at the least, is not kept.
+    /// A cache of at most `max_bytes` of records, each for at most `ttl`. Evictions follow the `TinyLFU` policy and run behind: up to some
+    /// hundred entries beyond the bound wait for it. A record of more than a 16th of the cache, at least a mebibyte, is not cached.
     pub fn new(max_bytes: u64, ttl: Duration) -> Self {
         Self::with_stale(max_bytes, ttl, Duration::ZERO)
     }
 
-    /// As [`KeyCache::new`]; a record whose time is over is held for `longer`, for [`KeyCache::get_stale`].
-    pub fn with_stale(max_bytes: u64, ttl: Duration, longer: Duration) -> Self {
-        let absent = Cache::builder().max_capacity(ABSENT_MAX).time_to_live(ABSENT_TTL.min(ttl)).build();
+    /// As [`KeyCache::new`]; a record that is older than `ttl` is kept for `stale` longer, for [`KeyCache::get_stale`].
+    pub fn with_stale(max_bytes: u64, ttl: Duration, stale: Duration) -> Self {
+        let negative = Cache::builder().max_capacity(NEGATIVE_MAX).time_to_live(NEGATIVE_TTL.min(ttl)).build();
         Self {
-            records: records::records(max_bytes),
-            begun: Instant::now(),
-            ttl: ttl.min(HELD_MAX),
-            held_for: ttl.saturating_add(longer).min(HELD_MAX),
-            absent,
+            records: Records::new(max_bytes, ttl.saturating_add(stale).min(TTL_MAX)),
+            negative,
             singleflight: Singleflight::default(),
+            created: Instant::now(),
+            ttl: ttl.min(TTL_MAX),
             generation: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             refusals: refusals("memory"),
         }
     }
 
-    /// What is known without asking anybody.
+    /// What is cached of a key.
     pub fn get(&self, key: &CacheKey) -> Option<CacheEntry> {
-        match self.held_at(key, Instant::now()) {
-            Some(held) => Some(CacheEntry::Key(held.record)),
-            None => self.absent.contains_key(key).then_some(CacheEntry::Absent),
+        self.get_at(key, Instant::now())
+    }
+
+    /// As [`KeyCache::get`], of what is not stale at `now`.
+    pub fn get_at(&self, key: &CacheKey, now: Instant) -> Option<CacheEntry> {
+        match self.get_current(key, now) {
+            Some(entry) => Some(CacheEntry::Key(entry.record)),
+            None => self.is_absent(key).then_some(CacheEntry::Absent),
         }
     }
 
-    /// The record that is held, also when its time is over.
-    pub fn get_stale(&self, key: &CacheKey) -> Option<Arc<CachedKey>> {
-        let is_held = |held: &Held| self.age(held.since, Instant::now()) < self.held_for;
-        self.records.get(key).filter(is_held).map(|held| held.record)
+    /// Whether the negative cache has the key.
+    pub fn is_absent(&self, key: &CacheKey) -> bool {
+        self.negative.contains_key(key)
     }
 
-    /// Asks `load` for the record and remembers the answer; callers that want the same key meanwhile share the answer.
+    /// The cached record, also when it is stale.
+    pub fn get_stale(&self, key: &CacheKey) -> Option<Arc<CachedKey>> {
+        self.records.get(key).map(|entry| entry.record)
+    }
+
+    /// Gets the record from `load` and caches the result. Concurrent calls for the same key share one result. `load` is called again when
+    /// the key changed meanwhile, with the number of results that were refused.
     ///
     /// # Errors
-    /// What `load` fails with; a failure is remembered nowhere.
-    pub async fn fetch<F, L>(&self, key: CacheKey, load: L) -> Result<Option<Arc<CachedKey>>, E>
+    /// The error of `load`, which is not cached.
+    pub async fn fetch<F, L>(&self, key: CacheKey, load: L) -> Result<Loaded, E>
     where
-        L: Fn() -> F + Send,
-        F: Future<Output = Result<Option<Arc<CachedKey>>, E>> + Send,
+        L: Fn(u32) -> F + Send,
+        F: Future<Output = Result<Loaded, E>> + Send,
     {
         let call = self.singleflight.join(key);
         call.result(async {
+            let mut refused = 0;
             loop {
-                // A min_version that stands already is no concern of a read that begins now.
+                // Only a minimum version that is raised after this point concerns the read.
                 let (before, generation) = (call.min_version(), self.generation.load(Ordering::SeqCst));
-                let loaded = load().await?;
-                let version = loaded.as_ref().map(|record| record.version());
-                let kept = call.with_lock(|min_version| {
-                    let current = min_version == before || min_version.admits(version);
-                    let kept = current && self.generation.load(Ordering::SeqCst) == generation;
-                    if kept {
-                        self.remember(key, loaded.as_ref());
+                let loaded = load(refused).await?;
+                let version = loaded.record.as_ref().map(|record| record.version());
+                let is_current = call.with_lock(|min_version| {
+                    let is_current = (min_version == before || min_version.admits(version))
+                        && self.generation.load(Ordering::SeqCst) == generation;
+                    if is_current {
+                        self.store(key, loaded.record.as_ref());
                     }
-                    kept
+                    is_current
                 });
-                if kept {
+                if is_current {
                     return Ok(loaded);
                 }
+                refused += 1;
                 self.refusals.inc();
             }
         })
         .await
     }
 
-    /// Takes over that a key is gone whose last version is given: its record is dropped now, and refused when a read that
-    /// began before brings it.
+    /// Removes the record of a deleted key. The result of a read that started before is refused if it has the key in its last version
+    /// or an older one.
     pub fn invalidate_deleted(&self, key: CacheKey, last_version: u64) {
         self.singleflight.invalidate(&key, MinVersion::deleted(last_version));
-        self.drop_below(key, last_version + 1);
+        self.remove_below(key, last_version + 1);
     }
 
-    /// Takes over that a key changed and has this version now: what is older is dropped, and refused when a read that began before
-    /// brings it. The new record itself is not taken: whoever made it may be late, and the key may have changed again.
+    /// Removes a record that is older than `version`, to which the key has changed. The result of a read that started before is refused
+    /// if it is older. The new record is not inserted: the caller may be late, and the key may have changed again.
     pub fn invalidate(&self, key: CacheKey, version: u64) {
         self.singleflight.invalidate(&key, MinVersion::changed(version));
-        self.absent.invalidate(&key);
-        self.drop_below(key, version);
+        self.negative.invalidate(&key);
+        self.remove_below(key, version);
     }
 
-    /// Drops everything, and what reads under way bring: changes may have been missed.
+    /// Removes everything, and refuses the results of all reads in progress: changes may have been missed.
     pub fn clear(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.singleflight.settle();
-        self.records.clear();
-        self.absent.invalidate_all();
-        self.changed();
+        self.records.clear(self.time(Instant::now()));
+        self.negative.invalidate_all();
+        self.advance_epoch();
     }
 
-    /// Counts the records that came too late to be kept, for a registry of metrics.
+    /// A counter of the results that were refused because the key had changed, for a registry of metrics.
     pub fn refusals(&self) -> IntCounter {
         self.refusals.clone()
     }
 
-    /// How many records are held, those whose time is over included.
+    /// The number of records, stale ones included. Runs evictions that are due.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether no record is held.
+    /// Whether no record is cached. Runs evictions that are due.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.len() == 0
     }
 
-    /// What the records take of memory, in bytes.
+    /// The memory that the records use, in bytes. Runs evictions that are due.
     pub fn weight(&self) -> u64 {
         self.records.weight()
     }
 
-    fn drop_below(&self, key: CacheKey, version: u64) {
-        self.records.remove_if(&key, |held| held.record.version() < version);
-        self.changed();
+    fn remove_below(&self, key: CacheKey, version: u64) {
+        self.records.remove_below(key, version);
+        self.advance_epoch();
     }
 
-    /// Takes over what a read has found. Called while no min_version can be raised on it, so that of one key one call is made at a time,
-    /// and what a change meanwhile drops is older than what the min_version admitted.
-    fn remember(&self, key: CacheKey, record: Option<&Arc<CachedKey>>) {
-        let held = self.records.peek(&key);
-        let Some(record) = record else {
-            self.records.remove(&key);
-            self.absent.insert(key, ());
-            if held.is_some() {
-                self.changed();
-            }
-            return;
+    /// Caches the result of a read. Called with the lock of the key's read, under which no minimum version is raised: what a concurrent
+    /// change removes afterwards is older than the minimum version that admitted this result.
+    fn store(&self, key: CacheKey, record: Option<&Arc<CachedKey>>) {
+        let replaced = if let Some(record) = record {
+            let entry = Entry { record: Arc::clone(record), inserted: self.time(Instant::now()) };
+            self.negative.invalidate(&key);
+            self.records.insert(key, entry) == Insertion::Replaced
+        } else {
+            let removed = self.records.remove(&key);
+            self.negative.insert(key, ());
+            removed
         };
-        if held.as_ref().is_some_and(|held| held.record.version() > record.version()) {
-            return;
-        }
-        self.records
-            .insert(ById(Arc::clone(record)), Held { record: Arc::clone(record), since: self.since(Instant::now()) });
-        if held.is_some_and(|held| held.record.version() != record.version()) {
-            self.changed();
+        if replaced {
+            self.advance_epoch();
         }
     }
 
-    fn held_at(&self, key: &CacheKey, now: Instant) -> Option<Held> {
-        self.records.get(key).filter(|held| self.is_current(held.since, now))
+    fn get_current(&self, key: &CacheKey, now: Instant) -> Option<Entry> {
+        self.records.get(key).filter(|entry| self.is_current(entry.inserted, now))
     }
 
-    fn is_current(&self, since: Since, now: Instant) -> bool {
-        self.age(since, now) < self.ttl
+    fn is_current(&self, inserted: CacheTime, now: Instant) -> bool {
+        Duration::from_nanos(self.time(now).0.saturating_sub(inserted.0)) < self.ttl
     }
 
-    /// A number that is another one after each change: as long as it stays, no record that was held has been replaced or dropped
-    /// because of one. A record found after the epoch was read is at least as young as the epoch.
+    /// A number that changes with every invalidation: as long as it is the same, no cached record was replaced or removed because of
+    /// one. A record that is found after the epoch was read is at least as new as the epoch.
     fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Makes known that something is not held any more, after it is so.
-    fn changed(&self) {
+    /// Called after the removal that it announces.
+    fn advance_epoch(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn since(&self, now: Instant) -> Since {
-        Since(u64::try_from(now.saturating_duration_since(self.begun).as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    fn age(&self, since: Since, now: Instant) -> Duration {
-        Duration::from_nanos(self.since(now).0.saturating_sub(since.0))
+    fn time(&self, instant: Instant) -> CacheTime {
+        CacheTime(u64::try_from(instant.saturating_duration_since(self.created).as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
 /// A counter of the records that a cache did not take because they were older than a change.
 fn refusals(level: &str) -> IntCounter {
-    let help = "Records that were not taken from a read or another node because the key had changed";
+    let help = "Records that were not cached because the key had changed meanwhile";
     let options = Opts::new("keygate_cache_fills_refused_total", help).const_label("level", level);
     IntCounter::with_opts(options).expect("name and label are valid")
 }

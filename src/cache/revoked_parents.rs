@@ -1,4 +1,4 @@
-//! Keys that were revoked or deleted lately: tokens derived from them need no lookup to be refused.
+//! Keys that were revoked or deleted lately. Tokens derived from them are rejected without a lookup.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -7,73 +7,70 @@ use std::time::Duration;
 use super::CacheKey;
 use crate::clock::Timestamp;
 
-/// Keys that revoked within the longest life of a token. Bounded: what does not fit makes every answer about other keys
-/// [`ParentStatus::Unknown`], never a wrong one.
+/// Keys that were revoked or deleted within the longest lifetime of a token. Bounded: when a key does not fit, the status of every key
+/// that is not in the set is [`ParentStatus::Unknown`], never wrong.
 #[derive(Debug)]
 pub struct RevokedParents {
-    longest_life: Duration,
+    token_life: Duration,
     max: usize,
     table: RwLock<Table>,
 }
 
-/// Whether a key has revoked.
+/// Whether a key was revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParentStatus {
     /// It was revoked or deleted.
     Revoked,
-    /// It was not, as far as this process has heard.
+    /// It was not, as of the last change that was applied.
     Active,
-    /// More keys have revoked than are remembered; its record tells.
+    /// The set may lack it: its record must be looked up.
     Unknown,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     times: HashMap<CacheKey, Timestamp>,
-    /// Until when something that revoked may be missing.
+    /// Until when a key with valid tokens may be missing.
     incomplete_until: Option<Timestamp>,
 }
 
 impl RevokedParents {
-    /// A set for tokens that live `longest_life` at the most, of `max` keys at the most.
-    pub fn new(longest_life: Duration, max: usize) -> Self {
-        Self { longest_life, max, table: RwLock::default() }
+    /// A set of at most `max` keys, for tokens that live at most `token_life`.
+    pub fn new(token_life: Duration, max: usize) -> Self {
+        Self { token_life, max, table: RwLock::default() }
     }
 
-    /// From when on a key must have revoked for its tokens to be alive at `now`.
+    /// Tokens of keys that were revoked before this time have expired at `now`.
     pub fn horizon(&self, now: Timestamp) -> Timestamp {
-        now.checked_sub_signed(chrono::TimeDelta::from_std(self.longest_life).unwrap_or(chrono::TimeDelta::MAX))
+        now.checked_sub_signed(chrono::TimeDelta::from_std(self.token_life).unwrap_or(chrono::TimeDelta::MAX))
             .unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    /// How many keys are remembered at the most.
+    /// The maximum number of keys.
     pub fn max(&self) -> usize {
         self.max
     }
 
-    /// Remembers that a key revoked at `time`.
+    /// Adds a key that was revoked or deleted at `time`.
     pub fn add(&self, key: CacheKey, time: Timestamp, now: Timestamp) {
         let horizon = self.horizon(now);
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         if table.times.len() >= self.max {
-            table.times.retain(|_, revoked| *revoked >= horizon);
+            table.times.retain(|_, time| *time >= horizon);
         }
         if table.times.len() < self.max {
             table.times.insert(key, time);
             return;
         }
         if table.incomplete_until.is_none() {
-            tracing::warn!(
-                max = self.max,
-                "more keys have revoked than are remembered; parents of tokens are looked up"
-            );
+            tracing::warn!(max = self.max, "the set of revoked keys is full; the parents of tokens are looked up");
         }
-        let forgettable = time.checked_add_signed(now - horizon).unwrap_or(Timestamp::MAX_UTC);
-        table.incomplete_until = table.incomplete_until.max(Some(forgettable));
+        let until = time.checked_add_signed(now - horizon).unwrap_or(Timestamp::MAX_UTC);
+        table.incomplete_until = table.incomplete_until.max(Some(until));
     }
 
-    /// Whether a key has revoked.
-    pub fn ask(&self, key: &CacheKey, now: Timestamp) -> ParentStatus {
+    /// Whether a key was revoked.
+    pub fn status(&self, key: &CacheKey, now: Timestamp) -> ParentStatus {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         if table.times.contains_key(key) {
             ParentStatus::Revoked
@@ -99,30 +96,30 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_is_known_and_what_does_not_fit_is_never_denied() {
+    fn key_that_does_not_fit_makes_the_status_of_others_unknown() {
         let revoked = RevokedParents::new(Duration::from_secs(100), 2);
-        assert_eq!(revoked.ask(&key(1), at(0)), ParentStatus::Active);
+        assert_eq!(revoked.status(&key(1), at(0)), ParentStatus::Active);
         revoked.add(key(1), at(0), at(0));
         revoked.add(key(2), at(10), at(10));
         assert_eq!(
-            (revoked.ask(&key(1), at(10)), revoked.ask(&key(3), at(10))),
+            (revoked.status(&key(1), at(10)), revoked.status(&key(3), at(10))),
             (ParentStatus::Revoked, ParentStatus::Active)
         );
         revoked.add(key(3), at(20), at(20));
         assert_eq!(
-            (revoked.ask(&key(3), at(20)), revoked.ask(&key(2), at(20))),
+            (revoked.status(&key(3), at(20)), revoked.status(&key(2), at(20))),
             (ParentStatus::Unknown, ParentStatus::Revoked)
         );
-        assert_eq!(revoked.ask(&key(4), at(121)), ParentStatus::Active, "its tokens have revoked with it");
+        assert_eq!(revoked.status(&key(4), at(121)), ParentStatus::Active, "its tokens have expired");
     }
 
     #[test]
-    fn what_ended_long_ago_makes_room() {
+    fn key_whose_tokens_have_expired_is_replaced() {
         let revoked = RevokedParents::new(Duration::from_secs(100), 1);
         revoked.add(key(1), at(0), at(0));
         revoked.add(key(2), at(101), at(101));
         assert_eq!(
-            (revoked.ask(&key(1), at(101)), revoked.ask(&key(2), at(101))),
+            (revoked.status(&key(1), at(101)), revoked.status(&key(2), at(101))),
             (ParentStatus::Active, ParentStatus::Revoked)
         );
     }

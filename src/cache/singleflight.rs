@@ -1,5 +1,5 @@
-//! Reads under way: at most one for each key, and a min_version on each, so that a read that began before a change cannot
-//! bring back what the change replaced.
+//! Reads in progress: at most one for each key, and a minimum version on each, so that a read that started before a change cannot
+//! bring back the record that the change replaced.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -11,10 +11,10 @@ use tokio::sync::OnceCell;
 
 use super::CacheKey;
 
-/// Enough that two requests for different keys rarely meet at one lock.
+/// Enough that two requests for different keys rarely wait for the same lock.
 const SHARDS: usize = 64;
 
-/// The reads under way, bounded by the number of requests that wait for one.
+/// The reads in progress, bounded by the number of requests that wait for one.
 pub(super) struct Singleflight<T> {
     shards: Box<[Shard<T>]>,
     hasher: RandomState,
@@ -27,13 +27,13 @@ struct Call<T> {
     min_version: AtomicU64,
 }
 
-/// What a change leaves on reads that began before it: what they must not bring back.
+/// The lowest version that a read in progress may return after a change.
 ///
-/// One number, so that of two changes the later one counts: the version, and in the lowest bit whether the key is gone.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// One number, so that the later of two changes is the larger: the version, and in the lowest bit whether the key was deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct MinVersion(u64);
 
-/// A place in a read; the last one to leave clears the read away, also when its request was abandoned.
+/// A request that waits for a read. The last one to be dropped removes the read, also when its request was cancelled.
 pub(super) struct Waiter<'a, T> {
     singleflight: &'a Singleflight<T>,
     key: CacheKey,
@@ -41,19 +41,19 @@ pub(super) struct Waiter<'a, T> {
 }
 
 impl MinVersion {
-    /// Left by a change that made this version.
+    /// After a change that made this version.
     pub(super) fn changed(version: u64) -> Self {
         Self(version << 1)
     }
 
-    /// Left by a deletion; any version that comes later is above `version`.
-    pub(super) fn deleted(version: u64) -> Self {
-        Self(version << 1 | 1)
+    /// After the deletion of a key with this last version. A key that is imported again has a higher one.
+    pub(super) fn deleted(last_version: u64) -> Self {
+        Self(last_version << 1 | 1)
     }
 
-    /// Whether a read that found this version, or no record, is as young as the change.
-    pub(super) fn admits(self, found: Option<u64>) -> bool {
-        match found {
+    /// Whether the result of a read, a version or no record, is at least as new as the change.
+    pub(super) fn admits(self, version: Option<u64>) -> bool {
+        match version {
             Some(version) => version << 1 >= self.0,
             None => self.0 == 0 || self.0 & 1 == 1,
         }
@@ -67,7 +67,7 @@ impl<T> Default for Singleflight<T> {
 }
 
 impl<T> Singleflight<T> {
-    /// Joins the read of `key`, or begins one.
+    /// Joins the read of `key`, or starts one.
     pub(super) fn join(&self, key: CacheKey) -> Waiter<'_, T> {
         let call = Arc::clone(
             self.shard(&key)
@@ -77,14 +77,14 @@ impl<T> Singleflight<T> {
         Waiter { singleflight: self, key, call }
     }
 
-    /// Makes a read of `key` that is under way refuse what is older than the change.
+    /// Raises the minimum version of the read of `key`, if one is in progress.
     pub(super) fn invalidate(&self, key: &CacheKey, min_version: MinVersion) {
         if let Some(call) = self.shard(key).get(key) {
             call.min_version.fetch_max(min_version.0, Ordering::SeqCst);
         }
     }
 
-    /// Returns when everything that runs with_lock now is over.
+    /// Waits for every [`Waiter::with_lock`] that runs now.
     pub(super) fn settle(&self) {
         for shard in &self.shards {
             drop(shard.lock());
@@ -92,8 +92,8 @@ impl<T> Singleflight<T> {
     }
 
     #[cfg(test)]
-    pub(super) fn under_way(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().map_or(0, |reads| reads.len())).sum()
+    pub(super) fn in_progress(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().map_or(0, |calls| calls.len())).sum()
     }
 
     fn shard(&self, key: &CacheKey) -> MutexGuard<'_, HashMap<CacheKey, Arc<Call<T>>>> {
@@ -101,7 +101,7 @@ impl<T> Singleflight<T> {
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn clear(&self, key: &CacheKey, call: &Arc<Call<T>>) {
+    fn remove(&self, key: &CacheKey, call: &Arc<Call<T>>) {
         let mut shard = self.shard(key);
         if shard.get(key).is_some_and(|current| Arc::ptr_eq(current, call)) {
             shard.remove(key);
@@ -110,25 +110,25 @@ impl<T> Singleflight<T> {
 }
 
 impl<T: Clone> Waiter<'_, T> {
-    /// The read's result: from `read` if this seat is the first, else shared. When the one that reads is abandoned, the
-    /// next one reads.
+    /// The result of the read. The first waiter runs `read`, the others share its result. If the one that reads is cancelled, the next
+    /// one reads.
     pub(super) async fn result(&self, read: impl Future<Output = T>) -> T {
         let reading = async {
             let result = read.await;
-            // Whoever comes from now on must find the answer in the cache, or read anew.
-            self.singleflight.clear(&self.key, &self.call);
+            // A request that comes later must find the result in the cache or read anew.
+            self.singleflight.remove(&self.key, &self.call);
             result
         };
         self.call.result.get_or_init(|| reading).await.clone()
     }
 
-    /// Runs `work` with what this read must not bring back, while no min_version can be raised on it.
+    /// Runs `work` with the minimum version, which cannot be raised meanwhile.
     pub(super) fn with_lock<R>(&self, work: impl FnOnce(MinVersion) -> R) -> R {
         let _shard = self.singleflight.shard(&self.key);
         work(self.min_version())
     }
 
-    /// What this read must not bring back.
+    /// The lowest version that this read may return.
     pub(super) fn min_version(&self) -> MinVersion {
         MinVersion(self.call.min_version.load(Ordering::SeqCst))
     }
@@ -137,9 +137,9 @@ impl<T: Clone> Waiter<'_, T> {
 impl<T> Drop for Waiter<'_, T> {
     fn drop(&mut self) {
         let mut shard = self.singleflight.shard(&self.key);
-        // The table's own reference and this one: nobody else waits.
-        let last = Arc::strong_count(&self.call) == 2;
-        if last && shard.get(&self.key).is_some_and(|current| Arc::ptr_eq(current, &self.call)) {
+        // Two references, that of the table and this one: no other request waits.
+        let is_last = Arc::strong_count(&self.call) == 2;
+        if is_last && shard.get(&self.key).is_some_and(|current| Arc::ptr_eq(current, &self.call)) {
             shard.remove(&self.key);
         }
     }

@@ -1,4 +1,4 @@
-//! What following the changes of keys counts.
+//! Metrics of the change feed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::cache::Freshness;
 
 const BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
 
-/// Counters of one cache_sync.
+/// The metrics of one [`CacheSync`](super::CacheSync).
 #[derive(Debug, Clone)]
 pub struct Metrics {
     propagation: Histogram,
@@ -17,24 +17,24 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the counters known to `registry`, and the age of what `freshness` tells.
+    /// Registers the metrics, and the age of `freshness`.
     ///
     /// # Errors
-    /// When counters of these names are there already.
+    /// If metrics of these names are registered already.
     pub fn register(registry: &Registry, freshness: Arc<Freshness>) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             propagation: Histogram::with_opts(
                 HistogramOpts::new(
                     "keygate_feed_propagation_seconds",
-                    "Time from a change of a key to its effect here",
+                    "Time from the commit of a change of a key to its effect on this node",
                 )
                 .buckets(BUCKETS.to_vec()),
             )?,
-            failures: IntCounter::new("keygate_feed_failures_total", "Looks at the changes of keys that failed")?,
+            failures: IntCounter::new("keygate_feed_failures_total", "Failed reads of the feed of changes of keys")?,
         };
         let age = Box::new(move || freshness.age(Instant::now()).as_secs_f64());
         let age =
-            PullingGauge::new("keygate_feed_age_seconds", "How long ago all changes of keys were known here", age)?;
+            PullingGauge::new("keygate_feed_age_seconds", "Time since this node last knew all changes of keys", age)?;
         registry.register(Box::new(metrics.propagation.clone()))?;
         registry.register(Box::new(metrics.failures.clone()))?;
         registry.register(Box::new(age))?;

@@ -1,4 +1,4 @@
-//! Keeps the caches of this node true: follows the changes that any node makes.
+//! Keeps the caches of this node up to date: applies the changes that all nodes make.
 
 mod metrics;
 
@@ -7,22 +7,22 @@ pub use metrics::Metrics;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cache::{Caches, RevokedParents, SharedCache};
+use crate::cache::{Caches, Invalidation, InvalidationKind, RevokedParents, SharedCache};
 use crate::clock::Clock;
 use crate::store::{Change, ChangeFeed, ChangeKind, ChangeListener, Changes, KeyStore, Position, StoreError};
 
-/// A wake-up may be lost; then a change is seen this late.
+/// How often the feed is read without a notification, which may be lost.
 const POLL_EVERY: Duration = Duration::from_secs(1);
-/// How long one look at the feed may take.
+/// The timeout of one read of the feed.
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Changes read at once.
+/// Changes in one read.
 const PAGE: u32 = 1000;
-/// Between two prunings of the feed.
+/// How often old changes are deleted from the feed.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
-/// How long changes are kept at least, for nodes that were away.
+/// How long changes are kept at least, for nodes that were disconnected.
 const KEEP_CHANGES: Duration = Duration::from_secs(3600);
 
-/// Follows the feed of a store.
+/// Applies the feed of a store to the caches of a node.
 pub struct CacheSync {
     feed: Arc<dyn ChangeFeed>,
     store: Arc<dyn KeyStore>,
@@ -31,17 +31,17 @@ pub struct CacheSync {
     metrics: Metrics,
 }
 
-/// Reads from the store which keys ended within the longest life of a token; call it before tokens are judged.
+/// Reads from the store which keys were revoked or deleted within the longest lifetime of a token. Must run before tokens are verified.
 ///
 /// # Errors
-/// What the store fails with.
+/// The error of the store.
 pub async fn load_revoked_parents(
     store: &dyn KeyStore,
     revoked_parents: &RevokedParents,
     clock: &dyn Clock,
 ) -> Result<(), StoreError> {
     let now = clock.now();
-    // One more than are remembered shows that there are more.
+    // One more than fit, so that the set knows when it is not complete.
     let limit = u32::try_from(revoked_parents.max()).unwrap_or(u32::MAX).saturating_add(1);
     for key in store.revoked_since(revoked_parents.horizon(now), limit).await? {
         revoked_parents.add((key.tenant, key.id), key.time, now);
@@ -50,7 +50,7 @@ pub async fn load_revoked_parents(
 }
 
 impl CacheSync {
-    /// A cache_sync of `feed`, which is the feed of `store`.
+    /// `feed` is the feed of `store`.
     pub fn new(
         feed: Arc<dyn ChangeFeed>,
         store: Arc<dyn KeyStore>,
@@ -61,53 +61,54 @@ impl CacheSync {
         Self { feed, store, caches, clock, metrics }
     }
 
-    /// Takes over what is true now, forgetting all that was before. The caches are true once this has returned.
+    /// Clears the caches and loads the current state. The caches are up to date once this has returned.
     ///
     /// # Errors
-    /// What the store fails with.
+    /// The error of the store.
     pub async fn begin(&self) -> Result<Position, StoreError> {
-        let begun = Instant::now();
-        // First the place, then the state: what changes in between is seen twice, and nothing is missed.
+        let start = Instant::now();
+        // First the position, then the state: a change in between is applied twice, and none is missed.
         let position = self.feed.position().await?;
-        // Shut before the local cache is cleared: else that would take from it, for good, what a missed change replaced.
+        // Closed before the local cache is cleared: otherwise a read could bring a record back that a missed change replaced.
         if let Some(shared) = &self.caches.shared {
-            shared.close(begun);
+            shared.close(start);
         }
         if let Some(local) = &self.caches.local {
             local.clear();
         }
         load_revoked_parents(&*self.store, &self.caches.revoked_parents, &*self.clock).await?;
         if let Some(shared) = &self.caches.shared {
-            // One more than are remembered shows that there are more. The latest is told last, as it came.
+            // One more than fit, so that the minimum versions know when they are not complete. Oldest first.
             let limit = u32::try_from(SharedCache::CHANGES_MAX).unwrap_or(u32::MAX).saturating_add(1);
-            for change in self.feed.recent(shared.memory(), limit).await?.iter().rev() {
-                invalidate_shared(shared, change);
+            for change in self.feed.recent(shared.history(), limit).await?.iter().rev() {
+                let invalidation = invalidation(change);
+                shared.invalidate(invalidation.key, invalidation.min_version());
             }
             shared.open();
         }
-        self.caches.freshness.confirm(begun);
+        self.caches.freshness.confirm(start);
         Ok(position)
     }
 
-    /// Follows from a position, for as long as it is polled.
+    /// Applies changes from a position on. Runs until it is dropped.
     pub async fn follow(&self, mut position: Position) {
         let mut listener = None;
         let mut pruned = Instant::now();
         let mut failing = false;
         loop {
             match self.catch_up(&mut position).await {
-                Ok(begun) => {
-                    self.caches.freshness.confirm(begun);
+                Ok(start) => {
+                    self.caches.freshness.confirm(start);
                     if std::mem::take(&mut failing) {
-                        tracing::info!("changes of keys are heard of again");
+                        tracing::info!("changes of keys are received again");
                     }
                 }
                 Err(error) => {
                     self.metrics.failed();
-                    // It may wait at a connection that will never tell.
+                    // Its connection may be dead without an error.
                     listener = None;
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(%error, "changes of keys are not heard of; caches are believed for a while only");
+                        tracing::warn!(%error, "changes of keys are not received; cached records are used for a limited time");
                     }
                 }
             }
@@ -119,54 +120,42 @@ impl CacheSync {
         }
     }
 
-    /// Applies all changes up to the moment that it tells.
+    /// Applies all changes up to the returned time.
     async fn catch_up(&self, position: &mut Position) -> Result<Instant, StoreError> {
         loop {
-            let begun = Instant::now();
-            let look = tokio::time::timeout(POLL_TIMEOUT, self.feed.changes_after(position, PAGE));
-            let Some(read) = look.await.unwrap_or(Err(StoreError::Timeout))? else {
-                tracing::warn!("changes of keys were missed; this node's caches begin anew");
+            let start = Instant::now();
+            let read = tokio::time::timeout(POLL_TIMEOUT, self.feed.changes_after(position, PAGE));
+            let Some(read) = read.await.unwrap_or(Err(StoreError::Timeout))? else {
+                tracing::warn!("changes of keys were missed; the caches of this node are cleared");
                 *position = self.begin().await?;
                 continue;
             };
-            self.apply(&read, begun);
+            self.apply(&read, start).await;
             *position = read.position;
             if !read.more {
-                return Ok(begun);
+                return Ok(start);
             }
         }
     }
 
-    fn apply(&self, read: &Changes, begun: Instant) {
+    async fn apply(&self, read: &Changes, start: Instant) {
         for change in &read.changes {
-            let key = (change.tenant, change.id);
-            // The shared cache first: what a read begins to load after the local one has heard must not come from there.
-            if let Some(shared) = &self.caches.shared {
-                invalidate_shared(shared, change);
-            }
-            match &self.caches.local {
-                Some(local) if change.kind.is_gone() => local.invalidate_deleted(key, change.version),
-                Some(local) => local.invalidate(key, change.version),
-                None => {}
-            }
-            if matches!(change.kind, ChangeKind::Rotate | ChangeKind::Revoke | ChangeKind::Delete) {
-                self.caches.revoked_parents.add(key, change.time, self.clock.now());
-            }
+            self.caches.apply(&invalidation(change), self.clock.now()).await;
             let before = (read.read_time - change.time).to_std().unwrap_or_default();
-            self.metrics.applied(before + begun.elapsed());
+            self.metrics.applied(before + start.elapsed());
         }
     }
 
     async fn prune(&self) {
-        let keep = self.caches.shared.as_ref().map_or(KEEP_CHANGES, |shared| KEEP_CHANGES.max(shared.memory() * 2));
+        let keep = self.caches.shared.as_ref().map_or(KEEP_CHANGES, |shared| KEEP_CHANGES.max(shared.history() * 2));
         if let Err(error) = self.feed.prune(keep).await {
-            tracing::debug!(%error, "old changes could not be taken out");
+            tracing::debug!(%error, "old changes could not be deleted");
         }
     }
 
-    /// Waits for a wake-up, or for the time of the next look.
+    /// Waits for a notification, or until the next poll is due.
     async fn wait(&self, listener: &mut Option<Box<dyn ChangeListener>>) {
-        let woken = async {
+        let notified = async {
             if listener.is_none() {
                 *listener = self.feed.listen().await.ok();
             }
@@ -178,14 +167,21 @@ impl CacheSync {
                 std::future::pending::<()>().await;
             }
         };
-        // Whoever wins: the feed tells what happened.
-        let _ = tokio::time::timeout(POLL_EVERY, woken).await;
+        // Either way the feed is read next.
+        let _ = tokio::time::timeout(POLL_EVERY, notified).await;
     }
 }
 
-fn invalidate_shared(shared: &SharedCache, change: &Change) {
-    let deleted = u64::from(change.kind.is_gone());
-    shared.invalidate((change.tenant, change.id), change.version + deleted);
+/// A change as the caches take it.
+fn invalidation(change: &Change) -> Invalidation {
+    let kind = match change.kind {
+        ChangeKind::Issue | ChangeKind::Import | ChangeKind::Update => InvalidationKind::Changed,
+        ChangeKind::Rotate | ChangeKind::Revoke => InvalidationKind::Revoked,
+        ChangeKind::Delete => InvalidationKind::Deleted,
+        ChangeKind::Purge => InvalidationKind::Purged,
+    };
+    let key = (change.tenant, change.id);
+    Invalidation { key, version: change.version, kind, time: change.time, write_through: None }
 }
 
 #[cfg(test)]

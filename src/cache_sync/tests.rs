@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use prometheus::Registry;
 
 use super::*;
-use crate::cache::{CacheKey, Freshness, KeyCache, OnDatabaseDown, SharedEntry, SharedStorage};
+use crate::cache::{
+    CacheKey, Freshness, KeyCache, Loaded, OnDatabaseDown, ParentStatus, SharedEntry, SharedStorage, Source,
+};
 use crate::cidr::CidrSet;
 use crate::clock::{SystemClock, Timestamp};
 use crate::id::{KeyId, TenantId};
@@ -15,12 +17,12 @@ use crate::store::MemoryStore;
 const ID: CacheKey = (TenantId::NIL, KeyId::Issued(uuid::Uuid::from_u128(1)));
 const TTL: Duration = Duration::from_secs(60);
 
-/// A feed of prepared answers; once they are used up, nothing changes any more.
+/// A feed of prepared answers, and no changes after them.
 #[derive(Default)]
 struct Prepared {
     answers: Mutex<Vec<Option<Vec<Change>>>>,
     recent: Vec<Change>,
-    /// What happens while recent changes are read.
+    /// Runs while recent changes are read.
     meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
@@ -52,7 +54,7 @@ impl ChangeFeed for Prepared {
     }
 }
 
-/// A shared cache in which one record stands, whatever is written to it.
+/// A shared cache that always has the same record.
 struct Outdated(Arc<ApiKey>);
 
 #[async_trait]
@@ -103,10 +105,13 @@ fn cache_sync(feed: Prepared, caches: &Caches<StoreError>) -> CacheSync {
     CacheSync::new(Arc::new(feed), store, caches.clone(), Arc::new(SystemClock), metrics)
 }
 
-async fn keep(caches: &Caches<StoreError>, record: Arc<ApiKey>) {
+async fn insert(caches: &Caches<StoreError>, record: Arc<ApiKey>) {
     let local = caches.local.as_ref().unwrap();
     let record = Arc::new(CachedKey::from(&*record));
-    local.fetch(ID, || async { Ok(Some(Arc::clone(&record))) }).await.unwrap();
+    local
+        .fetch(ID, |_| async { Ok(Loaded { record: Some(Arc::clone(&record)), source: Source::Store }) })
+        .await
+        .unwrap();
 }
 
 async fn is_shared(caches: &Caches<StoreError>) -> bool {
@@ -118,8 +123,8 @@ fn is_local(caches: &Caches<StoreError>) -> bool {
 }
 
 #[tokio::test]
-async fn a_change_counts_in_every_cache_and_ends_tokens_where_it_ends_the_key() {
-    for (kind, ends) in [
+async fn change_is_applied_to_every_cache_and_revocations_revoke_tokens() {
+    for (kind, revokes_tokens) in [
         (ChangeKind::Update, false),
         (ChangeKind::Rotate, true),
         (ChangeKind::Revoke, true),
@@ -129,36 +134,35 @@ async fn a_change_counts_in_every_cache_and_ends_tokens_where_it_ends_the_key() 
         let feed = Prepared { answers: Mutex::new(vec![Some(vec![change(kind, 2)])]), ..Prepared::default() };
         let cache_sync = cache_sync(feed, &caches);
         let mut position = cache_sync.begin().await.unwrap();
-        keep(&caches, record(1)).await;
+        insert(&caches, record(1)).await;
         assert!(is_local(&caches) && is_shared(&caches).await);
         cache_sync.catch_up(&mut position).await.unwrap();
         assert!(!is_local(&caches) && !is_shared(&caches).await, "{kind:?}");
-        let revoked_parents =
-            caches.revoked_parents.ask(&ID, Timestamp::UNIX_EPOCH) == crate::cache::ParentStatus::Revoked;
-        assert_eq!(revoked_parents, ends, "{kind:?}");
+        let status = caches.revoked_parents.status(&ID, Timestamp::UNIX_EPOCH);
+        assert_eq!(status == ParentStatus::Revoked, revokes_tokens, "{kind:?}");
     }
 }
 
 #[tokio::test]
-async fn a_start_knows_what_changed_just_before() {
+async fn start_applies_recent_changes_to_the_shared_cache() {
     let caches = caches();
-    assert!(!is_shared(&caches).await, "nothing is taken before recent changes are known");
+    assert!(!is_shared(&caches).await, "no entry is used before recent changes are known");
     let feed = Prepared { recent: vec![change(ChangeKind::Revoke, 2)], ..Prepared::default() };
     cache_sync(feed, &caches).begin().await.unwrap();
     assert!(!is_shared(&caches).await);
 }
 
 #[tokio::test]
-async fn after_a_gap_nothing_from_before_is_taken_also_while_the_gap_is_closed() {
+async fn after_missed_changes_no_older_record_is_used_also_while_they_are_read() {
     let caches = caches();
     cache_sync(Prepared::default(), &caches).begin().await.unwrap();
-    keep(&caches, record(1)).await;
-    // A request that comes while missed changes are read, and would keep what it is given.
-    let (asked, seen) = (caches.clone(), Arc::new(Mutex::new(None)));
-    let told = Arc::clone(&seen);
+    insert(&caches, record(1)).await;
+    // A request while missed changes are read, which would cache the record that it finds.
+    let (node, found) = (caches.clone(), Arc::new(Mutex::new(None)));
+    let result = Arc::clone(&found);
     let meanwhile = move || {
-        let found = futures_now(async { (is_local(&asked), is_shared(&asked).await) });
-        *told.lock().unwrap() = Some(found);
+        let cached = poll_now(async { (is_local(&node), is_shared(&node).await) });
+        *result.lock().unwrap() = Some(cached);
     };
     let feed = Prepared {
         answers: Mutex::new(vec![None]),
@@ -167,15 +171,15 @@ async fn after_a_gap_nothing_from_before_is_taken_also_while_the_gap_is_closed()
     };
     let cache_sync = cache_sync(feed, &caches);
     cache_sync.catch_up(&mut Position::of("long ago")).await.unwrap();
-    assert_eq!(*seen.lock().unwrap(), Some((false, false)));
+    assert_eq!(*found.lock().unwrap(), Some((false, false)));
     assert!(!is_local(&caches) && !is_shared(&caches).await);
 }
 
-/// The result of what never has to wait.
-fn futures_now<T>(future: impl Future<Output = T>) -> T {
+/// The result of a future that does not suspend.
+fn poll_now<T>(future: impl Future<Output = T>) -> T {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::pin!(future).poll(&mut context) {
         std::task::Poll::Ready(result) => result,
-        std::task::Poll::Pending => panic!("it has to wait"),
+        std::task::Poll::Pending => panic!("it suspends"),
     }
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use super::import::ImportKey;
 use super::log::log_change;
 use super::{Lifecycle, LifecycleError, invalid};
+use crate::cache::Invalidation;
 use crate::id::KeyId;
 use crate::key::ApiKey;
 use crate::request_context::RequestContext;
@@ -98,7 +99,10 @@ impl Lifecycle {
                 *item = Err(LifecycleError::AlreadyImported.into());
             }
         }
-        results.iter().flatten().for_each(|key| drop(self.noted(key)));
+        // Not written to the shared cache: no node has looked these keys up with success.
+        for key in results.iter().flatten() {
+            self.caches.apply(&Invalidation::of_record(key), self.now()).await;
+        }
         self.metrics.batch(&results);
         let imported = results.iter().flatten().count();
         log_change!(context, imported, of = results.len(), "keys imported in a batch");

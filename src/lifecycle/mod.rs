@@ -24,7 +24,7 @@ pub use metrics::Metrics;
 pub use rotate::Rotated;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::key_locks::KeyLocks;
 use arc_swap::ArcSwap;
@@ -32,11 +32,11 @@ use chrono::SubsecRound;
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::cache::{CacheKey, Caches};
+use crate::cache::{CacheKey, Caches, Invalidation};
 use crate::clock::{Clock, Timestamp};
 use crate::credential::{Keyring, Routing, SigningKeys};
 use crate::id::KeyId;
-use crate::key::{ApiKey, InvalidField, Status};
+use crate::key::{ApiKey, InvalidField};
 use crate::request_context::RequestContext;
 use crate::store::{KeyStore, StoreError};
 
@@ -195,36 +195,13 @@ impl Lifecycle {
         uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
+    /// Applies a change to the caches of this node and writes the record to the shared cache.
     async fn changed(&self, key: &ApiKey) {
-        let key = self.noted(key);
-        if let Some(shared) = &self.caches.shared {
-            shared.put(&key, Instant::now()).await;
-        }
-    }
-
-    /// Tells this node alone, which is enough for a key that nobody can have looked up with success.
-    fn noted(&self, key: &ApiKey) -> Arc<ApiKey> {
-        let (id, key) = ((key.tenant, key.id), Arc::new(key.clone()));
-        if let Some(shared) = &self.caches.shared {
-            shared.invalidate(id, key.version);
-        }
-        if let Some(local) = &self.caches.local {
-            local.invalidate(id, key.version);
-        }
-        if let Status::Revoked(_) = key.status {
-            self.caches.revoked_parents.add(id, key.update_time, self.now());
-        }
-        key
+        self.caches.apply(&Invalidation::writing_through(key), self.now()).await;
     }
 
     async fn deleted(&self, key: CacheKey, last_version: u64, now: Timestamp) {
-        if let Some(local) = &self.caches.local {
-            local.invalidate_deleted(key, last_version);
-        }
-        self.caches.revoked_parents.add(key, now, now);
-        if let Some(shared) = &self.caches.shared {
-            shared.invalidate_deleted(key, last_version).await;
-        }
+        self.caches.apply(&Invalidation::deleted(key, last_version, now), now).await;
     }
 }
 

@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 
 use super::Lifecycle;
 use super::log::log_change;
+use crate::cache::Invalidation;
 use crate::clock::Timestamp;
 use crate::request_context::RequestContext;
 use crate::store::StoreError;
@@ -58,14 +59,9 @@ impl Lifecycle {
 
     async fn purge_batch(&self, context: &RequestContext, before: Timestamp) -> Result<u64, StoreError> {
         let purged = self.store.purge(context, before, BATCH).await?;
+        let now = self.now();
         for key in &purged {
-            let id = (key.tenant, key.id);
-            if let Some(shared) = &self.caches.shared {
-                shared.invalidate(id, key.version + 1);
-            }
-            if let Some(local) = &self.caches.local {
-                local.invalidate_deleted(id, key.version);
-            }
+            self.caches.apply(&Invalidation::purged((key.tenant, key.id), key.version, now), now).await;
         }
         self.metrics.purged(purged.len());
         Ok(purged.len() as u64)

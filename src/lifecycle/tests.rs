@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::cache::{KeyCache, RevokedParents};
+use crate::cache::{KeyCache, Loaded, RevokedParents, Source};
 use crate::clock::ManualClock;
 use crate::credential::IssuedKey;
 use crate::id::{RequestId, TenantId};
@@ -218,7 +218,7 @@ async fn a_rotated_key_inherits_and_its_predecessor_ends() {
     assert_eq!(rotated.key, expected);
     assert_eq!((rotated.old.id, rotated.old.effective_status(lifecycle.now())), (old.id, EffectiveStatus::Revoked));
     assert_eq!(
-        lifecycle.caches.revoked_parents.ask(&(TenantId::NIL, old.id), lifecycle.now()),
+        lifecycle.caches.revoked_parents.status(&(TenantId::NIL, old.id), lifecycle.now()),
         crate::cache::ParentStatus::Revoked
     );
     let again = lifecycle.rotate(&context(), old.id, RotateKey::default()).await;
@@ -332,8 +332,8 @@ async fn what_ended_long_ago_is_taken_out_of_store_and_cache() {
     lifecycle.store.insert_many(&context(), &keys).await.unwrap();
     let cache = lifecycle.caches.local.clone().unwrap();
     for key in [&keys[0], &keys[1201]] {
-        let record = Arc::new(CachedKey::from(key));
-        cache.fetch((key.tenant, key.id), async || Ok(Some(Arc::clone(&record)))).await.unwrap();
+        let loaded = Loaded { record: Some(Arc::new(CachedKey::from(key))), source: Source::Store };
+        cache.fetch((key.tenant, key.id), async |_| Ok(loaded.clone())).await.unwrap();
     }
     let day = Duration::from_secs(24 * 3600);
     assert_eq!(lifecycle.purge(&system(), day).await.unwrap(), 1201);
@@ -342,7 +342,7 @@ async fn what_ended_long_ago_is_taken_out_of_store_and_cache() {
     let cached = |key: &ApiKey| cache.get(&(key.tenant, key.id)).is_some();
     assert_eq!([&keys[0], &keys[1201]].map(cached), [false, true]);
     // Their tokens ended with them, so they take no place among those whose tokens live on.
-    let remembered = lifecycle.caches.revoked_parents.ask(&(TenantId::NIL, keys[0].id), now);
+    let remembered = lifecycle.caches.revoked_parents.status(&(TenantId::NIL, keys[0].id), now);
     assert_eq!(remembered, crate::cache::ParentStatus::Active);
     assert_eq!(lifecycle.purge(&system(), Duration::MAX).await.unwrap(), 0);
 }

@@ -85,7 +85,8 @@ impl Authorizer {
             client_ip: request.client_ip,
             arrived: request.arrived,
             audiences: &route.audiences,
-            cache: CachePolicy { charge: request.client_ip, ..CachePolicy::default() },
+            cache: CachePolicy::default(),
+            lookup_charge: request.client_ip,
             revoke_with_parent: self.revoke_with_parent,
         };
         let verdict = self.verifier.verify_on(&presented, memory).await.outcome?;

@@ -12,7 +12,7 @@ pub use denial::{Denial, Outage, UnknownReason};
 pub use lookup_throttle::{Batcher, LookupThrottle, LookupThrottleMetrics, LookupThrottleSettings, lookup_throttle};
 pub use metrics::Metrics;
 pub use proof_cache::{ConnectionMemory, ProofCacheSettings, VerifiedBy};
-pub use resolver::{CacheOutcome, CachePolicy, KeyResolver};
+pub use resolver::{CacheOutcome, CachePolicy, KeyResolver, Lookup};
 pub use verdict::Verdict;
 
 use std::net::IpAddr;
@@ -31,6 +31,7 @@ use crate::id::{KeyId, TenantId};
 use crate::key::{CachedKey, EffectiveStatus};
 use crate::last_used::Tracker;
 use crate::policy::RateLimitPolicy;
+use crate::store::StoreError;
 use proof_cache::{CachedProof, Proof, ProofCache, ProvenSubject, ProvenToken};
 
 /// What a front hands in.
@@ -46,8 +47,10 @@ pub struct Presented<'a> {
     pub arrived: Instant,
     /// The audiences one of which the credential must name; none demanded when empty.
     pub audiences: &'a [String],
-    /// How the cache may take part.
+    /// How the caches take part.
     pub cache: CachePolicy,
+    /// The client address whose lookup budget an imported key charges, where lookups are throttled; none is charged when absent.
+    pub lookup_charge: Option<IpAddr>,
     /// Whether a token is refused whose parent was revoked or deleted. On the wire of the admin API tokens live on.
     pub revoke_with_parent: bool,
 }
@@ -62,6 +65,7 @@ impl<'a> Presented<'a> {
             arrived,
             audiences: &[],
             cache: CachePolicy::default(),
+            lookup_charge: None,
             revoke_with_parent: true,
         }
     }
@@ -164,21 +168,28 @@ impl Verifier {
         verification
     }
 
-    /// The limit of the key behind a good credential; for a token that of its parent, whose record is looked up. A parent that
-    /// cannot be looked up now limits nothing. `connection` is what the credential's connection remembers.
+    /// The limit of the key of a verified credential; for a token that of its parent, whose record is looked up. While the store is
+    /// unavailable, a record of the parent that is cached is used however old it is: a limit is not a security status. `connection` is
+    /// that of the credential.
+    ///
+    /// # Errors
+    /// The error of the lookup, when no record of the parent is cached.
     pub async fn rate_limit(
         &self,
         verdict: &Verdict,
         arrived: Instant,
         connection: &mut ConnectionMemory,
-    ) -> Result<Option<RateLimitPolicy>, crate::store::StoreError> {
+    ) -> Result<Option<RateLimitPolicy>, StoreError> {
         if let Some(key) = verdict.record() {
             return Ok(key.rate_limit());
         }
         let parent = (verdict.tenant(), verdict.key_id());
-        let hint = &mut connection.hint;
-        let (found, _) = self.resolver.find_again(parent, CachePolicy::default(), hint, arrived).await;
-        Ok(found?.and_then(|key| key.rate_limit()))
+        let lookup = Lookup { hint: Some(&mut connection.hint), ..Lookup::new(parent, arrived) };
+        let record = match self.resolver.find(lookup).await.0 {
+            Ok(record) => record,
+            Err(error) => Some(self.resolver.any_cached(&parent).ok_or(error)?),
+        };
+        Ok(record.and_then(|record| record.rate_limit()))
     }
 
     /// What kind of credential a text is by its shape.
@@ -275,9 +286,14 @@ impl Verifier {
         now: Timestamp,
     ) -> (Result<Verdict, Denial>, CacheOutcome) {
         // The checksum of an issued key vouches for it: who has one does not guess.
-        let charge = presented.cache.charge.filter(|_| kind == CredentialKind::Imported);
-        let policy = CachePolicy { charge, ..presented.cache };
-        let (found, cache) = self.resolver.find_again((presented.tenant, id), policy, hint, presented.arrived).await;
+        let lookup = Lookup {
+            key: (presented.tenant, id),
+            policy: presented.cache,
+            charge: presented.lookup_charge.filter(|_| kind == CredentialKind::Imported),
+            hint: Some(hint),
+            now: presented.arrived,
+        };
+        let (found, cache) = self.resolver.find(lookup).await;
         let outcome = match found {
             Ok(Some(record)) => judge_record(&record, presented, now).map(|()| self.good(record, kind, now)),
             Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),
@@ -311,13 +327,13 @@ impl Verifier {
     async fn judge_parent(&self, token: &DerivedToken, now: Timestamp) -> Result<(), Denial> {
         let parent = (token.tenant, token.key_id);
         let trust = self.resolver.trust();
-        let revoked_parents = self.revoked_parents.ask(&parent, now);
+        let revoked_parents = self.revoked_parents.status(&parent, now);
         match revoked_parents {
             ParentStatus::Revoked => return Err(Denial::Revoked),
             ParentStatus::Active if trust == Trust::Fresh => return Ok(()),
             ParentStatus::Active | ParentStatus::Unknown => {}
         }
-        match self.resolver.find(parent, CachePolicy::default()).await.0 {
+        match self.resolver.find(Lookup::new(parent, Instant::now())).await.0 {
             Ok(Some(record)) if record.effective_status(now) != EffectiveStatus::Revoked => Ok(()),
             Ok(_) => Err(Denial::Revoked),
             // What was heard of is believed for as long as what is cached.

@@ -1,70 +1,104 @@
-//! Where records come from: the cache in this process, the cache that nodes share, the store; and what is done when the store
-//! cannot be asked.
+//! Resolves keys to records: through the cache in this process, the shared cache and the store, and with stale records while the store
+//! is unavailable.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lookup_throttle::LookupThrottle;
-use crate::cache::{CacheKey, Caches, ConnectionHint, KeyCache, Trust};
+use crate::cache::{CacheEntry, CacheKey, Caches, ConnectionHint, KeyCache, Loaded, SharedEntry, Source, Trust};
 use crate::key::{ApiKey, CachedKey};
 use crate::store::{KeySource, StoreError};
 
-/// How long a store that failed is left alone by a node that would have to ask it for every request.
+/// How long a store that failed is not tried again by a node that would need it for every request.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
-/// How long a request waits for the store when a record is held that may do.
+/// How long a request waits for the store when a stale record can be used instead.
 const STALE_AFTER: Duration = Duration::from_secs(1);
 
-/// The keys, read through caches.
+/// Resolves keys through the caches of a node.
 pub struct KeyResolver {
     store: Arc<dyn KeySource>,
     caches: Caches<StoreError>,
     throttle: Option<Arc<LookupThrottle>>,
 }
 
-/// How caches may take part in one lookup, and at whose expense the store is asked.
+/// How the caches take part in a lookup.
 #[derive(Debug, Clone, Copy)]
 pub struct CachePolicy {
-    /// Whether an answer may come from them.
+    /// Whether the result may come from a cache.
     pub read: bool,
-    /// Whether the answer may be kept in them.
+    /// Whether the result may be cached.
     pub write: bool,
-    /// The client address that pays for a lookup of a credential of the imported shape, where lookups are guarded; nobody does
-    /// when absent.
+}
+
+/// A request for the record of a key.
+#[derive(Debug)]
+pub struct Lookup<'a> {
+    /// Which key.
+    pub key: CacheKey,
+    /// How the caches take part.
+    pub policy: CachePolicy,
+    /// The client address whose lookup budget is charged, where lookups are throttled; none is charged when absent.
     pub charge: Option<IpAddr>,
+    /// What the connection keeps of the last record that was found for it. Replaced when another record is found.
+    pub hint: Option<&'a mut Option<ConnectionHint>>,
+    /// The time at which cached records must be fresh: now, or when the request arrived.
+    pub now: Instant,
 }
 
 /// What the caches did in one lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheOutcome {
-    /// The one in this process answered.
+    /// The result came from the cache in this process.
     Hit,
-    /// The one that nodes share answered.
+    /// The result came from the shared cache.
     SharedHit,
-    /// One of them answered because the store could not, with what may be outdated.
+    /// The store was unavailable, and the result, which may be outdated, came from a cache.
     StaleHit,
-    /// They were asked and did not know.
+    /// No cache had the key.
     Miss,
-    /// They were not asked.
+    /// No cache was read.
     Skip,
 }
 
-type Found = Result<Option<Arc<CachedKey>>, StoreError>;
+/// A record, or `None` for an absent key.
+type LookupResult = Result<Option<Arc<CachedKey>>, StoreError>;
 
 impl Default for CachePolicy {
     fn default() -> Self {
-        Self { read: true, write: true, charge: None }
+        Self { read: true, write: true }
+    }
+}
+
+impl Lookup<'_> {
+    /// A lookup through all caches that charges no address.
+    pub fn new(key: CacheKey, now: Instant) -> Self {
+        Self { key, policy: CachePolicy::default(), charge: None, hint: None, now }
+    }
+
+    /// The cached result that is fresh at `now`, at best by way of the hint.
+    fn cached(&mut self, cache: &KeyCache<StoreError>) -> Option<Option<Arc<CachedKey>>> {
+        let Some(hint) = &mut self.hint else {
+            return cache.get_at(&self.key, self.now).map(CacheEntry::record);
+        };
+        if let Some(record) = hint.as_ref().and_then(|hint| cache.get_by_hint(&self.key, hint, self.now)) {
+            return Some(Some(record));
+        }
+        let Some((record, new_hint)) = cache.get_with_hint(&self.key, self.now) else {
+            return cache.is_absent(&self.key).then_some(None);
+        };
+        **hint = Some(new_hint);
+        Some(Some(record))
     }
 }
 
 impl CacheOutcome {
-    /// Whether a cache answered.
+    /// Whether the result came from a cache.
     pub fn is_hit(self) -> bool {
         matches!(self, Self::Hit | Self::SharedHit | Self::StaleHit)
     }
 
-    /// The name of who answered, in metric labels.
+    /// Where the result came from, in metric labels.
     pub fn level(self) -> &'static str {
         match self {
             Self::Hit => "memory",
@@ -77,133 +111,110 @@ impl CacheOutcome {
 }
 
 impl KeyResolver {
-    /// A resolver over `store`, read through `caches`; without a local one every lookup asks the store.
+    /// Reads `store` through `caches`. Without a local cache every lookup reads the store.
     pub fn new(store: Arc<dyn KeySource>, caches: Caches<StoreError>) -> Self {
         Self { store, caches, throttle: None }
     }
 
-    /// Asks the store by way of `throttle` where an address pays for it.
+    /// Reads the store through `throttle` where a lookup charges an address.
     #[must_use]
     pub fn throttled(self, throttle: Arc<LookupThrottle>) -> Self {
         Self { throttle: Some(throttle), ..self }
     }
 
-    /// What is worth what this node has heard of.
+    /// How far cached records can be trusted now.
     pub fn trust(&self) -> Trust {
         self.caches.freshness.trust(Instant::now)
     }
 
-    /// The record of a key. Absence is an answer, failure is not.
-    pub async fn find(&self, key: CacheKey, policy: CachePolicy) -> (Found, CacheOutcome) {
+    /// The record of a key, or `None` if there is no such key. A hit in the cache of this process neither suspends nor allocates.
+    pub async fn find(&self, mut lookup: Lookup<'_>) -> (LookupResult, CacheOutcome) {
         let Some(cache) = &self.caches.local else {
-            return (self.load(key, policy.charge).await, CacheOutcome::Skip);
+            return (self.load(lookup.key, lookup.charge).await, CacheOutcome::Skip);
         };
-        if !policy.read {
-            let found = keep(cache, key, policy, async || self.load(key, policy.charge).await).await;
-            return (found, CacheOutcome::Skip);
+        if !lookup.policy.read {
+            let load = async |_| self.load(lookup.key, lookup.charge).await.map(from_store);
+            return (fetch(cache, &lookup, load).await.map(|loaded| loaded.record), CacheOutcome::Skip);
         }
-        match self.trust() {
-            Trust::Fresh => self.find_fresh(cache, key, policy).await,
-            trust => self.find_unconfirmed(cache, key, policy, trust).await,
+        match self.caches.freshness.trust(|| lookup.now) {
+            Trust::Fresh => match lookup.cached(cache) {
+                Some(record) => (Ok(record), CacheOutcome::Hit),
+                None => self.find_missing(cache, &lookup).await,
+            },
+            trust => self.find_unconfirmed(cache, &lookup, trust).await,
         }
     }
 
-    /// As [`KeyResolver::find`], for somebody who may have found it a moment ago and remembers `hint` of that, at `now`.
-    pub async fn find_again(
-        &self,
-        key: CacheKey,
-        policy: CachePolicy,
-        hint: &mut Option<ConnectionHint>,
-        now: Instant,
-    ) -> (Found, CacheOutcome) {
-        if policy.read
-            && let Some(cache) = &self.caches.local
-            && self.caches.freshness.trust(|| now) == Trust::Fresh
-        {
-            if let Some(record) = hint.as_ref().and_then(|hint| cache.get_by_hint(&key, hint, now)) {
-                return (Ok(Some(record)), CacheOutcome::Hit);
-            }
-            if let Some((record, now_seen)) = cache.get_with_hint(&key, now) {
-                *hint = Some(now_seen);
-                return (Ok(Some(record)), CacheOutcome::Hit);
-            }
-        }
-        self.find(key, policy).await
+    /// The record that the cache in this process has, however old. Its status may be outdated.
+    pub fn any_cached(&self, key: &CacheKey) -> Option<Arc<CachedKey>> {
+        self.caches.local.as_ref()?.get_stale(key)
     }
 
-    async fn find_fresh(
-        &self,
-        cache: &KeyCache<StoreError>,
-        key: CacheKey,
-        policy: CachePolicy,
-    ) -> (Found, CacheOutcome) {
-        if let Some(known) = cache.get(&key) {
-            return (Ok(known.record()), CacheOutcome::Hit);
-        }
-        // Its time is over, but it is true: this node has heard of all changes.
-        let held = if self.caches.freshness.serves_stale() { cache.get_stale(&key) } else { None };
-        // Of a key that was good it is only to be hint that it still is.
-        let charge = policy.charge.filter(|_| held.is_none());
-        let shared_hit = AtomicBool::new(false);
-        let load = async || {
-            if let Some(shared) = &self.caches.shared {
-                // A second reading comes from the store: the first one was outdated.
-                if !shared_hit.load(Ordering::Relaxed)
-                    && let Some(entry) = shared.get(key).await
-                {
-                    shared_hit.store(true, Ordering::Relaxed);
-                    return Ok(entry.record().map(judged));
-                }
-                shared_hit.store(false, Ordering::Relaxed);
+    /// Reads the shared cache and the store, while cached records are fresh.
+    async fn find_missing(&self, cache: &KeyCache<StoreError>, lookup: &Lookup<'_>) -> (LookupResult, CacheOutcome) {
+        let key = lookup.key;
+        // It is older than the TTL but not outdated: all changes were applied.
+        let stale = if self.caches.freshness.serves_stale() { cache.get_stale(&key) } else { None };
+        // A lookup of a key that was found before is no guess.
+        let charge = lookup.charge.filter(|_| stale.is_none());
+        let load = async |refused| {
+            // A refused result may have come from the shared cache, so that the next one comes from the store.
+            if refused == 0
+                && let Some(shared) = &self.caches.shared
+                && let Some(entry) = shared.get(key).await
+            {
+                return Ok(Loaded { record: entry.record().map(cached_key), source: Source::Shared });
             }
-            self.load_within(key, charge, limit(held.is_some())).await
+            self.load_within(key, charge, store_timeout(stale.is_some())).await.map(from_store)
         };
-        match (keep(cache, key, policy, load).await, held) {
-            (Err(StoreError::Unavailable(_) | StoreError::Timeout), Some(held)) => {
-                (Ok(Some(held)), CacheOutcome::StaleHit)
+        match (fetch(cache, lookup, load).await, stale) {
+            (Err(StoreError::Unavailable(_) | StoreError::Timeout), Some(stale)) => {
+                (Ok(Some(stale)), CacheOutcome::StaleHit)
             }
-            (found, _) if shared_hit.into_inner() => (found, CacheOutcome::SharedHit),
-            (found, _) => (found, CacheOutcome::Miss),
+            (Ok(Loaded { record, source: Source::Shared }), _) => (Ok(record), CacheOutcome::SharedHit),
+            (loaded, _) => (loaded.map(|loaded| loaded.record), CacheOutcome::Miss),
         }
     }
 
-    /// Asks the store, as it alone knows; when it cannot tell, what is cached may do.
+    /// Reads the store, because changes may be missing here. While it is unavailable a cached record may be used.
     async fn find_unconfirmed(
         &self,
         cache: &KeyCache<StoreError>,
-        key: CacheKey,
-        policy: CachePolicy,
+        lookup: &Lookup<'_>,
         trust: Trust,
-    ) -> (Found, CacheOutcome) {
+    ) -> (LookupResult, CacheOutcome) {
+        let key = lookup.key;
         let mut failure = StoreError::Unavailable("it failed a moment ago".into());
         let freshness = &self.caches.freshness;
-        if freshness.may_ask_database(Instant::now(), STORE_PAUSE) {
-            let known = cache.get_stale(&key).is_some();
-            let (charge, limit) = (policy.charge.filter(|_| !known), limit(trust == Trust::Unconfirmed && known));
-            match keep(cache, key, policy, async || self.load_within(key, charge, limit).await).await {
-                // The database was not asked.
+        if freshness.may_query_database(Instant::now(), STORE_PAUSE) {
+            let is_cached = cache.get_stale(&key).is_some();
+            let charge = lookup.charge.filter(|_| !is_cached);
+            let timeout = store_timeout(trust == Trust::Unconfirmed && is_cached);
+            let load = async |_| self.load_within(key, charge, timeout).await.map(from_store);
+            match fetch(cache, lookup, load).await {
+                // The throttle refused the lookup; the store was not read.
                 Err(StoreError::Busy) => return (Err(StoreError::Busy), CacheOutcome::Miss),
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => {
                     freshness.database_failed(Instant::now(), STORE_PAUSE);
                     failure = error;
                 }
-                found => {
+                loaded => {
                     freshness.database_answered();
-                    return (found, CacheOutcome::Miss);
+                    return (loaded.map(|loaded| loaded.record), CacheOutcome::Miss);
                 }
             }
         }
         if trust == Trust::Unconfirmed
-            && let Some(record) = self.stale(cache, key).await
+            && let Some(record) = self.newest_cached(cache, key).await
         {
             return (Ok(record), CacheOutcome::StaleHit);
         }
         (Err(failure), CacheOutcome::Miss)
     }
 
-    /// The newest that any cache knows: a node that the store still answers may have told the others. That there was no such key
-    /// a moment ago is not known of now.
-    async fn stale(&self, cache: &KeyCache<StoreError>, key: CacheKey) -> Option<Option<Arc<CachedKey>>> {
+    /// The newest record in any cache: a node that still reaches the store may have written it to the shared one. The negative cache is
+    /// not used, since the key may have been created meanwhile.
+    async fn newest_cached(&self, cache: &KeyCache<StoreError>, key: CacheKey) -> Option<Option<Arc<CachedKey>>> {
         let local = cache.get_stale(&key);
         let shared = match &self.caches.shared {
             Some(shared) => shared.get(key).await,
@@ -213,51 +224,54 @@ impl KeyResolver {
             (Some(local), shared) if shared.as_ref().is_none_or(|shared| local.version() >= shared.version()) => {
                 Some(Some(local))
             }
-            (_, shared) => Some(shared?.record().map(judged)),
+            (_, shared) => Some(shared?.record().map(cached_key)),
         }
     }
 
-    async fn load_within(&self, key: CacheKey, charge: Option<IpAddr>, limit: Duration) -> Found {
-        tokio::time::timeout(limit, self.load(key, charge)).await.unwrap_or(Err(StoreError::Timeout))
+    async fn load_within(&self, key: CacheKey, charge: Option<IpAddr>, timeout: Duration) -> LookupResult {
+        tokio::time::timeout(timeout, self.load(key, charge)).await.unwrap_or(Err(StoreError::Timeout))
     }
 
-    async fn load(&self, key: CacheKey, charge: Option<IpAddr>) -> Found {
-        let begun = Instant::now();
-        let found = match (&self.throttle, charge) {
+    /// Reads the store, and writes the record to the shared cache.
+    async fn load(&self, key: CacheKey, charge: Option<IpAddr>) -> LookupResult {
+        let start = Instant::now();
+        let record = match (&self.throttle, charge) {
             (Some(throttle), Some(address)) => throttle.find(&*self.store, key, address).await?,
             _ => self.store.find(key.0, key.1).await?,
         };
-        let found = found.map(Arc::new);
-        if let (Some(shared), Some(key)) = (&self.caches.shared, &found) {
-            shared.put(key, begun).await;
+        let record = record.map(Arc::new);
+        if let (Some(shared), Some(record)) = (&self.caches.shared, &record) {
+            shared.put(key, &SharedEntry::Key(Arc::clone(record)), start).await;
         }
-        Ok(found.map(judged))
+        Ok(record.map(cached_key))
     }
 }
 
-/// What judging needs of a key.
-fn judged(key: impl AsRef<ApiKey>) -> Arc<CachedKey> {
+fn cached_key(key: impl AsRef<ApiKey>) -> Arc<CachedKey> {
     Arc::new(CachedKey::from(key.as_ref()))
 }
 
+fn from_store(record: Option<Arc<CachedKey>>) -> Loaded {
+    Loaded { record, source: Source::Store }
+}
+
 /// How long to wait for the store.
-fn limit(has_record: bool) -> Duration {
+fn store_timeout(has_record: bool) -> Duration {
     if has_record { STALE_AFTER } else { Duration::MAX }
 }
 
-/// Loads a record, and keeps it if that is allowed.
-async fn keep<F>(
+/// Loads a record, through the cache if the policy lets the result be cached. `load` gets the number of results that were refused.
+async fn fetch<F>(
     cache: &KeyCache<StoreError>,
-    key: CacheKey,
-    policy: CachePolicy,
-    load: impl Fn() -> F + Send + Sync,
-) -> Found
+    lookup: &Lookup<'_>,
+    load: impl Fn(u32) -> F + Send + Sync,
+) -> Result<Loaded, StoreError>
 where
-    F: Future<Output = Found> + Send,
+    F: Future<Output = Result<Loaded, StoreError>> + Send,
 {
-    match if policy.write { cache.fetch(key, &load).await } else { load().await } {
-        // It may have been the lookup of another address.
-        Err(StoreError::Busy) => load().await,
-        found => found,
+    match if lookup.policy.write { cache.fetch(lookup.key, &load).await } else { load(0).await } {
+        // The shared lookup may have charged another address.
+        Err(StoreError::Busy) => load(0).await,
+        loaded => loaded,
     }
 }

@@ -1,5 +1,7 @@
 mod proof_cache;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_trait::async_trait;
 use rand::SeedableRng;
 use secrecy::{ExposeSecret, SecretString};
@@ -122,6 +124,7 @@ impl Fixture {
             arrived: Instant::now(),
             audiences,
             cache: CachePolicy::default(),
+            lookup_charge: None,
             revoke_with_parent: true,
         };
         self.verifier.verify(&presented).await.outcome
@@ -218,6 +221,7 @@ fn presented(credential: &str) -> Presented<'_> {
         arrived: Instant::now(),
         audiences: &[],
         cache: CachePolicy::default(),
+        lookup_charge: None,
         revoke_with_parent: true,
     }
 }
@@ -305,4 +309,78 @@ async fn tokens_end_with_their_parents_where_that_is_asked_for() {
     bench.store.insert(&system(), &record(parent(4).1), None).await.unwrap();
     assert!(bench.verify(&token(4)).await.is_ok());
     assert_eq!(bench.verify(&token(3)).await.err(), Some(Denial::Revoked), "deleted");
+}
+
+/// A store that can be switched off.
+#[derive(Default)]
+struct SwitchedStore {
+    store: MemoryStore,
+    is_down: AtomicBool,
+}
+
+#[async_trait]
+impl KeySource for SwitchedStore {
+    async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
+        if self.is_down.load(Ordering::SeqCst) { Err(StoreError::Timeout) } else { self.store.find(tenant, id).await }
+    }
+}
+
+/// A verifier whose cached records are stale at once, and its parts.
+fn stale_at_once() -> (Verifier, Arc<KeyCache<StoreError>>, Arc<SwitchedStore>) {
+    let store = Arc::new(SwitchedStore::default());
+    let cache = Arc::new(KeyCache::with_stale(1 << 20, Duration::ZERO, Duration::from_secs(60)));
+    let revoked_parents = Arc::new(RevokedParents::new(Duration::from_secs(3600), 2));
+    let caches = Caches::alone(Some(Arc::clone(&cache)), Arc::clone(&revoked_parents));
+    let resolver = Arc::new(KeyResolver::new(store.clone(), caches));
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let clock = Arc::new(ManualClock::new(at(0)));
+    let verifier = Verifier::new(settings(&[]), resolver, Arc::default(), revoked_parents, clock, metrics);
+    (verifier, cache, store)
+}
+
+impl Verifier {
+    /// The limit of a macaroon of this parent.
+    async fn limit_of_token(&self, parent: u128) -> Result<Option<RateLimitPolicy>, StoreError> {
+        let verdict = self.verify(&presented(&macaroon(parent, &CidrSet::default(), &[]))).await.outcome.unwrap();
+        self.rate_limit(&verdict, Instant::now(), &mut ConnectionMemory::default()).await
+    }
+}
+
+#[tokio::test]
+async fn token_has_the_rate_limit_of_its_parent() {
+    let (verifier, _, store) = stale_at_once();
+    let limit = RateLimitPolicy { quota: 7.try_into().unwrap(), window: Duration::from_secs(60) };
+    let parent = ApiKey { rate_limit: Some(limit), ..record(KeyId::Issued(uuid::Uuid::from_u128(1))) };
+    store.store.insert(&system(), &parent, None).await.unwrap();
+    assert_eq!(verifier.limit_of_token(1).await.unwrap(), Some(limit));
+    assert_eq!(verifier.limit_of_token(2).await.unwrap(), None, "there is no such parent");
+}
+
+#[tokio::test]
+async fn token_has_the_cached_rate_limit_of_its_parent_while_the_store_is_unavailable() {
+    let (verifier, _, store) = stale_at_once();
+    let limit = RateLimitPolicy { quota: 7.try_into().unwrap(), window: Duration::from_secs(60) };
+    let parent = ApiKey { rate_limit: Some(limit), ..record(KeyId::Issued(uuid::Uuid::from_u128(1))) };
+    store.store.insert(&system(), &parent, None).await.unwrap();
+    verifier.limit_of_token(1).await.unwrap();
+    store.is_down.store(true, Ordering::SeqCst);
+    assert_eq!(verifier.limit_of_token(1).await.unwrap(), Some(limit));
+}
+
+#[tokio::test]
+async fn rate_limit_of_a_token_is_an_error_if_its_parent_is_neither_cached_nor_readable() {
+    let (verifier, cache, store) = stale_at_once();
+    store
+        .store
+        .insert(
+            &crate::request_context::RequestContext::system(TenantId::NIL),
+            &record(KeyId::Issued(uuid::Uuid::from_u128(1))),
+            None,
+        )
+        .await
+        .unwrap();
+    verifier.limit_of_token(1).await.unwrap();
+    store.is_down.store(true, Ordering::SeqCst);
+    cache.clear();
+    assert!(matches!(verifier.limit_of_token(1).await, Err(StoreError::Timeout)));
 }

@@ -1,11 +1,13 @@
-//! The race that caches lose elsewhere: a read has found a key active, is held up, the key is revoked on another node, the
-//! read goes on. Nodes are made of the library's parts here, so that a read can be held, over real servers.
+//! The race between a slow read and a revocation: a read has found a key active and is delayed, the key is revoked on another node, the
+//! read continues. The nodes are built from the library's parts over real servers, so that a read can be delayed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use keygate::cache::{Caches, Freshness, KeyCache, OnDatabaseDown, RedisStorage, RevokedParents, SharedCache};
+use keygate::cache::{
+    Caches, Freshness, Invalidation, KeyCache, OnDatabaseDown, RedisStorage, RevokedParents, SharedCache,
+};
 use keygate::cache_sync::{self, CacheSync};
 use keygate::clock::{Clock, SystemClock};
 use keygate::config::RedisConfig;
@@ -14,7 +16,7 @@ use keygate::key::{ApiKey, EffectiveStatus, Revocation, RevocationReason, Status
 use keygate::redis::Redis as Connection;
 use keygate::request_context::RequestContext;
 use keygate::store::{KeySource, KeyStore, Migration, PostgresOptions, PostgresStore, Revoked, StoreError};
-use keygate::verifier::{CacheOutcome, CachePolicy, KeyResolver};
+use keygate::verifier::{CacheOutcome, KeyResolver, Lookup};
 use tokio::sync::Semaphore;
 
 use crate::support::servers::{Postgres, Redis};
@@ -22,18 +24,18 @@ use crate::support::servers::{Postgres, Redis};
 const TENANT: TenantId = TenantId::NIL;
 const TTL: Duration = Duration::from_secs(60);
 
-/// A store whose reads can be held after they have found something.
-struct Held {
+/// A store whose reads can be delayed after they have a result.
+struct DelayedStore {
     store: Arc<PostgresStore>,
-    /// One permit for each read that may go on; it is closed when all may.
+    /// One permit for each read that may continue; closed when all may.
     gate: Semaphore,
-    /// One permit for each read that has found something.
+    /// One permit for each read that has a result.
     found: Semaphore,
 }
 
-/// A node: its resolver over a store that can be held, its caches, and what keeps them true.
+/// A node: its resolver over a store that can be delayed, its caches and their synchronisation.
 struct Node {
-    source: Arc<Held>,
+    source: Arc<DelayedStore>,
     resolver: KeyResolver,
     caches: Caches<StoreError>,
     cache_sync: Arc<CacheSync>,
@@ -46,11 +48,11 @@ struct Servers {
 }
 
 #[async_trait]
-impl KeySource for Held {
+impl KeySource for DelayedStore {
     async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
         let found = self.store.find(tenant, id).await;
         self.found.add_permits(1);
-        // Closed means that nobody is held any more.
+        // An error means that the gate is closed.
         let _ = self.gate.acquire().await.map(tokio::sync::SemaphorePermit::forget);
         found
     }
@@ -73,12 +75,12 @@ impl Servers {
         Self { postgres, redis, store }
     }
 
-    /// A node that has heard of everything until now.
+    /// A node that knows all changes until now.
     async fn node(&self) -> Node {
         let settings = RedisConfig { addrs: vec![self.redis.address()], ..RedisConfig::default() };
         let redis = Arc::new(Connection::new(&settings).unwrap());
-        let kept = Arc::clone(&redis);
-        tokio::spawn(async move { kept.keep_connected().await });
+        let connection = Arc::clone(&redis);
+        tokio::spawn(async move { connection.keep_connected().await });
         redis.connected(Duration::from_secs(10)).await;
         let storage = Arc::new(RedisStorage::new(redis));
         let freshness = Arc::new(Freshness::new(TTL, OnDatabaseDown::Deny, Instant::now()));
@@ -88,9 +90,12 @@ impl Servers {
             revoked_parents: Arc::new(RevokedParents::new(TTL, 100)),
             freshness: Arc::clone(&freshness),
         };
-        let source =
-            Arc::new(Held { store: Arc::clone(&self.store), gate: Semaphore::new(0), found: Semaphore::new(0) });
-        let keys: Arc<dyn KeySource> = Arc::<Held>::clone(&source);
+        let source = Arc::new(DelayedStore {
+            store: Arc::clone(&self.store),
+            gate: Semaphore::new(0),
+            found: Semaphore::new(0),
+        });
+        let keys: Arc<dyn KeySource> = Arc::<DelayedStore>::clone(&source);
         let store: Arc<dyn KeyStore> = Arc::<PostgresStore>::clone(&self.store);
         let feed = Arc::clone(&store).feed().unwrap();
         let metrics = cache_sync::Metrics::register(&prometheus::Registry::new(), freshness).unwrap();
@@ -106,7 +111,7 @@ impl Servers {
         let key = ApiKey {
             tenant: TENANT,
             id,
-            name: "held".into(),
+            name: "delayed".into(),
             actor_id: "tester".into(),
             scopes: keygate::policy::Scopes::default(),
             metadata: keygate::key::Metadata::new(),
@@ -124,7 +129,7 @@ impl Servers {
         id
     }
 
-    /// Revokes a key as a node does: in the store, then in its caches.
+    /// Revokes a key as a node does: in the store, then in its own caches.
     async fn revoke(&self, id: KeyId, by: &Node) {
         let revocation = Revocation { reason: RevocationReason::KeyCompromise, description: None };
         let context = RequestContext::system(TENANT);
@@ -132,52 +137,49 @@ impl Servers {
         let Revoked::Done(key) = revoked else {
             panic!("{id} was active");
         };
-        let (local, shared) = (by.caches.local.as_ref().unwrap(), by.caches.shared.as_ref().unwrap());
-        shared.invalidate((TENANT, id), key.version);
-        local.invalidate((TENANT, id), key.version);
-        shared.put(&Arc::new(*key), Instant::now()).await;
+        by.caches.apply(&Invalidation::writing_through(&key), SystemClock.now()).await;
     }
 }
 
 impl Node {
-    /// Follows changes from now on.
+    /// Applies changes from now on.
     async fn follow(&self) {
         let position = self.cache_sync.begin().await.unwrap();
         let cache_sync = Arc::clone(&self.cache_sync);
         tokio::spawn(async move { cache_sync.follow(position).await });
     }
 
-    fn hold_nothing(&self) {
+    fn delay_nothing(&self) {
         self.source.gate.close();
     }
 
     async fn is_active(&self, id: KeyId) -> bool {
-        let (found, _) = self.resolver.find((TENANT, id), CachePolicy::default()).await;
+        let (found, _) = self.resolver.find(Lookup::new((TENANT, id), Instant::now())).await;
         found.unwrap().unwrap().effective_status(SystemClock.now()) == EffectiveStatus::Active
     }
 
-    /// Waits until the change of a key has reached this node: what it would find in the shared cache counts no more.
+    /// Waits until the revocation of a key has reached this node, whatever the shared cache has.
     async fn wait_for_refusal(&self, id: KeyId) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.is_active(id).await {
-            assert!(Instant::now() < deadline, "the change never arrives");
+            assert!(Instant::now() < deadline, "the change does not arrive");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }
 
-/// What happens between the held read and its end.
+/// What happens before the delayed read continues.
 #[derive(Clone, Copy, PartialEq)]
 enum Meanwhile {
     Nothing,
-    /// Redis loses what the revocation told it.
+    /// Redis loses the revoked record.
     RedisIsFlushed,
 }
 
 async fn race(follow_first: bool, meanwhile: Meanwhile) {
     let servers = Servers::start().await;
     let (reader, revoker) = (servers.node().await, servers.node().await);
-    revoker.hold_nothing();
+    revoker.delay_nothing();
     revoker.follow().await;
     let id = servers.key(1).await;
     let position = reader.cache_sync.begin().await.unwrap();
@@ -196,69 +198,69 @@ async fn race(follow_first: bool, meanwhile: Meanwhile) {
     }
     if follow_first {
         drop(follow());
-        // The feed is read at once; the held read has to be told before it goes on.
+        // The feed is read at once; its change must be applied before the delayed read continues.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        reader.hold_nothing();
-        assert!(!reading.await.unwrap(), "a read that ends after the change is heard of finds the change");
-        assert_eq!(reader.caches.local.as_ref().unwrap().refusals().get(), 1, "what it had found was refused");
+        reader.delay_nothing();
+        assert!(!reading.await.unwrap(), "a read that ends after the change was applied returns the change");
+        assert_eq!(reader.caches.local.as_ref().unwrap().refusals().get(), 1, "the outdated result was refused");
     } else {
-        reader.hold_nothing();
+        reader.delay_nothing();
         let _ = reading.await.unwrap();
         drop(follow());
         reader.wait_for_refusal(id).await;
     }
-    // For good, on every node, whatever the shared cache holds: also on one that starts now.
+    // Permanently and on every node, whatever the shared cache has, also on a node that starts now.
     let late = servers.node().await;
-    late.hold_nothing();
+    late.delay_nothing();
     late.follow().await;
     for node in [&*reader, &revoker, &late] {
         for _ in 0..20 {
             assert!(!node.is_active(id).await);
         }
         node.caches.local.as_ref().unwrap().clear();
-        assert!(!node.is_active(id).await, "not from the shared cache either");
+        assert!(!node.is_active(id).await, "the shared cache does not give the old record either");
     }
     drop(servers.postgres);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_held_read_finds_a_revocation_that_was_heard_of_meanwhile() {
+async fn delayed_read_returns_a_revocation_that_was_applied_meanwhile() {
     race(true, Meanwhile::Nothing).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_held_read_brings_nothing_back_when_the_shared_cache_has_lost_the_revocation() {
+async fn delayed_read_does_not_bring_a_key_back_when_the_shared_cache_lost_the_revocation() {
     race(true, Meanwhile::RedisIsFlushed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_read_kept_before_the_revocation_was_heard_of_is_dropped() {
+async fn record_cached_before_the_revocation_was_applied_is_removed() {
     race(false, Meanwhile::Nothing).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_read_told_the_shared_cache_counts_nowhere_once_the_revocation_is_heard_of() {
+async fn outdated_record_in_the_shared_cache_is_not_used_once_the_revocation_was_applied() {
     race(false, Meanwhile::RedisIsFlushed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_node_has_found_another_takes_from_the_shared_cache() {
+async fn record_that_one_node_has_read_is_a_shared_hit_on_another() {
     let servers = Servers::start().await;
     let (first, second) = (servers.node().await, servers.node().await);
     for node in [&first, &second] {
-        node.hold_nothing();
+        node.delay_nothing();
         node.follow().await;
     }
     let id = servers.key(1).await;
     let mut outcomes = Vec::new();
     for node in [&first, &first, &second, &second] {
-        outcomes.push(node.resolver.find((TENANT, id), CachePolicy::default()).await.1);
+        outcomes.push(node.resolver.find(Lookup::new((TENANT, id), Instant::now())).await.1);
     }
     assert_eq!(outcomes, [CacheOutcome::Miss, CacheOutcome::Hit, CacheOutcome::SharedHit, CacheOutcome::Hit]);
-    assert_eq!(second.source.found.available_permits(), 0, "the second node has not asked the store");
+    assert_eq!(second.source.found.available_permits(), 0, "the second node has not read the store");
 
-    // An entry of a form that is not known is no entry, and no error.
+    // An entry of an unknown format is a miss, not an error.
     servers.redis.command(&format!("HSET keygate:key:{TENANT}:{id} format 99 record nonsense"));
     first.caches.local.as_ref().unwrap().clear();
-    assert_eq!(first.resolver.find((TENANT, id), CachePolicy::default()).await.1, CacheOutcome::Miss);
+    assert_eq!(first.resolver.find(Lookup::new((TENANT, id), Instant::now())).await.1, CacheOutcome::Miss);
 }

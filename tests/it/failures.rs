@@ -107,14 +107,14 @@ async fn postgresql_down_or_silent_is_served_from_the_caches_and_comes_back() {
     bench.unheard_for(2.0).await;
     bench.check("PostgreSQL down, caches unconfirmed", &DOWN).await;
     assert!(metric(&bench.here, r#"keygate_lookups_total{level="stale"}"#).await >= 1.0);
-    logs(&bench.here, "changes of keys are not heard of");
+    logs(&bench.here, "changes of keys are not received");
     logs(&bench.here, "a key could not be looked up");
     assert!(metric(&bench.here, "keygate_feed_failures_total").await >= 1.0);
     let refused = r#"keygate_gateway_requests_total{denial="unavailable",route="api",status="503"}"#;
     assert!(metric(&bench.here, refused).await >= 1.0);
     let postgres = stopped.start_again();
     bench.recovers("a restart of PostgreSQL", &WELL).await;
-    logs(&bench.here, "changes of keys are heard of again");
+    logs(&bench.here, "changes of keys are received again");
 
     let paused = postgres.pause();
     bench.check("PostgreSQL silent", &SILENT).await;
@@ -311,9 +311,9 @@ async fn changes_are_seen_without_notifications_and_without_the_feed() {
     }
     bench.check("no feed", &WELL).await;
     assert!(metric(&bench.here, "keygate_feed_failures_total").await >= 1.0);
-    logs(&bench.here, "changes of keys are not heard of");
+    logs(&bench.here, "changes of keys are not received");
     run("GRANT SELECT ON changes TO node");
-    logs(&bench.here, "changes of keys are heard of again");
+    logs(&bench.here, "changes of keys are received again");
     bench.check("the feed is back", &WELL).await;
 }
 

@@ -110,6 +110,7 @@ pub(in crate::admin) async fn derive(
         arrived: Instant::now(),
         audiences: &[],
         cache: CachePolicy { read: false, ..CachePolicy::default() },
+        lookup_charge: None,
         revoke_with_parent: false,
     };
     let verdict = state.verifier.verify(&presented).await.outcome.map_err(|denial| refusal(&denial))?;

@@ -164,6 +164,7 @@ impl VerifyApiKeyRequest {
             arrived: Instant::now(),
             audiences: self.expected_audiences.as_deref().unwrap_or_default(),
             cache,
+            lookup_charge: None,
             // On this wire derived tokens live until their end, whatever becomes of the parent.
             revoke_with_parent: false,
         };
@@ -202,7 +203,7 @@ fn cache_policy(headers: &HeaderMap) -> CachePolicy {
     };
     let no_store = has(CACHE_CONTROL, "no-store");
     let read = !(no_store || has(CACHE_CONTROL, "no-cache") || has(PRAGMA, "no-cache"));
-    CachePolicy { read, write: !no_store, charge: None }
+    CachePolicy { read, write: !no_store }
 }
 
 fn cache_text(outcome: CacheOutcome) -> HeaderValue {

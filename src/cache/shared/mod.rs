@@ -1,7 +1,7 @@
 //! The cache that all nodes share, behind the one in memory.
 //!
-//! What is in it may have been written by a node that knew less than this one: a record counts only if it is not older than
-//! the last change of its key that this node has heard of.
+//! Its entries may have been written by a node that has seen fewer changes than this one: an entry is used only if it is not older than
+//! the last change of its key that was applied here.
 
 #[cfg(feature = "redis")]
 mod record;
@@ -18,41 +18,41 @@ use async_trait::async_trait;
 use prometheus::IntCounter;
 
 use super::CacheKey;
-use super::invalidation::Invalidations;
+use super::min_versions::MinVersions;
 use crate::key::ApiKey;
 
-/// A min_version stands this much longer than what it holds off can live.
+/// A minimum version outlives the entries that it refuses by this much.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// What a shared cache knows of a key.
+/// An entry of the shared cache.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SharedEntry {
-    /// Its record.
+    /// The record of a key.
     Key(Arc<ApiKey>),
-    /// That it was deleted, and its last version.
+    /// A tombstone: the key was deleted. Its version is one above the last version of the key.
     Deleted(u64),
 }
 
-/// A place outside of this process that keeps entries for a while. It may lose them at any time.
+/// Storage for entries outside of this process. It may lose entries at any time.
 #[async_trait]
 pub trait SharedStorage: Send + Sync {
-    /// The entry of a key. Failures, and what cannot be read, are no entry.
+    /// The entry of a key; `None` also after a failure, or for an entry that cannot be decoded.
     async fn get(&self, key: CacheKey) -> Option<SharedEntry>;
 
-    /// Keeps an entry for `life`, unless a newer one is there; in one step.
+    /// Stores an entry for `life` unless a newer one is stored, atomically.
     async fn put(&self, key: CacheKey, entry: &SharedEntry, life: Duration);
 }
 
-/// The shared cache, as one node may use it.
+/// The shared cache as one node uses it.
 pub struct SharedCache {
     storage: Arc<dyn SharedStorage>,
     ttl: Duration,
-    invalidations: Invalidations,
+    min_versions: MinVersions,
     refusals: IntCounter,
 }
 
 impl SharedEntry {
-    /// The version of the record; for a deleted key the last one it had.
+    /// The version of the record or tombstone.
     pub fn version(&self) -> u64 {
         match self {
             Self::Key(key) => key.version,
@@ -70,66 +70,58 @@ impl SharedEntry {
 }
 
 impl SharedCache {
-    /// How many changes are remembered: some 100 bytes each.
+    /// The number of minimum versions, of some 100 bytes each.
     pub const CHANGES_MAX: usize = 200_000;
 
-    /// A cache in `storage` whose entries live for `ttl`. Until [`SharedCache::open`] nothing is read from it.
+    /// A cache in `storage` whose entries live for `ttl`. No entry is used until [`SharedCache::open`].
     pub fn new(storage: Arc<dyn SharedStorage>, ttl: Duration, now: Instant) -> Self {
-        let invalidations = Invalidations::new(ttl + MARGIN, Self::CHANGES_MAX);
-        invalidations.close(now);
-        Self { storage, ttl, invalidations, refusals: super::refusals("shared") }
+        let min_versions = MinVersions::new(ttl + MARGIN, Self::CHANGES_MAX);
+        min_versions.close(now);
+        Self { storage, ttl, min_versions, refusals: super::refusals("shared") }
     }
 
-    /// How far back this node has to know of all changes for [`SharedCache::open`].
-    pub fn memory(&self) -> Duration {
+    /// The time before [`SharedCache::open`] of which all changes must have been applied.
+    pub fn history(&self) -> Duration {
         self.ttl + MARGIN
     }
 
-    /// Reads from now on: this node has heard of all changes within [`SharedCache::memory`].
+    /// Uses entries from now on: all changes within [`SharedCache::history`] were applied.
     pub fn open(&self) {
-        self.invalidations.open();
+        self.min_versions.open();
     }
 
-    /// Reads nothing for a while: changes may have been missed.
+    /// Uses no entries until [`SharedCache::open`], or until those of now have expired: changes may have been missed.
     pub fn close(&self, now: Instant) {
-        self.invalidations.close(now);
+        self.min_versions.close(now);
     }
 
-    /// What is known of a key, if it is not older than its last change.
+    /// The entry of a key, if it is not older than the key's last change.
     pub async fn get(&self, key: CacheKey) -> Option<SharedEntry> {
         let entry = self.storage.get(key).await?;
-        // Looked at after the answer: a change meanwhile counts.
-        if self.invalidations.admits(&key, entry.version(), Instant::now()) {
+        // Checked after the answer, so that a change in between counts.
+        if self.min_versions.admits(&key, entry.version(), Instant::now()) {
             return Some(entry);
         }
         self.refusals.inc();
         None
     }
 
-    /// Keeps a record that a read begun at `begun` has found. Counted from then on, so that it does not outlive the min_version of a
-    /// change that came after.
-    pub async fn put(&self, record: &Arc<ApiKey>, begun: Instant) {
-        let life = self.ttl.saturating_sub(begun.elapsed());
+    /// Writes an entry that was true at `read_at`, if it is not older than the one there. It expires `ttl` after `read_at`, so that it
+    /// does not outlive the minimum version of a change that came later.
+    pub async fn put(&self, key: CacheKey, entry: &SharedEntry, read_at: Instant) {
+        let life = self.ttl.saturating_sub(read_at.elapsed());
         if !life.is_zero() {
-            let key = (record.tenant, record.id);
-            self.storage.put(key, &SharedEntry::Key(Arc::clone(record)), life).await;
+            self.storage.put(key, entry, life).await;
         }
     }
 
-    /// Takes over that this node has deleted a key.
-    pub async fn invalidate_deleted(&self, key: CacheKey, last_version: u64) {
-        self.invalidate(key, last_version + 1);
-        // Of the record's last version and its deletion, the deletion is newer.
-        self.storage.put(key, &SharedEntry::Deleted(last_version + 1), self.ttl).await;
-    }
-
-    /// Counts the entries that were too old to be used, for a registry of metrics.
+    /// A counter of the entries that were too old to be used, for a registry of metrics.
     pub fn refusals(&self) -> IntCounter {
         self.refusals.clone()
     }
 
-    /// Makes what is older than `version` outdated.
-    pub fn invalidate(&self, key: CacheKey, version: u64) {
-        self.invalidations.raise(key, version, Instant::now());
+    /// Refuses entries of a key below `min_version` from now on.
+    pub fn invalidate(&self, key: CacheKey, min_version: u64) {
+        self.min_versions.raise(key, min_version, Instant::now());
     }
 }

@@ -1,4 +1,4 @@
-//! A record as bytes, for caches outside of this process. Another version of Keygate may have written them.
+//! The encoding of records in the shared cache, which another version of Keygate may have written.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::clock::Timestamp;
 use crate::key::{ApiKey, Metadata, Revocation, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Visibility};
 
-/// The form of the bytes; raised when records of this form would be read wrongly by other versions.
+/// The version of the encoding; raised when other versions would decode it wrongly.
 pub(super) const FORMAT: &str = "1";
 
-/// What is stored of a record beside its key. Times are microseconds since 1970.
+/// A record without its key. Times are microseconds since 1970.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u64,
@@ -29,12 +29,12 @@ struct Stored {
     updated: i64,
     expires: Option<i64>,
     used: Option<i64>,
-    /// Requests, and the window in seconds.
+    /// The quota, and the window in seconds.
     limit: Option<(NonZeroU64, u64)>,
     networks: Vec<String>,
 }
 
-/// The bytes of a record.
+/// Encodes a record.
 pub(super) fn encode(key: &ApiKey) -> Option<Vec<u8>> {
     let revoked = match &key.status {
         Status::Active => None,
@@ -58,7 +58,7 @@ pub(super) fn encode(key: &ApiKey) -> Option<Vec<u8>> {
     serde_json::to_vec(&stored).ok()
 }
 
-/// The record of a key; `None` for bytes that are none.
+/// Decodes the record of a key; `None` if the bytes are invalid.
 pub(super) fn decode((tenant, id): CacheKey, bytes: &[u8]) -> Option<ApiKey> {
     let stored: Stored = serde_json::from_slice(bytes).ok()?;
     let status = match stored.revoked {
@@ -94,7 +94,7 @@ mod tests {
     use crate::id::{KeyId, TenantId};
 
     #[test]
-    fn a_record_is_read_as_it_was_written() {
+    fn record_is_decoded_as_it_was_encoded() {
         let key = ApiKey {
             tenant: TenantId::NIL,
             id: KeyId::Imported([7; 32]),

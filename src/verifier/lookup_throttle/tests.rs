@@ -143,7 +143,8 @@ impl Fixture {
             client_ip,
             arrived: Instant::now(),
             audiences: &[],
-            cache: CachePolicy { charge: client_ip, ..CachePolicy::default() },
+            cache: CachePolicy::default(),
+            lookup_charge: client_ip,
             revoke_with_parent: true,
         };
         let verification = timeout(GENEROUS, self.verifier.verify(&presented)).await.expect("nobody waits for ever");

@@ -1,0 +1,160 @@
+//! All caches of a node, and the one way in which they learn of changed keys.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{CacheKey, Freshness, KeyCache, RevokedParents, SharedCache, SharedEntry};
+use crate::clock::Timestamp;
+use crate::key::{ApiKey, Status};
+
+/// The caches of a node, and until when they are up to date.
+pub struct Caches<E> {
+    /// The cache in this process, if there is one.
+    pub local: Option<Arc<KeyCache<E>>>,
+    /// The cache that nodes share, if there is one.
+    pub shared: Option<Arc<SharedCache>>,
+    /// Revoked and deleted keys, whose tokens are rejected.
+    pub revoked_parents: Arc<RevokedParents>,
+    /// Until when all changes are known.
+    pub freshness: Arc<Freshness>,
+}
+
+/// A change of a key that the store has committed.
+#[derive(Debug, Clone)]
+pub struct Invalidation {
+    /// Which key.
+    pub key: CacheKey,
+    /// The version that the change made; the last version of a key that was deleted or purged.
+    pub version: u64,
+    /// What happened to the key.
+    pub kind: InvalidationKind,
+    /// When the key changed.
+    pub time: Timestamp,
+    /// The entry that replaces the one in the shared cache. Only the node that made the change writes it.
+    pub write_through: Option<SharedEntry>,
+}
+
+/// What happened to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidationKind {
+    /// It was created or updated.
+    Changed,
+    /// It was revoked, or replaced by a rotation. Its tokens are rejected.
+    Revoked,
+    /// It was deleted. Its tokens are rejected.
+    Deleted,
+    /// Its record was removed long after the key had expired or was revoked. No token of it is valid any more.
+    Purged,
+}
+
+/// A cache that an invalidation is applied to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    Shared,
+    Local,
+    RevokedParents,
+}
+
+/// The order in which an invalidation is applied. The shared cache is first: a read that starts after the local cache was
+/// invalidated is not checked again, so it must not find an outdated record in the shared cache. `model.rs` tries all interleavings.
+pub(super) const ORDER: [Target; 3] = [Target::Shared, Target::Local, Target::RevokedParents];
+
+impl Invalidation {
+    /// The change that produced this record: revoked if the record is revoked.
+    pub fn of_record(record: &ApiKey) -> Self {
+        let kind = match record.status {
+            Status::Active => InvalidationKind::Changed,
+            Status::Revoked(_) => InvalidationKind::Revoked,
+        };
+        Self {
+            key: (record.tenant, record.id),
+            version: record.version,
+            kind,
+            time: record.update_time,
+            write_through: None,
+        }
+    }
+
+    /// As [`Invalidation::of_record`], and the record replaces the one in the shared cache.
+    pub fn writing_through(record: &ApiKey) -> Self {
+        let write_through = Some(SharedEntry::Key(Arc::new(record.clone())));
+        Self { write_through, ..Self::of_record(record) }
+    }
+
+    /// The deletion of a key. A tombstone replaces its record in the shared cache.
+    pub fn deleted(key: CacheKey, last_version: u64, time: Timestamp) -> Self {
+        let kind = InvalidationKind::Deleted;
+        let write_through = Some(SharedEntry::Deleted(last_version + 1));
+        Self { key, version: last_version, kind, time, write_through }
+    }
+
+    /// The purge of a key.
+    pub fn purged(key: CacheKey, last_version: u64, time: Timestamp) -> Self {
+        Self { key, version: last_version, kind: InvalidationKind::Purged, time, write_through: None }
+    }
+
+    /// The lowest version that is not outdated. A tombstone has the version after the last one of the key.
+    pub fn min_version(&self) -> u64 {
+        self.version + u64::from(self.is_deletion())
+    }
+
+    fn is_deletion(&self) -> bool {
+        matches!(self.kind, InvalidationKind::Deleted | InvalidationKind::Purged)
+    }
+
+    fn revokes_tokens(&self) -> bool {
+        matches!(self.kind, InvalidationKind::Revoked | InvalidationKind::Deleted)
+    }
+}
+
+impl<E: Clone + Send + Sync + 'static> Caches<E> {
+    /// Applies a change to all caches. No lookup that starts after this has returned uses an older record. All of this process is
+    /// invalidated before the first suspension; only the write to the shared cache is waited for, and its failure is ignored.
+    pub async fn apply(&self, invalidation: &Invalidation, now: Timestamp) {
+        for target in ORDER {
+            self.invalidate(target, invalidation, now);
+        }
+        if let (Some(shared), Some(entry)) = (&self.shared, &invalidation.write_through) {
+            shared.put(invalidation.key, entry, Instant::now()).await;
+        }
+    }
+
+    fn invalidate(&self, target: Target, invalidation: &Invalidation, now: Timestamp) {
+        let key = invalidation.key;
+        match target {
+            Target::Shared => {
+                if let Some(shared) = &self.shared {
+                    shared.invalidate(key, invalidation.min_version());
+                }
+            }
+            Target::Local => match &self.local {
+                Some(local) if invalidation.is_deletion() => local.invalidate_deleted(key, invalidation.version),
+                Some(local) => local.invalidate(key, invalidation.version),
+                None => {}
+            },
+            Target::RevokedParents => {
+                if invalidation.revokes_tokens() {
+                    self.revoked_parents.add(key, invalidation.time, now);
+                }
+            }
+        }
+    }
+}
+
+impl<E> Caches<E> {
+    /// The caches of the only node of an installation.
+    pub fn alone(local: Option<Arc<KeyCache<E>>>, revoked_parents: Arc<RevokedParents>) -> Self {
+        Self { local, shared: None, revoked_parents, freshness: Arc::new(Freshness::alone(Instant::now())) }
+    }
+}
+
+impl<E> Clone for Caches<E> {
+    fn clone(&self) -> Self {
+        Self {
+            local: self.local.clone(),
+            shared: self.shared.clone(),
+            revoked_parents: Arc::clone(&self.revoked_parents),
+            freshness: Arc::clone(&self.freshness),
+        }
+    }
+}

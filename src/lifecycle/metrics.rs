@@ -2,7 +2,7 @@
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
-use super::batch::{BatchCode, BatchItem};
+use super::batch_item::{BatchCode, BatchItem};
 use crate::key::RevocationReason;
 
 const BATCH_SIZES: &[f64] = &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];

@@ -2,6 +2,7 @@
 //! in the store first, then invalidated in the caches, and only then reported to the caller.
 
 mod batch;
+mod batch_item;
 mod delete;
 mod derive;
 mod import;
@@ -15,7 +16,7 @@ mod revoke;
 mod rotate;
 mod update;
 
-pub use batch::{BatchCode, BatchItem, ItemError};
+pub use batch_item::{BatchCode, BatchItem, ItemError};
 pub use derive::{DeriveToken, Derived, TokenForm};
 pub use import::ImportKey;
 pub use issue::Issued;

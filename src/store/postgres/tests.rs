@@ -446,7 +446,7 @@ async fn purge_skips_locked_rows_and_uses_the_database_clock() {
     run(&mut other, "INSERT INTO keys SELECT tenant, kind, gen_random_uuid()::text, NULL, name, actor_id, scopes, metadata, \
          status, NULL, NULL, visibility, create_time, update_time, expire_time + make_interval(secs => n), NULL, NULL, NULL, \
          allowed_cidrs, version FROM keys, generate_series(1, 5000) AS n; ANALYZE keys").await;
-    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {}", PURGE));
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {PURGE}"));
     let plan = sqlx::query_as(explain).bind(far_future).bind(500_i64).fetch_all(&mut other).await.unwrap();
     let plan = text(plan);
     assert!(plan.contains("using keys_by_end on keys") && !plan.contains("Seq Scan on keys"), "{plan}");

@@ -1,5 +1,5 @@
-//! Where `keygate dev` keeps what must survive a restart: the secrets, made once, and the database. Readable by the
-//! owner alone.
+//! The data directory of `keygate dev`: secrets, which are generated on the first start, and the database. Accessible to the
+//! owner only.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -19,15 +19,15 @@ const HMAC_SECRET: &str = "hmac-secret";
 const SIGNING_KEYS: &str = "signing-keys.json";
 const DATABASE: &str = "keygate.db";
 
-/// What a development installation lives on.
+/// The secrets and the database of a development installation.
 pub(super) struct Material {
     pub(super) hmac_secret: SecretString,
-    /// Where the signing keys are: `file://` or `base64://`.
+    /// URL of the signing keys: `file://` or `base64://`.
     pub(super) signing_keys_url: String,
     pub(super) dsn: String,
 }
 
-/// Opens a folder, making it and the secrets in it where they are missing.
+/// Opens a directory. Creates it and the secrets in it if they are missing.
 pub(super) fn open(folder: &Path, rng: &mut dyn Rng) -> Result<Material, AppError> {
     let failed = |what: &Path| {
         let what = format!("{} cannot be used; choose another folder with --data", what.display());
@@ -36,8 +36,8 @@ pub(super) fn open(folder: &Path, rng: &mut dyn Rng) -> Result<Material, AppErro
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
     let folder = fs::canonicalize(folder).map_err(failed(folder))?;
     let (secret_file, keys_file) = (folder.join(HMAC_SECRET), folder.join(SIGNING_KEYS));
-    let hmac_secret = read_or_make(&secret_file, &new_hmac_secret(rng)).map_err(failed(&secret_file))?;
-    read_or_make(&keys_file, &new_signing_keys(rng)?).map_err(failed(&keys_file))?;
+    let hmac_secret = read_or_create(&secret_file, &new_hmac_secret(rng)).map_err(failed(&secret_file))?;
+    read_or_create(&keys_file, &new_signing_keys(rng)?).map_err(failed(&keys_file))?;
     Ok(Material {
         hmac_secret,
         signing_keys_url: format!("file://{}", keys_file.display()),
@@ -45,7 +45,7 @@ pub(super) fn open(folder: &Path, rng: &mut dyn Rng) -> Result<Material, AppErro
     })
 }
 
-/// Secrets that are kept nowhere.
+/// Generates secrets that are not stored, and a database in memory.
 pub(super) fn ephemeral(rng: &mut dyn Rng) -> Result<Material, AppError> {
     let keys = new_signing_keys(rng)?;
     Ok(Material {
@@ -55,11 +55,11 @@ pub(super) fn ephemeral(rng: &mut dyn Rng) -> Result<Material, AppError> {
     })
 }
 
-fn read_or_make(file: &PathBuf, fresh: &SecretString) -> io::Result<SecretString> {
+fn read_or_create(file: &PathBuf, fresh: &SecretString) -> io::Result<SecretString> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
-        Ok(mut made) => {
-            made.write_all(fresh.expose_secret().as_bytes())?;
-            made.sync_all()?;
+        Ok(mut created) => {
+            created.write_all(fresh.expose_secret().as_bytes())?;
+            created.sync_all()?;
             Ok(fresh.clone())
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => fs::read_to_string(file).map(SecretString::from),
@@ -78,7 +78,7 @@ fn new_signing_keys(rng: &mut dyn Rng) -> Result<SecretString, AppError> {
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);
     let pair = Ed25519KeyPair::from_seed_unchecked(&seed)
-        .map_err(|error| AppError::Setting(format!("a signing key cannot be made: {error}")))?;
+        .map_err(|error| AppError::Setting(format!("a signing key cannot be generated: {error}")))?;
     let public = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
     let key = json!({
         "kty": "OKP",
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_made_once_for_the_owner_alone() {
+    fn secrets_are_created_once_with_owner_only_permissions() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("deep").join("data");
         let first = open(&data, &mut StdRng::seed_from_u64(1)).unwrap();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_signing_key_of_the_published_seed_is_the_published_one() {
+    fn signing_key_of_a_known_seed_has_the_known_public_key() {
         struct Seed;
         impl rand::TryRng for Seed {
             type Error = std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! From `db` to the store, and to its tables.
+//! Opens and migrates the configured database.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use crate::store::{
     Database, KeyStore, Migration, PostgresOptions, PostgresStore, Schema, SchemaError, SqliteOptions, SqliteStore,
 };
 
-/// Connections for each processor, unless a number is configured.
+/// Default number of connections per processor.
 const CONNECTIONS_PER_CPU: usize = 2;
 
-/// The tables of a database, for commands.
+/// Migrations of a database, for commands.
 pub struct Migrations {
     database: Database,
     runtime: Runtime,
 }
 
-/// Opens the store that is configured.
+/// Opens the configured store.
 pub(super) async fn open(config: &DatabaseConfig) -> Result<Arc<dyn KeyStore>, AppError> {
     let migration = if config.auto_migrate { Migration::Automatic } else { Migration::Manual };
     Ok(match database(&config.dsn, "db.dsn")? {
@@ -31,10 +31,10 @@ pub(super) async fn open(config: &DatabaseConfig) -> Result<Arc<dyn KeyStore>, A
 }
 
 impl Migrations {
-    /// The tables of the database that a data source name names; `origin` says where the name is from, for errors.
+    /// Migrations of the database at a data source name; `origin` names the setting or option that it is from, for errors.
     ///
     /// # Errors
-    /// [`AppError`] when it is no data source name.
+    /// [`AppError`] when the data source name is invalid.
     pub fn new(dsn: &str, origin: &str) -> Result<Self, AppError> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|cause| AppError::io("threads cannot be started", cause))?;
@@ -46,7 +46,7 @@ impl Migrations {
         self.database.driver()
     }
 
-    /// The state of the tables.
+    /// Returns the state of the schema.
     ///
     /// # Errors
     /// [`SchemaError`] when the database cannot be reached.
@@ -54,26 +54,26 @@ impl Migrations {
         self.runtime.block_on(self.database.schema())
     }
 
-    /// Brings the tables up to date.
+    /// Applies all pending migrations.
     ///
     /// # Errors
-    /// [`SchemaError`]; a migration that fails leaves nothing behind.
+    /// [`SchemaError`]; a migration that fails is rolled back.
     pub fn up(&self) -> Result<(), SchemaError> {
         self.runtime.block_on(self.database.migrate_up())
     }
 
-    /// Takes the latest `steps` migrations back.
+    /// Reverts the latest `steps` migrations.
     ///
     /// # Errors
-    /// [`SchemaError`]; a migration that fails leaves nothing behind.
+    /// [`SchemaError`]; a migration that fails is rolled back.
     pub fn down(&self, steps: usize) -> Result<(), SchemaError> {
         self.runtime.block_on(self.database.migrate_down(steps))
     }
 
-    /// Writes down that the tables are at `version`.
+    /// Records that the schema is at `version`, without changing the tables.
     ///
     /// # Errors
-    /// [`SchemaError`] when there is no such version, or the database cannot be reached.
+    /// [`SchemaError`] when the version is unknown, or the database cannot be reached.
     pub fn force(&self, version: i64) -> Result<(), SchemaError> {
         self.runtime.block_on(self.database.force_version(version))
     }

@@ -1,4 +1,4 @@
-//! `keygate dev`: everything on loopback, in front of a given API or a sample one, with a key in hand.
+//! `keygate dev`: all listeners on loopback, in front of a given API or a sample API, with a demonstration key.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,15 +20,15 @@ use crate::request_context::RequestContext;
 const ISSUER: &str = "http://localhost/keygate";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// Makes the demonstration key the same one at every start.
+/// Request id of the demonstration key, so that every start uses the same key.
 const DEMONSTRATION: &str = "demonstration";
 
-/// What `keygate dev` is asked for.
+/// Options of `keygate dev`.
 #[derive(Debug, Clone)]
 pub struct DevOptions {
-    /// The API to protect; the sample API when absent.
+    /// URL of the API to protect; the sample API if absent.
     pub upstream: Option<String>,
-    /// Where keys and secrets are kept; nowhere when absent.
+    /// Data directory for keys and secrets; if absent, nothing is stored.
     pub data: Option<PathBuf>,
     /// Port of the gateway; 0 for any.
     pub gateway_port: u16,
@@ -48,7 +48,7 @@ pub struct Dev {
 }
 
 impl Dev {
-    /// Starts it and sees to the demonstration key.
+    /// Starts all parts, and issues the demonstration key if it does not exist.
     ///
     /// # Errors
     /// [`AppError`] when a part cannot be started.
@@ -69,12 +69,12 @@ impl Dev {
         Ok(Self { app, sample, upstream, key_id: issued.key.id, secret: issued.secret })
     }
 
-    /// The running parts.
+    /// The running process.
     pub fn app(&self) -> &App {
         &self.app
     }
 
-    /// One line of JSON with the addresses and the key; the secret is `null` when an earlier start showed it.
+    /// One line of JSON with the addresses and the key; the secret is `null` if an earlier start showed it.
     pub fn to_json(&self) -> String {
         json!({
             "gateway": self.gateway_url(),
@@ -86,7 +86,7 @@ impl Dev {
         .to_string()
     }
 
-    /// What a person needs to know and lines to paste.
+    /// Addresses and commands to paste, for people.
     pub fn to_text(&self) -> String {
         let (gateway, admin) = (self.gateway_url(), format!("http://{}", self.app.admin_address()));
         let upstream =

@@ -1,14 +1,19 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use prometheus::Registry;
 use uuid::Uuid;
 
+use super::daily_set::DailySet;
 use super::*;
 use crate::cidr::CidrSet;
-use crate::clock::ManualClock;
-use crate::key::{ApiKey, Metadata, Status};
+use crate::clock::{ManualClock, Timestamp};
+use crate::id::{KeyId, TenantId};
+use crate::key::{ApiKey, CachedKey, Metadata, Status};
 use crate::policy::{Scopes, Visibility};
-use crate::store::MemoryStore;
+use crate::request_context::RequestContext;
+use crate::store::{KeyStore, MemoryStore};
 
 struct Fixture {
     tracker: Arc<Tracker>,
@@ -67,8 +72,8 @@ impl Fixture {
         Self { tracker: Arc::new(tracker), writer: Arc::new(writer), store, clock, registry }
     }
 
-    /// Closes the tracker and waits for several tasks to write what it noted.
-    async fn end(&self) {
+    /// Closes the tracker and runs the writer on several tasks until the queue is empty.
+    async fn finish(&self) {
         self.tracker.close();
         let tasks: Vec<_> = (0..4)
             .map(|_| {
@@ -97,99 +102,99 @@ impl Fixture {
 const SETTINGS: Settings = Settings { queue_size: 1000, flush_size: 10, flush_interval: Duration::from_secs(3600) };
 
 #[tokio::test]
-async fn the_first_use_of_a_day_is_written_at_the_time_of_the_writing() {
-    let bench = Fixture::new(SETTINGS, 30).await;
+async fn first_use_of_a_day_is_recorded_with_the_time_of_the_write() {
+    let fixture = Fixture::new(SETTINGS, 30).await;
     for _ in 0..100 {
-        (0..25).for_each(|number| bench.tracker.note(&key(number), at(0)));
+        (0..25).for_each(|number| fixture.tracker.note(&key(number), at(0)));
     }
-    bench.clock.set(at(60));
-    bench.end().await;
-    assert_eq!((bench.count("written"), bench.count("dropped")), (25, 0));
-    assert_eq!((bench.last_used(24).await, bench.last_used(25).await), (Some(at(60)), None));
+    fixture.clock.set(at(60));
+    fixture.finish().await;
+    assert_eq!((fixture.count("written"), fixture.count("dropped")), (25, 0));
+    assert_eq!((fixture.last_used(24).await, fixture.last_used(25).await), (Some(at(60)), None));
 }
 
 #[tokio::test]
-async fn what_the_record_says_of_today_is_not_noted_and_tomorrow_is_another_day() {
+async fn use_on_a_recorded_day_is_not_queued_again() {
     const HOUR: i64 = 3600;
-    let bench = Fixture::new(SETTINGS, 1).await;
+    let fixture = Fixture::new(SETTINGS, 1).await;
     let used = |time| CachedKey::from(&ApiKey { last_used_time: Some(at(time)), ..stored(0) });
-    bench.tracker.note(&used(-HOUR), at(0));
-    bench.tracker.note(&used(HOUR), at(0));
-    bench.tracker.note(&used(0), at(4 * HOUR));
-    bench.tracker.note(&used(0), at(5 * HOUR));
-    bench.clock.set(at(5 * HOUR));
-    bench.end().await;
-    assert_eq!((bench.count("written"), bench.last_used(0).await), (1, Some(at(5 * HOUR))));
+    fixture.tracker.note(&used(-HOUR), at(0));
+    fixture.tracker.note(&used(HOUR), at(0));
+    fixture.tracker.note(&used(0), at(4 * HOUR));
+    fixture.tracker.note(&used(0), at(5 * HOUR));
+    fixture.clock.set(at(5 * HOUR));
+    fixture.finish().await;
+    assert_eq!((fixture.count("written"), fixture.last_used(0).await), (1, Some(at(5 * HOUR))));
 }
 
 #[tokio::test]
-async fn a_full_queue_drops_without_error_and_the_next_use_is_tried_again() {
+async fn full_queue_drops_uses_and_later_ones_are_queued_again() {
     let settings = Settings { queue_size: 2, flush_interval: Duration::ZERO, ..SETTINGS };
-    let bench = Fixture::new(settings, 3).await;
+    let fixture = Fixture::new(settings, 3).await;
     for _ in 0..2 {
-        (0..3).for_each(|number| bench.tracker.note(&key(number), at(0)));
+        (0..3).for_each(|number| fixture.tracker.note(&key(number), at(0)));
     }
-    assert_eq!((bench.count("written"), bench.count("dropped")), (0, 2));
-    let writer = Arc::clone(&bench.writer);
+    assert_eq!((fixture.count("written"), fixture.count("dropped")), (0, 2));
+    let writer = Arc::clone(&fixture.writer);
     let writing = tokio::spawn(async move { writer.run().await });
-    while bench.count("written") < 2 {
+    while fixture.count("written") < 2 {
         tokio::task::yield_now().await;
     }
-    (0..3).for_each(|number| bench.tracker.note(&key(number), at(0)));
-    bench.tracker.close();
+    (0..3).for_each(|number| fixture.tracker.note(&key(number), at(0)));
+    fixture.tracker.close();
     writing.await.unwrap();
-    assert_eq!((bench.count("written"), bench.count("dropped")), (3, 2));
-    assert_eq!(bench.last_used(2).await, Some(at(0)));
-    bench.tracker.note(&key(4), at(0));
-    assert_eq!(bench.count("dropped"), 3, "it is closed");
+    assert_eq!((fixture.count("written"), fixture.count("dropped")), (3, 2));
+    assert_eq!(fixture.last_used(2).await, Some(at(0)));
+    fixture.tracker.note(&key(4), at(0));
+    assert_eq!(fixture.count("dropped"), 3, "the queue is closed");
 }
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
-async fn what_the_store_does_not_take_is_noted_again_with_the_next_use() {
+async fn use_is_queued_again_after_a_failed_write() {
     let options = crate::store::SqliteOptions { path: None, max_connections: 1 };
     let store = crate::store::SqliteStore::open(&options).await.unwrap();
     store.close().await;
-    let bench = Fixture::over(Arc::new(store), SETTINGS);
-    (0..3).for_each(|number| bench.tracker.note(&key(number), at(0)));
-    bench.end().await;
-    assert_eq!((bench.count("failed"), bench.count("dropped")), (3, 0));
-    (0..3).for_each(|number| bench.tracker.note(&key(number), at(0)));
-    assert_eq!(bench.count("dropped"), 3, "nobody takes them any more, but they were not known");
+    let fixture = Fixture::over(Arc::new(store), SETTINGS);
+    (0..3).for_each(|number| fixture.tracker.note(&key(number), at(0)));
+    fixture.finish().await;
+    assert_eq!((fixture.count("failed"), fixture.count("dropped")), (3, 0));
+    (0..3).for_each(|number| fixture.tracker.note(&key(number), at(0)));
+    assert_eq!(fixture.count("dropped"), 3, "the queue is closed, but the uses were not marked as queued");
 }
 
 #[tokio::test]
-async fn an_interval_that_is_over_writes_what_is_there() {
-    let bench = Fixture::new(Settings { flush_interval: Duration::from_millis(1), ..SETTINGS }, 1).await;
-    let writer = Arc::clone(&bench.writer);
+async fn incomplete_batch_is_written_after_the_flush_interval() {
+    let fixture = Fixture::new(Settings { flush_interval: Duration::from_millis(1), ..SETTINGS }, 1).await;
+    let writer = Arc::clone(&fixture.writer);
     let writing = tokio::spawn(async move { writer.run().await });
-    bench.tracker.note(&key(0), at(0));
-    while bench.last_used(0).await.is_none() {
+    fixture.tracker.note(&key(0), at(0));
+    while fixture.last_used(0).await.is_none() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    bench.tracker.close();
+    fixture.tracker.close();
     writing.await.unwrap();
 }
 
 #[test]
-fn of_many_threads_one_notes_a_key_and_many_keys_stay_known() {
+fn concurrent_inserts_of_a_mark_succeed_once() {
     const KEYS: u128 = 20_000;
-    let today = Today::new();
-    let added = AtomicUsize::new(0);
+    let set = DailySet::new();
+    let inserted = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let new = (0..KEYS).filter(|number| today.add(today.mark(&key(*number), at(0)))).count();
-                added.fetch_add(new, Ordering::Relaxed);
+                let new = (0..KEYS).filter(|number| set.insert(set.mark(&key(*number), at(0)))).count();
+                inserted.fetch_add(new, Ordering::Relaxed);
             });
         }
     });
-    // A set that is full forgets; of this many keys, few share one.
-    let added = added.into_inner();
-    assert!((20_000..20_040).contains(&added), "{added}");
-    let mark = today.mark(&key(1), at(0));
-    today.forget(mark);
-    assert!(today.add(mark) && !today.add(mark));
-    assert!(today.add(today.mark(&key(1), at(86_400))));
-    assert!(today.add(today.mark(&CachedKey::from(&ApiKey { create_time: at(1), ..stored(1) }), at(0))));
+    // A full set evicts marks, but of this many keys few share a set.
+    let inserted = inserted.into_inner();
+    assert!((20_000..20_040).contains(&inserted), "{inserted}");
+    let mark = set.mark(&key(1), at(0));
+    set.remove(mark);
+    assert!(set.insert(mark) && !set.insert(mark));
+    assert!(set.insert(set.mark(&key(1), at(86_400))));
+    assert!(set.insert(set.mark(&CachedKey::from(&ApiKey { create_time: at(1), ..stored(1) }), at(0))));
 }

@@ -1,4 +1,4 @@
-//! Deleting imported keys for good (contract, admin API section 5.8).
+//! Deleting imported keys (contract, admin API section 5.8).
 
 use super::log::log_change;
 use super::{Lifecycle, LifecycleError};
@@ -6,7 +6,7 @@ use crate::id::KeyId;
 use crate::request_context::RequestContext;
 
 impl Lifecycle {
-    /// Takes a key out, in any status. The same raw key can be imported again afterwards.
+    /// Deletes a key in any status. The same raw key can be imported again afterwards.
     ///
     /// # Errors
     /// [`LifecycleError::NotFound`] or a failure of the store.

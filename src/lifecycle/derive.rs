@@ -19,45 +19,45 @@ use crate::request_context::RequestContext;
 /// The form of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TokenForm {
-    /// Signed: anybody with the public keys can check it.
+    /// A signed JWT, which can be verified with the public keys alone.
     #[default]
     Jwt,
-    /// Chained: whoever holds it can narrow it.
+    /// A macaroon, whose holder can restrict it further.
     Macaroon,
 }
 
-/// A token that somebody wants.
+/// A request for a token.
 #[derive(Debug, Clone, Default)]
 pub struct DeriveToken {
-    /// Its form.
+    /// The form.
     pub form: TokenForm,
-    /// Its life; the configured default when absent or zero.
+    /// The lifetime; the configured default if absent or zero.
     pub ttl: Option<Duration>,
-    /// What it may do; all that its parent may when empty.
+    /// The scopes; all of the parent's if empty.
     pub scopes: Vec<String>,
-    /// The caller's own claims; reserved ones are dropped.
+    /// Additional claims; reserved names are dropped.
     pub custom_claims: Metadata,
-    /// Whom it is for; anybody when empty.
+    /// The audiences; any audience if empty.
     pub audiences: Vec<String>,
 }
 
-/// A token.
+/// A derived token.
 #[derive(Debug)]
 pub struct Derived {
-    /// Its text.
+    /// The text.
     pub token: SecretString,
-    /// When it ends.
+    /// The expiry.
     pub expire_time: Timestamp,
-    /// What it may do.
+    /// The scopes.
     pub scopes: Scopes,
-    /// The parent's own data, under the accepted custom claims.
+    /// The parent's metadata, overlaid with the accepted custom claims.
     pub claims: Metadata,
-    /// Whom it is for.
+    /// The audiences.
     pub audiences: Vec<String>,
 }
 
 impl Lifecycle {
-    /// Checks a command as far as it can be without its parent; returns the token's life.
+    /// Validates a command without its parent. Returns the token's lifetime.
     ///
     /// # Errors
     /// [`LifecycleError::Invalid`].
@@ -74,7 +74,7 @@ impl Lifecycle {
         }
     }
 
-    /// Derives a token from a parent that was verified just now.
+    /// Derives a token from a parent that has just been verified.
     ///
     /// # Errors
     /// [`LifecycleError::Invalid`], [`LifecycleError::ParentEnded`], [`LifecycleError::ScopeNotGranted`] or
@@ -90,13 +90,13 @@ impl Lifecycle {
         if parent.effective_status(now) != EffectiveStatus::Active {
             return Err(LifecycleError::ParentEnded);
         }
-        let end = now + ttl;
-        if parent.expire_time().is_some_and(|expiry| end > expiry) {
+        let expiry = now + ttl;
+        if parent.expire_time().is_some_and(|parent_expiry| expiry > parent_expiry) {
             return invalid(format!("ttl {} exceeds the remaining life of the key", format_go(ttl)));
         }
-        let scopes = granted(parent.grant().scopes(), command.scopes)?;
+        let scopes = token_scopes(parent.grant().scopes(), command.scopes)?;
         let metadata = parent.metadata();
-        let everywhere = CidrSet::default();
+        let unrestricted = CidrSet::default();
         let new = NewToken {
             jti: self.random_uuid().to_string(),
             key_id: parent.id(),
@@ -104,10 +104,10 @@ impl Lifecycle {
             actor_id: parent.actor().id(),
             scopes: &scopes,
             metadata: &metadata,
-            networks: parent.networks().unwrap_or(&everywhere),
+            networks: parent.networks().unwrap_or(&unrestricted),
             visibility: parent.visibility(),
             now,
-            expire_time: end.trunc_subsecs(0),
+            expire_time: expiry.trunc_subsecs(0),
             audiences: &command.audiences,
             custom: &command.custom_claims,
         };
@@ -138,13 +138,13 @@ impl Lifecycle {
     }
 }
 
-/// The scopes of a token: all of the parent's, or those wanted, each of which the parent must have.
-fn granted(parent: &Scopes, wanted: Vec<String>) -> Result<Scopes, LifecycleError> {
-    if wanted.is_empty() {
+/// The scopes of a token: the requested ones, each of which the parent must have, or all of the parent's.
+fn token_scopes(parent: &Scopes, requested: Vec<String>) -> Result<Scopes, LifecycleError> {
+    if requested.is_empty() {
         return Ok(parent.clone());
     }
-    match wanted.iter().find(|scope| !parent.iter().any(|granted| granted == *scope)) {
-        Some(lacking) => Err(LifecycleError::ScopeNotGranted(lacking.clone())),
-        None => Ok(wanted.into_iter().collect()),
+    match requested.iter().find(|scope| !parent.iter().any(|granted| granted == *scope)) {
+        Some(missing) => Err(LifecycleError::ScopeNotGranted(missing.clone())),
+        None => Ok(requested.into_iter().collect()),
     }
 }

@@ -1,4 +1,4 @@
-//! Importing keys that were minted elsewhere (contract, admin API section 5.6).
+//! Importing keys that another system generated (contract, admin API section 5.6).
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -12,24 +12,24 @@ use crate::key::{ApiKey, KeyDraft};
 use crate::request_context::RequestContext;
 use crate::store::Inserted;
 
-/// A key that somebody wants to import.
+/// A key to import.
 #[derive(Debug, Clone)]
 pub struct ImportKey {
-    /// The key's text as callers will present it, 1 to 8192 bytes; never stored.
+    /// The text of the key as clients present it, 1 to 8192 bytes. Never stored.
     pub raw_key: SecretString,
-    /// What the key may do.
+    /// The other fields of the key.
     pub draft: KeyDraft,
 }
 
 impl Lifecycle {
-    /// Imports a key, or returns the one that an earlier call with the same request id imported.
+    /// Imports a key. If an earlier call had the same request id, returns the key of that call.
     ///
     /// # Errors
     /// [`LifecycleError::Invalid`], [`LifecycleError::IssuedShape`], [`LifecycleError::DerivedShape`],
     /// [`LifecycleError::AlreadyImported`], [`LifecycleError::QuotaExceeded`] or a failure of the store.
     pub async fn import(&self, context: &RequestContext, import: ImportKey) -> Result<ApiKey, LifecycleError> {
         let request_id = import.draft.request_id.clone().filter(|id| !id.is_empty());
-        let key = self.importable(context, import, self.now())?;
+        let key = self.validate_import(context, import, self.now())?;
         if let Some(first) = self.replay(context, KeyKind::Imported, request_id.as_deref()).await? {
             return Ok(first);
         }
@@ -46,8 +46,8 @@ impl Lifecycle {
         }
     }
 
-    /// The record that an import would store.
-    pub(super) fn importable(
+    /// Validates an import. Returns the record to store.
+    pub(super) fn validate_import(
         &self,
         context: &RequestContext,
         import: ImportKey,
@@ -58,7 +58,7 @@ impl Lifecycle {
             return invalid(format!("raw_key must have 1 to {CREDENTIAL_MAX} bytes"));
         }
         import.draft.check()?;
-        let ttl = self.life(import.draft.ttl)?;
+        let ttl = self.lifetime(import.draft.ttl)?;
         match self.settings.routing.classify(raw_key) {
             Shape::Issued(_) => Err(LifecycleError::IssuedShape),
             Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => Err(LifecycleError::DerivedShape),

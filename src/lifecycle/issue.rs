@@ -23,19 +23,19 @@ pub(super) const TTL_MAX: Duration = Duration::from_secs(315_360_000);
 pub struct Issued {
     /// The record.
     pub key: ApiKey,
-    /// The key's text, shown this once; `None` when an earlier call with the same request id was given it.
+    /// The text of the key, which cannot be read again; `None` if an earlier call with the same request id returned it.
     pub secret: Option<SecretString>,
 }
 
 impl Lifecycle {
-    /// Issues a key, or returns the one that an earlier call with the same request id issued.
+    /// Issues a key. If an earlier call had the same request id, returns the key of that call.
     ///
     /// # Errors
     /// [`LifecycleError::Invalid`], [`LifecycleError::QuotaExceeded`], [`LifecycleError::IdTaken`] or a failure of the
     /// store.
     pub async fn issue(&self, context: &RequestContext, draft: KeyDraft) -> Result<Issued, LifecycleError> {
         draft.check()?;
-        let ttl = self.life(draft.ttl)?;
+        let ttl = self.lifetime(draft.ttl)?;
         let request_id = draft.request_id.clone().filter(|id| !id.is_empty());
         if let Some(key) = self.replay(context, KeyKind::Issued, request_id.as_deref()).await? {
             return Ok(Issued { key, secret: None });
@@ -55,9 +55,9 @@ impl Lifecycle {
         }
     }
 
-    /// The life that a key gets; limits are never applied silently.
-    pub(super) fn life(&self, wanted: Option<Duration>) -> Result<Duration, LifecycleError> {
-        let ttl = wanted.or(self.settings.default_ttl).unwrap_or_default();
+    /// Returns the lifetime of a new key. A lifetime outside of the limits is an error, never clamped.
+    pub(super) fn lifetime(&self, requested: Option<Duration>) -> Result<Duration, LifecycleError> {
+        let ttl = requested.or(self.settings.default_ttl).unwrap_or_default();
         let max = self.settings.max_ttl;
         if ttl.is_zero() {
             invalid("ttl must be greater than 0; non-expiring API keys are not supported".into())
@@ -70,7 +70,7 @@ impl Lifecycle {
         }
     }
 
-    /// The key that an earlier call with the same request id made.
+    /// Returns the key that an earlier call with the same request id created.
     pub(super) async fn replay(
         &self,
         context: &RequestContext,
@@ -83,6 +83,7 @@ impl Lifecycle {
         }
     }
 
+    /// Fails if the tenant has reached its quota of active keys.
     pub(super) async fn check_quota(&self, context: &RequestContext) -> Result<(), LifecycleError> {
         match self.settings.quota {
             Some(quota) if self.store.count_active(context.tenant).await? >= quota => {
@@ -92,6 +93,7 @@ impl Lifecycle {
         }
     }
 
+    /// Generates the id and the text of a new key. Returns them with the time in the id.
     pub(super) fn mint(&self, visibility: Visibility) -> Result<(KeyId, SecretString, Timestamp), LifecycleError> {
         let settings = &self.settings;
         let prefix = match (visibility, &settings.public_prefix) {
@@ -110,7 +112,7 @@ impl Lifecycle {
     }
 }
 
-/// The first record of a key.
+/// The record of a new key.
 pub(super) fn record(tenant: TenantId, id: KeyId, draft: KeyDraft, now: Timestamp, ttl: Duration) -> ApiKey {
     ApiKey {
         tenant,

@@ -1,5 +1,5 @@
-//! KeyLocks: changes of one key in this process go one after the other, so that they do not undo each other's attempts in the
-//! store. A courtesy only: what decides is the version in the store, which other processes change too.
+//! Serialises changes of one key within this process, so that they do not make each other's store writes fail and retry. Only
+//! an optimisation: the version in the store decides, because other processes change keys too.
 
 use std::time::Duration;
 
@@ -7,24 +7,25 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::id::KeyId;
 
-/// How many keys can be changed at once, if they fall on different key_locks.
-const TURNS: usize = 64;
-/// How long a change waits for the one before; then it tries its luck.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Number of locks; keys are spread over them by their ids.
+const LOCKS: usize = 64;
+/// How long a change waits for a lock. After that it goes ahead without.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-pub(super) struct KeyLocks([Mutex<()>; TURNS]);
+/// Striped locks of keys.
+pub(super) struct KeyLocks([Mutex<()>; LOCKS]);
 
 impl KeyLocks {
     pub(super) fn new() -> Self {
         Self(std::array::from_fn(|_| Mutex::new(())))
     }
 
-    /// Waits for the change that is under way; the next one waits until the result is dropped.
-    pub(super) async fn of(&self, id: KeyId) -> Option<MutexGuard<'_, ()>> {
+    /// Waits for the lock of a key. `None` after the timeout.
+    pub(super) async fn lock(&self, id: KeyId) -> Option<MutexGuard<'_, ()>> {
         let first = match id {
             KeyId::Issued(uuid) => uuid.as_bytes()[0],
             KeyId::Imported(digest) => digest[0],
         };
-        tokio::time::timeout(PATIENCE, self.0[usize::from(first) % TURNS].lock()).await.ok()
+        tokio::time::timeout(TIMEOUT, self.0[usize::from(first) % LOCKS].lock()).await.ok()
     }
 }

@@ -1,4 +1,4 @@
-//! Pages of keys (contract, admin API section 5.2).
+//! Listing keys (contract, admin API section 5.2).
 
 use super::{Lifecycle, LifecycleError, invalid};
 use crate::id::KeyKind;
@@ -9,50 +9,50 @@ use crate::store::PageQuery;
 const PAGE_SIZE_DEFAULT: u32 = 50;
 const PAGE_SIZE_MAX: u32 = 1000;
 
-/// What a caller wants to see.
+/// A request for a page.
 #[derive(Debug, Clone, Default)]
 pub struct ListKeys {
     /// 0 to 1000; 0 means 50.
     pub page_size: u32,
-    /// What the page before gave; empty for the first page.
+    /// The token that the previous page returned; empty for the first page.
     pub page_token: String,
-    /// Which keys; see [`KeyFilter`].
+    /// The filter; see [`KeyFilter`].
     pub filter: String,
 }
 
-/// A page.
+/// A page of keys.
 #[derive(Debug)]
 pub struct Page {
     /// The keys, by descending id.
     pub keys: Vec<ApiKey>,
-    /// What asks for the next page; empty on the last one.
+    /// The token of the next page; empty on the last one.
     pub next_page_token: String,
 }
 
 impl Lifecycle {
-    /// A page of keys of one kind.
+    /// Returns a page of keys of one kind.
     ///
     /// # Errors
-    /// [`LifecycleError::Invalid`] for a size, token or filter that is none, or a failure of the store.
+    /// [`LifecycleError::Invalid`] for an invalid size, token or filter, or a failure of the store.
     pub async fn list(
         &self,
         context: &RequestContext,
         kind: KeyKind,
-        wanted: &ListKeys,
+        request: &ListKeys,
     ) -> Result<Page, LifecycleError> {
         let tenant = context.tenant;
-        let size = match wanted.page_size {
+        let size = match request.page_size {
             0 => PAGE_SIZE_DEFAULT,
-            1..=PAGE_SIZE_MAX => wanted.page_size,
+            1..=PAGE_SIZE_MAX => request.page_size,
             _ => return invalid(format!("page_size must be between 0 and {PAGE_SIZE_MAX}")),
         };
-        let filter = KeyFilter::parse(&wanted.filter).map_err(|error| LifecycleError::Invalid(error.to_string()))?;
+        let filter = KeyFilter::parse(&request.filter).map_err(|error| LifecycleError::Invalid(error.to_string()))?;
         let now = self.now();
-        let before = match wanted.page_token.as_str() {
+        let before = match request.page_token.as_str() {
             "" => None,
             token => Some(open_page_token(token, &self.settings.keyring, (tenant, kind), now)?),
         };
-        // One key more than shown tells whether there is another page.
+        // One more key than the page holds shows whether there is another page.
         let query = PageQuery { tenant, kind, filter: &filter, before, limit: size + 1, now };
         let mut keys = self.store.list(&query).await?;
         let more = keys.len() > size as usize;

@@ -1,13 +1,13 @@
-//! What changes to keys count (contract, operations section 6).
+//! Metrics of the write side (contract, operations section 6).
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
-use super::batch::{BatchCode, BatchItem};
+use super::batch_item::{BatchCode, BatchItem};
 use crate::key::RevocationReason;
 
 const BATCH_SIZES: &[f64] = &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
 
-/// Counters of one write side.
+/// Metrics of the write side.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     created: IntCounter,
@@ -23,10 +23,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the counters known to `registry`.
+    /// Creates the metrics and registers them.
     ///
     /// # Errors
-    /// When counters of these names are there already.
+    /// If metrics of these names are registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let sizes = HistogramOpts::new("talos_batch_import_key_count", "Keys in a batch").buckets(BATCH_SIZES.to_vec());
         let batch_size = Histogram::with_opts(sizes)?;
@@ -42,15 +42,22 @@ impl Metrics {
             Ok::<_, prometheus::Error>(counter)
         };
         Ok(Self {
-            created: counter("talos_keys_created_total", "Keys that came to be")?,
+            created: counter("talos_keys_created_total", "Keys issued or imported")?,
             revoked: by("reason", "talos_keys_revoked_total", "Keys revoked, by reason")?,
             rotated: counter("talos_keys_rotated_total", "Keys rotated")?,
             tokens: counter("talos_tokens_minted_total", "Tokens derived from keys")?,
-            purged: counter("keygate_purged_keys_total", "Keys taken out long after their end")?,
-            batches: counter("talos_batch_import_requests_total", "Batches to import")?,
-            partial_batches: counter("talos_batch_import_partial_failures_total", "Batches imported in part")?,
+            purged: counter("keygate_purged_keys_total", "Keys deleted some time after their expiry")?,
+            batches: counter("talos_batch_import_requests_total", "Batch imports")?,
+            partial_batches: counter(
+                "talos_batch_import_partial_failures_total",
+                "Batch imports of which some keys were rejected",
+            )?,
             batch_succeeded: counter("talos_batch_import_keys_succeeded_total", "Keys imported in batches")?,
-            batch_failed: by("error_code", "talos_batch_import_keys_failed_total", "Keys refused in batches, by code")?,
+            batch_failed: by(
+                "error_code",
+                "talos_batch_import_keys_failed_total",
+                "Keys rejected in batches, by code",
+            )?,
             batch_size,
         })
     }

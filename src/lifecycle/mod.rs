@@ -1,7 +1,8 @@
-//! The life of keys, from issue or import to revocation or deletion. Every change is in the store before it is in the cache, and in the cache
-//! before the caller hears of it.
+//! The write side: issues, imports, changes, rotates, revokes and deletes keys, and derives tokens. Every change is committed
+//! in the store first, then invalidated in the caches, and only then reported to the caller.
 
 mod batch;
+mod batch_item;
 mod delete;
 mod derive;
 mod import;
@@ -15,7 +16,7 @@ mod revoke;
 mod rotate;
 mod update;
 
-pub use batch::{BatchCode, BatchItem, ItemError};
+pub use batch_item::{BatchCode, BatchItem, ItemError};
 pub use derive::{DeriveToken, Derived, TokenForm};
 pub use import::ImportKey;
 pub use issue::Issued;
@@ -40,40 +41,40 @@ use crate::key::{ApiKey, InvalidField};
 use crate::request_context::RequestContext;
 use crate::store::{KeyStore, StoreError};
 
-/// How often a change is tried again that another one came before.
+/// How often a change is tried while others change the same key.
 const RETRIES: usize = 16;
 
-/// What new keys depend on beside the caller's wishes.
+/// Settings of new keys and tokens.
 #[derive(Debug)]
 pub struct Settings {
-    /// The secret that mints.
+    /// The secrets that sign new keys, macaroons and page tokens.
     pub keyring: Arc<Keyring>,
-    /// Tells which texts cannot be imported.
+    /// Recognises texts that cannot be imported, because they look like issued keys or derived tokens.
     pub routing: Routing,
     /// The prefix of secret keys.
     pub prefix: String,
-    /// The prefix of public keys; none can be issued when absent.
+    /// The prefix of public keys; if absent, none can be issued.
     pub public_prefix: Option<String>,
-    /// The life of a key whose caller names none; a refusal when absent.
+    /// The default lifetime of a key; if absent, a request must name one.
     pub default_ttl: Option<Duration>,
-    /// The longest life; any when zero.
+    /// The maximum lifetime of keys and tokens; zero means no limit.
     pub max_ttl: Duration,
-    /// How many active keys a tenant may have; any number when absent.
+    /// The maximum number of active keys of a tenant; no limit if absent.
     pub quota: Option<u64>,
-    /// What derived tokens depend on.
+    /// Settings of derived tokens.
     pub derived: DerivedSettings,
 }
 
-/// What derived tokens depend on.
+/// Settings of derived tokens.
 #[derive(Debug, Default)]
 pub struct DerivedSettings {
-    /// The name of this issuer.
+    /// The `iss` claim.
     pub issuer: String,
-    /// The life of a token whose caller names none.
+    /// The default lifetime.
     pub default_ttl: Duration,
-    /// What macaroons begin with.
+    /// The prefix of macaroons.
     pub macaroon_prefix: String,
-    /// The `kid` of the key that signs JWTs; the first that can when empty.
+    /// The `kid` of the key that signs JWTs; if empty, the first key that can sign.
     pub signing_key_id: String,
     /// The keys that sign JWTs.
     pub signing_keys: Arc<ArcSwap<SigningKeys>>,
@@ -90,7 +91,7 @@ pub struct Lifecycle {
     metrics: Metrics,
 }
 
-/// Why a change was refused, or failed.
+/// Why a call was rejected or failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LifecycleError {
     /// A field breaks a limit.
@@ -99,46 +100,46 @@ pub enum LifecycleError {
     /// There is no such key.
     #[error("{}", match .0 { KeyId::Issued(_) => "API key not found", KeyId::Imported(_) => "imported key not found" })]
     NotFound(KeyId),
-    /// The raw key has the shape of an issued one.
+    /// The raw key looks like an issued key.
     #[error("cannot import key: format conflicts with issued api key pattern")]
     IssuedShape,
-    /// The raw key has the shape of a derived token.
+    /// The raw key looks like a derived token.
     #[error("cannot import key: format conflicts with derived token pattern")]
     DerivedShape,
-    /// The raw key is there already, in whatever status.
+    /// The raw key is imported already, in any status.
     #[error("key already imported (duplicate detected)")]
     AlreadyImported,
-    /// The fresh id of a key is that of another one; the call can be made again.
+    /// The new id of a key is taken; the call can be retried.
     #[error("An API key with this identifier already exists.")]
     IdTaken,
-    /// The key cannot be rotated: it was revoked, or its end has come.
+    /// The key cannot be rotated: it is revoked or expired.
     #[error("cannot rotate a non-active key")]
     NotActive,
-    /// The key's end has come.
+    /// The key is expired.
     #[error("The API key has expired.")]
     Expired,
-    /// A public key is everybody's, so nobody may revoke it for all.
+    /// The key is public, so its holders must not revoke it for all others.
     #[error("public keys cannot be revoked by who has them")]
     PublicKey,
-    /// The parent of a token has ended since it was verified.
+    /// The parent of a token was revoked or has expired since it was verified.
     #[error("the key has ended")]
     ParentEnded,
-    /// A token is to have a scope that its parent lacks.
+    /// The requested scope of a token is not among its parent's.
     #[error("scope {0:?} is not granted to the key")]
     ScopeNotGranted(String),
-    /// No key can sign a JWT; of the name given, if one is configured.
+    /// No key can sign a JWT. The value is the configured `kid`; empty if none is configured.
     #[error("no usable signing key: set credentials.derived_tokens.jwt.signing_keys.urls and signing_key_id")]
     NoSigningKey(String),
     /// The key was revoked before.
     #[error("key is already revoked")]
     AlreadyRevoked,
-    /// The tenant has as many keys as it may have.
+    /// The tenant has reached its quota of active keys.
     #[error("the tenant has reached its quota of active keys")]
     QuotaExceeded,
-    /// Nothing is known to have changed.
+    /// The store failed; it is not known whether the change was made.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Something that should not happen; the text is for the log.
+    /// An unexpected failure; the text is for the log.
     #[error("{0}")]
     Internal(String),
 }
@@ -150,8 +151,8 @@ impl From<InvalidField> for LifecycleError {
 }
 
 impl Lifecycle {
-    /// The write side over `store`, keeping `caches` in step. `rng` must be cryptographically strong: it makes the
-    /// unguessable part of new keys.
+    /// Creates the write side over `store`, which invalidates `caches` on every change. `rng` must be cryptographically
+    /// secure: it generates the secret part of new keys.
     pub fn new(
         settings: Settings,
         store: Arc<dyn KeyStore>,
@@ -163,7 +164,7 @@ impl Lifecycle {
         Self { settings, store, caches, clock, rng: Mutex::new(rng), key_locks: KeyLocks::new(), metrics }
     }
 
-    /// The record of a key, in any status.
+    /// Returns a key in any status.
     ///
     /// # Errors
     /// [`LifecycleError::NotFound`] or [`LifecycleError::Store`].
@@ -171,17 +172,17 @@ impl Lifecycle {
         self.store.find(context.tenant, id).await?.ok_or(LifecycleError::NotFound(id))
     }
 
-    /// Whether changes can be made now.
+    /// Checks that the store answers.
     ///
     /// # Errors
-    /// What the store fails with.
+    /// The error of the store.
     pub async fn ready(&self) -> Result<(), StoreError> {
         self.store.ping().await
     }
 
-    /// Now, by the clock that stamps records.
+    /// The current time, as in records.
     pub fn now(&self) -> Timestamp {
-        // Stores keep microseconds, and an answer must show what a later read shows.
+        // Stores keep microseconds, and a response must equal later reads.
         self.clock.now().trunc_subsecs(6)
     }
 

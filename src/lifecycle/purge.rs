@@ -1,4 +1,4 @@
-//! Taking out what nobody can use any more.
+//! Deleting keys some time after their expiry.
 
 use std::time::Duration;
 
@@ -11,31 +11,34 @@ use crate::clock::Timestamp;
 use crate::request_context::RequestContext;
 use crate::store::StoreError;
 
-/// Rows taken out in one statement: few enough that nobody waits for it.
+/// Rows deleted per statement, few enough to delay no other statement noticeably.
 const BATCH: u32 = 500;
-/// Between two statements others have the database.
+/// Pause between two statements, to leave the database to others.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Between two looks for what is to be taken out.
+/// Interval between two purges.
 const INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Lifecycle {
-    /// Takes out keys that ended longer than `keep` ago, now and every hour, for as long as it is polled.
+    /// Purges keys now and every hour. Never returns.
     pub async fn keep_purging(&self, context: &RequestContext, keep: Duration) {
         loop {
             match self.purge(context, keep).await {
                 Ok(0) => {}
-                Ok(count) => log_change!(context, count, "{count} keys that ended long ago were taken out"),
-                Err(error) => tracing::warn!(%error, "old keys could not be taken out; tried again in an hour"),
+                Ok(count) => log_change!(context, count, "{count} expired keys purged"),
+                Err(error) => tracing::warn!(%error, "expired keys could not be purged; next try in an hour"),
             }
             tokio::time::sleep(INTERVAL).await;
         }
     }
 
-    /// Takes out all keys whose end lies longer than `keep` back, and forgets which keys were deleted before any token of today
-    /// was derived; tells how many keys it took out. When another node is at it, this one leaves it to that.
+    /// Deletes all keys that expired more than `keep` ago. Also removes records of deletions that are older than the longest
+    /// lifetime of a token. Returns the number of deleted keys. Deletes nothing while another node purges. The principal of
+    /// `context` must be [`Principal::System`].
+    ///
+    /// [`Principal::System`]: crate::request_context::Principal::System
     ///
     /// # Errors
-    /// What the store fails with; what was taken out before is counted all the same.
+    /// The error of the store. Keys that were deleted before it are counted in the metric.
     pub async fn purge(&self, context: &RequestContext, keep: Duration) -> Result<u64, StoreError> {
         let before = TimeDelta::from_std(keep).ok().and_then(|keep| self.now().checked_sub_signed(keep));
         let mut count = 0;
@@ -49,7 +52,7 @@ impl Lifecycle {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        while self.store.forget_deleted(context, self.caches.revoked_parents.horizon(self.now()), BATCH).await?
+        while self.store.prune_deleted(context, self.caches.revoked_parents.horizon(self.now()), BATCH).await?
             >= u64::from(BATCH)
         {
             tokio::time::sleep(PAUSE).await;

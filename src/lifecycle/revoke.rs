@@ -1,4 +1,4 @@
-//! Revoking keys (contract, admin API sections 5.5 and 5.13). There is no way back.
+//! Revoking keys (contract, admin API sections 5.5 and 5.13). A revocation cannot be undone.
 
 use super::log::log_change;
 use super::{Lifecycle, LifecycleError, invalid};
@@ -9,7 +9,7 @@ use crate::request_context::RequestContext;
 use crate::store::Revoked;
 
 impl Lifecycle {
-    /// Revokes a key. When this returns, this process accepts the key no more.
+    /// Revokes a key. When this returns, this process no longer accepts the key.
     ///
     /// # Errors
     /// [`LifecycleError::Invalid`], [`LifecycleError::NotFound`], [`LifecycleError::AlreadyRevoked`] or a failure of the
@@ -28,10 +28,10 @@ impl Lifecycle {
         }
     }
 
-    /// Revokes a key for who has it. A key that is revoked already stays as it is.
+    /// Revokes a key on behalf of its holder. Does nothing if it is revoked already.
     ///
     /// # Errors
-    /// [`LifecycleError::Invalid`] for the administrators' reason, [`LifecycleError::NotFound`],
+    /// [`LifecycleError::Invalid`] for a reason that only administrators may give, [`LifecycleError::NotFound`],
     /// [`LifecycleError::Expired`], [`LifecycleError::PublicKey`] or a failure of the store.
     pub async fn revoke_own(
         &self,
@@ -51,14 +51,14 @@ impl Lifecycle {
         }
         let command = RevokeKey { reason, description: None };
         match self.revoke(context, id, command).await {
-            // Somebody was faster, with the same intent.
+            // A concurrent call revoked it.
             Err(LifecycleError::AlreadyRevoked) => Ok(()),
             result => result,
         }
     }
 }
 
-/// The revocation of a key whose place another one takes.
+/// The revocation of a key that was rotated.
 pub(super) fn superseded() -> Revocation {
     Revocation { reason: RevocationReason::Superseded, description: Some("rotated: replaced by new key".into()) }
 }

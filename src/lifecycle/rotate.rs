@@ -1,4 +1,4 @@
-//! Rotating keys (contract, admin API section 5.4): a new key in the place of an old one, in one step.
+//! Rotating keys (contract, admin API section 5.4): a new key replaces an old one, in one transaction.
 
 use secrecy::SecretString;
 
@@ -14,19 +14,19 @@ use crate::request_context::RequestContext;
 pub struct Rotated {
     /// The new key.
     pub key: ApiKey,
-    /// The new key's text, shown this once.
+    /// The text of the new key, which cannot be read again.
     pub secret: SecretString,
-    /// The old key as it is now: revoked.
+    /// The old key, revoked.
     pub old: ApiKey,
 }
 
 impl Lifecycle {
-    /// Issues a key that inherits what the command does not change, and revokes the old one. Actor and end are inherited
-    /// always.
+    /// Issues a key that inherits all fields that the command does not change, and revokes the old key. Actor and expiry are
+    /// always inherited.
     ///
     /// # Errors
-    /// [`LifecycleError::Invalid`], [`LifecycleError::NotFound`], [`LifecycleError::NotActive`], also for the slower one
-    /// of two that rotate the same key, or a failure of the store.
+    /// [`LifecycleError::Invalid`], [`LifecycleError::NotFound`], [`LifecycleError::NotActive`] (also for the later of two
+    /// concurrent rotations), or a failure of the store.
     pub async fn rotate(
         &self,
         context: &RequestContext,
@@ -34,7 +34,7 @@ impl Lifecycle {
         command: RotateKey,
     ) -> Result<Rotated, LifecycleError> {
         command.change.check()?;
-        let _turn = self.key_locks.of(id).await;
+        let _lock = self.key_locks.lock(id).await;
         for _ in 0..RETRIES {
             let old = self.get(context, id).await?;
             if old.effective_status(self.now()) != EffectiveStatus::Active {
@@ -61,6 +61,6 @@ impl Lifecycle {
                 return Ok(Rotated { key, secret, old });
             }
         }
-        Err(LifecycleError::Internal(format!("key {id} is changed by others all the time")))
+        Err(LifecycleError::Internal(format!("key {id} changed during each of {RETRIES} tries")))
     }
 }

@@ -56,7 +56,7 @@ async fn message(lifecycle: &Lifecycle, draft: KeyDraft) -> String {
 }
 
 #[tokio::test]
-async fn an_issued_key_is_stored_as_it_is_shown() {
+async fn issued_key_is_stored_as_returned() {
     let lifecycle = lifecycle(|_| {});
     let limit = RateLimitPolicy { quota: NonZeroU64::MIN, window: Duration::from_secs(1) };
     let issued = lifecycle.issue(&context(), KeyDraft { rate_limit: Some(limit), ..draft() }).await.unwrap();
@@ -69,7 +69,7 @@ async fn an_issued_key_is_stored_as_it_is_shown() {
 }
 
 #[tokio::test]
-async fn lives_are_refused_never_clamped() {
+async fn lifetime_outside_the_limits_is_rejected_not_clamped() {
     let strict = lifecycle(|_| {});
     let ttl = |seconds| KeyDraft { ttl: Some(Duration::from_secs(seconds)), ..draft() };
     assert_eq!(message(&strict, ttl(86_401)).await, "ttl 24h0m1s exceeds the project maximum of 24h0m0s");
@@ -82,7 +82,7 @@ async fn lives_are_refused_never_clamped() {
 }
 
 #[tokio::test]
-async fn public_keys_need_their_prefix() {
+async fn public_key_requires_a_configured_prefix() {
     let public = || KeyDraft { visibility: Visibility::Public, ..draft() };
     let without = lifecycle(|_| {});
     assert!(message(&without, public()).await.starts_with("public key prefix not configured"));
@@ -92,7 +92,7 @@ async fn public_keys_need_their_prefix() {
 }
 
 #[tokio::test]
-async fn the_quota_counts_active_keys_and_lets_replays_pass() {
+async fn quota_counts_active_keys_and_permits_replays() {
     let lifecycle = lifecycle(|settings| settings.quota = Some(1));
     let once = || KeyDraft { request_id: Some("r".into()), ..draft() };
     let first = lifecycle.issue(&context(), once()).await.unwrap();
@@ -105,7 +105,7 @@ async fn the_quota_counts_active_keys_and_lets_replays_pass() {
 }
 
 #[tokio::test]
-async fn an_empty_request_id_is_none() {
+async fn empty_request_id_counts_as_absent() {
     let lifecycle = lifecycle(|_| {});
     let empty = || KeyDraft { request_id: Some(String::new()), ..draft() };
     let first = lifecycle.issue(&context(), empty()).await.unwrap();
@@ -114,7 +114,7 @@ async fn an_empty_request_id_is_none() {
 }
 
 #[tokio::test]
-async fn a_revocation_is_for_good_and_once() {
+async fn second_revocation_is_rejected() {
     let lifecycle = lifecycle(|_| {});
     let id = lifecycle.issue(&context(), draft()).await.unwrap().key.id;
     let command = || RevokeKey { reason: RevocationReason::KeyCompromise, description: None };
@@ -135,7 +135,7 @@ fn import(raw_key: &str) -> ImportKey {
 }
 
 #[tokio::test]
-async fn an_imported_key_is_stored_once_and_comes_back_after_its_deletion() {
+async fn imported_key_is_unique_until_it_is_deleted() {
     let lifecycle = lifecycle(|_| {});
     let key = lifecycle.import(&context(), import("sk_1")).await.unwrap();
     let again = lifecycle.import(&context(), import("sk_1")).await;
@@ -146,7 +146,7 @@ async fn an_imported_key_is_stored_once_and_comes_back_after_its_deletion() {
 }
 
 #[tokio::test]
-async fn shapes_of_other_credentials_cannot_be_imported() {
+async fn import_rejects_texts_that_look_like_other_credentials() {
     let lifecycle = lifecycle(|_| {});
     let issued = lifecycle.issue(&context(), draft()).await.unwrap().secret.unwrap();
     let result = lifecycle.import(&context(), import(issued.expose_secret())).await;
@@ -161,7 +161,7 @@ async fn shapes_of_other_credentials_cannot_be_imported() {
 }
 
 #[tokio::test]
-async fn a_batch_judges_each_item_and_cuts_its_tail_to_the_quota() {
+async fn batch_validates_each_item_and_rejects_the_last_beyond_the_quota() {
     let lifecycle = lifecycle(|settings| settings.quota = Some(3));
     lifecycle.import(&context(), import("stored")).await.unwrap();
     let nameless = ImportKey { draft: KeyDraft { actor_id: "a".into(), ..KeyDraft::default() }, ..import("c") };
@@ -194,7 +194,7 @@ async fn a_batch_judges_each_item_and_cuts_its_tail_to_the_quota() {
 }
 
 #[tokio::test]
-async fn an_update_changes_what_it_names_and_nothing_else() {
+async fn update_changes_only_the_given_fields() {
     let lifecycle = lifecycle(|_| {});
     let before = lifecycle.issue(&context(), KeyDraft { scopes: vec!["s".into()], ..draft() }).await.unwrap().key;
     let change = KeyChange { name: Some(String::new()), ..KeyChange::default() };
@@ -207,7 +207,7 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_rotated_key_inherits_and_its_predecessor_ends() {
+async fn rotated_key_inherits_fields_and_the_old_key_is_revoked() {
     let lifecycle = lifecycle(|_| {});
     let old = lifecycle.issue(&context(), KeyDraft { scopes: vec!["s".into()], ..draft() }).await.unwrap().key;
     let command =
@@ -226,7 +226,7 @@ async fn a_rotated_key_inherits_and_its_predecessor_ends() {
 }
 
 #[tokio::test]
-async fn holders_revoke_their_own_keys() {
+async fn holder_can_revoke_a_secret_key_but_not_a_public_one() {
     let lifecycle = lifecycle(|settings| settings.public_prefix = Some("pk".into()));
     let own = async |id, reason| lifecycle.revoke_own(&context(), id, reason).await;
     let id = lifecycle.issue(&context(), draft()).await.unwrap().key.id;
@@ -237,20 +237,20 @@ async fn holders_revoke_their_own_keys() {
     let public = KeyDraft { visibility: Visibility::Public, ..draft() };
     let public = lifecycle.issue(&context(), public).await.unwrap().key.id;
     assert!(matches!(own(public, RevocationReason::Unspecified).await, Err(LifecycleError::PublicKey)));
-    let nobody = KeyId::Issued(uuid::Uuid::nil());
-    assert!(matches!(own(nobody, RevocationReason::Unspecified).await, Err(LifecycleError::NotFound(_))));
+    let missing = KeyId::Issued(uuid::Uuid::nil());
+    assert!(matches!(own(missing, RevocationReason::Unspecified).await, Err(LifecycleError::NotFound(_))));
 }
 
 #[tokio::test]
-async fn pages_are_sized_and_end() {
+async fn pages_respect_their_size_and_the_last_has_no_token() {
     let lifecycle = lifecycle(|_| {});
     for number in 0..5 {
         lifecycle.import(&context(), import(&number.to_string())).await.unwrap();
     }
     let list = |page_size, page_token: String| {
-        let wanted = ListKeys { page_size, page_token, filter: String::new() };
+        let request = ListKeys { page_size, page_token, filter: String::new() };
         let lifecycle = &lifecycle;
-        async move { lifecycle.list(&context(), crate::id::KeyKind::Imported, &wanted).await }
+        async move { lifecycle.list(&context(), crate::id::KeyKind::Imported, &request).await }
     };
     let first = list(2, String::new()).await.unwrap();
     let second = list(3, first.next_page_token.clone()).await.unwrap();
@@ -272,7 +272,7 @@ async fn parent(lifecycle: &Lifecycle) -> ApiKey {
 }
 
 #[tokio::test]
-async fn a_token_takes_its_parents_rights_or_fewer() {
+async fn token_has_the_scopes_of_its_parent_or_fewer() {
     let lifecycle = with_signing_key();
     let parent = parent(&lifecycle).await;
     let derived = lifecycle.derive(&context(), &CachedKey::from(&parent), DeriveToken::default()).unwrap();
@@ -296,13 +296,13 @@ async fn a_token_takes_its_parents_rights_or_fewer() {
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_is_refused_by_its_reason() {
+async fn derive_reports_why_a_token_is_rejected() {
     let lifecycle = with_signing_key();
     let parent = parent(&lifecycle).await;
     let of_ttl = |seconds| DeriveToken { ttl: Some(Duration::from_secs(seconds)), ..DeriveToken::default() };
     let error = |parent: &ApiKey, command| lifecycle.derive(&context(), &CachedKey::from(parent), command).unwrap_err();
     assert!(matches!(error(&parent, of_ttl(86_401)), LifecycleError::Invalid(_)));
-    assert!(matches!(error(&parent, of_ttl(3601)), LifecycleError::Invalid(_)), "the parent lives an hour");
+    assert!(matches!(error(&parent, of_ttl(3601)), LifecycleError::Invalid(_)), "the parent expires in an hour");
     let scopes = DeriveToken { scopes: vec!["a".into(), "c".into()], ..DeriveToken::default() };
     assert_eq!(error(&parent, scopes).to_string(), "scope \"c\" is not granted to the key");
     let custom_claims = serde_json::json!({"x": "y".repeat(8192)}).as_object().cloned().unwrap();
@@ -318,17 +318,17 @@ async fn a_token_that_cannot_be_is_refused_by_its_reason() {
 }
 
 #[tokio::test]
-async fn what_ended_long_ago_is_taken_out_of_store_and_cache() {
+async fn purge_deletes_expired_keys_from_store_and_cache() {
     const HOUR: i64 = 3600;
     let lifecycle = lifecycle(|_| {});
     let template = lifecycle.issue(&context(), draft()).await.unwrap().key;
     let now = lifecycle.now();
-    let ended = |number: u128, hours: i64| ApiKey {
+    let expired = |number: u128, hours: i64| ApiKey {
         id: KeyId::Issued(uuid::Uuid::from_u128(number)),
         expire_time: Some(now - chrono::TimeDelta::seconds(hours * HOUR)),
         ..template.clone()
     };
-    let keys: Vec<_> = (0..1201).map(|number| ended(number, 25)).chain([ended(5000, 23)]).collect();
+    let keys: Vec<_> = (0..1201).map(|number| expired(number, 25)).chain([expired(5000, 23)]).collect();
     lifecycle.store.insert_many(&context(), &keys).await.unwrap();
     let cache = lifecycle.caches.local.clone().unwrap();
     for key in [&keys[0], &keys[1201]] {
@@ -341,14 +341,14 @@ async fn what_ended_long_ago_is_taken_out_of_store_and_cache() {
     assert_eq!(lifecycle.store.count_active(TenantId::NIL).await.unwrap(), 2);
     let cached = |key: &ApiKey| cache.get(&(key.tenant, key.id)).is_some();
     assert_eq!([&keys[0], &keys[1201]].map(cached), [false, true]);
-    // Their tokens ended with them, so they take no place among those whose tokens live on.
-    let remembered = lifecycle.caches.revoked_parents.status(&(TenantId::NIL, keys[0].id), now);
-    assert_eq!(remembered, crate::cache::ParentStatus::Active);
+    // Their tokens have expired with them, so they need no entry among the revoked parents.
+    let status = lifecycle.caches.revoked_parents.status(&(TenantId::NIL, keys[0].id), now);
+    assert_eq!(status, crate::cache::ParentStatus::Active);
     assert_eq!(lifecycle.purge(&system(), Duration::MAX).await.unwrap(), 0);
 }
 
 #[tokio::test]
-async fn a_deletion_is_remembered_for_as_long_as_a_token_lives() {
+async fn purge_keeps_deletions_for_the_longest_token_lifetime() {
     let lifecycle = lifecycle(|_| {});
     let (day, now) = (chrono::TimeDelta::days(1), lifecycle.now());
     for (number, time) in [(1, now - day - chrono::TimeDelta::seconds(1)), (2, now - day)] {

@@ -1,4 +1,5 @@
-//! Changing keys (contract, admin API section 5.3). The last write wins, and no write is lost halfway.
+//! Updating keys (contract, admin API section 5.3). The last write of a field wins; concurrent writes of different fields are
+//! all kept.
 
 use super::log::log_change;
 use super::{Lifecycle, LifecycleError, RETRIES};
@@ -7,7 +8,7 @@ use crate::key::{ApiKey, KeyChange};
 use crate::request_context::RequestContext;
 
 impl Lifecycle {
-    /// Changes a key in any status; returns it as it is now.
+    /// Changes fields of a key in any status. Returns the updated key.
     ///
     /// # Errors
     /// [`LifecycleError::Invalid`], [`LifecycleError::NotFound`] or a failure of the store.
@@ -18,7 +19,7 @@ impl Lifecycle {
         change: KeyChange,
     ) -> Result<ApiKey, LifecycleError> {
         change.check()?;
-        let _turn = self.key_locks.of(id).await;
+        let _lock = self.key_locks.lock(id).await;
         for _ in 0..RETRIES {
             let mut key = self.get(context, id).await?;
             let replaced = key.version;
@@ -31,6 +32,6 @@ impl Lifecycle {
                 return Ok(key);
             }
         }
-        Err(LifecycleError::Internal(format!("key {id} is changed by others all the time")))
+        Err(LifecycleError::Internal(format!("key {id} changed during each of {RETRIES} tries")))
     }
 }

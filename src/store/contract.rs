@@ -1,4 +1,4 @@
-//! What every store must do. Each test runs against every implementation.
+//! The contract of stores. Each test runs against every implementation.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -8,11 +8,13 @@ use uuid::Uuid;
 
 use super::*;
 use crate::cidr::CidrSet;
-use crate::id::RequestId;
-use crate::key::{EffectiveStatus, RevocationReason, Status};
+use crate::clock::Timestamp;
+use crate::id::{KeyId, KeyKind, RequestId, TenantId};
+use crate::key::{ApiKey, EffectiveStatus, KeyFilter, Revocation, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Visibility};
+use crate::request_context::{Principal, RequestContext};
 
-/// Runs a test of the contract against the stores named.
+/// Runs the tests against every store.
 macro_rules! contract {
     ($($test:ident),* $(,)?) => {
         mod memory {
@@ -26,7 +28,7 @@ macro_rules! contract {
                 super::$test(std::sync::Arc::new(super::SqliteStore::open(&options).await.unwrap())).await;
             })*
         }
-        /// One test, because a server is slow to start: each part has a database of its own.
+        /// One test over one server, because a server is slow to start. Each part has a database of its own.
         #[cfg(feature = "postgres")]
         #[tokio::test]
         async fn postgres() {
@@ -45,31 +47,31 @@ macro_rules! contract {
 }
 
 contract!(
-    a_key_is_read_back_as_it_was_stored,
-    an_unknown_key_is_absent_not_an_error,
-    many_keys_are_found_at_once,
-    tenants_do_not_see_each_other,
-    a_write_stays_within_the_tenant_of_its_context,
-    an_id_is_taken_once,
-    a_request_id_returns_the_first_key,
-    of_many_equal_requests_one_inserts,
-    a_revocation_is_stored_whole,
-    a_key_is_revoked_once,
-    the_revoked_expiry_is_the_later_one,
-    only_active_keys_are_counted,
-    many_keys_are_stored_in_one_step,
-    pages_show_every_key_once,
-    filters_show_what_they_name,
-    a_key_is_replaced_only_as_it_was_read,
-    a_rotation_is_whole_and_happens_once,
-    of_many_rotations_one_wins,
-    a_deleted_key_is_gone_and_its_end_is_known,
-    what_ended_is_listed_by_time,
-    a_use_is_written_once_a_day_and_changes_nothing_else,
-    uses_and_changes_do_not_lose_each_other,
-    what_ended_long_ago_is_purged_the_oldest_first,
-    of_many_that_purge_each_key_has_one,
-    old_deletions_are_forgotten,
+    stored_key_is_read_back_unchanged,
+    missing_key_is_none_not_an_error,
+    find_many_returns_the_keys_that_exist,
+    tenants_are_isolated,
+    write_to_another_tenant_is_rejected,
+    second_insert_of_an_id_is_rejected,
+    repeated_request_id_returns_the_first_key,
+    concurrent_inserts_with_one_request_id_add_one_key,
+    revocation_is_stored_with_all_its_fields,
+    second_revocation_is_rejected,
+    revocation_extends_but_never_shortens_the_expiry,
+    count_active_excludes_revoked_keys,
+    insert_many_skips_ids_that_are_taken,
+    pages_return_every_key_once,
+    filters_select_by_actor_and_status,
+    replace_requires_the_expected_version,
+    rotation_is_atomic_and_happens_once,
+    one_of_many_concurrent_rotations_succeeds,
+    deleted_key_is_not_found_but_listed_as_revoked,
+    revoked_keys_are_listed_latest_first,
+    last_use_is_recorded_once_a_day_without_a_change,
+    concurrent_last_uses_and_changes_are_both_kept,
+    purge_deletes_expired_keys_earliest_first,
+    concurrent_purges_return_each_key_once,
+    prune_deleted_removes_the_oldest_deletions,
 );
 
 /// A tenant beside the nil one.
@@ -123,7 +125,7 @@ fn compromise() -> Revocation {
     Revocation { reason: RevocationReason::KeyCompromise, description: None }
 }
 
-async fn a_key_is_read_back_as_it_was_stored(store: Arc<dyn KeyStore>) {
+async fn stored_key_is_read_back_unchanged(store: Arc<dyn KeyStore>) {
     for id in [issued(1), KeyId::Imported([7; 32])] {
         assert_eq!(store.insert(&context(), &key(id), None).await.unwrap(), Inserted::New);
         assert_eq!(store.find(TenantId::NIL, id).await.unwrap(), Some(key(id)));
@@ -131,13 +133,13 @@ async fn a_key_is_read_back_as_it_was_stored(store: Arc<dyn KeyStore>) {
     store.ping().await.unwrap();
 }
 
-async fn an_unknown_key_is_absent_not_an_error(store: Arc<dyn KeyStore>) {
+async fn missing_key_is_none_not_an_error(store: Arc<dyn KeyStore>) {
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), None);
     let revoked = store.revoke(&context(), issued(1), &compromise(), at(0)).await.unwrap();
     assert_eq!(revoked, Revoked::Absent);
 }
 
-async fn many_keys_are_found_at_once(store: Arc<dyn KeyStore>) {
+async fn find_many_returns_the_keys_that_exist(store: Arc<dyn KeyStore>) {
     let imported = KeyId::Imported([5; 32]);
     let keys: Vec<_> = (1..=600).map(|number| key(issued(number))).chain([key(imported)]).collect();
     store.insert_many(&context(), &keys).await.unwrap();
@@ -149,7 +151,7 @@ async fn many_keys_are_found_at_once(store: Arc<dyn KeyStore>) {
     assert_eq!(store.find_many(&[]).await.unwrap(), []);
 }
 
-async fn tenants_do_not_see_each_other(store: Arc<dyn KeyStore>) {
+async fn tenants_are_isolated(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), Some("r")).await.unwrap();
     assert_eq!(store.find(OTHER, issued(1)).await.unwrap(), None);
     assert_eq!(store.find_by_request(OTHER, KeyKind::Issued, "r").await.unwrap(), None);
@@ -158,7 +160,7 @@ async fn tenants_do_not_see_each_other(store: Arc<dyn KeyStore>) {
     assert_eq!(store.insert(&context_of(OTHER), &same_id, Some("r")).await.unwrap(), Inserted::New);
 }
 
-async fn a_write_stays_within_the_tenant_of_its_context(store: Arc<dyn KeyStore>) {
+async fn write_to_another_tenant_is_rejected(store: Arc<dyn KeyStore>) {
     fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) {
         let error = result.unwrap_err();
         assert!(matches!(error, StoreError::WrongTenant(_)), "{error:?}");
@@ -177,7 +179,7 @@ async fn a_write_stays_within_the_tenant_of_its_context(store: Arc<dyn KeyStore>
         refused(store.rotate(context, &own, &new, &compromise(), at(5)).await);
         refused(store.record_last_used(context, &[(OTHER, own.id), (mine.tenant, mine.id)], at(5)).await);
         refused(store.purge(context, at(10_000_000), 10).await);
-        refused(store.forget_deleted(context, at(10_000_000), 10).await);
+        refused(store.prune_deleted(context, at(10_000_000), 10).await);
         assert_eq!(store.revoke(context, mine.id, &compromise(), at(5)).await.unwrap(), Revoked::Absent);
         assert_eq!(store.delete(context, mine.id, at(5)).await.unwrap(), None);
     }
@@ -192,14 +194,14 @@ async fn a_write_stays_within_the_tenant_of_its_context(store: Arc<dyn KeyStore>
     assert_eq!(store.find(OTHER, own.id).await.unwrap().unwrap().last_used_time, Some(at(5)));
 }
 
-async fn an_id_is_taken_once(store: Arc<dyn KeyStore>) {
+async fn second_insert_of_an_id_is_rejected(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let second = ApiKey { name: "second".into(), ..key(issued(1)) };
     assert_eq!(store.insert(&context(), &second, None).await.unwrap(), Inserted::Exists);
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(key(issued(1))));
 }
 
-async fn a_request_id_returns_the_first_key(store: Arc<dyn KeyStore>) {
+async fn repeated_request_id_returns_the_first_key(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), Some("r")).await.unwrap();
     let replay = store.insert(&context(), &key(issued(2)), Some("r")).await.unwrap();
     assert_eq!(replay, Inserted::Replay(Box::new(key(issued(1)))));
@@ -208,7 +210,7 @@ async fn a_request_id_returns_the_first_key(store: Arc<dyn KeyStore>) {
     assert_eq!(store.insert(&context(), &key(imported), Some("r")).await.unwrap(), Inserted::New);
 }
 
-async fn of_many_equal_requests_one_inserts(store: Arc<dyn KeyStore>) {
+async fn concurrent_inserts_with_one_request_id_add_one_key(store: Arc<dyn KeyStore>) {
     let calls = (1..=16).map(|number| {
         let store = Arc::clone(&store);
         tokio::spawn(async move { store.insert(&context(), &key(issued(number)), Some("same")).await.unwrap() })
@@ -221,7 +223,7 @@ async fn of_many_equal_requests_one_inserts(store: Arc<dyn KeyStore>) {
     assert_eq!(store.count_active(TenantId::NIL).await.unwrap(), 1);
 }
 
-async fn a_revocation_is_stored_whole(store: Arc<dyn KeyStore>) {
+async fn revocation_is_stored_with_all_its_fields(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let revocation =
         Revocation { reason: RevocationReason::PrivilegeWithdrawn, description: Some("left the team".into()) };
@@ -239,14 +241,14 @@ async fn a_revocation_is_stored_whole(store: Arc<dyn KeyStore>) {
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(expected));
 }
 
-async fn a_key_is_revoked_once(store: Arc<dyn KeyStore>) {
+async fn second_revocation_is_rejected(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), None).await.unwrap();
     store.revoke(&context(), issued(1), &compromise(), at(5)).await.unwrap();
     let second = store.revoke(&context(), issued(1), &compromise(), at(6)).await.unwrap();
     assert_eq!(second, Revoked::Already);
 }
 
-async fn the_revoked_expiry_is_the_later_one(store: Arc<dyn KeyStore>) {
+async fn revocation_extends_but_never_shortens_the_expiry(store: Arc<dyn KeyStore>) {
     let far = Some(at(100 * 24 * 3600));
     store.insert(&context(), &ApiKey { expire_time: far, ..key(issued(1)) }, None).await.unwrap();
     store.insert(&context(), &ApiKey { expire_time: None, ..key(issued(2)) }, None).await.unwrap();
@@ -256,7 +258,7 @@ async fn the_revoked_expiry_is_the_later_one(store: Arc<dyn KeyStore>) {
     }
 }
 
-async fn only_active_keys_are_counted(store: Arc<dyn KeyStore>) {
+async fn count_active_excludes_revoked_keys(store: Arc<dyn KeyStore>) {
     for number in 1..=3 {
         store.insert(&context(), &key(issued(number)), None).await.unwrap();
     }
@@ -265,7 +267,7 @@ async fn only_active_keys_are_counted(store: Arc<dyn KeyStore>) {
     assert_eq!(store.count_active(TenantId::NIL).await.unwrap(), 3);
 }
 
-async fn many_keys_are_stored_in_one_step(store: Arc<dyn KeyStore>) {
+async fn insert_many_skips_ids_that_are_taken(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(KeyId::Imported([0; 32])), None).await.unwrap();
     let keys: Vec<_> = (0u8..=250).map(|number| key(KeyId::Imported([number; 32]))).collect();
     let stored = store.insert_many(&context(), &keys).await.unwrap();
@@ -278,31 +280,31 @@ fn query(filter: &KeyFilter, before: Option<KeyId>, limit: u32) -> PageQuery<'_>
     PageQuery { tenant: TenantId::NIL, kind: KeyKind::Issued, filter, before, limit, now: at(100) }
 }
 
-async fn pages_show_every_key_once(store: Arc<dyn KeyStore>) {
+async fn pages_return_every_key_once(store: Arc<dyn KeyStore>) {
     let keys: Vec<_> = (1..=25).map(|number| key(issued(number * 3))).collect();
     store.insert_many(&context(), &keys).await.unwrap();
     store.insert(&context_of(OTHER), &ApiKey { tenant: OTHER, ..key(issued(4)) }, None).await.unwrap();
     store.insert(&context(), &key(KeyId::Imported([4; 32])), None).await.unwrap();
-    let (filter, mut before, mut seen) = (KeyFilter::default(), None, Vec::new());
+    let (filter, mut before, mut listed) = (KeyFilter::default(), None, Vec::new());
     loop {
         let page = store.list(&query(&filter, before, 10)).await.unwrap();
         let Some(last) = page.last() else { break };
         before = Some(last.id);
-        seen.extend(page.into_iter().map(|key| key.id));
+        listed.extend(page.into_iter().map(|key| key.id));
     }
     let expected: Vec<_> = keys.iter().rev().map(|key| key.id).collect();
-    assert_eq!(seen, expected);
+    assert_eq!(listed, expected);
 }
 
-async fn filters_show_what_they_name(store: Arc<dyn KeyStore>) {
-    let owned =
+async fn filters_select_by_actor_and_status(store: Arc<dyn KeyStore>) {
+    let of_actor =
         |number, actor: &str, expiry| ApiKey { actor_id: actor.into(), expire_time: expiry, ..key(issued(number)) };
     let keys = [
-        owned(1, "a", None),
-        owned(2, "a", Some(at(99))),
-        owned(3, "a", Some(at(100))),
-        owned(4, "b", Some(at(500))),
-        owned(5, "b", Some(at(99))),
+        of_actor(1, "a", None),
+        of_actor(2, "a", Some(at(99))),
+        of_actor(3, "a", Some(at(100))),
+        of_actor(4, "b", Some(at(500))),
+        of_actor(5, "b", Some(at(99))),
     ];
     store.insert_many(&context(), &keys).await.unwrap();
     store.revoke(&context(), issued(4), &compromise(), at(0)).await.unwrap();
@@ -324,7 +326,7 @@ async fn filters_show_what_they_name(store: Arc<dyn KeyStore>) {
     }
 }
 
-async fn a_key_is_replaced_only_as_it_was_read(store: Arc<dyn KeyStore>) {
+async fn replace_requires_the_expected_version(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let changed = ApiKey {
         name: String::new(),
@@ -343,7 +345,7 @@ async fn a_key_is_replaced_only_as_it_was_read(store: Arc<dyn KeyStore>) {
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(changed));
 }
 
-async fn a_rotation_is_whole_and_happens_once(store: Arc<dyn KeyStore>) {
+async fn rotation_is_atomic_and_happens_once(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let stale = ApiKey { version: 0, ..key(issued(1)) };
     assert_eq!(store.rotate(&context(), &stale, &key(issued(2)), &compromise(), at(5)).await.unwrap(), None);
@@ -356,7 +358,7 @@ async fn a_rotation_is_whole_and_happens_once(store: Arc<dyn KeyStore>) {
     assert_eq!(store.find(TenantId::NIL, issued(3)).await.unwrap(), None);
 }
 
-async fn of_many_rotations_one_wins(store: Arc<dyn KeyStore>) {
+async fn one_of_many_concurrent_rotations_succeeds(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let calls = (2..=17).map(|number| {
         let store = Arc::clone(&store);
@@ -368,14 +370,14 @@ async fn of_many_rotations_one_wins(store: Arc<dyn KeyStore>) {
                 .is_some()
         })
     });
-    let mut won = 0;
+    let mut rotated = 0;
     for call in calls.collect::<Vec<_>>() {
-        won += usize::from(call.await.unwrap());
+        rotated += usize::from(call.await.unwrap());
     }
-    assert_eq!((won, store.count_active(TenantId::NIL).await.unwrap()), (1, 1));
+    assert_eq!((rotated, store.count_active(TenantId::NIL).await.unwrap()), (1, 1));
 }
 
-async fn a_deleted_key_is_gone_and_its_end_is_known(store: Arc<dyn KeyStore>) {
+async fn deleted_key_is_not_found_but_listed_as_revoked(store: Arc<dyn KeyStore>) {
     let imported = KeyId::Imported([3; 32]);
     store.insert(&context(), &key(imported), Some("r")).await.unwrap();
     assert_eq!(store.delete(&context_of(OTHER), imported, at(7)).await.unwrap(), None);
@@ -383,33 +385,33 @@ async fn a_deleted_key_is_gone_and_its_end_is_known(store: Arc<dyn KeyStore>) {
     assert_eq!(store.delete(&context(), imported, at(8)).await.unwrap(), None);
     assert_eq!(store.find(TenantId::NIL, imported).await.unwrap(), None);
     assert_eq!(store.find_by_request(TenantId::NIL, KeyKind::Imported, "r").await.unwrap(), None);
-    let ended = RevokedKey { tenant: TenantId::NIL, id: imported, time: at(7) };
-    assert_eq!(store.revoked_since(at(7), 10).await.unwrap(), [ended]);
+    let deleted = RevokedKey { tenant: TenantId::NIL, id: imported, time: at(7) };
+    assert_eq!(store.revoked_since(at(7), 10).await.unwrap(), [deleted]);
     assert_eq!(store.insert(&context(), &key(imported), Some("r")).await.unwrap(), Inserted::New);
 }
 
-async fn what_ended_is_listed_by_time(store: Arc<dyn KeyStore>) {
+async fn revoked_keys_are_listed_latest_first(store: Arc<dyn KeyStore>) {
     for number in 1..=4 {
         store.insert(&context(), &key(issued(number)), None).await.unwrap();
     }
     for number in 1..=3u32 {
         store.revoke(&context(), issued(number.into()), &compromise(), at(number.into())).await.unwrap();
     }
-    let ended = |seconds, limit| {
+    let revoked_since = |seconds, limit| {
         let store = Arc::clone(&store);
         async move { store.revoked_since(at(seconds), limit).await.unwrap().iter().map(|key| key.id).collect::<Vec<_>>() }
     };
-    assert_eq!(ended(2, 10).await, [issued(3), issued(2)]);
-    assert_eq!(ended(0, 1).await, [issued(3)]);
-    assert!(ended(4, 10).await.is_empty());
+    assert_eq!(revoked_since(2, 10).await, [issued(3), issued(2)]);
+    assert_eq!(revoked_since(0, 1).await, [issued(3)]);
+    assert!(revoked_since(4, 10).await.is_empty());
 }
 
-async fn a_use_is_written_once_a_day_and_changes_nothing_else(store: Arc<dyn KeyStore>) {
+async fn last_use_is_recorded_once_a_day_without_a_change(store: Arc<dyn KeyStore>) {
     const HOUR: i64 = 3600;
     let imported = KeyId::Imported([5; 32]);
     store.insert_many(&context(), &[key(issued(1)), key(issued(2)), key(imported)]).await.unwrap();
     store.insert(&context_of(OTHER), &ApiKey { tenant: OTHER, ..key(issued(1)) }, None).await.unwrap();
-    // 20:26 UTC and a day that ends three and a half hours later.
+    // `at(0)` is 20:26 UTC; the day ends three and a half hours later.
     let last_used = async |tenant, id| store.find(tenant, id).await.unwrap().unwrap().last_used_time;
     let named = [(TenantId::NIL, issued(1)), (TenantId::NIL, imported), (TenantId::NIL, issued(77))];
     store.record_last_used(&context(), &named, at(0)).await.unwrap();
@@ -433,15 +435,15 @@ async fn a_use_is_written_once_a_day_and_changes_nothing_else(store: Arc<dyn Key
     }
 }
 
-async fn uses_and_changes_do_not_lose_each_other(store: Arc<dyn KeyStore>) {
+async fn concurrent_last_uses_and_changes_are_both_kept(store: Arc<dyn KeyStore>) {
     let keys: Vec<_> = (1..=50).map(|number| key(issued(number))).collect();
     store.insert_many(&context(), &keys).await.unwrap();
     let names: Vec<_> = keys.iter().map(|key| (key.tenant, key.id)).collect();
-    let touch = |names: Vec<_>| {
+    let record = |names: Vec<_>| {
         let store = Arc::clone(&store);
         tokio::spawn(async move { store.record_last_used(&context(), &names, at(0)).await.unwrap() })
     };
-    let mut touches = vec![touch(names.clone()), touch(names.iter().rev().copied().collect())];
+    let mut writes = vec![record(names.clone()), record(names.iter().rev().copied().collect())];
     for key in &keys {
         let changed = ApiKey { name: "changed".into(), version: 2, ..key.clone() };
         assert!(store.replace(&context(), &changed, 1).await.unwrap());
@@ -449,10 +451,10 @@ async fn uses_and_changes_do_not_lose_each_other(store: Arc<dyn KeyStore>) {
             let revoked = store.revoke(&context(), key.id, &compromise(), at(1)).await.unwrap();
             assert!(matches!(revoked, Revoked::Done(_)));
         }
-        touches.push(touch(names.clone()));
+        writes.push(record(names.clone()));
     }
-    for touch in touches {
-        touch.await.unwrap();
+    for write in writes {
+        write.await.unwrap();
     }
     for (tenant, id) in names {
         let found = store.find(tenant, id).await.unwrap().unwrap();
@@ -463,38 +465,38 @@ async fn uses_and_changes_do_not_lose_each_other(store: Arc<dyn KeyStore>) {
     }
 }
 
-/// Years before the other moments, so that it is the past by any clock.
+/// Years before the other times, so that it is in the past by any clock.
 fn long_ago(seconds: i64) -> Timestamp {
     at(seconds) - chrono::TimeDelta::days(3000)
 }
 
-fn ended(number: u128, end: Option<Timestamp>) -> ApiKey {
-    ApiKey { expire_time: end, ..key(issued(number)) }
+fn expiring(number: u128, expire_time: Option<Timestamp>) -> ApiKey {
+    ApiKey { expire_time, ..key(issued(number)) }
 }
 
-async fn what_ended_long_ago_is_purged_the_oldest_first(store: Arc<dyn KeyStore>) {
+async fn purge_deletes_expired_keys_earliest_first(store: Arc<dyn KeyStore>) {
     let days = |days: i64| long_ago(days * 24 * 3600);
-    let ends = [Some(days(4)), Some(days(1)), Some(days(3)), None, Some(days(2))];
-    let keys: Vec<_> = ends.into_iter().zip(1..).map(|(end, number)| ended(number, end)).collect();
+    let expiries = [Some(days(4)), Some(days(1)), Some(days(3)), None, Some(days(2))];
+    let keys: Vec<_> = expiries.into_iter().zip(1..).map(|(expiry, number)| expiring(number, expiry)).collect();
     store.insert_many(&context(), &keys).await.unwrap();
-    store.insert(&context_of(OTHER), &ApiKey { tenant: OTHER, ..ended(2, Some(days(1))) }, Some("r")).await.unwrap();
-    store.insert(&context(), &ended(6, None), None).await.unwrap();
-    // The end of a revoked key is 30 days after the revocation.
+    store.insert(&context_of(OTHER), &ApiKey { tenant: OTHER, ..expiring(2, Some(days(1))) }, Some("r")).await.unwrap();
+    store.insert(&context(), &expiring(6, None), None).await.unwrap();
+    // A revoked key expires 30 days after the revocation.
     store.revoke(&context(), issued(6), &compromise(), days(-29)).await.unwrap();
     let purge = async |before, limit| {
         let purged = store.purge(&system(), before, limit).await.unwrap();
         purged.into_iter().map(|key| (key.tenant, key.id, key.version)).collect::<std::collections::BTreeSet<_>>()
     };
-    assert!(purge(days(1), 10).await.is_empty(), "what ends at that moment has not ended before");
+    assert!(purge(days(1), 10).await.is_empty(), "a key that expires at that time has not expired before it");
     let first = [(TenantId::NIL, issued(2), 1), (TenantId::NIL, issued(6), 2), (OTHER, issued(2), 1)];
     assert_eq!(purge(days(4), 3).await, first.into());
     assert_eq!(purge(days(3), 10).await, [(TenantId::NIL, issued(5), 1)].into());
     assert_eq!(purge(days(3), 10).await, [].into());
-    for (number, there) in [(1, true), (2, false), (3, true), (4, true), (5, false), (6, false)] {
-        assert_eq!(store.find(TenantId::NIL, issued(number)).await.unwrap().is_some(), there, "{number}");
+    for (number, exists) in [(1, true), (2, false), (3, true), (4, true), (5, false), (6, false)] {
+        assert_eq!(store.find(TenantId::NIL, issued(number)).await.unwrap().is_some(), exists, "{number}");
     }
     assert_eq!(store.find_by_request(OTHER, KeyKind::Issued, "r").await.unwrap(), None);
-    // Tokens of a revoked key may live on, those of an expired one have ended with it.
+    // Tokens of a revoked key may still be valid; those of an expired key have expired with it.
     let revoked = RevokedKey { tenant: TenantId::NIL, id: issued(6), time: days(-29) };
     assert_eq!(store.revoked_since(days(-29), 10).await.unwrap(), [revoked]);
     if let Some(feed) = Arc::clone(&store).feed() {
@@ -505,8 +507,8 @@ async fn what_ended_long_ago_is_purged_the_oldest_first(store: Arc<dyn KeyStore>
     }
 }
 
-async fn of_many_that_purge_each_key_has_one(store: Arc<dyn KeyStore>) {
-    let keys: Vec<_> = (1..=300).map(|number| ended(number, Some(long_ago(0)))).collect();
+async fn concurrent_purges_return_each_key_once(store: Arc<dyn KeyStore>) {
+    let keys: Vec<_> = (1..=300).map(|number| expiring(number, Some(long_ago(0)))).collect();
     store.insert_many(&context(), &keys).await.unwrap();
     let calls: Vec<_> = (0..8)
         .map(|_| {
@@ -528,15 +530,15 @@ async fn of_many_that_purge_each_key_has_one(store: Arc<dyn KeyStore>) {
     assert_eq!(purged, keys.iter().map(|key| key.id).collect::<Vec<_>>());
 }
 
-async fn old_deletions_are_forgotten(store: Arc<dyn KeyStore>) {
+async fn prune_deleted_removes_the_oldest_deletions(store: Arc<dyn KeyStore>) {
     for number in 1..=5u32 {
         let id = issued(number.into());
         store.insert(&context(), &key(id), None).await.unwrap();
         store.delete(&context(), id, at(number.into())).await.unwrap();
     }
-    assert_eq!(store.forget_deleted(&system(), at(1), 10).await.unwrap(), 0);
-    assert_eq!(store.forget_deleted(&system(), at(4), 2).await.unwrap(), 2);
-    assert_eq!(store.forget_deleted(&system(), at(4), 2).await.unwrap(), 1);
+    assert_eq!(store.prune_deleted(&system(), at(1), 10).await.unwrap(), 0);
+    assert_eq!(store.prune_deleted(&system(), at(4), 2).await.unwrap(), 2);
+    assert_eq!(store.prune_deleted(&system(), at(4), 2).await.unwrap(), 1);
     let left: Vec<_> = store.revoked_since(at(0), 10).await.unwrap().iter().map(|key| key.id).collect();
     assert_eq!(left, [issued(5), issued(4)]);
 }

@@ -1,125 +1,125 @@
-//! The feed of changes: what nodes follow to keep their caches true.
+//! The feed of changes, which nodes follow to keep their caches consistent with the database.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, TenantId};
 
-/// The changes that a store's users have made, for as long as the store keeps them.
+/// The changes of keys that were committed, in a log with limited retention.
 ///
-/// A reader begins at [`ChangeFeed::position`], reads what comes after, and goes on where it stopped. Every change
-/// committed after the position is read exactly once. Two changes may be read in another order than they were made in: of
-/// two for one key, the one with the higher version counts, and a deletion counts more than anything of its version.
+/// A reader starts at [`ChangeFeed::position`] and continues from the position that each read returns. It reads every change
+/// that commits after its position exactly once. The order may differ from the order of the commits: of two changes of one
+/// key, the higher version is the later one, and a deletion is later than another change of the same version.
 #[async_trait]
 pub trait ChangeFeed: Send + Sync {
-    /// The position behind all that has been committed.
+    /// Returns the position after all committed changes.
     ///
     /// # Errors
-    /// [`StoreError`] when the store cannot tell.
+    /// [`StoreError`] when the store cannot answer.
     async fn position(&self) -> Result<Position, StoreError>;
 
-    /// What was committed after a position, at most `limit` changes of it, and at least one if there is any. `None` when that is not known in full any
-    /// more, because some of it was pruned or the database is another one: then all that depends on the feed has to be
-    /// forgotten, and the reader begins anew.
+    /// Returns changes that were committed after a position: at most `limit`, and at least one if there is any. `None` if
+    /// some of them were pruned, or if the position is from another database: then the reader must discard all state that
+    /// it derived from the feed and start again.
     ///
     /// # Errors
-    /// [`StoreError`] when the store cannot tell; the position stays good.
+    /// [`StoreError`] when the store cannot answer; the position stays valid.
     async fn changes_after(&self, position: &Position, limit: u32) -> Result<Option<Changes>, StoreError>;
 
-    /// The changes of the last `within`, and perhaps some before, the latest first; at most `limit`.
+    /// Returns the changes of the last `within`, and possibly some older ones, the latest first, at most `limit`.
     ///
     /// # Errors
-    /// [`StoreError`] when the store cannot tell.
+    /// [`StoreError`] when the store cannot answer.
     async fn recent(&self, within: Duration, limit: u32) -> Result<Vec<Change>, StoreError>;
 
-    /// Takes out changes that everybody could read for at least `older_than`, a bounded number of them; tells how many. Call it
-    /// now and then, a few times within `older_than`: it learns from earlier calls what is that old.
+    /// Removes changes that have been readable for at least `older_than`, a bounded number per call. Returns how many. Must be
+    /// called several times within `older_than`: each call leaves a mark by which later ones find changes of that age.
     ///
     /// # Errors
-    /// [`StoreError`] when it is not known what was taken out.
+    /// [`StoreError`] when it is not known what was removed.
     async fn prune(&self, older_than: Duration) -> Result<u64, StoreError>;
 
-    /// Begins to listen for changes.
+    /// Starts to listen for changes.
     ///
     /// # Errors
     /// [`StoreError`] when it cannot listen.
     async fn listen(&self) -> Result<Box<dyn ChangeListener>, StoreError>;
 }
 
-/// Wakes a reader of the feed, most of the time: a reader has to look now and then without being woken, too.
+/// Wakes a reader of the feed. Notifications may be lost, so a reader must also poll.
 #[async_trait]
 pub trait ChangeListener: Send {
-    /// Waits until there may be changes. May be abandoned at any time.
+    /// Waits until there may be changes. Cancel safe.
     ///
     /// # Errors
-    /// [`StoreError`] when it can listen no longer; the next call begins to listen again.
+    /// [`StoreError`] when the connection is lost; the next call connects again.
     async fn woken(&mut self) -> Result<(), StoreError>;
 }
 
-/// A place in the feed. Means something only to the store that it comes from.
+/// A position in the feed of the store that returned it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position(pub(super) String);
 
 #[cfg(test)]
 impl Position {
-    /// A place in a feed that is made up.
+    /// An arbitrary position.
     pub(crate) fn of(text: &str) -> Self {
         Self(text.to_owned())
     }
 }
 
-/// What came after a position.
+/// Changes after a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     /// The changes.
     pub changes: Vec<Change>,
-    /// Where to go on.
+    /// The position after them.
     pub position: Position,
-    /// Whether there may be more already: read on without waiting.
+    /// Whether more changes may be available: read again without waiting.
     pub more: bool,
-    /// When they were read, by the clock that stamped them.
+    /// When they were read, by the database's clock.
     pub read_time: Timestamp,
 }
 
 /// A change of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// Whose key.
+    /// The tenant of the key.
     pub tenant: TenantId,
-    /// Which key.
+    /// The key.
     pub id: KeyId,
-    /// What happened.
+    /// The kind of change.
     pub kind: ChangeKind,
-    /// The key's version after it; the last version of a deleted key.
+    /// The version of the key after the change; of a deleted key, its last version.
     pub version: u64,
-    /// Shortly before it was committed, by the database's clock.
+    /// Shortly before the commit, by the database's clock.
     pub time: Timestamp,
 }
 
-/// What happens to keys.
+/// Kinds of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It was issued.
+    /// The key was issued.
     Issue,
-    /// It was imported.
+    /// The key was imported.
     Import,
-    /// Some of its fields have new values.
+    /// Fields of the key have new values.
     Update,
-    /// It was revoked because another key took its place.
+    /// The key was revoked because a new key replaces it.
     Rotate,
-    /// It was revoked.
+    /// The key was revoked.
     Revoke,
-    /// It is gone.
+    /// The key was deleted.
     Delete,
-    /// It was taken out long after its end: it is gone, and its tokens had ended before or are known to have.
+    /// The key was deleted some time after its expiry. Its derived tokens have expired as well, or it was revoked before.
     Purge,
 }
 
 impl ChangeKind {
-    /// The name in the table of changes.
+    /// The name in the table `changes`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Issue => "issue",
@@ -132,14 +132,14 @@ impl ChangeKind {
         }
     }
 
-    /// The kind of that name.
+    /// The kind with that name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Issue, Self::Import, Self::Update, Self::Rotate, Self::Revoke, Self::Delete, Self::Purge]
             .into_iter()
             .find(|kind| kind.name() == name)
     }
 
-    /// Whether there is no such key any more.
+    /// Whether the key does not exist after the change.
     pub fn is_gone(self) -> bool {
         matches!(self, Self::Delete | Self::Purge)
     }

@@ -1,20 +1,20 @@
-//! The reference implementation: what the other stores must do, in the fewest words. Keeps nothing after its end.
+//! The reference implementation, in memory. Nothing is kept when the process ends.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{
-    Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, StoreError, check_system, check_tenants,
-    day_begin,
+use super::error::StoreError;
+use super::key_store::{
+    Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation, Status};
 use crate::request_context::RequestContext;
 
-/// Keys in the memory of this process.
+/// A store in the memory of this process.
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<Tables>);
 
@@ -37,11 +37,11 @@ impl MemoryStore {
 }
 
 impl Tables {
-    fn made_by_request(&self, tenant: TenantId, kind: KeyKind, request_id: &str) -> Option<ApiKey> {
-        let made_it = |((owner, id), row): &(&(TenantId, KeyId), &Row)| {
-            *owner == tenant && id.kind() == kind && row.request_id.as_deref() == Some(request_id)
+    fn find_by_request(&self, tenant: TenantId, kind: KeyKind, request_id: &str) -> Option<ApiKey> {
+        let matches = |((of, id), row): &(&(TenantId, KeyId), &Row)| {
+            *of == tenant && id.kind() == kind && row.request_id.as_deref() == Some(request_id)
         };
-        self.keys.iter().find(made_it).map(|(_, row)| row.key.clone())
+        self.keys.iter().find(matches).map(|(_, row)| row.key.clone())
     }
 
     fn add(&mut self, key: &ApiKey, request_id: Option<&str>) -> bool {
@@ -54,7 +54,7 @@ impl Tables {
     }
 }
 
-fn end(key: &mut ApiKey, revocation: &Revocation, now: Timestamp) {
+fn revoke(key: &mut ApiKey, revocation: &Revocation, now: Timestamp) {
     key.status = Status::Revoked(revocation.clone());
     key.update_time = now;
     key.expire_time = Some(Revocation::expiry(now, key.expire_time));
@@ -76,11 +76,11 @@ impl KeyStore for MemoryStore {
         kind: KeyKind,
         request_id: &str,
     ) -> Result<Option<ApiKey>, StoreError> {
-        Ok(self.tables().made_by_request(tenant, kind, request_id))
+        Ok(self.tables().find_by_request(tenant, kind, request_id))
     }
 
     async fn list(&self, page: &PageQuery<'_>) -> Result<Vec<ApiKey>, StoreError> {
-        let shown = |key: &&ApiKey| {
+        let matches = |key: &&ApiKey| {
             key.tenant == page.tenant
                 && key.id.kind() == page.kind
                 && page.before.is_none_or(|before| key.id < before)
@@ -88,7 +88,7 @@ impl KeyStore for MemoryStore {
                 && page.filter.state.is_none_or(|state| state == key.effective_status(page.now))
         };
         let tables = self.tables();
-        Ok(tables.keys.values().rev().map(|row| &row.key).filter(shown).take(page.limit as usize).cloned().collect())
+        Ok(tables.keys.values().rev().map(|row| &row.key).filter(matches).take(page.limit as usize).cloned().collect())
     }
 
     async fn insert(
@@ -99,7 +99,7 @@ impl KeyStore for MemoryStore {
     ) -> Result<Inserted, StoreError> {
         check_tenants(context, [key.tenant])?;
         let mut tables = self.tables();
-        if let Some(first) = request_id.and_then(|id| tables.made_by_request(key.tenant, key.id.kind(), id)) {
+        if let Some(first) = request_id.and_then(|id| tables.find_by_request(key.tenant, key.id.kind(), id)) {
             return Ok(Inserted::Replay(Box::new(first)));
         }
         Ok(if tables.add(key, request_id) { Inserted::New } else { Inserted::Exists })
@@ -136,7 +136,7 @@ impl KeyStore for MemoryStore {
             None => Ok(Revoked::Absent),
             Some(row) if row.key.status != Status::Active => Ok(Revoked::Already),
             Some(row) => {
-                end(&mut row.key, revocation, now);
+                revoke(&mut row.key, revocation, now);
                 Ok(Revoked::Done(Box::new(row.key.clone())))
             }
         }
@@ -152,15 +152,15 @@ impl KeyStore for MemoryStore {
     ) -> Result<Option<ApiKey>, StoreError> {
         check_tenants(context, [old.tenant, new.tenant])?;
         let mut tables = self.tables();
-        let ended = match tables.keys.get_mut(&(old.tenant, old.id)) {
+        let revoked = match tables.keys.get_mut(&(old.tenant, old.id)) {
             Some(row) if row.key.status == Status::Active && row.key.version == old.version => {
-                end(&mut row.key, revocation, now);
+                revoke(&mut row.key, revocation, now);
                 row.key.clone()
             }
             _ => return Ok(None),
         };
         tables.add(new, None);
-        Ok(Some(ended))
+        Ok(Some(revoked))
     }
 
     async fn record_last_used(
@@ -198,25 +198,25 @@ impl KeyStore for MemoryStore {
     ) -> Result<Vec<PurgedKey>, StoreError> {
         check_system(context)?;
         let mut tables = self.tables();
-        let end = |row: &Row| row.key.expire_time.filter(|end| *end < before);
-        let mut over: Vec<_> = tables.keys.iter().filter_map(|(id, row)| Some((end(row)?, *id))).collect();
-        over.sort_unstable();
-        over.truncate(limit as usize);
-        let gone: Vec<_> = over.iter().filter_map(|(_, id)| tables.keys.remove(id)).map(|row| row.key).collect();
-        let revoked = gone.iter().filter(|key| key.status != Status::Active);
+        let expiry = |row: &Row| row.key.expire_time.filter(|time| *time < before);
+        let mut expired: Vec<_> = tables.keys.iter().filter_map(|(id, row)| Some((expiry(row)?, *id))).collect();
+        expired.sort_unstable();
+        expired.truncate(limit as usize);
+        let purged: Vec<_> = expired.iter().filter_map(|(_, id)| tables.keys.remove(id)).map(|row| row.key).collect();
+        let revoked = purged.iter().filter(|key| key.status != Status::Active);
         tables.deleted.extend(revoked.map(|key| RevokedKey { tenant: key.tenant, id: key.id, time: key.update_time }));
-        Ok(gone.iter().map(|key| PurgedKey { tenant: key.tenant, id: key.id, version: key.version }).collect())
+        Ok(purged.iter().map(|key| PurgedKey { tenant: key.tenant, id: key.id, version: key.version }).collect())
     }
 
-    async fn forget_deleted(&self, context: &RequestContext, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    async fn prune_deleted(&self, context: &RequestContext, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
         check_system(context)?;
         let mut tables = self.tables();
         let all = tables.deleted.len();
         let mut left = limit;
         tables.deleted.retain(|key| {
-            let forgotten = key.time < before && left > 0;
-            left -= u32::from(forgotten);
-            !forgotten
+            let removed = key.time < before && left > 0;
+            left -= u32::from(removed);
+            !removed
         });
         Ok((all - tables.deleted.len()) as u64)
     }
@@ -225,16 +225,16 @@ impl KeyStore for MemoryStore {
         let tables = self.tables();
         let revoked = tables.keys.values().map(|row| &row.key).filter(|key| key.status != Status::Active);
         let revoked = revoked.map(|key| RevokedKey { tenant: key.tenant, id: key.id, time: key.update_time });
-        let mut ended: Vec<_> = revoked.chain(tables.deleted.iter().copied()).filter(|key| key.time >= since).collect();
-        ended.sort_by_key(|key| std::cmp::Reverse(key.time));
-        ended.truncate(limit as usize);
-        Ok(ended)
+        let mut latest: Vec<_> =
+            revoked.chain(tables.deleted.iter().copied()).filter(|key| key.time >= since).collect();
+        latest.sort_by_key(|key| std::cmp::Reverse(key.time));
+        latest.truncate(limit as usize);
+        Ok(latest)
     }
 
     async fn count_active(&self, tenant: TenantId) -> Result<u64, StoreError> {
         let tables = self.tables();
-        let active =
-            tables.keys.iter().filter(|((owner, _), row)| *owner == tenant && row.key.status == Status::Active);
+        let active = tables.keys.iter().filter(|((of, _), row)| *of == tenant && row.key.status == Status::Active);
         Ok(active.count() as u64)
     }
 

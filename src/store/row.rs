@@ -1,4 +1,4 @@
-//! Row to record, for every database. What a row holds is not trusted: another program may have written it.
+//! Conversion between rows and records, for every database. Rows are validated: another program may have written them.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -6,24 +6,25 @@ use std::time::Duration;
 use serde::Serialize;
 use sqlx::FromRow;
 
-use super::{PurgedKey, RevokedKey, StoreError};
+use super::error::StoreError;
+use super::key_store::{PurgedKey, RevokedKey};
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Scopes, Visibility};
 
-/// How a database keeps a moment.
-pub(super) trait Moment: Sized {
-    /// The column's value for a time.
+/// How a database stores a time.
+pub(super) trait TimeColumn: Sized {
+    /// The value of a column for a time.
     fn from_time(time: Timestamp) -> Self;
-    /// The time of a column's value; `None` when it is no time.
+    /// The time of a column's value; `None` if it is out of range.
     fn time(self) -> Option<Timestamp>;
 }
 
 /// Microseconds since 1970.
 #[cfg(feature = "sqlite")]
-impl Moment for i64 {
+impl TimeColumn for i64 {
     fn from_time(time: Timestamp) -> Self {
         time.timestamp_micros()
     }
@@ -34,7 +35,7 @@ impl Moment for i64 {
 }
 
 #[cfg(feature = "postgres")]
-impl Moment for Timestamp {
+impl TimeColumn for Timestamp {
     fn from_time(time: Timestamp) -> Self {
         time
     }
@@ -44,7 +45,7 @@ impl Moment for Timestamp {
     }
 }
 
-/// A row of `keys`; lists and objects are JSON text, moments are what the database makes of them.
+/// A row of `keys`. Lists and objects are JSON text; `M` is the database's type of a time.
 #[derive(FromRow, Serialize)]
 pub(super) struct KeyRow<M> {
     pub(super) tenant: String,
@@ -71,14 +72,14 @@ pub(super) struct KeyRow<M> {
 
 /// A key that was revoked or deleted.
 #[derive(FromRow)]
-pub(super) struct EndedRow<M> {
+pub(super) struct RevokedRow<M> {
     tenant: String,
     kind: String,
     key_id: String,
     time: M,
 }
 
-/// A key that was taken out after its end.
+/// A key that was purged.
 #[derive(FromRow)]
 pub(super) struct PurgedRow {
     tenant: String,
@@ -87,7 +88,7 @@ pub(super) struct PurgedRow {
     version: i64,
 }
 
-impl<M: Moment> KeyRow<M> {
+impl<M: TimeColumn> KeyRow<M> {
     /// The row of a record.
     pub(super) fn new(key: &ApiKey, request_id: Option<&str>) -> Result<Self, StoreError> {
         let (status, revocation) = match &key.status {
@@ -119,7 +120,7 @@ impl<M: Moment> KeyRow<M> {
     }
 }
 
-impl<M: Moment> TryFrom<KeyRow<M>> for ApiKey {
+impl<M: TimeColumn> TryFrom<KeyRow<M>> for ApiKey {
     type Error = StoreError;
 
     fn try_from(row: KeyRow<M>) -> Result<Self, StoreError> {
@@ -128,16 +129,16 @@ impl<M: Moment> TryFrom<KeyRow<M>> for ApiKey {
     }
 }
 
-impl<M: Moment> TryFrom<EndedRow<M>> for RevokedKey {
+impl<M: TimeColumn> TryFrom<RevokedRow<M>> for RevokedKey {
     type Error = StoreError;
 
-    fn try_from(row: EndedRow<M>) -> Result<Self, StoreError> {
+    fn try_from(row: RevokedRow<M>) -> Result<Self, StoreError> {
         let name_of_row = row.key_id.clone();
         let read = || {
             let (tenant, id) = (read_tenant(&row.tenant)?, read_id(&row.kind, &row.key_id)?);
             Some(Self { tenant, id, time: row.time.time()? })
         };
-        read().ok_or_else(|| StoreError::Corrupt(format!("the end of key {name_of_row}")))
+        read().ok_or_else(|| StoreError::Corrupt(format!("the revocation of key {name_of_row}")))
     }
 }
 
@@ -157,7 +158,7 @@ fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
-fn read<M: Moment>(row: KeyRow<M>) -> Option<ApiKey> {
+fn read<M: TimeColumn>(row: KeyRow<M>) -> Option<ApiKey> {
     let scopes: Vec<String> = serde_json::from_str(&row.scopes).ok()?;
     let ranges: Vec<String> = serde_json::from_str(&row.allowed_cidrs).ok()?;
     Some(ApiKey {
@@ -179,16 +180,16 @@ fn read<M: Moment>(row: KeyRow<M>) -> Option<ApiKey> {
     })
 }
 
-/// The outer `None` is a value that cannot be read, the inner one an absent value; so in [`read_limit`].
-#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
-fn read_time<M: Moment>(moment: Option<M>) -> Option<Option<Timestamp>> {
-    match moment {
+/// Returns `None` if the value is invalid and `Some(None)` if it is absent, like [`read_limit`].
+#[expect(clippy::option_option, reason = "invalid and absent are different results")]
+fn read_time<M: TimeColumn>(time: Option<M>) -> Option<Option<Timestamp>> {
+    match time {
         None => Some(None),
-        Some(moment) => moment.time().map(Some),
+        Some(time) => time.time().map(Some),
     }
 }
 
-#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
+#[expect(clippy::option_option, reason = "invalid and absent are different results")]
 fn read_limit(quota: Option<i64>, window: Option<i64>) -> Option<Option<RateLimitPolicy>> {
     let (Some(quota), Some(window)) = (quota, window) else {
         return Some(None);
@@ -229,7 +230,7 @@ fn read_visibility(text: &str) -> Option<Visibility> {
     }
 }
 
-/// The text of a kind of key in the column `kind`.
+/// The value of the column `kind`.
 pub(super) fn kind_text(kind: KeyKind) -> &'static str {
     match kind {
         KeyKind::Issued => "issued",
@@ -237,7 +238,7 @@ pub(super) fn kind_text(kind: KeyKind) -> &'static str {
     }
 }
 
-/// The text of a visibility in its column.
+/// The value of the column `visibility`.
 fn visibility_text(visibility: Visibility) -> &'static str {
     match visibility {
         Visibility::Secret => "secret",

@@ -1,53 +1,39 @@
-//! The tables and their versions: embedded migrations, in `migrations/`, one folder for each kind of database.
+//! The version of the tables, and migrations between versions. The scripts are embedded; `migrations/` has a folder for each
+//! kind of database.
 
 use std::borrow::Cow;
 
 use sqlx::migrate::{Migrate, MigrateError, Migration as Script, Migrator};
 
-use super::StoreError;
-#[cfg(feature = "postgres")]
-use super::postgres::{self, PostgresOptions};
-#[cfg(feature = "sqlite")]
-use super::sqlite::{self, SqliteOptions};
+use super::error::StoreError;
 
-/// Where it is written down which migrations were made.
+/// The table that records which migrations were applied.
 const TABLE: &str = "_sqlx_migrations";
 
-/// A database whose tables can be looked at and changed.
-#[derive(Debug, Clone)]
-pub enum Database {
-    /// A SQLite file.
-    #[cfg(feature = "sqlite")]
-    Sqlite(SqliteOptions),
-    /// A PostgreSQL database.
-    #[cfg(feature = "postgres")]
-    Postgres(PostgresOptions),
-}
-
-/// What a store does about tables that are older than it needs.
+/// What a store does on opening if migrations are pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Migration {
-    /// It refuses to open.
+    /// It fails with [`SchemaError::Outdated`].
     Manual,
-    /// It brings them up to date.
+    /// It applies them.
     Automatic,
 }
 
 /// The state of a database's tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schema {
-    /// Versions that were reached, in ascending order; `None` before the first migration.
+    /// Applied versions, in ascending order; `None` before the first migration.
     applied: Option<Vec<i64>>,
-    /// The version that was not reached in full.
+    /// The version whose migration stopped halfway.
     dirty: Option<i64>,
-    /// The versions that this program can reach, in ascending order.
+    /// The versions that this program has scripts for, in ascending order.
     known: Vec<i64>,
 }
 
-/// Why the tables cannot be used, or changed.
+/// Why the tables cannot be used or migrated.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SchemaError {
-    /// The database does not answer as it should.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The tables are older than this program needs.
@@ -55,118 +41,62 @@ pub enum SchemaError {
         "the database's tables are at version {current}, and this Keygate needs {latest}; run `keygate migrate up`"
     )]
     Outdated {
-        /// Of the tables; 0 when there are none.
+        /// The version of the tables; 0 if there are none.
         current: i64,
-        /// Of this program.
+        /// The latest version of this program.
         latest: i64,
     },
     /// The tables are newer than this program knows.
     #[error(
-        "the database's tables are at version {current}, and this Keygate knows {latest} at most; run a newer Keygate, or \
-         take the tables back with that one's `keygate migrate down`"
+        "the database's tables are at version {current}, and this Keygate knows at most {latest}; run a newer Keygate, or \
+         revert the migrations with that one's `keygate migrate down`"
     )]
     Newer {
-        /// Of the tables.
+        /// The version of the tables.
         current: i64,
-        /// Of this program.
+        /// The latest version of this program.
         latest: i64,
     },
     /// A migration stopped halfway.
-    #[error("migration {0} stopped halfway; mend the tables, then tell their version with `keygate migrate force`")]
+    #[error("migration {0} stopped halfway; repair the tables, then set their version with `keygate migrate force`")]
     Dirty(i64),
-    /// A migration that was made is not the one that this program has.
+    /// An applied migration differs from this program's.
     #[error(
-        "migration {0} was made by a Keygate that is not a release of this one; run that one, or start a new database"
+        "migration {0} was applied by a Keygate that is not a release of this one; run that one, or start a new database"
     )]
     Altered(i64),
-    /// A migration was refused; nothing of it is left.
+    /// A migration failed and was rolled back.
     #[error("migration {version} failed: {cause}; the tables are as they were before it")]
     Failed {
-        /// Which one.
+        /// The version of the migration.
         version: i64,
-        /// What the database said.
+        /// The error of the database.
         cause: String,
     },
-    /// Somebody else has the tables.
-    #[error("another migration or a long transaction holds the tables; run the command again when it is over")]
+    /// Another transaction holds a lock on the tables.
+    #[error(
+        "another migration or a long transaction holds a lock on the tables; run the command again when it has finished"
+    )]
     Busy,
     /// There is no such version.
     #[error("there is no version {version}; write a number from 0 to {latest}")]
     Unknown {
-        /// What was asked for.
+        /// The requested version.
         version: i64,
-        /// Of this program.
+        /// The latest version of this program.
         latest: i64,
     },
 }
 
-/// A change of the tables.
+/// A change of the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
-    /// To the latest version.
+    /// Apply all pending migrations.
     Up,
-    /// This many versions back.
+    /// Revert this many migrations.
     Down(usize),
-    /// Not of the tables, only of what is written down: they are at this version.
+    /// Record this version without changing the tables.
     Force(i64),
-}
-
-impl Database {
-    /// The state of the tables. Changes nothing.
-    ///
-    /// # Errors
-    /// [`SchemaError::Store`] when the database cannot be reached.
-    pub async fn schema(&self) -> Result<Schema, SchemaError> {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(options) => sqlite::schema(options).await,
-            #[cfg(feature = "postgres")]
-            Self::Postgres(options) => postgres::schema(options).await,
-        }
-    }
-
-    /// Brings the tables up to date. Of many that do so at once, one does and the others wait.
-    ///
-    /// # Errors
-    /// [`SchemaError`]; a migration that fails leaves nothing behind.
-    pub async fn migrate_up(&self) -> Result<(), SchemaError> {
-        self.change(Change::Up).await
-    }
-
-    /// Takes the latest `steps` migrations back, with all that is only in their tables.
-    ///
-    /// # Errors
-    /// [`SchemaError`]; a migration that fails leaves nothing behind.
-    pub async fn migrate_down(&self, steps: usize) -> Result<(), SchemaError> {
-        self.change(Change::Down(steps)).await
-    }
-
-    /// Writes down that the tables are at `version`, without a look at them.
-    ///
-    /// # Errors
-    /// [`SchemaError::Unknown`], or a failure of the database.
-    pub async fn force_version(&self, version: i64) -> Result<(), SchemaError> {
-        self.change(Change::Force(version)).await
-    }
-
-    /// `sqlite` or `postgres`.
-    pub fn driver(&self) -> &'static str {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(_) => "sqlite",
-            #[cfg(feature = "postgres")]
-            Self::Postgres(_) => "postgres",
-        }
-    }
-
-    async fn change(&self, change: Change) -> Result<(), SchemaError> {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(options) => sqlite::change_schema(options, change).await,
-            #[cfg(feature = "postgres")]
-            Self::Postgres(options) => postgres::change_schema(options, change).await,
-        }
-    }
 }
 
 impl Schema {
@@ -174,17 +104,17 @@ impl Schema {
         Self { applied, dirty, known: ups(migrator).map(|script| script.version).collect() }
     }
 
-    /// Whether a migration was ever made.
+    /// Whether a migration was ever applied.
     pub fn is_initialized(&self) -> bool {
         self.applied.is_some()
     }
 
-    /// The version that a migration stopped on the way to.
+    /// The version whose migration stopped halfway.
     pub fn dirty(&self) -> Option<i64> {
         self.dirty
     }
 
-    /// The version of the tables; 0 when there are none.
+    /// The version of the tables; 0 if there are none.
     pub fn current(&self) -> i64 {
         self.applied.iter().flatten().copied().max().unwrap_or_default()
     }
@@ -194,7 +124,7 @@ impl Schema {
         self.known.last().copied().unwrap_or_default()
     }
 
-    /// How many migrations are still to be made; none on tables that are newer than this program.
+    /// How many migrations are pending; 0 if the tables are newer than this program.
     pub fn pending(&self) -> usize {
         if self.current() > self.latest() {
             return 0;
@@ -203,7 +133,7 @@ impl Schema {
         self.known.iter().filter(|version| !applied.contains(version)).count()
     }
 
-    /// Whether this program can use the tables.
+    /// Checks that this program can use the tables.
     ///
     /// # Errors
     /// [`SchemaError::Dirty`], [`SchemaError::Newer`] or [`SchemaError::Outdated`].
@@ -218,26 +148,16 @@ impl Schema {
     }
 }
 
-/// Sees that the tables are what this program needs.
-#[cfg(feature = "postgres")]
-pub(super) async fn prepare(database: &Database, migration: Migration) -> Result<(), SchemaError> {
-    match database.schema().await?.check() {
-        // Only then, because it takes a role that may make tables.
-        Err(SchemaError::Outdated { .. }) if migration == Migration::Automatic => database.migrate_up().await,
-        judged => judged,
-    }
-}
-
-/// The tables at the end of a connection.
+/// The tables of a database, over one connection.
 pub(super) struct Tables<'c, C> {
     pub(super) migrator: &'static Migrator,
     pub(super) connection: &'c mut C,
-    /// The words of this database's errors.
+    /// Converts errors of this database.
     pub(super) store_error: fn(&sqlx::Error) -> StoreError,
 }
 
 impl<C: Migrate> Tables<'_, C> {
-    /// The state of the tables, once there was a migration.
+    /// Returns the state of the tables, after at least one migration.
     pub(super) async fn schema(&mut self) -> Result<Schema, SchemaError> {
         let applied = self.applied().await?;
         let dirty = self.connection.dirty_version(TABLE).await.map_err(|error| self.failed(error))?;
@@ -245,7 +165,7 @@ impl<C: Migrate> Tables<'_, C> {
         Ok(Schema::new(self.migrator, Some(applied.collect()), dirty))
     }
 
-    /// Makes a change while nobody else does: the caller holds the lock.
+    /// Makes a change. The caller holds a lock against concurrent changes.
     pub(super) async fn change(&mut self, change: Change) -> Result<(), SchemaError> {
         self.connection.ensure_migrations_table(TABLE).await.map_err(|error| self.failed(error))?;
         match change {
@@ -269,7 +189,7 @@ impl<C: Migrate> Tables<'_, C> {
         let downs = self.migrator.iter().rev().filter(|script| script.migration_type.is_down_migration());
         for script in downs.filter(|script| applied.contains(&script.version)).take(steps) {
             self.connection.revert(TABLE, script).await.map_err(|error| self.failed(error))?;
-            tracing::info!(version = script.version, "migration {} is taken back", script.version);
+            tracing::info!(version = script.version, "migration {} is reverted", script.version);
         }
         Ok(())
     }
@@ -282,7 +202,7 @@ impl<C: Migrate> Tables<'_, C> {
         Ok(())
     }
 
-    /// The versions of tables that may be changed: whole, and made by what this program has.
+    /// Returns the applied versions, or an error if one stopped halfway, is unknown or differs from this program's.
     async fn changeable(&mut self) -> Result<Vec<i64>, SchemaError> {
         let schema = self.schema().await?;
         match schema.check() {
@@ -314,7 +234,7 @@ impl<C: Migrate> Tables<'_, C> {
     }
 }
 
-/// Refuses a version that this program does not have.
+/// Fails for a version that this program does not have.
 pub(super) fn check_known(migrator: &Migrator, version: i64) -> Result<(), SchemaError> {
     let schema = Schema::new(migrator, None, None);
     if version == 0 || schema.known.contains(&version) {
@@ -324,7 +244,7 @@ pub(super) fn check_known(migrator: &Migrator, version: i64) -> Result<(), Schem
     }
 }
 
-/// A lock was not to be had in time.
+/// Whether a lock was not acquired in time.
 fn is_busy(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "55P03")
 }

@@ -1,4 +1,4 @@
-//! Stores over throw-away PostgreSQL servers, for the tests of this module.
+//! Stores over temporary PostgreSQL servers, for tests.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,7 +8,7 @@ use super::{Migration, PostgresOptions, PostgresStore};
 
 pub(super) use crate::testing::Postgres;
 
-/// How a database of the server is used.
+/// Options of a database of the server.
 pub(super) fn options(server: &Postgres, database: &str) -> PostgresOptions {
     PostgresOptions {
         url: server.url(database).into(),
@@ -28,7 +28,7 @@ pub(super) async fn store(server: &Postgres, database: &str) -> PostgresStore {
     PostgresStore::open(&options(server, database), Migration::Automatic).await.unwrap()
 }
 
-/// Makes a database.
+/// Creates a database.
 pub(super) fn create_database(server: &Postgres, name: &str) {
     assert!(server.query(&format!("CREATE DATABASE {name}")).is_some(), "CREATE DATABASE {name}");
 }

@@ -193,3 +193,34 @@ async fn verification_tells_why_and_what_the_cache_did() {
         assert_eq!(verify(credential, json!([]), "x").await.unwrap().status(), StatusCode::BAD_REQUEST);
     }
 }
+
+/// The log line of a change, and that of the access log, with this request id.
+fn lines_with_request_id(log: &str, request_id: &str) -> Vec<Value> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line.to_string().contains(&format!("\"{request_id}\""))).collect()
+}
+
+#[tokio::test]
+async fn a_change_is_logged_with_the_principal_and_the_request_id_of_the_response() {
+    let mut keygate = Keygate::serve_admin(&json!({}));
+    let url = |path: &str| format!("{}/v2alpha1/{path}", keygate.admin);
+    let issue = keygate.http.post(url("admin/issuedApiKeys")).body(r#"{"name":"n","actor_id":"a"}"#);
+    let issued = issue.send().await.unwrap();
+    let generated = issued.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let issued: Value = issued.json().await.unwrap();
+    let body = json!({"credential": issued["secret"]}).to_string();
+    let revoke = keygate.http.post(url("apiKeys:selfRevoke")).header("x-request-id", "id with spaces").body(body);
+    let revoked = revoke.send().await.unwrap();
+    assert_eq!(
+        (revoked.status(), &revoked.headers()["x-request-id"]),
+        (StatusCode::OK, &"id with spaces".parse().unwrap())
+    );
+    let holder = format!("key:{}", issued["issued_api_key"]["key_id"].as_str().unwrap());
+    let log = keygate.whole_log();
+    for (request_id, principal) in [(generated.as_str(), "anonymous"), ("id with spaces", &holder)] {
+        let lines = lines_with_request_id(&log, request_id);
+        assert_eq!(lines.len(), 2, "{request_id}: {log}");
+        assert!(lines[0].to_string().contains(&format!("\"principal\":\"{principal}\"")), "{}", lines[0]);
+        assert!(lines[1].to_string().contains("HTTP request completed"), "{}", lines[1]);
+    }
+}

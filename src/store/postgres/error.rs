@@ -1,17 +1,17 @@
-//! What goes wrong at the database, in the words of stores.
+//! Errors of the database.
 
 use sqlx::Error;
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
-/// What an error says about its connection and its statement.
+/// The effect of an error on its connection and its statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The connection is of no use any more.
+    /// The connection is unusable.
     Broken,
-    /// The database took the whole transaction back and asks to try again.
+    /// The database rolled the transaction back; it can be tried again.
     RolledBack,
-    /// The statement failed; the connection is good.
+    /// The statement failed; the connection is usable.
     Statement,
 }
 
@@ -21,7 +21,7 @@ impl Failure {
             Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::WorkerCrashed => Self::Broken,
             Error::Database(error) => match error.code().as_deref() {
                 Some("40001" | "40P01") => Self::RolledBack,
-                // Shut down, or turned into a replica that takes no writes.
+                // The server shuts down, or is now a read-only replica.
                 Some("57P01" | "57P02" | "57P03" | "57P05" | "25006") => Self::Broken,
                 Some(code) if code.starts_with("08") => Self::Broken,
                 _ => Self::Statement,
@@ -31,7 +31,7 @@ impl Failure {
     }
 }
 
-/// The error for whoever asked the store.
+/// The error that the store returns.
 pub(super) fn store_error(error: &Error) -> StoreError {
     match error {
         Error::PoolTimedOut => StoreError::Unavailable("no connection became free or could be made in time".into()),
@@ -41,7 +41,7 @@ pub(super) fn store_error(error: &Error) -> StoreError {
         Error::Database(cause) => match cause.code().as_deref() {
             // Cancelled by statement_timeout, or by lock_timeout.
             Some("57014" | "55P03") => StoreError::Timeout,
-            // Wrong data, a broken constraint, a table that is not there or may not be used.
+            // Invalid data, a violated constraint, or a table that is missing or not accessible.
             Some(code) if ["22", "23", "42"].iter().any(|class| code.starts_with(class)) => {
                 StoreError::Corrupt(cause.message().to_owned())
             }

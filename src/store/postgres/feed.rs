@@ -1,5 +1,5 @@
-//! The feed, read by snapshots: a position is a snapshot of the transactions whose changes were read, so that what a slow
-//! transaction commits late is still found, and what a fast one commits meanwhile does not wait for it.
+//! The feed of changes. A position is a PostgreSQL snapshot: it names the transactions whose changes were read. So a change
+//! that a slow transaction commits late is not skipped, and changes of faster transactions do not wait for it.
 
 use std::time::Duration;
 
@@ -8,19 +8,21 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{FromRow, query_as};
 
 use super::error::store_error;
+use super::options::PostgresOptions;
 use super::pool::Access;
-use super::{PostgresOptions, PostgresStore};
+use super::store::PostgresStore;
 use crate::clock::Timestamp;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::feed::{Change, ChangeFeed, ChangeKind, ChangeListener, Changes, Position};
 use crate::store::row::{read_id, read_tenant};
 
-/// Few enough to be gone before the statement takes too long.
-const PRUNED_AT_ONCE: i64 = 10_000;
+/// Maximum rows per pruning, so that the statement stays within its timeout.
+const PRUNE_MAX: i64 = 10_000;
 const CHANNEL: &str = "keygate_changes";
 const POSITION: &str = "SELECT pg_current_snapshot()::text";
-/// What is visible in the snapshot `$2`, or now, and was not in `$1`, behind the row (`$3`, `$4`). One row without a change when there is
-/// none. A database whose transactions are behind those of `$1` is another one than it was read from.
+/// Changes that are visible in snapshot `$2` (default: the current one), not visible in snapshot `$1`, and after row (`$3`,
+/// `$4`). Returns one row without a change if there is none. If the current transactions are behind those of `$1`, this is
+/// another database than the one that `$1` is from.
 pub(super) const CHANGES_AFTER: &str = "SELECT upto::text, clock_timestamp() AS read_time, \
      pg_snapshot_xmin($1::text::pg_snapshot) < pruned.xid \
      OR pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax($1::text::pg_snapshot) AS lost, \
@@ -32,18 +34,19 @@ pub(super) const CHANGES_AFTER: &str = "SELECT upto::text, clock_timestamp() AS 
      ORDER BY xid, seq LIMIT $5) AS next ON true ORDER BY next.xid, next.seq";
 const RECENT: &str = "SELECT tenant::text, kind, key_id, change, version, time FROM changes \
      WHERE time >= clock_timestamp() - make_interval(secs => $1) ORDER BY time DESC LIMIT $2";
-/// Takes out what was over at the last mark before the moment, moves the bound there, and leaves a mark for later calls.
+/// Removes changes of transactions that were older than the last mark before the cut-off time, moves the bound of pruned
+/// changes there, and adds a mark for later calls.
 const PRUNE: &str = "WITH bound AS (SELECT time, xid FROM change_marks \
      WHERE time <= clock_timestamp() - make_interval(secs => $1) ORDER BY time DESC LIMIT 1), \
-     gone AS (DELETE FROM changes WHERE (xid, seq) IN (SELECT changes.xid, seq FROM changes, bound \
+     deleted AS (DELETE FROM changes WHERE (xid, seq) IN (SELECT changes.xid, seq FROM changes, bound \
      WHERE changes.xid < bound.xid ORDER BY changes.xid, seq LIMIT $2) RETURNING 1), \
      moved AS (UPDATE pruned_changes SET xid = bound.xid FROM bound WHERE pruned_changes.xid < bound.xid), \
      spent AS (DELETE FROM change_marks USING bound WHERE change_marks.time < bound.time), \
      marked AS (INSERT INTO change_marks DEFAULT VALUES ON CONFLICT DO NOTHING) \
-     SELECT count(*) FROM gone";
+     SELECT count(*) FROM deleted";
 
-/// A position, as text: the snapshot that was read in full, and within what came after it, how far it was read.
-struct Place<'a> {
+/// A parsed position: the snapshot that was read completely, and how far the next one was read.
+struct ParsedPosition<'a> {
     read: &'a str,
     page: Option<Page<'a>>,
 }
@@ -54,7 +57,7 @@ struct Page<'a> {
     seq: i64,
 }
 
-/// A row of what came after a position; all that is optional is there, or nothing of it.
+/// A row of [`CHANGES_AFTER`]. The optional columns are all present or all absent.
 #[derive(FromRow)]
 struct ChangeRow {
     upto: String,
@@ -70,7 +73,7 @@ struct ChangeRow {
     time: Option<Timestamp>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> ParsedPosition<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.split('/');
         let read = parts.next()?;
@@ -96,7 +99,7 @@ impl ChangeRow {
     }
 }
 
-/// A row of changes, wherever it stands in the feed.
+/// A row of `changes`, without its position.
 #[derive(FromRow)]
 struct RecentRow {
     tenant: String,
@@ -128,14 +131,14 @@ impl ChangeFeed for PostgresStore {
 
     async fn changes_after(&self, position: &Position, limit: u32) -> Result<Option<Changes>, StoreError> {
         let limit = limit.max(1);
-        let place = Place::parse(&position.0);
-        let place = place.ok_or_else(|| StoreError::Corrupt("a position of another store".into()))?;
+        let parsed = ParsedPosition::parse(&position.0);
+        let parsed = parsed.ok_or_else(|| StoreError::Corrupt("a position from another store".into()))?;
         let query = || {
             query_as::<_, ChangeRow>(CHANGES_AFTER)
-                .bind(place.read)
-                .bind(place.page.as_ref().map(|page| page.upto))
-                .bind(place.page.as_ref().map_or("0", |page| page.xid))
-                .bind(place.page.as_ref().map_or(0, |page| page.seq))
+                .bind(parsed.read)
+                .bind(parsed.page.as_ref().map(|page| page.upto))
+                .bind(parsed.page.as_ref().map_or("0", |page| page.xid))
+                .bind(parsed.page.as_ref().map_or(0, |page| page.seq))
                 .bind(i64::from(limit))
         };
         let rows = self.feed.rows(Access::Read, query).await?;
@@ -145,11 +148,11 @@ impl ChangeFeed for PostgresStore {
         }
         let full = first.seq.is_some() && rows.len() >= limit as usize;
         let position = match (&last.xid, last.seq) {
-            (Some(xid), Some(seq)) if full => format!("{}/{}/{xid}/{seq}", place.read, last.upto),
+            (Some(xid), Some(seq)) if full => format!("{}/{}/{xid}/{seq}", parsed.read, last.upto),
             _ => last.upto.clone(),
         };
-        // After the last page of a snapshot comes what was committed while the pages were read.
-        let more = full || place.page.is_some();
+        // After the last page of a snapshot, read what was committed while its pages were read.
+        let more = full || parsed.page.is_some();
         let read_time = first.read_time;
         let changes = rows.into_iter().filter(|row| row.seq.is_some());
         let changes = changes.map(|row| row.change().ok_or_else(unreadable));
@@ -164,7 +167,7 @@ impl ChangeFeed for PostgresStore {
     }
 
     async fn prune(&self, older_than: Duration) -> Result<u64, StoreError> {
-        let query = || query_as::<_, (i64,)>(PRUNE).bind(older_than.as_secs_f64()).bind(PRUNED_AT_ONCE);
+        let query = || query_as::<_, (i64,)>(PRUNE).bind(older_than.as_secs_f64()).bind(PRUNE_MAX);
         let rows = self.feed.rows(Access::Write, query).await?;
         Ok(rows.first().map_or(0, |(count,)| count.unsigned_abs()))
     }
@@ -183,7 +186,7 @@ fn no_row() -> StoreError {
     StoreError::Corrupt("no row of pruned_changes".into())
 }
 
-/// A connection of its own: statements do not go over it, so it is not one of the pool.
+/// A listener on a connection outside of the pool.
 struct PostgresListener {
     options: PostgresOptions,
     listener: Option<PgListener>,
@@ -194,10 +197,10 @@ impl ChangeListener for PostgresListener {
     async fn woken(&mut self) -> Result<(), StoreError> {
         let Some(listener) = &mut self.listener else {
             self.listener = Some(listen(&self.options).await?);
-            // Nobody knows what was missed.
+            // Notifications may have been missed.
             return Ok(());
         };
-        // Also without a notification, after the connection was lost and made again.
+        // Also returns without a notification after it has lost the connection and connected again.
         let woken = listener.try_recv().await.map(drop);
         while listener.next_buffered().is_some() {}
         woken.map_err(|error| {

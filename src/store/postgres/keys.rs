@@ -1,178 +1,29 @@
-//! The statements on the table of keys. Those that change a key note the change for the feed.
+//! Reads and writes of keys.
 
 use std::collections::HashSet;
-
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use sqlx::query_as;
 
-use super::PostgresStore;
-use super::list::statement;
 use super::pool::Access;
+use super::statements::{
+    ABOVE_ALL, COUNT_ACTIVE, DELETE, FIND, FIND_BY_REQUEST, FIND_MANY, INSERT, PING, PRUNE_DELETED, PURGE,
+    RECORD_LAST_USED, REPLACE, REVOKE, REVOKED_SINCE, ROTATE, list,
+};
+use super::store::PostgresStore;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
 use crate::request_context::RequestContext;
-use crate::store::row::{self, EndedRow, PurgedRow, kind_text};
-use crate::store::{
-    ChangeFeed, Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, StoreError, check_system,
-    check_tenants, day_begin,
+use crate::store::error::StoreError;
+use crate::store::feed::ChangeFeed;
+use crate::store::key_store::{
+    Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
+use crate::store::row::{self, PurgedRow, RevokedRow, kind_text};
 
 type KeyRow = row::KeyRow<Timestamp>;
-
-/// The columns of a key as they are read. All are named, so that a statement lives on when a column is added.
-macro_rules! columns {
-    () => {
-        "tenant::text, kind, key_id, request_id, name, actor_id, scopes::text, metadata::text, status, \
-         revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, \
-         last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs::text, version"
-    };
-}
-pub(super) use columns;
-
-/// The row of the feed for each row of `$rows`; `$change` is an expression on it.
-macro_rules! note {
-    ($rows:literal, $change:literal) => {
-        concat!(
-            "INSERT INTO changes (tenant, kind, key_id, change, version) SELECT tenant, kind, key_id, ",
-            $change,
-            ", version FROM ",
-            $rows
-        )
-    };
-}
-
-/// Adds any number of rows, given as one JSON text. The order keeps two batches with the same keys from waiting for each
-/// other.
-macro_rules! insert {
-    ($json:literal, $on_conflict:literal) => {
-        concat!(
-            "INSERT INTO keys (tenant, kind, key_id, request_id, name, actor_id, scopes, metadata, status, \
-             revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, \
-             last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs, version) \
-             SELECT tenant, kind, key_id, request_id, name, actor_id, scopes::jsonb, metadata::json, status, \
-             revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, \
-             last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs::jsonb, version \
-             FROM json_to_recordset(",
-            $json,
-            "::json) AS new (tenant uuid, kind text, key_id text, request_id text, name text, actor_id text, \
-             scopes text, metadata text, status text, revocation_reason text, revocation_description text, \
-             visibility text, create_time timestamptz, update_time timestamptz, expire_time timestamptz, \
-             last_used_time timestamptz, rate_limit_quota bigint, rate_limit_window bigint, allowed_cidrs text, \
-             version bigint) ",
-            $on_conflict,
-            " RETURNING tenant, kind, key_id, version"
-        )
-    };
-}
-
-/// Revokes an active key; the parameters are as in [`PostgresStore::revoke`].
-macro_rules! end {
-    ($and:literal) => {
-        concat!(
-            "UPDATE keys SET status = 'revoked', revocation_reason = $4, revocation_description = $5, \
-             update_time = $6, expire_time = greatest($7, expire_time), version = version + 1 \
-             WHERE tenant = $1 AND kind = $2 AND key_id = $3 AND status = 'active'",
-            $and,
-            " RETURNING *"
-        )
-    };
-}
-
-const FIND: &str = concat!("SELECT ", columns!(), " FROM keys WHERE tenant = $1 AND kind = $2 AND key_id = $3");
-const FIND_MANY: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM keys JOIN unnest($1::uuid[], $2::text[], $3::text[]) AS named (tenant, kind, key_id) \
-     USING (tenant, kind, key_id)"
-);
-const FIND_BY_REQUEST: &str =
-    concat!("SELECT ", columns!(), " FROM keys WHERE tenant = $1 AND kind = $2 AND request_id = $3");
-const INSERT: &str = concat!(
-    "WITH stored AS (",
-    insert!("$1", "ORDER BY tenant, kind, key_id ON CONFLICT DO NOTHING"),
-    "), noted AS (",
-    note!("stored", "CASE kind WHEN 'issued' THEN 'issue' ELSE 'import' END"),
-    ") SELECT key_id FROM stored"
-);
-const REPLACE: &str = concat!(
-    "WITH stored AS (UPDATE keys SET name = $4, scopes = $5::jsonb, metadata = $6::json, rate_limit_quota = $7, \
-     rate_limit_window = $8, allowed_cidrs = $9::jsonb, update_time = $10, version = $11 \
-     WHERE tenant = $1 AND kind = $2 AND key_id = $3 AND version = $12 RETURNING tenant, kind, key_id, version), \
-     noted AS (",
-    note!("stored", "'update'"),
-    ") SELECT key_id FROM stored"
-);
-const REVOKE: &str = concat!(
-    "WITH ended AS (",
-    end!(""),
-    "), noted AS (",
-    note!("ended", "'revoke'"),
-    ") SELECT ",
-    columns!(),
-    " FROM ended"
-);
-/// The new row is taken in only when the old one was there to end; that the new id is taken undoes all of it.
-const ROTATE: &str = concat!(
-    "WITH ended AS (",
-    end!(" AND version = $8"),
-    "), stored AS (",
-    insert!("$9", "WHERE EXISTS (SELECT 1 FROM ended)"),
-    "), ended_noted AS (",
-    note!("ended", "'rotate'"),
-    "), stored_noted AS (",
-    note!("stored", "CASE kind WHEN 'issued' THEN 'issue' ELSE 'import' END"),
-    ") SELECT ",
-    columns!(),
-    " FROM ended"
-);
-/// The rows are locked in one order, so that two batches with the same keys do not wait for each other.
-const TOUCH: &str = "WITH used AS (SELECT tenant, kind, key_id FROM keys \
-     JOIN unnest($3::uuid[], $4::text[], $5::text[]) AS named (tenant, kind, key_id) USING (tenant, kind, key_id) \
-     WHERE last_used_time IS NULL OR last_used_time < $2 \
-     ORDER BY tenant, kind, key_id FOR NO KEY UPDATE OF keys), \
-     touched AS (UPDATE keys SET last_used_time = $1 FROM used \
-     WHERE keys.tenant = used.tenant AND keys.kind = used.kind AND keys.key_id = used.key_id RETURNING 1) \
-     SELECT count(*) FROM touched";
-const DELETE: &str = concat!(
-    "WITH gone AS (DELETE FROM keys WHERE tenant = $1 AND kind = $2 AND key_id = $3 \
-     RETURNING tenant, kind, key_id, version), \
-     remembered AS (INSERT INTO deleted_keys (tenant, kind, key_id, delete_time) \
-     SELECT tenant, kind, key_id, $4 FROM gone \
-     ON CONFLICT (tenant, kind, key_id) DO UPDATE SET delete_time = excluded.delete_time), noted AS (",
-    note!("gone", "'delete'"),
-    ") SELECT version FROM gone"
-);
-/// By one caller at a time, who waits for nobody: what another transaction holds is left for the next time. Whatever the
-/// clock of a node shows, a key that lives by the database's is left alone.
-pub(super) const PURGE: &str = concat!(
-    "WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7738151096025474131) AS mine), \
-     over AS (SELECT tenant, kind, key_id FROM keys \
-     WHERE expire_time < $1 AND expire_time < now() AND (SELECT mine FROM turn) \
-     ORDER BY expire_time LIMIT $2 FOR UPDATE SKIP LOCKED), \
-     gone AS (DELETE FROM keys USING over \
-     WHERE keys.tenant = over.tenant AND keys.kind = over.kind AND keys.key_id = over.key_id \
-     RETURNING keys.tenant, keys.kind, keys.key_id, keys.status, keys.update_time, keys.version), \
-     remembered AS (INSERT INTO deleted_keys (tenant, kind, key_id, delete_time) \
-     SELECT tenant, kind, key_id, update_time FROM gone WHERE status = 'revoked' \
-     ON CONFLICT (tenant, kind, key_id) DO UPDATE SET delete_time = excluded.delete_time), noted AS (",
-    note!("gone", "'purge'"),
-    ") SELECT tenant::text, kind, key_id, version FROM gone"
-);
-const FORGET_DELETED: &str = "WITH gone AS (DELETE FROM deleted_keys WHERE (tenant, kind, key_id) IN \
-     (SELECT tenant, kind, key_id FROM deleted_keys WHERE delete_time < $1 ORDER BY delete_time LIMIT $2 \
-     FOR UPDATE SKIP LOCKED) RETURNING 1) SELECT count(*) FROM gone";
-const ENDED_SINCE: &str = "SELECT tenant::text, kind, key_id, time FROM (\
-     (SELECT tenant, kind, key_id, update_time AS time FROM keys \
-     WHERE status = 'revoked' AND update_time >= $1 ORDER BY update_time DESC LIMIT $2) \
-     UNION ALL (SELECT tenant, kind, key_id, delete_time FROM deleted_keys \
-     WHERE delete_time >= $1 ORDER BY delete_time DESC LIMIT $2)) AS ended ORDER BY time DESC LIMIT $2";
-const COUNT_ACTIVE: &str = "SELECT count(*) FROM keys WHERE tenant = $1 AND status = 'active'";
-const PING: &str = "SELECT 1 FROM keys LIMIT 1";
-/// The largest bound for a page without one: above every id, whose characters are lower-case letters, digits and `-`.
-const ABOVE_ALL: &str = "~";
 
 #[async_trait]
 impl KeySource for PostgresStore {
@@ -202,7 +53,7 @@ impl KeyStore for PostgresStore {
     async fn list(&self, page: &PageQuery<'_>) -> Result<Vec<ApiKey>, StoreError> {
         let before = page.before.map_or_else(|| ABOVE_ALL.to_owned(), |id| id.to_string());
         let query = || {
-            query_as::<_, KeyRow>(statement(page.filter))
+            query_as::<_, KeyRow>(list(page.filter))
                 .bind(page.tenant.0)
                 .bind(kind_text(page.kind))
                 .bind(&before)
@@ -322,7 +173,7 @@ impl KeyStore for PostgresStore {
         check_tenants(context, keys.iter().map(|(tenant, _)| *tenant))?;
         let names = KeyNames::new(keys);
         let query = || {
-            query_as::<_, (i64,)>(TOUCH)
+            query_as::<_, (i64,)>(RECORD_LAST_USED)
                 .bind(now)
                 .bind(day_begin(now))
                 .bind(&names.tenants)
@@ -352,15 +203,15 @@ impl KeyStore for PostgresStore {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    async fn forget_deleted(&self, context: &RequestContext, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    async fn prune_deleted(&self, context: &RequestContext, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
         check_system(context)?;
-        let query = || query_as::<_, (i64,)>(FORGET_DELETED).bind(before).bind(i64::from(limit));
+        let query = || query_as::<_, (i64,)>(PRUNE_DELETED).bind(before).bind(i64::from(limit));
         let count = self.connections.rows(Access::Write, query).await?.pop();
         Ok(count.map_or(0, |(count,)| count.unsigned_abs()))
     }
 
     async fn revoked_since(&self, since: Timestamp, limit: u32) -> Result<Vec<RevokedKey>, StoreError> {
-        let query = || query_as::<_, EndedRow<Timestamp>>(ENDED_SINCE).bind(since).bind(i64::from(limit));
+        let query = || query_as::<_, RevokedRow<Timestamp>>(REVOKED_SINCE).bind(since).bind(i64::from(limit));
         let rows = self.connections.rows(Access::Read, query).await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
@@ -397,7 +248,7 @@ impl PostgresStore {
         self.connections.rows(Access::Read, query).await?.pop().map(TryInto::try_into).transpose()
     }
 
-    /// Adds the rows that are in nobody's way, in one statement, and tells their ids.
+    /// Adds the rows that conflict with no other row, in one statement. Returns their ids.
     async fn insert_rows(&self, rows: &[KeyRow]) -> Result<HashSet<String>, StoreError> {
         let json = json(rows)?;
         let stored = self.connections.rows(Access::Write, || query_as::<_, (String,)>(INSERT).bind(&json)).await?;
@@ -405,7 +256,7 @@ impl PostgresStore {
     }
 }
 
-/// Keys as arrays of their parts.
+/// Keys as one array per column.
 struct KeyNames {
     tenants: Vec<uuid::Uuid>,
     kinds: Vec<&'static str>,

@@ -1,4 +1,5 @@
-//! Connections, and what is tried when one fails: nobody waits for ever, and nothing that may have happened is done twice.
+//! The connection pool, and retries. Every wait has a timeout. A statement that may have been executed is not repeated, unless
+//! it only reads.
 
 use std::time::Duration;
 
@@ -8,14 +9,14 @@ use sqlx::query::QueryAs;
 use sqlx::{Connection, Error, FromRow, Postgres};
 use tokio::time::timeout;
 
-use super::PostgresOptions;
 use super::error::{Failure, store_error};
-use crate::store::StoreError;
+use super::options::PostgresOptions;
+use crate::store::error::StoreError;
 
-/// How long the network may take beside the statement itself.
+/// Time allowed for the network, in addition to the statement timeout.
 const NETWORK: Duration = Duration::from_secs(1);
 
-/// The connections of a store.
+/// A pool of connections.
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
     pool: PgPool,
@@ -26,9 +27,9 @@ pub(super) struct Connections {
 /// What a statement does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// It reads, so it can be tried again after any failure.
+    /// Reads. Retried after any failure of the connection.
     Read,
-    /// It writes, so it is tried again only when the database says that nothing was written.
+    /// Writes. Retried only if the database reports that nothing was written.
     Write,
 }
 
@@ -50,7 +51,7 @@ impl Connections {
         self.pool.close().await;
     }
 
-    /// The rows that a statement gives. A statement is a transaction of its own.
+    /// Runs a statement, as a transaction of its own, and returns its rows.
     pub(super) async fn rows<'q, R>(
         &self,
         access: Access,
@@ -61,7 +62,7 @@ impl Connections {
     {
         let lease = match access {
             Access::Read => self.any().await?,
-            // After a restart of the database, a connection that only looks alive must not cost somebody their change.
+            // After a restart of the database, a stale connection must not fail a write.
             Access::Write => self.tested().await?,
         };
         let error = match self.run(lease, query()).await {
@@ -76,14 +77,14 @@ impl Connections {
         if !again {
             return Err(store_error(&error));
         }
-        tracing::debug!(%error, "a statement is tried again on another connection");
+        tracing::debug!(%error, "a statement is retried on another connection");
         match self.run(self.tested().await?, query()).await {
             Err(Some(error)) => Err(store_error(&error)),
             done => done.map_err(|_| StoreError::Timeout),
         }
     }
 
-    /// Runs a statement; without an error to name when it took too long.
+    /// Runs a statement. `Err(None)` is a timeout.
     async fn run<R>(
         &self,
         mut lease: Lease,
@@ -92,10 +93,10 @@ impl Connections {
     where
         R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        // The database cancels a slow statement by itself; this is for one that does not even say so.
+        // The database cancels slow statements itself; this covers a database that does not respond.
         let limit = self.statement_timeout + NETWORK;
         let result = timeout(limit, query.fetch_all(&mut **lease.connection())).await.map_err(|_| None)?;
-        lease.end(result.as_ref().err());
+        lease.finish(result.as_ref().err());
         result.map_err(Some)
     }
 
@@ -103,35 +104,35 @@ impl Connections {
         Ok(Lease(Some(self.pool.acquire().await.map_err(|error| store_error(&error))?)))
     }
 
-    /// A connection that has just answered.
+    /// A connection that has just responded to a ping.
     async fn tested(&self) -> Result<Lease, StoreError> {
         let find = async {
-            // Each round takes a broken connection out, so the last one finds a new one.
+            // Each round removes a broken connection, so the last round opens a new one.
             for _ in 0..=self.pool.options().get_max_connections() {
                 let mut lease = self.any().await?;
                 match lease.connection().ping().await {
                     Ok(()) => return Ok(lease),
-                    Err(error) => lease.end(Some(&error)),
+                    Err(error) => lease.finish(Some(&error)),
                 }
             }
-            Err(StoreError::Unavailable("every connection breaks".into()))
+            Err(StoreError::Unavailable("every connection fails".into()))
         };
         let late = || StoreError::Unavailable("no connection answers in time".into());
         timeout(self.acquire_timeout, find).await.unwrap_or_else(|_| Err(late()))
     }
 }
 
-/// A connection on loan. It comes back to the pool only when it has answered once more: the statement may have been
-/// abandoned, and the network may be silent from now on.
+/// A connection from the pool. It returns to the pool only after another response: the statement may have been cancelled, and
+/// the network may have failed without notice.
 struct Lease(Option<PoolConnection<Postgres>>);
 
 impl Lease {
     fn connection(&mut self) -> &mut PoolConnection<Postgres> {
-        self.0.as_mut().expect("a lease is used until it ends")
+        self.0.as_mut().expect("a lease has its connection until it is finished")
     }
 
-    /// The statement is done; what it failed with says whether the connection is still good.
-    fn end(mut self, error: Option<&Error>) {
+    /// Closes the connection if the error of the statement shows that it is broken.
+    fn finish(mut self, error: Option<&Error>) {
         if error.is_some_and(|error| Failure::of(error) == Failure::Broken)
             && let Some(mut connection) = self.0.take()
         {
@@ -145,7 +146,7 @@ impl Drop for Lease {
         let (Some(mut connection), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) else {
             return;
         };
-        // By itself, the pool waits for the answer without end, and its place stays taken.
+        // Without the timeout, the pool would wait for the response forever and keep the slot occupied.
         runtime.spawn(timeout(NETWORK, connection.return_to_pool()));
     }
 }

@@ -4,18 +4,27 @@ use sqlx::migrate::{Migrate, Migrator};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::time::timeout;
 
-use super::PostgresOptions;
 use super::error::store_error;
-use crate::store::StoreError;
-use crate::store::schema::{Change, Schema, SchemaError, Tables, check_known};
+use super::options::PostgresOptions;
+use crate::store::error::StoreError;
+use crate::store::schema::{Change, Migration, Schema, SchemaError, Tables, check_known};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 
 const INITIALIZED: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
-/// How long a migration waits for another one, or for a transaction that holds the tables.
+/// How long a migration waits for the lock of another one, or of a transaction on the tables.
 const LOCK_TIMEOUT: &str = "60s";
 
-/// The state of a database's tables.
+/// Checks that this program can use the tables; applies pending migrations if they are to be applied automatically.
+pub(super) async fn prepare(options: &PostgresOptions, migration: Migration) -> Result<(), SchemaError> {
+    match read(options).await?.check() {
+        // Not in any other case: a migration needs a role that may create tables.
+        Err(SchemaError::Outdated { .. }) if migration == Migration::Automatic => change(options, Change::Up).await,
+        result => result,
+    }
+}
+
+/// Returns the state of a database's schema.
 pub(in crate::store) async fn read(options: &PostgresOptions) -> Result<Schema, SchemaError> {
     let mut connection = connect(options).await?;
     let schema = if is_initialized(&mut connection).await? {
@@ -27,7 +36,7 @@ pub(in crate::store) async fn read(options: &PostgresOptions) -> Result<Schema, 
     Ok(schema)
 }
 
-/// Changes a database's tables, under a lock that ends with the connection.
+/// Changes a database's schema, under a lock that ends with the connection.
 pub(in crate::store) async fn change(options: &PostgresOptions, change: Change) -> Result<(), SchemaError> {
     let mut connection = connect(options).await?;
     let locked = connection.lock().await;
@@ -35,8 +44,8 @@ pub(in crate::store) async fn change(options: &PostgresOptions, change: Change) 
     if let Change::Force(version) = change {
         check_known(&MIGRATIONS, version)?;
         if is_initialized(&mut connection).await? {
-            let forget = sqlx::query("DELETE FROM _sqlx_migrations").execute(&mut connection).await;
-            forget.map_err(|error| store_error(&error))?;
+            let deleted = sqlx::query("DELETE FROM _sqlx_migrations").execute(&mut connection).await;
+            deleted.map_err(|error| store_error(&error))?;
         }
     }
     tables(&mut connection).change(change).await?;
@@ -55,10 +64,10 @@ async fn is_initialized(connection: &mut PgConnection) -> Result<bool, StoreErro
     sqlx::query_scalar(INITIALIZED).fetch_one(connection).await.map_err(|error| store_error(&error))
 }
 
-/// What was to be done is done, so a connection that does not end well changes nothing.
+/// Closes a connection. An error is only logged, because the work is committed.
 async fn close(connection: PgConnection) {
     if let Err(error) = connection.close().await {
-        tracing::debug!(%error, "the connection of a migration did not end well");
+        tracing::debug!(%error, "the connection of a migration could not be closed");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What only PostgreSQL has: the plans of its lists, the feed, connections that break.
+//! What only PostgreSQL has: query plans, the feed, broken connections.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::feed::CHANGES_AFTER;
-use super::list::statement;
+use super::statements::{PURGE, list};
 use super::*;
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
@@ -20,7 +20,7 @@ use crate::key::{ApiKey, EffectiveStatus, KeyFilter, Metadata, Revocation, Revoc
 use crate::policy::{RateLimitPolicy, Visibility};
 use crate::request_context::RequestContext;
 use crate::store::testing::{self, Postgres};
-use crate::store::{ChangeFeed, ChangeKind, KeySource, KeyStore, Position};
+use crate::store::{ChangeFeed, ChangeKind, KeySource, KeyStore, Migration, Position, StoreError};
 
 fn system() -> RequestContext {
     RequestContext::system(TenantId::NIL)
@@ -62,22 +62,22 @@ async fn connect(store: &PostgresStore) -> PgConnection {
     PgConnection::connect_with(&store.options.connect_options().unwrap()).await.unwrap()
 }
 
-/// Everything after a position, read in pages; the position behind it.
+/// Reads all changes after a position, in pages. Returns them and the position after them.
 async fn read(store: &PostgresStore, mut position: Position, limit: u32) -> (Vec<(ChangeKind, KeyId, u64)>, Position) {
-    let mut seen = Vec::new();
+    let mut changes = Vec::new();
     loop {
         let page = store.changes_after(&position, limit).await.unwrap().expect("nothing was pruned");
         assert!(page.changes.len() <= limit as usize);
-        seen.extend(page.changes.iter().map(|change| (change.kind, change.id, change.version)));
+        changes.extend(page.changes.iter().map(|change| (change.kind, change.id, change.version)));
         position = page.position;
         if !page.more {
-            return (seen, position);
+            return (changes, position);
         }
     }
 }
 
 #[tokio::test]
-async fn every_filter_has_its_index() {
+async fn every_filter_uses_its_index() {
     let server = Postgres::start();
     let store = testing::store(&server, "plans").await;
     for batch in 0..20 {
@@ -99,7 +99,7 @@ async fn every_filter_has_its_index() {
         run(&mut connection, &format!("SET plan_cache_mode = {mode}")).await;
         for (actor, states, indexes) in [
             (None, vec![None], "keys_pkey"),
-            // Most keys are active, so they are found as fast among all of them.
+            // Most keys are active, so the primary key is as good.
             (None, vec![Some(EffectiveStatus::Active)], "keys_by_status keys_pkey"),
             (None, vec![Some(EffectiveStatus::Expired), Some(EffectiveStatus::Revoked)], "keys_by_status"),
             (Some("actor 5"), vec![None], "keys_by_actor"),
@@ -111,7 +111,7 @@ async fn every_filter_has_its_index() {
         ] {
             for state in states {
                 let filter = KeyFilter { actor_id: actor.map(str::to_owned), state };
-                let plan = plan(&mut connection, statement(&filter)).await;
+                let plan = plan(&mut connection, list(&filter)).await;
                 let used = |index: &str| plan.contains(&format!("using {index} on keys "));
                 assert!(indexes.split(' ').any(used), "{mode} {filter:?}\n{plan}");
                 assert!(!plan.contains("Sort") && !plan.contains("Seq Scan"), "{mode} {filter:?}\n{plan}");
@@ -128,7 +128,7 @@ async fn run(connection: &mut PgConnection, statement: &str) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(connection).await.unwrap();
 }
 
-/// How the database goes about the second page of a list.
+/// The query plan of the second page of a list.
 async fn plan(connection: &mut PgConnection, statement: &str) -> String {
     let prepare = format!("PREPARE page (uuid, text, text, bigint, text, timestamptz) AS {statement}");
     run(connection, &prepare).await;
@@ -148,7 +148,7 @@ fn text(rows: Vec<(String,)>) -> String {
 }
 
 #[tokio::test]
-async fn the_feed_tells_every_change_once() {
+async fn feed_returns_every_change_once() {
     let server = Postgres::start();
     let store = testing::store(&server, "feed").await;
     let imported = KeyId::Imported([1; 32]);
@@ -175,16 +175,16 @@ async fn the_feed_tells_every_change_once() {
         (ChangeKind::Delete, imported, 1),
     ];
     for limit in [1, 2, 7, 100] {
-        let (mut seen, end) = read(&store, start.clone(), limit).await;
-        // The two changes of a rotation are one moment.
-        seen[3..5].sort_by_key(|(kind, ..)| *kind == ChangeKind::Issue);
-        assert_eq!(seen, expected, "in pages of {limit}");
+        let (mut changes, end) = read(&store, start.clone(), limit).await;
+        // The two changes of a rotation have no order.
+        changes[3..5].sort_by_key(|(kind, ..)| *kind == ChangeKind::Issue);
+        assert_eq!(changes, expected, "in pages of {limit}");
         assert_eq!(read(&store, end, limit).await.0, []);
     }
 }
 
 #[tokio::test]
-async fn a_transaction_that_commits_late_is_not_skipped_and_holds_nobody_up() {
+async fn late_commit_is_not_skipped_and_delays_no_other_change() {
     let server = Postgres::start();
     let store = testing::store(&server, "late").await;
     let start = store.position().await.unwrap();
@@ -196,11 +196,11 @@ async fn a_transaction_that_commits_late_is_not_skipped_and_holds_nobody_up() {
     let mut position = start;
     for number in 2..5 {
         store.insert(&system(), &key(issued(number)), None).await.unwrap();
-        let (seen, next) = read(&store, position, 10).await;
-        assert_eq!(seen, [(ChangeKind::Issue, issued(number), 1)], "read while the slow one is under way");
+        let (changes, next) = read(&store, position, 10).await;
+        assert_eq!(changes, [(ChangeKind::Issue, issued(number), 1)], "read while the slow transaction is open");
         position = next;
     }
-    // What began later, committed earlier and stands on another page is not read again, either.
+    // A change that began later, committed earlier and is on another page is not read twice.
     let before = position.clone();
     store.insert(&system(), &key(issued(5)), None).await.unwrap();
     store.insert(&system(), &key(issued(6)), None).await.unwrap();
@@ -212,7 +212,7 @@ async fn a_transaction_that_commits_late_is_not_skipped_and_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn many_writers_and_a_reader_lose_nothing() {
+async fn concurrent_writers_lose_no_change() {
     let server = Postgres::start();
     let store = testing::store(&server, "many").await;
     let mut position = store.position().await.unwrap();
@@ -226,50 +226,50 @@ async fn many_writers_and_a_reader_lose_nothing() {
             })
         })
         .collect();
-    let mut seen = Vec::new();
+    let mut ids = Vec::new();
     loop {
-        let over = writers.iter().all(tokio::task::JoinHandle::is_finished);
+        let finished = writers.iter().all(tokio::task::JoinHandle::is_finished);
         let (changes, next) = read(&store, position, 7).await;
-        seen.extend(changes.into_iter().map(|(_, id, _)| id));
+        ids.extend(changes.into_iter().map(|(_, id, _)| id));
         position = next;
-        if over {
+        if finished {
             break;
         }
     }
-    assert_eq!(seen.len(), 400);
-    seen.sort_unstable();
-    seen.dedup();
-    assert_eq!(seen.len(), 400, "a change was read twice");
+    assert_eq!(ids.len(), 400);
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 400, "a change was read twice");
 }
 
 #[tokio::test]
-async fn a_listener_is_woken_by_a_change_and_hears_of_a_lost_connection() {
+async fn listener_wakes_on_a_change_and_after_a_lost_connection() {
     let server = Postgres::start();
     let store = testing::store(&server, "wake").await;
     let mut listener = store.listen().await.unwrap();
-    let mut quiet = async || tokio::time::timeout(Duration::from_secs(20), listener.woken()).await;
+    let mut woken = async || tokio::time::timeout(Duration::from_secs(20), listener.woken()).await;
     store.insert(&system(), &key(issued(1)), None).await.unwrap();
-    quiet().await.expect("it is woken").unwrap();
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
-    assert_eq!(server.query(end).as_deref(), Some("t"));
-    // Lost and back, or an error first and back then.
-    if quiet().await.expect("it is woken").is_err() {
-        quiet().await.expect("it is woken").unwrap();
+    woken().await.expect("the listener wakes").unwrap();
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+    assert_eq!(server.query(terminate).as_deref(), Some("t"));
+    // It reconnects at once, or reports an error first.
+    if woken().await.expect("the listener wakes").is_err() {
+        woken().await.expect("the listener wakes").unwrap();
     }
     store.insert(&system(), &key(issued(2)), None).await.unwrap();
-    quiet().await.expect("it is woken").unwrap();
+    woken().await.expect("the listener wakes").unwrap();
 }
 
 #[tokio::test]
-async fn what_is_pruned_is_known_to_be_lost() {
+async fn position_before_pruned_changes_is_rejected() {
     let server = Postgres::start();
     let store = testing::store(&server, "prune").await;
     let early = store.position().await.unwrap();
     store.insert(&system(), &key(issued(1)), None).await.unwrap();
     assert_eq!(store.prune(Duration::ZERO).await.unwrap(), 0, "there is no mark yet");
     assert_eq!(store.prune(Duration::from_secs(3600)).await.unwrap(), 0, "the mark is too young");
-    let (seen, late) = read(&store, early.clone(), 10).await;
-    assert_eq!(seen.len(), 1);
+    let (changes, late) = read(&store, early.clone(), 10).await;
+    assert_eq!(changes.len(), 1);
     assert_eq!(store.prune(Duration::ZERO).await.unwrap(), 1);
     assert_eq!(store.changes_after(&early, 10).await.unwrap(), None);
     store.insert(&system(), &key(issued(2)), None).await.unwrap();
@@ -277,7 +277,7 @@ async fn what_is_pruned_is_known_to_be_lost() {
 }
 
 #[tokio::test]
-async fn a_position_of_another_database_is_known_to_be_lost() {
+async fn position_from_another_database_is_rejected() {
     let server = Postgres::start();
     let store = testing::store(&server, "other").await;
     let ahead = Position("1000000:1000000:".into());
@@ -286,12 +286,12 @@ async fn a_position_of_another_database_is_known_to_be_lost() {
 }
 
 #[tokio::test]
-async fn broken_connections_cost_nobody_an_answer() {
+async fn broken_connections_are_replaced_without_an_error() {
     let server = Postgres::start();
     let store = testing::store(&server, "broken").await;
     store.insert(&system(), &key(issued(1)), None).await.unwrap();
     for round in 2..6 {
-        // As many connections as there may be, all of them idle and then ended.
+        // All connections of the pool, idle and then terminated.
         let reads = (0..8).map(|_| {
             let store = store.clone();
             tokio::spawn(async move { store.find(TenantId::NIL, issued(1)).await })
@@ -299,15 +299,15 @@ async fn broken_connections_cost_nobody_an_answer() {
         for read in reads.collect::<Vec<_>>() {
             read.await.unwrap().unwrap();
         }
-        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'broken'";
-        assert_ne!(server.query(end).as_deref(), Some("0"));
+        let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'broken'";
+        assert_ne!(server.query(terminate).as_deref(), Some("0"));
         assert!(store.find(TenantId::NIL, issued(1)).await.unwrap().is_some());
         store.insert(&system(), &key(issued(round)), None).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_slow_statement_and_a_full_pool_end_in_time() {
+async fn slow_statement_and_exhausted_pool_time_out() {
     let server = Postgres::start();
     testing::create_database(&server, "slow");
     let options = PostgresOptions {
@@ -331,7 +331,7 @@ async fn a_slow_statement_and_a_full_pool_end_in_time() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_gone_is_unavailable_and_comes_back() {
+async fn stopped_database_is_unavailable_until_it_restarts() {
     let server = Postgres::start();
     let options =
         PostgresOptions { acquire_timeout: Duration::from_millis(300), ..testing::options(&server, "postgres") };
@@ -345,17 +345,17 @@ async fn a_database_that_is_gone_is_unavailable_and_comes_back() {
     assert!(store.find(TenantId::NIL, issued(1)).await.unwrap().is_some());
 }
 
-/// A way to the server on which connections can fall silent for ever, as behind a firewall that has forgotten them.
-struct Way {
+/// A TCP proxy whose connections can be silenced, like those behind a firewall that has dropped their state.
+struct Proxy {
     port: u16,
     generation: Arc<AtomicU64>,
 }
 
-impl Way {
+impl Proxy {
     fn to(server_port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let way = Self { port: listener.local_addr().unwrap().port(), generation: Arc::default() };
-        let generation = Arc::clone(&way.generation);
+        let proxy = Self { port: listener.local_addr().unwrap().port(), generation: Arc::default() };
+        let generation = Arc::clone(&proxy.generation);
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let client = client.unwrap();
@@ -364,24 +364,24 @@ impl Way {
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                     let generation = Arc::clone(&generation);
-                    std::thread::spawn(move || carry(from, to, || generation.load(Ordering::SeqCst) == born));
+                    std::thread::spawn(move || forward(from, to, || generation.load(Ordering::SeqCst) == born));
                 }
             }
         });
-        way
+        proxy
     }
 
-    /// Nothing comes through the present connections any more.
+    /// Stops forwarding on all existing connections, without closing them.
     fn silence(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream, open: impl Fn() -> bool) {
+fn forward(mut from: TcpStream, mut to: TcpStream, open: impl Fn() -> bool) {
     let mut buffer = [0; 4096];
     while let Ok(read) = from.read(&mut buffer) {
         if !open() {
-            // The sockets stay open, so that nobody is told.
+            // The sockets stay open, so that neither side notices.
             std::thread::park();
         }
         if read == 0 || to.write_all(&buffer[..read]).is_err() {
@@ -392,12 +392,12 @@ fn carry(mut from: TcpStream, mut to: TcpStream, open: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn connections_that_fall_silent_are_given_up() {
+async fn silent_connections_are_abandoned_after_a_timeout() {
     let server = Postgres::start();
     let port = server.url("").rsplit_once(':').unwrap().1.trim_end_matches('/').parse().unwrap();
-    let way = Way::to(port);
+    let proxy = Proxy::to(port);
     let options = PostgresOptions {
-        url: format!("postgres://postgres@127.0.0.1:{}/postgres", way.port).into(),
+        url: format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port).into(),
         max_connections: 2,
         acquire_timeout: Duration::from_millis(500),
         statement_timeout: Duration::from_millis(500),
@@ -407,47 +407,47 @@ async fn connections_that_fall_silent_are_given_up() {
     let both = async || tokio::join!(store.find(TenantId::NIL, issued(1)), store.find(TenantId::NIL, issued(1)));
     for round in 0..2 {
         assert!(matches!(both().await, (Ok(None), Ok(None))), "round {round}");
-        way.silence();
-        let waiting = tokio::time::timeout(Duration::from_secs(20), both()).await.expect("nobody waits for ever");
+        proxy.silence();
+        let waiting = tokio::time::timeout(Duration::from_secs(20), both()).await.expect("the statements time out");
         assert_eq!((waiting.0.is_err(), waiting.1.is_err()), (true, true), "{waiting:?}");
-        // A caller that goes away leaves nothing behind, either.
+        // A cancelled call leaves no broken connection in the pool, either.
         let abandoned = tokio::time::timeout(Duration::from_millis(1), store.find(TenantId::NIL, issued(1))).await;
         drop(abandoned);
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while !matches!(both().await, (Ok(None), Ok(None))) {
-            assert!(tokio::time::Instant::now() < deadline, "the silent connections are still there");
+            assert!(tokio::time::Instant::now() < deadline, "the pool still uses silent connections");
         }
     }
 }
 
 #[tokio::test]
-async fn a_purge_waits_for_nobody_and_trusts_its_own_clock() {
+async fn purge_skips_locked_rows_and_uses_the_database_clock() {
     let server = Postgres::start();
     let store = testing::store(&server, "purge").await;
     let long_ago = at(0) - chrono::TimeDelta::days(3000);
-    let ended = |number| ApiKey { expire_time: Some(long_ago), ..key(issued(number)) };
+    let expired = |number| ApiKey { expire_time: Some(long_ago), ..key(issued(number)) };
     let alive = ApiKey { expire_time: Some(at(0) + chrono::TimeDelta::days(30_000)), ..key(issued(3)) };
-    store.insert_many(&system(), &[ended(1), ended(2), alive]).await.unwrap();
-    let everything = at(0) + chrono::TimeDelta::days(60_000);
+    store.insert_many(&system(), &[expired(1), expired(2), alive]).await.unwrap();
+    let far_future = at(0) + chrono::TimeDelta::days(60_000);
     let purged =
-        async || store.purge(&system(), everything, 10).await.unwrap().iter().map(|key| key.id).collect::<Vec<_>>();
+        async || store.purge(&system(), far_future, 10).await.unwrap().iter().map(|key| key.id).collect::<Vec<_>>();
 
     let mut other = connect(&store).await;
     run(&mut other, &format!("BEGIN; SELECT 1 FROM keys WHERE key_id = '{}' FOR UPDATE", issued(1))).await;
-    assert_eq!(purged().await, [issued(2)], "a row that somebody holds is left alone");
+    assert_eq!(purged().await, [issued(2)], "a locked row is skipped");
     run(&mut other, "COMMIT; BEGIN").await;
-    let purge = sqlx::query(super::keys::PURGE).bind(at(0) - chrono::TimeDelta::days(9000)).bind(1_i64);
+    let purge = sqlx::query(PURGE).bind(at(0) - chrono::TimeDelta::days(9000)).bind(1_i64);
     purge.execute(&mut other).await.unwrap();
-    assert!(purged().await.is_empty(), "somebody else is at it");
+    assert!(purged().await.is_empty(), "another transaction is purging");
     run(&mut other, "COMMIT").await;
     assert_eq!(purged().await, [issued(1)]);
-    assert!(purged().await.is_empty(), "one key lives by the clock of the database");
+    assert!(purged().await.is_empty(), "one key has not expired by the database's clock");
 
     run(&mut other, "INSERT INTO keys SELECT tenant, kind, gen_random_uuid()::text, NULL, name, actor_id, scopes, metadata, \
          status, NULL, NULL, visibility, create_time, update_time, expire_time + make_interval(secs => n), NULL, NULL, NULL, \
          allowed_cidrs, version FROM keys, generate_series(1, 5000) AS n; ANALYZE keys").await;
-    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {}", super::keys::PURGE));
-    let plan = sqlx::query_as(explain).bind(everything).bind(500_i64).fetch_all(&mut other).await.unwrap();
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {PURGE}"));
+    let plan = sqlx::query_as(explain).bind(far_future).bind(500_i64).fetch_all(&mut other).await.unwrap();
     let plan = text(plan);
     assert!(plan.contains("using keys_by_end on keys") && !plan.contains("Seq Scan on keys"), "{plan}");
 }

@@ -1,0 +1,28 @@
+//! The store over a SQLite file.
+
+use sqlx::SqlitePool;
+
+use super::error::store_error;
+use super::options::{SqliteOptions, connect_options, pool_options};
+use super::schema::change_tables;
+use crate::store::schema::{Change, SchemaError};
+
+/// Keys in SQLite.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    pub(super) pool: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the file and applies pending migrations.
+    ///
+    /// # Errors
+    /// [`SchemaError`] when the file cannot be opened or is of a newer version.
+    pub async fn open(options: &SqliteOptions) -> Result<Self, SchemaError> {
+        let pool = pool_options(options).connect_with(connect_options(options)).await.map_err(store_error)?;
+        let mut connection = pool.acquire().await.map_err(store_error)?;
+        change_tables(&mut connection, Change::Up).await?;
+        drop(connection);
+        Ok(Self { pool })
+    }
+}

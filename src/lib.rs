@@ -43,6 +43,7 @@ pub mod policy;
 pub mod ratelimit;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod sharded;
 #[cfg(feature = "server")]
 pub mod signing_keys;
 pub mod store;

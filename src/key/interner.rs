@@ -1,19 +1,20 @@
-//! Values that many records have in common: one object for all of them.
+//! Interning: equal values of many keys share one object.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::Hash;
+use std::sync::Arc;
 
-/// Enough that two loads rarely meet at one lock, and that sweeping a part is soon done.
-const SHARDS: usize = 64;
-/// A part with fewer objects is not swept.
+use crate::sharded::Sharded;
+
+/// A shard with fewer objects is not swept.
 const SWEEP_MIN: usize = 64;
 
-/// The objects that are in use. What nobody uses any more is swept out when a part has doubled since the last time, so that there
-/// are at most as many unused objects as there were used ones, and some [`SWEEP_MIN`] for each part.
+/// The interned objects.
+///
+/// A shard removes its unused objects when it has doubled in size since the last sweep. So at most as many objects are unused as
+/// were in use at that time, plus [`SWEEP_MIN`] for each shard.
 pub(super) struct Interner<T> {
-    shards: Box<[Mutex<Shard<T>>]>,
-    hasher: RandomState,
+    shards: Sharded<Shard<T>>,
 }
 
 struct Shard<T> {
@@ -23,16 +24,14 @@ struct Shard<T> {
 
 impl<T> Default for Interner<T> {
     fn default() -> Self {
-        let shard = || Mutex::new(Shard { objects: HashSet::new(), sweep_at: SWEEP_MIN });
-        Self { shards: (0..SHARDS).map(|_| shard()).collect(), hasher: RandomState::new() }
+        Self { shards: Sharded::new(|| Shard { objects: HashSet::new(), sweep_at: SWEEP_MIN }) }
     }
 }
 
 impl<T: Hash + Eq> Interner<T> {
-    /// The object for a value.
+    /// The shared object that equals `value`.
     pub(super) fn share(&self, value: T) -> Arc<T> {
-        let index = usize::try_from(self.hasher.hash_one(&value) % SHARDS as u64).unwrap_or(0);
-        let mut shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shards.lock(&value);
         if let Some(object) = shard.objects.get(&value) {
             return Arc::clone(object);
         }
@@ -47,14 +46,14 @@ impl<T: Hash + Eq> Interner<T> {
 
 impl<T: Hash + Eq> Shard<T> {
     fn sweep(&mut self) {
-        // Who has the only reference is this table, and nobody can take another one meanwhile.
+        // If this table has the only reference, no other thread can clone it while the shard is locked.
         self.objects.retain(|object| Arc::strong_count(object) > 1);
         self.sweep_at = SWEEP_MIN.max(self.objects.len() * 2);
         self.objects.shrink_to(self.sweep_at);
     }
 }
 
-/// How many share an object beside the table of all.
+/// The number of references to an interned object, without the interner's own; at least 1.
 pub(super) fn users<T>(object: &Arc<T>) -> usize {
     Arc::strong_count(object).saturating_sub(1).max(1)
 }
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_value_is_one_object_as_long_as_it_is_used() {
+    fn equal_values_share_one_object() {
         let interner = Interner::default();
         let (first, second) = (interner.share(7), interner.share(7));
         assert!(Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, &interner.share(8)));
@@ -72,14 +71,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_used_any_more_is_swept_out() {
+    fn unused_objects_are_removed() {
         let interner = Interner::default();
         let kept: Vec<_> = (0..10).map(|number| interner.share(number)).collect();
         for number in 0..100_000 {
             interner.share(number);
         }
-        let held: usize = interner.shards.iter().map(|shard| shard.lock().unwrap().objects.len()).sum();
-        assert!(held <= SHARDS * (SWEEP_MIN + kept.len()), "{held}");
+        let count: usize = interner.shards.lock_each().map(|shard| shard.objects.len()).sum();
+        assert!(count <= interner.shards.count() * (SWEEP_MIN + kept.len()), "{count}");
         assert!(kept.iter().all(|object| Arc::ptr_eq(object, &interner.share(**object))));
     }
 }

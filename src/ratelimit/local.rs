@@ -1,7 +1,6 @@
 //! Buckets in the memory of this process.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use async_trait::async_trait;
 use indexmap::IndexMap;
@@ -11,9 +10,8 @@ use smallvec::SmallVec;
 use super::gcra::{self, Tat};
 use super::{Backend, BucketOwner, Charge, Decision, Limit, Micros, Unavailable};
 use crate::clock::Clock;
+use crate::sharded::Sharded;
 
-/// Threads rarely meet in one of so many.
-const SHARDS: usize = 64;
 /// Owners that are looked at when one has to make room.
 const CANDIDATES: usize = 8;
 
@@ -24,8 +22,7 @@ const CANDIDATES: usize = 8;
 /// whole quota anew, which is the least that can be forgotten.
 pub struct Local {
     clock: Arc<dyn Clock>,
-    hasher: RandomState,
-    shards: Box<[Mutex<Shard>]>,
+    shards: Sharded<Shard>,
 }
 
 #[derive(Default)]
@@ -51,13 +48,13 @@ struct Place<'a> {
 impl Local {
     /// Buckets of at most `owners_max` owners, or a few more.
     pub fn new(owners_max: usize, clock: Arc<dyn Clock>) -> Self {
-        Self::with_shards(SHARDS, owners_max, clock)
+        Self::with_shards(Sharded::default(), owners_max, clock)
     }
 
-    fn with_shards(count: usize, owners_max: usize, clock: Arc<dyn Clock>) -> Self {
-        let max = owners_max.div_ceil(count).max(1);
-        let shard = || Mutex::new(Shard { max, ..Shard::default() });
-        Self { clock, hasher: RandomState::new(), shards: std::iter::repeat_with(shard).take(count).collect() }
+    fn with_shards(shards: Sharded<Shard>, owners_max: usize, clock: Arc<dyn Clock>) -> Self {
+        let max = owners_max.div_ceil(shards.count()).max(1);
+        shards.lock_each().for_each(|mut shard| shard.max = max);
+        Self { clock, shards }
     }
 
     /// Charges a request to all its buckets, or to none.
@@ -94,7 +91,7 @@ impl Local {
 
     /// Owners whose buckets are kept.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).owners.len()).sum()
+        self.shards.lock_each().map(|shard| shard.owners.len()).sum()
     }
 
     /// Whether no owner's buckets are kept.
@@ -115,10 +112,8 @@ impl Local {
     }
 
     fn place(&self, owner: BucketOwner) -> Place<'_> {
-        let hash = self.hasher.hash_one(owner);
-        // A shard's table goes by the lowest and the highest bits, which must differ within it.
-        let index = usize::try_from(hash >> 32 & u64::from(u16::MAX)).unwrap_or_default() % self.shards.len();
-        Place { shard: lock(&self.shards[index]), owner, hash }
+        let hash = self.shards.hash(&owner);
+        Place { shard: self.shards.lock_hash(hash), owner, hash }
     }
 }
 
@@ -189,10 +184,6 @@ impl Buckets {
     fn full_at(&self) -> Tat {
         self.0.iter().map(|(_, tat)| *tat).max().unwrap_or_default()
     }
-}
-
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -9,18 +9,19 @@ const MODULES: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("duration", &[]),
     ("cidr", &[]),
+    ("sharded", &[]),
     ("policy", &["cidr", "duration"]),
     ("credential", &["cidr", "clock", "id", "policy"]),
-    ("key", &["cidr", "clock", "id", "policy", "credential"]),
+    ("key", &["cidr", "clock", "id", "policy", "credential", "sharded"]),
     ("config", &["cidr", "clock", "credential", "duration", "id", "policy"]),
     ("telemetry", &["config"]),
     ("store", &["cidr", "clock", "id", "key", "policy"]),
     ("redis", &["config"]),
-    ("cache", &["cidr", "clock", "id", "key", "policy", "redis"]),
+    ("cache", &["cidr", "clock", "id", "key", "policy", "redis", "sharded"]),
     ("cache_sync", &["cache", "clock", "store"]),
     ("last_used", &["clock", "id", "key", "store"]),
     ("signing_keys", &["credential"]),
-    ("ratelimit", &["clock", "config", "id", "policy", "redis"]),
+    ("ratelimit", &["clock", "config", "id", "policy", "redis", "sharded"]),
     ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "store", "last_used"]),
     ("lifecycle", &["cache", "cidr", "clock", "config", "credential", "duration", "id", "key", "policy", "store"]),
     ("wire", &["config", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
@@ -94,7 +95,7 @@ const IMPURE: &[&str] = &[
     "SystemTime::now",
     "Utc::now",
 ];
-const PURE: &[&str] = &["id", "duration", "cidr", "policy", "credential", "key"];
+const PURE: &[&str] = &["id", "duration", "cidr", "sharded", "policy", "credential", "key"];
 
 #[derive(Debug, PartialEq)]
 struct Violation {

@@ -1,17 +1,15 @@
 //! The leases that this node holds.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use crate::ratelimit::gcra::Tat;
 use crate::ratelimit::{
     BucketOwner, Charge, ChargeRequest, ChargeResponse, Decision, Limit, Micros, NamedLimit, Outcome,
 };
+use crate::sharded::Sharded;
 
-/// Threads rarely meet in one of so many.
-const SHARDS: usize = 64;
 /// All leases of a bucket together are this part of its quota at the most.
 const SLICES_PART: u64 = 10;
 /// A slice that is used up sooner is too small, one that lasts longer is too large.
@@ -25,8 +23,7 @@ pub(super) type Unused = Vec<(BucketOwner, Vec<(NamedLimit, u64)>)>;
 
 /// Leases of a bounded number of owners.
 pub(super) struct Leases {
-    hasher: RandomState,
-    shards: Box<[Mutex<Shard>]>,
+    shards: Sharded<Shard>,
     /// Owners in a shard.
     max: usize,
 }
@@ -67,8 +64,8 @@ struct Dry {
 impl Leases {
     /// Leases of at most `owners_max` owners, or a few more.
     pub(super) fn new(owners_max: usize) -> Self {
-        let shards = std::iter::repeat_with(Mutex::default).take(SHARDS).collect();
-        Self { hasher: RandomState::new(), shards, max: owners_max.div_ceil(SHARDS) }
+        let shards = Sharded::<Shard>::default();
+        Self { max: owners_max.div_ceil(shards.count()), shards }
     }
 
     /// The owner's turn to lease; nothing at the cap.
@@ -126,8 +123,8 @@ impl Leases {
 
     fn take(&self, is_taken: impl Fn(&OwnerLeases) -> bool) -> Unused {
         let mut unused = Vec::new();
-        for shard in &self.shards {
-            lock(shard).retain(|owner, lease| {
+        for mut shard in self.shards.lock_each() {
+            shard.retain(|owner, lease| {
                 // Whoever has the turn is about to use it.
                 if Arc::strong_count(&lease.turn) > 1 || !is_taken(lease) {
                     return true;
@@ -150,8 +147,7 @@ impl Leases {
     }
 
     fn shard(&self, owner: &BucketOwner) -> MutexGuard<'_, Shard> {
-        let hash = usize::try_from(self.hasher.hash_one(owner) % SHARDS as u64).unwrap_or_default();
-        lock(&self.shards[hash])
+        self.shards.lock(owner)
     }
 }
 
@@ -276,8 +272,4 @@ fn bits_within(count: u64) -> u8 {
 /// The requests of a slice.
 fn size(bits: u8) -> u64 {
     (1 << bits) - 1
-}
-
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -42,7 +42,7 @@ fn threads_together_get_the_quota_and_no_more() {
 #[test]
 fn what_is_idle_is_forgotten_while_others_are_served() {
     let clock = clock();
-    let local = Local::with_shards(4, 100_000, clock.clone());
+    let local = Local::with_shards(Sharded::with_count(4, Shard::default), 100_000, clock.clone());
     for number in 0..1000 {
         admitted(&local, owner(number), &[named("default", 1, MINUTE)]);
     }
@@ -58,7 +58,7 @@ fn what_is_idle_is_forgotten_while_others_are_served() {
 
 #[test]
 fn at_the_cap_the_owner_with_the_least_to_forget_makes_room() {
-    let local = Local::with_shards(1, 8, clock());
+    let local = Local::with_shards(Sharded::with_count(1, Shard::default), 8, clock());
     let limits = [named("default", 100, MINUTE)];
     let charge = |number, cost| {
         let decision = local.charge(&Charge { owner: owner(number), limits: &limits, cost });

@@ -68,8 +68,8 @@ impl Local {
         self.charge_limits(request, shares.iter())
     }
 
-    /// Takes an admitted request back.
-    pub(super) fn refund(&self, request: &Charge<'_>) {
+    /// Returns the cost of an admitted request to its buckets.
+    pub(crate) fn refund(&self, request: &Charge<'_>) {
         let now = Micros::of(self.clock.now());
         let mut place = self.place(request.owner);
         let buckets = place.buckets(now);

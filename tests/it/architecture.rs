@@ -22,7 +22,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("last_used", &["clock", "id", "key", "store"]),
     ("signing_keys", &["credential"]),
     ("ratelimit", &["clock", "config", "id", "policy", "redis", "sharded"]),
-    ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "store", "last_used"]),
+    ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "ratelimit", "store", "last_used"]),
     ("lifecycle", &["cache", "cidr", "clock", "config", "credential", "duration", "id", "key", "policy", "store"]),
     ("wire", &["config", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
     ("gateway", &["cidr", "clock", "config", "id", "key", "policy", "ratelimit", "verifier", "wire"]),

@@ -14,13 +14,13 @@ pub use metrics::LookupThrottleMetrics;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
 use self::batcher::PendingLookup;
 use self::budget::Budget;
 use crate::cache::CacheKey;
+use crate::clock::Clock;
 use crate::key::ApiKey;
 use crate::store::{KeySource, StoreError};
 
@@ -46,10 +46,11 @@ pub struct LookupThrottle {
 pub fn lookup_throttle(
     settings: LookupThrottleSettings,
     store: Arc<dyn KeySource>,
+    clock: Arc<dyn Clock>,
     metrics: &LookupThrottleMetrics,
 ) -> (LookupThrottle, Batcher) {
     let (queue, asked) = mpsc::channel(settings.waiting.max(1));
-    let budget = Budget::new(settings.burst, settings.per_second, Instant::now());
+    let budget = Budget::new(settings.burst, settings.per_second, clock);
     (LookupThrottle { budget, queue, metrics: metrics.clone() }, Batcher::new(asked, store, metrics.clone()))
 }
 
@@ -65,13 +66,13 @@ impl LookupThrottle {
         address: IpAddr,
     ) -> Result<Option<ApiKey>, StoreError> {
         // Charged before the answer is there, so that a thousand lookups at once are a thousand lookups.
-        let Some(charge) = self.budget.charge(address, Instant::now()) else {
+        if !self.budget.charge(address) {
             return self.find_with_others(key).await;
-        };
+        }
         self.metrics.alone();
         let found = store.find(key.0, key.1).await;
         if !matches!(found, Ok(None)) {
-            charge.give_back();
+            self.budget.refund(address);
         }
         found
     }

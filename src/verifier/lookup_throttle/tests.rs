@@ -1,5 +1,5 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use prometheus::Registry;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::cache::{Caches, KeyCache, RevokedParents};
 use crate::cidr::CidrSet;
-use crate::clock::{ManualClock, Timestamp};
+use crate::clock::{ManualClock, SystemClock, Timestamp};
 use crate::credential::{Keyring, Routing, TokenSettings, imported_key_id, mint};
 use crate::id::{KeyId, TenantId};
 use crate::key::{Metadata, Status};
@@ -89,8 +89,12 @@ fn bench(guarded: LookupThrottleSettings) -> Fixture {
         largest: AtomicUsize::new(0),
         gate: Semaphore::new(0),
     });
-    let (throttle, batcher) =
-        lookup_throttle(guarded, store.clone(), &LookupThrottleMetrics::register(&Registry::new()).unwrap());
+    let (throttle, batcher) = lookup_throttle(
+        guarded,
+        store.clone(),
+        Arc::new(SystemClock),
+        &LookupThrottleMetrics::register(&Registry::new()).unwrap(),
+    );
     tokio::spawn(batcher.run());
     let revoked_parents = Arc::new(RevokedParents::new(Duration::from_secs(3600), 2));
     let cache = Arc::new(KeyCache::new(1 << 20, Duration::from_secs(300)));

@@ -110,7 +110,7 @@ impl App {
         let uses = LastUsed::start(config, &store, &registry, &background)?;
         let throttle = lookup_throttle::start(config, &store, &registry, &background)?;
         let core = Core::new(config, &store, &caches, &signing_keys, &uses, throttle, &registry)?;
-        background.spawn(async move { key_set.follow().await });
+        background.spawn(async move { key_set.run().await });
         let keep = config.retention.expired_keys.0;
         if !keep.is_zero() {
             let lifecycle = Arc::clone(&core.lifecycle);

@@ -1,4 +1,4 @@
-//! The buckets that nodes share, and the limiter that asks them about every request.
+//! Buckets that nodes share, and the backend that charges them on every request.
 
 use std::sync::Arc;
 
@@ -6,74 +6,79 @@ use async_trait::async_trait;
 
 use super::{Backend, BucketOwner, Charge, Decision, NamedLimit, Unavailable};
 
-/// Buckets that nodes share. Its clock decides.
+/// Stores the buckets that nodes share. The store's clock decides.
 #[async_trait]
-pub trait Ledger: Send + Sync {
-    /// Charges a request, and what is ordered beyond it, in one step.
+pub trait BucketStore: Send + Sync {
+    /// Charges a request, and takes the wanted leases, in one atomic step.
     ///
     /// # Errors
-    /// [`Unavailable`] when that is not known to have been done; it may have been.
-    async fn charge(&self, order: &ChargeRequest<'_>) -> Result<ChargeResponse, Unavailable>;
+    /// [`Unavailable`] if the result is not known. The request may have been charged.
+    async fn charge(&self, request: &ChargeRequest<'_>) -> Result<ChargeResponse, Unavailable>;
 
-    /// Puts back what was charged and not used: so many requests for each limit. More than a full bucket is lost.
+    /// Returns a number of charged and unused requests to each bucket. What exceeds a full bucket is dropped.
     ///
     /// # Errors
-    /// [`Unavailable`] when that is not known to have been done.
-    async fn give_back(&self, owner: BucketOwner, unused: &[(NamedLimit, u64)]) -> Result<(), Unavailable>;
+    /// [`Unavailable`] if the result is not known.
+    async fn refund(&self, owner: BucketOwner, unused: &[(NamedLimit, u64)]) -> Result<(), Unavailable>;
 }
 
-/// What a ledger is to charge.
+/// A charge, and the leases to take with it.
 #[derive(Debug, Clone, Copy)]
 pub struct ChargeRequest<'a> {
-    /// The request: charged to all its buckets or to none.
-    pub request: &'a Charge<'a>,
-    /// For each bucket, how much it is to give beyond the request, if that is admitted: of b bits up to 2^b - 1 requests, as
-    /// many as it has. None for a bucket that is left out.
-    pub extra_bits: &'a [u8],
+    /// The charge: applied to all its buckets or to none.
+    pub charge: &'a Charge<'a>,
+    /// The size of the lease to take from each bucket if the charge is admitted: b bits are up to 2^b - 1 requests, as many as
+    /// the bucket holds. No lease is taken from a bucket without an entry.
+    pub lease_bits: &'a [u8],
 }
 
-/// What a ledger charged.
+/// The result of a [`ChargeRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChargeResponse {
-    /// What became of the request, as if there had been no extras.
+    /// The decision about the charge, without the leases.
     pub decision: Decision,
-    /// Requests that each bucket gave beyond it.
-    pub extras: Vec<u64>,
+    /// The number of requests leased from each bucket.
+    pub leased: Vec<u64>,
 }
 
-/// Asks the ledger about every request.
+/// Charges the shared buckets on every request.
 pub struct Exact {
-    ledger: Arc<dyn Ledger>,
+    store: Arc<dyn BucketStore>,
 }
 
-impl ChargeRequest<'_> {
-    pub(super) fn bits(&self, bucket: usize) -> u8 {
-        self.extra_bits.get(bucket).copied().unwrap_or_default()
+impl<'a> ChargeRequest<'a> {
+    /// A charge without leases.
+    pub fn without_leases(charge: &'a Charge<'a>) -> Self {
+        Self { charge, lease_bits: &[] }
+    }
+
+    pub(super) fn lease_bits_of(&self, bucket: usize) -> u8 {
+        self.lease_bits.get(bucket).copied().unwrap_or_default()
     }
 }
 
 impl Exact {
-    /// Asks that ledger.
-    pub fn new(ledger: Arc<dyn Ledger>) -> Self {
-        Self { ledger }
+    /// A backend that charges the buckets in `store`.
+    pub fn new(store: Arc<dyn BucketStore>) -> Self {
+        Self { store }
     }
 }
 
 #[async_trait]
 impl Backend for Exact {
-    async fn charge(&self, request: &Charge<'_>) -> Result<Decision, Unavailable> {
-        Ok(self.ledger.charge(&ChargeRequest { request, extra_bits: &[] }).await?.decision)
+    async fn charge(&self, charge: &Charge<'_>) -> Result<Decision, Unavailable> {
+        Ok(self.store.charge(&ChargeRequest::without_leases(charge)).await?.decision)
     }
 
-    async fn refund(&self, request: &Charge<'_>) {
-        give_back_request(&*self.ledger, request).await;
+    async fn refund(&self, charge: &Charge<'_>) {
+        refund_charge(&*self.store, charge).await;
     }
 }
 
-/// Gives a whole request back.
-pub(super) async fn give_back_request(ledger: &dyn Ledger, request: &Charge<'_>) {
-    let unused: Vec<_> = request.limits.iter().map(|named| (named.clone(), request.cost)).collect();
-    if let Err(error) = ledger.give_back(request.owner, &unused).await {
-        tracing::debug!(%error, "a refused request is not given back");
+/// Refunds a whole charge.
+pub(super) async fn refund_charge(store: &dyn BucketStore, charge: &Charge<'_>) {
+    let unused: Vec<_> = charge.limits.iter().map(|named| (named.clone(), charge.cost)).collect();
+    if let Err(error) = store.refund(charge.owner, &unused).await {
+        tracing::debug!(%error, "a rejected request could not be refunded");
     }
 }

@@ -16,6 +16,7 @@ use keygate::credential::{Keyring, mint};
 use keygate::id::TenantId;
 use keygate::key::{ApiKey, Revocation, RevocationReason, Status};
 use keygate::policy::Visibility;
+use keygate::request_context::RequestContext;
 use keygate::store::{KeyStore, Migration, PostgresOptions, PostgresStore};
 use rand::rngs::StdRng;
 use reqwest::{Client, RequestBuilder};
@@ -139,7 +140,14 @@ async fn fill(postgres: &Postgres, count: usize) -> Vec<String> {
     for first in (0..count).step_by(BATCH) {
         let batch = (first..count.min(first + BATCH)).map(|number| key(number, &keyring, &mut rng));
         let (keys, secrets): (Vec<ApiKey>, Vec<String>) = batch.unzip();
-        assert!(store.insert_many(&keys).await.unwrap().iter().all(|stored| *stored));
+        assert!(
+            store
+                .insert_many(&RequestContext::system(TenantId::NIL), &keys)
+                .await
+                .unwrap()
+                .iter()
+                .all(|stored| *stored)
+        );
         let active = keys.iter().zip(secrets).filter(|(key, _)| key.status == Status::Active);
         texts.extend(active.map(|(_, text)| text).take(CACHED.saturating_sub(texts.len())));
     }

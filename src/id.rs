@@ -35,7 +35,7 @@ pub enum KeyKind {
 }
 
 /// Names one request in logs, answers and towards the upstream. Kept as the field value that it is sent as, twice in each
-/// request; visible ASCII characters only.
+/// request; without line breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
 
@@ -102,6 +102,11 @@ impl RequestId {
         if fits { HeaderValue::from_str(text).ok().map(Self) } else { None }
     }
 
+    /// Takes over a client's id of 1 to 128 bytes as it is (contract, admin API section 3.5).
+    pub fn from_value(value: &HeaderValue) -> Option<Self> {
+        (1..=REQUEST_ID_MAX).contains(&value.len()).then(|| Self(value.clone()))
+    }
+
     /// A fresh id, UUID version 4.
     pub fn random() -> Self {
         let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
@@ -112,7 +117,7 @@ impl RequestId {
         Self(value.unwrap_or_else(|_| HeaderValue::from_static("-")))
     }
 
-    /// The text form.
+    /// The text form; empty when a client's id is not UTF-8.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(self.0.as_bytes()).unwrap_or_default()
     }

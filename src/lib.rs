@@ -4,6 +4,7 @@
 //! The modules, from the leaves up; each imports only what stands above it:
 //!
 //! - [`clock`], [`id`], [`duration`], [`cidr`]: leaves.
+//! - [`request_context`]: tenant, principal, client address and id of a request.
 //! - [`policy`], [`credential`], [`key`]: the domain. No I/O, no clock, nothing asynchronous.
 //! - [`config`], `telemetry`: plain data, and the start of logs.
 //! - [`store`], [`cache`]: where keys are, behind one trait.
@@ -43,6 +44,7 @@ pub mod policy;
 pub mod ratelimit;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod request_context;
 mod sharded;
 #[cfg(feature = "server")]
 pub mod signing_keys;

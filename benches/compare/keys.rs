@@ -9,6 +9,7 @@ use keygate::credential::{Keyring, mint};
 use keygate::id::TenantId;
 use keygate::key::{ApiKey, Status};
 use keygate::policy::Visibility;
+use keygate::request_context::RequestContext;
 use keygate::store::{KeyStore, SqliteOptions, SqliteStore};
 use rand::rngs::StdRng;
 use secrecy::ExposeSecret;
@@ -37,7 +38,14 @@ pub(crate) fn fill(file: &Path, count: usize, networks: &[String]) -> Vec<String
         for first in (0..count).step_by(BATCH) {
             let batch = (first..count.min(first + BATCH)).map(|number| key(number, &networks, &keyring, &mut rng));
             let (keys, its_texts): (Vec<ApiKey>, Vec<String>) = batch.unzip();
-            assert!(store.insert_many(&keys).await.unwrap().iter().all(|stored| *stored));
+            assert!(
+                store
+                    .insert_many(&RequestContext::system(TenantId::NIL), &keys)
+                    .await
+                    .unwrap()
+                    .iter()
+                    .all(|stored| *stored)
+            );
             texts.extend(its_texts);
         }
         store.close().await;

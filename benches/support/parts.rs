@@ -24,6 +24,7 @@ use keygate::key::{ApiKey, CachedKey, KeyDraft};
 use keygate::lifecycle::{self, DeriveToken, ImportKey, Lifecycle, TokenForm};
 use keygate::policy::RateLimitPolicy;
 use keygate::ratelimit::{self, Limiter, Local, Nodes};
+use keygate::request_context::RequestContext;
 use keygate::store::{KeySource, KeyStore, MemoryStore};
 use keygate::verifier::{
     self, CachePolicy, ConnectionMemory, KeyResolver, Presented, ProofCacheSettings, Verdict, Verification, Verifier,
@@ -177,7 +178,7 @@ impl Parts {
 
     /// A new key, whose record is in the cache: its text and itself.
     pub(crate) fn issue(&self, draft: KeyDraft) -> (String, ApiKey) {
-        let issued = self.runtime.block_on(self.lifecycle.issue(TenantId::NIL, draft)).expect("the draft is good");
+        let issued = self.runtime.block_on(self.lifecycle.issue(&context(), draft)).expect("the draft is good");
         self.cache(&issued.key);
         (issued.secret.expect("the key is new").expose_secret().to_owned(), issued.key)
     }
@@ -186,7 +187,7 @@ impl Parts {
         let number = self.imported.replace(self.imported.get() + 1);
         let raw_key = format!("legacy-key-of-another-gateway-91f3a0{number:06}");
         let import = ImportKey { raw_key: raw_key.clone().into(), draft: draft() };
-        let key = self.runtime.block_on(self.lifecycle.import(TenantId::NIL, import));
+        let key = self.runtime.block_on(self.lifecycle.import(&context(), import));
         self.cache(&key.expect("the key can be imported"));
         raw_key
     }
@@ -194,7 +195,7 @@ impl Parts {
     fn derive(&self, form: TokenForm) -> String {
         let command = DeriveToken { form, ..DeriveToken::default() };
         let parent = CachedKey::from(&self.issue(draft()).1);
-        let derived = self.lifecycle.derive(&parent, command).expect("the parent is good");
+        let derived = self.lifecycle.derive(&context(), &parent, command).expect("the parent is good");
         derived.token.expose_secret().to_owned()
     }
 
@@ -203,6 +204,10 @@ impl Parts {
         let found = self.runtime.block_on(self.resolver.find((key.tenant, key.id), CachePolicy::default()));
         assert!(matches!(found.0, Ok(Some(_))), "the key is in the store");
     }
+}
+
+fn context() -> RequestContext {
+    RequestContext::system(TenantId::NIL)
 }
 
 impl Charging {

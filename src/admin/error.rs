@@ -138,7 +138,7 @@ impl From<StoreError> for ApiError {
             }
             StoreError::Timeout => Outage::Timeout.into(),
             StoreError::Busy => Outage::Busy.into(),
-            StoreError::Corrupt(_) => Self::internal(&error),
+            StoreError::Corrupt(_) | StoreError::WrongTenant(_) => Self::internal(&error),
         }
     }
 }

@@ -82,9 +82,10 @@ async fn without_allow(mut response: Response) -> Response {
     response
 }
 
-async fn outer(State(outer): State<Outer>, request: Request, next: Next) -> Response {
+async fn outer(State(outer): State<Outer>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = request_id(request.headers());
+    request.extensions_mut().insert(id.clone());
     let method = request.method().clone();
     let endpoint = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
     let path = request.uri().path().to_owned();
@@ -97,15 +98,14 @@ async fn outer(State(outer): State<Outer>, request: Request, next: Next) -> Resp
     outer.metrics.duration.with_label_values(&labels).observe(begun.elapsed().as_secs_f64());
     if !(outer.quiet_health && path.starts_with("/health/")) {
         let duration_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let (method, status, request_id) = (method.as_str(), status.as_u16(), id.as_bytes());
+        let (method, status, request_id) = (method.as_str(), status.as_u16(), id.as_str());
         let path = shown_path(&path, &endpoint);
-        let request_id = std::str::from_utf8(request_id).unwrap_or_default();
         tracing::info!(target: "keygate::access", method, path, status, duration_us, request_id, "HTTP request completed");
     }
     for (name, value) in SECURITY_HEADERS {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    response.headers_mut().insert(X_REQUEST_ID, id);
+    response.headers_mut().insert(X_REQUEST_ID, id.value().clone());
     response
 }
 
@@ -145,11 +145,8 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 /// The caller's id if it is 1 to 128 bytes, else a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let given = headers.get(X_REQUEST_ID).filter(|value| (1..=128).contains(&value.len()));
-    given.cloned().unwrap_or_else(|| {
-        HeaderValue::from_str(RequestId::random().as_str()).unwrap_or_else(|_| HeaderValue::from_static("-"))
-    })
+fn request_id(headers: &HeaderMap) -> RequestId {
+    headers.get(X_REQUEST_ID).and_then(RequestId::from_value).unwrap_or_else(RequestId::random)
 }
 
 #[cfg(test)]

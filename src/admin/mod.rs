@@ -1,6 +1,7 @@
 //! The admin API: wire-compatible with the API-keys API of Ory Talos, on a listener and a runtime of its own.
 
 mod body;
+mod context;
 mod custom_verb;
 mod error;
 mod health;

@@ -15,7 +15,7 @@ use crate::cache::Caches;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, RetiredValue};
 use crate::credential::{Keyring, Retired, Routing, SigningKeys, TokenSettings};
-use crate::id::{TenantId, hex};
+use crate::id::hex;
 use crate::lifecycle::{self, DerivedSettings, Lifecycle};
 use crate::signing_keys::{self, SigningKeyRefresher};
 use crate::store::{KeySource, KeyStore, StoreError};
@@ -144,7 +144,7 @@ pub(super) fn longest_token_life(config: &Config) -> Duration {
 
 pub(super) fn version(config: &Config) -> Version {
     // Secrets show as redacted in this text, so the hash tells nothing of them.
-    let text = format!("{}:{}:{config:?}", config.serve.http.host, TenantId::NIL);
+    let text = format!("{}:{}:{config:?}", config.serve.http.host, config.tenant());
     Version {
         version: env!("CARGO_PKG_VERSION").into(),
         commit: COMMIT.into(),

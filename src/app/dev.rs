@@ -12,9 +12,10 @@ use super::{App, AppError, Listeners, bind, data_dir};
 use crate::admin::{Server, ServerOptions, sample_router};
 use crate::config::{Auth, Config, GatewayConfig, LogConfig, LogFormat, RouteConfig, UpstreamConfig, parse_endpoint};
 use crate::duration::ConfigDuration;
-use crate::id::{KeyId, TenantId};
+use crate::id::KeyId;
 use crate::key::KeyDraft;
 use crate::lifecycle::LifecycleError;
+use crate::request_context::RequestContext;
 
 const ISSUER: &str = "http://localhost/keygate";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,7 +60,8 @@ impl Dev {
         };
         let config = configure(options, &upstream)?;
         let app = App::start(&config, listeners)?;
-        let issued = app.background().block_on(app.lifecycle().issue(TenantId::NIL, demonstration()));
+        let context = RequestContext::system(config.tenant());
+        let issued = app.background().block_on(app.lifecycle().issue(&context, demonstration()));
         let issued = issued.map_err(|error| match error {
             LifecycleError::Store(error) => AppError::Store(error),
             other => AppError::Setting(format!("the demonstration key cannot be issued: {other}")),

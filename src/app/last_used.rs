@@ -11,6 +11,7 @@ use super::AppError;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::last_used::{self, Tracker};
+use crate::request_context::RequestContext;
 use crate::store::KeyStore;
 
 /// How long the end of the process waits for what was noted to be written.
@@ -32,6 +33,7 @@ impl LastUsed {
         let settings = &config.last_used;
         let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
         let (tracker, writer) = last_used::tracker(
+            RequestContext::system(config.tenant()),
             last_used::Settings {
                 queue_size: size(settings.queue_size),
                 flush_size: size(settings.flush_size),

@@ -28,6 +28,7 @@ use crate::admin::{self, AdminState, Server, ServerOptions};
 use crate::config::{Config, ConfigErrors};
 use crate::gateway::{Gateway, GatewayError};
 use crate::lifecycle::Lifecycle;
+use crate::request_context::RequestContext;
 use crate::store::{KeyStore, SchemaError, StoreError};
 use build::Core;
 use last_used::LastUsed;
@@ -114,13 +115,14 @@ impl App {
         let keep = config.retention.expired_keys.0;
         if !keep.is_zero() {
             let lifecycle = Arc::clone(&core.lifecycle);
-            background.spawn(async move { lifecycle.keep_purging(keep).await });
+            let context = RequestContext::system(config.tenant());
+            background.spawn(async move { lifecycle.keep_purging(&context, keep).await });
         }
         let state = AdminState {
             lifecycle: Arc::clone(&core.lifecycle),
             verifier: Arc::clone(&core.verifier),
             signing_keys,
-            tenant: crate::id::TenantId::NIL,
+            tenant: config.tenant(),
             client_ip_source: config.serve.http.client_ip_source,
             version: Arc::new(build::version(config)),
             limiter: limits.limiter.clone(),

@@ -48,6 +48,8 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::id::TenantId;
+
 /// Keygate's configuration. The keys up to `gateway` are those of Ory Talos.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -88,6 +90,11 @@ impl Config {
         config.secrets.hmac.current = hmac_secret;
         config.db.dsn = dsn;
         config
+    }
+
+    /// The tenant of this installation: the nil UUID, as long as an installation has one tenant.
+    pub fn tenant(&self) -> TenantId {
+        TenantId::NIL
     }
 }
 

@@ -16,6 +16,7 @@ use self::today::{Mark, Today};
 use crate::clock::{Clock, Timestamp};
 use crate::id::{KeyId, TenantId};
 use crate::key::CachedKey;
+use crate::request_context::RequestContext;
 use crate::store::KeyStore;
 
 /// How uses are written.
@@ -43,8 +44,9 @@ struct Use {
     mark: Mark,
 }
 
-/// A tracker, and the writer of what it notes.
+/// A tracker, and the writer of what it notes, which writes under `context`.
 pub fn tracker(
+    context: RequestContext,
     settings: Settings,
     store: Arc<dyn KeyStore>,
     clock: Arc<dyn Clock>,
@@ -52,7 +54,7 @@ pub fn tracker(
 ) -> (Tracker, Writer) {
     let (sender, receiver) = mpsc::channel(settings.queue_size.max(1));
     let today = Arc::new(Today::new());
-    let writer = Writer::new(settings, receiver, Arc::clone(&today), store, clock, metrics.clone());
+    let writer = Writer::new(context, settings, receiver, Arc::clone(&today), store, clock, metrics.clone());
     (Tracker { today, queue: RwLock::new(Some(sender)), metrics: metrics.clone() }, writer)
 }
 

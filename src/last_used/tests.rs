@@ -18,6 +18,10 @@ struct Fixture {
     registry: Registry,
 }
 
+fn system() -> RequestContext {
+    RequestContext::system(TenantId::NIL)
+}
+
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_timestamp(1_780_000_000 + seconds, 0).unwrap()
 }
@@ -50,7 +54,7 @@ impl Fixture {
     async fn new(settings: Settings, keys: u128) -> Self {
         let store = Arc::new(MemoryStore::default());
         for number in 0..keys {
-            store.insert(&stored(number), None).await.unwrap();
+            store.insert(&system(), &stored(number), None).await.unwrap();
         }
         Self::over(store, settings)
     }
@@ -59,7 +63,7 @@ impl Fixture {
         let clock = Arc::new(ManualClock::new(at(0)));
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
-        let (tracker, writer) = tracker(settings, Arc::clone(&store), clock.clone(), &metrics);
+        let (tracker, writer) = tracker(system(), settings, Arc::clone(&store), clock.clone(), &metrics);
         Self { tracker: Arc::new(tracker), writer: Arc::new(writer), store, clock, registry }
     }
 

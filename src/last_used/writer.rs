@@ -10,10 +10,12 @@ use tokio::time::timeout;
 use super::today::Today;
 use super::{Metrics, Settings, Use};
 use crate::clock::Clock;
+use crate::request_context::RequestContext;
 use crate::store::KeyStore;
 
 /// Writes what a tracker notes.
 pub struct Writer {
+    context: RequestContext,
     uses: Mutex<mpsc::Receiver<Use>>,
     flush_size: usize,
     flush_interval: Duration,
@@ -25,6 +27,7 @@ pub struct Writer {
 
 impl Writer {
     pub(super) fn new(
+        context: RequestContext,
         settings: Settings,
         uses: mpsc::Receiver<Use>,
         today: Arc<Today>,
@@ -33,7 +36,16 @@ impl Writer {
         metrics: Metrics,
     ) -> Self {
         let Settings { flush_size, flush_interval, .. } = settings;
-        Self { uses: Mutex::new(uses), flush_size: flush_size.max(1), flush_interval, today, store, clock, metrics }
+        Self {
+            context,
+            uses: Mutex::new(uses),
+            flush_size: flush_size.max(1),
+            flush_interval,
+            today,
+            store,
+            clock,
+            metrics,
+        }
     }
 
     /// Writes until the tracker is closed and all that it noted is written. Several tasks may do so at once: while some write, one
@@ -66,7 +78,7 @@ impl Writer {
         keys.sort_unstable();
         keys.dedup();
         // Stores keep microseconds.
-        match self.store.record_last_used(&keys, self.clock.now().trunc_subsecs(6)).await {
+        match self.store.record_last_used(&self.context, &keys, self.clock.now().trunc_subsecs(6)).await {
             Ok(()) => self.metrics.written(batch.len()),
             Err(error) => {
                 // The next use of each key is a new attempt.

@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 
 use super::import::ImportKey;
+use super::log::log_change;
 use super::{Lifecycle, LifecycleError, invalid};
-use crate::id::{KeyId, TenantId};
+use crate::id::KeyId;
 use crate::key::ApiKey;
+use crate::request_context::RequestContext;
 
 const BATCH_MAX: usize = 1000;
 
@@ -78,7 +80,7 @@ impl Lifecycle {
     /// [`LifecycleError::Invalid`] for an empty or too large batch, or a failure of the store; then nothing is stored.
     pub async fn import_batch(
         &self,
-        tenant: TenantId,
+        context: &RequestContext,
         items: Vec<Result<ImportKey, String>>,
     ) -> Result<Vec<BatchItem>, LifecycleError> {
         match items.len() {
@@ -86,10 +88,10 @@ impl Lifecycle {
             1..=BATCH_MAX => {}
             _ => return invalid(format!("maximum {BATCH_MAX} keys per batch")),
         }
-        let mut results = self.judge_items(tenant, items);
-        self.cut_to_quota(tenant, &mut results).await?;
+        let mut results = self.judge_items(context, items);
+        self.cut_to_quota(context, &mut results).await?;
         let wanted: Vec<ApiKey> = results.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
-        let stored = if wanted.is_empty() { Vec::new() } else { self.store.insert_many(&wanted).await? };
+        let stored = if wanted.is_empty() { Vec::new() } else { self.store.insert_many(context, &wanted).await? };
         let mut stored = stored.into_iter();
         for item in results.iter_mut().filter(|item| item.is_ok()) {
             if stored.next() != Some(true) {
@@ -99,15 +101,15 @@ impl Lifecycle {
         results.iter().flatten().for_each(|key| drop(self.noted(key)));
         self.metrics.batch(&results);
         let imported = results.iter().flatten().count();
-        tracing::info!(tenant = %tenant, imported, of = results.len(), "keys imported in a batch");
+        log_change!(context, imported, of = results.len(), "keys imported in a batch");
         Ok(results)
     }
 
-    fn judge_items(&self, tenant: TenantId, items: Vec<Result<ImportKey, String>>) -> Vec<BatchItem> {
+    fn judge_items(&self, context: &RequestContext, items: Vec<Result<ImportKey, String>>) -> Vec<BatchItem> {
         let now = self.now();
         let mut first_index: HashMap<KeyId, usize> = HashMap::new();
         let judge = |(index, item): (usize, Result<ImportKey, String>)| {
-            let key = item.map_err(LifecycleError::Invalid).and_then(|item| self.importable(tenant, item, now))?;
+            let key = item.map_err(LifecycleError::Invalid).and_then(|item| self.importable(context, item, now))?;
             let first = *first_index.entry(key.id).or_insert(index);
             if first < index {
                 let message = format!("duplicate of the key at index {first} of this batch");
@@ -119,11 +121,11 @@ impl Lifecycle {
     }
 
     /// Refuses the last of the items that would go beyond the quota.
-    async fn cut_to_quota(&self, tenant: TenantId, results: &mut [BatchItem]) -> Result<(), LifecycleError> {
+    async fn cut_to_quota(&self, context: &RequestContext, results: &mut [BatchItem]) -> Result<(), LifecycleError> {
         let Some(quota) = self.settings.quota else {
             return Ok(());
         };
-        let free = quota.saturating_sub(self.store.count_active(tenant).await?);
+        let free = quota.saturating_sub(self.store.count_active(context.tenant).await?);
         let free = usize::try_from(free).unwrap_or(usize::MAX);
         for item in results.iter_mut().filter(|item| item.is_ok()).skip(free) {
             *item = Err(LifecycleError::QuotaExceeded.into());

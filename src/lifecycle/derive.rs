@@ -6,6 +6,7 @@ use chrono::SubsecRound;
 use secrecy::SecretString;
 
 use super::issue::{TTL_MAX, TTL_MIN};
+use super::log::log_change;
 use super::{Lifecycle, LifecycleError, invalid};
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
@@ -13,6 +14,7 @@ use crate::credential::{CREDENTIAL_MAX, NewToken};
 use crate::duration::format_go;
 use crate::key::{CachedKey, EffectiveStatus, Metadata, check_scopes};
 use crate::policy::Scopes;
+use crate::request_context::RequestContext;
 
 /// The form of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,7 +79,12 @@ impl Lifecycle {
     /// # Errors
     /// [`LifecycleError::Invalid`], [`LifecycleError::ParentEnded`], [`LifecycleError::ScopeNotGranted`] or
     /// [`LifecycleError::NoSigningKey`].
-    pub fn derive(&self, parent: &CachedKey, command: DeriveToken) -> Result<Derived, LifecycleError> {
+    pub fn derive(
+        &self,
+        context: &RequestContext,
+        parent: &CachedKey,
+        command: DeriveToken,
+    ) -> Result<Derived, LifecycleError> {
         let ttl = self.check_derive(&command)?;
         let now = self.now();
         if parent.effective_status(now) != EffectiveStatus::Active {
@@ -108,7 +115,7 @@ impl Lifecycle {
         let mut claims = metadata.clone();
         claims.extend(new.accepted_claims());
         self.metrics.token_minted();
-        tracing::info!(key_id = %parent.id(), tenant = %parent.tenant(), form = ?command.form, "token derived");
+        log_change!(context, key_id = %parent.id(), form = ?command.form, "token derived");
         let expire_time = new.expire_time;
         Ok(Derived { token: token.into(), expire_time, scopes, claims, audiences: command.audiences })
     }

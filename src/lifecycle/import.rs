@@ -3,11 +3,13 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::issue::record;
+use super::log::log_change;
 use super::{Lifecycle, LifecycleError, invalid};
 use crate::clock::Timestamp;
 use crate::credential::{CREDENTIAL_MAX, Shape, imported_key_id};
-use crate::id::{KeyKind, TenantId};
+use crate::id::KeyKind;
 use crate::key::{ApiKey, KeyDraft};
+use crate::request_context::RequestContext;
 use crate::store::Inserted;
 
 /// A key that somebody wants to import.
@@ -25,18 +27,18 @@ impl Lifecycle {
     /// # Errors
     /// [`LifecycleError::Invalid`], [`LifecycleError::IssuedShape`], [`LifecycleError::DerivedShape`],
     /// [`LifecycleError::AlreadyImported`], [`LifecycleError::QuotaExceeded`] or a failure of the store.
-    pub async fn import(&self, tenant: TenantId, import: ImportKey) -> Result<ApiKey, LifecycleError> {
+    pub async fn import(&self, context: &RequestContext, import: ImportKey) -> Result<ApiKey, LifecycleError> {
         let request_id = import.draft.request_id.clone().filter(|id| !id.is_empty());
-        let key = self.importable(tenant, import, self.now())?;
-        if let Some(first) = self.replay(tenant, KeyKind::Imported, request_id.as_deref()).await? {
+        let key = self.importable(context, import, self.now())?;
+        if let Some(first) = self.replay(context, KeyKind::Imported, request_id.as_deref()).await? {
             return Ok(first);
         }
-        self.check_quota(tenant).await?;
-        match self.store.insert(&key, request_id.as_deref()).await? {
+        self.check_quota(context).await?;
+        match self.store.insert(context, &key, request_id.as_deref()).await? {
             Inserted::New => {
                 self.changed(&key).await;
                 self.metrics.created();
-                tracing::info!(key_id = %key.id, tenant = %tenant, "key {} imported", key.id);
+                log_change!(context, key_id = %key.id, "key {} imported", key.id);
                 Ok(key)
             }
             Inserted::Replay(first) => Ok(*first),
@@ -47,7 +49,7 @@ impl Lifecycle {
     /// The record that an import would store.
     pub(super) fn importable(
         &self,
-        tenant: TenantId,
+        context: &RequestContext,
         import: ImportKey,
         now: Timestamp,
     ) -> Result<ApiKey, LifecycleError> {
@@ -60,7 +62,9 @@ impl Lifecycle {
         match self.settings.routing.classify(raw_key) {
             Shape::Issued(_) => Err(LifecycleError::IssuedShape),
             Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => Err(LifecycleError::DerivedShape),
-            Shape::Imported => Ok(record(tenant, imported_key_id(tenant, raw_key), import.draft, now, ttl)),
+            Shape::Imported => {
+                Ok(record(context.tenant, imported_key_id(context.tenant, raw_key), import.draft, now, ttl))
+            }
         }
     }
 }

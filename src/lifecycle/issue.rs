@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::log::log_change;
 use super::{Lifecycle, LifecycleError, invalid};
 use crate::clock::Timestamp;
 use crate::credential::mint;
@@ -11,6 +12,7 @@ use crate::duration::format_go;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, KeyDraft, Status};
 use crate::policy::Visibility;
+use crate::request_context::RequestContext;
 use crate::store::Inserted;
 
 pub(super) const TTL_MIN: Duration = Duration::from_secs(1);
@@ -31,21 +33,21 @@ impl Lifecycle {
     /// # Errors
     /// [`LifecycleError::Invalid`], [`LifecycleError::QuotaExceeded`], [`LifecycleError::IdTaken`] or a failure of the
     /// store.
-    pub async fn issue(&self, tenant: TenantId, draft: KeyDraft) -> Result<Issued, LifecycleError> {
+    pub async fn issue(&self, context: &RequestContext, draft: KeyDraft) -> Result<Issued, LifecycleError> {
         draft.check()?;
         let ttl = self.life(draft.ttl)?;
         let request_id = draft.request_id.clone().filter(|id| !id.is_empty());
-        if let Some(key) = self.replay(tenant, KeyKind::Issued, request_id.as_deref()).await? {
+        if let Some(key) = self.replay(context, KeyKind::Issued, request_id.as_deref()).await? {
             return Ok(Issued { key, secret: None });
         }
-        self.check_quota(tenant).await?;
+        self.check_quota(context).await?;
         let (id, secret, now) = self.mint(draft.visibility)?;
-        let key = record(tenant, id, draft, now, ttl);
-        match self.store.insert(&key, request_id.as_deref()).await? {
+        let key = record(context.tenant, id, draft, now, ttl);
+        match self.store.insert(context, &key, request_id.as_deref()).await? {
             Inserted::New => {
                 self.changed(&key).await;
                 self.metrics.created();
-                tracing::info!(key_id = %key.id, tenant = %tenant, "key {} issued", key.id);
+                log_change!(context, key_id = %key.id, "key {} issued", key.id);
                 Ok(Issued { key, secret: Some(secret) })
             }
             Inserted::Replay(first) => Ok(Issued { key: *first, secret: None }),
@@ -71,19 +73,21 @@ impl Lifecycle {
     /// The key that an earlier call with the same request id made.
     pub(super) async fn replay(
         &self,
-        tenant: TenantId,
+        context: &RequestContext,
         kind: KeyKind,
         request_id: Option<&str>,
     ) -> Result<Option<ApiKey>, LifecycleError> {
         match request_id {
-            Some(request_id) => Ok(self.store.find_by_request(tenant, kind, request_id).await?),
+            Some(request_id) => Ok(self.store.find_by_request(context.tenant, kind, request_id).await?),
             None => Ok(None),
         }
     }
 
-    pub(super) async fn check_quota(&self, tenant: TenantId) -> Result<(), LifecycleError> {
+    pub(super) async fn check_quota(&self, context: &RequestContext) -> Result<(), LifecycleError> {
         match self.settings.quota {
-            Some(quota) if self.store.count_active(tenant).await? >= quota => Err(LifecycleError::QuotaExceeded),
+            Some(quota) if self.store.count_active(context.tenant).await? >= quota => {
+                Err(LifecycleError::QuotaExceeded)
+            }
             _ => Ok(()),
         }
     }

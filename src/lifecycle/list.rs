@@ -1,8 +1,9 @@
 //! Pages of keys (contract, admin API section 5.2).
 
 use super::{Lifecycle, LifecycleError, invalid};
-use crate::id::{KeyKind, TenantId};
+use crate::id::KeyKind;
 use crate::key::{ApiKey, KeyFilter, PageTokenError, open_page_token, seal_page_token};
+use crate::request_context::RequestContext;
 use crate::store::PageQuery;
 
 const PAGE_SIZE_DEFAULT: u32 = 50;
@@ -33,7 +34,13 @@ impl Lifecycle {
     ///
     /// # Errors
     /// [`LifecycleError::Invalid`] for a size, token or filter that is none, or a failure of the store.
-    pub async fn list(&self, tenant: TenantId, kind: KeyKind, wanted: &ListKeys) -> Result<Page, LifecycleError> {
+    pub async fn list(
+        &self,
+        context: &RequestContext,
+        kind: KeyKind,
+        wanted: &ListKeys,
+    ) -> Result<Page, LifecycleError> {
+        let tenant = context.tenant;
         let size = match wanted.page_size {
             0 => PAGE_SIZE_DEFAULT,
             1..=PAGE_SIZE_MAX => wanted.page_size,

@@ -8,6 +8,7 @@ mod import;
 mod issue;
 mod key_locks;
 mod list;
+mod log;
 mod metrics;
 mod purge;
 mod revoke;
@@ -34,8 +35,9 @@ use rand::rngs::StdRng;
 use crate::cache::{CacheKey, Caches};
 use crate::clock::{Clock, Timestamp};
 use crate::credential::{Keyring, Routing, SigningKeys};
-use crate::id::{KeyId, TenantId};
+use crate::id::KeyId;
 use crate::key::{ApiKey, InvalidField, Status};
+use crate::request_context::RequestContext;
 use crate::store::{KeyStore, StoreError};
 
 /// How often a change is tried again that another one came before.
@@ -165,8 +167,8 @@ impl Lifecycle {
     ///
     /// # Errors
     /// [`LifecycleError::NotFound`] or [`LifecycleError::Store`].
-    pub async fn get(&self, tenant: TenantId, id: KeyId) -> Result<ApiKey, LifecycleError> {
-        self.store.find(tenant, id).await?.ok_or(LifecycleError::NotFound(id))
+    pub async fn get(&self, context: &RequestContext, id: KeyId) -> Result<ApiKey, LifecycleError> {
+        self.store.find(context.tenant, id).await?.ok_or(LifecycleError::NotFound(id))
     }
 
     /// Whether changes can be made now.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::Lifecycle;
+use super::log::log_change;
 use crate::clock::Timestamp;
+use crate::request_context::RequestContext;
 use crate::store::StoreError;
 
 /// Rows taken out in one statement: few enough that nobody waits for it.
@@ -17,11 +19,11 @@ const INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Lifecycle {
     /// Takes out keys that ended longer than `keep` ago, now and every hour, for as long as it is polled.
-    pub async fn keep_purging(&self, keep: Duration) {
+    pub async fn keep_purging(&self, context: &RequestContext, keep: Duration) {
         loop {
-            match self.purge(keep).await {
+            match self.purge(context, keep).await {
                 Ok(0) => {}
-                Ok(count) => tracing::info!(count, "{count} keys that ended long ago were taken out"),
+                Ok(count) => log_change!(context, count, "{count} keys that ended long ago were taken out"),
                 Err(error) => tracing::warn!(%error, "old keys could not be taken out; tried again in an hour"),
             }
             tokio::time::sleep(INTERVAL).await;
@@ -33,12 +35,12 @@ impl Lifecycle {
     ///
     /// # Errors
     /// What the store fails with; what was taken out before is counted all the same.
-    pub async fn purge(&self, keep: Duration) -> Result<u64, StoreError> {
+    pub async fn purge(&self, context: &RequestContext, keep: Duration) -> Result<u64, StoreError> {
         let before = TimeDelta::from_std(keep).ok().and_then(|keep| self.now().checked_sub_signed(keep));
         let mut count = 0;
         if let Some(before) = before {
             loop {
-                let purged = self.purge_batch(before).await?;
+                let purged = self.purge_batch(context, before).await?;
                 count += purged;
                 if purged < u64::from(BATCH) {
                     break;
@@ -46,7 +48,7 @@ impl Lifecycle {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        while self.store.forget_deleted(self.caches.revoked_parents.horizon(self.now()), BATCH).await?
+        while self.store.forget_deleted(context, self.caches.revoked_parents.horizon(self.now()), BATCH).await?
             >= u64::from(BATCH)
         {
             tokio::time::sleep(PAUSE).await;
@@ -54,8 +56,8 @@ impl Lifecycle {
         Ok(count)
     }
 
-    async fn purge_batch(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let purged = self.store.purge(before, BATCH).await?;
+    async fn purge_batch(&self, context: &RequestContext, before: Timestamp) -> Result<u64, StoreError> {
+        let purged = self.store.purge(context, before, BATCH).await?;
         for key in &purged {
             let id = (key.tenant, key.id);
             if let Some(shared) = &self.caches.shared {

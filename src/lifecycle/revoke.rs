@@ -1,9 +1,11 @@
 //! Revoking keys (contract, admin API sections 5.5 and 5.13). There is no way back.
 
+use super::log::log_change;
 use super::{Lifecycle, LifecycleError, invalid};
-use crate::id::{KeyId, TenantId};
+use crate::id::KeyId;
 use crate::key::{EffectiveStatus, Revocation, RevocationReason, RevokeKey};
 use crate::policy::Visibility;
+use crate::request_context::RequestContext;
 use crate::store::Revoked;
 
 impl Lifecycle {
@@ -12,13 +14,13 @@ impl Lifecycle {
     /// # Errors
     /// [`LifecycleError::Invalid`], [`LifecycleError::NotFound`], [`LifecycleError::AlreadyRevoked`] or a failure of the
     /// store.
-    pub async fn revoke(&self, tenant: TenantId, id: KeyId, command: RevokeKey) -> Result<(), LifecycleError> {
+    pub async fn revoke(&self, context: &RequestContext, id: KeyId, command: RevokeKey) -> Result<(), LifecycleError> {
         let revocation = command.check()?;
-        match self.store.revoke(tenant, id, &revocation, self.now()).await? {
+        match self.store.revoke(context, id, &revocation, self.now()).await? {
             Revoked::Done(key) => {
                 self.changed(&key).await;
                 self.metrics.revoked(revocation.reason);
-                tracing::info!(key_id = %id, tenant = %tenant, reason = revocation.reason.name(), "key {id} revoked");
+                log_change!(context, key_id = %id, reason = revocation.reason.name(), "key {id} revoked");
                 Ok(())
             }
             Revoked::Already => Err(LifecycleError::AlreadyRevoked),
@@ -33,14 +35,14 @@ impl Lifecycle {
     /// [`LifecycleError::Expired`], [`LifecycleError::PublicKey`] or a failure of the store.
     pub async fn revoke_own(
         &self,
-        tenant: TenantId,
+        context: &RequestContext,
         id: KeyId,
         reason: RevocationReason,
     ) -> Result<(), LifecycleError> {
         if reason == RevocationReason::PrivilegeWithdrawn {
             return invalid("PRIVILEGE_WITHDRAWN is not allowed for self-revocation".into());
         }
-        let key = self.get(tenant, id).await?;
+        let key = self.get(context, id).await?;
         match (key.effective_status(self.now()), key.visibility) {
             (EffectiveStatus::Revoked, _) => return Ok(()),
             (EffectiveStatus::Expired, _) => return Err(LifecycleError::Expired),
@@ -48,7 +50,7 @@ impl Lifecycle {
             (EffectiveStatus::Active, Visibility::Secret) => {}
         }
         let command = RevokeKey { reason, description: None };
-        match self.revoke(tenant, id, command).await {
+        match self.revoke(context, id, command).await {
             // Somebody was faster, with the same intent.
             Err(LifecycleError::AlreadyRevoked) => Ok(()),
             result => result,

@@ -2,10 +2,12 @@
 
 use secrecy::SecretString;
 
+use super::log::log_change;
 use super::revoke::superseded;
 use super::{Lifecycle, LifecycleError, RETRIES};
-use crate::id::{KeyId, TenantId};
+use crate::id::KeyId;
 use crate::key::{ApiKey, EffectiveStatus, RotateKey, Status};
+use crate::request_context::RequestContext;
 
 /// A rotated key.
 #[derive(Debug)]
@@ -25,11 +27,16 @@ impl Lifecycle {
     /// # Errors
     /// [`LifecycleError::Invalid`], [`LifecycleError::NotFound`], [`LifecycleError::NotActive`], also for the slower one
     /// of two that rotate the same key, or a failure of the store.
-    pub async fn rotate(&self, tenant: TenantId, id: KeyId, command: RotateKey) -> Result<Rotated, LifecycleError> {
+    pub async fn rotate(
+        &self,
+        context: &RequestContext,
+        id: KeyId,
+        command: RotateKey,
+    ) -> Result<Rotated, LifecycleError> {
         command.change.check()?;
         let _turn = self.key_locks.of(id).await;
         for _ in 0..RETRIES {
-            let old = self.get(tenant, id).await?;
+            let old = self.get(context, id).await?;
             if old.effective_status(self.now()) != EffectiveStatus::Active {
                 return Err(LifecycleError::NotActive);
             }
@@ -46,11 +53,11 @@ impl Lifecycle {
                 ..old.clone()
             };
             command.change.clone().apply(&mut key);
-            if let Some(old) = self.store.rotate(&old, &key, &superseded(), now).await? {
+            if let Some(old) = self.store.rotate(context, &old, &key, &superseded(), now).await? {
                 self.changed(&key).await;
                 self.changed(&old).await;
                 self.metrics.rotated();
-                tracing::info!(key_id = %key.id, old_key_id = %id, tenant = %tenant, "key {id} rotated");
+                log_change!(context, key_id = %key.id, old_key_id = %id, "key {id} rotated");
                 return Ok(Rotated { key, secret, old });
             }
         }

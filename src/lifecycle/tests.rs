@@ -7,8 +7,10 @@ use super::*;
 use crate::cache::{KeyCache, RevokedParents};
 use crate::clock::ManualClock;
 use crate::credential::IssuedKey;
+use crate::id::{RequestId, TenantId};
 use crate::key::{CachedKey, EffectiveStatus, KeyChange, KeyDraft, RevocationReason, RevokeKey, RotateKey};
 use crate::policy::{RateLimitPolicy, Visibility};
+use crate::request_context::Principal;
 use crate::store::MemoryStore;
 
 fn lifecycle(change: impl FnOnce(&mut Settings)) -> Lifecycle {
@@ -36,25 +38,34 @@ fn lifecycle(change: impl FnOnce(&mut Settings)) -> Lifecycle {
     Lifecycle::new(settings, Arc::new(MemoryStore::default()), caches, clock, StdRng::seed_from_u64(1), metrics)
 }
 
+fn context() -> RequestContext {
+    let request_id = RequestId::random();
+    RequestContext { tenant: TenantId::NIL, principal: Principal::Anonymous, client_ip: None, request_id }
+}
+
+fn system() -> RequestContext {
+    RequestContext::system(TenantId::NIL)
+}
+
 fn draft() -> KeyDraft {
     KeyDraft { name: "n".into(), actor_id: "a".into(), ..KeyDraft::default() }
 }
 
 async fn message(lifecycle: &Lifecycle, draft: KeyDraft) -> String {
-    lifecycle.issue(TenantId::NIL, draft).await.unwrap_err().to_string()
+    lifecycle.issue(&context(), draft).await.unwrap_err().to_string()
 }
 
 #[tokio::test]
 async fn an_issued_key_is_stored_as_it_is_shown() {
     let lifecycle = lifecycle(|_| {});
     let limit = RateLimitPolicy { quota: NonZeroU64::MIN, window: Duration::from_secs(1) };
-    let issued = lifecycle.issue(TenantId::NIL, KeyDraft { rate_limit: Some(limit), ..draft() }).await.unwrap();
+    let issued = lifecycle.issue(&context(), KeyDraft { rate_limit: Some(limit), ..draft() }).await.unwrap();
     let secret = issued.secret.unwrap();
     let key = IssuedKey::parse(secret.expose_secret()).unwrap();
     assert_eq!((key.id(), key.prefix()), (issued.key.id, "ak"));
     assert_eq!(issued.key.expire_time, Some(issued.key.create_time + chrono::TimeDelta::hours(1)));
     assert_eq!(issued.key.create_time.timestamp_subsec_nanos(), 123_456_000, "stores keep microseconds");
-    assert_eq!(lifecycle.get(TenantId::NIL, issued.key.id).await.unwrap(), issued.key);
+    assert_eq!(lifecycle.get(&context(), issued.key.id).await.unwrap(), issued.key);
 }
 
 #[tokio::test]
@@ -64,8 +75,8 @@ async fn lives_are_refused_never_clamped() {
     assert_eq!(message(&strict, ttl(86_401)).await, "ttl 24h0m1s exceeds the project maximum of 24h0m0s");
     assert_eq!(message(&strict, ttl(0)).await, "ttl must be greater than 0; non-expiring API keys are not supported");
     let unbounded = lifecycle(|settings| settings.max_ttl = Duration::ZERO);
-    assert!(unbounded.issue(TenantId::NIL, ttl(315_360_000)).await.is_ok());
-    assert!(unbounded.issue(TenantId::NIL, ttl(315_360_001)).await.is_err());
+    assert!(unbounded.issue(&context(), ttl(315_360_000)).await.is_ok());
+    assert!(unbounded.issue(&context(), ttl(315_360_001)).await.is_err());
     let no_default = lifecycle(|settings| settings.default_ttl = None);
     assert!(message(&no_default, draft()).await.starts_with("ttl must be greater than 0"));
 }
@@ -76,7 +87,7 @@ async fn public_keys_need_their_prefix() {
     let without = lifecycle(|_| {});
     assert!(message(&without, public()).await.starts_with("public key prefix not configured"));
     let with = lifecycle(|settings| settings.public_prefix = Some("pk".into()));
-    let secret = with.issue(TenantId::NIL, public()).await.unwrap().secret.unwrap();
+    let secret = with.issue(&context(), public()).await.unwrap().secret.unwrap();
     assert!(secret.expose_secret().starts_with("pk_v1_"));
 }
 
@@ -84,38 +95,38 @@ async fn public_keys_need_their_prefix() {
 async fn the_quota_counts_active_keys_and_lets_replays_pass() {
     let lifecycle = lifecycle(|settings| settings.quota = Some(1));
     let once = || KeyDraft { request_id: Some("r".into()), ..draft() };
-    let first = lifecycle.issue(TenantId::NIL, once()).await.unwrap();
-    assert!(matches!(lifecycle.issue(TenantId::NIL, draft()).await, Err(LifecycleError::QuotaExceeded)));
-    let replay = lifecycle.issue(TenantId::NIL, once()).await.unwrap();
+    let first = lifecycle.issue(&context(), once()).await.unwrap();
+    assert!(matches!(lifecycle.issue(&context(), draft()).await, Err(LifecycleError::QuotaExceeded)));
+    let replay = lifecycle.issue(&context(), once()).await.unwrap();
     assert_eq!(replay.key, first.key);
     assert!(replay.secret.is_none());
-    lifecycle.revoke(TenantId::NIL, first.key.id, RevokeKey::default()).await.unwrap();
-    assert!(lifecycle.issue(TenantId::NIL, draft()).await.is_ok());
+    lifecycle.revoke(&context(), first.key.id, RevokeKey::default()).await.unwrap();
+    assert!(lifecycle.issue(&context(), draft()).await.is_ok());
 }
 
 #[tokio::test]
 async fn an_empty_request_id_is_none() {
     let lifecycle = lifecycle(|_| {});
     let empty = || KeyDraft { request_id: Some(String::new()), ..draft() };
-    let first = lifecycle.issue(TenantId::NIL, empty()).await.unwrap();
-    let second = lifecycle.issue(TenantId::NIL, empty()).await.unwrap();
+    let first = lifecycle.issue(&context(), empty()).await.unwrap();
+    let second = lifecycle.issue(&context(), empty()).await.unwrap();
     assert_ne!(first.key.id, second.key.id);
 }
 
 #[tokio::test]
 async fn a_revocation_is_for_good_and_once() {
     let lifecycle = lifecycle(|_| {});
-    let id = lifecycle.issue(TenantId::NIL, draft()).await.unwrap().key.id;
+    let id = lifecycle.issue(&context(), draft()).await.unwrap().key.id;
     let command = || RevokeKey { reason: RevocationReason::KeyCompromise, description: None };
-    lifecycle.revoke(TenantId::NIL, id, command()).await.unwrap();
-    let key = lifecycle.get(TenantId::NIL, id).await.unwrap();
+    lifecycle.revoke(&context(), id, command()).await.unwrap();
+    let key = lifecycle.get(&context(), id).await.unwrap();
     assert_eq!(
         (key.effective_status(lifecycle.now()), key.version),
         (EffectiveStatus::Revoked, ApiKey::first_version(lifecycle.now()) + 1)
     );
-    let again = lifecycle.revoke(TenantId::NIL, id, command()).await;
+    let again = lifecycle.revoke(&context(), id, command()).await;
     assert!(matches!(again, Err(LifecycleError::AlreadyRevoked)));
-    let unknown = lifecycle.revoke(TenantId::NIL, KeyId::Issued(uuid::Uuid::nil()), command()).await;
+    let unknown = lifecycle.revoke(&context(), KeyId::Issued(uuid::Uuid::nil()), command()).await;
     assert!(matches!(unknown, Err(LifecycleError::NotFound(_))));
 }
 
@@ -126,33 +137,33 @@ fn import(raw_key: &str) -> ImportKey {
 #[tokio::test]
 async fn an_imported_key_is_stored_once_and_comes_back_after_its_deletion() {
     let lifecycle = lifecycle(|_| {});
-    let key = lifecycle.import(TenantId::NIL, import("sk_1")).await.unwrap();
-    let again = lifecycle.import(TenantId::NIL, import("sk_1")).await;
+    let key = lifecycle.import(&context(), import("sk_1")).await.unwrap();
+    let again = lifecycle.import(&context(), import("sk_1")).await;
     assert!(matches!(again, Err(LifecycleError::AlreadyImported)));
-    lifecycle.delete(TenantId::NIL, key.id).await.unwrap();
-    assert!(matches!(lifecycle.delete(TenantId::NIL, key.id).await, Err(LifecycleError::NotFound(_))));
-    assert_eq!(lifecycle.import(TenantId::NIL, import("sk_1")).await.unwrap().id, key.id);
+    lifecycle.delete(&context(), key.id).await.unwrap();
+    assert!(matches!(lifecycle.delete(&context(), key.id).await, Err(LifecycleError::NotFound(_))));
+    assert_eq!(lifecycle.import(&context(), import("sk_1")).await.unwrap().id, key.id);
 }
 
 #[tokio::test]
 async fn shapes_of_other_credentials_cannot_be_imported() {
     let lifecycle = lifecycle(|_| {});
-    let issued = lifecycle.issue(TenantId::NIL, draft()).await.unwrap().secret.unwrap();
-    let result = lifecycle.import(TenantId::NIL, import(issued.expose_secret())).await;
+    let issued = lifecycle.issue(&context(), draft()).await.unwrap().secret.unwrap();
+    let result = lifecycle.import(&context(), import(issued.expose_secret())).await;
     assert!(matches!(result, Err(LifecycleError::IssuedShape)));
     for raw_key in ["eyJh.eyJh.c2ln", "mc_v1_x"] {
-        let result = lifecycle.import(TenantId::NIL, import(raw_key)).await;
+        let result = lifecycle.import(&context(), import(raw_key)).await;
         assert!(matches!(result, Err(LifecycleError::DerivedShape)));
     }
     for raw_key in [String::new(), "x".repeat(8193)] {
-        assert!(matches!(lifecycle.import(TenantId::NIL, import(&raw_key)).await, Err(LifecycleError::Invalid(_))));
+        assert!(matches!(lifecycle.import(&context(), import(&raw_key)).await, Err(LifecycleError::Invalid(_))));
     }
 }
 
 #[tokio::test]
 async fn a_batch_judges_each_item_and_cuts_its_tail_to_the_quota() {
     let lifecycle = lifecycle(|settings| settings.quota = Some(3));
-    lifecycle.import(TenantId::NIL, import("stored")).await.unwrap();
+    lifecycle.import(&context(), import("stored")).await.unwrap();
     let nameless = ImportKey { draft: KeyDraft { actor_id: "a".into(), ..KeyDraft::default() }, ..import("c") };
     let items = vec![
         Ok(import("a")),
@@ -163,7 +174,7 @@ async fn a_batch_judges_each_item_and_cuts_its_tail_to_the_quota() {
         Ok(import("b")),
         Ok(import("c")),
     ];
-    let results = lifecycle.import_batch(TenantId::NIL, items).await.unwrap();
+    let results = lifecycle.import_batch(&context(), items).await.unwrap();
     let codes: Vec<_> = results.iter().map(|item| item.as_ref().err().map(|error| error.code)).collect();
     let expected = [
         None,
@@ -175,33 +186,33 @@ async fn a_batch_judges_each_item_and_cuts_its_tail_to_the_quota() {
         Some(BatchCode::ResourceExhausted),
     ];
     assert_eq!(codes, expected);
-    let again = lifecycle.import_batch(TenantId::NIL, vec![Ok(import("stored"))]).await.unwrap();
+    let again = lifecycle.import_batch(&context(), vec![Ok(import("stored"))]).await.unwrap();
     assert_eq!(again[0].as_ref().unwrap_err().code, BatchCode::ResourceExhausted);
-    assert!(lifecycle.import_batch(TenantId::NIL, Vec::new()).await.is_err());
+    assert!(lifecycle.import_batch(&context(), Vec::new()).await.is_err());
     let many = (0..1001).map(|number| Ok(import(&number.to_string()))).collect();
-    assert!(lifecycle.import_batch(TenantId::NIL, many).await.is_err());
+    assert!(lifecycle.import_batch(&context(), many).await.is_err());
 }
 
 #[tokio::test]
 async fn an_update_changes_what_it_names_and_nothing_else() {
     let lifecycle = lifecycle(|_| {});
-    let before = lifecycle.issue(TenantId::NIL, KeyDraft { scopes: vec!["s".into()], ..draft() }).await.unwrap().key;
+    let before = lifecycle.issue(&context(), KeyDraft { scopes: vec!["s".into()], ..draft() }).await.unwrap().key;
     let change = KeyChange { name: Some(String::new()), ..KeyChange::default() };
-    let after = lifecycle.update(TenantId::NIL, before.id, change).await.unwrap();
+    let after = lifecycle.update(&context(), before.id, change).await.unwrap();
     assert_eq!(after, ApiKey { name: String::new(), version: before.version + 1, ..before.clone() });
-    lifecycle.revoke(TenantId::NIL, before.id, RevokeKey::default()).await.unwrap();
+    lifecycle.revoke(&context(), before.id, RevokeKey::default()).await.unwrap();
     let change = KeyChange { scopes: Some(Vec::new()), ..KeyChange::default() };
-    let after = lifecycle.update(TenantId::NIL, before.id, change).await.unwrap();
+    let after = lifecycle.update(&context(), before.id, change).await.unwrap();
     assert_eq!((after.scopes.as_slice().len(), after.effective_status(lifecycle.now())), (0, EffectiveStatus::Revoked));
 }
 
 #[tokio::test]
 async fn a_rotated_key_inherits_and_its_predecessor_ends() {
     let lifecycle = lifecycle(|_| {});
-    let old = lifecycle.issue(TenantId::NIL, KeyDraft { scopes: vec!["s".into()], ..draft() }).await.unwrap().key;
+    let old = lifecycle.issue(&context(), KeyDraft { scopes: vec!["s".into()], ..draft() }).await.unwrap().key;
     let command =
         RotateKey { change: KeyChange { name: Some("new".into()), ..KeyChange::default() }, visibility: None };
-    let rotated = lifecycle.rotate(TenantId::NIL, old.id, command).await.unwrap();
+    let rotated = lifecycle.rotate(&context(), old.id, command).await.unwrap();
     assert_eq!(IssuedKey::parse(rotated.secret.expose_secret()).unwrap().id(), rotated.key.id);
     let expected = ApiKey { id: rotated.key.id, name: "new".into(), ..old.clone() };
     assert_eq!(rotated.key, expected);
@@ -210,21 +221,21 @@ async fn a_rotated_key_inherits_and_its_predecessor_ends() {
         lifecycle.caches.revoked_parents.ask(&(TenantId::NIL, old.id), lifecycle.now()),
         crate::cache::ParentStatus::Revoked
     );
-    let again = lifecycle.rotate(TenantId::NIL, old.id, RotateKey::default()).await;
+    let again = lifecycle.rotate(&context(), old.id, RotateKey::default()).await;
     assert!(matches!(again, Err(LifecycleError::NotActive)));
 }
 
 #[tokio::test]
 async fn holders_revoke_their_own_keys() {
     let lifecycle = lifecycle(|settings| settings.public_prefix = Some("pk".into()));
-    let own = |id, reason| lifecycle.revoke_own(TenantId::NIL, id, reason);
-    let id = lifecycle.issue(TenantId::NIL, draft()).await.unwrap().key.id;
+    let own = async |id, reason| lifecycle.revoke_own(&context(), id, reason).await;
+    let id = lifecycle.issue(&context(), draft()).await.unwrap().key.id;
     let refused = own(id, RevocationReason::PrivilegeWithdrawn).await;
     assert!(matches!(refused, Err(LifecycleError::Invalid(_))));
     own(id, RevocationReason::Unspecified).await.unwrap();
     own(id, RevocationReason::KeyCompromise).await.unwrap();
     let public = KeyDraft { visibility: Visibility::Public, ..draft() };
-    let public = lifecycle.issue(TenantId::NIL, public).await.unwrap().key.id;
+    let public = lifecycle.issue(&context(), public).await.unwrap().key.id;
     assert!(matches!(own(public, RevocationReason::Unspecified).await, Err(LifecycleError::PublicKey)));
     let nobody = KeyId::Issued(uuid::Uuid::nil());
     assert!(matches!(own(nobody, RevocationReason::Unspecified).await, Err(LifecycleError::NotFound(_))));
@@ -234,12 +245,12 @@ async fn holders_revoke_their_own_keys() {
 async fn pages_are_sized_and_end() {
     let lifecycle = lifecycle(|_| {});
     for number in 0..5 {
-        lifecycle.import(TenantId::NIL, import(&number.to_string())).await.unwrap();
+        lifecycle.import(&context(), import(&number.to_string())).await.unwrap();
     }
     let list = |page_size, page_token: String| {
         let wanted = ListKeys { page_size, page_token, filter: String::new() };
         let lifecycle = &lifecycle;
-        async move { lifecycle.list(TenantId::NIL, crate::id::KeyKind::Imported, &wanted).await }
+        async move { lifecycle.list(&context(), crate::id::KeyKind::Imported, &wanted).await }
     };
     let first = list(2, String::new()).await.unwrap();
     let second = list(3, first.next_page_token.clone()).await.unwrap();
@@ -257,14 +268,14 @@ fn with_signing_key() -> Lifecycle {
 async fn parent(lifecycle: &Lifecycle) -> ApiKey {
     let metadata = serde_json::json!({"team": "blue", "k": 1}).as_object().cloned().unwrap();
     let draft = KeyDraft { scopes: vec!["a".into(), "b".into()], metadata, ..draft() };
-    lifecycle.issue(TenantId::NIL, draft).await.unwrap().key
+    lifecycle.issue(&context(), draft).await.unwrap().key
 }
 
 #[tokio::test]
 async fn a_token_takes_its_parents_rights_or_fewer() {
     let lifecycle = with_signing_key();
     let parent = parent(&lifecycle).await;
-    let derived = lifecycle.derive(&CachedKey::from(&parent), DeriveToken::default()).unwrap();
+    let derived = lifecycle.derive(&context(), &CachedKey::from(&parent), DeriveToken::default()).unwrap();
     assert!(derived.token.expose_secret().starts_with("eyJ"));
     assert_eq!((&derived.scopes, &derived.claims), (&parent.scopes, &parent.metadata));
     assert_eq!(
@@ -278,7 +289,7 @@ async fn a_token_takes_its_parents_rights_or_fewer() {
         custom_claims: serde_json::json!({"k": 2, "sub": "x", "act": "y"}).as_object().cloned().unwrap(),
         audiences: vec!["api".into()],
     };
-    let derived = lifecycle.derive(&CachedKey::from(&parent), command).unwrap();
+    let derived = lifecycle.derive(&context(), &CachedKey::from(&parent), command).unwrap();
     assert!(derived.token.expose_secret().starts_with("mc_v1_"));
     assert!(derived.scopes.iter().eq(["b"]));
     assert_eq!(serde_json::Value::Object(derived.claims), serde_json::json!({"team": "blue", "k": 2}));
@@ -289,7 +300,7 @@ async fn a_token_that_cannot_be_is_refused_by_its_reason() {
     let lifecycle = with_signing_key();
     let parent = parent(&lifecycle).await;
     let of_ttl = |seconds| DeriveToken { ttl: Some(Duration::from_secs(seconds)), ..DeriveToken::default() };
-    let error = |parent: &ApiKey, command| lifecycle.derive(&CachedKey::from(parent), command).unwrap_err();
+    let error = |parent: &ApiKey, command| lifecycle.derive(&context(), &CachedKey::from(parent), command).unwrap_err();
     assert!(matches!(error(&parent, of_ttl(86_401)), LifecycleError::Invalid(_)));
     assert!(matches!(error(&parent, of_ttl(3601)), LifecycleError::Invalid(_)), "the parent lives an hour");
     let scopes = DeriveToken { scopes: vec!["a".into(), "c".into()], ..DeriveToken::default() };
@@ -302,7 +313,7 @@ async fn a_token_that_cannot_be_is_refused_by_its_reason() {
     let expired = ApiKey { expire_time: Some(parent.create_time - chrono::TimeDelta::seconds(1)), ..parent.clone() };
     assert!(matches!(error(&expired, DeriveToken::default()), LifecycleError::ParentEnded));
     let without = super::tests::lifecycle(|_| {});
-    let refused = without.derive(&CachedKey::from(&parent), DeriveToken::default()).unwrap_err();
+    let refused = without.derive(&context(), &CachedKey::from(&parent), DeriveToken::default()).unwrap_err();
     assert!(matches!(refused, LifecycleError::NoSigningKey(_)));
 }
 
@@ -310,7 +321,7 @@ async fn a_token_that_cannot_be_is_refused_by_its_reason() {
 async fn what_ended_long_ago_is_taken_out_of_store_and_cache() {
     const HOUR: i64 = 3600;
     let lifecycle = lifecycle(|_| {});
-    let template = lifecycle.issue(TenantId::NIL, draft()).await.unwrap().key;
+    let template = lifecycle.issue(&context(), draft()).await.unwrap().key;
     let now = lifecycle.now();
     let ended = |number: u128, hours: i64| ApiKey {
         id: KeyId::Issued(uuid::Uuid::from_u128(number)),
@@ -318,22 +329,22 @@ async fn what_ended_long_ago_is_taken_out_of_store_and_cache() {
         ..template.clone()
     };
     let keys: Vec<_> = (0..1201).map(|number| ended(number, 25)).chain([ended(5000, 23)]).collect();
-    lifecycle.store.insert_many(&keys).await.unwrap();
+    lifecycle.store.insert_many(&context(), &keys).await.unwrap();
     let cache = lifecycle.caches.local.clone().unwrap();
     for key in [&keys[0], &keys[1201]] {
         let record = Arc::new(CachedKey::from(key));
         cache.fetch((key.tenant, key.id), async || Ok(Some(Arc::clone(&record)))).await.unwrap();
     }
     let day = Duration::from_secs(24 * 3600);
-    assert_eq!(lifecycle.purge(day).await.unwrap(), 1201);
-    assert_eq!(lifecycle.purge(day).await.unwrap(), 0);
+    assert_eq!(lifecycle.purge(&system(), day).await.unwrap(), 1201);
+    assert_eq!(lifecycle.purge(&system(), day).await.unwrap(), 0);
     assert_eq!(lifecycle.store.count_active(TenantId::NIL).await.unwrap(), 2);
     let cached = |key: &ApiKey| cache.get(&(key.tenant, key.id)).is_some();
     assert_eq!([&keys[0], &keys[1201]].map(cached), [false, true]);
     // Their tokens ended with them, so they take no place among those whose tokens live on.
     let remembered = lifecycle.caches.revoked_parents.ask(&(TenantId::NIL, keys[0].id), now);
     assert_eq!(remembered, crate::cache::ParentStatus::Active);
-    assert_eq!(lifecycle.purge(Duration::MAX).await.unwrap(), 0);
+    assert_eq!(lifecycle.purge(&system(), Duration::MAX).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -342,11 +353,11 @@ async fn a_deletion_is_remembered_for_as_long_as_a_token_lives() {
     let (day, now) = (chrono::TimeDelta::days(1), lifecycle.now());
     for (number, time) in [(1, now - day - chrono::TimeDelta::seconds(1)), (2, now - day)] {
         let id = KeyId::Imported([number; 32]);
-        let key = ApiKey { id, ..lifecycle.issue(TenantId::NIL, draft()).await.unwrap().key };
-        lifecycle.store.insert(&key, None).await.unwrap();
-        lifecycle.store.delete(TenantId::NIL, id, time).await.unwrap();
+        let key = ApiKey { id, ..lifecycle.issue(&context(), draft()).await.unwrap().key };
+        lifecycle.store.insert(&context(), &key, None).await.unwrap();
+        lifecycle.store.delete(&context(), id, time).await.unwrap();
     }
-    lifecycle.purge(Duration::from_secs(24 * 3600)).await.unwrap();
+    lifecycle.purge(&system(), Duration::from_secs(24 * 3600)).await.unwrap();
     let left = lifecycle.store.revoked_since(Timestamp::UNIX_EPOCH, 10).await.unwrap();
     assert_eq!(left.iter().map(|key| key.id).collect::<Vec<_>>(), [KeyId::Imported([2; 32])]);
 }

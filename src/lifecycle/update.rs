@@ -1,26 +1,33 @@
 //! Changing keys (contract, admin API section 5.3). The last write wins, and no write is lost halfway.
 
+use super::log::log_change;
 use super::{Lifecycle, LifecycleError, RETRIES};
-use crate::id::{KeyId, TenantId};
+use crate::id::KeyId;
 use crate::key::{ApiKey, KeyChange};
+use crate::request_context::RequestContext;
 
 impl Lifecycle {
     /// Changes a key in any status; returns it as it is now.
     ///
     /// # Errors
     /// [`LifecycleError::Invalid`], [`LifecycleError::NotFound`] or a failure of the store.
-    pub async fn update(&self, tenant: TenantId, id: KeyId, change: KeyChange) -> Result<ApiKey, LifecycleError> {
+    pub async fn update(
+        &self,
+        context: &RequestContext,
+        id: KeyId,
+        change: KeyChange,
+    ) -> Result<ApiKey, LifecycleError> {
         change.check()?;
         let _turn = self.key_locks.of(id).await;
         for _ in 0..RETRIES {
-            let mut key = self.get(tenant, id).await?;
+            let mut key = self.get(context, id).await?;
             let replaced = key.version;
             change.clone().apply(&mut key);
             key.update_time = self.now();
             key.version += 1;
-            if self.store.replace(&key, replaced).await? {
+            if self.store.replace(context, &key, replaced).await? {
                 self.changed(&key).await;
-                tracing::info!(key_id = %id, tenant = %tenant, "key {id} updated");
+                log_change!(context, key_id = %id, "key {id} updated");
                 return Ok(key);
             }
         }

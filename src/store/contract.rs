@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::cidr::CidrSet;
+use crate::id::RequestId;
 use crate::key::{EffectiveStatus, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Visibility};
 
@@ -48,6 +49,7 @@ contract!(
     an_unknown_key_is_absent_not_an_error,
     many_keys_are_found_at_once,
     tenants_do_not_see_each_other,
+    a_write_stays_within_the_tenant_of_its_context,
     an_id_is_taken_once,
     a_request_id_returns_the_first_key,
     of_many_equal_requests_one_inserts,
@@ -69,6 +71,22 @@ contract!(
     of_many_that_purge_each_key_has_one,
     old_deletions_are_forgotten,
 );
+
+/// A tenant beside the nil one.
+const OTHER: TenantId = TenantId(Uuid::from_u128(9));
+
+/// A request for the nil tenant.
+fn context() -> RequestContext {
+    context_of(TenantId::NIL)
+}
+
+fn context_of(tenant: TenantId) -> RequestContext {
+    RequestContext { tenant, principal: Principal::Anonymous, client_ip: None, request_id: RequestId::random() }
+}
+
+fn system() -> RequestContext {
+    RequestContext::system(TenantId::NIL)
+}
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_timestamp(1_780_000_000 + seconds, 123_456_000).unwrap()
@@ -107,7 +125,7 @@ fn compromise() -> Revocation {
 
 async fn a_key_is_read_back_as_it_was_stored(store: Arc<dyn KeyStore>) {
     for id in [issued(1), KeyId::Imported([7; 32])] {
-        assert_eq!(store.insert(&key(id), None).await.unwrap(), Inserted::New);
+        assert_eq!(store.insert(&context(), &key(id), None).await.unwrap(), Inserted::New);
         assert_eq!(store.find(TenantId::NIL, id).await.unwrap(), Some(key(id)));
     }
     store.ping().await.unwrap();
@@ -115,53 +133,85 @@ async fn a_key_is_read_back_as_it_was_stored(store: Arc<dyn KeyStore>) {
 
 async fn an_unknown_key_is_absent_not_an_error(store: Arc<dyn KeyStore>) {
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), None);
-    let revoked = store.revoke(TenantId::NIL, issued(1), &compromise(), at(0)).await.unwrap();
+    let revoked = store.revoke(&context(), issued(1), &compromise(), at(0)).await.unwrap();
     assert_eq!(revoked, Revoked::Absent);
 }
 
 async fn many_keys_are_found_at_once(store: Arc<dyn KeyStore>) {
     let imported = KeyId::Imported([5; 32]);
-    let other = TenantId(Uuid::from_u128(9));
     let keys: Vec<_> = (1..=600).map(|number| key(issued(number))).chain([key(imported)]).collect();
-    store.insert_many(&keys).await.unwrap();
+    store.insert_many(&context(), &keys).await.unwrap();
     let wanted: Vec<_> = (300..=900).map(issued).chain([imported]).map(|id| (TenantId::NIL, id)).collect();
     let mut found = store.find_many(&wanted).await.unwrap();
     found.sort_by_key(|key| key.id);
     assert_eq!(found, keys[299..]);
-    assert_eq!(store.find_many(&[(other, imported), (TenantId::NIL, issued(0))]).await.unwrap(), []);
+    assert_eq!(store.find_many(&[(OTHER, imported), (TenantId::NIL, issued(0))]).await.unwrap(), []);
     assert_eq!(store.find_many(&[]).await.unwrap(), []);
 }
 
 async fn tenants_do_not_see_each_other(store: Arc<dyn KeyStore>) {
-    let other = TenantId(Uuid::from_u128(9));
-    store.insert(&key(issued(1)), Some("r")).await.unwrap();
-    assert_eq!(store.find(other, issued(1)).await.unwrap(), None);
-    assert_eq!(store.find_by_request(other, KeyKind::Issued, "r").await.unwrap(), None);
-    assert_eq!(store.revoke(other, issued(1), &compromise(), at(0)).await.unwrap(), Revoked::Absent);
-    let same_id = ApiKey { tenant: other, ..key(issued(1)) };
-    assert_eq!(store.insert(&same_id, Some("r")).await.unwrap(), Inserted::New);
+    store.insert(&context(), &key(issued(1)), Some("r")).await.unwrap();
+    assert_eq!(store.find(OTHER, issued(1)).await.unwrap(), None);
+    assert_eq!(store.find_by_request(OTHER, KeyKind::Issued, "r").await.unwrap(), None);
+    assert_eq!(store.revoke(&context_of(OTHER), issued(1), &compromise(), at(0)).await.unwrap(), Revoked::Absent);
+    let same_id = ApiKey { tenant: OTHER, ..key(issued(1)) };
+    assert_eq!(store.insert(&context_of(OTHER), &same_id, Some("r")).await.unwrap(), Inserted::New);
+}
+
+async fn a_write_stays_within_the_tenant_of_its_context(store: Arc<dyn KeyStore>) {
+    fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+        let error = result.unwrap_err();
+        assert!(matches!(error, StoreError::WrongTenant(_)), "{error:?}");
+    }
+    let (mine, own) = (key(issued(1)), ApiKey { tenant: OTHER, ..key(issued(2)) });
+    store.insert(&context(), &mine, None).await.unwrap();
+    store.insert(&context_of(OTHER), &own, None).await.unwrap();
+    let new = key(issued(3));
+    let admin = context_of(OTHER).with_principal(Principal::Admin("root".into()));
+    let holder = context_of(OTHER).with_principal(Principal::Key(own.id));
+    for context in [&context_of(OTHER), &admin, &holder] {
+        refused(store.insert(context, &new, Some("r")).await);
+        refused(store.insert_many(context, &[ApiKey { tenant: OTHER, ..new.clone() }, new.clone()]).await);
+        refused(store.replace(context, &ApiKey { name: "stolen".into(), version: 2, ..mine.clone() }, 1).await);
+        refused(store.rotate(context, &mine, &ApiKey { tenant: OTHER, ..new.clone() }, &compromise(), at(5)).await);
+        refused(store.rotate(context, &own, &new, &compromise(), at(5)).await);
+        refused(store.record_last_used(context, &[(OTHER, own.id), (mine.tenant, mine.id)], at(5)).await);
+        refused(store.purge(context, at(10_000_000), 10).await);
+        refused(store.forget_deleted(context, at(10_000_000), 10).await);
+        assert_eq!(store.revoke(context, mine.id, &compromise(), at(5)).await.unwrap(), Revoked::Absent);
+        assert_eq!(store.delete(context, mine.id, at(5)).await.unwrap(), None);
+    }
+    assert_eq!(store.find(mine.tenant, mine.id).await.unwrap(), Some(mine));
+    assert_eq!(store.find(OTHER, own.id).await.unwrap(), Some(own.clone()));
+    for tenant in [TenantId::NIL, OTHER] {
+        assert_eq!(store.find(tenant, new.id).await.unwrap(), None);
+    }
+    // Background work writes keys of every tenant.
+    assert_eq!(store.insert(&system(), &ApiKey { tenant: OTHER, ..new }, None).await.unwrap(), Inserted::New);
+    store.record_last_used(&system(), &[(OTHER, own.id)], at(5)).await.unwrap();
+    assert_eq!(store.find(OTHER, own.id).await.unwrap().unwrap().last_used_time, Some(at(5)));
 }
 
 async fn an_id_is_taken_once(store: Arc<dyn KeyStore>) {
-    store.insert(&key(issued(1)), None).await.unwrap();
+    store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let second = ApiKey { name: "second".into(), ..key(issued(1)) };
-    assert_eq!(store.insert(&second, None).await.unwrap(), Inserted::Exists);
+    assert_eq!(store.insert(&context(), &second, None).await.unwrap(), Inserted::Exists);
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(key(issued(1))));
 }
 
 async fn a_request_id_returns_the_first_key(store: Arc<dyn KeyStore>) {
-    store.insert(&key(issued(1)), Some("r")).await.unwrap();
-    let replay = store.insert(&key(issued(2)), Some("r")).await.unwrap();
+    store.insert(&context(), &key(issued(1)), Some("r")).await.unwrap();
+    let replay = store.insert(&context(), &key(issued(2)), Some("r")).await.unwrap();
     assert_eq!(replay, Inserted::Replay(Box::new(key(issued(1)))));
     assert_eq!(store.find(TenantId::NIL, issued(2)).await.unwrap(), None);
     let imported = KeyId::Imported([1; 32]);
-    assert_eq!(store.insert(&key(imported), Some("r")).await.unwrap(), Inserted::New);
+    assert_eq!(store.insert(&context(), &key(imported), Some("r")).await.unwrap(), Inserted::New);
 }
 
 async fn of_many_equal_requests_one_inserts(store: Arc<dyn KeyStore>) {
     let calls = (1..=16).map(|number| {
         let store = Arc::clone(&store);
-        tokio::spawn(async move { store.insert(&key(issued(number)), Some("same")).await.unwrap() })
+        tokio::spawn(async move { store.insert(&context(), &key(issued(number)), Some("same")).await.unwrap() })
     });
     let mut new = 0;
     for call in calls.collect::<Vec<_>>() {
@@ -172,10 +222,10 @@ async fn of_many_equal_requests_one_inserts(store: Arc<dyn KeyStore>) {
 }
 
 async fn a_revocation_is_stored_whole(store: Arc<dyn KeyStore>) {
-    store.insert(&key(issued(1)), None).await.unwrap();
+    store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let revocation =
         Revocation { reason: RevocationReason::PrivilegeWithdrawn, description: Some("left the team".into()) };
-    let Revoked::Done(revoked) = store.revoke(TenantId::NIL, issued(1), &revocation, at(5)).await.unwrap() else {
+    let Revoked::Done(revoked) = store.revoke(&context(), issued(1), &revocation, at(5)).await.unwrap() else {
         panic!("the key was active");
     };
     let expected = ApiKey {
@@ -190,35 +240,35 @@ async fn a_revocation_is_stored_whole(store: Arc<dyn KeyStore>) {
 }
 
 async fn a_key_is_revoked_once(store: Arc<dyn KeyStore>) {
-    store.insert(&key(issued(1)), None).await.unwrap();
-    store.revoke(TenantId::NIL, issued(1), &compromise(), at(5)).await.unwrap();
-    let second = store.revoke(TenantId::NIL, issued(1), &compromise(), at(6)).await.unwrap();
+    store.insert(&context(), &key(issued(1)), None).await.unwrap();
+    store.revoke(&context(), issued(1), &compromise(), at(5)).await.unwrap();
+    let second = store.revoke(&context(), issued(1), &compromise(), at(6)).await.unwrap();
     assert_eq!(second, Revoked::Already);
 }
 
 async fn the_revoked_expiry_is_the_later_one(store: Arc<dyn KeyStore>) {
     let far = Some(at(100 * 24 * 3600));
-    store.insert(&ApiKey { expire_time: far, ..key(issued(1)) }, None).await.unwrap();
-    store.insert(&ApiKey { expire_time: None, ..key(issued(2)) }, None).await.unwrap();
+    store.insert(&context(), &ApiKey { expire_time: far, ..key(issued(1)) }, None).await.unwrap();
+    store.insert(&context(), &ApiKey { expire_time: None, ..key(issued(2)) }, None).await.unwrap();
     for (id, expected) in [(1, far), (2, Some(at(0) + chrono::TimeDelta::days(30)))] {
-        let revoked = store.revoke(TenantId::NIL, issued(id), &compromise(), at(0)).await.unwrap();
+        let revoked = store.revoke(&context(), issued(id), &compromise(), at(0)).await.unwrap();
         assert!(matches!(revoked, Revoked::Done(key) if key.expire_time == expected));
     }
 }
 
 async fn only_active_keys_are_counted(store: Arc<dyn KeyStore>) {
     for number in 1..=3 {
-        store.insert(&key(issued(number)), None).await.unwrap();
+        store.insert(&context(), &key(issued(number)), None).await.unwrap();
     }
-    store.insert(&key(KeyId::Imported([1; 32])), None).await.unwrap();
-    store.revoke(TenantId::NIL, issued(2), &compromise(), at(0)).await.unwrap();
+    store.insert(&context(), &key(KeyId::Imported([1; 32])), None).await.unwrap();
+    store.revoke(&context(), issued(2), &compromise(), at(0)).await.unwrap();
     assert_eq!(store.count_active(TenantId::NIL).await.unwrap(), 3);
 }
 
 async fn many_keys_are_stored_in_one_step(store: Arc<dyn KeyStore>) {
-    store.insert(&key(KeyId::Imported([0; 32])), None).await.unwrap();
+    store.insert(&context(), &key(KeyId::Imported([0; 32])), None).await.unwrap();
     let keys: Vec<_> = (0u8..=250).map(|number| key(KeyId::Imported([number; 32]))).collect();
-    let stored = store.insert_many(&keys).await.unwrap();
+    let stored = store.insert_many(&context(), &keys).await.unwrap();
     assert_eq!(stored.iter().filter(|stored| **stored).count(), 250);
     assert!(!stored[0]);
     assert_eq!(store.find(TenantId::NIL, keys[250].id).await.unwrap(), Some(keys[250].clone()));
@@ -230,9 +280,9 @@ fn query(filter: &KeyFilter, before: Option<KeyId>, limit: u32) -> PageQuery<'_>
 
 async fn pages_show_every_key_once(store: Arc<dyn KeyStore>) {
     let keys: Vec<_> = (1..=25).map(|number| key(issued(number * 3))).collect();
-    store.insert_many(&keys).await.unwrap();
-    store.insert(&ApiKey { tenant: TenantId(Uuid::from_u128(9)), ..key(issued(4)) }, None).await.unwrap();
-    store.insert(&key(KeyId::Imported([4; 32])), None).await.unwrap();
+    store.insert_many(&context(), &keys).await.unwrap();
+    store.insert(&context_of(OTHER), &ApiKey { tenant: OTHER, ..key(issued(4)) }, None).await.unwrap();
+    store.insert(&context(), &key(KeyId::Imported([4; 32])), None).await.unwrap();
     let (filter, mut before, mut seen) = (KeyFilter::default(), None, Vec::new());
     loop {
         let page = store.list(&query(&filter, before, 10)).await.unwrap();
@@ -254,8 +304,8 @@ async fn filters_show_what_they_name(store: Arc<dyn KeyStore>) {
         owned(4, "b", Some(at(500))),
         owned(5, "b", Some(at(99))),
     ];
-    store.insert_many(&keys).await.unwrap();
-    store.revoke(TenantId::NIL, issued(4), &compromise(), at(0)).await.unwrap();
+    store.insert_many(&context(), &keys).await.unwrap();
+    store.revoke(&context(), issued(4), &compromise(), at(0)).await.unwrap();
     let filter = |actor: Option<&str>, state| KeyFilter { actor_id: actor.map(str::to_owned), state };
     for (filter, expected) in [
         (filter(None, None), vec![5, 4, 3, 2, 1]),
@@ -275,7 +325,7 @@ async fn filters_show_what_they_name(store: Arc<dyn KeyStore>) {
 }
 
 async fn a_key_is_replaced_only_as_it_was_read(store: Arc<dyn KeyStore>) {
-    store.insert(&key(issued(1)), None).await.unwrap();
+    store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let changed = ApiKey {
         name: String::new(),
         scopes: ["z"].into_iter().collect(),
@@ -286,32 +336,36 @@ async fn a_key_is_replaced_only_as_it_was_read(store: Arc<dyn KeyStore>) {
         version: 2,
         ..key(issued(1))
     };
-    assert!(store.replace(&changed, 1).await.unwrap());
+    assert!(store.replace(&context(), &changed, 1).await.unwrap());
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(changed.clone()));
-    assert!(!store.replace(&key(issued(1)), 1).await.unwrap());
-    assert!(!store.replace(&key(issued(2)), 1).await.unwrap());
+    assert!(!store.replace(&context(), &key(issued(1)), 1).await.unwrap());
+    assert!(!store.replace(&context(), &key(issued(2)), 1).await.unwrap());
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(changed));
 }
 
 async fn a_rotation_is_whole_and_happens_once(store: Arc<dyn KeyStore>) {
-    store.insert(&key(issued(1)), None).await.unwrap();
+    store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let stale = ApiKey { version: 0, ..key(issued(1)) };
-    assert_eq!(store.rotate(&stale, &key(issued(2)), &compromise(), at(5)).await.unwrap(), None);
+    assert_eq!(store.rotate(&context(), &stale, &key(issued(2)), &compromise(), at(5)).await.unwrap(), None);
     assert_eq!(store.find(TenantId::NIL, issued(2)).await.unwrap(), None);
-    let old = store.rotate(&key(issued(1)), &key(issued(2)), &compromise(), at(5)).await.unwrap().unwrap();
+    let old = store.rotate(&context(), &key(issued(1)), &key(issued(2)), &compromise(), at(5)).await.unwrap().unwrap();
     assert_eq!((old.effective_status(at(5)), old.version, old.update_time), (EffectiveStatus::Revoked, 2, at(5)));
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(old));
     assert_eq!(store.find(TenantId::NIL, issued(2)).await.unwrap(), Some(key(issued(2))));
-    assert_eq!(store.rotate(&key(issued(1)), &key(issued(3)), &compromise(), at(6)).await.unwrap(), None);
+    assert_eq!(store.rotate(&context(), &key(issued(1)), &key(issued(3)), &compromise(), at(6)).await.unwrap(), None);
     assert_eq!(store.find(TenantId::NIL, issued(3)).await.unwrap(), None);
 }
 
 async fn of_many_rotations_one_wins(store: Arc<dyn KeyStore>) {
-    store.insert(&key(issued(1)), None).await.unwrap();
+    store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let calls = (2..=17).map(|number| {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
-            store.rotate(&key(issued(1)), &key(issued(number)), &compromise(), at(5)).await.unwrap().is_some()
+            store
+                .rotate(&context(), &key(issued(1)), &key(issued(number)), &compromise(), at(5))
+                .await
+                .unwrap()
+                .is_some()
         })
     });
     let mut won = 0;
@@ -323,23 +377,23 @@ async fn of_many_rotations_one_wins(store: Arc<dyn KeyStore>) {
 
 async fn a_deleted_key_is_gone_and_its_end_is_known(store: Arc<dyn KeyStore>) {
     let imported = KeyId::Imported([3; 32]);
-    store.insert(&key(imported), Some("r")).await.unwrap();
-    assert_eq!(store.delete(TenantId(Uuid::from_u128(9)), imported, at(7)).await.unwrap(), None);
-    assert_eq!(store.delete(TenantId::NIL, imported, at(7)).await.unwrap(), Some(1));
-    assert_eq!(store.delete(TenantId::NIL, imported, at(8)).await.unwrap(), None);
+    store.insert(&context(), &key(imported), Some("r")).await.unwrap();
+    assert_eq!(store.delete(&context_of(OTHER), imported, at(7)).await.unwrap(), None);
+    assert_eq!(store.delete(&context(), imported, at(7)).await.unwrap(), Some(1));
+    assert_eq!(store.delete(&context(), imported, at(8)).await.unwrap(), None);
     assert_eq!(store.find(TenantId::NIL, imported).await.unwrap(), None);
     assert_eq!(store.find_by_request(TenantId::NIL, KeyKind::Imported, "r").await.unwrap(), None);
     let ended = RevokedKey { tenant: TenantId::NIL, id: imported, time: at(7) };
     assert_eq!(store.revoked_since(at(7), 10).await.unwrap(), [ended]);
-    assert_eq!(store.insert(&key(imported), Some("r")).await.unwrap(), Inserted::New);
+    assert_eq!(store.insert(&context(), &key(imported), Some("r")).await.unwrap(), Inserted::New);
 }
 
 async fn what_ended_is_listed_by_time(store: Arc<dyn KeyStore>) {
     for number in 1..=4 {
-        store.insert(&key(issued(number)), None).await.unwrap();
+        store.insert(&context(), &key(issued(number)), None).await.unwrap();
     }
     for number in 1..=3u32 {
-        store.revoke(TenantId::NIL, issued(number.into()), &compromise(), at(number.into())).await.unwrap();
+        store.revoke(&context(), issued(number.into()), &compromise(), at(number.into())).await.unwrap();
     }
     let ended = |seconds, limit| {
         let store = Arc::clone(&store);
@@ -352,25 +406,24 @@ async fn what_ended_is_listed_by_time(store: Arc<dyn KeyStore>) {
 
 async fn a_use_is_written_once_a_day_and_changes_nothing_else(store: Arc<dyn KeyStore>) {
     const HOUR: i64 = 3600;
-    let other_tenant = TenantId(Uuid::from_u128(9));
     let imported = KeyId::Imported([5; 32]);
-    store.insert_many(&[key(issued(1)), key(issued(2)), key(imported)]).await.unwrap();
-    store.insert(&ApiKey { tenant: other_tenant, ..key(issued(1)) }, None).await.unwrap();
+    store.insert_many(&context(), &[key(issued(1)), key(issued(2)), key(imported)]).await.unwrap();
+    store.insert(&context_of(OTHER), &ApiKey { tenant: OTHER, ..key(issued(1)) }, None).await.unwrap();
     // 20:26 UTC and a day that ends three and a half hours later.
     let last_used = async |tenant, id| store.find(tenant, id).await.unwrap().unwrap().last_used_time;
     let named = [(TenantId::NIL, issued(1)), (TenantId::NIL, imported), (TenantId::NIL, issued(77))];
-    store.record_last_used(&named, at(0)).await.unwrap();
+    store.record_last_used(&context(), &named, at(0)).await.unwrap();
     for (seconds, expected) in [(HOUR, at(0)), (-HOUR, at(0)), (4 * HOUR, at(4 * HOUR)), (3 * HOUR, at(4 * HOUR))] {
-        store.record_last_used(&named, at(seconds)).await.unwrap();
+        store.record_last_used(&context(), &named, at(seconds)).await.unwrap();
         for id in [issued(1), imported] {
             assert_eq!(last_used(TenantId::NIL, id).await, Some(expected), "{seconds}");
         }
     }
     let used = ApiKey { last_used_time: Some(at(4 * HOUR)), ..key(issued(1)) };
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(used));
-    assert_eq!((last_used(TenantId::NIL, issued(2)).await, last_used(other_tenant, issued(1)).await), (None, None));
+    assert_eq!((last_used(TenantId::NIL, issued(2)).await, last_used(OTHER, issued(1)).await), (None, None));
     assert_eq!(store.find(TenantId::NIL, issued(77)).await.unwrap(), None);
-    store.record_last_used(&[], at(0)).await.unwrap();
+    store.record_last_used(&context(), &[], at(0)).await.unwrap();
     if let Some(feed) = Arc::clone(&store).feed() {
         let changes = feed.recent(Duration::from_secs(3600), 1000).await.unwrap();
         assert!(
@@ -382,18 +435,18 @@ async fn a_use_is_written_once_a_day_and_changes_nothing_else(store: Arc<dyn Key
 
 async fn uses_and_changes_do_not_lose_each_other(store: Arc<dyn KeyStore>) {
     let keys: Vec<_> = (1..=50).map(|number| key(issued(number))).collect();
-    store.insert_many(&keys).await.unwrap();
+    store.insert_many(&context(), &keys).await.unwrap();
     let names: Vec<_> = keys.iter().map(|key| (key.tenant, key.id)).collect();
     let touch = |names: Vec<_>| {
         let store = Arc::clone(&store);
-        tokio::spawn(async move { store.record_last_used(&names, at(0)).await.unwrap() })
+        tokio::spawn(async move { store.record_last_used(&context(), &names, at(0)).await.unwrap() })
     };
     let mut touches = vec![touch(names.clone()), touch(names.iter().rev().copied().collect())];
     for key in &keys {
         let changed = ApiKey { name: "changed".into(), version: 2, ..key.clone() };
-        assert!(store.replace(&changed, 1).await.unwrap());
+        assert!(store.replace(&context(), &changed, 1).await.unwrap());
         if key.id > issued(25) {
-            let revoked = store.revoke(key.tenant, key.id, &compromise(), at(1)).await.unwrap();
+            let revoked = store.revoke(&context(), key.id, &compromise(), at(1)).await.unwrap();
             assert!(matches!(revoked, Revoked::Done(_)));
         }
         touches.push(touch(names.clone()));
@@ -421,27 +474,26 @@ fn ended(number: u128, end: Option<Timestamp>) -> ApiKey {
 
 async fn what_ended_long_ago_is_purged_the_oldest_first(store: Arc<dyn KeyStore>) {
     let days = |days: i64| long_ago(days * 24 * 3600);
-    let other = TenantId(Uuid::from_u128(9));
     let ends = [Some(days(4)), Some(days(1)), Some(days(3)), None, Some(days(2))];
     let keys: Vec<_> = ends.into_iter().zip(1..).map(|(end, number)| ended(number, end)).collect();
-    store.insert_many(&keys).await.unwrap();
-    store.insert(&ApiKey { tenant: other, ..ended(2, Some(days(1))) }, Some("r")).await.unwrap();
-    store.insert(&ended(6, None), None).await.unwrap();
+    store.insert_many(&context(), &keys).await.unwrap();
+    store.insert(&context_of(OTHER), &ApiKey { tenant: OTHER, ..ended(2, Some(days(1))) }, Some("r")).await.unwrap();
+    store.insert(&context(), &ended(6, None), None).await.unwrap();
     // The end of a revoked key is 30 days after the revocation.
-    store.revoke(TenantId::NIL, issued(6), &compromise(), days(-29)).await.unwrap();
+    store.revoke(&context(), issued(6), &compromise(), days(-29)).await.unwrap();
     let purge = async |before, limit| {
-        let purged = store.purge(before, limit).await.unwrap();
+        let purged = store.purge(&system(), before, limit).await.unwrap();
         purged.into_iter().map(|key| (key.tenant, key.id, key.version)).collect::<std::collections::BTreeSet<_>>()
     };
     assert!(purge(days(1), 10).await.is_empty(), "what ends at that moment has not ended before");
-    let first = [(TenantId::NIL, issued(2), 1), (TenantId::NIL, issued(6), 2), (other, issued(2), 1)];
+    let first = [(TenantId::NIL, issued(2), 1), (TenantId::NIL, issued(6), 2), (OTHER, issued(2), 1)];
     assert_eq!(purge(days(4), 3).await, first.into());
     assert_eq!(purge(days(3), 10).await, [(TenantId::NIL, issued(5), 1)].into());
     assert_eq!(purge(days(3), 10).await, [].into());
     for (number, there) in [(1, true), (2, false), (3, true), (4, true), (5, false), (6, false)] {
         assert_eq!(store.find(TenantId::NIL, issued(number)).await.unwrap().is_some(), there, "{number}");
     }
-    assert_eq!(store.find_by_request(other, KeyKind::Issued, "r").await.unwrap(), None);
+    assert_eq!(store.find_by_request(OTHER, KeyKind::Issued, "r").await.unwrap(), None);
     // Tokens of a revoked key may live on, those of an expired one have ended with it.
     let revoked = RevokedKey { tenant: TenantId::NIL, id: issued(6), time: days(-29) };
     assert_eq!(store.revoked_since(days(-29), 10).await.unwrap(), [revoked]);
@@ -455,14 +507,14 @@ async fn what_ended_long_ago_is_purged_the_oldest_first(store: Arc<dyn KeyStore>
 
 async fn of_many_that_purge_each_key_has_one(store: Arc<dyn KeyStore>) {
     let keys: Vec<_> = (1..=300).map(|number| ended(number, Some(long_ago(0)))).collect();
-    store.insert_many(&keys).await.unwrap();
+    store.insert_many(&context(), &keys).await.unwrap();
     let calls: Vec<_> = (0..8)
         .map(|_| {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
                 let mut purged = Vec::new();
                 while store.count_active(TenantId::NIL).await.unwrap() > 0 {
-                    purged.extend(store.purge(long_ago(1), 20).await.unwrap().into_iter().map(|key| key.id));
+                    purged.extend(store.purge(&system(), long_ago(1), 20).await.unwrap().into_iter().map(|key| key.id));
                 }
                 purged
             })
@@ -479,12 +531,12 @@ async fn of_many_that_purge_each_key_has_one(store: Arc<dyn KeyStore>) {
 async fn old_deletions_are_forgotten(store: Arc<dyn KeyStore>) {
     for number in 1..=5u32 {
         let id = issued(number.into());
-        store.insert(&key(id), None).await.unwrap();
-        store.delete(TenantId::NIL, id, at(number.into())).await.unwrap();
+        store.insert(&context(), &key(id), None).await.unwrap();
+        store.delete(&context(), id, at(number.into())).await.unwrap();
     }
-    assert_eq!(store.forget_deleted(at(1), 10).await.unwrap(), 0);
-    assert_eq!(store.forget_deleted(at(4), 2).await.unwrap(), 2);
-    assert_eq!(store.forget_deleted(at(4), 2).await.unwrap(), 1);
+    assert_eq!(store.forget_deleted(&system(), at(1), 10).await.unwrap(), 0);
+    assert_eq!(store.forget_deleted(&system(), at(4), 2).await.unwrap(), 2);
+    assert_eq!(store.forget_deleted(&system(), at(4), 2).await.unwrap(), 1);
     let left: Vec<_> = store.revoked_since(at(0), 10).await.unwrap().iter().map(|key| key.id).collect();
     assert_eq!(left, [issued(5), issued(4)]);
 }

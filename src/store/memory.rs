@@ -5,10 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, StoreError, day_begin};
+use super::{
+    Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, StoreError, check_system, check_tenants,
+    day_begin,
+};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation, Status};
+use crate::request_context::RequestContext;
 
 /// Keys in the memory of this process.
 #[derive(Debug, Default)]
@@ -87,7 +91,13 @@ impl KeyStore for MemoryStore {
         Ok(tables.keys.values().rev().map(|row| &row.key).filter(shown).take(page.limit as usize).cloned().collect())
     }
 
-    async fn insert(&self, key: &ApiKey, request_id: Option<&str>) -> Result<Inserted, StoreError> {
+    async fn insert(
+        &self,
+        context: &RequestContext,
+        key: &ApiKey,
+        request_id: Option<&str>,
+    ) -> Result<Inserted, StoreError> {
+        check_tenants(context, [key.tenant])?;
         let mut tables = self.tables();
         if let Some(first) = request_id.and_then(|id| tables.made_by_request(key.tenant, key.id.kind(), id)) {
             return Ok(Inserted::Replay(Box::new(first)));
@@ -95,12 +105,14 @@ impl KeyStore for MemoryStore {
         Ok(if tables.add(key, request_id) { Inserted::New } else { Inserted::Exists })
     }
 
-    async fn insert_many(&self, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError> {
+    async fn insert_many(&self, context: &RequestContext, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError> {
+        check_tenants(context, keys.iter().map(|key| key.tenant))?;
         let mut tables = self.tables();
         Ok(keys.iter().map(|key| tables.add(key, None)).collect())
     }
 
-    async fn replace(&self, key: &ApiKey, replaced: u64) -> Result<bool, StoreError> {
+    async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: u64) -> Result<bool, StoreError> {
+        check_tenants(context, [key.tenant])?;
         let mut tables = self.tables();
         match tables.keys.get_mut(&(key.tenant, key.id)) {
             Some(row) if row.key.version == replaced => {
@@ -114,13 +126,13 @@ impl KeyStore for MemoryStore {
 
     async fn revoke(
         &self,
-        tenant: TenantId,
+        context: &RequestContext,
         id: KeyId,
         revocation: &Revocation,
         now: Timestamp,
     ) -> Result<Revoked, StoreError> {
         let mut tables = self.tables();
-        match tables.keys.get_mut(&(tenant, id)) {
+        match tables.keys.get_mut(&(context.tenant, id)) {
             None => Ok(Revoked::Absent),
             Some(row) if row.key.status != Status::Active => Ok(Revoked::Already),
             Some(row) => {
@@ -132,11 +144,13 @@ impl KeyStore for MemoryStore {
 
     async fn rotate(
         &self,
+        context: &RequestContext,
         old: &ApiKey,
         new: &ApiKey,
         revocation: &Revocation,
         now: Timestamp,
     ) -> Result<Option<ApiKey>, StoreError> {
+        check_tenants(context, [old.tenant, new.tenant])?;
         let mut tables = self.tables();
         let ended = match tables.keys.get_mut(&(old.tenant, old.id)) {
             Some(row) if row.key.status == Status::Active && row.key.version == old.version => {
@@ -149,7 +163,13 @@ impl KeyStore for MemoryStore {
         Ok(Some(ended))
     }
 
-    async fn record_last_used(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
+    async fn record_last_used(
+        &self,
+        context: &RequestContext,
+        keys: &[(TenantId, KeyId)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        check_tenants(context, keys.iter().map(|(tenant, _)| *tenant))?;
         let mut tables = self.tables();
         for key in keys {
             if let Some(row) = tables.keys.get_mut(key)
@@ -161,16 +181,22 @@ impl KeyStore for MemoryStore {
         Ok(())
     }
 
-    async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
+    async fn delete(&self, context: &RequestContext, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
         let mut tables = self.tables();
-        let Some(row) = tables.keys.remove(&(tenant, id)) else {
+        let Some(row) = tables.keys.remove(&(context.tenant, id)) else {
             return Ok(None);
         };
-        tables.deleted.push(RevokedKey { tenant, id, time: now });
+        tables.deleted.push(RevokedKey { tenant: context.tenant, id, time: now });
         Ok(Some(row.key.version))
     }
 
-    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Vec<PurgedKey>, StoreError> {
+    async fn purge(
+        &self,
+        context: &RequestContext,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<PurgedKey>, StoreError> {
+        check_system(context)?;
         let mut tables = self.tables();
         let end = |row: &Row| row.key.expire_time.filter(|end| *end < before);
         let mut over: Vec<_> = tables.keys.iter().filter_map(|(id, row)| Some((end(row)?, *id))).collect();
@@ -182,7 +208,8 @@ impl KeyStore for MemoryStore {
         Ok(gone.iter().map(|key| PurgedKey { tenant: key.tenant, id: key.id, version: key.version }).collect())
     }
 
-    async fn forget_deleted(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    async fn forget_deleted(&self, context: &RequestContext, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        check_system(context)?;
         let mut tables = self.tables();
         let all = tables.deleted.len();
         let mut left = limit;

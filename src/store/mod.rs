@@ -28,6 +28,7 @@ use async_trait::async_trait;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, KeyFilter, Revocation};
+use crate::request_context::{Principal, RequestContext};
 
 /// Where records can be looked up. Absence is `None`; an error means that nobody knows.
 #[async_trait]
@@ -52,6 +53,9 @@ pub trait KeySource: Send + Sync {
 }
 
 /// Durable storage of keys.
+///
+/// Every write takes the [`RequestContext`] on whose behalf it is made. It writes only keys of the context's tenant, unless
+/// the principal is [`Principal::System`]; otherwise it fails with [`StoreError::WrongTenant`] and writes nothing.
 #[async_trait]
 pub trait KeyStore: KeySource {
     /// The key that an earlier call with this request id made.
@@ -75,19 +79,24 @@ pub trait KeyStore: KeySource {
     ///
     /// # Errors
     /// [`StoreError`] when it is not known to be stored.
-    async fn insert(&self, key: &ApiKey, request_id: Option<&str>) -> Result<Inserted, StoreError>;
+    async fn insert(
+        &self,
+        context: &RequestContext,
+        key: &ApiKey,
+        request_id: Option<&str>,
+    ) -> Result<Inserted, StoreError>;
 
     /// Adds, in one step, those of many keys whose ids are free; tells for each whether it was added.
     ///
     /// # Errors
     /// [`StoreError`] when they are not known to be stored; then none of them is.
-    async fn insert_many(&self, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError>;
+    async fn insert_many(&self, context: &RequestContext, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError>;
 
     /// Puts `key` in the place of its version `replaced`; `false` when the stored version is another one, or none.
     ///
     /// # Errors
     /// [`StoreError`] when it is not known to be stored.
-    async fn replace(&self, key: &ApiKey, replaced: u64) -> Result<bool, StoreError>;
+    async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: u64) -> Result<bool, StoreError>;
 
     /// Revokes an active key, in one step with the check that it is one.
     ///
@@ -95,7 +104,7 @@ pub trait KeyStore: KeySource {
     /// [`StoreError`] when it is not known to be revoked.
     async fn revoke(
         &self,
-        tenant: TenantId,
+        context: &RequestContext,
         id: KeyId,
         revocation: &Revocation,
         now: Timestamp,
@@ -107,6 +116,7 @@ pub trait KeyStore: KeySource {
     /// [`StoreError`] when neither is known to have happened.
     async fn rotate(
         &self,
+        context: &RequestContext,
         old: &ApiKey,
         new: &ApiKey,
         revocation: &Revocation,
@@ -118,26 +128,36 @@ pub trait KeyStore: KeySource {
     ///
     /// # Errors
     /// [`StoreError`] when that is not known to be written.
-    async fn record_last_used(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError>;
+    async fn record_last_used(
+        &self,
+        context: &RequestContext,
+        keys: &[(TenantId, KeyId)],
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
 
     /// Takes a key out for good: its last version, or `None` when there was no such key.
     ///
     /// # Errors
     /// [`StoreError`] when it is not known to be gone.
-    async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError>;
+    async fn delete(&self, context: &RequestContext, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError>;
 
     /// Takes out for good, of the keys whose `expire_time` is earlier than `before` and than now, those that ended first, at most
     /// `limit`. That a key was revoked stays known to [`KeyStore::revoked_since`]. Nothing while another caller is at it.
     ///
     /// # Errors
     /// [`StoreError`] when they are not known to be gone.
-    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Vec<PurgedKey>, StoreError>;
+    async fn purge(
+        &self,
+        context: &RequestContext,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<PurgedKey>, StoreError>;
 
     /// Forgets of keys that were deleted earlier than `before` that there were such keys, of at most `limit`; tells of how many.
     ///
     /// # Errors
     /// [`StoreError`] when it is not known what is forgotten.
-    async fn forget_deleted(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
+    async fn forget_deleted(&self, context: &RequestContext, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
 
     /// Keys that were revoked or deleted at `since` or later, the latest first; at most `limit`.
     ///
@@ -227,6 +247,25 @@ pub enum Revoked {
     Absent,
 }
 
+/// Checks that a write stays within the tenant of its context: `tenants` are those of the keys to be written.
+fn check_tenants(context: &RequestContext, tenants: impl IntoIterator<Item = TenantId>) -> Result<(), StoreError> {
+    let other = tenants.into_iter().find(|tenant| *tenant != context.tenant);
+    match other {
+        Some(other) if context.principal != Principal::System => {
+            Err(StoreError::WrongTenant(format!("a request for tenant {} named a key of {other}", context.tenant)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that a write may touch keys of every tenant.
+fn check_system(context: &RequestContext) -> Result<(), StoreError> {
+    match &context.principal {
+        Principal::System => Ok(()),
+        other => Err(StoreError::WrongTenant(format!("{other} may not write keys of every tenant"))),
+    }
+}
+
 /// When the day (UTC) of `now` began.
 fn day_begin(now: Timestamp) -> Timestamp {
     now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc()
@@ -247,6 +286,9 @@ pub enum StoreError {
     /// A row cannot be read, or a statement was refused.
     #[error("the key database gave what cannot be used: {0}; it may belong to another version of Keygate")]
     Corrupt(String),
+    /// A write would have left the tenant of its [`RequestContext`]: a defect of the caller. Nothing was written.
+    #[error("the write was refused: {0}")]
+    WrongTenant(String),
 }
 
 #[cfg(test)]

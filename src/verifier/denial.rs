@@ -123,7 +123,7 @@ impl Denial {
             StoreError::Busy => Outage::Busy,
             StoreError::Unavailable(_) => Outage::Connection,
             StoreError::Timeout => Outage::Timeout,
-            StoreError::Corrupt(_) => Outage::Database,
+            StoreError::Corrupt(_) | StoreError::WrongTenant(_) => Outage::Database,
         };
         Self::Unavailable { cause }
     }

@@ -11,6 +11,7 @@ use crate::clock::ManualClock;
 use crate::credential::{Keyring, NewToken, Retired, mint};
 use crate::key::{ApiKey, Metadata, Revocation, Status};
 use crate::policy::{Scopes, Visibility};
+use crate::request_context::RequestContext;
 use crate::store::{KeySource, KeyStore, MemoryStore, StoreError};
 
 const ISSUER: &str = "https://keys.example.com";
@@ -24,6 +25,10 @@ struct Fixture {
     revoked_parents: Arc<RevokedParents>,
     store: Arc<MemoryStore>,
     clock: Arc<ManualClock>,
+}
+
+fn system() -> RequestContext {
+    RequestContext::system(TenantId::NIL)
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -96,7 +101,7 @@ impl Fixture {
         let (id, text) = mint(prefix, &keyring, issued_at, &mut rng).unwrap();
         let mut key = record(id);
         change(&mut key);
-        self.store.insert(&key, None).await.unwrap();
+        self.store.insert(&system(), &key, None).await.unwrap();
         text.expose_secret().to_owned()
     }
 
@@ -183,7 +188,7 @@ async fn checks_come_in_order_cached_or_not() {
 #[tokio::test]
 async fn an_imported_key_is_found_by_its_digest() {
     let bench = bench(&[]);
-    bench.store.insert(&record(imported_key_id(TenantId::NIL, "sk_live_1")), None).await.unwrap();
+    bench.store.insert(&system(), &record(imported_key_id(TenantId::NIL, "sk_live_1")), None).await.unwrap();
     assert_eq!(bench.verify("sk_live_1").await.unwrap().kind(), CredentialKind::Imported);
     assert!(bench.verify("sk_live_2").await.is_err());
 }
@@ -297,7 +302,7 @@ async fn tokens_end_with_their_parents_where_that_is_asked_for() {
     // More than are remembered: then the record tells.
     bench.revoked_parents.add(parent(2), at(0), at(0));
     bench.revoked_parents.add(parent(3), at(0), at(0));
-    bench.store.insert(&record(parent(4).1), None).await.unwrap();
+    bench.store.insert(&system(), &record(parent(4).1), None).await.unwrap();
     assert!(bench.verify(&token(4)).await.is_ok());
     assert_eq!(bench.verify(&token(3)).await.err(), Some(Denial::Revoked), "deleted");
 }

@@ -10,20 +10,36 @@ const MODULES: &[(&str, &[&str])] = &[
     ("duration", &[]),
     ("cidr", &[]),
     ("sharded", &[]),
+    ("request_context", &["id"]),
     ("policy", &["cidr", "duration"]),
     ("credential", &["cidr", "clock", "id", "policy"]),
     ("key", &["cidr", "clock", "id", "policy", "credential", "sharded"]),
     ("config", &["cidr", "clock", "credential", "duration", "id", "policy"]),
     ("telemetry", &["config"]),
-    ("store", &["cidr", "clock", "id", "key", "policy"]),
+    ("store", &["cidr", "clock", "id", "key", "policy", "request_context"]),
     ("redis", &["config"]),
     ("cache", &["cidr", "clock", "id", "key", "policy", "redis", "sharded"]),
     ("cache_sync", &["cache", "clock", "store"]),
-    ("last_used", &["clock", "id", "key", "store"]),
+    ("last_used", &["clock", "id", "key", "request_context", "store"]),
     ("signing_keys", &["credential"]),
     ("ratelimit", &["clock", "config", "id", "policy", "redis", "sharded"]),
     ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "ratelimit", "store", "last_used"]),
-    ("lifecycle", &["cache", "cidr", "clock", "config", "credential", "duration", "id", "key", "policy", "store"]),
+    (
+        "lifecycle",
+        &[
+            "cache",
+            "cidr",
+            "clock",
+            "config",
+            "credential",
+            "duration",
+            "id",
+            "key",
+            "policy",
+            "request_context",
+            "store",
+        ],
+    ),
     ("wire", &["config", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
     ("gateway", &["cidr", "clock", "config", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
     (
@@ -39,6 +55,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "lifecycle",
             "policy",
             "ratelimit",
+            "request_context",
             "store",
             "verifier",
             "wire",
@@ -61,6 +78,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "lifecycle",
             "ratelimit",
             "redis",
+            "request_context",
             "store",
             "telemetry",
             "last_used",
@@ -95,7 +113,7 @@ const IMPURE: &[&str] = &[
     "SystemTime::now",
     "Utc::now",
 ];
-const PURE: &[&str] = &["id", "duration", "cidr", "sharded", "policy", "credential", "key"];
+const PURE: &[&str] = &["id", "duration", "cidr", "sharded", "request_context", "policy", "credential", "key"];
 
 #[derive(Debug, PartialEq)]
 struct Violation {

@@ -12,6 +12,7 @@ use keygate::config::RedisConfig;
 use keygate::id::{KeyId, TenantId};
 use keygate::key::{ApiKey, EffectiveStatus, Revocation, RevocationReason, Status};
 use keygate::redis::Redis as Connection;
+use keygate::request_context::RequestContext;
 use keygate::store::{KeySource, KeyStore, Migration, PostgresOptions, PostgresStore, Revoked, StoreError};
 use keygate::verifier::{CacheOutcome, CachePolicy, KeyResolver};
 use tokio::sync::Semaphore;
@@ -119,14 +120,16 @@ impl Servers {
             networks: keygate::cidr::CidrSet::default(),
             version: ApiKey::first_version(now),
         };
-        self.store.insert(&key, None).await.unwrap();
+        self.store.insert(&RequestContext::system(TENANT), &key, None).await.unwrap();
         id
     }
 
     /// Revokes a key as a node does: in the store, then in its caches.
     async fn revoke(&self, id: KeyId, by: &Node) {
         let revocation = Revocation { reason: RevocationReason::KeyCompromise, description: None };
-        let Revoked::Done(key) = self.store.revoke(TENANT, id, &revocation, SystemClock.now()).await.unwrap() else {
+        let context = RequestContext::system(TENANT);
+        let revoked = self.store.revoke(&context, id, &revocation, SystemClock.now()).await.unwrap();
+        let Revoked::Done(key) = revoked else {
             panic!("{id} was active");
         };
         let (local, shared) = (by.caches.local.as_ref().unwrap(), by.caches.shared.as_ref().unwrap());

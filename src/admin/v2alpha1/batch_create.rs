@@ -12,9 +12,11 @@ use super::enums::BatchCreateImportedApiKeysErrorCode;
 use super::key::{ImportedApiKey, IssuedApiKey};
 use crate::admin::AdminState;
 use crate::admin::body::Body;
+use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::clock::Timestamp;
 use crate::lifecycle::{BatchCode, BatchItem};
+use crate::request_context::RequestContext;
 
 /// Keys to import.
 #[derive(Deserialize, ToSchema)]
@@ -60,9 +62,10 @@ pub(in crate::admin) struct BatchCreateImportedApiKeysResult {
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn batch_create(
     State(state): State<AdminState>,
+    Context(context): Context,
     Body(request): Body<BatchCreateImportedApiKeysRequest>,
 ) -> Result<Json<BatchCreateImportedApiKeysResponse>, ApiError> {
-    create(&state, request).await.map(Json)
+    create(&state, &context, request).await.map(Json)
 }
 
 /// Imports up to 1000 keys in one step, with the error codes of the first published clients.
@@ -74,9 +77,10 @@ pub(in crate::admin) async fn batch_create(
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn batch_import(
     State(state): State<AdminState>,
+    Context(context): Context,
     Body(request): Body<BatchCreateImportedApiKeysRequest>,
 ) -> Result<Response, ApiError> {
-    let response = create(&state, request).await?;
+    let response = create(&state, &context, request).await?;
     let mut body = serde_json::to_value(&response).map_err(|error| ApiError::internal(&error))?;
     for result in body["results"].as_array_mut().into_iter().flatten() {
         if let Some(Value::String(code)) = result.get_mut("error_code") {
@@ -88,6 +92,7 @@ pub(in crate::admin) async fn batch_import(
 
 async fn create(
     state: &AdminState,
+    context: &RequestContext,
     request: BatchCreateImportedApiKeysRequest,
 ) -> Result<BatchCreateImportedApiKeysResponse, ApiError> {
     let item = |item: Option<ImportApiKeyRequest>| match item {
@@ -95,7 +100,7 @@ async fn create(
         None => Err("the item is null".to_owned()),
     };
     let items = request.requests.unwrap_or_default().into_iter().map(item).collect();
-    let items = state.lifecycle.import_batch(state.tenant, items).await?;
+    let items = state.lifecycle.import_batch(context, items).await?;
     let succeeded = items.iter().filter(|item| item.is_ok()).count();
     if succeeded == 0 {
         return Err(all_failed(&items));

@@ -5,6 +5,7 @@ use http::StatusCode;
 
 use super::get::key_id;
 use crate::admin::AdminState;
+use crate::admin::context::Context;
 use crate::admin::custom_verb::Segment;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::id::KeyKind;
@@ -17,8 +18,9 @@ use crate::id::KeyKind;
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn delete(
     State(state): State<AdminState>,
+    Context(context): Context,
     Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
-    state.lifecycle.delete(state.tenant, key_id(KeyKind::Imported, &id)?).await?;
+    state.lifecycle.delete(&context, key_id(KeyKind::Imported, &id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,20 +2,20 @@
 
 use std::time::Instant;
 
+use axum::Json;
 use axum::extract::State;
-use axum::{Extension, Json};
-use http::HeaderMap;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::enums::TokenAlgorithm;
 use super::key::{object_or_null, read_ttl, time_text};
-use super::verify::{Caller, check_audiences, check_credential};
+use super::verify::{check_audiences, check_credential};
+use crate::admin::AdminState;
 use crate::admin::body::Body;
+use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::admin::json::Choice;
-use crate::admin::{AdminState, Peer};
 use crate::key::Metadata;
 use crate::lifecycle::{DeriveToken, Derived, TokenForm};
 use crate::verifier::{CachePolicy, Denial, Presented};
@@ -93,8 +93,7 @@ impl DeriveTokenRequest {
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn derive(
     State(state): State<AdminState>,
-    peer: Option<Extension<Peer>>,
-    headers: HeaderMap,
+    Context(context): Context,
     Body(mut request): Body<DeriveTokenRequest>,
 ) -> Result<Json<DeriveTokenResponse>, ApiError> {
     let credential = request.credential.take().unwrap_or_default();
@@ -104,11 +103,10 @@ pub(in crate::admin) async fn derive(
     if state.verifier.kind(&credential).is_derived() {
         return Err(ApiError::invalid("tokens are derived from keys, not from other tokens"));
     }
-    let caller = Caller { peer, headers: &headers };
     let presented = Presented {
-        tenant: state.tenant,
+        tenant: context.tenant,
         credential: &credential,
-        client_ip: caller.address(&state),
+        client_ip: context.client_ip,
         arrived: Instant::now(),
         audiences: &[],
         cache: CachePolicy { read: false, ..CachePolicy::default() },
@@ -116,7 +114,7 @@ pub(in crate::admin) async fn derive(
     };
     let verdict = state.verifier.verify(&presented).await.outcome.map_err(|denial| refusal(&denial))?;
     let parent = verdict.record().ok_or_else(|| ApiError::plain(Reason::Unauthorized))?;
-    Ok(Json(DeriveTokenResponse { token: Token::new(state.lifecycle.derive(parent, command)?) }))
+    Ok(Json(DeriveTokenResponse { token: Token::new(state.lifecycle.derive(&context, parent, command)?) }))
 }
 
 /// How a parent that is not good is answered.

@@ -5,9 +5,11 @@ use axum::extract::State;
 
 use super::key::{ImportedApiKey, IssuedApiKey};
 use crate::admin::AdminState;
+use crate::admin::context::Context;
 use crate::admin::custom_verb::Segment;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::id::{KeyId, KeyKind};
+use crate::request_context::RequestContext;
 
 /// Shows an issued key in any status, without its secret.
 #[utoipa::path(get, path = "/v2alpha1/admin/issuedApiKeys/{key_id}", operation_id = "adminGetIssuedApiKey",
@@ -17,9 +19,10 @@ use crate::id::{KeyId, KeyKind};
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn issued(
     State(state): State<AdminState>,
+    Context(context): Context,
     Segment(id): Segment,
 ) -> Result<Json<IssuedApiKey>, ApiError> {
-    show(&state, key_id(KeyKind::Issued, &id)?).await.map(Json)
+    show(&state, &context, key_id(KeyKind::Issued, &id)?).await.map(Json)
 }
 
 /// Shows an imported key in any status, without its raw key.
@@ -30,13 +33,14 @@ pub(in crate::admin) async fn issued(
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn imported(
     State(state): State<AdminState>,
+    Context(context): Context,
     Segment(id): Segment,
 ) -> Result<Json<ImportedApiKey>, ApiError> {
-    show(&state, key_id(KeyKind::Imported, &id)?).await.map(|key| Json(ImportedApiKey(key)))
+    show(&state, &context, key_id(KeyKind::Imported, &id)?).await.map(|key| Json(ImportedApiKey(key)))
 }
 
-async fn show(state: &AdminState, id: KeyId) -> Result<IssuedApiKey, ApiError> {
-    let key = state.lifecycle.get(state.tenant, id).await?;
+async fn show(state: &AdminState, context: &RequestContext, id: KeyId) -> Result<IssuedApiKey, ApiError> {
+    let key = state.lifecycle.get(context, id).await?;
     Ok(IssuedApiKey::new(&key, state.lifecycle.now()))
 }
 

@@ -10,6 +10,7 @@ use super::draft::ImportApiKeyRequest;
 use super::key::{ImportedApiKey, IssuedApiKey};
 use crate::admin::AdminState;
 use crate::admin::body::Body;
+use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse};
 
 /// Registers a key that was minted elsewhere.
@@ -22,9 +23,10 @@ use crate::admin::error::{ApiError, ErrorResponse};
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn import(
     State(state): State<AdminState>,
+    Context(context): Context,
     Body(request): Body<ImportApiKeyRequest>,
 ) -> Result<Response, ApiError> {
-    let key = state.lifecycle.import(state.tenant, request.read()?).await?;
+    let key = state.lifecycle.import(&context, request.read()?).await?;
     let location = format!("{}/{}", super::IMPORTED, key.id);
     let body = ImportedApiKey(IssuedApiKey::new(&key, state.lifecycle.now()));
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(body)).into_response())

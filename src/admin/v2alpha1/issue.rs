@@ -13,6 +13,7 @@ use super::draft::IssueApiKeyRequest;
 use super::key::IssuedApiKey;
 use crate::admin::AdminState;
 use crate::admin::body::Body;
+use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse};
 
 /// A new key and its secret.
@@ -33,9 +34,10 @@ pub(in crate::admin) struct IssueApiKeyResponse {
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn issue(
     State(state): State<AdminState>,
+    Context(context): Context,
     Body(request): Body<IssueApiKeyRequest>,
 ) -> Result<Response, ApiError> {
-    let issued = state.lifecycle.issue(state.tenant, request.read()?).await?;
+    let issued = state.lifecycle.issue(&context, request.read()?).await?;
     let location = format!("{}/{}", super::ISSUED, issued.key.id);
     let body = IssueApiKeyResponse {
         issued_api_key: IssuedApiKey::new(&issued.key, state.lifecycle.now()),

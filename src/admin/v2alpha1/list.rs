@@ -7,10 +7,12 @@ use utoipa::ToSchema;
 
 use super::key::{ImportedApiKey, IssuedApiKey};
 use crate::admin::AdminState;
+use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::query::Query;
 use crate::id::KeyKind;
 use crate::lifecycle::ListKeys;
+use crate::request_context::RequestContext;
 
 /// A page of issued keys.
 #[derive(Serialize, ToSchema)]
@@ -39,9 +41,10 @@ pub(in crate::admin) struct ListImportedApiKeysResponse {
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn issued(
     State(state): State<AdminState>,
+    Context(context): Context,
     query: Query,
 ) -> Result<Json<ListIssuedApiKeysResponse>, ApiError> {
-    let (issued_api_keys, next_page_token) = page(&state, KeyKind::Issued, &query).await?;
+    let (issued_api_keys, next_page_token) = page(&state, &context, KeyKind::Issued, &query).await?;
     Ok(Json(ListIssuedApiKeysResponse { issued_api_keys, next_page_token }))
 }
 
@@ -56,20 +59,26 @@ pub(in crate::admin) async fn issued(
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn imported(
     State(state): State<AdminState>,
+    Context(context): Context,
     query: Query,
 ) -> Result<Json<ListImportedApiKeysResponse>, ApiError> {
-    let (keys, next_page_token) = page(&state, KeyKind::Imported, &query).await?;
+    let (keys, next_page_token) = page(&state, &context, KeyKind::Imported, &query).await?;
     let imported_api_keys = keys.into_iter().map(ImportedApiKey).collect();
     Ok(Json(ListImportedApiKeysResponse { imported_api_keys, next_page_token }))
 }
 
-async fn page(state: &AdminState, kind: KeyKind, query: &Query) -> Result<(Vec<IssuedApiKey>, String), ApiError> {
+async fn page(
+    state: &AdminState,
+    context: &RequestContext,
+    kind: KeyKind,
+    query: &Query,
+) -> Result<(Vec<IssuedApiKey>, String), ApiError> {
     let wanted = ListKeys {
         page_size: query.number(["page_size", "pageSize"])?,
         page_token: query.text(["page_token", "pageToken"])?,
         filter: query.text(["filter", "filter"])?,
     };
-    let page = state.lifecycle.list(state.tenant, kind, &wanted).await?;
+    let page = state.lifecycle.list(context, kind, &wanted).await?;
     let now = state.lifecycle.now();
     Ok((page.keys.iter().map(|key| IssuedApiKey::new(key, now)).collect(), page.next_page_token))
 }

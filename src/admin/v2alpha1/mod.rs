@@ -27,6 +27,7 @@ use http::Method;
 
 use super::AdminState;
 use super::body::RawBody;
+use super::context::Context;
 use super::custom_verb::Segment;
 use super::error::{ApiError, Reason};
 
@@ -76,24 +77,39 @@ async fn without_head(request: Request, next: Next) -> Response {
 }
 
 /// A path such as `{key_id}:revoke`: the router takes whole segments only.
-async fn issued_method(State(state): State<AdminState>, Segment(segment): Segment, body: RawBody) -> Response {
+async fn issued_method(
+    State(state): State<AdminState>,
+    Context(context): Context,
+    Segment(segment): Segment,
+    body: RawBody,
+) -> Response {
     match segment.rsplit_once(':') {
-        Some((id, "rotate")) => rotate::rotate(&state, id, &body).await.into_response(),
-        Some((id, "revoke")) => revoke::issued(&state, id, &body).await.into_response(),
+        Some((id, "rotate")) => rotate::rotate(&state, &context, id, &body).await.into_response(),
+        Some((id, "revoke")) => revoke::issued(&state, &context, id, &body).await.into_response(),
         _ => not_found().await,
     }
 }
 
-async fn imported_method(State(state): State<AdminState>, Segment(segment): Segment, body: RawBody) -> Response {
+async fn imported_method(
+    State(state): State<AdminState>,
+    Context(context): Context,
+    Segment(segment): Segment,
+    body: RawBody,
+) -> Response {
     match segment.rsplit_once(':') {
-        Some((id, "revoke")) => revoke::imported(&state, id, &body).await.into_response(),
+        Some((id, "revoke")) => revoke::imported(&state, &context, id, &body).await.into_response(),
         _ => not_found().await,
     }
 }
 
-async fn either_method(State(state): State<AdminState>, Segment(segment): Segment, body: RawBody) -> Response {
+async fn either_method(
+    State(state): State<AdminState>,
+    Context(context): Context,
+    Segment(segment): Segment,
+    body: RawBody,
+) -> Response {
     match segment.rsplit_once(':') {
-        Some((id, "revoke")) => revoke::either(&state, id, &body).await.into_response(),
+        Some((id, "revoke")) => revoke::either(&state, &context, id, &body).await.into_response(),
         _ => not_found().await,
     }
 }

@@ -13,6 +13,7 @@ use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::json::Choice;
 use crate::id::KeyKind;
 use crate::key::RevokeKey;
+use crate::request_context::RequestContext;
 
 /// Why an issued key is revoked.
 #[derive(Deserialize, ToSchema)]
@@ -38,8 +39,13 @@ pub(in crate::admin) struct AdminRevokeImportedApiKeyBody(AdminRevokeIssuedApiKe
         (status = 404, description = "There is no such key", body = ErrorResponse),
         (status = 409, description = "The key was revoked before", body = ErrorResponse),
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
-pub(in crate::admin) async fn issued(state: &AdminState, id: &str, body: &RawBody) -> Result<StatusCode, ApiError> {
-    revoke(state, KeyKind::Issued, id, body.read()?).await
+pub(in crate::admin) async fn issued(
+    state: &AdminState,
+    context: &RequestContext,
+    id: &str,
+    body: &RawBody,
+) -> Result<StatusCode, ApiError> {
+    revoke(state, context, KeyKind::Issued, id, body.read()?).await
 }
 
 /// Revokes an imported key. When the answer goes out, this node accepts the key no more.
@@ -51,9 +57,14 @@ pub(in crate::admin) async fn issued(state: &AdminState, id: &str, body: &RawBod
         (status = 404, description = "There is no such key", body = ErrorResponse),
         (status = 409, description = "The key was revoked before", body = ErrorResponse),
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
-pub(in crate::admin) async fn imported(state: &AdminState, id: &str, body: &RawBody) -> Result<StatusCode, ApiError> {
+pub(in crate::admin) async fn imported(
+    state: &AdminState,
+    context: &RequestContext,
+    id: &str,
+    body: &RawBody,
+) -> Result<StatusCode, ApiError> {
     let AdminRevokeImportedApiKeyBody(request) = body.read()?;
-    revoke(state, KeyKind::Imported, id, request).await
+    revoke(state, context, KeyKind::Imported, id, request).await
 }
 
 /// Revokes a key of either kind, as the first published clients do.
@@ -65,20 +76,26 @@ pub(in crate::admin) async fn imported(state: &AdminState, id: &str, body: &RawB
         (status = 404, description = "There is no such key", body = ErrorResponse),
         (status = 409, description = "The key was revoked before", body = ErrorResponse),
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
-pub(in crate::admin) async fn either(state: &AdminState, id: &str, body: &RawBody) -> Result<StatusCode, ApiError> {
+pub(in crate::admin) async fn either(
+    state: &AdminState,
+    context: &RequestContext,
+    id: &str,
+    body: &RawBody,
+) -> Result<StatusCode, ApiError> {
     // The forms of the two kinds of ids have nothing in common.
     let kind = if key_id(KeyKind::Imported, id).is_ok() { KeyKind::Imported } else { KeyKind::Issued };
-    revoke(state, kind, id, body.read()?).await
+    revoke(state, context, kind, id, body.read()?).await
 }
 
 async fn revoke(
     state: &AdminState,
+    context: &RequestContext,
     kind: KeyKind,
     id: &str,
     request: AdminRevokeIssuedApiKeyBody,
 ) -> Result<StatusCode, ApiError> {
     let reason = request.reason.and_then(|choice| choice.0).map(Into::into).unwrap_or_default();
     let command = RevokeKey { reason, description: request.description };
-    state.lifecycle.revoke(state.tenant, key_id(kind, id)?, command).await?;
+    state.lifecycle.revoke(context, key_id(kind, id)?, command).await?;
     Ok(StatusCode::NO_CONTENT)
 }

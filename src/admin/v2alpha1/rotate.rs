@@ -17,6 +17,7 @@ use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::json::Choice;
 use crate::id::KeyKind;
 use crate::key::{KeyChange, Metadata, RotateKey};
+use crate::request_context::RequestContext;
 
 /// In what the new key differs from the old one.
 #[derive(Deserialize, ToSchema)]
@@ -72,10 +73,15 @@ impl AdminRotateIssuedApiKeyBody {
         (status = 404, description = "There is no such key", body = ErrorResponse),
         (status = 409, description = "The key is not active, or was rotated meanwhile", body = ErrorResponse),
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
-pub(in crate::admin) async fn rotate(state: &AdminState, id: &str, body: &RawBody) -> Result<Response, ApiError> {
+pub(in crate::admin) async fn rotate(
+    state: &AdminState,
+    context: &RequestContext,
+    id: &str,
+    body: &RawBody,
+) -> Result<Response, ApiError> {
     let request: AdminRotateIssuedApiKeyBody = body.read()?;
     let id = key_id(KeyKind::Issued, id)?;
-    let rotated = state.lifecycle.rotate(state.tenant, id, request.read()?).await?;
+    let rotated = state.lifecycle.rotate(context, id, request.read()?).await?;
     let now = state.lifecycle.now();
     let location = format!("{}/{}", super::ISSUED, rotated.key.id);
     let body = RotateIssuedApiKeyResponse {

@@ -9,8 +9,10 @@ use super::enums::RevocationReason;
 use super::verify::check_credential;
 use crate::admin::AdminState;
 use crate::admin::body::Body;
+use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::admin::json::Choice;
+use crate::request_context::Principal;
 
 /// A key to revoke.
 #[derive(Deserialize, ToSchema)]
@@ -37,6 +39,7 @@ pub(in crate::admin) struct SelfRevokeApiKeyResponse {}
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn self_revoke(
     State(state): State<AdminState>,
+    Context(context): Context,
     Body(request): Body<SelfRevokeApiKeyRequest>,
 ) -> Result<Json<SelfRevokeApiKeyResponse>, ApiError> {
     let credential = request.credential.unwrap_or_default();
@@ -45,9 +48,10 @@ pub(in crate::admin) async fn self_revoke(
         return Err(ApiError::plain(Reason::DerivedTokenNotRevocable));
     }
     let reason = request.reason.and_then(|choice| choice.0).map(Into::into).unwrap_or_default();
-    let id = state.verifier.identify(state.tenant, &credential);
+    let id = state.verifier.identify(context.tenant, &credential);
     let id = id.map_err(|_| ApiError::plain(Reason::ApiKeyNotFound))?;
-    state.lifecycle.revoke_own(state.tenant, id, reason).await.map_err(as_unknown)?;
+    let context = context.with_principal(Principal::Key(id));
+    state.lifecycle.revoke_own(&context, id, reason).await.map_err(as_unknown)?;
     Ok(Json(SelfRevokeApiKeyResponse {}))
 }
 

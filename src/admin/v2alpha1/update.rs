@@ -12,6 +12,7 @@ use super::get::key_id;
 use super::key::{ImportedApiKey, IpRestriction, IssuedApiKey, RateLimitPolicy};
 use crate::admin::AdminState;
 use crate::admin::body::RawBody;
+use crate::admin::context::Context;
 use crate::admin::custom_verb::Segment;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::json::{parse_object, read};
@@ -19,6 +20,7 @@ use crate::admin::query::Query;
 use crate::cidr::CidrSet;
 use crate::id::{KeyId, KeyKind};
 use crate::key::{KeyChange, Metadata};
+use crate::request_context::RequestContext;
 
 /// The members of a key, in both spellings: a body that has one of them is the key itself, not a wrapped one.
 const KEY_MEMBERS: [&str; 25] = [
@@ -95,13 +97,14 @@ enum Field {
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn issued(
     State(state): State<AdminState>,
+    Context(context): Context,
     Segment(id): Segment,
     query: Query,
     body: RawBody,
 ) -> Result<Json<IssuedApiKey>, ApiError> {
     let request: AdminUpdateIssuedApiKeyRequest = read_key(&body)?;
     let change = request.read(&query)?;
-    change_key(&state, key_id(KeyKind::Issued, &id)?, change).await.map(Json)
+    change_key(&state, &context, key_id(KeyKind::Issued, &id)?, change).await.map(Json)
 }
 
 /// Changes an imported key.
@@ -115,17 +118,23 @@ pub(in crate::admin) async fn issued(
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn imported(
     State(state): State<AdminState>,
+    Context(context): Context,
     Segment(id): Segment,
     query: Query,
     body: RawBody,
 ) -> Result<Json<ImportedApiKey>, ApiError> {
     let AdminUpdateImportedApiKeyRequest(request) = read_key(&body)?;
     let change = request.read(&query)?;
-    change_key(&state, key_id(KeyKind::Imported, &id)?, change).await.map(|key| Json(ImportedApiKey(key)))
+    change_key(&state, &context, key_id(KeyKind::Imported, &id)?, change).await.map(|key| Json(ImportedApiKey(key)))
 }
 
-async fn change_key(state: &AdminState, id: KeyId, change: KeyChange) -> Result<IssuedApiKey, ApiError> {
-    let key = state.lifecycle.update(state.tenant, id, change).await?;
+async fn change_key(
+    state: &AdminState,
+    context: &RequestContext,
+    id: KeyId,
+    change: KeyChange,
+) -> Result<IssuedApiKey, ApiError> {
+    let key = state.lifecycle.update(context, id, change).await?;
     Ok(IssuedApiKey::new(&key, state.lifecycle.now()))
 }
 

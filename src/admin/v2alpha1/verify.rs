@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use http::header::{CACHE_CONTROL, PRAGMA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -13,14 +13,15 @@ use utoipa::ToSchema;
 use super::enums::{KeyStatus, KeyVisibility, VerificationErrorCode as Code};
 use super::key::{RateLimitPolicy, object_or_null, time_text};
 use super::rate_limit_status::Standing;
+use crate::admin::AdminState;
 use crate::admin::body::Body;
+use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::json::Int64;
-use crate::admin::{AdminState, Peer};
 use crate::credential::CREDENTIAL_MAX;
 use crate::key::Metadata;
+use crate::request_context::RequestContext;
 use crate::verifier::{CacheOutcome, CachePolicy, Denial, Presented, Verdict, Verification};
-use crate::wire::client_ip::client_ip;
 
 const TALOS_CACHE: HeaderName = HeaderName::from_static("ory-talos-cache");
 const AUDIENCES_MAX: usize = 100;
@@ -98,13 +99,12 @@ pub(in crate::admin) struct BatchVerifyApiKeysResponse {
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn verify(
     State(state): State<AdminState>,
-    peer: Option<Extension<Peer>>,
+    Context(context): Context,
     headers: HeaderMap,
     Body(request): Body<VerifyApiKeyRequest>,
 ) -> Result<Response, ApiError> {
     request.check()?;
-    let caller = Caller { peer, headers: &headers };
-    let verification = request.judge(&state, &caller, cache_policy(&headers)).await;
+    let verification = request.judge(&state, &context, cache_policy(&headers)).await;
     let standing = Standing::of(&verification, &state).await;
     let body = VerifyApiKeyResponse::new(&verification, &standing, &state);
     let mut response = Json(body).into_response();
@@ -128,7 +128,7 @@ pub(in crate::admin) async fn verify(
         (status = "default", description = "Any other failure", body = ErrorResponse)))]
 pub(in crate::admin) async fn batch_verify(
     State(state): State<AdminState>,
-    peer: Option<Extension<Peer>>,
+    Context(context): Context,
     headers: HeaderMap,
     Body(request): Body<BatchVerifyApiKeysRequest>,
 ) -> Result<Json<BatchVerifyApiKeysResponse>, ApiError> {
@@ -137,11 +137,10 @@ pub(in crate::admin) async fn batch_verify(
         return Err(ApiError::invalid(format!("requests must have 1 to {BATCH_MAX} items")));
     }
     requests.iter().try_for_each(VerifyApiKeyRequest::check)?;
-    let caller = Caller { peer, headers: &headers };
     let policy = CachePolicy { read: false, ..cache_policy(&headers) };
     let mut results = Vec::with_capacity(requests.len());
     for request in &requests {
-        let verification = request.judge(&state, &caller, policy).await;
+        let verification = request.judge(&state, &context, policy).await;
         if let Err(Denial::Unavailable { cause }) = verification.outcome {
             return Err(ApiError::internal(&cause.message()));
         }
@@ -151,31 +150,17 @@ pub(in crate::admin) async fn batch_verify(
     Ok(Json(BatchVerifyApiKeysResponse { results }))
 }
 
-/// Who asks.
-pub(super) struct Caller<'a> {
-    pub(super) peer: Option<Extension<Peer>>,
-    pub(super) headers: &'a HeaderMap,
-}
-
-impl Caller<'_> {
-    /// The caller's address, from where the configuration says.
-    pub(super) fn address(&self, state: &AdminState) -> Option<std::net::IpAddr> {
-        let peer = self.peer.as_ref().map(|Extension(Peer(address))| *address);
-        client_ip(state.client_ip_source, peer, self.headers)
-    }
-}
-
 impl VerifyApiKeyRequest {
     fn check(&self) -> Result<(), ApiError> {
         check_credential(self.credential.as_deref().unwrap_or_default())?;
         check_audiences("expected_audiences", self.expected_audiences.as_deref().unwrap_or_default())
     }
 
-    async fn judge(&self, state: &AdminState, caller: &Caller<'_>, cache: CachePolicy) -> Verification {
+    async fn judge(&self, state: &AdminState, context: &RequestContext, cache: CachePolicy) -> Verification {
         let presented = Presented {
-            tenant: state.tenant,
+            tenant: context.tenant,
             credential: self.credential.as_deref().unwrap_or_default(),
-            client_ip: caller.address(state),
+            client_ip: context.client_ip,
             arrived: Instant::now(),
             audiences: self.expected_audiences.as_deref().unwrap_or_default(),
             cache,

@@ -13,9 +13,11 @@ use super::pool::Access;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
+use crate::request_context::RequestContext;
 use crate::store::row::{self, EndedRow, PurgedRow, kind_text};
 use crate::store::{
-    ChangeFeed, Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, StoreError, day_begin,
+    ChangeFeed, Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, StoreError, check_system,
+    check_tenants, day_begin,
 };
 
 type KeyRow = row::KeyRow<Timestamp>;
@@ -212,7 +214,13 @@ impl KeyStore for PostgresStore {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    async fn insert(&self, key: &ApiKey, request_id: Option<&str>) -> Result<Inserted, StoreError> {
+    async fn insert(
+        &self,
+        context: &RequestContext,
+        key: &ApiKey,
+        request_id: Option<&str>,
+    ) -> Result<Inserted, StoreError> {
+        check_tenants(context, [key.tenant])?;
         let stored = self.insert_rows(&[KeyRow::new(key, request_id)?]).await?;
         if !stored.is_empty() {
             return Ok(Inserted::New);
@@ -226,13 +234,15 @@ impl KeyStore for PostgresStore {
         Ok(Inserted::Exists)
     }
 
-    async fn insert_many(&self, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError> {
+    async fn insert_many(&self, context: &RequestContext, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError> {
+        check_tenants(context, keys.iter().map(|key| key.tenant))?;
         let rows = keys.iter().map(|key| KeyRow::new(key, None)).collect::<Result<Vec<_>, _>>()?;
         let stored = self.insert_rows(&rows).await?;
         Ok(keys.iter().map(|key| stored.contains(&key.id.to_string())).collect())
     }
 
-    async fn replace(&self, key: &ApiKey, replaced: u64) -> Result<bool, StoreError> {
+    async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: u64) -> Result<bool, StoreError> {
+        check_tenants(context, [key.tenant])?;
         let row = KeyRow::new(key, None)?;
         let query = || {
             query_as::<_, (String,)>(REPLACE)
@@ -254,7 +264,7 @@ impl KeyStore for PostgresStore {
 
     async fn revoke(
         &self,
-        tenant: TenantId,
+        context: &RequestContext,
         id: KeyId,
         revocation: &Revocation,
         now: Timestamp,
@@ -262,7 +272,7 @@ impl KeyStore for PostgresStore {
         let key_id = id.to_string();
         let query = || {
             query_as::<_, KeyRow>(REVOKE)
-                .bind(tenant.0)
+                .bind(context.tenant.0)
                 .bind(kind_text(id.kind()))
                 .bind(&key_id)
                 .bind(revocation.reason.name())
@@ -272,18 +282,20 @@ impl KeyStore for PostgresStore {
         };
         match self.connections.rows(Access::Write, query).await?.pop() {
             Some(row) => Ok(Revoked::Done(Box::new(row.try_into()?))),
-            None if self.find(tenant, id).await?.is_some() => Ok(Revoked::Already),
+            None if self.find(context.tenant, id).await?.is_some() => Ok(Revoked::Already),
             None => Ok(Revoked::Absent),
         }
     }
 
     async fn rotate(
         &self,
+        context: &RequestContext,
         old: &ApiKey,
         new: &ApiKey,
         revocation: &Revocation,
         now: Timestamp,
     ) -> Result<Option<ApiKey>, StoreError> {
+        check_tenants(context, [old.tenant, new.tenant])?;
         let key_id = old.id.to_string();
         let new = json(&[KeyRow::new(new, None)?])?;
         let query = || {
@@ -301,7 +313,13 @@ impl KeyStore for PostgresStore {
         self.connections.rows(Access::Write, query).await?.pop().map(TryInto::try_into).transpose()
     }
 
-    async fn record_last_used(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
+    async fn record_last_used(
+        &self,
+        context: &RequestContext,
+        keys: &[(TenantId, KeyId)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        check_tenants(context, keys.iter().map(|(tenant, _)| *tenant))?;
         let names = KeyNames::new(keys);
         let query = || {
             query_as::<_, (i64,)>(TOUCH)
@@ -314,20 +332,28 @@ impl KeyStore for PostgresStore {
         self.connections.rows(Access::Write, query).await.map(drop)
     }
 
-    async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
+    async fn delete(&self, context: &RequestContext, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
         let key_id = id.to_string();
-        let query = || query_as::<_, (i64,)>(DELETE).bind(tenant.0).bind(kind_text(id.kind())).bind(&key_id).bind(now);
+        let query =
+            || query_as::<_, (i64,)>(DELETE).bind(context.tenant.0).bind(kind_text(id.kind())).bind(&key_id).bind(now);
         let version = self.connections.rows(Access::Write, query).await?.pop();
         Ok(version.map(|(version,)| version.unsigned_abs()))
     }
 
-    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Vec<PurgedKey>, StoreError> {
+    async fn purge(
+        &self,
+        context: &RequestContext,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<PurgedKey>, StoreError> {
+        check_system(context)?;
         let query = || query_as::<_, PurgedRow>(PURGE).bind(before).bind(i64::from(limit));
         let rows = self.connections.rows(Access::Write, query).await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    async fn forget_deleted(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    async fn forget_deleted(&self, context: &RequestContext, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        check_system(context)?;
         let query = || query_as::<_, (i64,)>(FORGET_DELETED).bind(before).bind(i64::from(limit));
         let count = self.connections.rows(Access::Write, query).await?.pop();
         Ok(count.map_or(0, |(count,)| count.unsigned_abs()))

@@ -18,8 +18,13 @@ use crate::clock::Timestamp;
 use crate::id::{KeyId, TenantId};
 use crate::key::{ApiKey, EffectiveStatus, KeyFilter, Metadata, Revocation, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Visibility};
+use crate::request_context::RequestContext;
 use crate::store::testing::{self, Postgres};
 use crate::store::{ChangeFeed, ChangeKind, KeySource, KeyStore, Position};
+
+fn system() -> RequestContext {
+    RequestContext::system(TenantId::NIL)
+}
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_timestamp(1_780_000_000 + seconds, 0).unwrap()
@@ -84,7 +89,7 @@ async fn every_filter_has_its_index() {
                 ..key(issued(number(index)))
             })
             .collect();
-        store.insert_many(&keys).await.unwrap();
+        store.insert_many(&system(), &keys).await.unwrap();
     }
     let mut connection = connect(&store).await;
     run(&mut connection, "UPDATE keys SET status = 'revoked' WHERE key_id LIKE '%7'").await;
@@ -147,19 +152,19 @@ async fn the_feed_tells_every_change_once() {
     let server = Postgres::start();
     let store = testing::store(&server, "feed").await;
     let imported = KeyId::Imported([1; 32]);
-    store.insert(&key(issued(9)), None).await.unwrap();
+    store.insert(&system(), &key(issued(9)), None).await.unwrap();
     let start = store.position().await.unwrap();
-    store.insert(&key(issued(1)), Some("r")).await.unwrap();
-    store.insert(&key(issued(2)), Some("r")).await.unwrap();
-    store.insert_many(&[key(imported), key(issued(1))]).await.unwrap();
-    store.replace(&ApiKey { version: 2, ..key(issued(1)) }, 1).await.unwrap();
-    store.replace(&ApiKey { version: 2, ..key(issued(1)) }, 1).await.unwrap();
+    store.insert(&system(), &key(issued(1)), Some("r")).await.unwrap();
+    store.insert(&system(), &key(issued(2)), Some("r")).await.unwrap();
+    store.insert_many(&system(), &[key(imported), key(issued(1))]).await.unwrap();
+    store.replace(&system(), &ApiKey { version: 2, ..key(issued(1)) }, 1).await.unwrap();
+    store.replace(&system(), &ApiKey { version: 2, ..key(issued(1)) }, 1).await.unwrap();
     let old = ApiKey { version: 2, ..key(issued(1)) };
-    store.rotate(&old, &key(issued(3)), &revocation(), at(5)).await.unwrap().unwrap();
-    store.revoke(TenantId::NIL, issued(3), &revocation(), at(6)).await.unwrap();
-    store.revoke(TenantId::NIL, issued(3), &revocation(), at(6)).await.unwrap();
-    store.delete(TenantId::NIL, imported, at(7)).await.unwrap();
-    store.delete(TenantId::NIL, imported, at(7)).await.unwrap();
+    store.rotate(&system(), &old, &key(issued(3)), &revocation(), at(5)).await.unwrap().unwrap();
+    store.revoke(&system(), issued(3), &revocation(), at(6)).await.unwrap();
+    store.revoke(&system(), issued(3), &revocation(), at(6)).await.unwrap();
+    store.delete(&system(), imported, at(7)).await.unwrap();
+    store.delete(&system(), imported, at(7)).await.unwrap();
     let expected = [
         (ChangeKind::Issue, issued(1), 1),
         (ChangeKind::Import, imported, 1),
@@ -190,15 +195,15 @@ async fn a_transaction_that_commits_late_is_not_skipped_and_holds_nobody_up() {
     add.execute(&mut *slow).await.unwrap();
     let mut position = start;
     for number in 2..5 {
-        store.insert(&key(issued(number)), None).await.unwrap();
+        store.insert(&system(), &key(issued(number)), None).await.unwrap();
         let (seen, next) = read(&store, position, 10).await;
         assert_eq!(seen, [(ChangeKind::Issue, issued(number), 1)], "read while the slow one is under way");
         position = next;
     }
     // What began later, committed earlier and stands on another page is not read again, either.
     let before = position.clone();
-    store.insert(&key(issued(5)), None).await.unwrap();
-    store.insert(&key(issued(6)), None).await.unwrap();
+    store.insert(&system(), &key(issued(5)), None).await.unwrap();
+    store.insert(&system(), &key(issued(6)), None).await.unwrap();
     let page = store.changes_after(&before, 1).await.unwrap().unwrap();
     slow.commit().await.unwrap();
     let (rest, end) = read(&store, page.position, 1).await;
@@ -216,7 +221,7 @@ async fn many_writers_and_a_reader_lose_nothing() {
             let store = store.clone();
             tokio::spawn(async move {
                 for number in 0..50 {
-                    store.insert(&key(issued(writer * 1000 + number)), None).await.unwrap();
+                    store.insert(&system(), &key(issued(writer * 1000 + number)), None).await.unwrap();
                 }
             })
         })
@@ -243,7 +248,7 @@ async fn a_listener_is_woken_by_a_change_and_hears_of_a_lost_connection() {
     let store = testing::store(&server, "wake").await;
     let mut listener = store.listen().await.unwrap();
     let mut quiet = async || tokio::time::timeout(Duration::from_secs(20), listener.woken()).await;
-    store.insert(&key(issued(1)), None).await.unwrap();
+    store.insert(&system(), &key(issued(1)), None).await.unwrap();
     quiet().await.expect("it is woken").unwrap();
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
     assert_eq!(server.query(end).as_deref(), Some("t"));
@@ -251,7 +256,7 @@ async fn a_listener_is_woken_by_a_change_and_hears_of_a_lost_connection() {
     if quiet().await.expect("it is woken").is_err() {
         quiet().await.expect("it is woken").unwrap();
     }
-    store.insert(&key(issued(2)), None).await.unwrap();
+    store.insert(&system(), &key(issued(2)), None).await.unwrap();
     quiet().await.expect("it is woken").unwrap();
 }
 
@@ -260,14 +265,14 @@ async fn what_is_pruned_is_known_to_be_lost() {
     let server = Postgres::start();
     let store = testing::store(&server, "prune").await;
     let early = store.position().await.unwrap();
-    store.insert(&key(issued(1)), None).await.unwrap();
+    store.insert(&system(), &key(issued(1)), None).await.unwrap();
     assert_eq!(store.prune(Duration::ZERO).await.unwrap(), 0, "there is no mark yet");
     assert_eq!(store.prune(Duration::from_secs(3600)).await.unwrap(), 0, "the mark is too young");
     let (seen, late) = read(&store, early.clone(), 10).await;
     assert_eq!(seen.len(), 1);
     assert_eq!(store.prune(Duration::ZERO).await.unwrap(), 1);
     assert_eq!(store.changes_after(&early, 10).await.unwrap(), None);
-    store.insert(&key(issued(2)), None).await.unwrap();
+    store.insert(&system(), &key(issued(2)), None).await.unwrap();
     assert_eq!(read(&store, late, 10).await.0, [(ChangeKind::Issue, issued(2), 1)]);
 }
 
@@ -284,7 +289,7 @@ async fn a_position_of_another_database_is_known_to_be_lost() {
 async fn broken_connections_cost_nobody_an_answer() {
     let server = Postgres::start();
     let store = testing::store(&server, "broken").await;
-    store.insert(&key(issued(1)), None).await.unwrap();
+    store.insert(&system(), &key(issued(1)), None).await.unwrap();
     for round in 2..6 {
         // As many connections as there may be, all of them idle and then ended.
         let reads = (0..8).map(|_| {
@@ -297,7 +302,7 @@ async fn broken_connections_cost_nobody_an_answer() {
         let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'broken'";
         assert_ne!(server.query(end).as_deref(), Some("0"));
         assert!(store.find(TenantId::NIL, issued(1)).await.unwrap().is_some());
-        store.insert(&key(issued(round)), None).await.unwrap();
+        store.insert(&system(), &key(issued(round)), None).await.unwrap();
     }
 }
 
@@ -334,9 +339,9 @@ async fn a_database_that_is_gone_is_unavailable_and_comes_back() {
     store.ping().await.unwrap();
     let server = server.stop();
     assert!(matches!(store.find(TenantId::NIL, issued(1)).await, Err(StoreError::Unavailable(_))));
-    assert!(matches!(store.insert(&key(issued(1)), None).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.insert(&system(), &key(issued(1)), None).await, Err(StoreError::Unavailable(_))));
     let _server = server.start_again();
-    store.insert(&key(issued(1)), None).await.unwrap();
+    store.insert(&system(), &key(issued(1)), None).await.unwrap();
     assert!(store.find(TenantId::NIL, issued(1)).await.unwrap().is_some());
 }
 
@@ -422,9 +427,10 @@ async fn a_purge_waits_for_nobody_and_trusts_its_own_clock() {
     let long_ago = at(0) - chrono::TimeDelta::days(3000);
     let ended = |number| ApiKey { expire_time: Some(long_ago), ..key(issued(number)) };
     let alive = ApiKey { expire_time: Some(at(0) + chrono::TimeDelta::days(30_000)), ..key(issued(3)) };
-    store.insert_many(&[ended(1), ended(2), alive]).await.unwrap();
+    store.insert_many(&system(), &[ended(1), ended(2), alive]).await.unwrap();
     let everything = at(0) + chrono::TimeDelta::days(60_000);
-    let purged = async || store.purge(everything, 10).await.unwrap().iter().map(|key| key.id).collect::<Vec<_>>();
+    let purged =
+        async || store.purge(&system(), everything, 10).await.unwrap().iter().map(|key| key.id).collect::<Vec<_>>();
 
     let mut other = connect(&store).await;
     run(&mut other, &format!("BEGIN; SELECT 1 FROM keys WHERE key_id = '{}' FOR UPDATE", issued(1))).await;

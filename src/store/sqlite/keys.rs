@@ -10,8 +10,12 @@ use super::{SqliteStore, unavailable};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
+use crate::request_context::RequestContext;
 use crate::store::row::{self, EndedRow, PurgedRow, kind_text};
-use crate::store::{Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, StoreError, day_begin};
+use crate::store::{
+    Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, StoreError, check_system, check_tenants,
+    day_begin,
+};
 
 type KeyRow = row::KeyRow<i64>;
 
@@ -104,7 +108,13 @@ impl KeyStore for SqliteStore {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    async fn insert(&self, key: &ApiKey, request_id: Option<&str>) -> Result<Inserted, StoreError> {
+    async fn insert(
+        &self,
+        context: &RequestContext,
+        key: &ApiKey,
+        request_id: Option<&str>,
+    ) -> Result<Inserted, StoreError> {
+        check_tenants(context, [key.tenant])?;
         let stored = self.insert_rows(&[KeyRow::new(key, request_id)?]).await?;
         if !stored.is_empty() {
             return Ok(Inserted::New);
@@ -118,13 +128,15 @@ impl KeyStore for SqliteStore {
         Ok(Inserted::Exists)
     }
 
-    async fn insert_many(&self, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError> {
+    async fn insert_many(&self, context: &RequestContext, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError> {
+        check_tenants(context, keys.iter().map(|key| key.tenant))?;
         let rows = keys.iter().map(|key| KeyRow::new(key, None)).collect::<Result<Vec<_>, _>>()?;
         let stored = self.insert_rows(&rows).await?;
         Ok(keys.iter().map(|key| stored.contains(&key.id.to_string())).collect())
     }
 
-    async fn replace(&self, key: &ApiKey, replaced: u64) -> Result<bool, StoreError> {
+    async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: u64) -> Result<bool, StoreError> {
+        check_tenants(context, [key.tenant])?;
         let row = KeyRow::new(key, None)?;
         let result = sqlx::query(REPLACE)
             .bind(row.name)
@@ -147,25 +159,27 @@ impl KeyStore for SqliteStore {
 
     async fn revoke(
         &self,
-        tenant: TenantId,
+        context: &RequestContext,
         id: KeyId,
         revocation: &Revocation,
         now: Timestamp,
     ) -> Result<Revoked, StoreError> {
-        match revoke_row(&self.pool, (tenant, id), revocation, now).await? {
+        match revoke_row(&self.pool, (context.tenant, id), revocation, now).await? {
             Some(key) => Ok(Revoked::Done(Box::new(key))),
-            None if self.find(tenant, id).await?.is_some() => Ok(Revoked::Already),
+            None if self.find(context.tenant, id).await?.is_some() => Ok(Revoked::Already),
             None => Ok(Revoked::Absent),
         }
     }
 
     async fn rotate(
         &self,
+        context: &RequestContext,
         old: &ApiKey,
         new: &ApiKey,
         revocation: &Revocation,
         now: Timestamp,
     ) -> Result<Option<ApiKey>, StoreError> {
+        check_tenants(context, [old.tenant, new.tenant])?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
         let ended = revoke_row(&mut *transaction, (old.tenant, old.id), revocation, now).await?;
         let Some(ended) = ended.filter(|ended| ended.version == old.version + 1) else {
@@ -180,7 +194,13 @@ impl KeyStore for SqliteStore {
         Ok(Some(ended))
     }
 
-    async fn record_last_used(&self, keys: &[(TenantId, KeyId)], now: Timestamp) -> Result<(), StoreError> {
+    async fn record_last_used(
+        &self,
+        context: &RequestContext,
+        keys: &[(TenantId, KeyId)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        check_tenants(context, keys.iter().map(|(tenant, _)| *tenant))?;
         let touched = sqlx::query(TOUCH)
             .bind(now.timestamp_micros())
             .bind(day_begin(now).timestamp_micros())
@@ -190,10 +210,10 @@ impl KeyStore for SqliteStore {
         touched.map(drop).map_err(unavailable)
     }
 
-    async fn delete(&self, tenant: TenantId, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
+    async fn delete(&self, context: &RequestContext, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
         let version: Option<i64> = sqlx::query_scalar(DELETE)
-            .bind(tenant.to_string())
+            .bind(context.tenant.to_string())
             .bind(kind_text(id.kind()))
             .bind(id.to_string())
             .fetch_optional(&mut *transaction)
@@ -201,7 +221,7 @@ impl KeyStore for SqliteStore {
             .map_err(unavailable)?;
         if version.is_some() {
             sqlx::query(REMEMBER_DELETED)
-                .bind(tenant.to_string())
+                .bind(context.tenant.to_string())
                 .bind(kind_text(id.kind()))
                 .bind(id.to_string())
                 .bind(now.timestamp_micros())
@@ -213,7 +233,13 @@ impl KeyStore for SqliteStore {
         Ok(version.map(i64::unsigned_abs))
     }
 
-    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Vec<PurgedKey>, StoreError> {
+    async fn purge(
+        &self,
+        context: &RequestContext,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<PurgedKey>, StoreError> {
+        check_system(context)?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
         let before = before.timestamp_micros();
         let remember = sqlx::query(REMEMBER_PURGED).bind(before).bind(limit);
@@ -224,7 +250,8 @@ impl KeyStore for SqliteStore {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    async fn forget_deleted(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    async fn forget_deleted(&self, context: &RequestContext, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        check_system(context)?;
         let forget = sqlx::query(FORGET_DELETED).bind(before.timestamp_micros()).bind(limit);
         Ok(forget.execute(&self.pool).await.map_err(unavailable)?.rows_affected())
     }

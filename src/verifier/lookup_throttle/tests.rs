@@ -16,6 +16,7 @@ use crate::credential::{Keyring, Routing, TokenSettings, imported_key_id, mint};
 use crate::id::{KeyId, TenantId};
 use crate::key::{Metadata, Status};
 use crate::policy::{Scopes, Visibility};
+use crate::request_context::RequestContext;
 use crate::store::{KeyStore, MemoryStore};
 use crate::verifier::{
     CacheOutcome, CachePolicy, Denial, KeyResolver, Metrics, Outage, Presented, ProofCacheSettings, Settings, Verifier,
@@ -55,6 +56,10 @@ impl KeySource for CountingStore {
 struct Fixture {
     verifier: Arc<Verifier>,
     store: Arc<CountingStore>,
+}
+
+fn system() -> RequestContext {
+    RequestContext::system(TenantId::NIL)
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -124,13 +129,13 @@ fn keyring() -> Keyring {
 
 impl Fixture {
     async fn import(&self, credential: &str) {
-        self.store.keys.insert(&api_key(imported_key_id(TenantId::NIL, credential)), None).await.unwrap();
+        self.store.keys.insert(&system(), &api_key(imported_key_id(TenantId::NIL, credential)), None).await.unwrap();
     }
 
     async fn issue(&self) -> String {
         let mut rng = rand::rngs::StdRng::seed_from_u64(1);
         let (id, text) = mint("ak", &keyring(), at(0), &mut rng).unwrap();
-        self.store.keys.insert(&api_key(id), None).await.unwrap();
+        self.store.keys.insert(&system(), &api_key(id), None).await.unwrap();
         text.expose_secret().to_owned()
     }
 

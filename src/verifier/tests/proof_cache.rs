@@ -43,7 +43,7 @@ impl Fixture {
         let mut key = before.clone();
         key.version += 1;
         change(&mut key);
-        assert!(self.store.replace(&key, before.version).await.unwrap());
+        assert!(self.store.replace(&system(), &key, before.version).await.unwrap());
         self.cache.invalidate((TenantId::NIL, id), key.version);
     }
 
@@ -79,7 +79,7 @@ const CHECKSUM: Denial = Denial::Unknown(UnknownReason::Checksum);
 #[tokio::test]
 async fn a_credential_of_each_kind_is_known_again() {
     let bench = bench(&[]);
-    bench.store.insert(&record(imported_key_id(TenantId::NIL, "sk_live_1")), None).await.unwrap();
+    bench.store.insert(&system(), &record(imported_key_id(TenantId::NIL, "sk_live_1")), None).await.unwrap();
     bench.key_in_use(|_| {}).await;
     bench.in_use("sk_live_1".into()).await;
     bench.in_use(bench.jwt(ISSUER)).await;
@@ -112,7 +112,7 @@ async fn revoked() {
 async fn deleted() {
     let bench = bench(&[]);
     let mut used = bench.key_in_use(|_| {}).await;
-    let last = bench.store.delete(TenantId::NIL, used.id(), at(0)).await.unwrap().unwrap();
+    let last = bench.store.delete(&system(), used.id(), at(0)).await.unwrap().unwrap();
     bench.cache.invalidate_deleted((TenantId::NIL, used.id()), last);
     assert_eq!(used.is_refused().await, Denial::Unknown(UnknownReason::Absent));
 }
@@ -229,7 +229,7 @@ async fn its_record_evicted() {
     let bench = bench(&[]);
     let mut used = bench.key_in_use(|_| {}).await;
     // Behind the cache's back, so that nothing but the missing record tells.
-    bench.store.delete(TenantId::NIL, used.id(), at(0)).await.unwrap();
+    bench.store.delete(&system(), used.id(), at(0)).await.unwrap();
     assert!(used.next().await.is_ok(), "the cache has not heard of it");
     bench.cache.clear();
     assert_eq!(used.is_refused().await, Denial::Unknown(UnknownReason::Absent));
@@ -246,7 +246,7 @@ async fn after_another_configuration_nothing_is_remembered() {
     });
     let mut used = before.key_in_use(|_| {}).await;
     let key = before.store.find(TenantId::NIL, used.id()).await.unwrap().unwrap();
-    after.store.insert(&key, None).await.unwrap();
+    after.store.insert(&system(), &key, None).await.unwrap();
     let refused = after.verify_on(&used.credential, &mut used.connection).await;
     assert_eq!(refused.outcome.err(), Some(Denial::Unknown(UnknownReason::Prefix)));
 }

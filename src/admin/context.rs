@@ -1,0 +1,29 @@
+//! The request context of an admin request, built once, before its handler runs.
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+
+use super::{AdminState, Peer};
+use crate::id::RequestId;
+use crate::request_context::{Principal, RequestContext};
+use crate::wire::client_ip::client_ip;
+
+/// The context of a request: the tenant that is served, the client's address from where the configuration says, and the
+/// request id that the middleware chose. Without authentication, every client is anonymous.
+pub(super) struct Context(pub(super) RequestContext);
+
+impl FromRequestParts<AdminState> for Context {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<Peer>().map(|Peer(address)| *address);
+        Ok(Self(RequestContext {
+            tenant: state.tenant,
+            principal: Principal::Anonymous,
+            client_ip: client_ip(state.client_ip_source, peer, &parts.headers),
+            request_id: parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::random),
+        }))
+    }
+}

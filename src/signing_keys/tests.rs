@@ -187,11 +187,11 @@ async fn changed_files_are_refreshed_in_the_background() {
         async move { refresher.run().await }
     });
     std::fs::write(&file, set(&["a", "b"])).unwrap();
-    let refreshed = async {
+    let until_refreshed = async {
         while kids(&refresher) != ["a", "b"] {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), refreshed).await.expect("the keys are refreshed");
+    tokio::time::timeout(Duration::from_secs(10), until_refreshed).await.expect("the keys are refreshed");
     running.abort();
 }

@@ -1,10 +1,10 @@
-//! How exact limits are over ten nodes: bursts against one key, with Redis healthy, slow, and killed halfway.
+//! The accuracy of limits over ten nodes: bursts against one key, with Redis healthy, slow, and killed halfway.
 //!
 //! Needs Redis on this machine, as the tests do. See the README of this folder.
 
 #![expect(clippy::unwrap_used, reason = "a measurement fails by panicking")]
 
-#[expect(dead_code, reason = "the tests' helpers, of which not all are needed here")]
+#[expect(dead_code, reason = "not all helpers of the tests are used")]
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
@@ -17,7 +17,7 @@ use keygate::config::{OnBackendDown, RateLimitMode, RedisConfig};
 use keygate::duration::ConfigDuration;
 use keygate::id::{KeyId, TenantId};
 use keygate::ratelimit::{
-    Backend, BucketOwner, Charge, Exact, Leased, Limit, Limiter, Local, Metrics, NamedLimit, Nodes, RedisLedger,
+    Backend, BucketOwner, Charge, Exact, Leased, Limit, Limiter, Local, Metrics, NamedLimit, Nodes, RedisBucketStore,
 };
 use keygate::redis::Redis as Connection;
 use prometheus::Registry;
@@ -27,19 +27,19 @@ use support::proxy::{Proxy, Way};
 use support::servers::Redis;
 
 const NODES: usize = 10;
-/// Callers at each node, who call in bursts.
+/// The number of callers at each node. They call in bursts.
 const CALLERS: usize = 4;
 const BURST: usize = 25;
 const PAUSE: Duration = Duration::from_millis(20);
 const QUOTA: u64 = 1000;
 const WINDOW: Duration = Duration::from_secs(10);
 const LENGTH: Duration = Duration::from_secs(6);
-/// For the memory of limited keys.
+/// The number of keys in the memory measurement.
 const KEYS: u128 = 10_000;
 
-/// What becomes of Redis.
+/// The state of Redis during a measurement.
 #[derive(Clone, Copy)]
-enum Weather {
+enum RedisState {
     Healthy,
     Slow,
     KilledHalfway,
@@ -53,24 +53,24 @@ fn limits() -> [NamedLimit; 1] {
     [NamedLimit { name: "default".into(), limit: Limit::new(NonZeroU64::new(QUOTA).unwrap(), WINDOW) }]
 }
 
-/// A node that counts in Redis behind a port.
+/// A node that counts in the Redis at this port.
 async fn node(port: u16, mode: RateLimitMode, number: usize) -> Limiter {
     let addrs = vec![format!("127.0.0.1:{port}")];
     let settings = RedisConfig { addrs, timeout: ConfigDuration(Duration::from_millis(100)), ..RedisConfig::default() };
     let redis = Arc::new(Connection::new(&settings).unwrap());
-    let kept = Arc::clone(&redis);
-    tokio::spawn(async move { kept.keep_connected().await });
+    let connection = Arc::clone(&redis);
+    tokio::spawn(async move { connection.keep_connected().await });
     redis.connected(Duration::from_secs(10)).await;
     let nodes = Arc::new(Nodes::alone());
-    let (alive, telling) = (Arc::clone(&nodes), Arc::clone(&redis));
-    tokio::spawn(async move { alive.keep_announced(&telling, &number.to_string()).await });
+    let (live_nodes, connection) = (Arc::clone(&nodes), Arc::clone(&redis));
+    tokio::spawn(async move { live_nodes.run_heartbeat(&connection, &number.to_string()).await });
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let ledger = Arc::new(RedisLedger::new(redis));
+    let store = Arc::new(RedisBucketStore::new(redis));
     let backend: Arc<dyn Backend> = match mode {
-        RateLimitMode::Exact => Arc::new(Exact::new(ledger)),
+        RateLimitMode::Exact => Arc::new(Exact::new(store)),
         RateLimitMode::Leased => {
-            let (leased, leasing) = Leased::new(ledger, Arc::clone(&clock), Arc::clone(&nodes), 1000);
-            tokio::spawn(leasing.run());
+            let (leased, worker) = Leased::new(store, Arc::clone(&clock), Arc::clone(&nodes), 1000);
+            tokio::spawn(worker.run());
             leased
         }
     };
@@ -78,17 +78,17 @@ async fn node(port: u16, mode: RateLimitMode, number: usize) -> Limiter {
     Limiter::shared(backend, OnBackendDown::Local, Local::new(1000, clock), nodes, metrics)
 }
 
-/// Requests admitted, beside those that the limit allows in the time it took.
-async fn measure(mode: RateLimitMode, weather: Weather) -> (u64, f64) {
+/// The number of admitted requests, and the number that the limit allows in the measured time.
+async fn measure(mode: RateLimitMode, redis_state: RedisState) -> (u64, f64) {
     let redis = Redis::start();
     let proxy = Proxy::to(redis.port());
     let mut nodes = Vec::new();
     for number in 0..NODES {
         nodes.push(Arc::new(node(proxy.port(), mode, number).await));
     }
-    // Until each has heard of the others.
+    // Until each node has counted the others.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    if let Weather::Slow = weather {
+    if let RedisState::Slow = redis_state {
         proxy.turn(Way::Slow(Duration::from_millis(5)));
     }
     let begun = Instant::now();
@@ -97,7 +97,7 @@ async fn measure(mode: RateLimitMode, weather: Weather) -> (u64, f64) {
         let limiter = Arc::clone(limiter);
         callers.spawn(async move { call_in_bursts(&limiter, begun).await });
     }
-    if let Weather::KilledHalfway = weather {
+    if let RedisState::KilledHalfway = redis_state {
         tokio::time::sleep(LENGTH / 2).await;
         drop(redis.stop());
     }
@@ -108,18 +108,18 @@ async fn measure(mode: RateLimitMode, weather: Weather) -> (u64, f64) {
 
 async fn call_in_bursts(limiter: &Limiter, begun: Instant) -> u64 {
     let limits = limits();
-    let request = Charge { owner: owner(1), limits: &limits, cost: 1 };
+    let charge = Charge { owner: owner(1), limits: &limits, cost: 1 };
     let mut admitted = 0;
     while begun.elapsed() < LENGTH {
         for _ in 0..BURST {
-            admitted += u64::from(limiter.charge(&request).await.admits());
+            admitted += u64::from(limiter.charge(&charge).await.admits());
         }
         tokio::time::sleep(PAUSE).await;
     }
     admitted
 }
 
-/// Bytes that the process takes, by what the system says.
+/// The resident set size of the process in bytes.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -143,8 +143,8 @@ async fn main() {
     println!("| admitted / allowed | Redis healthy | 10 ms away | killed halfway |\n| --- | ---: | ---: | ---: |");
     for (name, mode) in [("exact", RateLimitMode::Exact), ("leased", RateLimitMode::Leased)] {
         print!("| {name} |");
-        for weather in [Weather::Healthy, Weather::Slow, Weather::KilledHalfway] {
-            let (admitted, allowed) = measure(mode, weather).await;
+        for redis_state in [RedisState::Healthy, RedisState::Slow, RedisState::KilledHalfway] {
+            let (admitted, allowed) = measure(mode, redis_state).await;
             let admitted = f64::from(u32::try_from(admitted).unwrap());
             print!(" {:.3} ({admitted} of {allowed:.0}) |", admitted / allowed);
         }

@@ -1,4 +1,4 @@
-//! What it costs to count a request: in this process, in Redis, and in slices leased from Redis. Needs `redis-server`.
+//! The time to charge a request: in this process, in Redis, and from leases. Needs `redis-server`.
 
 use std::hint::black_box;
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use keygate::clock::{Clock, SystemClock};
 use keygate::config::RedisConfig;
 use keygate::id::{KeyId, TenantId};
 use keygate::ratelimit::{
-    Backend, BucketOwner, Charge, Exact, Leased, Ledger, Limit, Local, NamedLimit, Nodes, RedisLedger,
+    Backend, BucketOwner, BucketStore, Charge, Exact, Leased, Limit, Local, NamedLimit, Nodes, RedisBucketStore,
 };
 use keygate::redis::Redis;
 use tokio::runtime::{Builder, Runtime};
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 const OWNERS_MAX: usize = 1_000_000;
 
-/// A Redis server that ends with the benchmark.
+/// A Redis server that is stopped with the benchmark.
 struct Server {
     process: Child,
     port: u16,
@@ -43,9 +43,9 @@ impl Server {
 
     fn connect(&self, runtime: &Runtime) -> Arc<Redis> {
         let config = RedisConfig { addrs: vec![format!("127.0.0.1:{}", self.port)], ..RedisConfig::default() };
-        let redis = Arc::new(Redis::new(&config).expect("the address is one"));
-        let kept = Arc::clone(&redis);
-        runtime.spawn(async move { kept.keep_connected().await });
+        let redis = Arc::new(Redis::new(&config).expect("the address is valid"));
+        let connection = Arc::clone(&redis);
+        runtime.spawn(async move { connection.keep_connected().await });
         runtime.block_on(redis.connected(Duration::from_secs(10)));
         redis
     }
@@ -53,7 +53,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have exited already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -63,19 +63,19 @@ fn owner(number: u128) -> BucketOwner {
     BucketOwner::Key(TenantId::NIL, KeyId::Issued(Uuid::from_u128(number)))
 }
 
-/// More than any benchmark asks for.
+/// A quota that no benchmark exhausts.
 fn limits() -> [NamedLimit; 2] {
     let quota = NonZeroU64::new(1_000_000_000).expect("it is not zero");
     ["default", "burst"].map(|name| NamedLimit { name: name.into(), limit: Limit::new(quota, Duration::from_secs(60)) })
 }
 
-fn count(c: &mut Criterion, runtime: &Runtime, name: &str, backend: &dyn Backend) {
+fn bench_backend(c: &mut Criterion, runtime: &Runtime, name: &str, backend: &dyn Backend) {
     let limits = limits();
     for (limits, text) in [(&limits[..1], "one limit"), (&limits[..], "two limits")] {
-        let request = Charge { owner: owner(1), limits, cost: 1 };
+        let charge = Charge { owner: owner(1), limits, cost: 1 };
         c.bench_function(&format!("{name}, {text}"), |b| {
             b.iter(|| {
-                let decision = runtime.block_on(backend.charge(black_box(&request))).expect("Redis is up");
+                let decision = runtime.block_on(backend.charge(black_box(&charge))).expect("Redis is up");
                 assert!(decision.admitted);
             });
         });
@@ -83,9 +83,9 @@ fn count(c: &mut Criterion, runtime: &Runtime, name: &str, backend: &dyn Backend
 }
 
 fn ratelimit(c: &mut Criterion) {
-    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be had");
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("the runtime is built");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    count(c, &runtime, "in this process", &Local::new(OWNERS_MAX, Arc::clone(&clock)));
+    bench_backend(c, &runtime, "in this process", &Local::new(OWNERS_MAX, Arc::clone(&clock)));
 
     let many = Local::new(OWNERS_MAX, Arc::clone(&clock));
     let (limits, mut number) = (limits(), 0);
@@ -97,11 +97,11 @@ fn ratelimit(c: &mut Criterion) {
     });
 
     let server = Server::start();
-    let ledger: Arc<dyn Ledger> = Arc::new(RedisLedger::new(server.connect(&runtime)));
-    count(c, &runtime, "in Redis", &Exact::new(Arc::clone(&ledger)));
-    let (leased, leasing) = Leased::new(ledger, clock, Arc::new(Nodes::alone()), OWNERS_MAX);
-    runtime.spawn(leasing.run());
-    count(c, &runtime, "leased from Redis", &*leased);
+    let store: Arc<dyn BucketStore> = Arc::new(RedisBucketStore::new(server.connect(&runtime)));
+    bench_backend(c, &runtime, "in Redis", &Exact::new(Arc::clone(&store)));
+    let (leased, worker) = Leased::new(store, clock, Arc::new(Nodes::alone()), OWNERS_MAX);
+    runtime.spawn(worker.run());
+    bench_backend(c, &runtime, "leased from Redis", &*leased);
 }
 
 criterion_group!(benches, ratelimit);

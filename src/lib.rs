@@ -91,6 +91,7 @@ pub mod ratelimit;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod request_context;
+mod sharded;
 #[cfg(feature = "server")]
 pub mod signing_keys;
 pub mod store;

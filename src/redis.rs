@@ -1,7 +1,7 @@
-//! The connection to Redis that all of this process shares: one multiplexed connection, made again whenever it breaks.
+//! The process's connection to Redis: one multiplexed connection, which is re-established when it breaks.
 //!
-//! A caller never waits for a connection. Without one a call fails at once, and a call that takes longer than the timeout
-//! fails too, so Redis that is away costs a request next to nothing.
+//! A call never waits for a connection. Without one it fails at once; with one it fails after the timeout, and the connection is
+//! closed. So an unavailable Redis delays few requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,121 +21,121 @@ use tokio::sync::Notify;
 
 use crate::config::RedisConfig;
 
-/// How long a new connection may take.
+/// The timeout for a new connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between attempts to connect: the first pause, doubled up to the longest.
-const PAUSE: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How long a connection must have been good for the next pause to be short again.
-const HELD: Duration = Duration::from_secs(10);
+/// The backoff between attempts to connect: the first pause, doubled up to the maximum.
+const BACKOFF: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// A connection that lasted this long resets the backoff.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// Redis, as the configuration describes it. Nothing is connected until [`Redis::keep_connected`] runs.
+/// The configured Redis servers. There is no connection until [`Redis::keep_connected`] runs.
 pub struct Redis {
     servers: Servers,
     timeout: Duration,
     current: ArcSwapOption<Connection>,
-    /// Tells that the current connection is no good.
-    broken: Notify,
-    made: AtomicU64,
+    /// Notified when the current connection is dropped.
+    disconnected: Notify,
+    connections_made: AtomicU64,
 }
 
-/// Where to connect.
+/// The servers to connect to.
 enum Servers {
-    One(Client),
+    Single(Client),
     Cluster(ClusterClient),
     Sentinel(tokio::sync::Mutex<SentinelClient>),
 }
 
 #[derive(Clone)]
 struct Connection {
-    /// Tells connections apart.
+    /// Identifies the connection.
     number: u64,
     link: Link,
 }
 
 #[derive(Clone)]
 enum Link {
-    One(MultiplexedConnection),
+    Single(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
-/// Why Redis gave no answer.
+/// An error of a Redis call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedisError {
-    /// There is no connection now; one is being made.
+    /// No connection. One is being established in the background.
     #[error("there is no connection to Redis; check cache.redis and that Redis is up")]
     Unavailable,
-    /// No answer in time.
+    /// No reply within the timeout.
     #[error("Redis did not answer within cache.redis.timeout")]
     Timeout,
-    /// Redis refused, or answered what cannot be used.
-    #[error("Redis refused: {0}")]
+    /// An error reply, or a reply of the wrong type.
+    #[error("Redis returned an error: {0}")]
     Refused(String),
-    /// The settings make no address.
+    /// The settings are invalid.
     #[error("cache.redis: {0}")]
     Settings(String),
 }
 
 impl Redis {
-    /// Reads the settings; connects nowhere.
+    /// Parses the settings. Does not connect.
     ///
     /// # Errors
-    /// [`RedisError::Settings`] when they make no address.
+    /// [`RedisError::Settings`] if the settings are invalid.
     pub fn new(config: &RedisConfig) -> Result<Self, RedisError> {
         if config.tls.enabled {
-            // Two providers are linked in, so rustls has to be told; whoever told it first chose the same.
+            // rustls cannot choose between the two crypto providers that are linked. An earlier caller has installed the same one.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         Ok(Self {
             servers: Servers::new(config).map_err(|error| RedisError::Settings(error.to_string()))?,
             timeout: config.timeout.0,
             current: ArcSwapOption::empty(),
-            broken: Notify::new(),
-            made: AtomicU64::new(0),
+            disconnected: Notify::new(),
+            connections_made: AtomicU64::new(0),
         })
     }
 
-    /// Keeps a connection, for as long as it is polled.
+    /// Connects, and reconnects with exponential backoff, for as long as it is polled.
     pub async fn keep_connected(&self) {
-        let (mut pause, mut failing) = (PAUSE, false);
+        let (mut backoff, mut failing) = (BACKOFF, false);
         loop {
             match self.connect().await {
                 Ok(connection) => {
                     tracing::info!("Redis is connected");
                     failing = false;
-                    let made = Instant::now();
+                    let connected_at = Instant::now();
                     self.current.store(Some(Arc::new(connection)));
                     while self.is_connected() {
-                        self.broken.notified().await;
+                        self.disconnected.notified().await;
                     }
-                    // Each time that Redis answers and falls silent again costs somebody the timeout.
-                    if made.elapsed() >= HELD {
-                        pause = PAUSE;
+                    // Each short-lived connection costs some request the timeout, so the backoff keeps growing.
+                    if connected_at.elapsed() >= STABLE_AFTER {
+                        backoff = BACKOFF;
                     }
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(%error, "Redis cannot be reached; requests go on without it");
+                        tracing::warn!(%error, "Redis cannot be reached; requests continue without it");
                     }
                 }
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
-    /// Waits for the first connection, but not for ever.
-    pub async fn connected(&self, limit: Duration) {
+    /// Waits for the first connection, for at most `timeout`.
+    pub async fn connected(&self, timeout: Duration) {
         let connected = async {
             while !self.is_connected() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        // Without Redis things go on.
-        let _ = tokio::time::timeout(limit, connected).await;
+        // The caller continues without Redis.
+        let _ = tokio::time::timeout(timeout, connected).await;
     }
 
-    /// Whether there is a connection that is not known to be broken.
+    /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
         self.current.load().is_some()
     }
@@ -143,22 +143,22 @@ impl Redis {
     /// Runs a command.
     ///
     /// # Errors
-    /// [`RedisError`]; in time, whatever state Redis is in.
+    /// Any [`RedisError`], within the timeout.
     pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         self.call(async |mut link| match &mut link {
-            Link::One(connection) => command.query_async(connection).await,
+            Link::Single(connection) => command.query_async(connection).await,
             Link::Cluster(connection) => command.query_async(connection).await,
         })
         .await
     }
 
-    /// Runs a script, which is atomic.
+    /// Runs a Lua script, which is atomic.
     ///
     /// # Errors
-    /// [`RedisError`]; in time, whatever state Redis is in.
+    /// Any [`RedisError`], within the timeout.
     pub async fn run_script<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, RedisError> {
         self.call(async |mut link| match &mut link {
-            Link::One(connection) => script.invoke_async(connection).await,
+            Link::Single(connection) => script.invoke_async(connection).await,
             Link::Cluster(connection) => script.invoke_async(connection).await,
         })
         .await
@@ -169,52 +169,55 @@ impl Redis {
             return Err(RedisError::Unavailable);
         };
         match tokio::time::timeout(self.timeout, work(connection.link.clone())).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) if is_answer(&error) => Err(RedisError::Refused(error.to_string())),
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) if is_error_reply(&error) => Err(RedisError::Refused(error.to_string())),
             Ok(Err(_)) => {
-                self.give_up(&connection);
+                self.disconnect(&connection);
                 Err(RedisError::Unavailable)
             }
             Err(_) => {
-                self.give_up(&connection);
+                self.disconnect(&connection);
                 Err(RedisError::Timeout)
             }
         }
     }
 
-    /// Lets go of a connection, once, so that a new one is made.
-    fn give_up(&self, connection: &Connection) {
+    /// Drops a connection if it is the current one, so that a new one is established.
+    fn disconnect(&self, connection: &Connection) {
         let current = self.current.load();
         if current.as_ref().is_some_and(|current| current.number == connection.number) {
             self.current.compare_and_swap(&*current, None);
-            self.broken.notify_one();
+            self.disconnected.notify_one();
         }
     }
 
     async fn connect(&self) -> Result<Connection, RedisError> {
-        let mut link = limited(CONNECT_TIMEOUT, self.servers.connect()).await?;
-        // One that is too slow for calls is of no use.
-        limited(self.timeout, async {
+        let mut link = with_timeout(CONNECT_TIMEOUT, self.servers.connect()).await?;
+        // A connection that is too slow for calls is not used.
+        with_timeout(self.timeout, async {
             let ping = redis::cmd("PING");
             match &mut link {
-                Link::One(connection) => ping.query_async::<()>(connection).await,
+                Link::Single(connection) => ping.query_async::<()>(connection).await,
                 Link::Cluster(connection) => ping.query_async::<()>(connection).await,
             }
         })
         .await?;
-        Ok(Connection { number: self.made.fetch_add(1, Ordering::Relaxed), link })
+        Ok(Connection { number: self.connections_made.fetch_add(1, Ordering::Relaxed), link })
     }
 }
 
-async fn limited<T>(limit: Duration, work: impl Future<Output = redis::RedisResult<T>>) -> Result<T, RedisError> {
-    match tokio::time::timeout(limit, work).await {
+async fn with_timeout<T>(
+    timeout: Duration,
+    work: impl Future<Output = redis::RedisResult<T>>,
+) -> Result<T, RedisError> {
+    match tokio::time::timeout(timeout, work).await {
         Ok(done) => done.map_err(|error| RedisError::Refused(error.to_string())),
         Err(_) => Err(RedisError::Timeout),
     }
 }
 
-/// Whether Redis itself said no, and would again over another connection.
-fn is_answer(error: &redis::RedisError) -> bool {
+/// Whether Redis replied with an error that a new connection would not avoid.
+fn is_error_reply(error: &redis::RedisError) -> bool {
     error.code().is_some() && !error.is_cluster_error() && !matches!(error.code(), Some("READONLY" | "LOADING"))
 }
 
@@ -226,9 +229,9 @@ impl Servers {
         })?;
         match (&config.sentinel.master_name, addresses.as_slice()) {
             (Some(master), _) => Self::sentinel(config, master, addresses),
-            (None, [one]) => {
-                let info = one.clone().into_connection_info()?.set_redis_settings(login(config));
-                Client::open(info).map(Self::One)
+            (None, [single]) => {
+                let info = single.clone().into_connection_info()?.set_redis_settings(login(config));
+                Client::open(info).map(Self::Single)
             }
             (None, _) => Self::cluster(config, addresses),
         }
@@ -274,14 +277,16 @@ impl Servers {
     }
 
     async fn connect(&self) -> redis::RedisResult<Link> {
-        let limits = AsyncConnectionConfig::new()
+        let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(CONNECT_TIMEOUT));
         match self {
-            Self::One(client) => client.get_multiplexed_async_connection_with_config(&limits).await.map(Link::One),
+            Self::Single(client) => {
+                client.get_multiplexed_async_connection_with_config(&config).await.map(Link::Single)
+            }
             Self::Cluster(client) => client.get_async_connection().await.map(Link::Cluster),
             Self::Sentinel(client) => {
-                client.lock().await.get_async_connection_with_config(&limits).await.map(Link::One)
+                client.lock().await.get_async_connection_with_config(&config).await.map(Link::Single)
             }
         }
     }

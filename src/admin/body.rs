@@ -13,21 +13,21 @@ use super::error::{ApiError, Reason};
 use super::json::{parse_object, read};
 
 const BODY_MAX: usize = 4_194_304;
-/// How much of a larger body is read at all.
+/// The maximum number of bytes that are read and discarded of a larger body.
 const DRAIN_MAX: usize = 4 * BODY_MAX;
-/// How long a body may take that somebody waits for.
+/// The timeout for reading a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a body may take that nobody waits for.
+/// The timeout for reading and discarding a body.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A body as it came.
+/// A body as received.
 pub(super) struct RawBody(pub(super) Bytes);
 
-/// The message in a body.
+/// A body parsed as a message.
 pub(super) struct Body<T>(pub(super) T);
 
 impl RawBody {
-    /// Reads the message; an empty body is an empty message.
+    /// Parses the message. An empty body is an empty message.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         read(parse_object(&self.0)?)
     }
@@ -39,7 +39,7 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let mut body = request.into_body();
         let Ok(read) = timeout(BODY_TIMEOUT, Limited::new(&mut body, BODY_MAX).collect()).await else {
-            return Err(ApiError::invalid("the request body did not come in time"));
+            return Err(ApiError::invalid("the request body was not received in time"));
         };
         match read {
             Ok(body) => Ok(Self(body.to_bytes())),
@@ -53,14 +53,14 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
     }
 }
 
-/// Reads on, within reason, and keeps nothing: a client that is still sending would find a closed connection instead of
-/// the answer.
+/// Reads and discards a body, within bounds. Otherwise a client that is still sending may get a connection reset instead of the
+/// response.
 pub(super) async fn drain(body: Incoming) {
-    // What has not come by then is left to the end of the connection.
-    let _ = timeout(DRAIN_TIMEOUT, read_on(body)).await;
+    // After the timeout, hyper closes the connection.
+    let _ = timeout(DRAIN_TIMEOUT, discard(body)).await;
 }
 
-async fn read_on(mut body: Incoming) {
+async fn discard(mut body: Incoming) {
     let mut left = DRAIN_MAX;
     while let Some(Ok(frame)) = body.frame().await {
         let length = frame.data_ref().map_or(0, Bytes::len);
@@ -90,10 +90,10 @@ mod tests {
 
     use super::*;
 
-    /// A body of which nothing ever comes.
-    struct Late;
+    /// A body that never sends data.
+    struct PendingBody;
 
-    impl HttpBody for Late {
+    impl HttpBody for PendingBody {
         type Data = Bytes;
         type Error = Infallible;
 
@@ -103,10 +103,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_never_comes_holds_nobody_up_for_ever() {
-        drain(Incoming::new(Late)).await;
-        let request = Request::new(Incoming::new(Late));
-        let Err(error) = RawBody::from_request(request, &()).await else { panic!("nothing was sent") };
-        assert_eq!(error.message(), "the request body did not come in time");
+    async fn body_that_is_never_sent_times_out() {
+        drain(Incoming::new(PendingBody)).await;
+        let request = Request::new(Incoming::new(PendingBody));
+        let Err(error) = RawBody::from_request(request, &()).await else { panic!("the body was not sent") };
+        assert_eq!(error.message(), "the request body was not received in time");
     }
 }

@@ -1,4 +1,4 @@
-//! The request context of an admin request, built once, before its handler runs.
+//! The request context of an admin request, built before its handler runs.
 
 use std::convert::Infallible;
 
@@ -10,8 +10,8 @@ use crate::id::RequestId;
 use crate::request_context::{Principal, RequestContext};
 use crate::wire::client_ip::client_ip;
 
-/// The context of a request: the tenant that is served, the client's address from where the configuration says, and the
-/// request id that the middleware chose. Without authentication, every client is anonymous.
+/// The context of a request: the served tenant, the client address from the configured source, and the request id chosen by the
+/// middleware. Every client is anonymous.
 pub(super) struct Context(pub(super) RequestContext);
 
 impl FromRequestParts<AdminState> for Context {

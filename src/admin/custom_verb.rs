@@ -1,4 +1,4 @@
-//! The last segment of a path, which names a key: any text, as long as it is one.
+//! The last segment of a path: a key id, or a key id and a custom verb (AIP-136), as in `{key_id}:revoke`.
 
 use std::convert::Infallible;
 
@@ -6,10 +6,17 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
 
-/// The last segment, decoded. What is not UTF-8 in it becomes U+FFFD: the id of no key, like any other unknown text.
-pub(super) struct Segment(pub(super) String);
+/// The last segment, percent-decoded. Invalid UTF-8 becomes U+FFFD, which occurs in no key id.
+pub(super) struct LastSegment(pub(super) String);
 
-impl<S: Sync> FromRequestParts<S> for Segment {
+impl LastSegment {
+    /// The key id and the custom verb; `None` without a verb.
+    pub(super) fn split_verb(&self) -> Option<(&str, &str)> {
+        self.0.rsplit_once(':')
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for LastSegment {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -23,10 +30,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn any_path_has_a_last_segment() {
+    async fn last_segment_is_decoded() {
         for (path, expected) in [("/a/b%3Arevoke?c/d", "b:revoke"), ("/a/%ff", "\u{fffd}"), ("/a/..%2Fb", "../b")] {
             let (mut parts, ()) = http::Request::get(path).body(()).unwrap().into_parts();
-            let Ok(Segment(segment)) = Segment::from_request_parts(&mut parts, &()).await;
+            let Ok(LastSegment(segment)) = LastSegment::from_request_parts(&mut parts, &()).await;
             assert_eq!(segment, expected);
         }
     }

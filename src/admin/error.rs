@@ -13,7 +13,7 @@ use crate::lifecycle::LifecycleError;
 use crate::store::StoreError;
 use crate::verifier::Outage;
 
-/// The error ids that this version can answer with.
+/// The reasons of errors. Their ids are part of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
     BadRequest,
@@ -33,7 +33,7 @@ pub(super) enum Reason {
     GatewayTimeout,
 }
 
-/// An answer that is not a success.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct ApiError {
     reason: Reason,
@@ -41,8 +41,8 @@ pub(super) struct ApiError {
     metadata: BTreeMap<&'static str, String>,
 }
 
-/// How a reason looks on the wire.
-struct Look {
+/// The wire form of a reason.
+struct ReasonSpec {
     id: &'static str,
     http: StatusCode,
     status: &'static str,
@@ -51,7 +51,7 @@ struct Look {
 
 impl Reason {
     #[rustfmt::skip]
-    fn look(self) -> Look {
+    fn spec(self) -> ReasonSpec {
         let (id, http, status, message) = match self {
             Self::BadRequest => ("BAD_REQUEST", StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "The request was malformed or contained invalid parameters"),
             Self::DerivedTokenNotRevocable => ("DERIVED_TOKEN_NOT_REVOCABLE", StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "Derived tokens cannot be revoked."),
@@ -69,34 +69,34 @@ impl Reason {
             Self::ServiceUnavailable => ("SERVICE_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "The service is temporarily unavailable."),
             Self::GatewayTimeout => ("GATEWAY_TIMEOUT", StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "The operation timed out."),
         };
-        Look { id, http, status, message }
+        ReasonSpec { id, http, status, message }
     }
 }
 
 impl ApiError {
-    /// An error with the default text of its reason.
+    /// An error with the default message of its reason.
     pub(super) fn plain(reason: Reason) -> Self {
-        Self::new(reason, reason.look().message)
+        Self::new(reason, reason.spec().message)
     }
 
-    /// An error with a text of its own.
+    /// An error with a specific message.
     pub(super) fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
         Self { reason, message: message.into(), metadata: BTreeMap::new() }
     }
 
-    /// What is said.
+    /// The message.
     pub(super) fn message(&self) -> &str {
         &self.message
     }
 
-    /// The caller's mistake.
+    /// A client error.
     pub(super) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Reason::BadRequest, message)
     }
 
-    /// Our mistake: the cause is for the log alone.
+    /// An internal error. The cause is logged and not sent.
     pub(super) fn internal(cause: &dyn std::fmt::Display) -> Self {
-        tracing::error!(%cause, "an admin call failed");
+        tracing::error!(%cause, "an admin request failed");
         Self::new(Reason::InternalServerError, "an internal error occurred")
     }
 }
@@ -133,7 +133,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) => {
-                tracing::error!(%error, "an admin call failed");
+                tracing::error!(%error, "an admin request failed");
                 Outage::Connection.into()
             }
             StoreError::Timeout => Outage::Timeout.into(),
@@ -153,31 +153,31 @@ impl From<Outage> for ApiError {
     }
 }
 
-/// The body of every answer that is not a success.
+/// The body of every error response.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ErrorResponse {
     error: ErrorBody,
 }
 
-/// What went wrong.
+/// The error.
 #[derive(Debug, Serialize, ToSchema)]
 struct ErrorBody {
     /// The HTTP status.
     code: u16,
-    /// In words; not stable.
+    /// A description for people; not stable.
     message: String,
-    /// The name of the canonical gRPC code.
+    /// The name of the gRPC status code.
     status: &'static str,
     /// Exactly one.
     details: [ErrorInfo; 1],
 }
 
-/// What clients match on.
+/// The error details that clients match on.
 #[derive(Debug, Serialize, ToSchema)]
 struct ErrorInfo {
     #[serde(rename = "@type")]
     kind: &'static str,
-    /// The error's id.
+    /// The id of the error.
     reason: &'static str,
     domain: &'static str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -187,20 +187,20 @@ struct ErrorInfo {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let look = self.reason.look();
+        let spec = self.reason.spec();
         let info = ErrorInfo {
             kind: "type.googleapis.com/google.rpc.ErrorInfo",
-            reason: look.id,
+            reason: spec.id,
             domain: "www.ory.com/talos",
             metadata: self.metadata,
         };
         let error = ErrorBody {
-            code: look.http.as_u16(),
+            code: spec.http.as_u16(),
             message: self.message.into_owned(),
-            status: look.status,
+            status: spec.status,
             details: [info],
         };
-        let mut response = (look.http, Json(ErrorResponse { error })).into_response();
+        let mut response = (spec.http, Json(ErrorResponse { error })).into_response();
         if self.reason == Reason::ServiceUnavailable {
             response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
         }

@@ -12,16 +12,16 @@ use serde_json::json;
 use super::AdminState;
 use super::error::{ApiError, Reason};
 
-/// What `/version` tells.
+/// The response of `/version`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Version {
     /// The version of Keygate.
     pub version: String,
-    /// The commit it was built from.
+    /// The commit of the build.
     pub commit: String,
-    /// When it was built.
+    /// The time of the build.
     pub build_time: String,
-    /// A hash of the configuration, without its secrets.
+    /// A hash of the configuration without its secrets.
     pub config_hash: String,
 }
 
@@ -33,7 +33,7 @@ pub(super) fn routes() -> Router<AdminState> {
         .method_not_allowed_fallback(super::v2alpha1::not_found)
 }
 
-/// The routes of the listener for health and metrics. They set no security headers and ask for nothing.
+/// The routes of the metrics listener: health and metrics, without security headers.
 pub fn metrics_router(state: AdminState, registry: Registry) -> Router {
     let health = Router::new().route("/health/alive", get(alive)).route("/health/ready", get(ready)).with_state(state);
     health.merge(Router::new().route("/metrics", get(metrics)).with_state(registry))

@@ -1,5 +1,5 @@
-//! Reading request messages by the contract's JSON conventions (admin API section 2): `null` as absent, unknown members
-//! ignored, a member twice refused, also once in each spelling. The types of the messages name both spellings.
+//! Parses request messages by the contract's JSON conventions (admin API section 2): `null` means absent, unknown members are
+//! ignored, and duplicate members are rejected, also across the two spellings. The message types declare both spellings.
 
 use std::fmt;
 
@@ -9,24 +9,24 @@ use serde_json::{Map, Number, Value};
 
 use super::error::ApiError;
 
-/// A value that refuses double members while it is read, at any depth.
+/// A value without duplicate members at any depth.
 struct Strict(Value);
 
-/// A 64-bit integer, as a number without fraction or as a string.
+/// A 64-bit integer, read from a number without a fraction or from a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Int64(pub(super) i64);
 
-/// An enum by name or number; what is unknown is absent.
+/// An enum value, read by name or number; `None` if it is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Choice<T>(pub(super) Option<T>);
+pub(super) struct EnumOrUnknown<T>(pub(super) Option<T>);
 
 /// An enum of the contract.
 pub(super) trait WireEnum: Copy + DeserializeOwned + 'static {
-    /// The values in the order of their numbers.
+    /// The values, in the order of their numbers.
     const VALUES: &'static [Self];
 }
 
-/// The object in a request's body; an empty body is an empty object.
+/// Parses the object in a request body. An empty body is an empty object.
 pub(super) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     if body.trim_ascii().is_empty() {
         return Ok(Map::new());
@@ -42,7 +42,7 @@ pub(super) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> 
     }
 }
 
-/// A message from the members of an object. Errors name the member and never show its value, which may be a credential.
+/// Parses a message from the members of an object. Errors name the member and not its value, which may be a credential.
 pub(super) fn read<T: DeserializeOwned>(members: Map<String, Value>) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(Value::Object(members)).map_err(|error| {
         let path = error.path().to_string();
@@ -56,7 +56,7 @@ pub(super) fn read<T: DeserializeOwned>(members: Map<String, Value>) -> Result<T
     })
 }
 
-/// An integer also when it is written as 100.0 or 1e2.
+/// The integer value of a number, also if it is written as 100.0 or 1e2.
 fn integral(number: &Number) -> Option<i64> {
     if let Some(number) = number.as_i64() {
         return Some(number);
@@ -83,7 +83,7 @@ impl<'de> Deserialize<'de> for Int64 {
     }
 }
 
-impl<'de, T: WireEnum> Deserialize<'de> for Choice<T> {
+impl<'de, T: WireEnum> Deserialize<'de> for EnumOrUnknown<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
             Value::String(name) => Ok(Self(T::deserialize(Value::String(name)).ok())),
@@ -174,7 +174,7 @@ mod tests {
         #[serde(alias = "actorId")]
         actor_id: Option<String>,
         quota: Option<Int64>,
-        choice: Option<Choice<Number>>,
+        choice: Option<EnumOrUnknown<Number>>,
     }
 
     fn example(text: &str) -> Result<Example, ApiError> {
@@ -182,31 +182,31 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_objects_without_double_members() {
+    fn body_must_be_an_object_without_duplicate_members() {
         assert!(parse_object(b"").is_ok());
         assert!(parse_object(b" \n").is_ok());
         let deep = "[".repeat(100_000);
-        for bad in ["[]", "1", "{", r#"{"a":1,"a":2}"#, r#"{"a":{"b":1,"b":1}}"#, "{\"a\":\"\u{0}\"}", &deep] {
-            assert!(parse_object(bad.as_bytes()).is_err());
+        for invalid in ["[]", "1", "{", r#"{"a":1,"a":2}"#, r#"{"a":{"b":1,"b":1}}"#, "{\"a\":\"\u{0}\"}", &deep] {
+            assert!(parse_object(invalid.as_bytes()).is_err());
         }
         assert!(parse_object(b"{\"a\":\"\xff\"}").is_err());
     }
 
     #[test]
-    fn both_spellings_are_one_member() {
+    fn both_spellings_are_the_same_member() {
         assert!(example(r#"{"actor_id":"a","actorId":"b"}"#).is_err());
         assert_eq!(example(r#"{"actorId":"b","other":{"x":1}}"#).unwrap().actor_id.as_deref(), Some("b"));
         assert_eq!(example(r#"{"actor_id":null}"#).unwrap().actor_id, None);
     }
 
     #[test]
-    fn errors_name_the_member_and_never_its_value() {
+    fn error_names_the_member_and_not_its_value() {
         let error = format!("{:?}", example(r#"{"quota":"a-secret"}"#).unwrap_err());
         assert!(error.contains("quota has a wrong JSON type") && !error.contains("a-secret"), "{error}");
     }
 
     #[test]
-    fn numbers_are_read_as_they_come() {
+    fn integer_is_read_from_numbers_and_strings() {
         for (text, expected) in [
             ("7", Some(7)),
             ("\"7\"", Some(7)),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_in_an_enum_is_absent() {
+    fn unknown_enum_value_is_absent() {
         for (text, expected) in [
             ("\"ONE\"", Some(Number::One)),
             ("1", Some(Number::One)),
@@ -233,7 +233,7 @@ mod tests {
             ("null", None),
         ] {
             assert_eq!(
-                example(&format!(r#"{{"choice":{text}}}"#)).unwrap().choice.and_then(|choice| choice.0),
+                example(&format!(r#"{{"choice":{text}}}"#)).unwrap().choice.and_then(|value| value.0),
                 expected,
                 "{text}"
             );

@@ -1,5 +1,5 @@
-//! What every answer of the admin API has, and what is counted and logged of it (contract, admin API section 3.5 and
-//! operations sections 5 and 6).
+//! Middleware of the admin API: response headers, metrics and the access log (contract, admin API section 3.5 and operations
+//! sections 5 and 6).
 
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ const SECURITY_HEADERS: [(&str, &str); 6] = [
     ("content-security-policy", "default-src 'self'; frame-ancestors 'none'"),
 ];
 
-/// Counters of the admin API.
+/// Metrics of the admin API.
 #[derive(Clone)]
 pub(super) struct Metrics {
     requests: IntCounterVec,
@@ -36,7 +36,7 @@ pub(super) struct Metrics {
 }
 
 #[derive(Clone)]
-struct Outer {
+struct Observer {
     metrics: Metrics,
     quiet_health: bool,
 }
@@ -45,12 +45,12 @@ impl Metrics {
     pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let labels = ["method", "code", "endpoint"];
         let metrics = Self {
-            requests: IntCounterVec::new(Opts::new("http_requests_total", "Calls of the admin API"), &labels)?,
+            requests: IntCounterVec::new(Opts::new("http_requests_total", "Requests to the admin API"), &labels)?,
             duration: HistogramVec::new(
-                HistogramOpts::new("http_request_duration_seconds", "Time that calls of the admin API took"),
+                HistogramOpts::new("http_request_duration_seconds", "Duration of requests to the admin API"),
                 &labels,
             )?,
-            in_flight: IntGauge::new("http_requests_in_flight", "Calls of the admin API under way")?,
+            in_flight: IntGauge::new("http_requests_in_flight", "Requests to the admin API in flight")?,
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
@@ -59,47 +59,47 @@ impl Metrics {
     }
 }
 
-/// Wraps the routes: outside a task for each request, in it the log and the headers, inside them a net for panics.
+/// Wraps the routes, from the outside in: a task for each request, removal of `Allow`, log and headers, and a panic handler.
 pub(super) fn wrap(routes: Router, metrics: Metrics, quiet_health: bool) -> Router {
     let panics = CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
         ApiError::internal(&"a handler panicked").into_response()
     });
-    let routes = routes.layer(panics).layer(from_fn_with_state(Outer { metrics, quiet_health }, outer));
-    Router::new().fallback_service(routes).layer(map_response(without_allow)).layer(from_fn(to_its_end))
+    let routes = routes.layer(panics).layer(from_fn_with_state(Observer { metrics, quiet_health }, observe));
+    Router::new().fallback_service(routes).layer(map_response(remove_allow)).layer(from_fn(run_to_completion))
 }
 
-/// Goes on when the caller hangs up: a change that is stored must reach the caches too.
-async fn to_its_end(request: Request, next: Next) -> Response {
+/// Completes a request after the client disconnects: a stored change must reach the caches too.
+async fn run_to_completion(request: Request, next: Next) -> Response {
     match tokio::spawn(next.run(request)).await {
         Ok(response) => response,
-        Err(_) => ApiError::internal(&"a request came to no end").into_response(),
+        Err(_) => ApiError::internal(&"the task of a request was cancelled").into_response(),
     }
 }
 
-/// The contract knows no 405, and so not the field that goes with it.
-async fn without_allow(mut response: Response) -> Response {
+/// The contract has no 405, and so no `Allow` header.
+async fn remove_allow(mut response: Response) -> Response {
     response.headers_mut().remove(ALLOW);
     response
 }
 
-async fn outer(State(outer): State<Outer>, mut request: Request, next: Next) -> Response {
-    let begun = Instant::now();
+async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
     let id = request_id(request.headers());
     request.extensions_mut().insert(id.clone());
     let method = request.method().clone();
     let endpoint = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
     let path = request.uri().path().to_owned();
-    outer.metrics.in_flight.inc();
-    let mut response = next.run(without_ignored_body(request).await).await;
-    outer.metrics.in_flight.dec();
+    observer.metrics.in_flight.inc();
+    let mut response = next.run(drain_ignored_body(request).await).await;
+    observer.metrics.in_flight.dec();
     let status = response.status();
     let labels = [method_label(&method), status.as_str(), &endpoint];
-    outer.metrics.requests.with_label_values(&labels).inc();
-    outer.metrics.duration.with_label_values(&labels).observe(begun.elapsed().as_secs_f64());
-    if !(outer.quiet_health && path.starts_with("/health/")) {
-        let duration_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    observer.metrics.requests.with_label_values(&labels).inc();
+    observer.metrics.duration.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
+    if !(observer.quiet_health && path.starts_with("/health/")) {
+        let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (method, status, request_id) = (method.as_str(), status.as_u16(), id.as_str());
-        let path = shown_path(&path, &endpoint);
+        let path = loggable_path(&path, &endpoint);
         tracing::info!(target: "keygate::access", method, path, status, duration_us, request_id, "HTTP request completed");
     }
     for (name, value) in SECURITY_HEADERS {
@@ -109,8 +109,8 @@ async fn outer(State(outer): State<Outer>, mut request: Request, next: Next) -> 
     response
 }
 
-/// The same request without the body that no operation of its method reads; left unread, it would end the connection.
-async fn without_ignored_body(request: Request) -> Request {
+/// Drains the body of a method whose operations have none. An unread body would close the connection.
+async fn drain_ignored_body(request: Request) -> Request {
     if !matches!(*request.method(), Method::GET | Method::DELETE) {
         return request;
     }
@@ -119,8 +119,8 @@ async fn without_ignored_body(request: Request) -> Request {
     Request::from_parts(head, Body::empty())
 }
 
-/// A path as it may be logged: with the id of a key only if it is one, because some take the key itself for its id.
-fn shown_path<'a>(path: &'a str, endpoint: &'a str) -> &'a str {
+/// The path for the log. If the last segment is not a key id, it may be a credential sent by mistake, and the route is logged.
+fn loggable_path<'a>(path: &'a str, endpoint: &'a str) -> &'a str {
     if !endpoint.ends_with("{key_id}") {
         return path;
     }
@@ -130,7 +130,7 @@ fn shown_path<'a>(path: &'a str, endpoint: &'a str) -> &'a str {
     if is_id && ["", "rotate", "revoke"].contains(&verb) { path } else { endpoint }
 }
 
-/// A label from a closed set: callers may invent methods.
+/// The metric label of a method, from a closed set.
 fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "get",
@@ -144,7 +144,7 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// The caller's id if it is 1 to 128 bytes, else a new one.
+/// The client's request id if it has 1 to 128 bytes, else a new one.
 fn request_id(headers: &HeaderMap) -> RequestId {
     headers.get(X_REQUEST_ID).and_then(RequestId::from_value).unwrap_or_else(RequestId::random)
 }
@@ -154,16 +154,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_logged_path_has_ids_and_no_keys() {
+    fn logged_path_contains_key_ids_and_no_credentials() {
         let endpoint = "/issuedApiKeys/{key_id}";
         let id = "/issuedApiKeys/11111111-2222-4333-8444-555555555555";
         let imported = format!("/issuedApiKeys/{}", "0".repeat(64));
         for path in [id, &format!("{id}:rotate"), &format!("{imported}:revoke")] {
-            assert_eq!(shown_path(path, endpoint), path);
+            assert_eq!(loggable_path(path, endpoint), path);
         }
         for path in ["/issuedApiKeys/sk_live_1", "/issuedApiKeys/sk_live_1:revoke", &format!("{id}:sk_live_1")] {
-            assert_eq!(shown_path(path, endpoint), endpoint);
+            assert_eq!(loggable_path(path, endpoint), endpoint);
         }
-        assert_eq!(shown_path("/issuedApiKeys", "/issuedApiKeys"), "/issuedApiKeys");
+        assert_eq!(loggable_path("/issuedApiKeys", "/issuedApiKeys"), "/issuedApiKeys");
     }
 }

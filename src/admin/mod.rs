@@ -1,4 +1,4 @@
-//! The admin API: wire-compatible with the API-keys API of Ory Talos, on a listener and a runtime of its own.
+//! The admin API: wire-compatible with the API-keys API of Ory Talos, on its own listener and runtime.
 
 mod body;
 mod context;
@@ -32,7 +32,7 @@ use crate::lifecycle::Lifecycle;
 use crate::ratelimit::Limiter;
 use crate::verifier::Verifier;
 
-/// What the operations work with.
+/// The state shared by all handlers.
 #[derive(Clone)]
 pub struct AdminState {
     /// The write side.
@@ -41,26 +41,26 @@ pub struct AdminState {
     pub verifier: Arc<Verifier>,
     /// The keys that sign derived JWTs.
     pub signing_keys: Arc<ArcSwap<SigningKeys>>,
-    /// Who counts requests against the limits of keys, if that is done.
+    /// The limiter for the keys' limits, if they are enforced.
     pub limiter: Option<Arc<Limiter>>,
-    /// The tenant that is served.
+    /// The served tenant.
     pub tenant: TenantId,
-    /// Where a caller's address is read from.
+    /// The source of a client's address.
     pub client_ip_source: ClientIpSource,
-    /// What `/version` tells.
+    /// The response of `/version`.
     pub version: Arc<Version>,
-    /// Whether `/health/*` is left out of the log.
+    /// Whether `/health/*` is excluded from the log.
     pub quiet_health: bool,
 }
 
-/// The TCP peer of a request, put there by the server.
+/// The TCP peer of a request, set by the server.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
-/// The admin API's routes, answering every request with the contract's headers.
+/// The routes of the admin API, with its middleware.
 ///
 /// # Errors
-/// When its counters are in `registry` already.
+/// If its metrics are registered already.
 pub fn router(state: AdminState, registry: &Registry) -> Result<Router, prometheus::Error> {
     let metrics = middleware::Metrics::register(registry)?;
     let quiet_health = state.quiet_health;

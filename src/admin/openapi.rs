@@ -1,4 +1,4 @@
-//! The API's own description: OpenAPI 3.1, generated from the handlers and their types.
+//! The OpenAPI 3.1 description, generated from the handlers and their types.
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -15,7 +15,7 @@ use super::v2alpha1;
         version = "v2alpha1",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
         description = "Issues, imports, rotates, revokes, verifies and derives credentials. Wire-compatible with the \
-            API-keys API of Ory Talos. Members are read in snake_case and lowerCamelCase; unknown ones are ignored."
+            API-keys API of Ory Talos. Members are accepted in snake_case and lowerCamelCase; unknown ones are ignored."
     ),
     paths(
         v2alpha1::issue::issue,
@@ -43,7 +43,7 @@ use super::v2alpha1;
 )]
 struct Api;
 
-/// The description as indented JSON, as it is served and as it stands in `config/openapi.json`.
+/// The description as indented JSON, as served and as in `config/openapi.json`.
 pub fn openapi_json() -> String {
     format!("{:#}\n", serde_json::json!(Api::openapi()))
 }

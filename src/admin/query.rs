@@ -1,4 +1,4 @@
-//! Query parameters: both spellings of a name, each at most once, unknown ones ignored.
+//! Query parameters: either spelling of a name, at most once; unknown ones are ignored.
 
 use std::convert::Infallible;
 
@@ -20,7 +20,7 @@ impl Query {
         Self(vec![(name.to_owned(), value.to_owned())])
     }
 
-    /// A parameter by its two spellings; empty when absent.
+    /// A parameter by its two spellings; empty if absent.
     pub(super) fn text(&self, names: [&str; 2]) -> Result<String, ApiError> {
         let mut values = self.0.iter().filter(|(name, _)| names.contains(&name.as_str())).map(|(_, value)| value);
         let value = values.next().cloned().unwrap_or_default();
@@ -30,7 +30,7 @@ impl Query {
         Ok(value)
     }
 
-    /// A number that is not negative; 0 when absent.
+    /// A nonnegative number; 0 if absent.
     pub(super) fn number(&self, names: [&str; 2]) -> Result<u32, ApiError> {
         let text = self.text(names)?;
         if text.is_empty() {
@@ -53,15 +53,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_have_two_spellings_and_one_value() {
+    fn parameter_has_two_spellings_and_one_value() {
         let query = Query::parse("pageSize=7&filter=a%3Db+c&x=1&x=2");
         assert_eq!(query.number(["page_size", "pageSize"]).unwrap(), 7);
         assert_eq!(query.text(["filter", "filter"]).unwrap(), "a=b c");
         assert_eq!(query.number(["page_token", "pageToken"]).unwrap(), 0);
         assert!(query.text(["x", "x"]).is_err());
         assert!(Query::parse("page_size=1&pageSize=1").number(["page_size", "pageSize"]).is_err());
-        for bad in ["page_size=-1", "page_size=x", "page_size=99999999999"] {
-            assert!(Query::parse(bad).number(["page_size", "pageSize"]).is_err(), "{bad}");
+        for invalid in ["page_size=-1", "page_size=x", "page_size=99999999999"] {
+            assert!(Query::parse(invalid).number(["page_size", "pageSize"]).is_err(), "{invalid}");
         }
     }
 }

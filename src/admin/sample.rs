@@ -1,4 +1,4 @@
-//! A sample API to protect: answers with what it received, so that one sees what an upstream behind Keygate gets.
+//! A sample upstream: echoes the request, to show what an upstream behind Keygate receives.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use axum::Router;
 use http::request::Parts;
 use serde_json::{Value, json};
 
-/// The sample API.
+/// The routes of the sample upstream.
 pub fn sample_router() -> Router {
     Router::new().fallback(echo)
 }

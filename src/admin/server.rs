@@ -1,4 +1,4 @@
-//! Serves a router on a listener, on a runtime of its own, with limits on slow callers (contract, operations section 4).
+//! Serves a router on its own listener and runtime, with timeouts for slow clients (contract, operations section 4).
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -18,17 +18,17 @@ use tower::ServiceExt;
 use super::Peer;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a full table of files is waited out.
+/// The pause after a failed accept, for example when no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How a server is run.
+/// Options of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerOptions {
-    /// The name of its threads.
+    /// The name of the threads.
     pub name: &'static str,
-    /// How many threads it has.
+    /// The number of threads.
     pub threads: usize,
-    /// How long calls under way may take after it was told to stop.
+    /// The grace period for requests in flight at shutdown.
     pub grace: Duration,
 }
 
@@ -42,10 +42,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts serving on a bound listener.
+    /// Starts to serve on a bound listener.
     ///
     /// # Errors
-    /// When the listener or the threads cannot be had.
+    /// If the listener cannot be used or the threads cannot be started.
     pub fn start(listener: TcpListener, router: Router, options: ServerOptions) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
@@ -55,7 +55,7 @@ impl Server {
             .enable_all()
             .build()?;
         let listener = {
-            let _inside = runtime.enter();
+            let _guard = runtime.enter();
             tokio::net::TcpListener::from_std(listener)?
         };
         let (stop, stopped) = watch::channel(false);
@@ -63,19 +63,19 @@ impl Server {
         Ok(Self { address, runtime, stop, accepting, grace: options.grace })
     }
 
-    /// Where it listens.
+    /// The address of the listener.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Accepts no more, lets calls under way end within the grace, and returns.
+    /// Stops accepting, waits for requests in flight up to the grace period, and returns.
     pub fn stop(self) {
-        // An error would mean that nobody serves any more, which is what is wanted.
+        // An error means that the accept loop has stopped already.
         let _ = self.stop.send(true);
         let limit = self.grace + Duration::from_secs(1);
-        let ended = self.runtime.block_on(async { tokio::time::timeout(limit, self.accepting).await });
-        if ended.is_err() {
-            tracing::warn!("calls were still under way when the grace was over");
+        let finished = self.runtime.block_on(async { tokio::time::timeout(limit, self.accepting).await });
+        if finished.is_err() {
+            tracing::warn!("requests were still in flight at the end of the grace period");
         }
         self.runtime.shutdown_background();
     }
@@ -102,24 +102,24 @@ async fn accept(
         }
     }
     drop(listener);
-    // What is still under way when the grace is over is dropped with the runtime.
+    // Requests still in flight after the grace period are dropped with the runtime.
     let _ = tokio::time::timeout(grace, graceful.shutdown()).await;
 }
 
 fn serve(stream: TcpStream, peer: SocketAddr, router: Router, graceful: &GracefulShutdown) {
-    let answer = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer.ip().to_canonical()));
         router.clone().oneshot(request)
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(stream), service);
     let connection = graceful.watch(connection);
     tokio::spawn(async move {
-        // A connection that breaks is the client's affair; what mattered of it is in the request's own line.
+        // Broken connections are expected; the requests are in the access log.
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection ended early");
+            tracing::debug!(%error, "a connection was closed early");
         }
     });
 }

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, RateLimitBackend, RateLimitMode};
-use crate::ratelimit::{Backend, Exact, Leased, Limiter, Local, Metrics, Nodes, RedisLedger};
+use crate::ratelimit::{Backend, Exact, Leased, Limiter, Local, Metrics, Nodes, RedisBucketStore};
 use crate::redis::Redis;
 
 /// Whose buckets are kept in memory: some 200 bytes each.
@@ -41,13 +41,13 @@ impl RunningLimiter {
         let name = uuid::Uuid::from_u128(rand::random()).to_string();
         let announced = Some((Arc::clone(&nodes), Arc::clone(redis), name.clone()));
         let (alive, telling) = (Arc::clone(&nodes), Arc::clone(redis));
-        background.spawn(async move { alive.keep_announced(&telling, &name).await });
-        let ledger = Arc::new(RedisLedger::new(Arc::clone(redis)));
+        background.spawn(async move { alive.run_heartbeat(&telling, &name).await });
+        let store = Arc::new(RedisBucketStore::new(Arc::clone(redis)));
         let (backend, leased): (Arc<dyn Backend>, _) = match config.rate_limit.mode {
-            RateLimitMode::Exact => (Arc::new(Exact::new(ledger)), None),
+            RateLimitMode::Exact => (Arc::new(Exact::new(store)), None),
             RateLimitMode::Leased => {
-                let (leased, leasing) = Leased::new(ledger, clock, Arc::clone(&nodes), OWNERS_MAX);
-                background.spawn(leasing.run());
+                let (leased, worker) = Leased::new(store, clock, Arc::clone(&nodes), OWNERS_MAX);
+                background.spawn(worker.run());
                 (Arc::<Leased>::clone(&leased), Some(leased))
             }
         };
@@ -62,7 +62,7 @@ impl RunningLimiter {
     /// Gives back what this node has leased and not used, and tells the others that it is gone.
     pub(super) async fn stop(&self) {
         if let Some(leased) = &self.leased {
-            leased.give_back_all().await;
+            leased.release_all().await;
         }
         if let Some((nodes, redis, name)) = &self.announced
             && let Err(error) = nodes.leave(redis, name).await

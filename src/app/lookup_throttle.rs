@@ -6,6 +6,7 @@ use prometheus::Registry;
 use tokio::runtime::Runtime;
 
 use super::AppError;
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::store::KeyStore;
 use crate::verifier::{LookupThrottle, LookupThrottleMetrics, LookupThrottleSettings, lookup_throttle};
@@ -29,7 +30,8 @@ pub(super) fn start(
         waiting: WAITING,
     };
     let metrics = LookupThrottleMetrics::register(registry)?;
-    let (throttle, batcher) = lookup_throttle(settings, Arc::<dyn KeyStore>::clone(store), &metrics);
+    let (throttle, batcher) =
+        lookup_throttle(settings, Arc::<dyn KeyStore>::clone(store), Arc::new(SystemClock), &metrics);
     background.spawn(batcher.run());
     Ok(Some(Arc::new(throttle)))
 }

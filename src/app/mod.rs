@@ -121,7 +121,7 @@ impl App {
             throttle,
         };
         let core = Engine::new(parts, &registry)?;
-        background.spawn(async move { key_set.follow().await });
+        background.spawn(async move { key_set.run().await });
         let keep = config.retention.expired_keys.0;
         if !keep.is_zero() {
             let lifecycle = Arc::clone(&core.lifecycle);

@@ -3,24 +3,20 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::OnceCell;
 
 use super::CacheKey;
-
-/// Enough that two requests for different keys rarely wait for the same lock.
-const SHARDS: usize = 64;
+use crate::sharded::Sharded;
 
 /// The reads in progress, bounded by the number of requests that wait for one.
 pub(super) struct Singleflight<T> {
-    shards: Box<[Shard<T>]>,
-    hasher: RandomState,
+    shards: Sharded<Shard<T>>,
 }
 
-type Shard<T> = Mutex<HashMap<CacheKey, Arc<Call<T>>>>;
+type Shard<T> = HashMap<CacheKey, Arc<Call<T>>>;
 
 struct Call<T> {
     result: OnceCell<T>,
@@ -62,7 +58,7 @@ impl MinVersion {
 
 impl<T> Default for Singleflight<T> {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+        Self { shards: Sharded::default() }
     }
 }
 
@@ -86,19 +82,16 @@ impl<T> Singleflight<T> {
 
     /// Waits for every [`Waiter::with_lock`] that runs now.
     pub(super) fn settle(&self) {
-        for shard in &self.shards {
-            drop(shard.lock());
-        }
+        self.shards.lock_each().for_each(drop);
     }
 
     #[cfg(test)]
     pub(super) fn in_progress(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().map_or(0, |calls| calls.len())).sum()
+        self.shards.lock_each().map(|shard| shard.len()).sum()
     }
 
-    fn shard(&self, key: &CacheKey) -> MutexGuard<'_, HashMap<CacheKey, Arc<Call<T>>>> {
-        let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self, key: &CacheKey) -> MutexGuard<'_, Shard<T>> {
+        self.shards.lock(key)
     }
 
     fn remove(&self, key: &CacheKey, call: &Arc<Call<T>>) {

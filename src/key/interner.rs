@@ -1,19 +1,20 @@
-//! String interning, generalized to any hashable value: equal values share one [`Arc`].
+//! Interning: equal values of many keys share one object.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::Hash;
+use std::sync::Arc;
 
-/// Enough that concurrent loads rarely contend for a lock and that sweeping one shard is short.
-const SHARDS: usize = 64;
+use crate::sharded::Sharded;
+
 /// A shard with fewer objects is not swept.
 const SWEEP_MIN: usize = 64;
 
-/// A sharded intern pool. Each shard removes unused objects when its size has doubled since its last sweep. The number of
-/// unused objects is thus bounded by the number in use at the last sweep plus [`SWEEP_MIN`] for each shard.
+/// The interned objects.
+///
+/// A shard removes its unused objects when it has doubled in size since the last sweep. So at most as many objects are unused as
+/// were in use at that time, plus [`SWEEP_MIN`] for each shard.
 pub(super) struct Interner<T> {
-    shards: Box<[Mutex<Shard<T>>]>,
-    hasher: RandomState,
+    shards: Sharded<Shard<T>>,
 }
 
 struct Shard<T> {
@@ -23,16 +24,14 @@ struct Shard<T> {
 
 impl<T> Default for Interner<T> {
     fn default() -> Self {
-        let shard = || Mutex::new(Shard { objects: HashSet::new(), sweep_at: SWEEP_MIN });
-        Self { shards: (0..SHARDS).map(|_| shard()).collect(), hasher: RandomState::new() }
+        Self { shards: Sharded::new(|| Shard { objects: HashSet::new(), sweep_at: SWEEP_MIN }) }
     }
 }
 
 impl<T: Hash + Eq> Interner<T> {
-    /// Returns the shared object that equals `value`, and inserts it if there is none.
+    /// The shared object that equals `value`.
     pub(super) fn share(&self, value: T) -> Arc<T> {
-        let index = usize::try_from(self.hasher.hash_one(&value) % SHARDS as u64).unwrap_or(0);
-        let mut shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shards.lock(&value);
         if let Some(object) = shard.objects.get(&value) {
             return Arc::clone(object);
         }
@@ -47,14 +46,14 @@ impl<T: Hash + Eq> Interner<T> {
 
 impl<T: Hash + Eq> Shard<T> {
     fn sweep(&mut self) {
-        // With a count of 1 only this set holds a reference. The shard's lock prevents new clones from here.
+        // If this table has the only reference, no other thread can clone it while the shard is locked.
         self.objects.retain(|object| Arc::strong_count(object) > 1);
         self.sweep_at = SWEEP_MIN.max(self.objects.len() * 2);
         self.objects.shrink_to(self.sweep_at);
     }
 }
 
-/// The number of references to an object outside the pool, at least 1.
+/// The number of references to an interned object, without the interner's own; at least 1.
 pub(super) fn users<T>(object: &Arc<T>) -> usize {
     Arc::strong_count(object).saturating_sub(1).max(1)
 }
@@ -78,8 +77,8 @@ mod tests {
         for number in 0..100_000 {
             interner.share(number);
         }
-        let remaining: usize = interner.shards.iter().map(|shard| shard.lock().unwrap().objects.len()).sum();
-        assert!(remaining <= SHARDS * (SWEEP_MIN + kept.len()), "{remaining}");
+        let count: usize = interner.shards.lock_each().map(|shard| shard.objects.len()).sum();
+        assert!(count <= interner.shards.count() * (SWEEP_MIN + kept.len()), "{count}");
         assert!(kept.iter().all(|object| Arc::ptr_eq(object, &interner.share(**object))));
     }
 }

@@ -1,12 +1,13 @@
-//! Arithmetic of the generic cell rate algorithm. Knows no clock, no key and no storage: callers pass all three.
+//! The generic cell rate algorithm (GCRA) as pure functions. The caller passes the time, the limit and the bucket's state.
 //!
-//! All that is kept of a bucket is one instant, its theoretical arrival time ([`Tat`]): when it will be full again. A request
-//! moves it on by one emission interval, and is refused where that would move it further ahead than a burst.
+//! The state of a bucket is one instant, its theoretical arrival time ([`Tat`]): when the bucket is full again. An admitted
+//! request moves it forward by one emission interval. A request that would move it more than the burst ahead of now is
+//! rejected.
 //!
-//! Time is counted in integers: `now` in microseconds since the Unix epoch, the unit of Redis' own clock; a [`Tat`] in
-//! femtoseconds, a thousand million of them to the microsecond. A [`Tat`] goes to Redis as two numbers, each below 2^53, so
-//! that Lua's doubles hold both exactly. Intervals are rounded up to a femtosecond: never is more admitted than promised, and
-//! at a million requests in a second less than one in a thousand million is lost.
+//! All times are integers. `now` is in microseconds since the Unix epoch, the unit of the Redis clock. A [`Tat`] is in
+//! femtoseconds, 10^9 to the microsecond. It is stored in Redis as two numbers below 2^53, which Lua's doubles represent
+//! exactly. Intervals are rounded up to a femtosecond, so no limit admits more than its quota; at a million requests per
+//! second the rounding loses less than one request in 10^9.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::policy::RateLimitPolicy;
 
 /// Femtoseconds in a microsecond.
 const MICRO: u128 = 1_000_000_000;
-/// The longest window that is counted, a century: sums of such times and of today's date stay below 2^53 microseconds.
+/// The longest window, a century: the sum of such times and of today's date stays below 2^53 microseconds.
 const WINDOW_MAX: Duration = Duration::from_secs(36_500 * 86_400);
 const WINDOW_MIN: Duration = Duration::from_micros(1);
 
@@ -26,57 +27,57 @@ const WINDOW_MIN: Duration = Duration::from_micros(1);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Micros(pub u64);
 
-/// When a bucket is full again, in femtoseconds since the Unix epoch. The default is a bucket that nobody has used.
+/// When a bucket is full again, in femtoseconds since the Unix epoch. The default is a bucket that was never charged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tat(u128);
 
-/// An amount of time in femtoseconds.
+/// A duration in femtoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(u128);
 
-/// So many requests in a window: all of them at once, or evenly, or anything between.
+/// A quota of requests per window. The quota is also the burst size; it is replenished evenly over the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     quota: NonZeroU64,
     window: Duration,
     interval: u128,
-    /// The quota's worth of intervals: the window, and less than a femtosecond more for each request.
+    /// The burst tolerance, `quota` intervals: the window plus less than a femtosecond for each request.
     burst: u128,
 }
 
-/// What a limit says to a request.
+/// The result of one limit for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
     /// Whether this limit admits the request.
     pub admitted: bool,
-    /// Requests that it would admit now, after this one.
+    /// The number of requests that the limit would admit now, after this one.
     pub remaining: u64,
-    /// How much of the burst is used, after this request.
+    /// The used part of the burst, after this request.
     pub(super) used: Span,
-    /// How long until it would admit the refused request, to the microsecond; zero for one that it admits, and
+    /// The time until the limit would admit the rejected request, to the microsecond. Zero for an admitted request,
     /// [`Duration::MAX`] for one that costs more than the quota.
     pub retry_after: Duration,
 }
 
-/// What each limit of an owner says. Few have more than two.
+/// One outcome for each limit of an owner. Most owners have one or two.
 pub type Outcomes = SmallVec<[Outcome; 2]>;
 
-/// What all limits of a request say to it. They are charged all or not at all.
+/// The result of all limits of a request. Either all of them are charged or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Whether every limit admits the request.
     pub admitted: bool,
-    /// What each says, in the order in which they were asked. What one admits is charged only if all admit it.
+    /// The outcome of each limit, in the order of the limits. The request is charged only if all of them admit it.
     pub outcomes: Outcomes,
 }
 
 impl Micros {
-    /// That instant; the epoch for what is before it.
+    /// The instant in microseconds; the epoch for an earlier one.
     pub fn of(time: Timestamp) -> Self {
         Self(u64::try_from(time.timestamp_micros()).unwrap_or(0))
     }
 
-    /// How long it is since `earlier`; zero when that lies ahead.
+    /// The time since `earlier`; zero if that is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -91,15 +92,14 @@ impl Micros {
 }
 
 impl Limit {
-    /// `quota` requests in a `window`. A window longer than a century is taken for a century: nothing that counts lasts so
-    /// long.
+    /// `quota` requests per `window`. The window is clamped to the range from a microsecond to a century.
     pub fn new(quota: NonZeroU64, window: Duration) -> Self {
         let window = window.clamp(WINDOW_MIN, WINDOW_MAX);
         let interval = (window.as_nanos() * 1_000_000).div_ceil(quota.get().into());
         Self { quota, window, interval, burst: interval * u128::from(quota.get()) }
     }
 
-    /// Requests in a window.
+    /// The number of requests per window, and the burst size.
     pub fn quota(&self) -> NonZeroU64 {
         self.quota
     }
@@ -109,19 +109,19 @@ impl Limit {
         self.window
     }
 
-    /// What is left for each of several nodes that count alone: an equal part, but one request at least.
+    /// The share of one of `nodes` nodes that count separately: an equal part of the quota, at least one request.
     #[must_use]
     pub fn share(&self, nodes: u32) -> Self {
         let quota = NonZeroU64::new(self.quota.get() / u64::from(nodes.max(1))).unwrap_or(NonZeroU64::MIN);
         Self::new(quota, self.window)
     }
 
-    /// What `count` requests take; of more than the quota, an amount that no bucket has.
-    pub(super) fn price(&self, count: u64) -> Span {
+    /// The increment of the arrival time for `count` requests. Above the quota, it is more than any bucket holds.
+    pub(super) fn increment(&self, count: u64) -> Span {
         Span(if count > self.quota.get() { self.burst + 1 } else { self.interval * u128::from(count) })
     }
 
-    /// What the whole quota takes.
+    /// The increment for the whole quota.
     #[cfg(any(test, feature = "redis"))]
     pub(super) fn burst(&self) -> Span {
         Span(self.burst)
@@ -136,25 +136,25 @@ impl From<RateLimitPolicy> for Limit {
 
 #[cfg(feature = "redis")]
 impl Span {
-    /// Whole microseconds, and femtoseconds beyond them.
+    /// Whole microseconds and the remaining femtoseconds.
     pub(super) fn parts(self) -> (u128, u128) {
         (self.0 / MICRO, self.0 % MICRO)
     }
 }
 
 impl Tat {
-    /// From whole microseconds, and femtoseconds beyond them.
+    /// From whole microseconds and the remaining femtoseconds.
     #[cfg(any(test, feature = "redis"))]
     pub(super) fn from_parts(micros: u64, femtos: u64) -> Self {
         Self(u128::from(micros) * MICRO + u128::from(femtos))
     }
 
-    /// A bucket of which so much is used.
+    /// A bucket of which `used` is used.
     pub(super) fn with_used(now: Micros, used: Span) -> Self {
         Self(now.femtos() + used.0)
     }
 
-    /// A bucket that is full from now on.
+    /// A bucket that is full at `now`.
     pub(super) fn full(now: Micros) -> Self {
         Self(now.femtos())
     }
@@ -169,25 +169,25 @@ impl Tat {
         Self(self.0.saturating_sub(by.0))
     }
 
-    /// No emptier than empty. So a clock that went back, or a limit that became smaller, keeps nobody waiting for longer than
-    /// a window.
-    fn at_most_empty(self, now: Micros, limit: &Limit) -> Self {
+    /// The bucket, empty at most. So after a clock step backwards or a reduction of the limit, a request waits at most one
+    /// window.
+    fn clamp_to_empty(self, now: Micros, limit: &Limit) -> Self {
         self.min(Self(now.femtos() + limit.burst))
     }
 
-    /// The bucket after the request, or how long the request has to wait.
+    /// The bucket after the request, or the time until the request would be admitted.
     pub(super) fn take(self, now: Micros, limit: &Limit, cost: u64) -> Result<Self, Duration> {
         if cost > limit.quota.get() {
             return Err(Duration::MAX);
         }
-        // Time that nobody used is not saved up beyond a full bucket.
-        let next = self.0.max(now.femtos()) + limit.price(cost).0;
+        // A full bucket gains nothing from idle time.
+        let next = self.0.max(now.femtos()) + limit.increment(cost).0;
         let empty = now.femtos() + limit.burst;
         if next <= empty { Ok(Self(next)) } else { Err(micros(next - empty)) }
     }
 
-    /// What a bucket holds, whatever is asked of it.
-    pub(super) fn look(self, now: Micros, limit: &Limit) -> Outcome {
+    /// The state of the bucket, as the outcome of an admitted request of cost 0.
+    pub(super) fn peek(self, now: Micros, limit: &Limit) -> Outcome {
         let used = self.0.saturating_sub(now.femtos()).min(limit.burst);
         let remaining = u64::try_from((limit.burst - used) / limit.interval).unwrap_or(u64::MAX);
         Outcome { admitted: true, remaining, used: Span(used), retry_after: Duration::ZERO }
@@ -195,36 +195,36 @@ impl Tat {
 }
 
 impl Outcome {
-    /// How long until the limit would admit its whole quota at once, to the microsecond.
+    /// The time until the bucket is full, to the microsecond.
     pub fn reset(&self) -> Duration {
         micros(self.used.0)
     }
 
-    /// The same after the request was taken back.
+    /// The outcome after the request is refunded.
     #[must_use]
     pub(super) fn refunded(self, limit: &Limit, cost: u64) -> Self {
-        let used = Span(self.used.0.saturating_sub(limit.price(cost).0));
+        let used = Span(self.used.0.saturating_sub(limit.increment(cost).0));
         Self { remaining: self.remaining.saturating_add(cost).min(limit.quota.get()), used, ..self }
     }
 
-    /// The refusal of a request that has to wait.
+    /// The outcome for a rejected request that would be admitted after `wait`.
     #[must_use]
-    pub(super) fn refused(self, wait: Duration) -> Self {
+    pub(super) fn rejected(self, wait: Duration) -> Self {
         Self { admitted: false, retry_after: wait, ..self }
     }
 }
 
 impl Decision {
-    /// How long until no limit would refuse; zero when none does, [`Duration::MAX`] for a request that costs more than a
-    /// quota.
+    /// The time until every limit would admit the request. Zero for an admitted request, [`Duration::MAX`] for one that costs
+    /// more than a quota.
     pub fn retry_after(&self) -> Duration {
         self.outcomes.iter().map(|outcome| outcome.retry_after).max().unwrap_or_default()
     }
 }
 
-/// Charges a request that costs as much as `cost` plain ones to all buckets, or to none. With a cost of 0 it looks.
+/// Charges `cost` to all buckets, or to none if one of them rejects it. A cost of 0 reads the buckets.
 ///
-/// Buckets and limits go in pairs. A bucket may be changed also when the request is refused, and has to be kept then too.
+/// `tats` and `limits` are parallel. The caller stores the buckets of a rejected request too: they may have been clamped.
 pub fn charge<'a>(
     tats: &mut [Tat],
     limits: impl Iterator<Item = &'a Limit> + Clone,
@@ -232,20 +232,20 @@ pub fn charge<'a>(
     cost: u64,
 ) -> Decision {
     for (tat, limit) in tats.iter_mut().zip(limits.clone()) {
-        *tat = tat.at_most_empty(now, limit);
+        *tat = tat.clamp_to_empty(now, limit);
     }
     let admitted = tats.iter().zip(limits.clone()).all(|(tat, limit)| tat.take(now, limit, cost).is_ok());
     let outcomes = tats.iter_mut().zip(limits).map(|(tat, limit)| match tat.take(now, limit, cost) {
         Ok(next) => {
             *tat = if admitted { next } else { *tat };
-            tat.look(now, limit)
+            tat.peek(now, limit)
         }
-        Err(wait) => tat.look(now, limit).refused(wait),
+        Err(wait) => tat.peek(now, limit).rejected(wait),
     });
     Decision { outcomes: outcomes.collect(), admitted }
 }
 
-/// Whole microseconds, rounded up: never too early.
+/// Microseconds, rounded up so that no retry comes too early.
 fn micros(femtos: u128) -> Duration {
     Duration::from_micros(u64::try_from(femtos.div_ceil(MICRO)).unwrap_or(u64::MAX))
 }

@@ -1,12 +1,12 @@
-//! Leases of the shared buckets, leased by this node and spent without asking.
+//! Leases: parts of the shared buckets that this node has charged in advance and spends locally.
 //!
-//! What a node holds has been charged in the ledger. So in any span of time all nodes together admit at most the quota, what
-//! the length of the span adds to it, and what they held when it began: one slice for each node. All slices of a bucket
-//! together are at most a tenth of its quota, and a key that only one node sees gets its whole quota: where a slice is no
-//! longer to be had, as much is leased as there is.
+//! Leased requests are already charged in the store. So in any span of time all nodes together admit at most the quota, what is
+//! replenished during the span, and the leases held at its beginning, one for each node. All leases of a bucket together are at
+//! most a tenth of its quota. A key that is used on only one node gets its whole quota: if the bucket has less than a full
+//! lease, what is left is leased.
 //!
-//! Leases begin at nothing, which is to ask about every request. They double while a key asks again soon, and shrink while it
-//! does not. What lies idle goes back.
+//! A lease starts at size zero, so that every request is charged in the store. Its size doubles when it is refilled soon after the
+//! last refill, and halves when that was long ago. Idle leases are released.
 
 mod leases;
 
@@ -18,98 +18,100 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use self::leases::Leases;
-use super::ledger::give_back_request;
-use super::{Backend, BucketOwner, Charge, ChargeRequest, Decision, Ledger, Micros, NamedLimit, Nodes, Unavailable};
+use self::leases::{Leases, Unused};
+use super::bucket_store::refund_charge;
+use super::{
+    Backend, BucketOwner, BucketStore, Charge, ChargeRequest, Decision, Micros, NamedLimit, Nodes, Unavailable,
+};
 use crate::clock::Clock;
 
-/// Leases that may wait to be leased in the background; beyond, a request that needs one leases it.
+/// Refills that can be queued. When the queue is full, the next request that needs a lease refills it.
 const QUEUE: usize = 4096;
-/// Leases that are leased in the background at the same time.
-const UNDER_WAY: usize = 64;
-/// Between two looks for what lies idle.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Concurrent background tasks.
+const TASKS_MAX: usize = 64;
+/// The time between two searches for idle leases.
+const IDLE_CHECK_EVERY: Duration = Duration::from_millis(500);
 
-/// Spends slices of the ledger's buckets.
+/// Spends leases of the buckets in a [`BucketStore`].
 pub struct Leased {
-    ledger: Arc<dyn Ledger>,
+    store: Arc<dyn BucketStore>,
     clock: Arc<dyn Clock>,
     nodes: Arc<Nodes>,
     leases: Leases,
     queue: mpsc::Sender<Refill>,
 }
 
-/// Leases in the background, and gives back what lies idle.
-pub struct Leasing {
+/// Refills leases in the background, and releases idle ones.
+pub struct LeaseWorker {
     leased: Arc<Leased>,
     queue: mpsc::Receiver<Refill>,
 }
 
-/// Leases that are about to be used up.
+/// Leases of an owner that will soon be used up.
 struct Refill {
     owner: BucketOwner,
     limits: Vec<NamedLimit>,
 }
 
 impl Leased {
-    /// Leases of at most `owners_max` owners, or a few more; about requests of others the ledger is asked. The second part is
-    /// to be run beside; without it requests lease by themselves, and nothing is given back.
+    /// Holds leases of `owners_max` owners, rounded up to a multiple of the number of shards. Requests of further owners are
+    /// charged in the store. The caller runs the worker. Without it, requests refill the leases, and idle leases are not released.
     pub fn new(
-        ledger: Arc<dyn Ledger>,
+        store: Arc<dyn BucketStore>,
         clock: Arc<dyn Clock>,
         nodes: Arc<Nodes>,
         owners_max: usize,
-    ) -> (Arc<Self>, Leasing) {
+    ) -> (Arc<Self>, LeaseWorker) {
         let (sender, queue) = mpsc::channel(QUEUE);
-        let leased = Arc::new(Self { ledger, clock, nodes, leases: Leases::new(owners_max), queue: sender });
-        (Arc::clone(&leased), Leasing { leased, queue })
+        let leased = Arc::new(Self { store, clock, nodes, leases: Leases::new(owners_max), queue: sender });
+        (Arc::clone(&leased), LeaseWorker { leased, queue })
     }
 
-    /// Gives back all that is not used; before the process stops. What cannot be given back comes back with time.
-    pub async fn give_back_all(&self) {
-        self.give_back(self.leases.take_all()).await;
+    /// Releases all leases, before the process stops. If a release fails, the buckets refill with time.
+    pub async fn release_all(&self) {
+        self.release(self.leases.take_all()).await;
     }
 
     fn now(&self) -> Micros {
         Micros::of(self.clock.now())
     }
 
-    /// Decides without asking, if that can be done.
-    fn spend(&self, request: &Charge<'_>) -> Option<Decision> {
-        let (decision, is_low) = self.leases.spend(request, self.now(), self.nodes.count())?;
+    /// Decides from the leases; `None` if the store must decide.
+    fn spend(&self, charge: &Charge<'_>) -> Option<Decision> {
+        let (decision, is_low) = self.leases.spend(charge, self.now(), self.nodes.count())?;
         if is_low {
-            let refill = Refill { owner: request.owner, limits: request.limits.to_vec() };
+            let refill = Refill { owner: charge.owner, limits: charge.limits.to_vec() };
             if self.queue.try_send(refill).is_err() {
-                self.leases.refilled(request.owner);
+                self.leases.end_refill(charge.owner);
             }
         }
         Some(decision)
     }
 
-    /// Has the request charged in the ledger, and leases what is to come. The caller has the owner's turn.
-    async fn lease(&self, request: &Charge<'_>) -> Result<Decision, Unavailable> {
-        let extra_bits = self.leases.wanted(request, self.now(), self.nodes.count());
-        let order = ChargeRequest { request, extra_bits: &extra_bits };
-        let receipt = self.ledger.charge(&order).await?;
-        Ok(self.leases.record(&order, receipt, self.now()))
+    /// Charges a request in the store and refills the leases with it. The caller holds the owner's refill lock.
+    async fn charge_and_refill(&self, charge: &Charge<'_>) -> Result<Decision, Unavailable> {
+        let lease_bits = self.leases.lease_bits(charge, self.now(), self.nodes.count());
+        let request = ChargeRequest { charge, lease_bits: &lease_bits };
+        let response = self.store.charge(&request).await?;
+        Ok(self.leases.apply(&request, response, self.now()))
     }
 
     async fn refill(&self, refill: Refill) {
-        let request = Charge { owner: refill.owner, limits: &refill.limits, cost: 0 };
-        if let Some(turn) = self.leases.turn(refill.owner)
-            // Whoever has the turn leases already.
-            && let Ok(_turn) = turn.try_lock()
+        let charge = Charge { owner: refill.owner, limits: &refill.limits, cost: 0 };
+        if let Some(refill_lock) = self.leases.refill_lock(refill.owner)
+            // If the lock is taken, a request refills the leases already.
+            && let Ok(_guard) = refill_lock.try_lock()
         {
-            // If it fails, the request that needs a slice will say so.
-            let _ = self.lease(&request).await;
+            // On failure, the next request that needs a lease reports the error.
+            let _ = self.charge_and_refill(&charge).await;
         }
-        self.leases.refilled(refill.owner);
+        self.leases.end_refill(refill.owner);
     }
 
-    async fn give_back(&self, unused: Vec<(BucketOwner, Vec<(NamedLimit, u64)>)>) {
+    async fn release(&self, unused: Unused) {
         for (owner, unused) in unused {
-            if let Err(error) = self.ledger.give_back(owner, &unused).await {
-                tracing::debug!(%error, "unused requests are not given back");
+            if let Err(error) = self.store.refund(owner, &unused).await {
+                tracing::debug!(%error, "a lease could not be released");
             }
         }
     }
@@ -117,46 +119,46 @@ impl Leased {
 
 #[async_trait]
 impl Backend for Leased {
-    async fn charge(&self, request: &Charge<'_>) -> Result<Decision, Unavailable> {
-        if let Some(decision) = self.spend(request) {
+    async fn charge(&self, charge: &Charge<'_>) -> Result<Decision, Unavailable> {
+        if let Some(decision) = self.spend(charge) {
             return Ok(decision);
         }
-        let Some(turn) = self.leases.turn(request.owner) else {
-            return Ok(self.ledger.charge(&ChargeRequest { request, extra_bits: &[] }).await?.decision);
+        let Some(refill_lock) = self.leases.refill_lock(charge.owner) else {
+            return Ok(self.store.charge(&ChargeRequest::without_leases(charge)).await?.decision);
         };
-        let _turn = turn.lock().await;
-        // Whoever had the turn before may have leased enough.
-        match self.spend(request) {
+        let _guard = refill_lock.lock().await;
+        // The previous holder of the lock may have leased enough.
+        match self.spend(charge) {
             Some(decision) => Ok(decision),
-            None => self.lease(request).await,
+            None => self.charge_and_refill(charge).await,
         }
     }
 
-    async fn refund(&self, request: &Charge<'_>) {
-        // What a slice was spent on is charged in the ledger.
-        give_back_request(&*self.ledger, request).await;
+    async fn refund(&self, charge: &Charge<'_>) {
+        // Spent leases are charged in the store.
+        refund_charge(&*self.store, charge).await;
     }
 }
 
-impl Leasing {
-    /// Works for as long as it is polled.
+impl LeaseWorker {
+    /// Runs for as long as it is polled.
     pub async fn run(mut self) {
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut under_way = JoinSet::new();
+        let mut idle_check = tokio::time::interval(IDLE_CHECK_EVERY);
+        idle_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tasks = JoinSet::new();
         loop {
             let leased = Arc::clone(&self.leased);
             tokio::select! {
-                Some(refill) = self.queue.recv(), if under_way.len() < UNDER_WAY => {
-                    under_way.spawn(async move { leased.refill(refill).await });
+                Some(refill) = self.queue.recv(), if tasks.len() < TASKS_MAX => {
+                    tasks.spawn(async move { leased.refill(refill).await });
                 }
-                _ = look.tick() => {
+                _ = idle_check.tick() => {
                     let idle = leased.leases.take_idle(leased.now());
                     if !idle.is_empty() {
-                        under_way.spawn(async move { leased.give_back(idle).await });
+                        tasks.spawn(async move { leased.release(idle).await });
                     }
                 }
-                Some(_) = under_way.join_next(), if !under_way.is_empty() => {}
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the fronts ask, and what becomes of requests when Redis is away.
+//! The limiter that the fronts call, and the fallback while Redis is unavailable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{Backend, Charge, Decision, Local, Metrics, Nodes, Unavailable};
 use crate::config::OnBackendDown;
 
-/// Decides about requests under limits.
+/// Charges requests and decides whether they are admitted.
 pub struct Limiter {
     local: Local,
     shared: Option<Shared>,
@@ -22,22 +22,22 @@ struct Shared {
     is_down: AtomicBool,
 }
 
-/// What is to become of a request.
+/// The limiter's result for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChargeResult {
-    /// It was counted, and is admitted or refused.
+    /// Counted; admitted or rejected by its limits.
     Counted(Decision),
-    /// It could not be counted, and is let through.
+    /// Not counted, admitted (fail open).
     Open,
-    /// It could not be counted, and is refused: not for what the caller did.
+    /// Not counted, rejected (fail closed). Not the caller's fault.
     Closed,
 }
 
-/// What is to become of a request for each owner whose limits hold. Mostly there is one.
+/// One result for each owner whose limits apply to the request. Most requests have one.
 pub type ChargeResults = SmallVec<[ChargeResult; 1]>;
 
 impl ChargeResult {
-    /// Whether the request may go on.
+    /// Whether the request is admitted.
     pub fn admits(&self) -> bool {
         match self {
             Self::Counted(decision) => decision.admitted,
@@ -48,12 +48,12 @@ impl ChargeResult {
 }
 
 impl Limiter {
-    /// Counts in this process alone.
+    /// Counts in this process only.
     pub fn local(local: Local, metrics: Metrics) -> Self {
         Self { local, shared: None, metrics }
     }
 
-    /// Counts in a backend that `nodes` share; `local` takes over when it is down, if that is what `on_down` says.
+    /// Counts in a backend that `nodes` share. With [`OnBackendDown::Local`], `local` counts while the backend is down.
     pub fn shared(
         backend: Arc<dyn Backend>,
         on_down: OnBackendDown,
@@ -66,69 +66,69 @@ impl Limiter {
     }
 
     /// Charges a request to all its buckets, or to none.
-    pub async fn charge(&self, request: &Charge<'_>) -> ChargeResult {
-        let answer = match &self.shared {
-            None => ChargeResult::Counted(self.local.charge(request)),
-            Some(shared) => match shared.backend.charge(request).await {
-                Ok(decision) => self.counted(shared, request, decision),
-                Err(error) => self.uncounted(shared, request, &error),
+    pub async fn charge(&self, charge: &Charge<'_>) -> ChargeResult {
+        let result = match &self.shared {
+            None => ChargeResult::Counted(self.local.charge(charge)),
+            Some(shared) => match shared.backend.charge(charge).await {
+                Ok(decision) => self.counted(shared, charge, decision),
+                Err(error) => self.uncounted(shared, charge, &error),
             },
         };
-        self.metrics.decided(&answer);
-        answer
+        self.metrics.decided(&result);
+        result
     }
 
-    /// Charges a request to the buckets of several owners, to all or to none: what one owner's limits refuse is taken back from
-    /// those before it, and the others are only looked at. Meanwhile a request of somebody else may find less than there is,
-    /// never more.
-    pub async fn charge_all(&self, requests: &[Charge<'_>]) -> ChargeResults {
-        let mut answers = ChargeResults::with_capacity(requests.len());
-        let mut refused = false;
-        for request in requests {
-            let cost = if refused { 0 } else { request.cost };
-            let answer = self.charge(&Charge { cost, ..*request }).await;
-            if !refused && !answer.admits() {
-                refused = true;
-                for (request, answer) in requests.iter().zip(&mut answers) {
-                    self.refund(request, answer).await;
+    /// Charges a request to the buckets of several owners, to all or to none. If the limits of one owner reject it, the owners
+    /// before are refunded and the buckets of the others are only read. Until the refund, concurrent requests may see fewer
+    /// remaining requests than there are, never more.
+    pub async fn charge_all(&self, charges: &[Charge<'_>]) -> ChargeResults {
+        let mut results = ChargeResults::with_capacity(charges.len());
+        let mut rejected = false;
+        for charge in charges {
+            let cost = if rejected { 0 } else { charge.cost };
+            let result = self.charge(&Charge { cost, ..*charge }).await;
+            if !rejected && !result.admits() {
+                rejected = true;
+                for (charge, result) in charges.iter().zip(&mut results) {
+                    self.refund(charge, result).await;
                 }
             }
-            answers.push(answer);
+            results.push(result);
         }
-        answers
+        results
     }
 
-    async fn refund(&self, request: &Charge<'_>, answer: &mut ChargeResult) {
-        let ChargeResult::Counted(decision) = answer else { return };
+    async fn refund(&self, charge: &Charge<'_>, result: &mut ChargeResult) {
+        let ChargeResult::Counted(decision) = result else { return };
         if let Some(shared) = &self.shared
             && !shared.is_down.load(Ordering::Relaxed)
         {
-            shared.backend.refund(request).await;
+            shared.backend.refund(charge).await;
         }
-        // It has counted the request too, or learned of it.
-        self.local.refund(request);
-        for (named, outcome) in request.limits.iter().zip(&mut decision.outcomes) {
-            *outcome = outcome.refunded(&named.limit, request.cost);
+        // The local buckets have counted the request too, or were updated from the shared ones.
+        self.local.refund(charge);
+        for (named, outcome) in charge.limits.iter().zip(&mut decision.outcomes) {
+            *outcome = outcome.refunded(&named.limit, charge.cost);
         }
     }
 
-    fn counted(&self, shared: &Shared, request: &Charge<'_>, decision: Decision) -> ChargeResult {
+    fn counted(&self, shared: &Shared, charge: &Charge<'_>, decision: Decision) -> ChargeResult {
         if shared.is_down.load(Ordering::Relaxed) && shared.is_down.swap(false, Ordering::Relaxed) {
             tracing::info!("rate limits are counted in Redis again");
         }
         if shared.on_down == OnBackendDown::Local {
-            self.local.learn(request, &decision);
+            self.local.update(charge, &decision);
         }
         ChargeResult::Counted(decision)
     }
 
-    fn uncounted(&self, shared: &Shared, request: &Charge<'_>, error: &Unavailable) -> ChargeResult {
+    fn uncounted(&self, shared: &Shared, charge: &Charge<'_>, error: &Unavailable) -> ChargeResult {
         self.metrics.failed();
         if !shared.is_down.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, on_backend_down = ?shared.on_down, "rate limits are not counted in Redis now");
+            tracing::warn!(%error, on_backend_down = ?shared.on_down, "rate limits cannot be counted in Redis");
         }
         match shared.on_down {
-            OnBackendDown::Local => ChargeResult::Counted(self.local.charge_share(request, shared.nodes.count())),
+            OnBackendDown::Local => ChargeResult::Counted(self.local.charge_share(charge, shared.nodes.count())),
             OnBackendDown::Open => ChargeResult::Open,
             OnBackendDown::Closed => ChargeResult::Closed,
         }

@@ -1,7 +1,6 @@
 //! Buckets in the memory of this process.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use async_trait::async_trait;
 use indexmap::IndexMap;
@@ -11,136 +10,132 @@ use smallvec::SmallVec;
 use super::gcra::{self, Tat};
 use super::{Backend, BucketOwner, Charge, Decision, Limit, Micros, Unavailable};
 use crate::clock::Clock;
+use crate::sharded::Sharded;
 
-/// Threads rarely meet in one of so many.
-const SHARDS: usize = 64;
-/// Owners that are looked at when one has to make room.
+/// The number of owners compared to select one for eviction.
 const CANDIDATES: usize = 8;
 
 /// Buckets of a bounded number of owners.
 ///
-/// Each request also looks at one owner more and forgets it if all its buckets are full, so what is idle is gone after as many
-/// requests as there are owners. At the cap, of eight owners the one whose buckets are full soonest makes room; it then has its
-/// whole quota anew, which is the least that can be forgotten.
+/// Each charge also checks one other owner and removes it if all its buckets are full. So an idle owner is removed after at most
+/// as many charges as there are owners. At the cap, a new owner evicts the one of eight owners whose buckets are full soonest.
+/// The evicted owner then has its whole quota again.
 pub struct Local {
     clock: Arc<dyn Clock>,
-    hasher: RandomState,
-    shards: Box<[Mutex<Shard>]>,
+    shards: Sharded<Shard>,
 }
 
 #[derive(Default)]
 struct Shard {
-    /// Found by the hash that the shard was chosen by.
+    /// Looked up by the hash that selected the shard.
     owners: IndexMap<BucketOwner, Buckets, ()>,
     max: usize,
-    /// The next owner to look at.
-    hand: usize,
+    /// The index of the next owner to check.
+    sweep_index: usize,
 }
 
-/// The few buckets of an owner.
+/// The buckets of an owner.
 #[derive(Default)]
 struct Buckets(Vec<(Arc<str>, Tat)>);
 
-/// An owner's place: its shard, locked, and its hash there.
-struct Place<'a> {
+/// An owner's locked shard, and the owner's hash.
+struct OwnerEntry<'a> {
     shard: MutexGuard<'a, Shard>,
     owner: BucketOwner,
     hash: u64,
 }
 
 impl Local {
-    /// Buckets of at most `owners_max` owners, or a few more.
+    /// Keeps the buckets of `owners_max` owners, rounded up to a multiple of the number of shards.
     pub fn new(owners_max: usize, clock: Arc<dyn Clock>) -> Self {
-        Self::with_shards(SHARDS, owners_max, clock)
+        Self::with_shards(Sharded::default(), owners_max, clock)
     }
 
-    fn with_shards(count: usize, owners_max: usize, clock: Arc<dyn Clock>) -> Self {
-        let max = owners_max.div_ceil(count).max(1);
-        let shard = || Mutex::new(Shard { max, ..Shard::default() });
-        Self { clock, hasher: RandomState::new(), shards: std::iter::repeat_with(shard).take(count).collect() }
+    fn with_shards(shards: Sharded<Shard>, owners_max: usize, clock: Arc<dyn Clock>) -> Self {
+        let max = owners_max.div_ceil(shards.count()).max(1);
+        shards.lock_each().for_each(|mut shard| shard.max = max);
+        Self { clock, shards }
     }
 
     /// Charges a request to all its buckets, or to none.
-    pub fn charge(&self, request: &Charge<'_>) -> Decision {
-        self.charge_limits(request, request.each_limit())
+    pub fn charge(&self, charge: &Charge<'_>) -> Decision {
+        self.charge_limits(charge, charge.each_limit())
     }
 
-    /// Charges as one of several nodes that count alone, each for its part.
-    pub(super) fn charge_share(&self, request: &Charge<'_>, nodes: u32) -> Decision {
-        let shares: Vec<_> = request.each_limit().map(|limit| limit.share(nodes)).collect();
-        self.charge_limits(request, shares.iter())
+    /// Charges as one of `nodes` nodes that count separately: each limit is divided by their number.
+    pub(super) fn charge_share(&self, charge: &Charge<'_>, nodes: u32) -> Decision {
+        let shares: Vec<_> = charge.each_limit().map(|limit| limit.share(nodes)).collect();
+        self.charge_limits(charge, shares.iter())
     }
 
-    /// Takes an admitted request back.
-    pub(super) fn refund(&self, request: &Charge<'_>) {
+    /// Refunds an admitted request.
+    pub(crate) fn refund(&self, charge: &Charge<'_>) {
         let now = Micros::of(self.clock.now());
-        let mut place = self.place(request.owner);
-        let buckets = place.buckets(now);
-        for named in request.limits {
+        let mut entry = self.entry(charge.owner);
+        let buckets = entry.buckets(now);
+        for named in charge.limits {
             let bucket = buckets.of(&named.name);
-            *bucket = bucket.earlier(named.limit.price(request.cost));
+            *bucket = bucket.earlier(named.limit.increment(charge.cost));
         }
     }
 
-    /// Takes over what was decided elsewhere, to go on from there.
-    pub(super) fn learn(&self, request: &Charge<'_>, decision: &Decision) {
+    /// Sets the buckets to the state in another backend's decision.
+    pub(super) fn update(&self, charge: &Charge<'_>, decision: &Decision) {
         let now = Micros::of(self.clock.now());
-        let mut place = self.place(request.owner);
-        let buckets = place.buckets(now);
-        for (named, outcome) in request.limits.iter().zip(&decision.outcomes) {
+        let mut entry = self.entry(charge.owner);
+        let buckets = entry.buckets(now);
+        for (named, outcome) in charge.limits.iter().zip(&decision.outcomes) {
             *buckets.of(&named.name) = Tat::with_used(now, outcome.used);
         }
     }
 
-    /// Owners whose buckets are kept.
+    /// The number of owners.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).owners.len()).sum()
+        self.shards.lock_each().map(|shard| shard.owners.len()).sum()
     }
 
-    /// Whether no owner's buckets are kept.
+    /// Whether there are no owners.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    fn charge_limits<'a>(&self, request: &Charge<'_>, limits: impl Iterator<Item = &'a Limit> + Clone) -> Decision {
+    fn charge_limits<'a>(&self, charge: &Charge<'_>, limits: impl Iterator<Item = &'a Limit> + Clone) -> Decision {
         let now = Micros::of(self.clock.now());
-        let mut place = self.place(request.owner);
-        let buckets = place.buckets(now);
-        let mut tats: SmallVec<[Tat; 2]> = request.limits.iter().map(|named| *buckets.of(&named.name)).collect();
-        let decision = gcra::charge(&mut tats, limits, now, request.cost);
-        for (named, tat) in request.limits.iter().zip(tats) {
+        let mut entry = self.entry(charge.owner);
+        let buckets = entry.buckets(now);
+        let mut tats: SmallVec<[Tat; 2]> = charge.limits.iter().map(|named| *buckets.of(&named.name)).collect();
+        let decision = gcra::charge(&mut tats, limits, now, charge.cost);
+        for (named, tat) in charge.limits.iter().zip(tats) {
             *buckets.of(&named.name) = tat;
         }
         decision
     }
 
-    fn place(&self, owner: BucketOwner) -> Place<'_> {
-        let hash = self.hasher.hash_one(owner);
-        // A shard's table goes by the lowest and the highest bits, which must differ within it.
-        let index = usize::try_from(hash >> 32 & u64::from(u16::MAX)).unwrap_or_default() % self.shards.len();
-        Place { shard: lock(&self.shards[index]), owner, hash }
+    fn entry(&self, owner: BucketOwner) -> OwnerEntry<'_> {
+        let hash = self.shards.hash(&owner);
+        OwnerEntry { shard: self.shards.lock_hash(hash), owner, hash }
     }
 }
 
 #[async_trait]
 impl Backend for Local {
-    async fn charge(&self, request: &Charge<'_>) -> Result<Decision, Unavailable> {
-        Ok(Self::charge(self, request))
+    async fn charge(&self, charge: &Charge<'_>) -> Result<Decision, Unavailable> {
+        Ok(Self::charge(self, charge))
     }
 
-    async fn refund(&self, request: &Charge<'_>) {
-        Self::refund(self, request);
+    async fn refund(&self, charge: &Charge<'_>) {
+        Self::refund(self, charge);
     }
 }
 
-impl Place<'_> {
+impl OwnerEntry<'_> {
     fn buckets(&mut self, now: Micros) -> &mut Buckets {
         let Self { shard, owner, hash } = self;
         shard.sweep(now);
         if shard.owners.len() >= shard.max && shard.index(*hash, owner).is_none() {
-            shard.make_room();
+            shard.evict();
         }
-        match shard.owners.raw_entry_mut_v1().from_hash(*hash, |held| held == owner) {
+        match shard.owners.raw_entry_mut_v1().from_hash(*hash, |other| other == owner) {
             RawEntryMut::Occupied(entry) => entry.into_mut(),
             RawEntryMut::Vacant(entry) => entry.insert_hashed_nocheck(*hash, *owner, Buckets::default()).1,
         }
@@ -149,50 +144,46 @@ impl Place<'_> {
 
 impl Shard {
     fn index(&self, hash: u64, owner: &BucketOwner) -> Option<usize> {
-        self.owners.raw_entry_v1().index_from_hash(hash, |held| held == owner)
+        self.owners.raw_entry_v1().index_from_hash(hash, |other| other == owner)
     }
 
-    /// Looks at the next owner.
+    /// Checks the next owner and removes it if its buckets are full.
     fn sweep(&mut self, now: Micros) {
-        match self.owners.get_index(self.hand) {
+        match self.owners.get_index(self.sweep_index) {
             Some((_, buckets)) if buckets.full_at() <= Tat::full(now) => {
-                self.owners.swap_remove_index(self.hand);
+                self.owners.swap_remove_index(self.sweep_index);
             }
-            Some(_) => self.hand += 1,
-            None => self.hand = 0,
+            Some(_) => self.sweep_index += 1,
+            None => self.sweep_index = 0,
         }
     }
 
-    fn make_room(&mut self) {
+    fn evict(&mut self) {
         let count = self.owners.len();
-        let candidates = (self.hand..self.hand + CANDIDATES).map(|index| index % count);
+        let candidates = (self.sweep_index..self.sweep_index + CANDIDATES).map(|index| index % count);
         let soonest =
             candidates.min_by_key(|index| self.owners.get_index(*index).map(|(_, buckets)| buckets.full_at()));
         if let Some(index) = soonest {
             self.owners.swap_remove_index(index);
         }
-        self.hand += CANDIDATES;
+        self.sweep_index += CANDIDATES;
     }
 }
 
 impl Buckets {
-    /// The bucket of that name; a full one if there was none.
+    /// The bucket of this name, created full.
     fn of(&mut self, name: &Arc<str>) -> &mut Tat {
-        let at = self.0.iter().position(|(held, _)| held == name).unwrap_or_else(|| {
+        let at = self.0.iter().position(|(existing, _)| existing == name).unwrap_or_else(|| {
             self.0.push((Arc::clone(name), Tat::default()));
             self.0.len() - 1
         });
         &mut self.0[at].1
     }
 
-    /// When the last of them is full.
+    /// When all of them are full.
     fn full_at(&self) -> Tat {
         self.0.iter().map(|(_, tat)| *tat).max().unwrap_or_default()
     }
-}
-
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

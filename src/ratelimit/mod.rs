@@ -1,12 +1,12 @@
-//! Counts requests against limits and decides which are too many. Knows no credential, no header and no server.
+//! Rate limiting: counts requests against limits and rejects those above. Independent of credentials, headers and servers.
 //!
-//! [`gcra`] is the arithmetic. It is done on buckets in this process ([`Local`]), or on buckets in Redis, one script for each
-//! request ([`Exact`]), or on slices that this node leases from there ([`Leased`]). [`Limiter`] is what the fronts ask: it
-//! also knows what becomes of requests when Redis is away.
+//! [`gcra`] is the algorithm. It runs on buckets in this process ([`Local`]), on buckets in Redis with one script call for each
+//! request ([`Exact`]), or on leases that this node takes from the buckets in Redis ([`Leased`]). The fronts call [`Limiter`],
+//! which also handles an unavailable Redis.
 
+mod bucket_store;
 pub mod gcra;
 mod leased;
-mod ledger;
 mod limiter;
 mod local;
 mod metrics;
@@ -17,10 +17,10 @@ mod redis;
 mod testing;
 
 #[cfg(feature = "redis")]
-pub use self::redis::RedisLedger;
+pub use self::redis::RedisBucketStore;
+pub use bucket_store::{BucketStore, ChargeRequest, ChargeResponse, Exact};
 pub use gcra::{Decision, Limit, Micros, Outcome, Outcomes};
-pub use leased::{Leased, Leasing};
-pub use ledger::{ChargeRequest, ChargeResponse, Exact, Ledger};
+pub use leased::{LeaseWorker, Leased};
 pub use limiter::{ChargeResult, ChargeResults, Limiter};
 pub use local::Local;
 pub use metrics::Metrics;
@@ -35,60 +35,59 @@ use sha2::{Digest, Sha256};
 use crate::id::{KeyId, TenantId};
 use crate::policy::RateLimitPolicy;
 
-/// Whose buckets. All buckets of an owner are charged in one step; a Redis Cluster keeps them in one slot.
+/// The owner of a set of buckets. They are charged in one step and are in one slot of a Redis Cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BucketOwner {
-    /// A key, with its derived tokens.
+    /// A key and its derived tokens.
     Key(TenantId, KeyId),
-    /// All keys of an actor, known by the beginning of the SHA-256 of the actor's id.
+    /// All keys of an actor, identified by the first 16 bytes of the SHA-256 of the actor's id.
     Actor(TenantId, [u8; 16]),
     /// All keys of a tenant.
     Tenant(TenantId),
-    /// Everybody at a client address.
+    /// All clients at an address.
     Address(TenantId, IpAddr),
 }
 
-/// A limit with the name that its headers, and its bucket among those of the owner, go by.
+/// A limit and its name. The name is used in response headers and identifies the bucket among those of the owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedLimit {
-    /// The name, once in a request.
+    /// The name, unique among the limits of a request.
     pub name: Arc<str>,
-    /// What is allowed.
+    /// The quota and the window.
     pub limit: Limit,
 }
 
-/// What is to be charged.
+/// A request to be charged to the buckets of one owner.
 #[derive(Debug, Clone, Copy)]
 pub struct Charge<'a> {
-    /// Whose buckets.
+    /// The owner of the buckets.
     pub owner: BucketOwner,
-    /// The buckets: charged all or not at all.
+    /// The limits, one bucket each. Either all of them are charged or none.
     pub limits: &'a [NamedLimit],
-    /// How many plain requests this one is worth; 0 only looks.
+    /// The cost in requests. 0 reads the buckets.
     pub cost: u64,
 }
 
-/// Nothing can be counted now. The text says why, for operators.
+/// The backend cannot count now. The text is the cause, for operators.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("requests cannot be counted: {0}")]
 pub struct Unavailable(pub String);
 
-/// Where requests are counted.
+/// Counts requests.
 #[async_trait]
 pub trait Backend: Send + Sync {
     /// Charges a request to all its buckets, or to none.
     ///
     /// # Errors
-    /// [`Unavailable`] when that is not known to have been done.
-    async fn charge(&self, request: &Charge<'_>) -> Result<Decision, Unavailable>;
+    /// [`Unavailable`] if the result is not known.
+    async fn charge(&self, charge: &Charge<'_>) -> Result<Decision, Unavailable>;
 
-    /// Takes an admitted request back, because another owner's limits refused it. What cannot be given back comes back with
-    /// time.
-    async fn refund(&self, request: &Charge<'_>);
+    /// Refunds an admitted request that the limits of another owner reject. If the refund fails, the buckets refill with time.
+    async fn refund(&self, charge: &Charge<'_>);
 }
 
 impl NamedLimit {
-    /// The limit that a key itself has, by the name that it has everywhere.
+    /// A key's own limit, named `default`.
     pub fn of_key(policy: RateLimitPolicy) -> Self {
         static NAME: LazyLock<Arc<str>> = LazyLock::new(|| "default".into());
         Self { name: Arc::clone(&NAME), limit: policy.into() }
@@ -96,7 +95,7 @@ impl NamedLimit {
 }
 
 impl BucketOwner {
-    /// The owner of all keys of an actor.
+    /// The owner for all keys of an actor.
     pub fn actor(tenant: TenantId, actor_id: &str) -> Self {
         let digest: [u8; 32] = Sha256::digest(actor_id).into();
         let mut name = [0; 16];

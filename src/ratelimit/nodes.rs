@@ -1,18 +1,18 @@
-//! How many nodes share the limits.
+//! The number of nodes that share the limits.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The nodes that were alive when that was last known.
+/// The number of live nodes, as of the last heartbeat.
 #[derive(Debug)]
 pub struct Nodes(AtomicU32);
 
 impl Nodes {
-    /// This node, as far as it knows alone.
+    /// One node, until a heartbeat reports more.
     pub fn alone() -> Self {
         Self(AtomicU32::new(1))
     }
 
-    /// So many, one at least.
+    /// The number of nodes, at least 1.
     pub fn count(&self) -> u32 {
         self.0.load(Ordering::Relaxed).max(1)
     }
@@ -32,7 +32,7 @@ impl Default for Nodes {
 }
 
 #[cfg(feature = "redis")]
-mod announce {
+mod heartbeat {
     use std::collections::VecDeque;
     use std::sync::LazyLock;
     use std::sync::atomic::Ordering;
@@ -43,44 +43,44 @@ mod announce {
     use super::Nodes;
     use crate::redis::{Redis, RedisError};
 
-    /// How often a node tells that it is alive, and how many times it may fail to before it is taken for dead.
-    const BEAT: Duration = Duration::from_secs(2);
-    const BEATS: usize = 3;
+    /// The time between heartbeats of a node. A node expires when it misses this many.
+    const HEARTBEAT: Duration = Duration::from_secs(2);
+    const MISSED_MAX: usize = 3;
     const KEY: &str = "keygate:nodes";
 
-    static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/announce.lua")));
+    static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/heartbeat.lua")));
 
     impl Nodes {
-        /// Tells the others that the node of that name is alive, and counts them, for as long as it is polled. While Redis is
-        /// away the count stays.
-        pub async fn keep_announced(&self, redis: &Redis, name: &str) {
+        /// Sends heartbeats of the node `name` and updates the count from the replies, for as long as it is polled. The count does
+        /// not change while Redis is unavailable.
+        pub async fn run_heartbeat(&self, redis: &Redis, name: &str) {
             let mut counts = VecDeque::new();
             loop {
-                if let Ok(count) = self.announce(redis, name).await {
-                    self.heard(count, &mut counts);
+                if let Ok(count) = self.heartbeat(redis, name).await {
+                    self.update(count, &mut counts);
                 }
-                tokio::time::sleep(BEAT).await;
+                tokio::time::sleep(HEARTBEAT).await;
             }
         }
 
-        /// Takes over a count: the highest of the last few. A Redis that starts empty has to hear from all nodes before its
-        /// count is believed.
-        pub(super) fn heard(&self, count: u32, counts: &mut VecDeque<u32>) {
+        /// Sets the count to the highest of the last few. So after Redis restarts empty, the count does not drop before every
+        /// node has sent a heartbeat.
+        pub(super) fn update(&self, count: u32, counts: &mut VecDeque<u32>) {
             counts.push_back(count);
-            counts.drain(..counts.len().saturating_sub(BEATS));
+            counts.drain(..counts.len().saturating_sub(MISSED_MAX));
             self.0.store(counts.iter().copied().max().unwrap_or(1), Ordering::Relaxed);
         }
 
-        pub(super) async fn announce(&self, redis: &Redis, name: &str) -> Result<u32, RedisError> {
-            let mut call = ANNOUNCE.key(KEY);
-            call.arg(name).arg(u64::try_from(BEAT.as_millis()).unwrap_or(u64::MAX) * BEATS as u64);
+        pub(super) async fn heartbeat(&self, redis: &Redis, name: &str) -> Result<u32, RedisError> {
+            let mut call = SCRIPT.key(KEY);
+            call.arg(name).arg(u64::try_from(HEARTBEAT.as_millis()).unwrap_or(u64::MAX) * MISSED_MAX as u64);
             redis.run_script(&call).await
         }
 
-        /// Tells the others that the node of that name stops.
+        /// Removes the node `name` from the live nodes.
         ///
         /// # Errors
-        /// What Redis fails with; then they notice by themselves.
+        /// Any [`RedisError`]. The node then expires.
         pub async fn leave(&self, redis: &Redis, name: &str) -> Result<(), RedisError> {
             redis.run::<u64>(redis::cmd("ZREM").arg(KEY).arg(name)).await.map(drop)
         }

@@ -1,6 +1,7 @@
-//! The shared buckets in Redis: one string for each, with the instant at which it is full; gone when it is.
+//! The shared buckets in Redis. A bucket is a string that holds its theoretical arrival time and expires when the bucket is full.
 //!
-//! `keygate:limit:{owner}:name`: the braces keep all buckets of an owner in one slot of a cluster. Redis' own clock decides.
+//! The name is `keygate:limit:{owner}:name`. The hash tag keeps all buckets of an owner in one slot of a cluster. The clock of
+//! Redis decides.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,42 +9,42 @@ use async_trait::async_trait;
 use redis::{Script, ScriptInvocation};
 
 use super::gcra::{self, Tat};
-use super::{BucketOwner, ChargeRequest, ChargeResponse, Ledger, Micros, NamedLimit, Unavailable};
+use super::{BucketOwner, BucketStore, ChargeRequest, ChargeResponse, Micros, NamedLimit, Unavailable};
 use crate::clock::Clock;
 use crate::id::hex;
 use crate::redis::{Redis, RedisError};
 
 static CHARGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/charge.lua")));
-static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/give_back.lua")));
+static REFUND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/refund.lua")));
 
-/// Numbers in the script's answer about the whole, and about each bucket.
-const ANSWER_HEAD: usize = 2;
-const ANSWER_BUCKET: usize = 3;
-/// How long a full bucket is kept, in milliseconds. It says nothing any more; this is for tests, whose clock is another.
-const KEPT: u64 = 0;
-const KEPT_IN_TESTS: u64 = 3_600_000;
+/// Numbers at the start of the script's reply, and for each bucket.
+const REPLY_HEAD: usize = 2;
+const REPLY_BUCKET: usize = 3;
+/// How long a full bucket is kept, in milliseconds. Tests keep it longer, because their clock is not that of Redis.
+const KEEP_FULL: u64 = 0;
+const KEEP_FULL_IN_TESTS: u64 = 3_600_000;
 
-/// Buckets in Redis.
-pub struct RedisLedger {
+/// A [`BucketStore`] in Redis.
+pub struct RedisBucketStore {
     redis: Arc<Redis>,
-    /// In place of Redis' own, for tests.
+    /// Replaces the clock of Redis in tests.
     clock: Option<Arc<dyn Clock>>,
 }
 
-impl RedisLedger {
-    /// Buckets in that Redis.
+impl RedisBucketStore {
+    /// The buckets in this Redis.
     pub fn new(redis: Arc<Redis>) -> Self {
         Self { redis, clock: None }
     }
 
-    /// Buckets in that Redis, at the time of that clock.
+    /// The buckets in this Redis, with another clock.
     #[cfg(test)]
-    pub(super) fn at(redis: Arc<Redis>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn with_clock(redis: Arc<Redis>, clock: Arc<dyn Clock>) -> Self {
         Self { redis, clock: Some(clock) }
     }
 
-    /// The script with what both begin with.
-    fn begin<'a>(
+    /// Prepares a script with the arguments that both scripts begin with.
+    fn prepare<'a>(
         &self,
         script: &'a Script,
         owner: BucketOwner,
@@ -51,36 +52,37 @@ impl RedisLedger {
     ) -> ScriptInvocation<'a> {
         let mut call = script.prepare_invoke();
         for named in names {
-            call.key(bucket(owner, &named.name));
+            call.key(bucket_name(owner, &named.name));
         }
         match &self.clock {
-            None => call.arg("").arg(KEPT),
-            Some(clock) => call.arg(Micros::of(clock.now()).0).arg(KEPT_IN_TESTS),
+            None => call.arg("").arg(KEEP_FULL),
+            Some(clock) => call.arg(Micros::of(clock.now()).0).arg(KEEP_FULL_IN_TESTS),
         };
         call
     }
 }
 
 #[async_trait]
-impl Ledger for RedisLedger {
-    async fn charge(&self, order: &ChargeRequest<'_>) -> Result<ChargeResponse, Unavailable> {
-        let request = order.request;
-        let mut call = self.begin(&CHARGE, request.owner, request.limits.iter());
-        for (index, limit) in request.each_limit().enumerate() {
-            let bits = order.bits(index);
-            amount(&mut call, limit.burst());
-            amount(&mut call, limit.price(request.cost));
+impl BucketStore for RedisBucketStore {
+    async fn charge(&self, request: &ChargeRequest<'_>) -> Result<ChargeResponse, Unavailable> {
+        let charge = request.charge;
+        let mut call = self.prepare(&CHARGE, charge.owner, charge.limits.iter());
+        for (index, limit) in charge.each_limit().enumerate() {
+            let bits = request.lease_bits_of(index);
+            push_span(&mut call, limit.burst());
+            push_span(&mut call, limit.increment(charge.cost));
             call.arg(bits);
-            (0..bits).rev().for_each(|bit| amount(&mut call, limit.price(1 << bit)));
+            (0..bits).rev().for_each(|bit| push_span(&mut call, limit.increment(1 << bit)));
         }
-        let answer: Vec<u64> = self.redis.run_script(&call).await?;
-        read(order, &answer).ok_or_else(|| Unavailable("Redis answered what its script never does".into()))
+        let reply: Vec<u64> = self.redis.run_script(&call).await?;
+        parse_reply(request, &reply)
+            .ok_or_else(|| Unavailable("Redis sent an invalid reply to the charge script".into()))
     }
 
-    async fn give_back(&self, owner: BucketOwner, unused: &[(NamedLimit, u64)]) -> Result<(), Unavailable> {
-        let mut call = self.begin(&GIVE_BACK, owner, unused.iter().map(|(named, _)| named));
+    async fn refund(&self, owner: BucketOwner, unused: &[(NamedLimit, u64)]) -> Result<(), Unavailable> {
+        let mut call = self.prepare(&REFUND, owner, unused.iter().map(|(named, _)| named));
         for (named, count) in unused {
-            amount(&mut call, named.limit.price(*count));
+            push_span(&mut call, named.limit.increment(*count));
         }
         Ok(self.redis.run_script::<u8>(&call).await.map(drop)?)
     }
@@ -92,7 +94,7 @@ impl From<RedisError> for Unavailable {
     }
 }
 
-fn bucket(owner: BucketOwner, name: &str) -> String {
+fn bucket_name(owner: BucketOwner, name: &str) -> String {
     match owner {
         BucketOwner::Key(tenant, key) => format!("keygate:limit:{{{tenant}:{key}}}:{name}"),
         BucketOwner::Actor(tenant, actor) => format!("keygate:limit:{{{tenant}:actor:{}}}:{name}", hex(&actor)),
@@ -101,20 +103,20 @@ fn bucket(owner: BucketOwner, name: &str) -> String {
     }
 }
 
-fn amount(call: &mut ScriptInvocation<'_>, span: gcra::Span) {
+fn push_span(call: &mut ScriptInvocation<'_>, span: gcra::Span) {
     let (micros, femtos) = span.parts();
     call.arg(micros.to_string()).arg(femtos.to_string());
 }
 
-/// What the script's numbers say. They tell what the buckets were; what that means for the request is worked out here.
-fn read(order: &ChargeRequest<'_>, answer: &[u64]) -> Option<ChargeResponse> {
-    let request = order.request;
-    let (&[admitted, now], buckets) = answer.split_first_chunk::<ANSWER_HEAD>()?;
-    let buckets = buckets.chunks_exact(ANSWER_BUCKET);
+/// Parses the script's reply. It holds the buckets before the charge; the outcomes are computed from them here.
+fn parse_reply(request: &ChargeRequest<'_>, reply: &[u64]) -> Option<ChargeResponse> {
+    let charge = request.charge;
+    let (&[admitted, now], buckets) = reply.split_first_chunk::<REPLY_HEAD>()?;
+    let buckets = buckets.chunks_exact(REPLY_BUCKET);
     let mut tats: Vec<_> = buckets.clone().map(|bucket| Tat::from_parts(bucket[0], bucket[1])).collect();
-    let decision = gcra::charge(&mut tats, request.each_limit(), Micros(now), request.cost);
-    let agreed = decision.admitted == (admitted == 1) && decision.outcomes.len() == request.limits.len();
-    agreed.then(|| ChargeResponse { decision, extras: buckets.map(|bucket| bucket[2]).collect() })
+    let decision = gcra::charge(&mut tats, charge.each_limit(), Micros(now), charge.cost);
+    let is_consistent = decision.admitted == (admitted == 1) && decision.outcomes.len() == charge.limits.len();
+    is_consistent.then(|| ChargeResponse { decision, leased: buckets.map(|bucket| bucket[2]).collect() })
 }
 
 #[cfg(test)]

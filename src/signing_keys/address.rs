@@ -1,8 +1,8 @@
-//! Which addresses are no place for keys to come from: those that only this host or its network can reach.
+//! Internal addresses, from which keys are not fetched: those that only this host or its network can reach.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is internal: of this host, of a private or shared network, or of nobody (RFC 6890).
+/// Whether an address is internal: of this host, of a private or shared network, or reserved (RFC 6890).
 pub(super) fn is_internal(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_internal_v4(address),
@@ -13,7 +13,7 @@ pub(super) fn is_internal(address: IpAddr) -> bool {
 fn is_internal_v4(address: Ipv4Addr) -> bool {
     let special = match address.octets() {
         [0 | 240..=255, ..] | [192, 0, 0, _] | [198, 18..=19, ..] => true,
-        // Shared by providers for their customers (RFC 6598).
+        // Shared address space of providers (RFC 6598).
         [100, second, ..] => second & 0xc0 == 0x40,
         _ => false,
     };
@@ -31,7 +31,7 @@ fn is_internal_v6(address: Ipv6Addr) -> bool {
         || embedded(address).is_some_and(is_internal_v4)
 }
 
-/// The IPv4 address that a gateway on the way would make of this one: IPv4-compatible, NAT64 (RFC 6052, RFC 8215), 6to4.
+/// The IPv4 address that a translating gateway extracts from this one: IPv4-compatible, NAT64 (RFC 6052, RFC 8215), 6to4.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let last = || Ipv4Addr::from_bits((address.to_bits() & 0xffff_ffff) as u32);
     match address.segments() {
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn internal_addresses_are_told_from_public_ones() {
+    fn internal_and_public_addresses_are_distinguished() {
         for address in [
             "127.0.0.1",
             "0.0.0.0",

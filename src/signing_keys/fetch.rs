@@ -1,4 +1,4 @@
-//! Fetching over HTTP: bounded in size and time, never through a proxy or a redirect, and from no internal address.
+//! HTTP client for JWK sets: bounded in size and time, without proxies, redirects and internal addresses.
 
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
@@ -14,40 +14,40 @@ use super::{BODY_MAX, Failure};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client with the rules of this module.
+/// An HTTP client with the restrictions of this module.
 #[derive(Clone)]
 pub(super) struct Fetcher {
     client: Client,
     allow_internal: bool,
 }
 
-/// Resolves names to addresses that are not internal. Only these are connected to, so a second answer of the name
-/// server cannot lead elsewhere.
-struct PublicOnly;
+/// Resolves names to public addresses only. The client connects to these addresses without a second lookup, so DNS rebinding
+/// does not reach internal ones.
+struct PublicResolver;
 
 #[derive(Debug, thiserror::Error)]
-#[error("the name has internal addresses alone")]
+#[error("the name has only internal addresses")]
 struct InternalAddress;
 
 impl Fetcher {
     pub(super) fn new(allow_internal: bool) -> Result<Self, Failure> {
         let builder = Client::builder().no_proxy().redirect(Policy::none()).timeout(TIMEOUT).user_agent("keygate");
-        let builder = if allow_internal { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) };
+        let builder = if allow_internal { builder } else { builder.dns_resolver(Arc::new(PublicResolver)) };
         Ok(Self { client: builder.build().map_err(|_| Failure::NoClient)?, allow_internal })
     }
 
-    /// The body of a 200 answer.
+    /// Fetches the body of a 200 response.
     pub(super) async fn get(&self, url: &Url) -> Result<Vec<u8>, Failure> {
-        // The client does not resolve what is an address already.
+        // The client does not resolve address literals.
         if !self.allow_internal && literal(url).is_some_and(is_internal) {
             return Err(Failure::Internal);
         }
-        let mut answer = self.client.get(url.clone()).send().await.map_err(|error| failure(&error))?;
-        if answer.status() != 200 {
-            return Err(Failure::Status(answer.status().as_u16()));
+        let mut response = self.client.get(url.clone()).send().await.map_err(|error| failure(&error))?;
+        if response.status() != 200 {
+            return Err(Failure::Status(response.status().as_u16()));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| failure(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
             if body.len() + chunk.len() > BODY_MAX {
                 return Err(Failure::TooLarge);
             }
@@ -57,7 +57,7 @@ impl Fetcher {
     }
 }
 
-impl Resolve for PublicOnly {
+impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
             let all = tokio::net::lookup_host((name.as_str(), 0)).await?;
@@ -75,7 +75,7 @@ fn literal(url: &Url) -> Option<IpAddr> {
     url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// What went wrong, without the client's own words: they name the URL.
+/// The failure, without the text of the client's error: it contains the URL.
 fn failure(error: &reqwest::Error) -> Failure {
     let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
     if causes.any(<dyn Error>::is::<InternalAddress>) {

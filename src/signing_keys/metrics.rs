@@ -1,4 +1,4 @@
-//! What loading of signing keys counts (contract, operations section 6).
+//! Metrics of the signing-key refresher (contract, operations section 6).
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Regist
 
 const BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
-/// Counters of one set of signing keys.
+/// Metrics of a signing-key refresher.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     loads: IntCounterVec,
@@ -15,10 +15,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the counters known to `registry`.
+    /// Registers the metrics.
     ///
     /// # Errors
-    /// When counters of these names are there already.
+    /// If metrics of these names are registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             loads: IntCounterVec::new(
@@ -26,10 +26,10 @@ impl Metrics {
                 &["result"],
             )?,
             duration: Histogram::with_opts(
-                HistogramOpts::new("talos_keyservice_load_duration_seconds", "Time a load of the signing keys took")
+                HistogramOpts::new("talos_keyservice_load_duration_seconds", "Duration of a load of the signing keys")
                     .buckets(BUCKETS.to_vec()),
             )?,
-            keys: IntGauge::new("talos_keyservice_keys_loaded", "Keys that can sign or check derived tokens")?,
+            keys: IntGauge::new("talos_keyservice_keys_loaded", "Keys that can sign or verify derived tokens")?,
         };
         registry.register(Box::new(metrics.loads.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
@@ -37,7 +37,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Counts one reading of sources.
+    /// Records a load.
     pub(super) fn observe(&self, succeeded: bool, took: Duration) {
         self.loads.with_label_values(&[if succeeded { "success" } else { "error" }]).inc();
         self.duration.observe(took.as_secs_f64());

@@ -1,4 +1,4 @@
-//! The keys that sign derived JWTs, loaded from their sources and kept fresh (contract, credentials section 6).
+//! JWKS refresher: loads the keys that sign derived JWTs and refreshes them (contract, credentials section 6).
 
 mod address;
 mod fetch;
@@ -15,168 +15,167 @@ use tokio::sync::Mutex;
 
 use crate::credential::{JwkError, SigningKeys};
 use fetch::Fetcher;
-use source::{Source, Stamp};
+use source::{FileStamp, Source};
 
-/// The longest JWK set that is read, in bytes.
+/// The maximum size of a JWK set in bytes.
 const BODY_MAX: usize = 1 << 20;
 
-/// How sources are read.
+/// Options of the refresher.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Whether keys may be fetched from this host and its private networks.
+    /// Whether keys may be fetched from internal addresses.
     pub allow_internal: bool,
-    /// How often every source is read again.
+    /// The time between two loads of all sources.
     pub refresh_every: Duration,
-    /// How often files are looked at for changes.
-    pub look_at_files_every: Duration,
+    /// The time between two checks of files for changes.
+    pub check_files_every: Duration,
 }
 
-/// Where the keys come from, and what each source held last.
+/// Loads signing keys from their sources and refreshes them.
 pub struct SigningKeyRefresher {
     sources: Vec<Source>,
     fetcher: Fetcher,
     options: Options,
     metrics: Metrics,
     current: Arc<ArcSwap<SigningKeys>>,
-    /// What each source held when it was last good. One refresh at a time holds it.
-    held: Mutex<Vec<Held>>,
+    /// The last good keys of each source. Locked during a refresh.
+    loaded: Mutex<Vec<LoadedSource>>,
 }
 
-/// What a source held.
-struct Held {
+/// The last good keys of a source.
+struct LoadedSource {
     keys: SigningKeys,
-    /// How the file looked just before it was last read, whatever came of it.
-    stamp: Option<Stamp>,
+    /// The file's metadata from just before it was last read, successfully or not.
+    stamp: Option<FileStamp>,
 }
 
-/// A source that cannot be used. Names it by its place in the list, counted from 0, never by its URL.
+/// An unusable source, identified by its index in the list and never by its URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("signing key source {index}: {failure}")]
 pub struct SigningKeySourceError {
-    /// The place in the list.
+    /// The index in the list, from 0.
     pub index: usize,
-    /// What is wrong.
+    /// The failure.
     pub failure: Failure,
 }
 
-/// What is wrong with a source.
+/// Why a source is unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// Of no known kind.
-    #[error("begins with none of base64://, file://, https:// and http://")]
+    /// Unknown scheme.
+    #[error("does not begin with base64://, file://, https:// or http://")]
     Scheme,
-    /// Not base64.
-    #[error("is not base64")]
+    /// Invalid base64.
+    #[error("is not valid base64")]
     Base64,
-    /// A path that does not begin at the root.
-    #[error("has a path that does not begin with a slash; write file:///path")]
+    /// Relative path.
+    #[error("has a relative path; write file:///path")]
     RelativePath,
-    /// No URL.
-    #[error("is no URL")]
+    /// Invalid URL.
+    #[error("is not a valid URL")]
     Url,
-    /// The file is not there or not readable.
+    /// Missing or unreadable file.
     #[error("is a file that cannot be read")]
     File,
-    /// Binary data.
-    #[error("holds no text")]
+    /// Not UTF-8.
+    #[error("is not UTF-8 text")]
     NotText,
-    /// Longer than 1 MiB.
-    #[error("holds more than 1 MiB")]
+    /// Larger than 1 MiB.
+    #[error("is larger than 1 MiB")]
     TooLarge,
-    /// On this host or in a private network.
-    #[error("has an internal address; credentials.derived_tokens.jwt.signing_keys.allow_internal permits that")]
+    /// Internal address.
+    #[error("has an internal address; set credentials.derived_tokens.jwt.signing_keys.allow_internal to permit it")]
     Internal,
-    /// Any answer but 200, redirects included.
-    #[error("answers with status {0}")]
+    /// A status other than 200, including redirects.
+    #[error("responds with status {0}")]
     Status(u16),
-    /// No answer within ten seconds.
-    #[error("does not answer in time")]
+    /// No response within ten seconds.
+    #[error("does not respond within ten seconds")]
     Timeout,
-    /// No connection, no trust in the certificate, or no whole answer.
+    /// No connection, an untrusted certificate, or an incomplete response.
     #[error("cannot be reached")]
     Unreachable,
-    /// The system lacks what TLS needs.
-    #[error("cannot be fetched: there is no TLS, check the system's certificates")]
+    /// The HTTP client cannot be built.
+    #[error("cannot be fetched: TLS is not available, check the system's certificates")]
     NoClient,
-    /// No usable JWK set.
+    /// Invalid JWK set.
     #[error(transparent)]
     Jwk(#[from] JwkError),
 }
 
 impl Default for Options {
-    /// Nothing internal; everything every 15 minutes, files looked at every 5 seconds.
+    /// Public addresses only, all sources every 15 minutes, files every 5 seconds.
     fn default() -> Self {
         Self {
             allow_internal: false,
             refresh_every: Duration::from_secs(15 * 60),
-            look_at_files_every: Duration::from_secs(5),
+            check_files_every: Duration::from_secs(5),
         }
     }
 }
 
 impl SigningKeyRefresher {
-    /// Reads every source: `base64://`, `file:///path`, `https://` or `http://`. Without sources the set is empty.
+    /// Loads every source: `base64://`, `file:///path`, `https://` or `http://`. Without sources there are no keys.
     ///
     /// # Errors
-    /// [`SigningKeySourceError`] for the first source that cannot be used.
+    /// [`SigningKeySourceError`] for the first unusable source.
     pub async fn load(urls: &[String], options: Options, metrics: Metrics) -> Result<Self, SigningKeySourceError> {
         let failed = |index| move |failure| SigningKeySourceError { index, failure };
         let sources = urls.iter().enumerate().map(|(index, url)| Source::parse(url).map_err(failed(index)));
         let sources = sources.collect::<Result<Vec<_>, _>>()?;
         let fetcher = Fetcher::new(options.allow_internal).map_err(failed(0))?;
-        let begun = Instant::now();
-        let mut held = Vec::new();
+        let started = Instant::now();
+        let mut loaded = Vec::new();
         for (index, source) in sources.iter().enumerate() {
-            if source.is_unprotected() {
+            if source.is_plain_http() {
                 tracing::warn!(
                     index,
-                    "signing keys are fetched over http: others on the way can read and replace them"
+                    "signing keys are fetched over plain HTTP: on-path attackers can read and replace them"
                 );
             }
             let stamp = source.stamp().await;
             let keys = source.read(&fetcher).await.map_err(failed(index));
-            let keys = keys.inspect_err(|_| metrics.observe(false, begun.elapsed()))?;
-            held.push(Held { keys, stamp });
+            let keys = keys.inspect_err(|_| metrics.observe(false, started.elapsed()))?;
+            loaded.push(LoadedSource { keys, stamp });
         }
-        metrics.observe(true, begun.elapsed());
+        metrics.observe(true, started.elapsed());
         let current = Arc::default();
-        let set = Self { sources, fetcher, options, metrics, current, held: Mutex::default() };
-        set.publish(&held);
-        *set.held.lock().await = held;
-        Ok(set)
+        let refresher = Self { sources, fetcher, options, metrics, current, loaded: Mutex::default() };
+        refresher.publish(&loaded);
+        *refresher.loaded.lock().await = loaded;
+        Ok(refresher)
     }
 
-    /// The keys as they are now, and as they will be.
+    /// The current keys. Refreshes replace them.
     pub fn keys(&self) -> Arc<ArcSwap<SigningKeys>> {
         Arc::clone(&self.current)
     }
 
-    /// Reads every source again. One that cannot be read, or holds no usable keys, keeps the keys it had, which is
-    /// logged and counted.
+    /// Loads every source again. A source that fails keeps its last good keys; the failure is logged and counted.
     pub async fn refresh(&self) {
-        let mut held = self.held.lock().await;
+        let mut loaded = self.loaded.lock().await;
         let all: Vec<_> = (0..self.sources.len()).collect();
-        self.reread(&mut held, &all).await;
+        self.reload(&mut loaded, &all).await;
     }
 
-    /// Reads those files again that look different from when they were last read.
+    /// Loads the changed files again.
     pub async fn refresh_files(&self) {
-        let mut held = self.held.lock().await;
+        let mut loaded = self.loaded.lock().await;
         let mut changed = Vec::new();
-        for (index, (source, held)) in self.sources.iter().zip(held.iter()).enumerate() {
+        for (index, (source, last)) in self.sources.iter().zip(loaded.iter()).enumerate() {
             let stamp = source.stamp().await;
-            if stamp.is_some() && stamp != held.stamp {
+            if stamp.is_some() && stamp != last.stamp {
                 changed.push(index);
             }
         }
         if !changed.is_empty() {
-            self.reread(&mut held, &changed).await;
+            self.reload(&mut loaded, &changed).await;
         }
     }
 
-    /// Keeps the keys fresh, for as long as it is polled.
-    pub async fn follow(&self) {
-        let pause = self.options.look_at_files_every.min(self.options.refresh_every);
+    /// Refreshes the keys periodically, for as long as it is polled.
+    pub async fn run(&self) {
+        let pause = self.options.check_files_every.min(self.options.refresh_every);
         let mut refreshed = Instant::now();
         loop {
             tokio::time::sleep(pause).await;
@@ -189,34 +188,34 @@ impl SigningKeyRefresher {
         }
     }
 
-    async fn reread(&self, held: &mut [Held], indexes: &[usize]) {
-        let begun = Instant::now();
+    async fn reload(&self, loaded: &mut [LoadedSource], indexes: &[usize]) {
+        let started = Instant::now();
         let mut succeeded = true;
         for &index in indexes {
             let source = &self.sources[index];
-            // Looked at before it is read: what changes in between is seen as a change the next time.
-            held[index].stamp = source.stamp().await;
+            // Taken before the read, so that a change during the read is detected next time.
+            loaded[index].stamp = source.stamp().await;
             match source.read(&self.fetcher).await {
-                Ok(keys) => held[index].keys = keys,
+                Ok(keys) => loaded[index].keys = keys,
                 Err(failure) => {
                     succeeded = false;
                     let error = SigningKeySourceError { index, failure };
-                    tracing::warn!(%error, "signing keys could not be read again; those from before stay");
+                    tracing::warn!(%error, "signing keys could not be refreshed; the last good ones are kept");
                 }
             }
         }
-        self.metrics.observe(succeeded, begun.elapsed());
-        self.publish(held);
+        self.metrics.observe(succeeded, started.elapsed());
+        self.publish(loaded);
     }
 
-    /// Puts the keys of all sources together, in their order.
-    fn publish(&self, held: &[Held]) {
+    /// Publishes the keys of all sources, in the order of the sources.
+    fn publish(&self, loaded: &[LoadedSource]) {
         let mut keys = SigningKeys::default();
-        for held in held {
-            keys.extend(held.keys.clone());
+        for source in loaded {
+            keys.extend(source.keys.clone());
         }
-        if keys.len() < held.iter().map(|held| held.keys.len()).sum() {
-            tracing::warn!("signing keys share a kid; the first of each counts, the others are not used");
+        if keys.len() < loaded.iter().map(|source| source.keys.len()).sum() {
+            tracing::warn!("several signing keys have the same kid; only the first of them is used");
         }
         self.metrics.set_keys(keys.len());
         self.current.store(Arc::new(keys));

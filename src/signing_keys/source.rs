@@ -1,4 +1,4 @@
-//! Where a JWK set is.
+//! The sources of JWK sets.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,17 +15,17 @@ use super::fetch::Fetcher;
 use super::{BODY_MAX, Failure};
 use crate::credential::SigningKeys;
 
-/// A source of keys, read from its URL. Not printable: the URL may be the keys themselves, or hold a password.
+/// A source of keys, parsed from its URL. Without `Debug`: the URL may contain the keys or a password.
 pub(super) enum Source {
     Inline(SecretString),
-    /// An absolute path, written as it is: nothing in it is escaped.
+    /// An absolute path, without percent-encoding.
     File(PathBuf),
     Http(Url),
 }
 
-/// By what a changed file is known.
+/// The metadata by which a change of a file is detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct FileStamp {
     modified: Option<SystemTime>,
     length: u64,
 }
@@ -42,30 +42,30 @@ impl Source {
         }
     }
 
-    /// Whether others on the way can read and change what is fetched.
-    pub(super) fn is_unprotected(&self) -> bool {
+    /// Whether the source is fetched over plain HTTP.
+    pub(super) fn is_plain_http(&self) -> bool {
         matches!(self, Self::Http(url) if url.scheme() == "http")
     }
 
     pub(super) async fn read(&self, fetcher: &Fetcher) -> Result<SigningKeys, Failure> {
         let text = match self {
             Self::Inline(text) => return Ok(SigningKeys::parse(text.expose_secret())?),
-            Self::File(path) => in_background(path, read_file).await?,
+            Self::File(path) => run_blocking(path, read_file).await?,
             Self::Http(url) => Zeroizing::new(fetcher.get(url).await?),
         };
         Ok(SigningKeys::parse(str::from_utf8(&text).map_err(|_| Failure::NotText)?)?)
     }
 
-    /// The stamp of a file that is there; nothing for other sources.
-    pub(super) async fn stamp(&self) -> Option<Stamp> {
+    /// The metadata of a file; `None` for an unreadable file and for other sources.
+    pub(super) async fn stamp(&self) -> Option<FileStamp> {
         match self {
-            Self::File(path) => in_background(path, stamp).await.ok(),
+            Self::File(path) => run_blocking(path, file_stamp).await.ok(),
             Self::Inline(_) | Self::Http(_) => None,
         }
     }
 }
 
-/// Base64 of either alphabet, padded or not.
+/// Decodes base64 in the standard or the URL-safe alphabet, with or without padding.
 fn decode(encoded: &str) -> Result<SecretString, Failure> {
     let encoded = encoded.trim();
     let decoder = |alphabet: &Alphabet| {
@@ -76,8 +76,8 @@ fn decode(encoded: &str) -> Result<SecretString, Failure> {
     String::from_utf8(bytes.map_err(|_| Failure::Base64)?).map(SecretString::from).map_err(|_| Failure::NotText)
 }
 
-/// Files are read on a thread that may wait: a network file system can be slow.
-async fn in_background<T: Send + 'static>(path: &Path, work: fn(&Path) -> Result<T, Failure>) -> Result<T, Failure> {
+/// Runs file I/O on a blocking thread: a network file system can be slow.
+async fn run_blocking<T: Send + 'static>(path: &Path, work: fn(&Path) -> Result<T, Failure>) -> Result<T, Failure> {
     let path = path.to_owned();
     tokio::task::spawn_blocking(move || work(&path)).await.unwrap_or(Err(Failure::File))
 }
@@ -89,7 +89,7 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     if bytes.len() > BODY_MAX { Err(Failure::TooLarge) } else { Ok(bytes) }
 }
 
-fn stamp(path: &Path) -> Result<Stamp, Failure> {
+fn file_stamp(path: &Path) -> Result<FileStamp, Failure> {
     let metadata = std::fs::metadata(path).map_err(|_| Failure::File)?;
-    Ok(Stamp { modified: metadata.modified().ok(), length: metadata.len() })
+    Ok(FileStamp { modified: metadata.modified().ok(), length: metadata.len() })
 }

@@ -24,9 +24,9 @@ fn file_url(path: &Path) -> String {
     format!("file://{}", path.display())
 }
 
-fn kids(set: &SigningKeyRefresher) -> Vec<String> {
+fn kids(refresher: &SigningKeyRefresher) -> Vec<String> {
     let text = |key: Value| key["kid"].as_str().unwrap().to_owned();
-    set.keys().load().public_jwks().into_iter().map(text).collect()
+    refresher.keys().load().public_jwks().into_iter().map(text).collect()
 }
 
 fn metrics() -> Metrics {
@@ -44,8 +44,8 @@ async fn failure(url: &str, allow_internal: bool) -> Failure {
     error.failure
 }
 
-/// A server of one answer after the other; the last one stays.
-fn serve(answers: Vec<Vec<u8>>) -> String {
+/// A server that sends these responses in order, and then repeats the last one.
+fn serve(responses: Vec<Vec<u8>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let next = AtomicUsize::new(0);
@@ -53,34 +53,34 @@ fn serve(answers: Vec<Vec<u8>>) -> String {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let _ = stream.read(&mut [0; 4096]);
-            let index = next.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1);
-            // A client that has seen enough hangs up.
-            let _ = stream.write_all(&answers[index]);
+            let index = next.fetch_add(1, Ordering::Relaxed).min(responses.len() - 1);
+            // The client may have closed the connection.
+            let _ = stream.write_all(&responses[index]);
         }
     });
     format!("http://localhost:{port}/keys?password=secret")
 }
 
-fn answer(status: &str, body: &str) -> Vec<u8> {
+fn response(status: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 #[tokio::test]
-async fn keys_of_all_sources_stand_in_the_order_of_the_sources() {
+async fn keys_are_in_the_order_of_their_sources() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     std::fs::write(&file, set(&["b", "a"])).unwrap();
-    let http = serve(vec![answer("200 OK", &set(&["c"]))]);
+    let http = serve(vec![response("200 OK", &set(&["c"]))]);
     let standard = format!("base64://{}", STANDARD.encode(jwk("a").to_string()));
     let url_safe = format!("base64://{}", URL_SAFE_NO_PAD.encode(set(&["d", "ÿ?>"])));
-    let loaded = load(&[&standard, &file_url(&file), &http, &url_safe], true).await.unwrap();
-    assert_eq!(kids(&loaded), ["a", "b", "c", "d", "ÿ?>"]);
-    assert_eq!(loaded.metrics.counts(), (1, 0, 5));
+    let refresher = load(&[&standard, &file_url(&file), &http, &url_safe], true).await.unwrap();
+    assert_eq!(kids(&refresher), ["a", "b", "c", "d", "ÿ?>"]);
+    assert_eq!(refresher.metrics.counts(), (1, 0, 5));
     assert!(load(&[], false).await.unwrap().keys().load().is_empty());
 }
 
 #[tokio::test]
-async fn a_source_that_cannot_be_used_is_named_by_its_place_and_never_by_its_url() {
+async fn unusable_source_is_reported_by_index_and_not_by_url() {
     for (url, expected) in [
         ("ftp://localhost/secret", Failure::Scheme),
         ("secret", Failure::Scheme),
@@ -104,26 +104,26 @@ async fn a_source_that_cannot_be_used_is_named_by_its_place_and_never_by_its_url
 }
 
 #[tokio::test]
-async fn fetched_keys_are_bounded_and_never_redirected() {
-    let long = answer("200 OK", &" ".repeat(BODY_MAX + 1));
+async fn oversized_redirected_and_invalid_responses_are_rejected() {
+    let long = response("200 OK", &" ".repeat(BODY_MAX + 1));
     let endless = [b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b' '; BODY_MAX + 1]].concat();
     let redirect = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n".to_vec();
-    for (answer, expected) in [
+    for (response, expected) in [
         (long, Failure::TooLarge),
         (endless, Failure::TooLarge),
         (redirect, Failure::Status(302)),
-        (answer("404 Not Found", &set(&["a"])), Failure::Status(404)),
-        (answer("200 OK", "secret"), Failure::Jwk(JwkError::NotASet)),
+        (response("404 Not Found", &set(&["a"])), Failure::Status(404)),
+        (response("200 OK", "secret"), Failure::Jwk(JwkError::NotASet)),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec(), Failure::Unreachable),
         (b"secret\r\n\r\n".to_vec(), Failure::Unreachable),
     ] {
-        assert_eq!(failure(&serve(vec![answer]), true).await, expected);
+        assert_eq!(failure(&serve(vec![response]), true).await, expected);
     }
     assert_eq!(failure("http://127.0.0.1:1/secret", true).await, Failure::Unreachable);
 }
 
 #[tokio::test]
-async fn a_file_too_long_is_not_read() {
+async fn oversized_file_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     std::fs::write(&file, " ".repeat(BODY_MAX + 1)).unwrap();
@@ -131,67 +131,67 @@ async fn a_file_too_long_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_read_again_and_a_broken_one_changes_nothing() {
+async fn changed_file_is_reloaded_and_an_invalid_one_is_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let (file, other) = (folder.path().join("keys.json"), folder.path().join("other.json"));
     std::fs::write(&file, set(&["a"])).unwrap();
     std::fs::write(&other, set(&["z"])).unwrap();
-    let loaded = load(&[&file_url(&file), &file_url(&other)], false).await.unwrap();
-    let shared = loaded.keys();
-    loaded.refresh_files().await;
-    assert_eq!(loaded.metrics.counts(), (1, 0, 2), "what has not changed is not read");
+    let refresher = load(&[&file_url(&file), &file_url(&other)], false).await.unwrap();
+    let shared = refresher.keys();
+    refresher.refresh_files().await;
+    assert_eq!(refresher.metrics.counts(), (1, 0, 2), "unchanged files are not read");
     std::fs::write(&file, set(&["a", "b"])).unwrap();
-    loaded.refresh_files().await;
-    assert_eq!((kids(&loaded), shared.load().len()), (vec!["a".into(), "b".into(), "z".into()], 3));
-    for broken in ["{", "", r#"{"keys":[{"kty":"OKP","crv":"Ed25519"}]}"#] {
-        std::fs::write(&file, broken).unwrap();
-        loaded.refresh_files().await;
-        assert_eq!(kids(&loaded), ["a", "b", "z"], "{broken:?}");
+    refresher.refresh_files().await;
+    assert_eq!((kids(&refresher), shared.load().len()), (vec!["a".into(), "b".into(), "z".into()], 3));
+    for invalid in ["{", "", r#"{"keys":[{"kty":"OKP","crv":"Ed25519"}]}"#] {
+        std::fs::write(&file, invalid).unwrap();
+        refresher.refresh_files().await;
+        assert_eq!(kids(&refresher), ["a", "b", "z"], "{invalid:?}");
     }
     std::fs::remove_file(&file).unwrap();
-    loaded.refresh_files().await;
-    loaded.refresh().await;
-    assert_eq!((kids(&loaded), loaded.metrics.counts()), (vec!["a".into(), "b".into(), "z".into()], (2, 4, 3)));
+    refresher.refresh_files().await;
+    refresher.refresh().await;
+    assert_eq!((kids(&refresher), refresher.metrics.counts()), (vec!["a".into(), "b".into(), "z".into()], (2, 4, 3)));
     std::fs::write(&file, set(&["c"])).unwrap();
-    loaded.refresh_files().await;
-    assert_eq!(kids(&loaded), ["c", "z"]);
+    refresher.refresh_files().await;
+    assert_eq!(kids(&refresher), ["c", "z"]);
 }
 
 #[tokio::test]
-async fn a_source_that_fails_later_keeps_its_keys_while_others_move_on() {
+async fn failing_source_keeps_its_keys_while_others_are_refreshed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     std::fs::write(&file, set(&["a"])).unwrap();
     let http = serve(vec![
-        answer("200 OK", &set(&["c"])),
-        answer("503 Service Unavailable", ""),
-        answer("200 OK", &set(&["d"])),
+        response("200 OK", &set(&["c"])),
+        response("503 Service Unavailable", ""),
+        response("200 OK", &set(&["d"])),
     ]);
-    let loaded = load(&[&http, &file_url(&file)], true).await.unwrap();
+    let refresher = load(&[&http, &file_url(&file)], true).await.unwrap();
     std::fs::write(&file, set(&["a", "b"])).unwrap();
-    loaded.refresh().await;
-    assert_eq!((kids(&loaded), loaded.metrics.counts()), (vec!["c".into(), "a".into(), "b".into()], (1, 1, 3)));
-    loaded.refresh().await;
-    assert_eq!(kids(&loaded), ["d", "a", "b"]);
+    refresher.refresh().await;
+    assert_eq!((kids(&refresher), refresher.metrics.counts()), (vec!["c".into(), "a".into(), "b".into()], (1, 1, 3)));
+    refresher.refresh().await;
+    assert_eq!(kids(&refresher), ["d", "a", "b"]);
 }
 
 #[tokio::test]
-async fn followed_files_change_the_keys_by_themselves() {
+async fn changed_files_are_refreshed_in_the_background() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     std::fs::write(&file, set(&["a"])).unwrap();
-    let options = Options { look_at_files_every: Duration::from_millis(5), ..Options::default() };
-    let loaded = Arc::new(SigningKeyRefresher::load(&[file_url(&file)], options, metrics()).await.unwrap());
-    let following = tokio::spawn({
-        let loaded = Arc::clone(&loaded);
-        async move { loaded.follow().await }
+    let options = Options { check_files_every: Duration::from_millis(5), ..Options::default() };
+    let refresher = Arc::new(SigningKeyRefresher::load(&[file_url(&file)], options, metrics()).await.unwrap());
+    let running = tokio::spawn({
+        let refresher = Arc::clone(&refresher);
+        async move { refresher.run().await }
     });
     std::fs::write(&file, set(&["a", "b"])).unwrap();
-    let seen = async {
-        while kids(&loaded) != ["a", "b"] {
+    let until_refreshed = async {
+        while kids(&refresher) != ["a", "b"] {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), seen).await.expect("the change is seen");
-    following.abort();
+    tokio::time::timeout(Duration::from_secs(10), until_refreshed).await.expect("the keys are refreshed");
+    running.abort();
 }

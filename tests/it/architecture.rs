@@ -12,20 +12,21 @@ const MODULES: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("duration", &[]),
     ("cidr", &[]),
+    ("sharded", &[]),
     ("request_context", &["id"]),
     ("policy", &["cidr", "duration"]),
     ("credential", &["cidr", "clock", "id", "policy"]),
-    ("key", &["cidr", "clock", "id", "policy", "credential"]),
+    ("key", &["cidr", "clock", "id", "policy", "credential", "sharded"]),
     ("config", &["cidr", "clock", "credential", "duration", "id", "policy"]),
     ("telemetry", &["config"]),
     ("store", &["cidr", "clock", "id", "key", "policy", "request_context"]),
     ("redis", &["config"]),
-    ("cache", &["cidr", "clock", "id", "key", "policy", "redis"]),
+    ("cache", &["cidr", "clock", "id", "key", "policy", "redis", "sharded"]),
     ("cache_sync", &["cache", "clock", "store"]),
     ("last_used", &["clock", "id", "key", "request_context", "store"]),
     ("signing_keys", &["credential"]),
-    ("ratelimit", &["clock", "config", "id", "policy", "redis"]),
-    ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "store", "last_used"]),
+    ("ratelimit", &["clock", "config", "id", "policy", "redis", "sharded"]),
+    ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "ratelimit", "store", "last_used"]),
     (
         "lifecycle",
         &[
@@ -118,7 +119,7 @@ const IMPURE: &[&str] = &[
     "SystemTime::now",
     "Utc::now",
 ];
-const PURE: &[&str] = &["id", "duration", "cidr", "request_context", "policy", "credential", "key"];
+const PURE: &[&str] = &["id", "duration", "cidr", "sharded", "request_context", "policy", "credential", "key"];
 
 /// Crates that the pipeline never names, so that every front can call it.
 const SERVERS: &[&str] = &["pingora", "axum", "hyper", "tower", "tonic"];

@@ -1,4 +1,4 @@
-//! `adminBatchCreateImportedApiKeys`, and its older name (contract, admin API sections 5.7 and 7).
+//! `adminBatchCreateImportedApiKeys` and its legacy name (contract, admin API sections 5.7 and 7).
 
 use axum::Json;
 use axum::extract::State;
@@ -21,12 +21,12 @@ use crate::request_context::RequestContext;
 /// Keys to import.
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct BatchCreateImportedApiKeysRequest {
-    /// 1 to 1000; each is judged alone. Their `request_id` has no effect.
+    /// 1 to 1000 keys, each validated separately. `request_id` has no effect.
     #[schema(value_type = Vec<ImportApiKeyRequest>, required)]
     requests: Option<Vec<Option<ImportApiKeyRequest>>>,
 }
 
-/// What became of the keys.
+/// The results of a batch import.
 #[derive(Serialize, ToSchema)]
 pub(in crate::admin) struct BatchCreateImportedApiKeysResponse {
     /// In the order of the requests.
@@ -35,12 +35,12 @@ pub(in crate::admin) struct BatchCreateImportedApiKeysResponse {
     failure_count: i32,
 }
 
-/// What became of a key.
+/// The result for one key.
 #[derive(Serialize, ToSchema)]
 pub(in crate::admin) struct BatchCreateImportedApiKeysResult {
-    /// Its place in the request, from 0.
+    /// The index in the request, from 0.
     index: i32,
-    /// The key; `null` when it was refused.
+    /// The key; `null` if it was rejected.
     imported_api_key: Option<ImportedApiKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -50,16 +50,16 @@ pub(in crate::admin) struct BatchCreateImportedApiKeysResult {
     error_message: Option<String>,
 }
 
-/// Imports up to 1000 keys in one step.
+/// Imports up to 1000 keys.
 #[utoipa::path(post, path = "/v2alpha1/admin/importedApiKeys:batchCreate",
     operation_id = "adminBatchCreateImportedApiKeys", tag = "imported keys",
     request_body = BatchCreateImportedApiKeysRequest,
-    responses((status = 200, description = "At least one key is there", body = BatchCreateImportedApiKeysResponse),
-        (status = 400, description = "The batch or all its keys are invalid", body = ErrorResponse),
-        (status = 402, description = "The quota is used up", body = ErrorResponse),
-        (status = 409, description = "All keys are there already, or look like another kind", body = ErrorResponse),
-        (status = 500, description = "Nothing is stored", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+    responses((status = 200, description = "At least one key is imported", body = BatchCreateImportedApiKeysResponse),
+        (status = 400, description = "The batch is invalid, or all its keys are", body = ErrorResponse),
+        (status = 402, description = "The key quota is reached", body = ErrorResponse),
+        (status = 409, description = "All keys exist already, or have the format of another kind", body = ErrorResponse),
+        (status = 500, description = "No key is imported", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn batch_create(
     State(state): State<AdminState>,
     Context(context): Context,
@@ -68,13 +68,13 @@ pub(in crate::admin) async fn batch_create(
     create(&state, &context, request).await.map(Json)
 }
 
-/// Imports up to 1000 keys in one step, with the error codes of the first published clients.
+/// Imports up to 1000 keys, with the error codes of older clients.
 #[utoipa::path(post, path = "/v2alpha1/admin/importedApiKeys:batchImport",
     operation_id = "legacyAdminBatchImportApiKeys", tag = "older clients",
     request_body = BatchCreateImportedApiKeysRequest,
-    responses((status = 200, description = "At least one key is there", body = BatchCreateImportedApiKeysResponse),
-        (status = 400, description = "The batch or all its keys are invalid", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+    responses((status = 200, description = "At least one key is imported", body = BatchCreateImportedApiKeysResponse),
+        (status = 400, description = "The batch is invalid, or all its keys are", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn batch_import(
     State(state): State<AdminState>,
     Context(context): Context,
@@ -128,7 +128,8 @@ fn int32(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// The answer when nothing was imported follows the code that occurs most; in a tie the first one in order.
+/// The error of a batch without an imported key: that of the most frequent code, in a tie of the first in the order of
+/// [`BatchCode::ALL`].
 fn all_failed(items: &[BatchItem]) -> ApiError {
     let count =
         |code: BatchCode| items.iter().filter(|item| item.as_ref().is_err_and(|error| error.code == code)).count();
@@ -155,22 +156,22 @@ mod tests {
     use BatchCode::{AlreadyExists, FailedPrecondition, Internal, InvalidArgument, ResourceExhausted};
 
     #[test]
-    fn a_failed_batch_answers_by_its_most_frequent_code_and_ties_have_an_order() {
-        let of = |codes: &[BatchCode]| {
+    fn failed_batch_has_the_error_of_its_most_frequent_code() {
+        let message = |codes: &[BatchCode]| {
             let items: Vec<BatchItem> =
                 codes.iter().map(|code| Err(ItemError { code: *code, message: String::new() })).collect();
             all_failed(&items).message().to_owned()
         };
-        assert_eq!(of(&[ResourceExhausted, Internal]), "all keys in batch import failed");
-        assert_eq!(of(&[InvalidArgument, AlreadyExists]), "all keys in batch already exist");
-        assert_eq!(of(&[FailedPrecondition, InvalidArgument]), "all keys in batch failed validation");
-        assert_eq!(of(&[ResourceExhausted, FailedPrecondition]), "all keys in batch failed precondition checks");
+        assert_eq!(message(&[ResourceExhausted, Internal]), "all keys in batch import failed");
+        assert_eq!(message(&[InvalidArgument, AlreadyExists]), "all keys in batch already exist");
+        assert_eq!(message(&[FailedPrecondition, InvalidArgument]), "all keys in batch failed validation");
+        assert_eq!(message(&[ResourceExhausted, FailedPrecondition]), "all keys in batch failed precondition checks");
         let exhausted = [ResourceExhausted, ResourceExhausted, InvalidArgument];
-        assert_eq!(of(&exhausted), "all keys in batch exceeded the tenant quota");
+        assert_eq!(message(&exhausted), "all keys in batch exceeded the tenant quota");
     }
 
     #[test]
-    fn a_batch_that_failed_for_no_reason_of_its_own_is_500() {
+    fn batch_with_internal_errors_is_500() {
         let items = [Err(ItemError { code: Internal, message: String::new() })];
         assert_eq!(all_failed(&items).into_response().status(), http::StatusCode::INTERNAL_SERVER_ERROR);
     }

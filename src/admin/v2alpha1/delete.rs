@@ -6,20 +6,20 @@ use http::StatusCode;
 use super::get::key_id;
 use crate::admin::AdminState;
 use crate::admin::context::Context;
-use crate::admin::custom_verb::Segment;
+use crate::admin::custom_verb::LastSegment;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::id::KeyKind;
 
-/// Deletes an imported key for good, in any status.
+/// Deletes an imported key permanently, in any status.
 #[utoipa::path(delete, path = "/v2alpha1/admin/importedApiKeys/{key_id}", operation_id = "adminDeleteImportedApiKey",
     tag = "imported keys", params(("key_id" = String, Path, description = "The key")),
-    responses((status = 204, description = "The key is gone"),
-        (status = 404, description = "There is no such key", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+    responses((status = 204, description = "The key is deleted"),
+        (status = 404, description = "The key does not exist", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn delete(
     State(state): State<AdminState>,
     Context(context): Context,
-    Segment(id): Segment,
+    LastSegment(id): LastSegment,
 ) -> Result<StatusCode, ApiError> {
     state.lifecycle.delete(&context, key_id(KeyKind::Imported, &id)?).await?;
     Ok(StatusCode::NO_CONTENT)

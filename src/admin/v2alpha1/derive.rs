@@ -15,30 +15,30 @@ use crate::admin::AdminState;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
-use crate::admin::json::Choice;
+use crate::admin::json::EnumOrUnknown;
 use crate::key::Metadata;
 use crate::lifecycle::{DeriveToken, Derived, TokenForm};
 use crate::verifier::{CachePolicy, Denial, Presented};
 
-/// A token that is wanted.
+/// A request for a derived token.
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct DeriveTokenRequest {
-    /// The key to derive from, 1 to 8192 bytes; a derived token is none.
+    /// The key to derive from, 1 to 8192 bytes. Derived tokens are rejected.
     #[schema(required, nullable = false)]
     credential: Option<String>,
     #[schema(value_type = TokenAlgorithm, required = false)]
-    algorithm: Option<Choice<TokenAlgorithm>>,
-    /// Life, such as `15m`; the configured default when absent. At most the key's remaining life.
+    algorithm: Option<EnumOrUnknown<TokenAlgorithm>>,
+    /// The lifetime, such as `15m`; the configured default if absent. At most the remaining lifetime of the key.
     #[schema(nullable = false)]
     ttl: Option<String>,
-    /// Some of the key's scopes; all of them when absent.
+    /// A subset of the key's scopes; all of them if absent.
     #[schema(nullable = false)]
     scopes: Option<Vec<String>>,
-    /// Claims of the caller's own; reserved names are dropped.
+    /// Custom claims. Reserved names are dropped.
     #[serde(alias = "customClaims")]
     #[schema(value_type = Object, required = false)]
     custom_claims: Option<Metadata>,
-    /// Whom the token is for; at most 100, each of 1 to 255 characters.
+    /// The audiences of the token, at most 100 of 1 to 255 characters each.
     #[schema(nullable = false)]
     audiences: Option<Vec<String>>,
 }
@@ -49,7 +49,7 @@ pub(in crate::admin) struct DeriveTokenResponse {
     token: Token,
 }
 
-/// A token and what it says.
+/// A token and its contents.
 #[derive(Serialize, ToSchema)]
 pub(in crate::admin) struct Token {
     #[serde(rename = "token")]
@@ -57,7 +57,7 @@ pub(in crate::admin) struct Token {
     #[schema(format = DateTime)]
     expire_time: String,
     scopes: Vec<String>,
-    /// The key's metadata, under the accepted custom claims.
+    /// The key's metadata, overridden by the accepted custom claims.
     #[schema(value_type = Option<Object>)]
     claims: Option<Metadata>,
     audiences: Vec<String>,
@@ -65,7 +65,7 @@ pub(in crate::admin) struct Token {
 
 impl DeriveTokenRequest {
     fn read(self) -> Result<DeriveToken, ApiError> {
-        let form = match self.algorithm.and_then(|choice| choice.0) {
+        let form = match self.algorithm.and_then(|value| value.0) {
             Some(TokenAlgorithm::TokenAlgorithmMacaroon) => TokenForm::Macaroon,
             _ => TokenForm::Jwt,
         };
@@ -85,12 +85,12 @@ impl DeriveTokenRequest {
 #[utoipa::path(post, path = "/v2alpha1/admin/apiKeys:derive", operation_id = "adminDeriveToken", tag = "credentials",
     request_body = DeriveTokenRequest,
     responses((status = 200, description = "The token", body = DeriveTokenResponse),
-        (status = 400, description = "A field breaks its limit", body = ErrorResponse),
-        (status = 401, description = "The key is not good", body = ErrorResponse),
-        (status = 403, description = "The key is revoked, or lacks a scope", body = ErrorResponse),
-        (status = 409, description = "The key has ended meanwhile", body = ErrorResponse),
-        (status = 500, description = "There is no key to sign with", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+        (status = 400, description = "A field is invalid", body = ErrorResponse),
+        (status = 401, description = "The key is invalid or expired", body = ErrorResponse),
+        (status = 403, description = "The key is revoked, or does not have a requested scope", body = ErrorResponse),
+        (status = 409, description = "The key was revoked or has expired during the request", body = ErrorResponse),
+        (status = 500, description = "There is no signing key", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn derive(
     State(state): State<AdminState>,
     Context(context): Context,
@@ -113,13 +113,13 @@ pub(in crate::admin) async fn derive(
         lookup_charge: None,
         revoke_with_parent: false,
     };
-    let verdict = state.verifier.verify(&presented).await.outcome.map_err(|denial| refusal(&denial))?;
+    let verdict = state.verifier.verify(&presented).await.outcome.map_err(|denial| parent_error(&denial))?;
     let parent = verdict.record().ok_or_else(|| ApiError::plain(Reason::Unauthorized))?;
     Ok(Json(DeriveTokenResponse { token: Token::new(state.lifecycle.derive(&context, parent, command)?) }))
 }
 
-/// How a parent that is not good is answered.
-fn refusal(denial: &Denial) -> ApiError {
+/// The error for an invalid parent key.
+fn parent_error(denial: &Denial) -> ApiError {
     match denial {
         Denial::Revoked => ApiError::new(Reason::Forbidden, "key is revoked"),
         Denial::Unavailable { cause } => (*cause).into(),

@@ -1,4 +1,4 @@
-//! Requests for new keys: what issue and import have in common is said once (contract, admin API sections 5.1 and 5.6).
+//! Requests for new keys: the members that issue and import have in common (contract, admin API sections 5.1 and 5.6).
 
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -6,32 +6,32 @@ use utoipa::ToSchema;
 use super::enums::KeyVisibility;
 use super::key::{IpRestriction, RateLimitPolicy, read_ttl};
 use crate::admin::error::ApiError;
-use crate::admin::json::Choice;
+use crate::admin::json::EnumOrUnknown;
 use crate::cidr::CidrSet;
 use crate::key::{KeyDraft, Metadata};
 use crate::lifecycle::ImportKey;
 
-/// A request with the fields of a new key, and more.
+/// Declares a request with the members of a new key, and more.
 macro_rules! key_request {
     ($(#[$meta:meta])* $name:ident { $($(#[$more_meta:meta])* $more:ident: $kind:ty,)* }) => {
         $(#[$meta])*
         #[derive(Deserialize, ToSchema)]
-                pub(in crate::admin) struct $name {
+        pub(in crate::admin) struct $name {
             $($(#[$more_meta])* $more: $kind,)*
-            /// A label for people, 1 to 255 characters.
+            /// A display name, 1 to 255 characters.
             #[schema(required, nullable = false)]
             name: Option<String>,
-            /// The owner, 1 to 255 characters.
+            /// The owner of the key, 1 to 255 characters.
             #[serde(alias = "actorId")]
             #[schema(required, nullable = false)]
             actor_id: Option<String>,
-            /// At most 100, each of 1 to 100 characters.
+            /// The scopes, at most 100 of 1 to 100 characters each.
             #[schema(nullable = false)]
             scopes: Option<Vec<String>>,
-            /// Life, such as `12h` or `30d`; the configured default when absent.
+            /// The lifetime, such as `12h` or `30d`; the configured default if absent.
             #[schema(nullable = false)]
             ttl: Option<String>,
-            /// The owner's own data, at most 65536 bytes as JSON.
+            /// Custom data, at most 65536 bytes as JSON.
             #[schema(value_type = Object, required = false)]
             metadata: Option<Metadata>,
             #[serde(alias = "rateLimitPolicy")]
@@ -40,12 +40,12 @@ macro_rules! key_request {
             #[serde(alias = "ipRestriction")]
             #[schema(nullable = false)]
             ip_restriction: Option<IpRestriction>,
-            /// Makes a repeated call return the first call's key; at most 36 characters.
+            /// An idempotency key: a repeated request returns the key of the first one. At most 36 characters.
             #[serde(alias = "requestId")]
             #[schema(nullable = false)]
             request_id: Option<String>,
             #[schema(value_type = KeyVisibility, required = false)]
-            visibility: Option<Choice<KeyVisibility>>,
+            visibility: Option<EnumOrUnknown<KeyVisibility>>,
         }
 
         impl $name {
@@ -59,7 +59,7 @@ macro_rules! key_request {
                     rate_limit: self.rate_limit_policy.as_ref().map(RateLimitPolicy::read).transpose()?,
                     networks: self.ip_restriction.as_ref().map_or(Ok(CidrSet::default()), IpRestriction::read)?,
                     request_id: self.request_id,
-                    visibility: self.visibility.and_then(|choice| choice.0).and_then(KeyVisibility::read).unwrap_or_default(),
+                    visibility: self.visibility.and_then(|value| value.0).and_then(KeyVisibility::read).unwrap_or_default(),
                 })
             }
         }
@@ -67,14 +67,14 @@ macro_rules! key_request {
 }
 
 key_request! {
-    /// A key that is wanted.
+    /// A request to issue a key.
     IssueApiKeyRequest {}
 }
 
 key_request! {
-    /// A key that was minted elsewhere.
+    /// A request to import a key that was generated elsewhere.
     ImportApiKeyRequest {
-        /// The key's text as callers will present it, 1 to 8192 bytes; never stored.
+        /// The credential that clients present, 1 to 8192 bytes. It is not stored.
         #[serde(alias = "rawKey")]
         #[schema(required, nullable = false)]
         raw_key: Option<String>,
@@ -82,14 +82,14 @@ key_request! {
 }
 
 impl IssueApiKeyRequest {
-    /// The key that is meant.
+    /// Converts the request.
     pub(super) fn read(self) -> Result<KeyDraft, ApiError> {
         self.draft()
     }
 }
 
 impl ImportApiKeyRequest {
-    /// The key that is meant.
+    /// Converts the request.
     pub(super) fn read(mut self) -> Result<ImportKey, ApiError> {
         let raw_key = self.raw_key.take().unwrap_or_default().into();
         Ok(ImportKey { raw_key, draft: self.draft()? })

@@ -9,7 +9,7 @@ use crate::key::EffectiveStatus;
 use crate::lifecycle::BatchCode;
 use crate::policy::Visibility;
 
-/// An enum whose values have the names and, by their order, the numbers of the contract.
+/// Declares an enum with the names of the contract, and its numbers by the order of the values.
 macro_rules! wire_enum {
     ($(#[$meta:meta])* $name:ident { $($value:ident,)* }) => {
         $(#[$meta])*
@@ -26,12 +26,12 @@ macro_rules! wire_enum {
 }
 
 wire_enum! {
-    /// Status of a key; `KEY_STATUS_EXPIRED` is computed when the key is read.
+    /// The status of a key. `KEY_STATUS_EXPIRED` is computed when the key is read.
     KeyStatus { KeyStatusUnspecified, KeyStatusActive, KeyStatusRevoked, KeyStatusExpired, }
 }
 
 wire_enum! {
-    /// Whether a key is kept by its owner or may be shown.
+    /// Whether a key is secret or may be published.
     KeyVisibility { KeyVisibilityUnspecified, KeyVisibilitySecret, KeyVisibilityPublic, }
 }
 
@@ -52,7 +52,7 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// Why a credential was refused.
+    /// Why a credential was rejected.
     VerificationErrorCode {
         VerificationErrorUnspecified,
         VerificationErrorInvalidFormat,
@@ -68,7 +68,7 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// Why an item of a batch was refused.
+    /// Why an item of a batch was rejected.
     BatchCreateImportedApiKeysErrorCode {
         BatchCreateImportedApiKeysErrorUnspecified,
         BatchCreateImportedApiKeysErrorInvalidArgument,
@@ -80,8 +80,8 @@ wire_enum! {
 }
 
 impl From<EffectiveStatus> for KeyStatus {
-    fn from(state: EffectiveStatus) -> Self {
-        match state {
+    fn from(status: EffectiveStatus) -> Self {
+        match status {
             EffectiveStatus::Active => Self::KeyStatusActive,
             EffectiveStatus::Revoked => Self::KeyStatusRevoked,
             EffectiveStatus::Expired => Self::KeyStatusExpired,
@@ -99,7 +99,7 @@ impl From<Visibility> for KeyVisibility {
 }
 
 impl KeyVisibility {
-    /// What is meant; nothing when unspecified.
+    /// Converts the value; `None` if unspecified.
     pub(super) fn read(self) -> Option<Visibility> {
         match self {
             Self::KeyVisibilityUnspecified => None,
@@ -151,14 +151,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn domain_and_wire_agree_on_names() {
+    fn wire_names_equal_domain_names() {
         for reason in crate::key::RevocationReason::ALL {
             let wire = serde_json::to_value(RevocationReason::from(reason)).unwrap();
             assert_eq!(wire, reason.name());
             assert_eq!(crate::key::RevocationReason::from(RevocationReason::from(reason)), reason);
         }
-        for state in [EffectiveStatus::Active, EffectiveStatus::Revoked, EffectiveStatus::Expired] {
-            assert_eq!(serde_json::to_value(KeyStatus::from(state)).unwrap(), state.name());
+        for status in [EffectiveStatus::Active, EffectiveStatus::Revoked, EffectiveStatus::Expired] {
+            assert_eq!(serde_json::to_value(KeyStatus::from(status)).unwrap(), status.name());
         }
         for code in BatchCode::ALL {
             let wire = serde_json::to_value(BatchCreateImportedApiKeysErrorCode::from(code)).unwrap();

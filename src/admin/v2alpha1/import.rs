@@ -13,14 +13,14 @@ use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse};
 
-/// Registers a key that was minted elsewhere.
+/// Imports a key that was generated elsewhere.
 #[utoipa::path(post, path = "/v2alpha1/admin/importedApiKeys", operation_id = "adminImportApiKey", tag = "imported keys",
     request_body = ImportApiKeyRequest,
     responses((status = 201, description = "The key", body = ImportedApiKey),
-        (status = 400, description = "A field breaks its limit", body = ErrorResponse),
-        (status = 402, description = "The quota is used up", body = ErrorResponse),
-        (status = 409, description = "The key is there already, or looks like another kind", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+        (status = 400, description = "A field is invalid", body = ErrorResponse),
+        (status = 402, description = "The key quota is reached", body = ErrorResponse),
+        (status = 409, description = "The key exists already, or has the format of another kind", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn import(
     State(state): State<AdminState>,
     Context(context): Context,

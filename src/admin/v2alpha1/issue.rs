@@ -20,18 +20,18 @@ use crate::admin::error::{ApiError, ErrorResponse};
 #[derive(Serialize, ToSchema)]
 pub(in crate::admin) struct IssueApiKeyResponse {
     issued_api_key: IssuedApiKey,
-    /// The key's text, shown this once; empty when an earlier call with the same `request_id` was given it.
+    /// The credential. It is returned only once: empty if an earlier request with the same `request_id` has returned it.
     secret: String,
 }
 
-/// Issues a key and shows its secret, this once.
+/// Issues a key and returns its secret, once.
 #[utoipa::path(post, path = "/v2alpha1/admin/issuedApiKeys", operation_id = "adminIssueApiKey", tag = "issued keys",
     request_body = IssueApiKeyRequest,
     responses((status = 201, description = "The key", body = IssueApiKeyResponse),
-        (status = 400, description = "A field breaks its limit", body = ErrorResponse),
-        (status = 402, description = "The quota is used up", body = ErrorResponse),
-        (status = 409, description = "The identifier is taken", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+        (status = 400, description = "A field is invalid", body = ErrorResponse),
+        (status = 402, description = "The key quota is reached", body = ErrorResponse),
+        (status = 409, description = "The key id exists already", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn issue(
     State(state): State<AdminState>,
     Context(context): Context,

@@ -1,4 +1,4 @@
-//! `getJwks`: the public keys by which derived JWTs can be checked (contract, admin API section 5.12).
+//! `getJwks`: the public keys that verify derived JWTs (contract, admin API section 5.12).
 
 use axum::Json;
 use axum::extract::State;
@@ -14,10 +14,10 @@ use crate::admin::AdminState;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::id::hex;
 
-/// How long a set may be kept: a new signing key should be known well before the old one is gone.
-const LIFE: &str = "public, max-age=300";
+/// The caching of the set. It is short, so that clients learn a new signing key well before the old one is removed.
+const CACHING: &str = "public, max-age=300";
 
-/// The keys, once as RFC 7517 has them and once as generated clients expect them.
+/// The keys, as defined by RFC 7517 (`keys`) and as generated clients expect them (`jwks`).
 #[derive(Serialize, ToSchema)]
 pub(in crate::admin) struct GetJWKSResponse {
     #[schema(value_type = Vec<JsonWebKey>)]
@@ -32,9 +32,9 @@ pub(in crate::admin) struct JsonWebKeySet {
     keys: Vec<Value>,
 }
 
-/// The public half of a key (RFC 7517, RFC 8037); members as in its source.
+/// The public part of a signing key (RFC 7517, RFC 8037), with the members of its source.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what is passed on as it stands in the source")]
+#[expect(dead_code, reason = "describes members that are copied from the source")]
 pub(in crate::admin) struct JsonWebKey {
     kty: String,
     kid: String,
@@ -54,37 +54,37 @@ pub(in crate::admin) struct JsonWebKey {
     e: Option<String>,
 }
 
-/// Shows the public keys. An `If-None-Match` with the `ETag` of an earlier answer is answered with 304.
+/// Returns the public keys. A matching `If-None-Match` gets 304.
 #[utoipa::path(get, path = "/v2alpha1/derivedKeys/jwks.json", operation_id = "getJwks", tag = "public",
     responses((status = 200, description = "The keys", body = GetJWKSResponse),
-        (status = 500, description = "There are no keys", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+        (status = 500, description = "There are no signing keys", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn jwks(State(state): State<AdminState>, headers: HeaderMap) -> Response {
-    show(&state, &headers)
+    respond(&state, &headers)
 }
 
-/// The older place of the public keys.
+/// Returns the public keys, at the path of older clients.
 #[utoipa::path(get, path = "/v2alpha1/admin/derivedKeys/jwks.json", operation_id = "legacyAdminGetJwks",
     tag = "older clients",
     responses((status = 200, description = "The keys", body = GetJWKSResponse),
-        (status = 500, description = "There are no keys", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+        (status = 500, description = "There are no signing keys", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn legacy_jwks(State(state): State<AdminState>, headers: HeaderMap) -> Response {
-    show(&state, &headers)
+    respond(&state, &headers)
 }
 
-fn show(state: &AdminState, headers: &HeaderMap) -> Response {
+fn respond(state: &AdminState, headers: &HeaderMap) -> Response {
     let keys = state.signing_keys.load().public_jwks();
     if keys.is_empty() {
         let message = "no signing keys: set credentials.derived_tokens.jwt.signing_keys.urls";
         return ApiError::new(Reason::InternalServerError, message).into_response();
     }
-    let tag = format!("\"{}\"", &hex(&Sha256::digest(Value::from(keys.clone()).to_string()))[..32]);
-    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let mut tags = known.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
-    let fresh = tags.any(|known| known == tag || known == "*");
-    let headers = [(ETAG, tag), (CACHE_CONTROL, LIFE.to_owned())];
-    if fresh {
+    let etag = format!("\"{}\"", &hex(&Sha256::digest(Value::from(keys.clone()).to_string()))[..32]);
+    let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut tags = fields.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
+    let is_match = tags.any(|tag| tag == etag || tag == "*");
+    let headers = [(ETAG, etag), (CACHE_CONTROL, CACHING.to_owned())];
+    if is_match {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
     let body = GetJWKSResponse { jwks: JsonWebKeySet { keys: keys.clone() }, keys };

@@ -1,4 +1,4 @@
-//! Keys as they go out, and the fields of keys as they come in (contract, admin API sections 2, 4.1 and 4.2).
+//! Keys in responses, and the members of keys in requests (contract, admin API sections 2, 4.1 and 4.2).
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -16,18 +16,18 @@ use crate::duration::{format_go, parse_extended, parse_go};
 use crate::key::{ApiKey, Metadata, Status, check_ranges};
 use crate::policy::RateLimitPolicy as Policy;
 
-/// A key minted here. Members that are left out when unset come only when set; all others always.
+/// An issued key. Unset optional members are omitted.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::admin) struct IssuedApiKey {
-    /// UUID version 4 of an issued key; 64 hexadecimal digits of an imported one.
+    /// A UUID version 4 for an issued key, 64 hexadecimal digits for an imported one.
     key_id: String,
-    /// A label for people.
+    /// The display name.
     name: String,
-    /// The owner.
+    /// The owner of the key.
     actor_id: String,
-    /// What the key may do, in the order given.
+    /// The scopes, in the given order.
     scopes: Vec<String>,
-    /// The owner's own data; `null` when there is none.
+    /// Custom data; `null` if there is none.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Metadata>,
     status: KeyStatus,
@@ -38,7 +38,7 @@ pub(in crate::admin) struct IssuedApiKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime, nullable = false)]
     expire_time: Option<String>,
-    /// The day of the last use, coarse.
+    /// The last use, with a resolution of one day.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime, nullable = false)]
     last_used_time: Option<String>,
@@ -57,37 +57,37 @@ pub(in crate::admin) struct IssuedApiKey {
     visibility: KeyVisibility,
 }
 
-/// A key minted elsewhere; the members of an issued one.
+/// An imported key, with the members of an issued one.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(transparent)]
 pub(in crate::admin) struct ImportedApiKey(pub(super) IssuedApiKey);
 
-/// How many requests a key may make in a time window.
+/// The rate limit of a key.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(in crate::admin) struct RateLimitPolicy {
-    /// Requests in one window, above 0.
+    /// The number of requests per window, greater than 0.
     #[schema(value_type = String, format = Int64, required = false)]
     quota: Option<Int64>,
     /// Always `requests`.
     #[schema(nullable = false)]
     unit: Option<String>,
-    /// Decimal seconds and `s`, for example `60s`.
+    /// The window in decimal seconds with the suffix `s`, for example `60s`.
     #[schema(nullable = false)]
     window: Option<String>,
 }
 
-/// From where a key may be used.
+/// The networks from which a key may be used.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[schema(as = IPRestriction)]
 pub(in crate::admin) struct IpRestriction {
-    /// Ranges such as `10.0.0.0/8`, at most 50.
+    /// CIDR ranges such as `10.0.0.0/8`, at most 50.
     #[serde(alias = "allowedCidrs")]
     #[schema(nullable = false)]
     allowed_cidrs: Option<Vec<String>>,
 }
 
 impl IssuedApiKey {
-    /// A key as it is seen at `now`.
+    /// Converts a key, with its status at `now`.
     pub(super) fn new(key: &ApiKey, now: Timestamp) -> Self {
         let revocation = match &key.status {
             Status::Revoked(revocation) => Some(revocation),
@@ -129,7 +129,7 @@ impl From<Policy> for RateLimitPolicy {
 }
 
 impl RateLimitPolicy {
-    /// The policy that is meant.
+    /// Validates and converts the policy.
     pub(super) fn read(&self) -> Result<Policy, ApiError> {
         let quota = self.quota.and_then(|quota| u64::try_from(quota.0).ok()).and_then(NonZeroU64::new);
         let quota = quota.ok_or_else(|| ApiError::invalid("rate_limit_policy.quota must be greater than 0"))?;
@@ -149,16 +149,16 @@ impl RateLimitPolicy {
 }
 
 impl IpRestriction {
-    /// The ranges that are meant.
+    /// Validates and converts the ranges.
     pub(super) fn read(&self) -> Result<CidrSet, ApiError> {
         let ranges = self.allowed_cidrs.as_deref().unwrap_or_default();
-        // Before anything is read: an error names the text that is no range, and that may be long.
+        // The length is checked before parsing, because a parse error contains the invalid text.
         check_ranges(ranges).map_err(|error| ApiError::invalid(error.0))?;
         CidrSet::parse(ranges).map_err(|error| ApiError::invalid(error.to_string()))
     }
 }
 
-/// Decimal seconds and `s`.
+/// Parses decimal seconds with the suffix `s`.
 fn seconds(text: &str) -> Result<Duration, ApiError> {
     let number = text.strip_suffix('s');
     let number = number.filter(|number| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'));
@@ -167,18 +167,18 @@ fn seconds(text: &str) -> Result<Duration, ApiError> {
         .ok_or_else(|| ApiError::invalid("rate_limit_policy.window must be decimal seconds and s, for example 60s"))
 }
 
-/// A duration in the grammar of `ttl` (contract, admin API section 2.1).
+/// Parses a duration in the grammar of `ttl` (contract, admin API section 2.1).
 pub(super) fn read_ttl(text: Option<&str>) -> Result<Option<Duration>, ApiError> {
     let read = |text| parse_extended(text).map_err(|error| ApiError::invalid(format!("ttl {error}")));
     text.map(read).transpose()
 }
 
-/// Free-form data; nothing is `null`.
+/// The object, or `None` (`null`) if it is empty.
 pub(super) fn object_or_null(object: Metadata) -> Option<Metadata> {
     (!object.is_empty()).then_some(object)
 }
 
-/// RFC 3339 in UTC with 0, 3, 6 or 9 fraction digits.
+/// Formats a time by RFC 3339, in UTC with 0, 3, 6 or 9 fraction digits.
 pub(super) fn time_text(time: Timestamp) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
@@ -188,11 +188,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_are_seconds_only() {
-        for (text, good) in
+    fn window_must_be_in_seconds() {
+        for (text, is_valid) in
             [("60s", true), ("1.5s", true), ("1m", false), ("60", false), ("1m30s", false), ("s", false)]
         {
-            assert_eq!(seconds(text).is_ok(), good, "{text}");
+            assert_eq!(seconds(text).is_ok(), is_valid, "{text}");
         }
     }
 }

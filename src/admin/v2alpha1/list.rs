@@ -18,7 +18,7 @@ use crate::request_context::RequestContext;
 #[derive(Serialize, ToSchema)]
 pub(in crate::admin) struct ListIssuedApiKeysResponse {
     issued_api_keys: Vec<IssuedApiKey>,
-    /// What asks for the next page; empty on the last one.
+    /// The token of the next page; empty on the last one.
     next_page_token: String,
 }
 
@@ -26,19 +26,19 @@ pub(in crate::admin) struct ListIssuedApiKeysResponse {
 #[derive(Serialize, ToSchema)]
 pub(in crate::admin) struct ListImportedApiKeysResponse {
     imported_api_keys: Vec<ImportedApiKey>,
-    /// What asks for the next page; empty on the last one.
+    /// The token of the next page; empty on the last one.
     next_page_token: String,
 }
 
-/// Lists issued keys by descending id.
+/// Lists issued keys in descending order of their ids.
 #[utoipa::path(get, path = "/v2alpha1/admin/issuedApiKeys", operation_id = "adminListIssuedApiKeys",
     tag = "issued keys", params(
         ("page_size" = Option<i32>, Query, description = "0 to 1000; 0 means 50", minimum = 0, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "What the page before gave; good for an hour"),
-        ("filter" = Option<String>, Query, description = "Such as actor_id=\"user_1\" AND status=KEY_STATUS_ACTIVE")),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the previous page; valid for an hour"),
+        ("filter" = Option<String>, Query, description = "For example actor_id=\"user_1\" AND status=KEY_STATUS_ACTIVE")),
     responses((status = 200, description = "A page", body = ListIssuedApiKeysResponse),
-        (status = 400, description = "A parameter is none", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+        (status = 400, description = "A parameter is invalid", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn issued(
     State(state): State<AdminState>,
     Context(context): Context,
@@ -48,15 +48,15 @@ pub(in crate::admin) async fn issued(
     Ok(Json(ListIssuedApiKeysResponse { issued_api_keys, next_page_token }))
 }
 
-/// Lists imported keys by descending id.
+/// Lists imported keys in descending order of their ids.
 #[utoipa::path(get, path = "/v2alpha1/admin/importedApiKeys", operation_id = "adminListImportedApiKeys",
     tag = "imported keys", params(
         ("page_size" = Option<i32>, Query, description = "0 to 1000; 0 means 50", minimum = 0, maximum = 1000),
-        ("page_token" = Option<String>, Query, description = "What the page before gave; good for an hour"),
-        ("filter" = Option<String>, Query, description = "Such as actor_id=\"user_1\" AND status=KEY_STATUS_ACTIVE")),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the previous page; valid for an hour"),
+        ("filter" = Option<String>, Query, description = "For example actor_id=\"user_1\" AND status=KEY_STATUS_ACTIVE")),
     responses((status = 200, description = "A page", body = ListImportedApiKeysResponse),
-        (status = 400, description = "A parameter is none", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+        (status = 400, description = "A parameter is invalid", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn imported(
     State(state): State<AdminState>,
     Context(context): Context,
@@ -73,12 +73,12 @@ async fn page(
     kind: KeyKind,
     query: &Query,
 ) -> Result<(Vec<IssuedApiKey>, String), ApiError> {
-    let wanted = ListKeys {
+    let request = ListKeys {
         page_size: query.number(["page_size", "pageSize"])?,
         page_token: query.text(["page_token", "pageToken"])?,
         filter: query.text(["filter", "filter"])?,
     };
-    let page = state.lifecycle.list(context, kind, &wanted).await?;
+    let page = state.lifecycle.list(context, kind, &request).await?;
     let now = state.lifecycle.now();
     Ok((page.keys.iter().map(|key| IssuedApiKey::new(key, now)).collect(), page.next_page_token))
 }

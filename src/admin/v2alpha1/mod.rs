@@ -1,4 +1,4 @@
-//! The operations, a file each, and the paths that lead to them.
+//! The operations, one file each, and their routes.
 
 pub(super) mod batch_create;
 pub(super) mod delete;
@@ -28,7 +28,7 @@ use http::Method;
 use super::AdminState;
 use super::body::RawBody;
 use super::context::Context;
-use super::custom_verb::Segment;
+use super::custom_verb::LastSegment;
 use super::error::{ApiError, Reason};
 
 const ISSUED: &str = "/v2alpha1/admin/issuedApiKeys";
@@ -41,18 +41,18 @@ const BATCH_VERIFY: &str = "/v2alpha1/admin/apiKeys:batchVerify";
 const DERIVE: &str = "/v2alpha1/admin/apiKeys:derive";
 const JWKS: &str = "/v2alpha1/derivedKeys/jwks.json";
 const SELF_REVOKE: &str = "/v2alpha1/apiKeys:selfRevoke";
-/// What the first published clients call.
+/// The paths of older clients.
 const BATCH_IMPORT: &str = "/v2alpha1/admin/importedApiKeys:batchImport";
 const LEGACY_JWKS: &str = "/v2alpha1/admin/derivedKeys/jwks.json";
 const EITHER_KEY: &str = "/v2alpha1/admin/apiKeys/{key_id}";
 
-/// The routes of all operations; a wrong method is a path that does not exist.
+/// The routes of all operations. A wrong method gets 404.
 pub(super) fn routes() -> Router<AdminState> {
     Router::new()
         .route(ISSUED, post(issue::issue).get(list::issued))
-        .route(ISSUED_KEY, get(get::issued).patch(update::issued).post(issued_method))
+        .route(ISSUED_KEY, get(get::issued).patch(update::issued).post(issued_verb))
         .route(IMPORTED, post(import::import).get(list::imported))
-        .route(IMPORTED_KEY, get(get::imported).patch(update::imported).delete(delete::delete).post(imported_method))
+        .route(IMPORTED_KEY, get(get::imported).patch(update::imported).delete(delete::delete).post(imported_verb))
         .route(BATCH_CREATE, post(batch_create::batch_create))
         .route(VERIFY, post(verify::verify))
         .route(BATCH_VERIFY, post(verify::batch_verify))
@@ -61,54 +61,54 @@ pub(super) fn routes() -> Router<AdminState> {
         .route(LEGACY_JWKS, get(jwks::legacy_jwks))
         .route(SELF_REVOKE, post(self_revoke::self_revoke))
         .route(BATCH_IMPORT, post(batch_create::batch_import))
-        .route(EITHER_KEY, post(either_method))
+        .route(EITHER_KEY, post(either_verb))
         .method_not_allowed_fallback(not_found)
-        .route_layer(from_fn(without_head))
+        .route_layer(from_fn(reject_head))
 }
 
-/// The answer where there is nothing.
+/// The response for an unknown path or method.
 pub(super) async fn not_found() -> Response {
     ApiError::plain(Reason::NotFound).into_response()
 }
 
-/// The contract has no HEAD, which the router would answer like GET.
-async fn without_head(request: Request, next: Next) -> Response {
+/// Rejects HEAD, which the contract does not have and axum would handle like GET.
+async fn reject_head(request: Request, next: Next) -> Response {
     if request.method() == Method::HEAD { not_found().await } else { next.run(request).await }
 }
 
-/// A path such as `{key_id}:revoke`: the router takes whole segments only.
-async fn issued_method(
+/// Routes the custom verbs of issued keys. The router matches whole segments only.
+async fn issued_verb(
     State(state): State<AdminState>,
     Context(context): Context,
-    Segment(segment): Segment,
+    segment: LastSegment,
     body: RawBody,
 ) -> Response {
-    match segment.rsplit_once(':') {
+    match segment.split_verb() {
         Some((id, "rotate")) => rotate::rotate(&state, &context, id, &body).await.into_response(),
         Some((id, "revoke")) => revoke::issued(&state, &context, id, &body).await.into_response(),
         _ => not_found().await,
     }
 }
 
-async fn imported_method(
+async fn imported_verb(
     State(state): State<AdminState>,
     Context(context): Context,
-    Segment(segment): Segment,
+    segment: LastSegment,
     body: RawBody,
 ) -> Response {
-    match segment.rsplit_once(':') {
+    match segment.split_verb() {
         Some((id, "revoke")) => revoke::imported(&state, &context, id, &body).await.into_response(),
         _ => not_found().await,
     }
 }
 
-async fn either_method(
+async fn either_verb(
     State(state): State<AdminState>,
     Context(context): Context,
-    Segment(segment): Segment,
+    segment: LastSegment,
     body: RawBody,
 ) -> Response {
-    match segment.rsplit_once(':') {
+    match segment.split_verb() {
         Some((id, "revoke")) => revoke::either(&state, &context, id, &body).await.into_response(),
         _ => not_found().await,
     }

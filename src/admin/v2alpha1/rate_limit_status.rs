@@ -1,4 +1,4 @@
-//! Where a key stands against its own limit (contract, admin API section 5.9 and operations section 10).
+//! The rate-limit status of a key under its own limit (contract, admin API section 5.9 and operations section 10).
 
 use http::HeaderMap;
 
@@ -8,17 +8,17 @@ use crate::ratelimit::{BucketOwner, Charge, ChargeResult, NamedLimit, Outcome};
 use crate::verifier::Verification;
 use crate::wire::ratelimit::describe;
 
-/// A key's limit, and what it said to this verification.
+/// A key's limit, and its outcome for a verification.
 #[derive(Default)]
-pub(super) struct Standing {
+pub(super) struct RateLimitStatus {
     limit: Option<NamedLimit>,
     outcome: Option<Outcome>,
 }
 
-impl Standing {
-    /// Counts a good key's verification, if limits are enforced. What cannot be counted is let through; derived tokens have no
-    /// limit on this wire.
-    pub(super) async fn of(verification: &Verification, state: &AdminState) -> Self {
+impl RateLimitStatus {
+    /// Charges the verification of a valid key to its limit, if limits are enforced. If it cannot be counted, it is admitted.
+    /// Derived tokens have no limit in this API.
+    pub(super) async fn charge(verification: &Verification, state: &AdminState) -> Self {
         let Ok(verdict) = &verification.outcome else {
             return Self::default();
         };
@@ -44,12 +44,12 @@ impl Standing {
         self.outcome.is_some()
     }
 
-    /// Verifications left before a refusal.
+    /// The remaining verifications.
     pub(super) fn remaining(&self) -> Option<i64> {
         self.outcome.map(|outcome| i64::try_from(outcome.remaining).unwrap_or(i64::MAX))
     }
 
-    /// When the whole quota is there again.
+    /// The time at which the whole quota is available again.
     pub(super) fn reset_time(&self, now: Timestamp) -> Option<Timestamp> {
         let reset = chrono::TimeDelta::from_std(self.outcome?.reset()).ok()?;
         now.checked_add_signed(reset)
@@ -60,8 +60,7 @@ impl Standing {
         self.outcome.is_some_and(|outcome| !outcome.admitted)
     }
 
-    /// Writes the limit and where the key stands. On this wire `Retry-After` counts to the moment at which the whole quota is
-    /// there again.
+    /// Sets the rate-limit headers. In this API, `Retry-After` is the time until the whole quota is available again.
     pub(super) fn describe(&self, headers: &mut HeaderMap) {
         let wait = self.outcome.filter(|outcome| !outcome.admitted).map(|outcome| outcome.reset());
         describe(headers, self.limit.as_slice(), self.outcome.as_slice(), wait);

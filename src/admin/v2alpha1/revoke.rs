@@ -1,5 +1,5 @@
-//! `adminRevokeIssuedApiKey`, `adminRevokeImportedApiKey`, and the one revocation of older clients for both (contract,
-//! admin API sections 5.5 and 7).
+//! `adminRevokeIssuedApiKey`, `adminRevokeImportedApiKey`, and the operation of older clients for both kinds (contract, admin API
+//! sections 5.5 and 7).
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -10,35 +10,35 @@ use super::get::key_id;
 use crate::admin::AdminState;
 use crate::admin::body::RawBody;
 use crate::admin::error::{ApiError, ErrorResponse};
-use crate::admin::json::Choice;
+use crate::admin::json::EnumOrUnknown;
 use crate::id::KeyKind;
 use crate::key::RevokeKey;
 use crate::request_context::RequestContext;
 
-/// Why an issued key is revoked.
+/// The reason for the revocation of an issued key.
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct AdminRevokeIssuedApiKeyBody {
     #[schema(value_type = RevocationReason, required = false)]
-    reason: Option<Choice<RevocationReason>>,
+    reason: Option<EnumOrUnknown<RevocationReason>>,
     /// Only with `REVOCATION_REASON_PRIVILEGE_WITHDRAWN`; at most 500 characters.
     #[schema(nullable = false)]
     description: Option<String>,
 }
 
-/// Why an imported key is revoked; the members are those for an issued key.
+/// The reason for the revocation of an imported key, with the members for an issued key.
 #[derive(Deserialize, ToSchema)]
 #[serde(transparent)]
 pub(in crate::admin) struct AdminRevokeImportedApiKeyBody(AdminRevokeIssuedApiKeyBody);
 
-/// Revokes an issued key. When the answer goes out, this node accepts the key no more.
+/// Revokes an issued key. This node rejects the key from the time of the response.
 #[utoipa::path(post, path = "/v2alpha1/admin/issuedApiKeys/{key_id}:revoke", operation_id = "adminRevokeIssuedApiKey",
     tag = "issued keys", params(("key_id" = String, Path, description = "The key")),
     request_body = AdminRevokeIssuedApiKeyBody,
     responses((status = 204, description = "The key is revoked"),
-        (status = 400, description = "A field breaks its limit", body = ErrorResponse),
-        (status = 404, description = "There is no such key", body = ErrorResponse),
-        (status = 409, description = "The key was revoked before", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+        (status = 400, description = "A field is invalid", body = ErrorResponse),
+        (status = 404, description = "The key does not exist", body = ErrorResponse),
+        (status = 409, description = "The key is already revoked", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn issued(
     state: &AdminState,
     context: &RequestContext,
@@ -48,15 +48,15 @@ pub(in crate::admin) async fn issued(
     revoke(state, context, KeyKind::Issued, id, body.read()?).await
 }
 
-/// Revokes an imported key. When the answer goes out, this node accepts the key no more.
+/// Revokes an imported key. This node rejects the key from the time of the response.
 #[utoipa::path(post, path = "/v2alpha1/admin/importedApiKeys/{key_id}:revoke",
     operation_id = "adminRevokeImportedApiKey", tag = "imported keys",
     params(("key_id" = String, Path, description = "The key")), request_body = AdminRevokeImportedApiKeyBody,
     responses((status = 204, description = "The key is revoked"),
-        (status = 400, description = "A field breaks its limit", body = ErrorResponse),
-        (status = 404, description = "There is no such key", body = ErrorResponse),
-        (status = 409, description = "The key was revoked before", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+        (status = 400, description = "A field is invalid", body = ErrorResponse),
+        (status = 404, description = "The key does not exist", body = ErrorResponse),
+        (status = 409, description = "The key is already revoked", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn imported(
     state: &AdminState,
     context: &RequestContext,
@@ -67,22 +67,22 @@ pub(in crate::admin) async fn imported(
     revoke(state, context, KeyKind::Imported, id, request).await
 }
 
-/// Revokes a key of either kind, as the first published clients do.
+/// Revokes a key of either kind, for older clients.
 #[utoipa::path(post, path = "/v2alpha1/admin/apiKeys/{key_id}:revoke", operation_id = "legacyAdminRevokeApiKey",
     tag = "older clients", params(("key_id" = String, Path, description = "The key")),
     request_body = AdminRevokeIssuedApiKeyBody,
     responses((status = 204, description = "The key is revoked"),
-        (status = 400, description = "A field breaks its limit", body = ErrorResponse),
-        (status = 404, description = "There is no such key", body = ErrorResponse),
-        (status = 409, description = "The key was revoked before", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+        (status = 400, description = "A field is invalid", body = ErrorResponse),
+        (status = 404, description = "The key does not exist", body = ErrorResponse),
+        (status = 409, description = "The key is already revoked", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn either(
     state: &AdminState,
     context: &RequestContext,
     id: &str,
     body: &RawBody,
 ) -> Result<StatusCode, ApiError> {
-    // The forms of the two kinds of ids have nothing in common.
+    // No text is a valid id of both kinds.
     let kind = if key_id(KeyKind::Imported, id).is_ok() { KeyKind::Imported } else { KeyKind::Issued };
     revoke(state, context, kind, id, body.read()?).await
 }
@@ -94,7 +94,7 @@ async fn revoke(
     id: &str,
     request: AdminRevokeIssuedApiKeyBody,
 ) -> Result<StatusCode, ApiError> {
-    let reason = request.reason.and_then(|choice| choice.0).map(Into::into).unwrap_or_default();
+    let reason = request.reason.and_then(|value| value.0).map(Into::into).unwrap_or_default();
     let command = RevokeKey { reason, description: request.description };
     state.lifecycle.revoke(context, key_id(kind, id)?, command).await?;
     Ok(StatusCode::NO_CONTENT)

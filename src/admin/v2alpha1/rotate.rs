@@ -14,21 +14,21 @@ use super::key::{IpRestriction, IssuedApiKey, RateLimitPolicy};
 use crate::admin::AdminState;
 use crate::admin::body::RawBody;
 use crate::admin::error::{ApiError, ErrorResponse};
-use crate::admin::json::Choice;
+use crate::admin::json::EnumOrUnknown;
 use crate::id::KeyKind;
 use crate::key::{KeyChange, Metadata, RotateKey};
 use crate::request_context::RequestContext;
 
-/// In what the new key differs from the old one.
+/// The changes of the new key from the old one.
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct AdminRotateIssuedApiKeyBody {
-    /// 0 to 255 characters.
+    /// The display name, 0 to 255 characters.
     #[schema(nullable = false)]
     name: Option<String>,
-    /// At most 100, each of 1 to 100 characters; an empty list inherits.
+    /// The scopes, at most 100 of 1 to 100 characters each. An empty list keeps those of the old key.
     #[schema(nullable = false)]
     scopes: Option<Vec<String>>,
-    /// Replaced as a whole; at most 65536 bytes as JSON.
+    /// Custom data, replaced as a whole; at most 65536 bytes as JSON.
     #[schema(value_type = Object, required = false)]
     metadata: Option<Metadata>,
     #[serde(alias = "rateLimitPolicy")]
@@ -38,14 +38,14 @@ pub(in crate::admin) struct AdminRotateIssuedApiKeyBody {
     #[schema(nullable = false)]
     ip_restriction: Option<IpRestriction>,
     #[schema(value_type = KeyVisibility, required = false)]
-    visibility: Option<Choice<KeyVisibility>>,
+    visibility: Option<EnumOrUnknown<KeyVisibility>>,
 }
 
 /// The new key, its secret, and the old key.
 #[derive(Serialize, ToSchema)]
 pub(in crate::admin) struct RotateIssuedApiKeyResponse {
     issued_api_key: IssuedApiKey,
-    /// The new key's text, shown this once.
+    /// The credential of the new key. It is returned only once.
     secret: String,
     /// The old key, revoked.
     old_issued_api_key: IssuedApiKey,
@@ -60,19 +60,19 @@ impl AdminRotateIssuedApiKeyBody {
             rate_limit: self.rate_limit_policy.map(|policy| policy.read().map(Some)).transpose()?,
             networks: self.ip_restriction.map(|restriction| restriction.read()).transpose()?,
         };
-        Ok(RotateKey { change, visibility: self.visibility.and_then(|choice| choice.0).and_then(KeyVisibility::read) })
+        Ok(RotateKey { change, visibility: self.visibility.and_then(|value| value.0).and_then(KeyVisibility::read) })
     }
 }
 
-/// Issues a key in the place of another, which is revoked in the same step.
+/// Issues a new key and revokes the old one in the same transaction.
 #[utoipa::path(post, path = "/v2alpha1/admin/issuedApiKeys/{key_id}:rotate", operation_id = "adminRotateIssuedApiKey",
     tag = "issued keys", params(("key_id" = String, Path, description = "The key")),
     request_body = AdminRotateIssuedApiKeyBody,
-    responses((status = 201, description = "Both keys", body = RotateIssuedApiKeyResponse),
-        (status = 400, description = "A field breaks its limit", body = ErrorResponse),
-        (status = 404, description = "There is no such key", body = ErrorResponse),
-        (status = 409, description = "The key is not active, or was rotated meanwhile", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+    responses((status = 201, description = "The new and the old key", body = RotateIssuedApiKeyResponse),
+        (status = 400, description = "A field is invalid", body = ErrorResponse),
+        (status = 404, description = "The key does not exist", body = ErrorResponse),
+        (status = 409, description = "The key is not active, or was rotated by a concurrent request", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn rotate(
     state: &AdminState,
     context: &RequestContext,

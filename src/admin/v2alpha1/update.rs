@@ -1,4 +1,4 @@
-//! `adminUpdateIssuedApiKey` and `adminUpdateImportedApiKey` (contract, admin API section 5.3): masks in the manner of
+//! `adminUpdateIssuedApiKey` and `adminUpdateImportedApiKey` (contract, admin API section 5.3): field masks as in
 //! AIP-134.
 
 use axum::Json;
@@ -13,7 +13,7 @@ use super::key::{ImportedApiKey, IpRestriction, IssuedApiKey, RateLimitPolicy};
 use crate::admin::AdminState;
 use crate::admin::body::RawBody;
 use crate::admin::context::Context;
-use crate::admin::custom_verb::Segment;
+use crate::admin::custom_verb::LastSegment;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::json::{parse_object, read};
 use crate::admin::query::Query;
@@ -22,7 +22,7 @@ use crate::id::{KeyId, KeyKind};
 use crate::key::{KeyChange, Metadata};
 use crate::request_context::RequestContext;
 
-/// The members of a key, in both spellings: a body that has one of them is the key itself, not a wrapped one.
+/// The members of a key, in both spellings. A body with one of them is the key itself, not a wrapped key.
 const KEY_MEMBERS: [&str; 25] = [
     "key_id",
     "keyId",
@@ -51,16 +51,16 @@ const KEY_MEMBERS: [&str; 25] = [
     "visibility",
 ];
 
-/// New values of a key's fields. What the server manages may stand beside them and is ignored.
+/// New values of a key's members. Members that the server manages are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(in crate::admin) struct AdminUpdateIssuedApiKeyRequest {
-    /// 0 to 255 characters.
+    /// The display name, 0 to 255 characters.
     #[schema(nullable = false)]
     name: Option<String>,
-    /// At most 100, each of 1 to 100 characters.
+    /// The scopes, at most 100 of 1 to 100 characters each.
     #[schema(nullable = false)]
     scopes: Option<Vec<String>>,
-    /// Replaced as a whole; at most 65536 bytes as JSON.
+    /// Custom data, replaced as a whole; at most 65536 bytes as JSON.
     #[schema(value_type = Object, required = false)]
     metadata: Option<Metadata>,
     #[serde(alias = "rateLimitPolicy")]
@@ -71,12 +71,12 @@ pub(in crate::admin) struct AdminUpdateIssuedApiKeyRequest {
     ip_restriction: Option<IpRestriction>,
 }
 
-/// New values of an imported key's fields; the members are those for an issued key.
+/// New values of an imported key's members, with the members for an issued key.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub(in crate::admin) struct AdminUpdateImportedApiKeyRequest(AdminUpdateIssuedApiKeyRequest);
 
-/// A field that can be changed.
+/// A member that can be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
     Name,
@@ -86,49 +86,49 @@ enum Field {
     IpRestriction,
 }
 
-/// Changes an issued key.
+/// Updates an issued key.
 #[utoipa::path(patch, path = "/v2alpha1/admin/issuedApiKeys/{key_id}", operation_id = "adminUpdateIssuedApiKey",
     tag = "issued keys", params(("key_id" = String, Path, description = "The key"),
-        ("update_mask" = Option<String>, Query, description = "The fields to set, separated by commas; those that the body lacks are cleared")),
+        ("update_mask" = Option<String>, Query, description = "The members to set, separated by commas. Those that the body does not contain are cleared")),
     request_body = AdminUpdateIssuedApiKeyRequest,
-    responses((status = 200, description = "The key as it is now", body = IssuedApiKey),
-        (status = 400, description = "A field or the mask is none", body = ErrorResponse),
-        (status = 404, description = "There is no such key", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+    responses((status = 200, description = "The updated key", body = IssuedApiKey),
+        (status = 400, description = "A field or the mask is invalid", body = ErrorResponse),
+        (status = 404, description = "The key does not exist", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn issued(
     State(state): State<AdminState>,
     Context(context): Context,
-    Segment(id): Segment,
+    LastSegment(id): LastSegment,
     query: Query,
     body: RawBody,
 ) -> Result<Json<IssuedApiKey>, ApiError> {
     let request: AdminUpdateIssuedApiKeyRequest = read_key(&body)?;
     let change = request.read(&query)?;
-    change_key(&state, &context, key_id(KeyKind::Issued, &id)?, change).await.map(Json)
+    update(&state, &context, key_id(KeyKind::Issued, &id)?, change).await.map(Json)
 }
 
-/// Changes an imported key.
+/// Updates an imported key.
 #[utoipa::path(patch, path = "/v2alpha1/admin/importedApiKeys/{key_id}", operation_id = "adminUpdateImportedApiKey",
     tag = "imported keys", params(("key_id" = String, Path, description = "The key"),
-        ("update_mask" = Option<String>, Query, description = "The fields to set, separated by commas; those that the body lacks are cleared")),
+        ("update_mask" = Option<String>, Query, description = "The members to set, separated by commas. Those that the body does not contain are cleared")),
     request_body = AdminUpdateImportedApiKeyRequest,
-    responses((status = 200, description = "The key as it is now", body = ImportedApiKey),
-        (status = 400, description = "A field or the mask is none", body = ErrorResponse),
-        (status = 404, description = "There is no such key", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+    responses((status = 200, description = "The updated key", body = ImportedApiKey),
+        (status = 400, description = "A field or the mask is invalid", body = ErrorResponse),
+        (status = 404, description = "The key does not exist", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn imported(
     State(state): State<AdminState>,
     Context(context): Context,
-    Segment(id): Segment,
+    LastSegment(id): LastSegment,
     query: Query,
     body: RawBody,
 ) -> Result<Json<ImportedApiKey>, ApiError> {
     let AdminUpdateImportedApiKeyRequest(request) = read_key(&body)?;
     let change = request.read(&query)?;
-    change_key(&state, &context, key_id(KeyKind::Imported, &id)?, change).await.map(|key| Json(ImportedApiKey(key)))
+    update(&state, &context, key_id(KeyKind::Imported, &id)?, change).await.map(|key| Json(ImportedApiKey(key)))
 }
 
-async fn change_key(
+async fn update(
     state: &AdminState,
     context: &RequestContext,
     id: KeyId,
@@ -138,13 +138,13 @@ async fn change_key(
     Ok(IssuedApiKey::new(&key, state.lifecycle.now()))
 }
 
-/// The key in a body, wrapped or not.
+/// Parses the key in a body, wrapped or not.
 fn read_key<T: DeserializeOwned>(body: &RawBody) -> Result<T, ApiError> {
-    read(unwrapped(parse_object(&body.0)?))
+    read(unwrap_key(parse_object(&body.0)?))
 }
 
-/// The key inside `issued_api_key` or `imported_api_key`, if that is all that a body has of a key.
-fn unwrapped(mut members: Map<String, Value>) -> Map<String, Value> {
+/// The key inside `issued_api_key` or `imported_api_key`, unless the body itself has members of a key.
+fn unwrap_key(mut members: Map<String, Value>) -> Map<String, Value> {
     if members.keys().any(|name| KEY_MEMBERS.contains(&name.as_str())) {
         return members;
     }
@@ -158,7 +158,7 @@ fn unwrapped(mut members: Map<String, Value>) -> Map<String, Value> {
     members
 }
 
-/// The fields that a mask lists; `None` for an empty mask.
+/// Parses an update mask; `None` for an empty one.
 fn read_mask(mask: &str) -> Result<Option<Vec<Field>>, ApiError> {
     if mask.is_empty() {
         return Ok(None);
@@ -184,7 +184,7 @@ impl AdminUpdateIssuedApiKeyRequest {
         }
     }
 
-    /// Sets what the mask lists: to what the body has, or else to nothing.
+    /// Sets the members in the mask. Those that the body does not contain are cleared.
     fn masked(self, mask: &[Field]) -> Result<KeyChange, ApiError> {
         let listed = |field| mask.contains(&field);
         let mut change = KeyChange::default();
@@ -207,7 +207,7 @@ impl AdminUpdateIssuedApiKeyRequest {
         Ok(change)
     }
 
-    /// Sets what the body has; an empty name or list counts as absent.
+    /// Sets the members in the body. An empty name or list is ignored.
     fn unmasked(self) -> Result<KeyChange, ApiError> {
         Ok(KeyChange {
             name: self.name.filter(|name| !name.is_empty()),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_sets_what_it_lists_and_clears_what_the_body_lacks() {
+    fn masked_members_are_set_or_cleared() {
         let all = "name,scopes,metadata,rateLimitPolicy,ip_restriction";
         let cleared = KeyChange {
             name: Some(String::new()),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_mask_what_is_empty_counts_as_absent_save_objects() {
+    fn empty_names_and_lists_are_ignored_without_a_mask() {
         assert_eq!(change("", &json!({"name": "", "scopes": []})), KeyChange::default());
         let objects = change("", &json!({"metadata": {}, "ip_restriction": {"allowed_cidrs": []}}));
         let cleared =
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapped_key_is_unwrapped_unless_it_stands_beside_known_members() {
+    fn wrapped_key_is_unwrapped_unless_the_body_has_key_members() {
         let wrapped = KeyChange { name: Some("n".into()), ..KeyChange::default() };
         assert_eq!(change("", &json!({"issued_api_key": {"name": "n"}})), wrapped);
         assert_eq!(change("name", &json!({"importedApiKey": {"name": "n"}, "other": 1})), wrapped);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_paths_are_refused() {
+    fn unknown_mask_paths_are_rejected() {
         for mask in ["actor_id", "rate_limit_policy.quota", "*", "name,", ","] {
             assert!(read_mask(mask).is_err(), "{mask}");
         }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::enums::{KeyStatus, KeyVisibility, VerificationErrorCode as Code};
 use super::key::{RateLimitPolicy, object_or_null, time_text};
-use super::rate_limit_status::Standing;
+use super::rate_limit_status::RateLimitStatus;
 use crate::admin::AdminState;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
@@ -28,31 +28,31 @@ const AUDIENCES_MAX: usize = 100;
 const AUDIENCE_MAX: usize = 255;
 const BATCH_MAX: usize = 100;
 
-/// A credential to judge.
+/// A request to verify a credential.
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct VerifyApiKeyRequest {
-    /// 1 to 8192 bytes.
+    /// The credential, 1 to 8192 bytes.
     #[schema(required, nullable = false)]
     credential: Option<String>,
-    /// Audiences one of which the credential must name; at most 100, each of 1 to 255 characters.
+    /// The expected audiences, at most 100 of 1 to 255 characters each. The credential must have one of them.
     #[serde(alias = "expectedAudiences")]
     #[schema(nullable = false)]
     expected_audiences: Option<Vec<String>>,
 }
 
-/// Credentials to judge.
+/// A request to verify several credentials.
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct BatchVerifyApiKeysRequest {
-    /// 1 to 100.
+    /// 1 to 100 requests.
     #[schema(required, nullable = false)]
     requests: Option<Vec<VerifyApiKeyRequest>>,
 }
 
-/// A judgement.
+/// The result of a verification.
 #[derive(Serialize, ToSchema)]
 pub(in crate::admin) struct VerifyApiKeyResponse {
     is_valid: bool,
-    /// The key, or the parent of a derived token.
+    /// The id of the key, or of the parent of a derived token.
     key_id: String,
     actor_id: String,
     scopes: Vec<String>,
@@ -69,11 +69,11 @@ pub(in crate::admin) struct VerifyApiKeyResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     rate_limit_policy: Option<RateLimitPolicy>,
-    /// Requests left before a refusal, where the policy is enforced.
+    /// The remaining requests, if the limit is enforced.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, format = Int64, required = false)]
     rate_limit_remaining: Option<Int64>,
-    /// When the whole quota is there again, where the policy is enforced.
+    /// The time at which the whole quota is available again, if the limit is enforced.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime, nullable = false)]
     rate_limit_reset_time: Option<String>,
@@ -83,20 +83,20 @@ pub(in crate::admin) struct VerifyApiKeyResponse {
     audiences: Vec<String>,
 }
 
-/// Judgements, in the order of the requests.
+/// The results, in the order of the requests.
 #[derive(Serialize, ToSchema)]
 pub(in crate::admin) struct BatchVerifyApiKeysResponse {
     results: Vec<VerifyApiKeyResponse>,
 }
 
-/// Judges a credential for somebody else.
+/// Verifies a credential on behalf of another service.
 #[utoipa::path(post, path = "/v2alpha1/admin/apiKeys:verify", operation_id = "adminVerifyApiKey", tag = "credentials",
-    params(("Cache-Control" = Option<String>, Header, description = "no-cache asks the store, no-store also keeps nothing"),
-        ("Pragma" = Option<String>, Header, description = "no-cache asks the store")),
+    params(("Cache-Control" = Option<String>, Header, description = "no-cache bypasses the cache, no-store also prevents storing in it"),
+        ("Pragma" = Option<String>, Header, description = "no-cache bypasses the cache")),
     request_body = VerifyApiKeyRequest,
-    responses((status = 200, description = "A judgement, also of a refused credential", body = VerifyApiKeyResponse),
-        (status = 400, description = "There is nothing to judge", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+    responses((status = 200, description = "The result, also of a rejected credential", body = VerifyApiKeyResponse),
+        (status = 400, description = "The request is invalid", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn verify(
     State(state): State<AdminState>,
     Context(context): Context,
@@ -104,28 +104,28 @@ pub(in crate::admin) async fn verify(
     Body(request): Body<VerifyApiKeyRequest>,
 ) -> Result<Response, ApiError> {
     request.check()?;
-    let verification = request.judge(&state, &context, cache_policy(&headers)).await;
-    let standing = Standing::of(&verification, &state).await;
-    let body = VerifyApiKeyResponse::new(&verification, &standing, &state);
+    let verification = request.verify(&state, &context, cache_policy(&headers)).await;
+    let rate_limit = RateLimitStatus::charge(&verification, &state).await;
+    let body = VerifyApiKeyResponse::new(&verification, &rate_limit, &state);
     let mut response = Json(body).into_response();
     let headers = response.headers_mut();
     headers.insert(TALOS_CACHE, cache_text(verification.cache));
-    if standing.is_counted() || verification.outcome.as_ref().is_ok_and(Verdict::is_address_bound) {
+    if rate_limit.is_counted() || verification.outcome.as_ref().is_ok_and(Verdict::is_address_bound) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    standing.describe(headers);
+    rate_limit.describe(headers);
     Ok(response)
 }
 
-/// Judges up to 100 credentials; asks the store for each.
+/// Verifies up to 100 credentials, without reading from the cache.
 #[utoipa::path(post, path = "/v2alpha1/admin/apiKeys:batchVerify", operation_id = "adminBatchVerifyApiKeys",
     tag = "credentials",
-    params(("Cache-Control" = Option<String>, Header, description = "no-store keeps nothing in the cache"),
+    params(("Cache-Control" = Option<String>, Header, description = "no-store prevents storing in the cache"),
         ("Pragma" = Option<String>, Header, description = "Has no effect")),
     request_body = BatchVerifyApiKeysRequest,
-    responses((status = 200, description = "A judgement of each", body = BatchVerifyApiKeysResponse),
-        (status = 400, description = "One of them is nothing to judge", body = ErrorResponse),
-        (status = "default", description = "Any other failure", body = ErrorResponse)))]
+    responses((status = 200, description = "The result of each", body = BatchVerifyApiKeysResponse),
+        (status = 400, description = "A request is invalid", body = ErrorResponse),
+        (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn batch_verify(
     State(state): State<AdminState>,
     Context(context): Context,
@@ -140,12 +140,12 @@ pub(in crate::admin) async fn batch_verify(
     let policy = CachePolicy { read: false, ..cache_policy(&headers) };
     let mut results = Vec::with_capacity(requests.len());
     for request in &requests {
-        let verification = request.judge(&state, &context, policy).await;
+        let verification = request.verify(&state, &context, policy).await;
         if let Err(Denial::Unavailable { cause }) = verification.outcome {
             return Err(ApiError::internal(&cause.message()));
         }
-        let standing = Standing::of(&verification, &state).await;
-        results.push(VerifyApiKeyResponse::new(&verification, &standing, &state));
+        let rate_limit = RateLimitStatus::charge(&verification, &state).await;
+        results.push(VerifyApiKeyResponse::new(&verification, &rate_limit, &state));
     }
     Ok(Json(BatchVerifyApiKeysResponse { results }))
 }
@@ -156,7 +156,7 @@ impl VerifyApiKeyRequest {
         check_audiences("expected_audiences", self.expected_audiences.as_deref().unwrap_or_default())
     }
 
-    async fn judge(&self, state: &AdminState, context: &RequestContext, cache: CachePolicy) -> Verification {
+    async fn verify(&self, state: &AdminState, context: &RequestContext, cache: CachePolicy) -> Verification {
         let presented = Presented {
             tenant: context.tenant,
             credential: self.credential.as_deref().unwrap_or_default(),
@@ -165,14 +165,14 @@ impl VerifyApiKeyRequest {
             audiences: self.expected_audiences.as_deref().unwrap_or_default(),
             cache,
             lookup_charge: None,
-            // On this wire derived tokens live until their end, whatever becomes of the parent.
+            // In this API derived tokens are valid until they expire, also if the parent is revoked.
             revoke_with_parent: false,
         };
         state.verifier.verify(&presented).await
     }
 }
 
-/// 1 to 8192 bytes.
+/// Checks that a credential has 1 to 8192 bytes.
 pub(super) fn check_credential(credential: &str) -> Result<(), ApiError> {
     if (1..=CREDENTIAL_MAX).contains(&credential.len()) {
         Ok(())
@@ -181,11 +181,11 @@ pub(super) fn check_credential(credential: &str) -> Result<(), ApiError> {
     }
 }
 
-/// At most 100, each of 1 to 255 characters.
+/// Checks that there are at most 100 audiences of 1 to 255 characters each.
 pub(super) fn check_audiences(name: &str, audiences: &[String]) -> Result<(), ApiError> {
-    let fit = audiences.len() <= AUDIENCES_MAX
+    let is_valid = audiences.len() <= AUDIENCES_MAX
         && audiences.iter().all(|audience| (1..=AUDIENCE_MAX).contains(&audience.chars().count()));
-    if fit {
+    if is_valid {
         Ok(())
     } else {
         Err(ApiError::invalid(format!(
@@ -194,7 +194,7 @@ pub(super) fn check_audiences(name: &str, audiences: &[String]) -> Result<(), Ap
     }
 }
 
-/// `no-cache` keeps answers from coming out of the cache, `no-store` also from going in.
+/// `no-cache` prevents reading from the cache, `no-store` reading and writing.
 fn cache_policy(headers: &HeaderMap) -> CachePolicy {
     let has = |name: HeaderName, directive: &str| {
         let values =
@@ -215,16 +215,16 @@ fn cache_text(outcome: CacheOutcome) -> HeaderValue {
 }
 
 impl VerifyApiKeyResponse {
-    fn new(verification: &Verification, standing: &Standing, state: &AdminState) -> Self {
+    fn new(verification: &Verification, rate_limit: &RateLimitStatus, state: &AdminState) -> Self {
         match &verification.outcome {
-            Ok(verdict) => Self::valid(verdict, standing, state),
-            Err(denial) => Self::refused(denial),
+            Ok(verdict) => Self::valid(verdict, rate_limit, state),
+            Err(denial) => Self::denied(denial),
         }
     }
 
-    /// A good credential; one that has asked too much is told all the same whose it is.
-    fn valid(verdict: &Verdict, standing: &Standing, state: &AdminState) -> Self {
-        let is_exceeded = standing.is_exceeded();
+    /// A valid credential. If its limit is exceeded, the result still has the members of the key.
+    fn valid(verdict: &Verdict, rate_limit: &RateLimitStatus, state: &AdminState) -> Self {
+        let is_exceeded = rate_limit.is_exceeded();
         Self {
             is_valid: !is_exceeded,
             key_id: verdict.key_id().to_string(),
@@ -235,8 +235,8 @@ impl VerifyApiKeyResponse {
             error_code: is_exceeded.then_some(Code::VerificationErrorRateLimited),
             error_message: is_exceeded.then_some("rate limit exceeded"),
             rate_limit_policy: verdict.rate_limit().map(RateLimitPolicy::from),
-            rate_limit_remaining: standing.remaining().map(Int64),
-            rate_limit_reset_time: standing.reset_time(state.lifecycle.now()).map(time_text),
+            rate_limit_remaining: rate_limit.remaining().map(Int64),
+            rate_limit_reset_time: rate_limit.reset_time(state.lifecycle.now()).map(time_text),
             visibility: verdict.visibility().into(),
             issuer: state.verifier.issuer().to_owned(),
             status: KeyStatus::KeyStatusActive,
@@ -244,7 +244,7 @@ impl VerifyApiKeyResponse {
         }
     }
 
-    fn refused(denial: &Denial) -> Self {
+    fn denied(denial: &Denial) -> Self {
         Self {
             is_valid: false,
             key_id: String::new(),
@@ -265,7 +265,7 @@ impl VerifyApiKeyResponse {
     }
 }
 
-/// The code of a denial (contract, credentials section 8).
+/// The error code of a denial (contract, credentials section 8).
 fn error_code(denial: &Denial) -> Code {
     match denial {
         Denial::Unknown(_) => Code::VerificationErrorNotFound,

@@ -18,7 +18,7 @@ fn limits() -> impl Strategy<Value = Limit> {
     (quota, 1..200_000_000_u64).prop_map(|(quota, micros)| limit(quota, Duration::from_micros(micros)))
 }
 
-/// A limit, and requests: how much of the window after the one before, in thousandths, and how much of the quota they cost.
+/// A limit, and requests as pairs of the wait in microseconds before the request and its cost.
 fn histories() -> impl Strategy<Value = (Limit, Vec<(u64, u64)>)> {
     limits().prop_flat_map(|limit| {
         let wait = u64::try_from(limit.window.as_micros()).unwrap();
@@ -32,7 +32,7 @@ fn charge_one(tat: &mut Tat, limit: &Limit, now: Micros, cost: u64) -> Outcome {
     charge(std::slice::from_mut(tat), std::iter::once(limit), now, cost).outcomes[0]
 }
 
-/// What was admitted, with its time.
+/// The admitted requests: time and cost.
 fn run(limit: &Limit, history: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let (mut tat, mut now, mut admitted) = (Tat::default(), START, Vec::new());
     for (wait, cost) in history {
@@ -44,7 +44,8 @@ fn run(limit: &Limit, history: &[(u64, u64)]) -> Vec<(u64, u64)> {
     admitted
 }
 
-/// Over every span: what was admitted, in units that make the bound exact, is the quota and what the span adds, or less.
+/// In every span of time, at most the quota plus what is replenished during the span is admitted. Both sides are multiplied by
+/// the window, so that the comparison is exact.
 fn assert_bounded(limit: &Limit, admitted: &[(u64, u64)]) -> Result<(), TestCaseError> {
     let (quota, window) = (u128::from(limit.quota.get()), limit.window.as_micros());
     for (index, (begin, _)) in admitted.iter().enumerate() {
@@ -59,21 +60,21 @@ fn assert_bounded(limit: &Limit, admitted: &[(u64, u64)]) -> Result<(), TestCase
 
 proptest! {
     #[test]
-    fn no_span_admits_more_than_the_quota_and_what_its_length_adds((limit, history) in histories()) {
+    fn every_span_admits_at_most_the_quota_plus_what_is_replenished((limit, history) in histories()) {
         assert_bounded(&limit, &run(&limit, &history))?;
     }
 
     #[test]
-    fn an_unused_bucket_admits_its_quota_and_no_more(limit in limits()) {
+    fn full_bucket_admits_exactly_its_quota(limit in limits()) {
         let mut tat = Tat::default();
         let quota = limit.quota.get();
         prop_assert_eq!(charge_one(&mut tat, &limit, Micros(START), quota).remaining, 0);
         prop_assert!(!charge_one(&mut tat, &limit, Micros(START), 1).admitted);
-        prop_assert_eq!(tat.look(Micros(START).after(limit.window + Duration::from_micros(2)), &limit).remaining, quota);
+        prop_assert_eq!(tat.peek(Micros(START).after(limit.window + Duration::from_micros(2)), &limit).remaining, quota);
     }
 
     #[test]
-    fn a_refused_request_is_admitted_at_retry_after_and_not_before((limit, history) in histories(), last in 1..1000_u64) {
+    fn rejected_request_is_admitted_at_retry_after_and_not_before((limit, history) in histories(), last in 1..1000_u64) {
         let last = last.min(limit.quota.get());
         let (mut tat, mut now) = (Tat::default(), START);
         for (wait, cost) in history.iter().chain([&(0, last)]) {
@@ -93,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn what_remains_is_admitted_and_not_one_more((limit, history) in histories()) {
+    fn exactly_the_remaining_requests_are_admitted((limit, history) in histories()) {
         let (mut tat, mut now) = (Tat::default(), START);
         for (wait, cost) in &history {
             now += wait;
@@ -104,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn the_bucket_is_full_at_reset_and_not_before((limit, history) in histories()) {
+    fn bucket_is_full_at_reset_and_not_before((limit, history) in histories()) {
         let (mut tat, mut now) = (Tat::default(), START);
         for (wait, cost) in &history {
             now += wait;
@@ -116,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn of_several_limits_all_are_charged_or_none(
+    fn several_limits_are_charged_all_or_none(
         limits in prop::collection::vec(limits(), 1..4),
         history in prop::collection::vec((0..2_000_000_u64, 1..30_u64), 1..40),
     ) {
@@ -143,9 +144,9 @@ proptest! {
         }
     }
 
-    /// Only steps forward fill a bucket, and however far the clock goes back, a window later everything is there again.
+    /// Only steps forward fill a bucket, and one window after any step backwards the bucket is full.
     #[test]
-    fn a_clock_that_goes_back_neither_admits_more_nor_locks_out(
+    fn clock_step_backwards_neither_admits_more_nor_blocks_longer_than_a_window(
         limit in limits(),
         history in prop::collection::vec((any::<bool>(), 0..400_000_000_u64, 1..20_u64), 1..60),
     ) {
@@ -163,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn a_smaller_limit_keeps_nobody_waiting_for_longer_than_its_own_window(before in limits(), after in limits()) {
+    fn reduced_limit_makes_a_request_wait_at_most_its_own_window(before in limits(), after in limits()) {
         let mut tat = Tat::default();
         charge_one(&mut tat, &before, Micros(START), before.quota.get());
         let wait = charge_one(&mut tat, &after, Micros(START), 1).retry_after;
@@ -171,7 +172,7 @@ proptest! {
     }
 
     #[test]
-    fn the_answers_are_those_of_governor(
+    fn outcomes_equal_those_of_the_governor_crate(
         quota in 1..500_u32,
         interval in 1..100_000_u64,
         history in prop::collection::vec((0..300_000_u64, 1..6_u32), 1..80),
@@ -197,9 +198,9 @@ proptest! {
     }
 
     #[test]
-    fn what_goes_to_redis_comes_back_and_fits_a_double(limit in limits(), count in 0..1000_u64) {
+    fn stored_parts_round_trip_and_fit_a_double(limit in limits(), count in 0..1000_u64) {
         const EXACT: u64 = 1 << 53;
-        let tat = Tat::with_used(Micros(START), limit.price(count.min(limit.quota.get())));
+        let tat = Tat::with_used(Micros(START), limit.increment(count.min(limit.quota.get())));
         let parts = [tat.0 / MICRO, tat.0 % MICRO].map(|part| u64::try_from(part).unwrap());
         prop_assert!(parts.iter().all(|part| *part < EXACT));
         prop_assert_eq!(Tat::from_parts(parts[0], parts[1]), tat);
@@ -207,16 +208,16 @@ proptest! {
 }
 
 #[test]
-fn the_largest_limits_neither_overflow_nor_leave_what_doubles_hold() {
+fn largest_limits_neither_overflow_nor_exceed_exact_doubles() {
     const EXACT: u128 = 1 << 53;
     for (quota, window) in [(u64::MAX, 1), (1, u64::MAX), (u64::MAX, u64::MAX), (1, 0), (i64::MAX as u64, 60)] {
         let limit = limit(quota, Duration::from_secs(window));
         let mut tat = Tat::default();
         assert_eq!(charge_one(&mut tat, &limit, Micros(START), 1).remaining, quota - 1, "{limit:?}");
-        let refused = charge_one(&mut tat, &limit, Micros(START), quota);
-        assert!(!refused.admitted && refused.retry_after > Duration::ZERO, "{limit:?}");
-        // The furthest instant that the script forms.
-        let furthest = Tat(u128::from(START) * MICRO).later(limit.price(u64::MAX)).later(limit.burst());
+        let rejected = charge_one(&mut tat, &limit, Micros(START), quota);
+        assert!(!rejected.admitted && rejected.retry_after > Duration::ZERO, "{limit:?}");
+        // The latest instant that the script computes.
+        let furthest = Tat(u128::from(START) * MICRO).later(limit.increment(u64::MAX)).later(limit.burst());
         assert!(furthest.0 / MICRO < EXACT, "{limit:?}");
     }
     let never = charge_one(&mut Tat::default(), &limit(5, Duration::from_secs(1)), Micros(START), 6);
@@ -224,7 +225,7 @@ fn the_largest_limits_neither_overflow_nor_leave_what_doubles_hold() {
 }
 
 #[test]
-fn nodes_share_a_limit_and_each_has_one_request_at_least() {
+fn share_of_a_node_is_an_equal_part_of_at_least_one_request() {
     for (quota, nodes, share) in [(100, 3, 33), (100, 1, 100), (100, 0, 100), (2, 3, 1)] {
         let limit = limit(quota, Duration::from_secs(60)).share(nodes);
         assert_eq!((limit.quota().get(), limit.window()), (share, Duration::from_secs(60)));

@@ -7,12 +7,12 @@ use crate::ratelimit::testing::{clock, named, owner};
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn admitted(local: &Local, owner: BucketOwner, limits: &[NamedLimit]) -> usize {
-    let request = Charge { owner, limits, cost: 1 };
-    std::iter::repeat_with(|| local.charge(&request)).take_while(|decision| decision.admitted).count()
+    let charge = Charge { owner, limits, cost: 1 };
+    std::iter::repeat_with(|| local.charge(&charge)).take_while(|decision| decision.admitted).count()
 }
 
 #[test]
-fn every_owner_and_every_name_has_a_bucket_of_its_own() {
+fn each_owner_and_limit_name_has_its_own_bucket() {
     let local = Local::new(1000, clock());
     for (number, name) in [(1, "default"), (2, "default"), (1, "burst")] {
         assert_eq!(admitted(&local, owner(number), &[named(name, 5, MINUTE)]), 5);
@@ -21,7 +21,7 @@ fn every_owner_and_every_name_has_a_bucket_of_its_own() {
 }
 
 #[test]
-fn a_request_that_one_limit_refuses_is_charged_to_none() {
+fn request_rejected_by_one_limit_is_charged_to_none() {
     let local = Local::new(1000, clock());
     let (large, small) = (named("large", 10, MINUTE), named("small", 3, MINUTE));
     assert_eq!(admitted(&local, owner(1), &[large.clone(), small]), 3);
@@ -29,7 +29,7 @@ fn a_request_that_one_limit_refuses_is_charged_to_none() {
 }
 
 #[test]
-fn threads_together_get_the_quota_and_no_more() {
+fn concurrent_threads_get_exactly_the_quota() {
     let local = Local::new(1000, clock());
     let limits = [named("default", 1000, MINUTE)];
     let counts: usize = std::thread::scope(|scope| {
@@ -40,16 +40,16 @@ fn threads_together_get_the_quota_and_no_more() {
 }
 
 #[test]
-fn what_is_idle_is_forgotten_while_others_are_served() {
+fn idle_owners_are_removed_while_others_are_charged() {
     let clock = clock();
-    let local = Local::with_shards(4, 100_000, clock.clone());
+    let local = Local::with_shards(Sharded::with_count(4, Shard::default), 100_000, clock.clone());
     for number in 0..1000 {
         admitted(&local, owner(number), &[named("default", 1, MINUTE)]);
     }
     assert_eq!(local.len(), 1000);
     clock.advance(MINUTE);
     let limits = [named("default", 1_000_000, MINUTE)];
-    // Those that are still served lie in every shard, so each shard is swept.
+    // The charged owners are in all shards, so every shard is swept.
     for number in 0..10_000 {
         local.charge(&Charge { owner: owner(number % 500), limits: &limits, cost: 1 });
     }
@@ -57,8 +57,8 @@ fn what_is_idle_is_forgotten_while_others_are_served() {
 }
 
 #[test]
-fn at_the_cap_the_owner_with_the_least_to_forget_makes_room() {
-    let local = Local::with_shards(1, 8, clock());
+fn owner_whose_buckets_are_full_soonest_is_evicted_at_the_cap() {
+    let local = Local::with_shards(Sharded::with_count(1, Shard::default), 8, clock());
     let limits = [named("default", 100, MINUTE)];
     let charge = |number, cost| {
         let decision = local.charge(&Charge { owner: owner(number), limits: &limits, cost });

@@ -1,8 +1,8 @@
--- Charges a request to all buckets or to none, as gcra.rs does, and then what is wanted beyond it as far as it goes.
--- An amount of time is two numbers, microseconds and femtoseconds: doubles hold both exactly. Amounts are only added and compared.
--- KEYS: the buckets. ARGV: the time, or nothing for that of the server; milliseconds to keep a bucket once it is full; then
--- for each bucket its burst, the price of the request, how many extras there are, and their prices, each half of the one before.
--- Answers whether the request is admitted and the time; then for each bucket what it was before, and the extras as bits.
+-- Charges a request to all buckets or to none, as gcra.rs does. If it is admitted, takes the wanted leases as far as the buckets
+-- allow. A time is two numbers, microseconds and femtoseconds, which doubles represent exactly. Times are only added and compared.
+-- KEYS: the buckets. ARGV: the time, or an empty string for the server's time; the milliseconds to keep a full bucket; then for
+-- each bucket its burst, the increment of the request, the number of lease increments, and these, each half of the one before.
+-- Returns whether the request is admitted and the time; then for each bucket its state before the charge and the leased requests.
 local MICRO = 1000000000
 
 local function sum(whole, part, more, more_part)
@@ -16,10 +16,10 @@ local function above(whole, part, other, other_part)
   return whole > other or (whole == other and part > other_part)
 end
 
-local place = 2
-local function amount()
-  place = place + 2
-  return tonumber(ARGV[place - 1]), tonumber(ARGV[place])
+local position = 2
+local function next_time()
+  position = position + 2
+  return tonumber(ARGV[position - 1]), tonumber(ARGV[position])
 end
 
 local now = tonumber(ARGV[1])
@@ -29,30 +29,30 @@ if not now then
 end
 
 local function read(key)
-  local bucket = {key = key, changed = false, extras = 0}
+  local bucket = {key = key, changed = false, leased = 0}
   local whole, part = string.match(redis.call('GET', key) or '', '^(%d+) (%d+)$')
   bucket.whole, bucket.part = tonumber(whole or 0), tonumber(part or 0)
-  bucket.empty, bucket.empty_part = sum(now, 0, amount())
+  bucket.empty, bucket.empty_part = sum(now, 0, next_time())
   if above(bucket.whole, bucket.part, bucket.empty, bucket.empty_part) then
     bucket.whole, bucket.part, bucket.changed = bucket.empty, bucket.empty_part, true
   end
   bucket.before, bucket.before_part = bucket.whole, bucket.part
-  bucket.price, bucket.price_part = amount()
-  bucket.extra = {}
-  place = place + 1
-  for extra = 1, tonumber(ARGV[place]) do
-    bucket.extra[extra] = {amount()}
+  bucket.increment, bucket.increment_part = next_time()
+  bucket.lease_increments = {}
+  position = position + 1
+  for index = 1, tonumber(ARGV[position]) do
+    bucket.lease_increments[index] = {next_time()}
   end
   return bucket
 end
 
--- What the bucket is after the price is paid; nothing if it has not as much.
-local function pay(bucket, price, price_part)
+-- The bucket after the increment; nil if the bucket does not hold as much.
+local function take(bucket, increment, increment_part)
   local whole, part = bucket.whole, bucket.part
   if whole < now then
     whole, part = now, 0
   end
-  whole, part = sum(whole, part, price, price_part)
+  whole, part = sum(whole, part, increment, increment_part)
   if not above(whole, part, bucket.empty, bucket.empty_part) then
     return whole, part
   end
@@ -61,36 +61,36 @@ end
 local buckets, admitted = {}, 1
 for index, key in ipairs(KEYS) do
   buckets[index] = read(key)
-  if not pay(buckets[index], buckets[index].price, buckets[index].price_part) then
+  if not take(buckets[index], buckets[index].increment, buckets[index].increment_part) then
     admitted = 0
   end
 end
 
-local function charge(bucket, price, price_part)
-  local whole, part = pay(bucket, price, price_part)
+local function charge(bucket, increment, increment_part)
+  local whole, part = take(bucket, increment, increment_part)
   if whole then
     bucket.whole, bucket.part, bucket.changed = whole, part, true
   end
   return whole
 end
 
-local answer = {admitted, now}
+local reply = {admitted, now}
 for _, bucket in ipairs(buckets) do
   if admitted == 1 then
-    charge(bucket, bucket.price, bucket.price_part)
-    for _, extra in ipairs(bucket.extra) do
-      bucket.extras = bucket.extras * 2
-      if charge(bucket, extra[1], extra[2]) then
-        bucket.extras = bucket.extras + 1
+    charge(bucket, bucket.increment, bucket.increment_part)
+    for _, increment in ipairs(bucket.lease_increments) do
+      bucket.leased = bucket.leased * 2
+      if charge(bucket, increment[1], increment[2]) then
+        bucket.leased = bucket.leased + 1
       end
     end
   end
   if bucket.changed then
-    local life = math.max(math.ceil((bucket.whole - now) / 1000), 0) + 1 + tonumber(ARGV[2])
-    redis.call('SET', bucket.key, string.format('%.0f %.0f', bucket.whole, bucket.part), 'PX', string.format('%.0f', life))
+    local ttl = math.max(math.ceil((bucket.whole - now) / 1000), 0) + 1 + tonumber(ARGV[2])
+    redis.call('SET', bucket.key, string.format('%.0f %.0f', bucket.whole, bucket.part), 'PX', string.format('%.0f', ttl))
   end
-  table.insert(answer, bucket.before)
-  table.insert(answer, bucket.before_part)
-  table.insert(answer, bucket.extras)
+  table.insert(reply, bucket.before)
+  table.insert(reply, bucket.before_part)
+  table.insert(reply, bucket.leased)
 end
-return answer
+return reply

@@ -1,4 +1,4 @@
-//! Lookups that wait, made together.
+//! Batches the throttled lookups.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,64 +12,64 @@ use crate::cache::CacheKey;
 use crate::key::ApiKey;
 use crate::store::{KeySource, StoreError};
 
-/// From the beginning of one statement to the next one: a lookup waits that long at the least that another one be made with it.
-const PACE: Duration = Duration::from_millis(50);
-/// Lookups in one statement.
-const TOGETHER: usize = 500;
+/// The minimum time from the start of one batch to the start of the next.
+const BATCH_INTERVAL: Duration = Duration::from_millis(50);
+/// The maximum number of lookups in a batch.
+const BATCH_MAX: usize = 500;
 
-/// A lookup that waits.
+/// A lookup that waits for the next batch.
 pub(super) struct PendingLookup {
     pub(super) key: CacheKey,
-    pub(super) answer: oneshot::Sender<Result<Option<ApiKey>, StoreError>>,
+    pub(super) reply: oneshot::Sender<Result<Option<ApiKey>, StoreError>>,
 }
 
-/// Makes the lookups that wait at a throttle: one statement at a time, and not more often than its pace.
+/// Looks up the pending lookups of a throttle, up to 500 in one statement, with at most one statement every 50 ms.
 pub struct Batcher {
-    asked: mpsc::Receiver<PendingLookup>,
+    pending: mpsc::Receiver<PendingLookup>,
     store: Arc<dyn KeySource>,
     metrics: LookupThrottleMetrics,
 }
 
 impl Batcher {
     pub(super) fn new(
-        asked: mpsc::Receiver<PendingLookup>,
+        pending: mpsc::Receiver<PendingLookup>,
         store: Arc<dyn KeySource>,
         metrics: LookupThrottleMetrics,
     ) -> Self {
-        Self { asked, store, metrics }
+        Self { pending, store, metrics }
     }
 
-    /// Works until the throttle is gone.
+    /// Runs until the throttle is dropped.
     pub async fn run(mut self) {
-        let mut pace = interval(PACE);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while let Some(first) = self.asked.recv().await {
-            pace.tick().await;
-            let mut together = vec![first];
-            while together.len() < TOGETHER
-                && let Ok(next) = self.asked.try_recv()
+        let mut interval = interval(BATCH_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while let Some(first) = self.pending.recv().await {
+            interval.tick().await;
+            let mut batch = vec![first];
+            while batch.len() < BATCH_MAX
+                && let Ok(next) = self.pending.try_recv()
             {
-                together.push(next);
+                batch.push(next);
             }
-            self.answer(together).await;
+            self.look_up(batch).await;
         }
     }
 
-    async fn answer(&self, mut together: Vec<PendingLookup>) {
-        // Whoever went away meanwhile needs no answer.
-        together.retain(|asked| !asked.answer.is_closed());
-        let keys: Vec<_> = together.iter().map(|asked| asked.key).collect();
+    async fn look_up(&self, mut batch: Vec<PendingLookup>) {
+        // Lookups of cancelled requests are dropped.
+        batch.retain(|pending| !pending.reply.is_closed());
+        let keys: Vec<_> = batch.iter().map(|pending| pending.key).collect();
         if keys.is_empty() {
             return;
         }
-        self.metrics.statement();
+        self.metrics.count_batch();
         let found = self.store.find_many(&keys).await;
         let found: Result<HashMap<_, _>, _> =
-            found.map(|records| records.into_iter().map(|record| ((record.tenant, record.id), record)).collect());
-        for asked in together {
-            let answer = found.as_ref().map(|found| found.get(&asked.key).cloned()).map_err(Clone::clone);
-            // As above.
-            let _ = asked.answer.send(answer);
+            found.map(|keys| keys.into_iter().map(|key| ((key.tenant, key.id), key)).collect());
+        for pending in batch {
+            let result = found.as_ref().map(|found| found.get(&pending.key).cloned()).map_err(Clone::clone);
+            // The request may be cancelled by now.
+            let _ = pending.reply.send(result);
         }
     }
 }

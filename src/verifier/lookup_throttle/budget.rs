@@ -1,69 +1,48 @@
-//! How many lookups in vain each client address may still cause.
+//! The guessing budget: how many unsuccessful lookups each client address may still cause.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
+use crate::clock::Clock;
+use crate::id::TenantId;
+use crate::ratelimit::{BucketOwner, Charge, Limit, Local, NamedLimit};
 
-/// Addresses that are remembered, some 200 bytes each; beyond it the ones that were longest away begin anew.
-const ADDRESSES_MAX: u64 = 65_536;
-/// The part of an IPv6 address that names a network; one client has all addresses in it.
+/// Addresses whose buckets are kept, some 300 bytes each. Beyond it the fullest of a few buckets is evicted for a new one.
+const ADDRESSES_MAX: usize = 65_536;
+/// The network part of an IPv6 address. One client usually controls all addresses of a /64.
 const NETWORK: u128 = u128::MAX << 64;
-const SECOND: u64 = 1_000_000;
 
-/// A bucket for each address: full at first, filled again in time.
+/// One bucket for each IPv4 address and each IPv6 /64.
 pub(super) struct Budget {
-    /// When each bucket will be full, in microseconds since `begun`.
-    full_at: Cache<IpAddr, Arc<AtomicU64>>,
-    begun: Instant,
-    /// How long one lookup takes to be there again, in microseconds.
-    interval: u64,
-    /// How long all of them take.
-    window: u64,
-}
-
-/// A lookup that was paid for.
-pub(super) struct Charge {
-    full_at: Arc<AtomicU64>,
-    interval: u64,
+    buckets: Local,
+    limit: NamedLimit,
 }
 
 impl Budget {
-    pub(super) fn new(burst: u32, per_second: u32, now: Instant) -> Self {
-        let interval = SECOND / u64::from(per_second.max(1));
-        let window = interval.max(1) * u64::from(burst.max(1));
-        let full_at = Cache::builder()
-            .max_capacity(ADDRESSES_MAX)
-            // By how often they come, the newest would not be remembered at all.
-            .eviction_policy(EvictionPolicy::lru())
-            // After that long a bucket is full, as a new one is.
-            .time_to_idle(Duration::from_micros(window) + Duration::from_secs(1))
-            .build();
-        Self { full_at, begun: now, interval: interval.max(1), window }
+    /// Buckets that hold `burst` lookups and are refilled at `per_second`, each 1 or more.
+    pub(super) fn new(burst: u32, per_second: u32, clock: Arc<dyn Clock>) -> Self {
+        let quota = NonZeroU64::new(burst.into()).unwrap_or(NonZeroU64::MIN);
+        let window = Duration::from_secs(quota.get()) / per_second.max(1);
+        let limit = NamedLimit { name: "lookups".into(), limit: Limit::new(quota, window) };
+        Self { buckets: Local::new(ADDRESSES_MAX, clock), limit }
     }
 
-    /// Takes a lookup from an address's bucket; `None` when it is empty.
-    pub(super) fn charge(&self, address: IpAddr, now: Instant) -> Option<Charge> {
-        let full_at = self.full_at.get_with(network(address), Arc::default);
-        let now = u64::try_from(now.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX);
-        let take = |full_at: u64| {
-            let after = full_at.max(now).saturating_add(self.interval);
-            (after - now <= self.window).then_some(after)
-        };
-        full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        Some(Charge { full_at, interval: self.interval })
+    /// Takes one lookup from an address's bucket. False if it is empty.
+    pub(super) fn charge(&self, address: IpAddr) -> bool {
+        self.buckets.charge(&self.lookup(address)).admitted
     }
-}
 
-impl Charge {
-    /// Puts the lookup back.
-    pub(super) fn give_back(self) {
-        let give = |full_at: u64| Some(full_at.saturating_sub(self.interval));
-        // The closure never declines.
-        let _ = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give);
+    /// Returns one lookup to an address's bucket.
+    pub(super) fn refund(&self, address: IpAddr) {
+        self.buckets.refund(&self.lookup(address));
+    }
+
+    fn lookup(&self, address: IpAddr) -> Charge<'_> {
+        // An address has one budget for all tenants.
+        let owner = BucketOwner::Address(TenantId::NIL, network(address));
+        Charge { owner, limits: std::slice::from_ref(&self.limit), cost: 1 }
     }
 }
 
@@ -77,45 +56,48 @@ fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+
+    fn clock() -> Arc<ManualClock> {
+        Arc::new(ManualClock::new(Timestamp::from_timestamp(1_800_000_000, 0).unwrap()))
+    }
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
     #[test]
-    fn an_address_may_cause_a_burst_and_then_some_each_second() {
-        let begun = Instant::now();
-        let budget = Budget::new(10, 2, begun);
+    fn address_may_cause_a_burst_and_then_the_refill_rate() {
+        let (clock, begun) = (clock(), clock().now());
+        let budget = Budget::new(10, 2, clock.clone());
         let (client, other) = (address("192.0.2.1"), address("192.0.2.2"));
-        let at = |millis| begun + Duration::from_millis(millis);
-        let taken = |client, millis| (0..20).filter(|_| budget.charge(client, at(millis)).is_some()).count();
+        let taken = |client, millis| {
+            clock.set(begun + Duration::from_millis(millis));
+            (0..20).filter(|_| budget.charge(client)).count()
+        };
         assert_eq!((taken(client, 0), taken(other, 0)), (10, 10));
         assert_eq!([499, 500, 2000].map(|millis| taken(client, millis)), [0, 1, 3]);
         assert_eq!(taken(client, 3_600_000), 10, "it never holds more than a burst");
     }
 
     #[test]
-    fn what_is_given_back_can_be_taken_again() {
-        let begun = Instant::now();
-        let budget = Budget::new(1, 1, begun);
+    fn refunded_lookup_can_be_charged_again() {
+        let budget = Budget::new(1, 1, clock());
         for _ in 0..5 {
-            budget.charge(address("192.0.2.1"), begun).unwrap().give_back();
+            assert!(budget.charge(address("192.0.2.1")));
+            budget.refund(address("192.0.2.1"));
         }
-        let kept = budget.charge(address("::ffff:192.0.2.1"), begun);
-        assert!(kept.is_some() && budget.charge(address("192.0.2.1"), begun).is_none());
+        assert!(budget.charge(address("::ffff:192.0.2.1")) && !budget.charge(address("192.0.2.1")));
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_client_and_many_take_bounded_room() {
-        let begun = Instant::now();
-        let budget = Budget::new(1, 1, begun);
-        let first = budget.charge(address("2001:db8:0:1::1"), begun);
-        assert!(first.is_some() && budget.charge(address("2001:db8:0:1:ffff::2"), begun).is_none());
-        assert!(budget.charge(address("2001:db8:0:2::1"), begun).is_some());
+    fn ipv6_network_is_one_client_and_the_number_of_buckets_is_bounded() {
+        let budget = Budget::new(1, 1, clock());
+        assert!(budget.charge(address("2001:db8:0:1::1")) && !budget.charge(address("2001:db8:0:1:ffff::2")));
+        assert!(budget.charge(address("2001:db8:0:2::1")));
         for client in 0..200_000_u32 {
-            budget.charge(IpAddr::from(client.to_be_bytes()), begun);
+            budget.charge(IpAddr::from(client.to_be_bytes()));
         }
-        budget.full_at.run_pending_tasks();
-        assert!(budget.full_at.entry_count() <= ADDRESSES_MAX, "{}", budget.full_at.entry_count());
+        assert!(budget.buckets.len() <= ADDRESSES_MAX, "{}", budget.buckets.len());
     }
 }

@@ -1,52 +1,52 @@
-//! What guarded lookups count.
+//! Metrics of the lookup throttle.
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
-/// Counters of one throttle.
+/// Counters of a lookup throttle.
 #[derive(Debug, Clone)]
 pub struct LookupThrottleMetrics {
     lookups: IntCounterVec,
-    statements: IntCounter,
+    batches: IntCounter,
 }
 
 impl LookupThrottleMetrics {
-    /// Makes the counters known to `registry`.
+    /// Registers the counters.
     ///
     /// # Errors
-    /// When counters of these names are there already.
+    /// If metrics of these names are registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let lookups = IntCounterVec::new(
             Opts::new(
                 "keygate_guarded_lookups_total",
-                "Lookups of credentials of the imported shape that no cache knew, by how they were made",
+                "Store lookups of credentials that may be imported keys, by way: alone, together in a batch, or refused",
             ),
             &["way"],
         )?;
         for way in ["alone", "together", "refused"] {
             lookups.with_label_values(&[way]);
         }
-        let statements = IntCounter::new(
+        let batches = IntCounter::new(
             "keygate_lookup_batches_total",
-            "Statements that made lookups together, because addresses had caused too many in vain",
+            "Batches of lookups from addresses that have used up their guessing budget",
         )?;
         registry.register(Box::new(lookups.clone()))?;
-        registry.register(Box::new(statements.clone()))?;
-        Ok(Self { lookups, statements })
+        registry.register(Box::new(batches.clone()))?;
+        Ok(Self { lookups, batches })
     }
 
-    pub(super) fn alone(&self) {
+    pub(super) fn count_single(&self) {
         self.lookups.with_label_values(&["alone"]).inc();
     }
 
-    pub(super) fn together(&self) {
+    pub(super) fn count_batched(&self) {
         self.lookups.with_label_values(&["together"]).inc();
     }
 
-    pub(super) fn refused(&self) {
+    pub(super) fn count_rejected(&self) {
         self.lookups.with_label_values(&["refused"]).inc();
     }
 
-    pub(super) fn statement(&self) {
-        self.statements.inc();
+    pub(super) fn count_batch(&self) {
+        self.batches.inc();
     }
 }

@@ -1,9 +1,11 @@
-//! Keeps floods of unknown credentials away from the store. A credential of the imported shape is known to be garbage only when
-//! the store has said so. Each client address may cause some such lookups in vain; beyond that, its lookups wait for a moment
-//! and are made together with others. So a flood costs the store a few statements a second, and whoever has a good key at the
-//! same address is served, a moment later than others.
+//! Protects the store from floods of unknown credentials.
 //!
-//! What a cache knows, and keys that their checksum vouches for, never come here.
+//! Only the store can tell that a credential of the imported form is unknown. Each client address has a guessing budget of
+//! unsuccessful lookups. Above it, lookups from that address are batched: each waits about 50 ms and is then looked up with
+//! others in one statement. So a flood costs the store a few statements per second, and a valid key from the same address still
+//! passes.
+//!
+//! Cache hits, and issued keys with a valid checksum, are not throttled.
 
 mod batcher;
 mod budget;
@@ -14,76 +16,77 @@ pub use metrics::LookupThrottleMetrics;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
 use self::batcher::PendingLookup;
 use self::budget::Budget;
 use crate::cache::CacheKey;
+use crate::clock::Clock;
 use crate::key::ApiKey;
 use crate::store::{KeySource, StoreError};
 
-/// What an address may cause, and how many lookups may wait.
+/// The guessing budget of an address, and the bound on pending lookups.
 #[derive(Debug, Clone, Copy)]
 pub struct LookupThrottleSettings {
-    /// Lookups in vain that an address may cause at once.
+    /// The size of the budget: unsuccessful lookups that an address may cause at once.
     pub burst: u32,
-    /// How many of them it may cause again each second.
+    /// The unsuccessful lookups per second by which the budget is refilled.
     pub per_second: u32,
-    /// Lookups that may wait to be made together, of all addresses; what comes beyond is refused.
+    /// The maximum number of pending lookups of all addresses. Further ones fail with [`StoreError::Busy`].
     pub waiting: usize,
 }
 
-/// Decides whether a lookup is made at once or together with others.
+/// Decides whether a lookup is made at once or in a batch.
 pub struct LookupThrottle {
     budget: Budget,
-    queue: mpsc::Sender<PendingLookup>,
+    pending: mpsc::Sender<PendingLookup>,
     metrics: LookupThrottleMetrics,
 }
 
-/// A throttle, and what makes the lookups that wait at it; `store` is where both look.
+/// A throttle, and the batcher that makes its pending lookups in `store`. The caller runs the batcher.
 pub fn lookup_throttle(
     settings: LookupThrottleSettings,
     store: Arc<dyn KeySource>,
+    clock: Arc<dyn Clock>,
     metrics: &LookupThrottleMetrics,
 ) -> (LookupThrottle, Batcher) {
-    let (queue, asked) = mpsc::channel(settings.waiting.max(1));
-    let budget = Budget::new(settings.burst, settings.per_second, Instant::now());
-    (LookupThrottle { budget, queue, metrics: metrics.clone() }, Batcher::new(asked, store, metrics.clone()))
+    let (pending, receiver) = mpsc::channel(settings.waiting.max(1));
+    let budget = Budget::new(settings.burst, settings.per_second, clock);
+    (LookupThrottle { budget, pending, metrics: metrics.clone() }, Batcher::new(receiver, store, metrics.clone()))
 }
 
 impl LookupThrottle {
-    /// Looks a key up in `store`, at the expense of an address.
+    /// Looks up a key in `store`, and charges the budget of `address` if it is unknown.
     ///
     /// # Errors
-    /// What the store fails with, or [`StoreError::Busy`] when too many lookups wait already.
+    /// The store's error, or [`StoreError::Busy`] if too many lookups are pending.
     pub(super) async fn find(
         &self,
         store: &dyn KeySource,
         key: CacheKey,
         address: IpAddr,
     ) -> Result<Option<ApiKey>, StoreError> {
-        // Charged before the answer is there, so that a thousand lookups at once are a thousand lookups.
-        let Some(charge) = self.budget.charge(address, Instant::now()) else {
-            return self.find_with_others(key).await;
-        };
-        self.metrics.alone();
+        // The budget is charged before the lookup, so that concurrent lookups are all counted.
+        if !self.budget.charge(address) {
+            return self.find_in_batch(key).await;
+        }
+        self.metrics.count_single();
         let found = store.find(key.0, key.1).await;
         if !matches!(found, Ok(None)) {
-            charge.give_back();
+            self.budget.refund(address);
         }
         found
     }
 
-    async fn find_with_others(&self, key: CacheKey) -> Result<Option<ApiKey>, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        if self.queue.try_send(PendingLookup { key, answer }).is_err() {
-            self.metrics.refused();
+    async fn find_in_batch(&self, key: CacheKey) -> Result<Option<ApiKey>, StoreError> {
+        let (reply, result) = oneshot::channel();
+        if self.pending.try_send(PendingLookup { key, reply }).is_err() {
+            self.metrics.count_rejected();
             return Err(StoreError::Busy);
         }
-        self.metrics.together();
-        answered.await.unwrap_or(Err(StoreError::Busy))
+        self.metrics.count_batched();
+        result.await.unwrap_or(Err(StoreError::Busy))
     }
 }
 

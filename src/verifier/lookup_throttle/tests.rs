@@ -1,5 +1,5 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use prometheus::Registry;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::cache::{Caches, KeyCache, RevokedParents};
 use crate::cidr::CidrSet;
-use crate::clock::{ManualClock, Timestamp};
+use crate::clock::{ManualClock, SystemClock, Timestamp};
 use crate::credential::{Keyring, Routing, TokenSettings, imported_key_id, mint};
 use crate::id::{KeyId, TenantId};
 use crate::key::{Metadata, Status};
@@ -22,40 +22,40 @@ use crate::verifier::{
     CacheOutcome, CachePolicy, Denial, KeyResolver, Metrics, Outage, Presented, ProofCacheSettings, Settings, Verifier,
 };
 
-/// Long enough for a machine that is busy with other things.
-const GENEROUS: Duration = Duration::from_secs(60);
+/// Long enough for a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 const CLIENT: &str = "192.0.2.1";
 const SECRET: &str = "the current secret, long enough for all";
 
-/// Counts what it is asked. Statements for many keys wait until they are let through.
-struct Counting {
+/// A store that counts its calls. Batches wait for a permit of `gate`.
+struct CountingStore {
     keys: MemoryStore,
     finds: AtomicUsize,
-    statements: AtomicUsize,
-    largest: AtomicUsize,
+    batches: AtomicUsize,
+    largest_batch: AtomicUsize,
     gate: Semaphore,
 }
 
 #[async_trait]
-impl KeySource for Counting {
+impl KeySource for CountingStore {
     async fn find(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
         self.finds.fetch_add(1, Ordering::SeqCst);
-        // Whoever asks a database waits.
+        // Other tasks run, as while a caller waits for a database.
         tokio::task::yield_now().await;
         self.keys.find(tenant, id).await
     }
 
     async fn find_many(&self, keys: &[(TenantId, KeyId)]) -> Result<Vec<ApiKey>, StoreError> {
-        self.statements.fetch_add(1, Ordering::SeqCst);
-        self.largest.fetch_max(keys.len(), Ordering::SeqCst);
-        let _open = self.gate.acquire().await.unwrap();
+        self.batches.fetch_add(1, Ordering::SeqCst);
+        self.largest_batch.fetch_max(keys.len(), Ordering::SeqCst);
+        let _permit = self.gate.acquire().await.unwrap();
         self.keys.find_many(keys).await
     }
 }
 
 struct Fixture {
     verifier: Arc<Verifier>,
-    store: Arc<Counting>,
+    store: Arc<CountingStore>,
 }
 
 fn system() -> RequestContext {
@@ -66,7 +66,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_timestamp(1_780_000_000 + seconds, 0).unwrap()
 }
 
-fn record(id: KeyId) -> ApiKey {
+fn api_key(id: KeyId) -> ApiKey {
     ApiKey {
         tenant: TenantId::NIL,
         id,
@@ -86,16 +86,20 @@ fn record(id: KeyId) -> ApiKey {
     }
 }
 
-fn bench(guarded: LookupThrottleSettings) -> Fixture {
-    let store = Arc::new(Counting {
+fn fixture(throttling: LookupThrottleSettings) -> Fixture {
+    let store = Arc::new(CountingStore {
         keys: MemoryStore::default(),
         finds: AtomicUsize::new(0),
-        statements: AtomicUsize::new(0),
-        largest: AtomicUsize::new(0),
+        batches: AtomicUsize::new(0),
+        largest_batch: AtomicUsize::new(0),
         gate: Semaphore::new(0),
     });
-    let (throttle, batcher) =
-        lookup_throttle(guarded, store.clone(), &LookupThrottleMetrics::register(&Registry::new()).unwrap());
+    let (throttle, batcher) = lookup_throttle(
+        throttling,
+        store.clone(),
+        Arc::new(SystemClock),
+        &LookupThrottleMetrics::register(&Registry::new()).unwrap(),
+    );
     tokio::spawn(batcher.run());
     let revoked_parents = Arc::new(RevokedParents::new(Duration::from_secs(3600), 2));
     let cache = Arc::new(KeyCache::new(1 << 20, Duration::from_secs(300)));
@@ -125,13 +129,13 @@ fn keyring() -> Keyring {
 
 impl Fixture {
     async fn import(&self, credential: &str) {
-        self.store.keys.insert(&system(), &record(imported_key_id(TenantId::NIL, credential)), None).await.unwrap();
+        self.store.keys.insert(&system(), &api_key(imported_key_id(TenantId::NIL, credential)), None).await.unwrap();
     }
 
     async fn issue(&self) -> String {
         let mut rng = rand::rngs::StdRng::seed_from_u64(1);
         let (id, text) = mint("ak", &keyring(), at(0), &mut rng).unwrap();
-        self.store.keys.insert(&system(), &record(id), None).await.unwrap();
+        self.store.keys.insert(&system(), &api_key(id), None).await.unwrap();
         text.expose_secret().to_owned()
     }
 
@@ -147,11 +151,11 @@ impl Fixture {
             lookup_charge: client_ip,
             revoke_with_parent: true,
         };
-        let verification = timeout(GENEROUS, self.verifier.verify(&presented)).await.expect("nobody waits for ever");
+        let verification = timeout(TIMEOUT, self.verifier.verify(&presented)).await.expect("verification finishes");
         (verification.outcome.map(drop), verification.cache)
     }
 
-    /// Uses up what an address may cause.
+    /// Uses up the guessing budget of an address.
     async fn exhaust(&self, address: &str, burst: u32) {
         for number in 0..burst {
             assert!(self.verify(&format!("exhausting {number}"), address).await.0.is_err());
@@ -162,96 +166,96 @@ impl Fixture {
         self.store.finds.load(Ordering::SeqCst)
     }
 
-    fn statements(&self) -> usize {
-        self.store.statements.load(Ordering::SeqCst)
+    fn batches(&self) -> usize {
+        self.store.batches.load(Ordering::SeqCst)
     }
 }
 
-/// None comes back within a test.
+/// A budget that is hardly refilled within a test.
 const SLOW: LookupThrottleSettings = LookupThrottleSettings { burst: 10, per_second: 1, waiting: 10_000 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_unknown_strings_costs_few_statements_and_a_good_key_gets_in_among_them() {
+async fn flood_of_unknown_credentials_is_batched_and_valid_keys_pass() {
     const FLOOD: usize = 20_000;
-    const AT_ONCE: usize = 2_000;
-    let bench = Arc::new(bench(SLOW));
-    bench.store.gate.add_permits(1);
+    const CONCURRENCY: usize = 2_000;
+    let fixture = Arc::new(fixture(SLOW));
+    fixture.store.gate.add_permits(1);
     for number in 0..20 {
-        bench.import(&format!("sk_live_{number}")).await;
+        fixture.import(&format!("sk_live_{number}")).await;
     }
     let begun = Instant::now();
     let next = Arc::new(AtomicUsize::new(0));
-    let flood: Vec<_> = (0..AT_ONCE)
+    let flood: Vec<_> = (0..CONCURRENCY)
         .map(|_| {
-            let (bench, next) = (Arc::clone(&bench), Arc::clone(&next));
+            let (fixture, next) = (Arc::clone(&fixture), Arc::clone(&next));
             tokio::spawn(async move {
-                let mut refused = 0;
+                let mut rejected = 0;
                 loop {
                     let number = next.fetch_add(1, Ordering::SeqCst);
                     if number >= FLOOD {
-                        return refused;
+                        return rejected;
                     }
-                    let (outcome, _) = bench.verify(&format!("garbage {number}"), CLIENT).await;
-                    refused += usize::from(matches!(outcome, Err(Denial::Unknown(_))));
+                    let (outcome, _) = fixture.verify(&format!("unknown {number}"), CLIENT).await;
+                    rejected += usize::from(matches!(outcome, Err(Denial::Unknown(_))));
                 }
             })
         })
         .collect();
     for number in 0..20 {
-        let (outcome, cache) = bench.verify(&format!("sk_live_{number}"), CLIENT).await;
+        let (outcome, cache) = fixture.verify(&format!("sk_live_{number}"), CLIENT).await;
         assert_eq!((outcome, cache), (Ok(()), CacheOutcome::Miss), "{number}");
     }
-    let mut refused = 0;
+    let mut rejected = 0;
     for caller in flood {
-        refused += caller.await.unwrap();
+        rejected += caller.await.unwrap();
     }
-    assert_eq!(refused, FLOOD, "every string was judged, and none is said to be what it is not");
+    assert_eq!(rejected, FLOOD, "every unknown credential is rejected as unknown");
     let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap() + 1;
-    assert!(bench.finds() <= 10 + 20 + seconds, "{} lookups alone", bench.finds());
-    // At most one every 50 ms, and as few as hold what waits.
-    assert!(bench.statements() <= 20 * seconds, "{} statements in {seconds} s", bench.statements());
-    assert!(bench.store.largest.load(Ordering::SeqCst) <= 500);
+    assert!(fixture.finds() <= 10 + 20 + seconds, "{} single lookups", fixture.finds());
+    // At most one every 50 ms, of at most 500 lookups.
+    assert!(fixture.batches() <= 20 * seconds, "{} batches in {seconds} s", fixture.batches());
+    assert!(fixture.store.largest_batch.load(Ordering::SeqCst) <= 500);
 }
 
 #[tokio::test]
-async fn what_needs_no_lookup_in_vain_never_waits() {
-    let bench = bench(SLOW);
-    bench.import("sk_live_cached").await;
-    let issued = bench.issue().await;
-    assert_eq!(bench.verify("sk_live_cached", CLIENT).await, (Ok(()), CacheOutcome::Miss));
-    bench.exhaust(CLIENT, 10).await;
-    // Statements for many wait without end, so whoever is answered was not among them.
-    let asked = bench.finds();
-    assert_eq!(bench.verify("sk_live_cached", CLIENT).await, (Ok(()), CacheOutcome::Hit));
-    assert_eq!(bench.verify("exhausting 1", CLIENT).await.1, CacheOutcome::Hit);
-    assert_eq!(bench.verify(&issued, CLIENT).await, (Ok(()), CacheOutcome::Miss));
-    assert_eq!(bench.finds(), asked + 1);
-    bench.import("sk_live_elsewhere").await;
-    assert_eq!(bench.verify("sk_live_elsewhere", "192.0.2.2").await.0, Ok(()));
-    assert_eq!(bench.statements(), 0);
+async fn cache_hits_and_checksummed_keys_are_not_throttled() {
+    let fixture = fixture(SLOW);
+    fixture.import("sk_live_cached").await;
+    let issued = fixture.issue().await;
+    assert_eq!(fixture.verify("sk_live_cached", CLIENT).await, (Ok(()), CacheOutcome::Miss));
+    fixture.exhaust(CLIENT, 10).await;
+    // Batches wait for ever, so a lookup that completes was not batched.
+    let finds = fixture.finds();
+    assert_eq!(fixture.verify("sk_live_cached", CLIENT).await, (Ok(()), CacheOutcome::Hit));
+    assert_eq!(fixture.verify("exhausting 1", CLIENT).await.1, CacheOutcome::Hit);
+    assert_eq!(fixture.verify(&issued, CLIENT).await, (Ok(()), CacheOutcome::Miss));
+    assert_eq!(fixture.finds(), finds + 1);
+    fixture.import("sk_live_elsewhere").await;
+    assert_eq!(fixture.verify("sk_live_elsewhere", "192.0.2.2").await.0, Ok(()));
+    assert_eq!(fixture.batches(), 0);
 }
 
 #[tokio::test]
-async fn good_keys_use_up_nothing() {
-    let bench = bench(SLOW);
+async fn successful_lookups_do_not_use_up_the_budget() {
+    let fixture = fixture(SLOW);
     for number in 0..100 {
-        bench.import(&format!("sk_live_{number}")).await;
-        assert_eq!(bench.verify(&format!("sk_live_{number}"), CLIENT).await.0, Ok(()));
+        fixture.import(&format!("sk_live_{number}")).await;
+        assert_eq!(fixture.verify(&format!("sk_live_{number}"), CLIENT).await.0, Ok(()));
     }
-    assert_eq!((bench.finds(), bench.statements()), (100, 0));
+    assert_eq!((fixture.finds(), fixture.batches()), (100, 0));
 }
 
 #[tokio::test]
-async fn what_does_not_fit_among_those_that_wait_is_our_fault() {
-    let bench = Arc::new(bench(LookupThrottleSettings { waiting: 5, ..SLOW }));
-    bench.exhaust(CLIENT, 10).await;
-    // One is under way and five wait: the next one is told to come back.
+async fn lookup_above_the_pending_limit_is_unavailable() {
+    let fixture = Arc::new(fixture(LookupThrottleSettings { waiting: 5, ..SLOW }));
+    fixture.exhaust(CLIENT, 10).await;
+    // One is in a batch and five are pending: the next one fails.
     let wait = |credential: String| {
-        let bench = Arc::clone(&bench);
-        tokio::spawn(async move { bench.verify(&credential, CLIENT).await.0 })
+        let fixture = Arc::clone(&fixture);
+        tokio::spawn(async move { fixture.verify(&credential, CLIENT).await.0 })
     };
     let first = wait("waiting".into());
-    while bench.statements() == 0 {
+    while fixture.batches() == 0 {
         tokio::task::yield_now().await;
     }
     let others: Vec<_> = (0..6).map(|number| wait(format!("waiting {number}"))).collect();
@@ -261,13 +265,17 @@ async fn what_does_not_fit_among_those_that_wait_is_our_fault() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(GENEROUS, finished).await.unwrap();
-    bench.store.gate.add_permits(1);
+    timeout(TIMEOUT, finished).await.unwrap();
+    fixture.store.gate.add_permits(1);
     let mut outcomes = vec![first.await.unwrap()];
     for other in others {
         outcomes.push(other.await.unwrap());
     }
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == busy).count(), 1, "{outcomes:?}");
-    bench.import("sk_live_late").await;
-    assert_eq!(bench.verify("sk_live_late", CLIENT).await.0, Ok(()), "once there is room, all is as before");
+    fixture.import("sk_live_late").await;
+    assert_eq!(
+        fixture.verify("sk_live_late", CLIENT).await.0,
+        Ok(()),
+        "lookups succeed again when the queue has space"
+    );
 }

@@ -1,5 +1,5 @@
--- Puts back what was charged and not used. KEYS: the buckets. ARGV: the time, or nothing for that of the server; milliseconds
--- to keep a bucket once it is full; then for each bucket an amount of time as two numbers, microseconds and femtoseconds.
+-- Refunds charged and unused requests. KEYS: the buckets. ARGV: the time, or an empty string for the server's time; the
+-- milliseconds to keep a full bucket; then for each bucket the increment to subtract, as microseconds and femtoseconds.
 local MICRO = 1000000000
 
 local now = tonumber(ARGV[1])
@@ -19,8 +19,8 @@ for index, key in ipairs(KEYS) do
     if whole < now then
       redis.call('DEL', key)
     else
-      local life = math.ceil((whole - now) / 1000) + 1 + tonumber(ARGV[2])
-      redis.call('SET', key, string.format('%.0f %.0f', whole, part), 'PX', string.format('%.0f', life))
+      local ttl = math.ceil((whole - now) / 1000) + 1 + tonumber(ARGV[2])
+      redis.call('SET', key, string.format('%.0f %.0f', whole, part), 'PX', string.format('%.0f', ttl))
     end
   end
 end

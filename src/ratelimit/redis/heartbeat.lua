@@ -1,5 +1,5 @@
--- Tells that a node is alive and counts those that are. KEYS: the sorted set of nodes. ARGV: the node's name; how long, in
--- milliseconds, a node is taken for alive without telling so.
+-- Records a node's heartbeat and returns the number of live nodes. KEYS: the sorted set of nodes. ARGV: the node's name; the
+-- milliseconds after its last heartbeat at which a node expires.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 redis.call('ZADD', KEYS[1], now, ARGV[1])

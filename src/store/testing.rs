@@ -1,4 +1,4 @@
-//! Stores over throw-away PostgreSQL servers, for the tests of this module.
+//! PostgreSQL stores over temporary servers, for the tests of this module.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,7 +8,7 @@ use super::{Migration, PostgresOptions, PostgresStore};
 
 pub(super) use crate::testing::Postgres;
 
-/// How a database of the server is used.
+/// Store options for a database of the server.
 pub(super) fn options(server: &Postgres, database: &str) -> PostgresOptions {
     PostgresOptions {
         url: server.url(database).into(),
@@ -16,9 +16,9 @@ pub(super) fn options(server: &Postgres, database: &str) -> PostgresOptions {
         min_connections: 0,
         max_lifetime: None,
         idle_timeout: None,
-        connect_timeout: Duration::from_secs(10),
-        acquire_timeout: Duration::from_secs(10),
-        statement_timeout: Duration::from_secs(30),
+        connect_timeout: Duration::from_secs(60),
+        acquire_timeout: Duration::from_secs(60),
+        statement_timeout: Duration::from_secs(60),
     }
 }
 
@@ -28,7 +28,7 @@ pub(super) async fn store(server: &Postgres, database: &str) -> PostgresStore {
     PostgresStore::open(&options(server, database), Migration::Automatic).await.unwrap()
 }
 
-/// Makes a database.
+/// Creates a database.
 pub(super) fn create_database(server: &Postgres, name: &str) {
     assert!(server.query(&format!("CREATE DATABASE {name}")).is_some(), "CREATE DATABASE {name}");
 }

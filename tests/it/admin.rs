@@ -159,9 +159,9 @@ async fn revoking_follows_its_rules() {
 async fn verification_tells_why_and_what_the_cache_did() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let (_, key) = keygate.issue(json!({"rate_limit_policy": {"quota": 5, "window": "60s"}})).await;
-    let (_, expired) = keygate.issue(json!({"ttl": "1s"})).await;
+    let (expired_id, expired) = keygate.issue(json!({"ttl": "1s"})).await;
     let (_, bound) = keygate.issue(json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}})).await;
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    keygate.wait_until_expired(&expired_id).await;
     let verify = |credential: &str, audiences: Value, directive: &str| {
         let body = json!({"credential": credential, "expected_audiences": audiences}).to_string();
         let url = format!("{}/v2alpha1/admin/apiKeys:verify", keygate.admin);

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use keygate_test_servers::WAIT_TIMEOUT;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, SqliteConnection};
 use tokio::task::JoinSet;
 
-use crate::support::admin::Answer;
+use crate::support::admin::AdminResponse;
 use crate::support::keygate::Keygate;
+use crate::support::wait::wait_for;
 
 /// The facts: which errors an operation raises itself.
 const TABLE: [(&str, &[u16]); 18] = [
@@ -191,10 +193,10 @@ impl Installation {
         self.names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
     }
 
-    async fn call(&self, line: &str, body: &str) -> Answer {
+    async fn call(&self, line: &str, body: &str) -> AdminResponse {
         let (method, path) = line.split_once(' ').unwrap();
         let root = if path.starts_with('/') { "" } else { "/v2alpha1/admin/" };
-        self.keygate.ask(&self.fill(&format!("{method} {root}{path}")), self.fill(body)).await
+        self.keygate.send(&self.fill(&format!("{method} {root}{path}")), self.fill(body)).await
     }
 }
 
@@ -206,11 +208,9 @@ async fn keys_in_every_state(keygate: &Keygate, secret: &str) -> Vec<(&'static s
     let imported = keygate.import(json!({"raw_key": "raw-key"})).await;
     let revoked_imported = keygate.import(json!({"raw_key": "revoked-raw-key"})).await;
     let revocation = format!("POST /v2alpha1/admin/importedApiKeys/{revoked_imported}:revoke");
-    assert_eq!(keygate.ask(&revocation, "").await.status, 204);
-    let token = keygate.ask_json("POST /v2alpha1/admin/apiKeys:derive", &json!({ "credential": secret })).await;
-    while status_of(keygate, &expired).await != "KEY_STATUS_EXPIRED" {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    assert_eq!(keygate.send(&revocation, "").await.status, 204);
+    let token = keygate.send_json("POST /v2alpha1/admin/apiKeys:derive", &json!({ "credential": secret })).await;
+    keygate.wait_until_expired(&expired).await;
     vec![
         ("{revoked}", revoked),
         ("{revoked_secret}", revoked_secret),
@@ -223,12 +223,8 @@ async fn keys_in_every_state(keygate: &Keygate, secret: &str) -> Vec<(&'static s
     ]
 }
 
-async fn status_of(keygate: &Keygate, id: &str) -> String {
-    keygate.ask(&format!("GET /v2alpha1/admin/issuedApiKeys/{id}"), "").await.text("/status")
-}
-
 /// What is wrong with an error; nothing when it is as it is to be. An empty message stands for any but none.
-fn fault(answer: &Answer, status: u16, reason: &str, message: &str) -> Option<String> {
+fn fault(answer: &AdminResponse, status: u16, reason: &str, message: &str) -> Option<String> {
     let (_, http, canonical) = REASONS.into_iter().find(|(name, ..)| *name == reason).unwrap();
     let said = answer.message();
     let expected = json!({"error": {
@@ -246,7 +242,7 @@ fn fault(answer: &Answer, status: u16, reason: &str, message: &str) -> Option<St
 }
 
 #[track_caller]
-fn assert_error(answer: &Answer, status: u16, reason: &str, message: &str) {
+fn assert_error(answer: &AdminResponse, status: u16, reason: &str, message: &str) {
     assert_eq!(fault(answer, status, reason, message), None);
 }
 
@@ -257,7 +253,7 @@ async fn stored(keygate: &Keygate) -> [Vec<Value>; 2] {
 /// Another program at the database, while the server runs.
 async fn database(file: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(file);
-    options.busy_timeout(Duration::from_secs(10)).connect().await.unwrap()
+    options.busy_timeout(WAIT_TIMEOUT).connect().await.unwrap()
 }
 
 async fn execute(database: &mut SqliteConnection, statement: &str) {
@@ -295,52 +291,54 @@ async fn an_issued_key_whose_id_is_taken_is_a_conflict() {
     let keygate = Keygate::serve_admin(&json!({}));
     let dropping = "CREATE TRIGGER taken BEFORE INSERT ON keys BEGIN SELECT RAISE(IGNORE); END";
     execute(&mut database(&keygate.path().join("keys.db")).await, dropping).await;
-    let answer = keygate.ask("POST /v2alpha1/admin/issuedApiKeys", r#"{"name":"n","actor_id":"a"}"#).await;
+    let answer = keygate.send("POST /v2alpha1/admin/issuedApiKeys", r#"{"name":"n","actor_id":"a"}"#).await;
     assert_error(&answer, 409, "API_KEY_EXISTS", "An API key with this identifier already exists.");
     assert_eq!(stored(&keygate).await, NOTHING);
 }
 
-/// Derive, 409: the key ends between its verification and the signature. While the only connection waits for another
-/// writer, the lookup of the key waits behind it, until the key has ended.
+/// Derive, 409: the key expires between its verification and the signature. The only connection waits for another writer, so
+/// that the lookup of the key waits for the connection until the key has expired.
 #[tokio::test]
-async fn a_key_that_ends_while_a_token_is_derived_is_a_conflict() {
+async fn key_that_expires_while_a_token_is_derived_is_a_conflict() {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("one.db");
     let dsn = format!("sqlite://{}?max_conns=1", file.display());
     let keygate = Keygate::serve_admin(&json!({ "db": { "dsn": dsn } }));
-    // On a busy machine the key may end before the call has come, which is another error; then once more.
+    // On a busy machine the call may be late, which is another error; then it is repeated.
     for _ in 0..5 {
-        let answer = derive_from_an_ending_key(&keygate, &file).await;
-        if answer.status == 409 {
-            return assert_error(&answer, 409, "FAILED_PRECONDITION", "the key has ended");
+        let response = derive_from_an_expiring_key(&keygate, &file).await;
+        if response.status == 409 {
+            return assert_error(&response, 409, "FAILED_PRECONDITION", "the key has ended");
         }
-        assert!([401, 504].contains(&answer.status), "{answer:?}");
+        assert!([401, 504].contains(&response.status), "{response:?}");
     }
-    panic!("the call never came in time");
+    panic!("the call never arrived in time");
 }
 
-/// Returns when a call is under way and has had time to take the connection.
-async fn one_call_waits(keygate: &Keygate) {
-    let metrics = format!("{}/metrics", keygate.metrics);
-    let counted = async || keygate.http.get(&metrics).send().await.unwrap().text().await.unwrap();
-    while !counted().await.contains("http_requests_in_flight 1\n") {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    tokio::time::sleep(Duration::from_millis(200)).await;
+/// Waits until one call of the admin API is under way.
+async fn wait_for_one_call(keygate: &Keygate) {
+    wait_for(async || match keygate.metric("http_requests_in_flight").await {
+        Some(1.0) => Ok(()),
+        count => Err(format!("{count:?} calls are under way")),
+    })
+    .await;
 }
 
-async fn derive_from_an_ending_key(keygate: &Keygate, file: &Path) -> Answer {
+async fn derive_from_an_expiring_key(keygate: &Keygate, file: &Path) -> AdminResponse {
     let mut other = database(file).await;
-    let (_, secret) = keygate.issue(json!({"ttl": "2s"})).await;
+    let (_, secret) = keygate.issue(json!({"ttl": "6s"})).await;
+    let issued = Instant::now();
     execute(&mut other, "BEGIN IMMEDIATE").await;
     let waiting = async { keygate.issue(json!({})).await };
     let derived = async {
-        one_call_waits(keygate).await;
-        let wanted = json!({"credential": secret, "ttl": "1s"});
-        keygate.ask_json("POST /v2alpha1/admin/apiKeys:derive", &wanted).await
+        wait_for_one_call(keygate).await;
+        // The other call has the connection by then, and a call waits for a connection 3 seconds at most.
+        tokio::time::sleep_until((issued + Duration::from_millis(4500)).into()).await;
+        let request = json!({"credential": secret, "ttl": "1s"});
+        keygate.send_json("POST /v2alpha1/admin/apiKeys:derive", &request).await
     };
     let release = async {
-        tokio::time::sleep(Duration::from_millis(2200)).await;
+        tokio::time::sleep_until((issued + Duration::from_millis(6200)).into()).await;
         execute(&mut other, "ROLLBACK").await;
     };
     tokio::join!(waiting, derived, release).1
@@ -355,7 +353,7 @@ async fn a_batch_that_cannot_be_stored_stores_nothing() {
     execute(&mut database(&keygate.path().join("keys.db")).await, broken).await;
     let item = |name: &str| json!({"name": name, "actor_id": "a", "raw_key": name});
     let batch = json!({"requests": [item("first"), item("second"), item("last")]});
-    let answer = keygate.ask_json("POST /v2alpha1/admin/importedApiKeys:batchCreate", &batch).await;
+    let answer = keygate.send_json("POST /v2alpha1/admin/importedApiKeys:batchCreate", &batch).await;
     assert_error(&answer, 500, "INTERNAL_SERVER_ERROR", "an internal error occurred");
     assert_eq!(stored(&keygate).await, NOTHING);
 }
@@ -416,7 +414,9 @@ async fn a_store_that_takes_too_long_is_a_timeout() {
     execute(&mut other, "BEGIN IMMEDIATE").await;
     let waiting = installation.keygate.issue(json!({}));
     let timed_out = async {
-        one_call_waits(&installation.keygate).await;
+        wait_for_one_call(&installation.keygate).await;
+        // Time for that call to take the connection.
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let mut calls = JoinSet::new();
         for (line, body) in STORED {
             let installation = Arc::clone(&installation);

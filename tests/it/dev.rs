@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::support::eventually;
 use crate::support::keygate::{Keygate, command};
-use crate::support::process::Process;
+use keygate_test_servers::Process;
+use keygate_test_servers::eventually;
 
 #[tokio::test]
 async fn the_printed_key_works_until_it_is_revoked() {
@@ -96,7 +96,7 @@ fn a_port_in_use_is_one_sentence() {
 async fn it_stands_in_front_of_a_server_of_somebody_else() {
     let files = tempfile::tempdir().unwrap();
     std::fs::write(files.path().join("file.txt"), "content").unwrap();
-    let port = crate::support::free_port();
+    let port = keygate_test_servers::free_port();
     let mut server = Command::new("python3");
     server.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string(), "--directory"]).arg(files.path());
     let _server = Process::start(server.stdout(Stdio::null()).stderr(Stdio::null()));

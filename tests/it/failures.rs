@@ -4,19 +4,19 @@ mod fixture;
 
 use std::time::{Duration, Instant};
 
+use keygate_test_servers::{Postgres, Redis, WAIT_TIMEOUT, eventually};
 use serde_json::json;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use tokio::task::JoinSet;
 
-use crate::support::eventually;
 use crate::support::keygate::{Keygate, command};
-use crate::support::proxy::{Proxy, Way};
-use crate::support::servers::{Postgres, Redis};
+use crate::support::proxy::{Mode, Proxy};
 use crate::support::upstream::Upstream;
+use crate::support::wait::wait_for;
 use fixture::{
-    AWAY, Fixture, LATE, MAX_CONNECTIONS, PASS, REVOKED, Row, UNDECIDED, WELL, answers_eventually, by_way_of, derive,
-    import, logs, metric, serve, settings, unheard_for,
+    AWAY, Fixture, LATE, MAX_CONNECTIONS, PASS, REVOKED, Row, TIMEOUT, UNDECIDED, WELL, answers_eventually, by_way_of,
+    derive, import, logs, metric, serve, settings, unheard_for,
 };
 
 /// PostgreSQL is down: what is cached passes, nothing else can be decided.
@@ -38,90 +38,95 @@ const SILENT: Row = Row { read: LATE, write: LATE, ready: LATE, ..DOWN };
 #[tokio::test]
 async fn redis_away_slow_silent_or_empty_changes_no_answer() {
     let (postgres, redis) = (Postgres::start(), Redis::start());
-    let way = Proxy::to(redis.port());
+    let proxy = Proxy::to(redis.port());
     let cache = |address: String| json!({"type": "redis", "redis": {"addrs": [address]}});
     let database = postgres.url("postgres");
-    let mut bench = Fixture::start(
-        &settings(&database, &cache(format!("127.0.0.1:{}", way.port()))),
+    let mut fixture = Fixture::start(
+        &settings(&database, &cache(format!("127.0.0.1:{}", proxy.port()))),
         &settings(&database, &cache(redis.address())),
     )
     .await;
-    bench.check("all is well", &WELL).await;
+    fixture.check("all is well", &WELL).await;
 
     redis.flush();
-    bench.check("Redis empty", &WELL).await;
+    fixture.check("Redis empty", &WELL).await;
 
-    way.turn(Way::Slow(Duration::from_millis(300)));
-    bench.check("Redis slow", &WELL).await;
-    // Who asks first waits for the timeout; then Redis is left alone until it is fast again. What was asked is on its way yet.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let asked = way.count("HMGET");
+    proxy.set(Mode::Delay(Duration::from_millis(300)));
+    fixture.check("Redis slow", &WELL).await;
+    // The first caller waits for the timeout. Then Redis is not used until it is fast again. Commands sent before that may
+    // still be on their way through the proxy.
+    let mut sent = 0;
+    while sent != proxy.count("HMGET") {
+        sent = proxy.count("HMGET");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
     for _ in 0..3 {
-        bench.check("Redis slow for a while", &WELL).await;
+        fixture.check("Redis slow for a while", &WELL).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(way.count("HMGET"), asked, "Redis is not asked while it is slow");
-    way.turn(Way::Open);
-    used_again(&mut bench, &way).await;
+    assert_eq!(proxy.count("HMGET"), sent, "no command is sent to Redis while it is slow");
+    proxy.set(Mode::Forward);
+    wait_for_redis_use(&mut fixture, &proxy).await;
 
     let paused = redis.pause();
-    bench.check("Redis silent", &WELL).await;
+    fixture.check("Redis silent", &WELL).await;
     drop(paused);
-    used_again(&mut bench, &way).await;
+    wait_for_redis_use(&mut fixture, &proxy).await;
 
-    way.turn(Way::Cut);
-    bench.check("Redis cut off", &WELL).await;
-    way.turn(Way::Open);
-    used_again(&mut bench, &way).await;
+    proxy.set(Mode::Reset);
+    fixture.check("Redis cut off", &WELL).await;
+    proxy.set(Mode::Forward);
+    wait_for_redis_use(&mut fixture, &proxy).await;
 
     let stopped = redis.stop();
-    bench.check("Redis down", &WELL).await;
-    logs(&bench.here, "Redis cannot be reached");
-    let late = serve(&bench.upstream, &settings(&database, &cache(format!("127.0.0.1:{}", way.port()))));
-    answers_eventually(&late, &bench.keys.cached.1, PASS).await;
+    fixture.check("Redis down", &WELL).await;
+    logs(&fixture.here, "Redis cannot be reached");
+    let late = serve(&fixture.upstream, &settings(&database, &cache(format!("127.0.0.1:{}", proxy.port()))));
+    answers_eventually(&late, &fixture.keys.cached.1, PASS).await;
     let _redis = stopped.start_again();
-    used_again(&mut bench, &way).await;
-    bench.check("Redis up again and empty", &WELL).await;
-    logs(&bench.here, "Redis is connected");
+    wait_for_redis_use(&mut fixture, &proxy).await;
+    fixture.check("Redis up again and empty", &WELL).await;
+    logs(&fixture.here, "Redis is connected");
 }
 
-/// Waits until requests ask Redis again.
-async fn used_again(bench: &mut Fixture, way: &Proxy) {
-    let asked = way.count("HMGET");
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while way.count("HMGET") == asked {
-        assert!(Instant::now() < deadline, "Redis is not used again\n{}", bench.here.log());
-        bench.recovers("Redis is back", &WELL).await;
-    }
+/// Waits until requests use Redis again.
+async fn wait_for_redis_use(fixture: &mut Fixture, proxy: &Proxy) {
+    let before = proxy.count("HMGET");
+    wait_for(async || {
+        fixture.recovers("Redis is back", &WELL).await;
+        if proxy.count("HMGET") > before { Ok(()) } else { Err(format!("Redis is not used\n{}", fixture.here.log())) }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn postgresql_down_or_silent_is_served_from_the_caches_and_comes_back() {
     let (postgres, redis) = (Postgres::start(), Redis::start());
-    let cache = json!({"type": "redis", "max_staleness": "2s", "redis": {"addrs": [redis.address()]}});
+    let cache =
+        json!({"type": "redis", "max_staleness": "2s", "redis": {"addrs": [redis.address()], "timeout": "10s"}});
     let settings = settings(&postgres.url("postgres"), &cache);
-    let mut bench = Fixture::start(&settings, &settings).await;
+    let mut fixture = Fixture::start(&settings, &settings).await;
 
     let stopped = postgres.stop();
-    bench.check("PostgreSQL down", &DOWN).await;
-    bench.unheard_for(2.0).await;
-    bench.check("PostgreSQL down, caches unconfirmed", &DOWN).await;
-    assert!(metric(&bench.here, r#"keygate_lookups_total{level="stale"}"#).await >= 1.0);
-    logs(&bench.here, "changes of keys are not heard of");
-    logs(&bench.here, "a key could not be looked up");
-    assert!(metric(&bench.here, "keygate_feed_failures_total").await >= 1.0);
+    fixture.check("PostgreSQL down", &DOWN).await;
+    fixture.unheard_for(2.0).await;
+    fixture.check("PostgreSQL down, caches unconfirmed", &DOWN).await;
+    assert!(metric(&fixture.here, r#"keygate_lookups_total{level="stale"}"#).await >= 1.0);
+    logs(&fixture.here, "changes of keys are not heard of");
+    logs(&fixture.here, "a key could not be looked up");
+    assert!(metric(&fixture.here, "keygate_feed_failures_total").await >= 1.0);
     let refused = r#"keygate_gateway_requests_total{denial="unavailable",route="api",status="503"}"#;
-    assert!(metric(&bench.here, refused).await >= 1.0);
+    assert!(metric(&fixture.here, refused).await >= 1.0);
     let postgres = stopped.start_again();
-    bench.recovers("a restart of PostgreSQL", &WELL).await;
-    logs(&bench.here, "changes of keys are heard of again");
+    fixture.recovers("a restart of PostgreSQL", &WELL).await;
+    logs(&fixture.here, "changes of keys are heard of again");
 
     let paused = postgres.pause();
-    bench.check("PostgreSQL silent", &SILENT).await;
-    bench.unheard_for(2.0).await;
-    bench.check("PostgreSQL silent, caches unconfirmed", &SILENT).await;
+    fixture.check("PostgreSQL silent", &SILENT).await;
+    fixture.unheard_for(2.0).await;
+    fixture.check("PostgreSQL silent, caches unconfirmed", &SILENT).await;
     drop(paused);
-    bench.recovers("a silence of PostgreSQL", &WELL).await;
+    fixture.recovers("a silence of PostgreSQL", &WELL).await;
 }
 
 /// Without Redis, what this node has not asked for itself cannot be decided.
@@ -133,23 +138,23 @@ const DOWN_TOO_LONG: Row = Row { cached: UNDECIDED, revoked: UNDECIDED, token: U
 async fn caches_are_believed_up_to_the_limit_or_not_at_all() {
     let (postgres, redis) = (Postgres::start(), Redis::start());
     let database = postgres.url("postgres");
-    let there = json!({"type": "redis", "redis": {"addrs": [redis.address()]}});
+    let there = json!({"type": "redis", "redis": {"addrs": [redis.address()], "timeout": "10s"}});
     let mut deny = there.clone();
-    deny["max_staleness"] = "2s".into();
+    deny["max_staleness"] = "15s".into();
     deny["on_database_down"] = "deny".into();
     let there = settings(&database, &there);
     // Records are over long before the limit.
-    let limit = json!({"max_staleness": "2s", "stale_limit": "8s", "ttl": "1s"});
+    let limit = json!({"max_staleness": "2s", "stale_limit": "30s", "ttl": "1s"});
     let mut limited = Fixture::start(&settings(&database, &limit), &there).await;
     let mut denying = Fixture::start(&settings(&database, &deny), &there).await;
 
     let stopped = postgres.stop();
     let (first, second) = (&mut limited, &mut denying);
     tokio::join!(first.check("a limit, down", &DOWN_ALONE), second.cached_passes("deny, down"));
-    denying.unheard_for(2.0).await;
-    denying.check("deny, caches unconfirmed", &DOWN_TOO_LONG).await;
+    denying.unheard_for(15.0).await;
     limited.check("a limit, caches unconfirmed", &DOWN_ALONE).await;
-    limited.unheard_for(8.0).await;
+    denying.check("deny, caches unconfirmed", &DOWN_TOO_LONG).await;
+    limited.unheard_for(30.0).await;
     limited.check("beyond the limit", &DOWN_TOO_LONG).await;
     let _postgres = stopped.start_again();
     limited.recovers("the limit", &WELL).await;
@@ -159,51 +164,53 @@ async fn caches_are_believed_up_to_the_limit_or_not_at_all() {
 #[tokio::test]
 async fn both_down_is_served_from_memory_alone() {
     let (postgres, redis) = (Postgres::start(), Redis::start());
-    let cache = json!({"type": "redis", "max_staleness": "2s", "redis": {"addrs": [redis.address()]}});
+    let cache =
+        json!({"type": "redis", "max_staleness": "2s", "redis": {"addrs": [redis.address()], "timeout": "10s"}});
     let settings = settings(&postgres.url("postgres"), &cache);
-    let mut bench = Fixture::start(&settings, &settings).await;
+    let mut fixture = Fixture::start(&settings, &settings).await;
     let (stopped_redis, stopped) = (redis.stop(), postgres.stop());
-    bench.check("both down", &DOWN_ALONE).await;
-    bench.unheard_for(2.0).await;
-    bench.check("both down, caches unconfirmed", &DOWN_ALONE).await;
+    fixture.check("both down", &DOWN_ALONE).await;
+    fixture.unheard_for(2.0).await;
+    fixture.check("both down, caches unconfirmed", &DOWN_ALONE).await;
     let _postgres = stopped.start_again();
-    bench.recovers("an outage of both, Redis still down", &WELL).await;
+    fixture.recovers("an outage of both, Redis still down", &WELL).await;
     let _redis = stopped_redis.start_again();
-    bench.recovers("an outage of both", &WELL).await;
+    fixture.recovers("an outage of both", &WELL).await;
 }
 
 #[tokio::test]
 async fn a_bad_way_to_postgresql_is_slow_or_503_and_never_wrong() {
     let (postgres, redis) = (Postgres::start(), Redis::start());
-    let way = Proxy::to(postgres.port());
-    let cache = json!({"type": "redis", "max_staleness": "2s", "redis": {"addrs": [redis.address()]}});
-    let here = settings(&by_way_of(&postgres, way.port()), &cache);
-    let mut bench = Fixture::start(&here, &settings(&postgres.url("postgres"), &cache)).await;
+    let proxy = Proxy::to(postgres.port());
+    let cache =
+        json!({"type": "redis", "max_staleness": "2s", "redis": {"addrs": [redis.address()], "timeout": "10s"}});
+    let here = settings(&by_way_of(&postgres, proxy.port()), &cache);
+    let mut fixture = Fixture::start(&here, &settings(&postgres.url("postgres"), &cache)).await;
 
-    way.turn(Way::Slow(Duration::from_millis(30)));
-    bench.check("a slow way", &WELL).await;
-    way.turn(Way::Slow(Duration::from_secs(3)));
-    bench.check("a way that is too slow", &SILENT).await;
-    bench.unheard_for(2.0).await;
-    bench.check("a way that is too slow, caches unconfirmed", &SILENT).await;
-    way.turn(Way::Open);
-    bench.recovers("a slow way", &WELL).await;
+    proxy.set(Mode::Delay(Duration::from_millis(30)));
+    fixture.check("a slow way", &WELL).await;
+    proxy.set(Mode::Delay(TIMEOUT * 3));
+    fixture.check("a way that is too slow", &SILENT).await;
+    fixture.unheard_for(2.0).await;
+    fixture.check("a way that is too slow, caches unconfirmed", &SILENT).await;
+    proxy.set(Mode::Forward);
+    fixture.recovers("a slow way", &WELL).await;
 
-    way.turn(Way::Cut);
-    bench.check("no way", &DOWN).await;
-    way.turn(Way::Open);
-    bench.recovers("no way", &WELL).await;
+    proxy.set(Mode::Reset);
+    fixture.check("no way", &DOWN).await;
+    proxy.set(Mode::Forward);
+    fixture.recovers("no way", &WELL).await;
 
     // What a node that is not cut off revokes is seen by way of Redis.
-    let (id, key) = bench.there.issue(json!({})).await;
-    answers_eventually(&bench.here, &key, PASS).await;
-    way.turn(Way::Silent);
-    bench.there.revoke(&id).await;
-    bench.unheard_for(2.0).await;
-    bench.check("a silent way, caches unconfirmed", &SILENT).await;
-    answers_eventually(&bench.here, &key, REVOKED).await;
-    way.turn(Way::Open);
-    bench.recovers("a silent way", &WELL).await;
+    let (id, key) = fixture.there.issue(json!({})).await;
+    answers_eventually(&fixture.here, &key, PASS).await;
+    proxy.set(Mode::Stall);
+    fixture.there.revoke(&id).await;
+    fixture.unheard_for(2.0).await;
+    fixture.check("a silent way, caches unconfirmed", &SILENT).await;
+    answers_eventually(&fixture.here, &key, REVOKED).await;
+    proxy.set(Mode::Forward);
+    fixture.recovers("a silent way", &WELL).await;
 
     // Connections that nobody ever closes: all are made anew, the one that listens too.
     let listening = || {
@@ -212,54 +219,54 @@ async fn a_bad_way_to_postgresql_is_slow_or_503_and_never_wrong() {
         postgres.query(listening).unwrap()
     };
     let before = listening();
-    way.turn(Way::Stuck);
-    bench.recovers("connections that got stuck", &WELL).await;
+    proxy.set(Mode::StallExisting);
+    fixture.recovers("connections that got stuck", &WELL).await;
     eventually("it listens anew", || listening() != before);
-    let (id, key) = known(&bench).await;
-    bench.there.revoke(&id).await;
-    answers_eventually(&bench.here, &key, REVOKED).await;
+    let (id, key) = known(&fixture).await;
+    fixture.there.revoke(&id).await;
+    answers_eventually(&fixture.here, &key, REVOKED).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_postgresql_is_silent_one_request_at_a_time_waits_for_it() {
     let postgres = Postgres::start();
     let settings = settings(&postgres.url("postgres"), &json!({"max_staleness": "2s"}));
-    let mut bench = Fixture::start(&settings, &settings).await;
+    let mut fixture = Fixture::start(&settings, &settings).await;
     let mut keys = Vec::new();
     for _ in 0..16 {
-        keys.push(known(&bench).await.1);
+        keys.push(known(&fixture).await.1);
     }
     let absent = "absent-a-moment-ago";
-    assert_eq!(bench.here.call("/", absent).await.status(), 401);
+    assert_eq!(fixture.here.call("/", absent).await.status(), 401);
     let _paused = postgres.pause();
-    bench.unheard_for(2.0).await;
+    fixture.unheard_for(2.0).await;
     // Somebody may have imported it meanwhile.
-    assert_eq!(bench.here.call("/", absent).await.status(), 503);
-    bench.check("PostgreSQL silent", &Row { shared: UNDECIDED, heard: UNDECIDED, ..SILENT }).await;
+    assert_eq!(fixture.here.call("/", absent).await.status(), 503);
+    fixture.check("PostgreSQL silent", &Row { shared: UNDECIDED, heard: UNDECIDED, ..SILENT }).await;
     let mut callers = JoinSet::new();
     for key in keys {
-        let request = bench.here.http.get(&bench.here.gateway).bearer_auth(key);
+        let request = fixture.here.http.get(&fixture.here.gateway).bearer_auth(key);
         callers.spawn(async move {
-            let (begun, mut waited) = (Instant::now(), 0);
-            while begun.elapsed() < Duration::from_secs(5) {
-                let asked = Instant::now();
+            let (start, mut waited) = (Instant::now(), 0);
+            while start.elapsed() < TIMEOUT * 4 {
+                let sent = Instant::now();
                 assert_eq!(request.try_clone().unwrap().send().await.unwrap().status(), 200);
-                waited += usize::from(asked.elapsed() >= Duration::from_millis(900));
+                waited += usize::from(sent.elapsed() >= TIMEOUT * 9 / 10);
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             waited
         });
     }
-    // One each second, and perhaps some to whom the machine gave no time; were it everybody, it would be 16 each second.
+    // One in each timeout. If all waited, it would be 16 in each.
     let waited: usize = callers.join_all().await.into_iter().sum();
-    assert!(waited <= 20, "{waited} requests waited for PostgreSQL");
+    assert!(waited <= 16, "{waited} requests waited for PostgreSQL");
 }
 
 #[tokio::test]
 async fn a_read_only_postgresql_changes_no_answer_but_takes_no_changes() {
     let postgres = Postgres::start();
     let settings = settings(&postgres.url("postgres"), &json!({"max_staleness": "2s"}));
-    let mut bench = Fixture::start(&settings, &settings).await;
+    let mut fixture = Fixture::start(&settings, &settings).await;
     let set = |what: &str| {
         let shown = if what.starts_with("SET") { "on" } else { "off" };
         assert!(
@@ -270,15 +277,15 @@ async fn a_read_only_postgresql_changes_no_answer_but_takes_no_changes() {
     };
     let read_only = Row { write: AWAY, ..WELL };
     set("SET default_transaction_read_only = on");
-    bench.recovers("a failover", &read_only).await;
-    let refused = bench.here.post(&format!("issuedApiKeys/{}:revoke", bench.keys.cached.0), &json!({})).await;
+    fixture.recovers("a failover", &read_only).await;
+    let refused = fixture.here.post(&format!("issuedApiKeys/{}:revoke", fixture.keys.cached.0), &json!({})).await;
     assert_eq!(refused.status(), 503);
     // Nobody waits for the feed: it is read.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    bench.check("read-only for a while", &read_only).await;
-    assert!(metric(&bench.here, "keygate_feed_failures_total").await < 1.0);
+    fixture.check("read-only for a while", &read_only).await;
+    assert!(metric(&fixture.here, "keygate_feed_failures_total").await < 1.0);
     set("RESET default_transaction_read_only");
-    bench.recovers("a read-only time", &WELL).await;
+    fixture.recovers("a read-only time", &WELL).await;
 }
 
 #[tokio::test]
@@ -292,50 +299,52 @@ async fn changes_are_seen_without_notifications_and_without_the_feed() {
     let database = postgres.url("postgres");
     let cache = json!({"max_staleness": "2s"});
     let here = settings(&database.replace("postgres@", "node@"), &cache);
-    let mut bench = Fixture::start(&here, &settings(&database, &cache)).await;
+    let mut fixture = Fixture::start(&here, &settings(&database, &cache)).await;
 
     run("ALTER TABLE changes DISABLE TRIGGER notify_changes");
-    let (id, key) = known(&bench).await;
-    bench.there.revoke(&id).await;
-    answers_eventually(&bench.here, &key, REVOKED).await;
-    assert!(metric(&bench.here, "keygate_feed_failures_total").await < 1.0);
+    let (id, key) = known(&fixture).await;
+    fixture.there.revoke(&id).await;
+    answers_eventually(&fixture.here, &key, REVOKED).await;
+    assert!(metric(&fixture.here, "keygate_feed_failures_total").await < 1.0);
     run("ALTER TABLE changes ENABLE TRIGGER notify_changes");
 
-    let (id, key) = known(&bench).await;
-    let token = derive(&bench.there, &key).await;
+    let (id, key) = known(&fixture).await;
+    let token = derive(&fixture.there, &key).await;
     run("REVOKE SELECT ON changes FROM node");
-    bench.there.revoke(&id).await;
-    bench.unheard_for(2.0).await;
+    fixture.there.revoke(&id).await;
+    fixture.unheard_for(2.0).await;
     for credential in [&key, &token] {
-        assert_eq!(bench.here.call("/", credential).await.status(), 401, "the database is asked");
+        assert_eq!(fixture.here.call("/", credential).await.status(), 401, "the database is asked");
     }
-    bench.check("no feed", &WELL).await;
-    assert!(metric(&bench.here, "keygate_feed_failures_total").await >= 1.0);
-    logs(&bench.here, "changes of keys are not heard of");
+    fixture.check("no feed", &WELL).await;
+    assert!(metric(&fixture.here, "keygate_feed_failures_total").await >= 1.0);
+    logs(&fixture.here, "changes of keys are not heard of");
     run("GRANT SELECT ON changes TO node");
-    logs(&bench.here, "changes of keys are heard of again");
-    bench.check("the feed is back", &WELL).await;
+    logs(&fixture.here, "changes of keys are heard of again");
+    fixture.check("the feed is back", &WELL).await;
 }
 
 /// A key that both nodes have in memory.
-async fn known(bench: &Fixture) -> (String, String) {
-    let (id, key) = bench.there.issue(json!({})).await;
-    answers_eventually(&bench.here, &key, PASS).await;
+async fn known(fixture: &Fixture) -> (String, String) {
+    let (id, key) = fixture.there.issue(json!({})).await;
+    answers_eventually(&fixture.here, &key, PASS).await;
     (id, key)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn locked_tables_hold_up_nobody_else() {
+    /// The age of the last read of the changes, in seconds, that a busy machine does not reach.
+    const AGE_MAX: f64 = 6.0;
     let postgres = Postgres::start();
     let settings = settings(&postgres.url("postgres"), &json!({"max_staleness": "2s"}));
-    let mut bench = Fixture::start(&settings, &settings).await;
+    let mut fixture = Fixture::start(&settings, &settings).await;
     let mut other = PgConnection::connect(&postgres.url("postgres")).await.unwrap();
 
     // All connections wait for keys, and the feed is heard all the same.
     sqlx::raw_sql("BEGIN; LOCK TABLE keys").execute(&mut other).await.unwrap();
     let mut misses = JoinSet::new();
     for number in 0..64 {
-        let request = bench.here.http.get(&bench.here.gateway).bearer_auth(format!("absent-{number}"));
+        let request = fixture.here.http.get(&fixture.here.gateway).bearer_auth(format!("absent-{number}"));
         misses.spawn(async move {
             for _ in 0..4 {
                 assert_eq!(request.try_clone().unwrap().send().await.unwrap().status(), 503);
@@ -343,45 +352,44 @@ async fn locked_tables_hold_up_nobody_else() {
         });
     }
     let locked = Row { shared: UNDECIDED, heard: UNDECIDED, ..SILENT };
-    bench.check("keys locked", &locked).await;
+    fixture.check("keys locked", &locked).await;
+    let locked_since = Instant::now();
     while !misses.is_empty() {
-        assert!(
-            metric(&bench.here, "keygate_feed_age_seconds").await <= 2.0,
-            "the feed is heard: {}",
-            bench.here.log()
-        );
+        let age = metric(&fixture.here, "keygate_feed_age_seconds").await;
+        assert!(age <= AGE_MAX, "the changes are read: {age} s\n{}", fixture.here.log());
         let _ = tokio::time::timeout(Duration::from_millis(100), misses.join_next())
             .await
             .map(|done| done.map(Result::unwrap));
     }
+    assert!(locked_since.elapsed().as_secs_f64() > AGE_MAX, "{:?}", locked_since.elapsed());
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
-    bench.recovers("a lock of keys", &WELL).await;
-    assert!(metric(&bench.here, "keygate_feed_failures_total").await < 1.0);
+    fixture.recovers("a lock of keys", &WELL).await;
+    assert!(metric(&fixture.here, "keygate_feed_failures_total").await < 1.0);
 
     // Nobody hears of changes, and none can be made.
     sqlx::raw_sql("BEGIN; LOCK TABLE changes").execute(&mut other).await.unwrap();
-    bench.unheard_for(2.0).await;
-    bench.check("changes locked", &Row { write: LATE, ..WELL }).await;
+    fixture.unheard_for(2.0).await;
+    fixture.check("changes locked", &Row { write: LATE, ..WELL }).await;
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
-    bench.recovers("a lock of changes", &WELL).await;
+    fixture.recovers("a lock of changes", &WELL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_callers_of_a_cold_key_make_one_query() {
     let postgres = Postgres::start();
-    let way = Proxy::to(postgres.port());
+    let proxy = Proxy::to(postgres.port());
     let cache = json!({});
-    let here = settings(&by_way_of(&postgres, way.port()), &cache);
-    let bench = Fixture::start(&here, &settings(&postgres.url("postgres"), &cache)).await;
-    let (id, key) = bench.there.issue(json!({})).await;
-    way.turn(Way::Slow(Duration::from_millis(200)));
+    let here = settings(&by_way_of(&postgres, proxy.port()), &cache);
+    let fixture = Fixture::start(&here, &settings(&postgres.url("postgres"), &cache)).await;
+    let (id, key) = fixture.there.issue(json!({})).await;
+    proxy.set(Mode::Delay(Duration::from_millis(200)));
     let mut callers = JoinSet::new();
     for _ in 0..1000 {
-        let request = bench.here.http.get(&bench.here.gateway).bearer_auth(&key);
+        let request = fixture.here.http.get(&fixture.here.gateway).bearer_auth(&key);
         callers.spawn(async move { request.send().await.unwrap().status().as_u16() });
     }
     assert_eq!(callers.join_all().await, [200; 1000]);
-    assert_eq!(way.count(&id), 1);
+    assert_eq!(proxy.count(&id), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -429,7 +437,9 @@ fn ask_for_all(node: &Keygate, keys: &[String]) -> JoinSet<()> {
 /// The most connections of the cold node that are seen before all callers are done.
 async fn most_connections(postgres: &Postgres, mut callers: JoinSet<()>) -> usize {
     let mut most = 0;
+    let deadline = Instant::now() + WAIT_TIMEOUT * 5;
     while !callers.is_empty() {
+        assert!(Instant::now() < deadline, "{} callers wait", callers.len());
         let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cold'";
         most = most.max(postgres.query(count).unwrap().parse().unwrap());
         if let Ok(Some(done)) = tokio::time::timeout(Duration::from_millis(20), callers.join_next()).await {

@@ -4,10 +4,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use keygate_test_servers::{WAIT_TIMEOUT, eventually, free_port};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use tokio::task::JoinHandle;
 
-use crate::support::free_port;
 use crate::support::keygate::Keygate;
 use crate::support::upstream::{Upstream, header};
 
@@ -22,10 +25,12 @@ fn start(upstream: &Upstream) -> Keygate {
                 {"name": "open", "path_prefix": "/open", "upstream": "api", "auth": "none"},
                 {"name": "maybe", "path_prefix": "/maybe", "upstream": "api", "auth": "optional"},
                 {"name": "dead", "path_prefix": "/dead", "upstream": "dead"},
+                {"name": "impatient", "path_prefix": "/impatient", "upstream": "impatient"},
                 {"name": "host", "hosts": ["api.example.com"], "upstream": "api"}
             ],
             "upstreams": {
-                "api": {"endpoints": [upstream.url], "read_timeout": "1s"},
+                "api": {"endpoints": [upstream.url]},
+                "impatient": {"endpoints": [upstream.url], "read_timeout": "1s"},
                 "dead": {"endpoints": [dead]}
             }
         }),
@@ -35,7 +40,7 @@ fn start(upstream: &Upstream) -> Keygate {
 
 /// Sends bytes as they are and reads one answer: its status and its head.
 fn raw(stream: &mut TcpStream, request: &str) -> (u16, String, Vec<u8>) {
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
@@ -69,7 +74,7 @@ async fn each_outcome_has_its_status_challenge_and_code() {
     let keygate = start(&upstream);
     let (_, good) = keygate.issue(json!({"scopes": ["read:orders"]})).await;
     let (revoked_id, revoked) = keygate.issue(json!({})).await;
-    let (_, expired) = keygate.issue(json!({"ttl": "1s"})).await;
+    let (expired_id, expired) = keygate.issue(json!({"ttl": "1s"})).await;
     let (_, elsewhere) = keygate.issue(json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}})).await;
     keygate.revoke(&revoked_id).await;
     let mut forged = good.clone();
@@ -80,7 +85,7 @@ async fn each_outcome_has_its_status_challenge_and_code() {
     let lacking = r#"Bearer realm="keygate", error="insufficient_scope", scope="write:orders""#;
 
     assert_eq!(keygate.call("/orders/1", &good).await.status(), StatusCode::OK);
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    keygate.wait_until_expired(&expired_id).await;
     let at = |path: &str| keygate.http.get(format!("{}{path}", keygate.gateway));
     let post = |path: &str| keygate.http.post(format!("{}{path}", keygate.gateway));
     for (request, expected) in [
@@ -99,7 +104,7 @@ async fn each_outcome_has_its_status_challenge_and_code() {
         (at("/plain").bearer_auth(&elsewhere), (403, "", "address_not_allowed")),
         (post("/orders").bearer_auth(&good), (403, lacking, "scope_insufficient")),
         (at("/dead").bearer_auth(&good), (502, "", "upstream_unreachable")),
-        (at("/plain/slow").bearer_auth(&good), (504, "", "upstream_timeout")),
+        (at("/impatient/held").bearer_auth(&good), (504, "", "upstream_timeout")),
     ] {
         let (status, challenge, code) = problem(request.send().await.unwrap()).await;
         assert_eq!((status, challenge.as_str(), code.as_str()), expected);
@@ -115,13 +120,9 @@ async fn a_database_that_cannot_answer_is_503_and_never_401() {
     let keygate = start(&upstream);
     let (_, key) = keygate.issue(json!({"scopes": ["read:orders"]})).await;
     assert_eq!(keygate.call("/orders", &key).await.status(), StatusCode::OK);
-    // A table that is gone: every lookup fails, while what is cached stays good.
-    let file = keygate.path().join("keys.db");
-    let dropped = std::process::Command::new("python3")
-        .args(["-c", "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute('DROP TABLE keys'); c.commit()"])
-        .arg(&file)
-        .status();
-    assert!(dropped.unwrap().success());
+    // Without its table every lookup fails, and cached keys stay valid.
+    let file = SqliteConnectOptions::new().filename(keygate.path().join("keys.db")).busy_timeout(WAIT_TIMEOUT);
+    sqlx::query("DROP TABLE keys").execute(&mut file.connect().await.unwrap()).await.unwrap();
     assert_eq!(keygate.call("/orders", &key).await.status(), StatusCode::OK);
     let answer = keygate.call("/plain", "never-seen-before").await;
     assert_eq!(answer.headers()["retry-after"], "1");
@@ -311,37 +312,45 @@ async fn bodies_stream_and_memory_stays_flat() {
     assert!(grown < 32 * 1024, "memory grew by {grown} KiB over an upload of 1 GiB");
 }
 
-#[tokio::test]
-async fn requests_under_way_end_and_idle_connections_do_not_hold_the_process() {
-    let upstream = Upstream::start();
+/// A gateway that forwards everything without a credential; `held` is a request that the upstream holds.
+async fn with_held_request(
+    upstream: &Upstream,
+    shutdown_grace: &str,
+) -> (Keygate, JoinHandle<reqwest::Result<reqwest::Response>>) {
     let gateway = json!({
+        "shutdown_grace": shutdown_grace,
         "routes": [{"name": "all", "upstream": "api", "auth": "none"}],
         "upstreams": {"api": {"endpoints": [upstream.url]}}
     });
-    let mut keygate = Keygate::serve(&gateway, &json!({}));
-    let mut idle = connect(&keygate);
-    assert_eq!(raw(&mut idle, "GET / HTTP/1.1\r\nHost: h\r\n\r\n").0, 200);
-    let slow = tokio::spawn(keygate.http.get(format!("{}/slow", keygate.gateway)).send());
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    keygate.process.signal("TERM");
-    assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::OK);
-    assert!(keygate.process.wait(Duration::from_secs(5)).success());
+    let keygate = Keygate::serve(&gateway, &json!({}));
+    let held = tokio::spawn(keygate.http.get(format!("{}/held", keygate.gateway)).send());
+    upstream.holds_a_request().await;
+    (keygate, held)
 }
 
 #[tokio::test]
-async fn the_grace_has_an_end() {
+async fn shutdown_finishes_requests_and_closes_idle_connections() {
     let upstream = Upstream::start();
-    let gateway = json!({
-        "shutdown_grace": "200ms",
-        "routes": [{"name": "all", "upstream": "api", "auth": "none"}],
-        "upstreams": {"api": {"endpoints": [upstream.url]}}
-    });
-    let mut keygate = Keygate::serve(&gateway, &json!({}));
-    let slow = tokio::spawn(keygate.http.get(format!("{}/slow", keygate.gateway)).send());
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let begun = Instant::now();
+    let (mut keygate, held) = with_held_request(&upstream, "60s").await;
+    let mut idle = connect(&keygate);
+    assert_eq!(raw(&mut idle, "GET / HTTP/1.1\r\nHost: h\r\n\r\n").0, 200);
     keygate.process.signal("TERM");
-    assert!(keygate.process.wait(Duration::from_secs(5)).success());
-    assert!(begun.elapsed() < Duration::from_millis(1100), "{:?}", begun.elapsed());
-    assert!(slow.await.unwrap().is_err());
+    let address = keygate.gateway.trim_start_matches("http://").to_owned();
+    eventually("the gateway accepts no more connections", || TcpStream::connect(&address).is_err());
+    upstream.release();
+    assert_eq!(held.await.unwrap().unwrap().status(), StatusCode::OK);
+    // The idle connection does not delay the end until the grace is over.
+    assert!(keygate.process.wait(Duration::from_secs(30)).success());
+}
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_requests_longer_than_the_grace() {
+    let upstream = Upstream::start();
+    let (mut keygate, held) = with_held_request(&upstream, "200ms").await;
+    let start = Instant::now();
+    keygate.process.signal("TERM");
+    assert!(keygate.process.wait(WAIT_TIMEOUT).success());
+    // The default grace is 30 seconds, and the upstream never answers.
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    assert!(held.await.unwrap().is_err());
 }

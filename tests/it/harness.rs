@@ -4,8 +4,7 @@ use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use crate::support::eventually;
-use crate::support::servers::{Postgres, Redis};
+use keygate_test_servers::{Postgres, Redis, eventually};
 
 fn assert_gone((id, folder): (u32, PathBuf)) {
     eventually("the process is gone", || !Path::new(&format!("/proc/{id}")).exists());
@@ -16,7 +15,7 @@ fn assert_gone((id, folder): (u32, PathBuf)) {
 fn postgres_answers_and_leaves_nothing_behind() {
     let server = Postgres::start();
     assert_eq!(server.query("SELECT 6 * 7").as_deref(), Some("42"));
-    let traces = server.traces();
+    let traces = server.process_and_folder();
     drop(server);
     assert_gone(traces);
 }
@@ -29,7 +28,7 @@ fn redis_answers_and_leaves_nothing_behind() {
     let mut answer = [0; 7];
     connection.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"+PONG\r\n");
-    let traces = server.traces();
+    let traces = server.process_and_folder();
     drop(server);
     assert_gone(traces);
 }
@@ -39,7 +38,7 @@ fn a_failing_test_leaves_no_server_behind() {
     let mut traces = None;
     let failed = catch_unwind(AssertUnwindSafe(|| {
         let server = Redis::start();
-        traces = Some(server.traces());
+        traces = Some(server.process_and_folder());
         panic!("a test fails");
     }));
     assert!(failed.is_err());

@@ -1,7 +1,5 @@
 //! When a key was last used, as administrators see it.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -9,6 +7,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use crate::support::admin::SIGNING_KEYS;
 use crate::support::keygate::Keygate;
 use crate::support::upstream::Upstream;
+use crate::support::wait::wait_for;
 
 fn serve(upstream: &Upstream, flush_interval: &str) -> Keygate {
     use base64::Engine;
@@ -26,26 +25,22 @@ fn serve(upstream: &Upstream, flush_interval: &str) -> Keygate {
 
 /// A key as it is shown; `kind` is `issued` or `imported`.
 async fn get(keygate: &Keygate, kind: &str, id: &str) -> Value {
-    let answer = keygate.ask(&format!("GET /v2alpha1/admin/{kind}ApiKeys/{id}"), "").await;
+    let answer = keygate.send(&format!("GET /v2alpha1/admin/{kind}ApiKeys/{id}"), "").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body
 }
 
 /// Waits until a key is shown as used.
 async fn used(keygate: &Keygate, kind: &str, id: &str) -> Value {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let key = get(keygate, kind, id).await;
-        if !key["last_used_time"].is_null() {
-            return key;
-        }
-        assert!(Instant::now() < deadline, "the use of {id} was never shown");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_for(async || match get(keygate, kind, id).await {
+        key if key["last_used_time"].is_null() => Err(format!("{id} has no last_used_time")),
+        key => Ok(key),
+    })
+    .await
 }
 
 async fn verify(keygate: &Keygate, operation: &str, body: &Value) -> Value {
-    let answer = keygate.ask_json(&format!("POST /v2alpha1/admin/apiKeys:{operation}"), body).await;
+    let answer = keygate.send_json(&format!("POST /v2alpha1/admin/apiKeys:{operation}"), body).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body
 }
@@ -69,7 +64,7 @@ async fn a_use_is_shown_after_a_flush_and_changes_nothing_else() {
     let first = after.as_object_mut().unwrap().remove("last_used_time").unwrap();
     assert_eq!(after, before, "nothing else is another one, update_time least of all");
     let path = format!("PATCH /v2alpha1/admin/issuedApiKeys/{id}?update_mask=name");
-    assert_eq!(keygate.ask_json(&path, &json!({"name": "renamed"})).await.status, 200);
+    assert_eq!(keygate.send_json(&path, &json!({"name": "renamed"})).await.status, 200);
     let renamed = get(&keygate, "issued", &id).await;
     assert_eq!((&renamed["name"], &renamed["last_used_time"]), (&json!("renamed"), &first));
 }

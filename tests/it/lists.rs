@@ -1,11 +1,11 @@
 //! Lists of many keys: every key once, in order, whatever the filter and whoever writes meanwhile.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::keygate::Keygate;
+use crate::support::wait::wait_for;
 
 const BATCH: usize = 1000;
 
@@ -20,7 +20,7 @@ async fn import_batch(keygate: &Keygate, from: usize, count: usize) -> Vec<Strin
         })
     };
     let batch = json!({"requests": (from..from + count).map(item).collect::<Vec<_>>()});
-    let answer = keygate.ask_json("POST /v2alpha1/admin/importedApiKeys:batchCreate", &batch).await;
+    let answer = keygate.send_json("POST /v2alpha1/admin/importedApiKeys:batchCreate", &batch).await;
     assert_eq!((answer.status, &answer.body["success_count"]), (200, &json!(count)), "{answer:.300?}");
     assert_eq!(answer.body["failure_count"], 0);
     let results = answer.body["results"].as_array().unwrap();
@@ -58,12 +58,14 @@ impl Many {
         let many = Self { keygate, ids };
         for number in (0..10 * BATCH).filter(|number| is_revoked(*number)) {
             let line = format!("POST /v2alpha1/admin/importedApiKeys/{}:revoke", many.ids[number]);
-            assert_eq!(many.keygate.ask(&line, "").await.status, 204);
+            assert_eq!(many.keygate.send(&line, "").await.status, 204);
         }
         let last = format!("GET /v2alpha1/admin/importedApiKeys/{}", many.ids[9907]);
-        while many.keygate.ask(&last, "").await.body["status"] != "KEY_STATUS_EXPIRED" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        wait_for(async || match many.keygate.send(&last, "").await.text("/status") {
+            status if status == "KEY_STATUS_EXPIRED" => Ok(()),
+            status => Err(format!("the last key is {status}")),
+        })
+        .await;
         many
     }
 

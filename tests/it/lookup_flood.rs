@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use keygate_test_servers::Postgres;
 use serde_json::{Value, json};
 
 use crate::support::keygate::{HMAC_SECRET, Keygate};
-use crate::support::servers::Postgres;
 use crate::support::upstream::Upstream;
+use crate::support::wait::wait_for;
 
 fn gateway(upstream: &Upstream) -> Value {
     json!({
@@ -55,9 +56,11 @@ async fn a_flood_of_unknown_strings_is_looked_up_together_and_good_keys_get_in()
             })
         })
         .collect();
-    while next.load(Ordering::SeqCst) < FLOOD / 4 {
-        tokio::task::yield_now().await;
-    }
+    wait_for(async || match next.load(Ordering::SeqCst) {
+        sent if sent < FLOOD / 4 => Err(format!("{sent} unknown credentials were sent")),
+        _ => Ok(()),
+    })
+    .await;
     for number in 0..10 {
         assert_eq!(keygate.call("/", &format!("sk_live_{number}")).await.status(), 200);
         assert_eq!(keygate.call("/", &issued).await.status(), 200);
@@ -81,7 +84,7 @@ async fn a_flood_of_unknown_strings_is_looked_up_together_and_good_keys_get_in()
 async fn forged_keys_are_refused_without_a_database() {
     let (server, upstream) = (Postgres::start(), Upstream::start());
     let settings = json!({
-        "db": {"dsn": format!("{}?acquire_timeout=500ms", server.url("postgres")), "auto_migrate": true},
+        "db": {"dsn": format!("{}?acquire_timeout=5s", server.url("postgres")), "auto_migrate": true},
         "cache": {"type": "noop"},
     });
     let keygate = Keygate::serve(&gateway(&upstream), &settings);

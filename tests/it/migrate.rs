@@ -2,11 +2,10 @@
 
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::time::Duration;
+
+use keygate_test_servers::{Postgres, Process, WAIT_TIMEOUT};
 
 use crate::support::keygate::{HMAC_SECRET, command};
-use crate::support::process::Process;
-use crate::support::servers::Postgres;
 
 fn migrate(dsn: &str, arguments: &[&str]) -> (Output, String) {
     let output = command().arg("migrate").args(arguments).env("DB_DSN", dsn).output().unwrap();
@@ -73,7 +72,7 @@ fn many_at_once(dsn: &str) {
         })
         .collect();
     for mut node in nodes {
-        assert!(node.wait(Duration::from_secs(60)).success());
+        assert!(node.wait(WAIT_TIMEOUT).success());
     }
     assert!(assert_good(dsn, &["status"]).contains("Current Version: 3"));
 }
@@ -126,7 +125,7 @@ fn a_waiting_status_ends_when_somebody_has_migrated() {
     let waiting = waiting.args(["migrate", "status", "--block", "--database", &dsn]);
     let mut waiting = Process::start(waiting.stdout(Stdio::null()).stderr(Stdio::null()));
     assert_good(&dsn, &["up"]);
-    assert!(waiting.wait(Duration::from_secs(20)).success());
+    assert!(waiting.wait(WAIT_TIMEOUT).success());
 }
 
 #[test]

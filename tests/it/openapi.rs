@@ -213,7 +213,7 @@ async fn answers_are_what_the_description_says_of_them() {
         let line = format!("{} {}", method.to_uppercase(), path.replace("{key_id}", id));
         // Once well, and once more in a way that may be refused.
         for body in [body, "[]"] {
-            let answer = keygate.ask(&fill(&line), fill(body)).await;
+            let answer = keygate.send(&fill(&line), fill(body)).await;
             let described = &description["paths"][path][method]["responses"];
             let status = answer.status.to_string();
             let response = described.get(&status).unwrap_or_else(|| panic!("{operation}: {status} is not described"));

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use keygate_test_servers::Postgres;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::authority::Authority;
 use crate::support::keygate::{HMAC_SECRET, Keygate, command};
-use crate::support::servers::Postgres;
 use crate::support::upstream::Upstream;
 
 fn gateway(upstream: &Upstream) -> Value {
@@ -47,7 +47,7 @@ async fn a_key_lives_and_ends_on_postgresql() {
 async fn a_database_that_is_away_is_503_until_it_is_back() {
     let (server, upstream) = (Postgres::start(), Upstream::start());
     let db = json!({
-        "db": {"dsn": dsn(&server, "acquire_timeout=500ms"), "auto_migrate": true},
+        "db": {"dsn": dsn(&server, "acquire_timeout=5s"), "auto_migrate": true},
         "cache": {"type": "noop"},
     });
     let keygate = Keygate::serve(&gateway(&upstream), &db);
@@ -87,7 +87,7 @@ fn a_node_refuses_tables_that_it_cannot_use() {
         // Ports of tests can be taken by others, so any will do until the tables are looked at.
         let mut config = config.clone();
         for name in ["http", "metrics"] {
-            config["serve"][name]["port"] = crate::support::free_port().into();
+            config["serve"][name]["port"] = keygate_test_servers::free_port().into();
         }
         std::fs::write(&file, config.to_string()).unwrap();
         let output = command().arg("serve").arg("--config").arg(&file).output().unwrap();
@@ -145,7 +145,7 @@ async fn many_nodes_start_at_once_on_an_empty_database() {
 async fn the_way_to_the_database_is_encrypted_and_its_end_is_known() {
     let (server, upstream, folder) = (Postgres::start(), Upstream::start(), tempfile::tempdir().unwrap());
     let authority = Authority::new(folder.path());
-    server.encrypt(&authority.certificate, &authority.key);
+    server.enable_tls(&authority.certificate, &authority.key);
 
     let known = format!("sslmode=verify-full&sslrootcert={}", authority.file.display());
     let at = |host: &str, options: &str| dsn(&server, options).replace("127.0.0.1", host);

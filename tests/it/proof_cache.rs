@@ -3,13 +3,12 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::Duration;
 
 use chrono::TimeDelta;
 use keygate::clock::{Clock, SystemClock};
+use keygate_test_servers::{WAIT_TIMEOUT, eventually};
 use serde_json::{Value, json};
 
-use crate::support::eventually;
 use crate::support::keygate::{HMAC_SECRET, Keygate, command, merge};
 use crate::support::upstream::{Upstream, header};
 
@@ -21,7 +20,7 @@ struct Connection(TcpStream);
 impl Connection {
     fn to(keygate: &Keygate) -> Self {
         let stream = TcpStream::connect(keygate.gateway.trim_start_matches("http://")).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         Self(stream)
     }
 
@@ -162,7 +161,7 @@ async fn what_ends_a_key_counts_on_a_connection_that_knows_it() {
     assert_eq!(keygate.post(&format!("issuedApiKeys/{id}:rotate"), &json!({})).await.status(), 201);
     used.is_answered(401, "credential_revoked");
 
-    let (_, key) = keygate.issue(json!({"scopes": ["read"], "ttl": "2s"})).await;
+    let (_, key) = keygate.issue(json!({"scopes": ["read"], "ttl": "10s"})).await;
     let mut used = InUse::new(&keygate, key);
     eventually("the key has expired", || used.next()[0].0 == 401);
     used.is_answered(401, "credential_expired");
@@ -205,7 +204,7 @@ async fn another_configuration_counts_from_the_first_request() {
     InUse::new(&keygate, key.clone());
 
     // A retired secret ends at its time while the process runs.
-    let end = (SystemClock.now() + TimeDelta::seconds(3)).to_rfc3339();
+    let end = (SystemClock.now() + TimeDelta::seconds(15)).to_rfc3339();
     let retired = json!([{"value": HMAC_SECRET, "expires_at": end}]);
     reconfigure(&mut keygate, &json!({"secrets": {"hmac": {"current": OTHER_SECRET, "retired": retired}}}));
     let mut used = InUse::new(&keygate, key);

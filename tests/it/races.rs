@@ -8,14 +8,15 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use tokio::task::JoinSet;
 
-use crate::support::admin::Answer;
+use crate::support::admin::AdminResponse;
 use crate::support::keygate::Keygate;
 use crate::support::upstream::Upstream;
+use crate::support::wait::wait_for;
 
 const CALLS: usize = 16;
 
 /// Makes the same call many times at once.
-async fn race(keygate: &Keygate, operation: &str, body: &Value) -> Vec<Answer> {
+async fn race(keygate: &Keygate, operation: &str, body: &Value) -> Vec<AdminResponse> {
     let mut calls = JoinSet::new();
     let start = std::sync::Arc::new(tokio::sync::Barrier::new(CALLS));
     let (method, path) = operation.split_once(' ').unwrap();
@@ -27,7 +28,7 @@ async fn race(keygate: &Keygate, operation: &str, body: &Value) -> Vec<Answer> {
             start.wait().await;
             let answer = request.send().await.unwrap();
             let status = answer.status().as_u16();
-            Answer { status, body: serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default() }
+            AdminResponse { status, body: serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default() }
         });
     }
     calls.join_all().await
@@ -35,8 +36,9 @@ async fn race(keygate: &Keygate, operation: &str, body: &Value) -> Vec<Answer> {
 
 /// The one answer with that status; all others are refusals with that reason.
 #[track_caller]
-fn winner(answers: &[Answer], status: u16, reason: &str) -> Answer {
-    let (won, lost): (Vec<&Answer>, Vec<&Answer>) = answers.iter().partition(|answer| answer.status == status);
+fn winner(answers: &[AdminResponse], status: u16, reason: &str) -> AdminResponse {
+    let (won, lost): (Vec<&AdminResponse>, Vec<&AdminResponse>) =
+        answers.iter().partition(|answer| answer.status == status);
     assert_eq!((won.len(), lost.len()), (1, CALLS - 1), "{answers:?}");
     for answer in lost {
         assert_eq!((answer.status, answer.reason()), (409, reason), "{answer:?}");
@@ -58,7 +60,7 @@ async fn of_many_rotations_of_a_key_one_wins() {
         let active: Vec<&Value> = active.iter().map(|key| &key["key_id"]).collect();
         assert_eq!(active, [&json!(new)], "nothing is left of the rotations that lost");
         let verify = json!({"credential": won.text("/secret")});
-        assert_eq!(keygate.ask_json("POST /v2alpha1/admin/apiKeys:verify", &verify).await.body["is_valid"], true);
+        assert_eq!(keygate.send_json("POST /v2alpha1/admin/apiKeys:verify", &verify).await.body["is_valid"], true);
         keygate.revoke(&new).await;
     }
     assert_eq!(keygate.list("issued", "").await.len(), 10);
@@ -90,7 +92,7 @@ async fn many_issue_calls_with_one_request_id_make_one_key_and_show_its_secret_o
         let shown: Vec<&String> = secrets.iter().filter(|secret| !secret.is_empty()).collect();
         assert_eq!(shown.len(), 1, "who came first is shown the secret, a replay is not");
         assert_eq!(keygate.list("issued", "").await.len(), round);
-        let good = keygate.ask_json("POST /v2alpha1/admin/apiKeys:verify", &json!({"credential": shown[0]})).await;
+        let good = keygate.send_json("POST /v2alpha1/admin/apiKeys:verify", &json!({"credential": shown[0]})).await;
         assert_eq!(good.body["key_id"], answers[0].body["issued_api_key"]["key_id"], "the secret is that key's");
     }
 }
@@ -110,7 +112,7 @@ async fn of_many_updates_of_a_key_all_are_made_and_the_last_one_stays() {
     }
     let statuses: BTreeSet<u16> = calls.join_all().await.into_iter().collect();
     assert_eq!(statuses, BTreeSet::from([200]));
-    let key = keygate.ask(&format!("GET /v2alpha1/admin/issuedApiKeys/{id}"), "").await;
+    let key = keygate.send(&format!("GET /v2alpha1/admin/issuedApiKeys/{id}"), "").await;
     let name = key.text("/name");
     assert_eq!(key.body["scopes"], json!([name]));
     assert_eq!(format!("n{}", key.body["metadata"]["number"]), name);
@@ -144,20 +146,22 @@ async fn a_change_goes_to_its_end_when_its_caller_hangs_up() {
     let options = SqliteConnectOptions::new().filename(keygate.path().join("keys.db"));
     let mut other = options.connect().await.unwrap();
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-    let hung_up = keygate
-        .http
-        .post(format!("{}/v2alpha1/admin/issuedApiKeys/{id}:revoke", keygate.admin))
-        .body("{}")
-        .timeout(Duration::from_millis(500))
-        .send()
-        .await;
-    assert!(hung_up.unwrap_err().is_timeout());
+    let url = format!("{}/v2alpha1/admin/issuedApiKeys/{id}:revoke", keygate.admin);
+    let call = tokio::spawn(reqwest::Client::new().post(url).body("{}").send());
+    wait_for(async || match keygate.metric("http_requests_in_flight").await {
+        Some(1.0) => Ok(()),
+        count => Err(format!("{count:?} calls are under way")),
+    })
+    .await;
+    // Time for the call to reach the database, and then for the server to notice that the caller has disconnected.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
     tokio::time::sleep(Duration::from_millis(200)).await;
     sqlx::query("COMMIT").execute(&mut other).await.unwrap();
-    let refused = async {
-        while keygate.call("/", &key).await.status() != 401 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), refused).await.expect("the stored revocation counts");
+    wait_for(async || match keygate.call("/", &key).await.status().as_u16() {
+        401 => Ok(()),
+        status => Err(format!("the stored revocation has no effect: {status}")),
+    })
+    .await;
 }

@@ -1,14 +1,13 @@
 //! Keys that ended long ago: gone when that is configured, on every node.
 
-use std::time::{Duration, Instant};
-
+use keygate_test_servers::Postgres;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::support::keygate::Keygate;
-use crate::support::servers::Postgres;
 use crate::support::upstream::Upstream;
+use crate::support::wait::wait_for;
 
 fn gateway(upstream: &Upstream) -> Value {
     json!({
@@ -24,15 +23,11 @@ async fn refusal(keygate: &Keygate, key: &str) -> String {
 }
 
 async fn is_refused_as(keygate: &Keygate, key: &str, code: &str) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let refused = refusal(keygate, key).await;
-        if refused == code {
-            return;
-        }
-        assert!(Instant::now() < deadline, "refused as {refused}, not as {code}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_for(async || match refusal(keygate, key).await {
+        actual if actual == code => Ok(()),
+        actual => Err(format!("rejected with {actual}, not with {code}")),
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -51,7 +46,7 @@ async fn what_ended_long_ago_is_deleted_only_when_that_is_configured() {
         keygate.restart();
         is_refused_as(&keygate, &old_key, long_ago).await;
         assert_eq!(refusal(&keygate, &young_key).await, "credential_expired");
-        let shown = keygate.ask(&format!("GET /v2alpha1/admin/issuedApiKeys/{old}"), "").await.status;
+        let shown = keygate.send(&format!("GET /v2alpha1/admin/issuedApiKeys/{old}"), "").await.status;
         assert_eq!(shown, if keep == "0s" { 200 } else { 404 });
     }
 }
@@ -69,7 +64,7 @@ async fn what_one_node_deletes_is_gone_on_all_and_tokens_stay_ended() {
     let (expired, expired_key) = node.issue(json!({})).await;
     let (revoked, revoked_key) = node.issue(json!({})).await;
     let wanted = json!({"credential": revoked_key, "algorithm": "TOKEN_ALGORITHM_MACAROON", "ttl": "24h"});
-    let token = node.ask_json("POST /v2alpha1/admin/apiKeys:derive", &wanted).await.text("/token/token");
+    let token = node.send_json("POST /v2alpha1/admin/apiKeys:derive", &wanted).await.text("/token/token");
     assert_eq!(node.call("/", &token).await.status(), 200);
     node.revoke(&revoked).await;
     let end =

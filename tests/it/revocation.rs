@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use keygate_test_servers::WAIT_TIMEOUT;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::Client;
@@ -24,8 +25,8 @@ const REVOKERS: usize = 2;
 const CALLERS: u64 = 6;
 /// No call that begins this long after a revocation has returned is accepted.
 const BOUND: Duration = Duration::from_millis(100);
-/// The same where somebody else has the processors, so that each step of the way waits for its turn.
-const BOUND_ON_BUSY_MACHINE: Duration = Duration::from_secs(2);
+/// The same while other programs use the processors, so that each step waits for one.
+const BOUND_ON_BUSY_MACHINE: Duration = Duration::from_secs(10);
 
 struct Key {
     id: String,
@@ -79,7 +80,7 @@ impl Callers {
         while first.is_none() || revoked.elapsed() < BOUND {
             let accepted = self.present(node, key).await;
             let after = revoked.elapsed();
-            assert!(after < Duration::from_secs(10), "node {node} accepts a revoked key without end");
+            assert!(after < WAIT_TIMEOUT, "node {node} accepts a revoked key without end");
             if !accepted {
                 first.get_or_insert(after);
                 tokio::time::sleep(BOUND / 10).await;

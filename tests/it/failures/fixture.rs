@@ -1,22 +1,22 @@
 //! Two nodes, keys of every kind, and a row of the table: what each kind is answered with.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use keygate_test_servers::{Postgres, eventually};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::eventually;
 use crate::support::keygate::Keygate;
-use crate::support::servers::Postgres;
 use crate::support::upstream::Upstream;
+use crate::support::wait::wait_for;
 
 /// No call may take longer, whatever has failed: a multiple of all timeouts of [`OPTIONS`] together.
-const LIMIT: Duration = Duration::from_secs(15);
-/// How soon after a failure all answers are right again.
-const RECOVERY: Duration = Duration::from_secs(15);
-/// How the nodes use PostgreSQL.
-const OPTIONS: &str = "acquire_timeout=1s&statement_timeout=1s&connect_timeout=1s";
+const LIMIT: Duration = Duration::from_secs(45);
+/// The PostgreSQL options of the nodes. A busy machine must not reach the timeouts while PostgreSQL works.
+const OPTIONS: &str = "acquire_timeout=3s&statement_timeout=3s&connect_timeout=3s";
+/// The longest of these timeouts.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a test may check a row.
 const CHECKS: usize = 16;
 /// How many connections a node has for requests.
@@ -134,15 +134,11 @@ impl Fixture {
 
     /// Waits until every kind of key is answered as the row says.
     pub(super) async fn recovers(&mut self, after: &str, row: &Row) {
-        let deadline = Instant::now() + RECOVERY;
-        loop {
+        wait_for(async || {
             let wrong = self.wrong(row).await;
-            if wrong.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < deadline, "after {after}: {wrong:#?}\n{}", self.here.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            if wrong.is_empty() { Ok(()) } else { Err(format!("after {after}: {wrong:#?}\n{}", self.here.log())) }
+        })
+        .await;
     }
 
     /// The cells of a row that are not as it says.
@@ -223,20 +219,20 @@ impl Keys {
 
 /// Waits until the gateway of a node answers a key like that.
 pub(super) async fn answers_eventually(node: &Keygate, key: &str, expected: &str) {
-    let deadline = Instant::now() + RECOVERY;
-    while let Some(wrong) = gateway(node, "key", key, expected).wrong().await {
-        assert!(Instant::now() < deadline, "{wrong}\n{}", node.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_for(async || match gateway(node, "key", key, expected).wrong().await {
+        None => Ok(()),
+        Some(wrong) => Err(format!("{wrong}\n{}", node.log())),
+    })
+    .await;
 }
 
 /// Waits until a node has not heard of changes for that long.
 pub(super) async fn unheard_for(node: &Keygate, seconds: f64) {
-    let deadline = Instant::now() + LIMIT;
-    while metric(node, "keygate_feed_age_seconds").await <= seconds {
-        assert!(Instant::now() < deadline, "changes are still heard of");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    wait_for(async || match metric(node, "keygate_feed_age_seconds").await {
+        age if age > seconds => Ok(()),
+        age => Err(format!("the changes were read {age} seconds ago")),
+    })
+    .await;
 }
 
 /// A metric of a node, by its name and labels.
@@ -255,7 +251,7 @@ pub(super) async fn import(node: &Keygate, name: &str, count: usize) -> Vec<Stri
     for batch in keys.chunks(1000) {
         let wanted = batch.iter().map(|key| json!({"name": "test", "actor_id": "tester", "raw_key": key}));
         let body = json!({"requests": wanted.collect::<Vec<_>>()});
-        let answer = node.ask_json("POST /v2alpha1/admin/importedApiKeys:batchImport", &body).await;
+        let answer = node.send_json("POST /v2alpha1/admin/importedApiKeys:batchImport", &body).await;
         assert!((200..300).contains(&answer.status), "{answer:?}");
     }
     keys
@@ -269,7 +265,7 @@ fn forge(key: &str) -> String {
 
 pub(super) async fn derive(node: &Keygate, key: &str) -> String {
     let wanted = json!({"credential": key, "algorithm": "TOKEN_ALGORITHM_MACAROON"});
-    node.ask_json("POST /v2alpha1/admin/apiKeys:derive", &wanted).await.text("/token/token")
+    node.send_json("POST /v2alpha1/admin/apiKeys:derive", &wanted).await.text("/token/token")
 }
 
 /// A call, and what it is to be answered with.

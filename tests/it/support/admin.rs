@@ -3,20 +3,21 @@
 use reqwest::Body;
 use serde_json::{Value, json};
 
-use super::keygate::Keygate;
+use super::keygate::{Keygate, merge};
+use super::wait::wait_for;
 
 /// A JWK set with a private Ed25519 key; the seed is the bytes 0 to 31.
 pub(crate) const SIGNING_KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"test-1","use":"sig","alg":"EdDSA","d":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8","x":"A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg"}]}"#;
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct AdminResponse {
     pub(crate) status: u16,
     /// `null` when there is none.
     pub(crate) body: Value,
 }
 
-impl Answer {
+impl AdminResponse {
     /// The reason of an error.
     pub(crate) fn reason(&self) -> &str {
         self.body["error"]["details"][0]["reason"].as_str().unwrap_or_default()
@@ -45,7 +46,7 @@ impl Keygate {
                 "derived_tokens": {"jwt": {"signing_keys": {"urls": [format!("base64://{keys}")]}}}
             }
         });
-        super::keygate::merge(&mut config, more);
+        merge(&mut config, more);
         let gateway = json!({
             "routes": [{"name": "all", "path_prefix": "/", "upstream": "none"}],
             "upstreams": {"none": {"endpoints": ["http://127.0.0.1:9"]}}
@@ -54,7 +55,7 @@ impl Keygate {
     }
 
     /// A call of the API: a method and a path such as `POST /v2alpha1/admin/issuedApiKeys`.
-    pub(crate) async fn ask(&self, operation: &str, body: impl Into<Body>) -> Answer {
+    pub(crate) async fn send(&self, operation: &str, body: impl Into<Body>) -> AdminResponse {
         let (method, path) = operation.split_once(' ').unwrap();
         let request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.admin)).body(body);
         let answer = request.send().await.unwrap_or_else(|error| panic!("{operation}: {error:?}"));
@@ -65,21 +66,31 @@ impl Keygate {
         } else {
             serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{operation}: {status}, {error}: {body:?}"))
         };
-        Answer { status, body }
+        AdminResponse { status, body }
     }
 
     /// A call with JSON.
-    pub(crate) async fn ask_json(&self, operation: &str, body: &Value) -> Answer {
-        self.ask(operation, body.to_string()).await
+    pub(crate) async fn send_json(&self, operation: &str, body: &Value) -> AdminResponse {
+        self.send(operation, body.to_string()).await
     }
 
     /// Imports a key: its id.
     pub(crate) async fn import(&self, wanted: Value) -> String {
         let mut body = json!({"name": "test", "actor_id": "tester"});
-        super::keygate::merge(&mut body, &wanted);
-        let answer = self.ask_json("POST /v2alpha1/admin/importedApiKeys", &body).await;
+        merge(&mut body, &wanted);
+        let answer = self.send_json("POST /v2alpha1/admin/importedApiKeys", &body).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.text("/key_id")
+    }
+
+    /// Waits until an issued key has expired.
+    pub(crate) async fn wait_until_expired(&self, id: &str) {
+        let operation = format!("GET /v2alpha1/admin/issuedApiKeys/{id}");
+        wait_for(async || match self.send(&operation, "").await.text("/status") {
+            status if status == "KEY_STATUS_EXPIRED" => Ok(()),
+            status => Err(format!("the key is {status}")),
+        })
+        .await;
     }
 
     /// All keys of a kind, `issued` or `imported`, under a query such as `filter=…`, page by page.
@@ -97,8 +108,8 @@ impl Keygate {
     }
 
     /// One page of keys.
-    pub(crate) async fn page(&self, kind: &str, query: &str, token: &str) -> Answer {
-        let page = self.ask(&format!("GET /v2alpha1/admin/{kind}ApiKeys?{query}&page_token={token}"), "").await;
+    pub(crate) async fn page(&self, kind: &str, query: &str, token: &str) -> AdminResponse {
+        let page = self.send(&format!("GET /v2alpha1/admin/{kind}ApiKeys?{query}&page_token={token}"), "").await;
         assert_eq!(page.status, 200, "{query}: {page:?}");
         page
     }

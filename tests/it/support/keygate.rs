@@ -5,14 +5,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
+use keygate_test_servers::{Process, WAIT_TIMEOUT, eventually, free_port};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-use super::process::Process;
-use super::{eventually, free_port};
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_keygate");
@@ -111,7 +108,7 @@ impl Keygate {
 
     fn stop(&mut self) {
         self.process.signal("TERM");
-        self.process.wait(Duration::from_secs(30));
+        self.process.wait(WAIT_TIMEOUT);
     }
 
     /// Starts `serve`, which has ended, with the same files and ports.

@@ -1,4 +1,4 @@
-//! Bad input to every operation: the documented 4xx, soon, with nothing stored.
+//! Bad input to every admin operation is rejected with the documented 4xx within a bounded time, and nothing is stored.
 
 use std::time::{Duration, Instant};
 
@@ -12,17 +12,17 @@ use serde_json::{Value, json};
 use crate::support::admin::AdminResponse;
 use crate::support::keygate::{HMAC_SECRET, Keygate};
 
-/// How long all calls of one operation may take together, on a busy machine.
+/// How long all calls of one operation may take together on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
-/// No error needs more bytes to say what is wrong.
+/// The longest error body, in bytes.
 const ERROR_MAX: usize = 1024;
 const BODY_MAX: usize = 4 << 20;
-/// Deeper than any reader follows.
+/// A nesting depth beyond every limit.
 const DEPTH: usize = 100_000;
-/// More items than any list may have.
+/// A number of items beyond every limit.
 const MANY: usize = 10_000;
 
-/// The type of a member of a request.
+/// The type of a request field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Type {
     Text,
@@ -34,15 +34,15 @@ enum Type {
     Requests,
 }
 
-/// An operation and how it is called well.
+/// An operation and a valid call of it.
 struct Operation {
-    /// Method and path; `{id}` stands for a key's id.
+    /// Method and path; `{id}` is replaced by a key id.
     line: &'static str,
-    /// A good body; empty where none is read. `{secret}` stands for a key's text.
+    /// A valid body; empty if none is read. `{secret}` is replaced by an issued key.
     good: &'static str,
-    /// The members of the body, or of the items of `requests`.
+    /// The fields of the body, or of the items of `requests`.
     members: &'static [(&'static str, Type)],
-    /// Status and reason of a call without a body, to a key that does not exist if to any.
+    /// Status and reason of a call without a body; the key does not exist if the path has one.
     without: (u16, &'static str),
 }
 
@@ -133,7 +133,7 @@ const OPERATIONS: [Operation; 21] = [
     Operation { line: "GET /v2alpha1/admin/derivedKeys/jwks.json", good: "", members: &[], without: FINE },
 ];
 
-/// A running installation with a key of each kind.
+/// A server with a key of each type.
 struct Installation {
     keygate: Keygate,
     issued: String,
@@ -141,7 +141,7 @@ struct Installation {
     secret: String,
 }
 
-/// One bad call and the answer that it is to have.
+/// An invalid call and its expected response.
 struct Call {
     what: String,
     line: String,
@@ -157,7 +157,7 @@ impl Installation {
         Self { keygate, issued, imported, secret }
     }
 
-    /// The line with a key of its kind, or of the other one.
+    /// The operation with the id of a key of its own type, or of the other one.
     fn known(&self, line: &str, own_kind: bool) -> String {
         let imported = line.contains("importedApiKeys");
         line.replace("{id}", if imported == own_kind { &self.imported } else { &self.issued })
@@ -167,12 +167,12 @@ impl Installation {
         [self.keygate.list("issued", "").await, self.keygate.list("imported", "").await]
     }
 
-    /// Makes the calls; tells which were not answered as they are to be.
+    /// Makes the calls; returns the unexpected responses.
     async fn make(&self, calls: Vec<Call>) -> Vec<String> {
         let mut faults = Vec::new();
         for call in calls {
-            let answer = self.keygate.send(&call.line, call.body).await;
-            if let Some(fault) = fault(&answer, call.expected) {
+            let response = self.keygate.send(&call.line, call.body).await;
+            if let Some(fault) = fault(&response, call.expected) {
                 faults.push(format!("{}, {}: {fault}", call.line, call.what));
             }
         }
@@ -180,21 +180,21 @@ impl Installation {
     }
 }
 
-fn fault(answer: &AdminResponse, (status, reason): (u16, &str)) -> Option<String> {
-    let told = (answer.status, answer.reason());
-    let short = status < 400 || answer.body.to_string().len() <= ERROR_MAX;
-    let good = told == (status, reason) && short && (status < 400 || answer.body["error"]["code"] == status);
-    (!good).then(|| format!("{told:?} instead of {:?}: {:.300}", (status, reason), answer.body.to_string()))
+fn fault(response: &AdminResponse, (status, reason): (u16, &str)) -> Option<String> {
+    let actual = (response.status, response.reason());
+    let short = status < 400 || response.body.to_string().len() <= ERROR_MAX;
+    let good = actual == (status, reason) && short && (status < 400 || response.body["error"]["code"] == status);
+    (!good).then(|| format!("{actual:?} instead of {:?}: {:.300}", (status, reason), response.body.to_string()))
 }
 
-/// A key's id of the same form that no key has.
+/// The operation with a well-formed id that no key has.
 fn unknown(line: &str) -> String {
     let imported = "0".repeat(64);
     let id = if line.contains("importedApiKeys") { &imported } else { "11111111-2222-4333-8444-555555555555" };
     line.replace("{id}", id)
 }
 
-/// Texts of a wrong JSON type.
+/// JSON values of a wrong type.
 fn wrong(kind: Type) -> &'static [&'static str] {
     match kind {
         Type::Text => &["1", "true", "{}", "[]", r#"["x"]"#, "99999999999999999999999999"],
@@ -229,7 +229,7 @@ fn wrong(kind: Type) -> &'static [&'static str] {
     }
 }
 
-/// Values of the right type that break a limit.
+/// Values of the right type beyond a limit.
 fn beyond(member: &str, kind: Type) -> Vec<String> {
     let long = |length: usize| json!("x".repeat(length)).to_string();
     let many = |count: usize| json!(vec!["x"; count]).to_string();
@@ -265,16 +265,16 @@ fn deep(depth: usize) -> String {
     format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth))
 }
 
-/// The good body with one member more, or another value of one; in the items, if it has items.
+/// The valid body with one field added or replaced; in the first item, if it has items.
 fn with(good: &str, member: &str, value: &str) -> String {
     let mut body: Value = serde_json::from_str(good).unwrap();
     let at = if member != "requests" && body.get("requests").is_some() { "/requests/0" } else { "" };
     body.pointer_mut(at).unwrap()[member] = json!("{value}");
-    // Some values are none that `Value` can hold.
+    // `Value` cannot hold some of the values.
     body.to_string().replace("\"{value}\"", value)
 }
 
-/// Members of the items, where the body has items.
+/// The fields of the body and of its items.
 fn members(operation: &Operation) -> Vec<(&'static str, Type)> {
     let items: &[(&str, Type)] = match operation.line {
         line if line.contains("importedApiKeys:batch") => &IMPORT,
@@ -284,9 +284,9 @@ fn members(operation: &Operation) -> Vec<(&'static str, Type)> {
     operation.members.iter().chain(items).copied().collect()
 }
 
-/// Calls whose bodies are refused before anything else is looked at, or are not read at all.
+/// Calls with bodies that are no valid JSON object. Operations without a body ignore them.
 fn bad_bodies(operation: &Operation, installation: &Installation) -> Vec<Call> {
-    let huge = "9".repeat(400);
+    let digits = "9".repeat(400);
     let bodies: Vec<(&str, Vec<u8>)> = vec![
         ("a list", b"[]".into()),
         ("a number", b"1".into()),
@@ -297,9 +297,9 @@ fn bad_bodies(operation: &Operation, installation: &Installation) -> Vec<Call> {
         ("with a byte order mark", b"\xef\xbb\xbf{}".into()),
         ("invalid UTF-8", b"{\"unknown\":\"\xff\"}".into()),
         ("invalid UTF-8 in a name", b"{\"\xc3\":1}".into()),
-        ("half a character", b"{\"unknown\":\"\\ud800\"}".into()),
-        ("a raw NUL", b"{\"unknown\":\"\0\"}".into()),
-        ("a number without end", format!("{{\"unknown\":{huge}}}").into()),
+        ("a lone surrogate", b"{\"unknown\":\"\\ud800\"}".into()),
+        ("an unescaped NUL", b"{\"unknown\":\"\0\"}".into()),
+        ("a number of 400 digits", format!("{{\"unknown\":{digits}}}").into()),
         ("a number that is too large", b"{\"unknown\":1e400}".into()),
         ("deep lists", format!("{{\"unknown\":{}", "[".repeat(DEPTH)).into()),
         ("deep objects", format!("{{\"unknown\":{}}}", deep(DEPTH)).into()),
@@ -312,7 +312,7 @@ fn bad_bodies(operation: &Operation, installation: &Installation) -> Vec<Call> {
     bodies.into_iter().map(|(what, body)| Call { what: what.to_owned(), line: line.clone(), body, expected }).collect()
 }
 
-/// Calls with one member that is not as it is to be.
+/// Calls with one invalid field.
 fn bad_members(operation: &Operation, installation: &Installation) -> Vec<Call> {
     let line = installation.known(operation.line, true);
     let mut calls = Vec::new();
@@ -330,7 +330,7 @@ fn bad_members(operation: &Operation, installation: &Installation) -> Vec<Call> 
     calls
 }
 
-/// Calls that say nothing, or only what is ignored, to keys that do not exist.
+/// Calls without any known field, to keys that do not exist.
 fn empty(operation: &Operation) -> Vec<Call> {
     let nulls: Vec<String> = operation.members.iter().map(|(member, _)| format!("\"{member}\":null")).collect();
     let bodies = [
@@ -350,7 +350,7 @@ fn empty(operation: &Operation) -> Vec<Call> {
     bodies.into_iter().map(call).collect()
 }
 
-/// Calls to keys that cannot be.
+/// Calls with malformed ids.
 fn bad_ids(operation: &Operation, installation: &Installation) -> Vec<Call> {
     if !operation.line.contains("{id}") {
         return Vec::new();
@@ -360,12 +360,12 @@ fn bad_ids(operation: &Operation, installation: &Installation) -> Vec<Call> {
     let other = other.split(' ').next().unwrap().to_owned();
     let upper = installation.issued.to_uppercase();
     let mut ids = vec!["x", "%00", "%ff", "%c3%28", "..%2f", "a%20b", "0", "-", "*", "null", &upper, &long];
-    // The older revocation is for both kinds.
+    // The deprecated revocation accepts both types.
     if !operation.line.contains("/apiKeys/{id}") {
         ids.push(&other);
     }
     let call = |id: &str| Call {
-        what: "an id that cannot be".into(),
+        what: "a malformed id".into(),
         line: operation.line.replace("{id}", id),
         body: operation.good.into(),
         expected: NOT_FOUND,
@@ -379,7 +379,7 @@ fn page_token(tenant: u128, last: KeyId) -> String {
     seal_page_token((tenant, last), &keyring, SystemClock.now(), &mut rand::rngs::StdRng::seed_from_u64(1))
 }
 
-/// Lists that are asked for in a wrong way.
+/// Lists and updates with invalid queries.
 fn bad_queries(operation: &Operation) -> Vec<Call> {
     let list = operation.line.starts_with("GET") && operation.line.ends_with("edApiKeys");
     let update = operation.line.starts_with("PATCH");
@@ -431,7 +431,7 @@ fn bad_queries(operation: &Operation) -> Vec<Call> {
 }
 
 #[test]
-fn every_operation_is_called() {
+fn every_described_operation_is_tested() {
     let described: Value = serde_json::from_str(include_str!("../../config/openapi.json")).unwrap();
     let mut described: Vec<String> = described["paths"]
         .as_object()
@@ -449,20 +449,20 @@ fn every_operation_is_called() {
 }
 
 #[tokio::test]
-async fn every_operation_refuses_bad_input_and_stores_nothing() {
+async fn every_operation_rejects_bad_input_and_stores_nothing() {
     let installation = Installation::start().await;
     let before = installation.stored().await;
     let mut faults = Vec::new();
     for operation in &OPERATIONS {
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut calls = empty(operation);
         calls.extend(bad_bodies(operation, &installation));
         calls.extend(bad_members(operation, &installation));
         calls.extend(bad_ids(operation, &installation));
         calls.extend(bad_queries(operation));
         faults.extend(installation.make(calls).await);
-        if begun.elapsed() > LIMIT {
-            faults.push(format!("{} took {:?}", operation.line, begun.elapsed()));
+        if start.elapsed() > LIMIT {
+            faults.push(format!("{} took {:?}", operation.line, start.elapsed()));
         }
         if installation.stored().await != before {
             faults.push(format!("{} changed what is stored", operation.line));
@@ -473,7 +473,7 @@ async fn every_operation_refuses_bad_input_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn every_operation_that_reads_a_body_refuses_one_beyond_the_limit() {
+async fn every_operation_with_a_body_rejects_one_over_the_size_limit() {
     let installation = Installation::start().await;
     let before = installation.stored().await;
     for operation in OPERATIONS.iter().filter(|operation| !operation.good.is_empty()) {
@@ -481,33 +481,33 @@ async fn every_operation_that_reads_a_body_refuses_one_beyond_the_limit() {
         for size in [BODY_MAX + 1, 5 << 20] {
             let body = format!("{{\"unknown\":\"{}\"}}", "x".repeat(size - 14));
             assert_eq!(body.len(), size);
-            let answer = installation.keygate.send(&line, body).await;
-            assert_eq!(fault(&answer, (429, "TOO_MANY_REQUESTS")), None, "{line}");
-            assert_eq!(answer.message(), "request body exceeds maximum allowed size of 4194304 bytes");
+            let response = installation.keygate.send(&line, body).await;
+            assert_eq!(fault(&response, (429, "TOO_MANY_REQUESTS")), None, "{line}");
+            assert_eq!(response.message(), "request body exceeds maximum allowed size of 4194304 bytes");
         }
-        // One byte less is read.
+        // A body of exactly the limit is read.
         let body = format!("{{\"unknown\":\"{}\"}}", "x".repeat(BODY_MAX - 14));
-        let answer = installation.keygate.send(&unknown(operation.line), body).await;
-        assert_eq!(fault(&answer, operation.without), None, "{line}");
+        let response = installation.keygate.send(&unknown(operation.line), body).await;
+        assert_eq!(fault(&response, operation.without), None, "{line}");
     }
     assert_eq!(installation.stored().await, before);
 }
 
 #[tokio::test]
-async fn a_page_token_says_what_is_wrong_with_it() {
+async fn page_token_errors_have_the_messages_of_the_contract() {
     let installation = Installation::start().await;
     let line = "GET /v2alpha1/admin/issuedApiKeys?page_token=";
     let last = KeyId::parse_issued("ffffffff-ffff-4fff-bfff-ffffffffffff").unwrap();
     for (tenant, status, message) in [(0, 200, ""), (1, 400, "page token network mismatch")] {
-        let answer = installation.keygate.send(&format!("{line}{}", page_token(tenant, last)), "").await;
-        assert_eq!((answer.status, answer.message()), (status, message));
+        let response = installation.keygate.send(&format!("{line}{}", page_token(tenant, last)), "").await;
+        assert_eq!((response.status, response.message()), (status, message));
     }
-    let answer = installation.keygate.send(&format!("{line}x"), "").await;
-    assert_eq!((answer.status, answer.message()), (400, "invalid page token"));
+    let response = installation.keygate.send(&format!("{line}x"), "").await;
+    assert_eq!((response.status, response.message()), (400, "invalid page token"));
 }
 
 #[tokio::test]
-async fn no_method_beside_the_contracts_is_answered() {
+async fn other_methods_are_404() {
     let installation = Installation::start().await;
     for operation in &OPERATIONS {
         let path = installation.known(operation.line.split_once(' ').unwrap().1, true);

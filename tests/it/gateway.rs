@@ -1,4 +1,4 @@
-//! The gateway: who passes, what the upstream sees, and how refusals look.
+//! The gateway: admission, the headers that the upstream receives, rejections, shutdown.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -38,7 +38,7 @@ fn start(upstream: &Upstream) -> Keygate {
     )
 }
 
-/// Sends bytes as they are and reads one answer: its status and its head.
+/// Sends bytes unchanged and reads one response: status, head, body.
 fn raw(stream: &mut TcpStream, request: &str) -> (u16, String, Vec<u8>) {
     stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
@@ -57,65 +57,65 @@ fn connect(keygate: &Keygate) -> TcpStream {
     TcpStream::connect(keygate.gateway.trim_start_matches("http://")).unwrap()
 }
 
-async fn problem(answer: reqwest::Response) -> (u16, String, String) {
-    assert_eq!(answer.headers()["content-type"], "application/problem+json");
-    assert_eq!(answer.headers()["cache-control"], "no-store");
-    let status = answer.status().as_u16();
-    let challenge = answer.headers().get("www-authenticate").map_or("", |value| value.to_str().unwrap()).to_owned();
-    let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
-    let body: Value = answer.json().await.unwrap();
+async fn problem(response: reqwest::Response) -> (u16, String, String) {
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    let status = response.status().as_u16();
+    let challenge = response.headers().get("www-authenticate").map_or("", |value| value.to_str().unwrap()).to_owned();
+    let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let body: Value = response.json().await.unwrap();
     assert_eq!((body["status"].as_u64(), body["request_id"].as_str()), (Some(status.into()), Some(id.as_str())));
     (status, challenge, body["code"].as_str().unwrap().to_owned())
 }
 
 #[tokio::test]
-async fn each_outcome_has_its_status_challenge_and_code() {
+async fn each_denial_has_its_status_challenge_and_code() {
     let upstream = Upstream::start();
     let keygate = start(&upstream);
     let (_, good) = keygate.issue(json!({"scopes": ["read:orders"]})).await;
     let (revoked_id, revoked) = keygate.issue(json!({})).await;
     let (expired_id, expired) = keygate.issue(json!({"ttl": "1s"})).await;
-    let (_, elsewhere) = keygate.issue(json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}})).await;
+    let (_, restricted) = keygate.issue(json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}})).await;
     keygate.revoke(&revoked_id).await;
     let mut forged = good.clone();
     let last = if forged.pop() == Some('2') { '3' } else { '2' };
     forged.push(last);
     let invalid = r#"Bearer realm="keygate", error="invalid_token""#;
     let bad = r#"Bearer realm="keygate", error="invalid_request""#;
-    let lacking = r#"Bearer realm="keygate", error="insufficient_scope", scope="write:orders""#;
+    let insufficient = r#"Bearer realm="keygate", error="insufficient_scope", scope="write:orders""#;
 
     assert_eq!(keygate.call("/orders/1", &good).await.status(), StatusCode::OK);
     keygate.wait_until_expired(&expired_id).await;
-    let at = |path: &str| keygate.http.get(format!("{}{path}", keygate.gateway));
+    let get = |path: &str| keygate.http.get(format!("{}{path}", keygate.gateway));
     let post = |path: &str| keygate.http.post(format!("{}{path}", keygate.gateway));
     for (request, expected) in [
-        (at("/nowhere"), (404, "", "route_not_found")),
-        (at("/plain"), (401, r#"Bearer realm="keygate""#, "credential_missing")),
-        (at("/plain?api_key=x"), (401, r#"Bearer realm="keygate""#, "credential_missing")),
-        (at("/plain").header("authorization", "Basic eA=="), (401, r#"Bearer realm="keygate""#, "credential_missing")),
-        (at("/plain").header("authorization", "Bearer "), (400, bad, "credential_malformed")),
-        (at("/plain").bearer_auth(&good).header("x-api-key", "other"), (400, bad, "credential_ambiguous")),
-        (at("/plain").bearer_auth("unknown"), (401, invalid, "credential_invalid")),
-        (at("/plain").bearer_auth(&forged), (401, invalid, "credential_invalid")),
-        (at("/plain").bearer_auth("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.c2ln"), (401, invalid, "credential_invalid")),
-        (at("/maybe").bearer_auth("unknown"), (401, invalid, "credential_invalid")),
-        (at("/plain").bearer_auth(&expired), (401, invalid, "credential_expired")),
-        (at("/plain").bearer_auth(&revoked), (401, invalid, "credential_revoked")),
-        (at("/plain").bearer_auth(&elsewhere), (403, "", "address_not_allowed")),
-        (post("/orders").bearer_auth(&good), (403, lacking, "scope_insufficient")),
-        (at("/dead").bearer_auth(&good), (502, "", "upstream_unreachable")),
-        (at("/impatient/held").bearer_auth(&good), (504, "", "upstream_timeout")),
+        (get("/nowhere"), (404, "", "route_not_found")),
+        (get("/plain"), (401, r#"Bearer realm="keygate""#, "credential_missing")),
+        (get("/plain?api_key=x"), (401, r#"Bearer realm="keygate""#, "credential_missing")),
+        (get("/plain").header("authorization", "Basic eA=="), (401, r#"Bearer realm="keygate""#, "credential_missing")),
+        (get("/plain").header("authorization", "Bearer "), (400, bad, "credential_malformed")),
+        (get("/plain").bearer_auth(&good).header("x-api-key", "other"), (400, bad, "credential_ambiguous")),
+        (get("/plain").bearer_auth("unknown"), (401, invalid, "credential_invalid")),
+        (get("/plain").bearer_auth(&forged), (401, invalid, "credential_invalid")),
+        (get("/plain").bearer_auth("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.c2ln"), (401, invalid, "credential_invalid")),
+        (get("/maybe").bearer_auth("unknown"), (401, invalid, "credential_invalid")),
+        (get("/plain").bearer_auth(&expired), (401, invalid, "credential_expired")),
+        (get("/plain").bearer_auth(&revoked), (401, invalid, "credential_revoked")),
+        (get("/plain").bearer_auth(&restricted), (403, "", "address_not_allowed")),
+        (post("/orders").bearer_auth(&good), (403, insufficient, "scope_insufficient")),
+        (get("/dead").bearer_auth(&good), (502, "", "upstream_unreachable")),
+        (get("/impatient/held").bearer_auth(&good), (504, "", "upstream_timeout")),
     ] {
         let (status, challenge, code) = problem(request.send().await.unwrap()).await;
         assert_eq!((status, challenge.as_str(), code.as_str()), expected);
     }
-    let open = at("/open").send().await.unwrap();
-    let maybe = at("/maybe").send().await.unwrap();
+    let open = get("/open").send().await.unwrap();
+    let maybe = get("/maybe").send().await.unwrap();
     assert_eq!((open.status(), maybe.status()), (StatusCode::OK, StatusCode::OK));
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_answer_is_503_and_never_401() {
+async fn database_error_is_503_not_401() {
     let upstream = Upstream::start();
     let keygate = start(&upstream);
     let (_, key) = keygate.issue(json!({"scopes": ["read:orders"]})).await;
@@ -124,19 +124,19 @@ async fn a_database_that_cannot_answer_is_503_and_never_401() {
     let file = SqliteConnectOptions::new().filename(keygate.path().join("keys.db")).busy_timeout(WAIT_TIMEOUT);
     sqlx::query("DROP TABLE keys").execute(&mut file.connect().await.unwrap()).await.unwrap();
     assert_eq!(keygate.call("/orders", &key).await.status(), StatusCode::OK);
-    let answer = keygate.call("/plain", "never-seen-before").await;
-    assert_eq!(answer.headers()["retry-after"], "1");
-    assert_eq!(problem(answer).await, (503, String::new(), "unavailable".into()));
+    let response = keygate.call("/plain", "not-cached").await;
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(problem(response).await, (503, String::new(), "unavailable".into()));
     let ready = keygate.http.get(format!("{}/health/ready", keygate.metrics)).send().await.unwrap();
     assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]
-async fn the_upstream_sees_who_asks_and_not_with_what() {
+async fn upstream_receives_the_identity_headers_but_not_the_credential() {
     let upstream = Upstream::start();
     let keygate = start(&upstream);
     let (id, key) = keygate.issue(json!({"actor_id": "añb\tc", "scopes": ["a", "b"]})).await;
-    let answer = keygate
+    let response = keygate
         .http
         .get(format!("{}/plain/x?q=1", keygate.gateway))
         .header("x-api-key", &key)
@@ -150,9 +150,9 @@ async fn the_upstream_sees_who_asks_and_not_with_what() {
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.headers()["x-request-id"], "given-1");
-    assert_eq!(answer.headers()["x-kept"], "1");
-    assert!(!answer.headers().contains_key("x-hop") && !answer.headers().contains_key("keep-alive"));
+    assert_eq!(response.headers()["x-request-id"], "given-1");
+    assert_eq!(response.headers()["x-kept"], "1");
+    assert!(!response.headers().contains_key("x-hop") && !response.headers().contains_key("keep-alive"));
     let head = upstream.heads().pop().unwrap();
     assert!(head.starts_with("GET /plain/x?q=1 HTTP/1.1\r\n"), "{head}");
     assert!(!head.contains(&key), "{head}");
@@ -177,7 +177,7 @@ async fn the_upstream_sees_who_asks_and_not_with_what() {
 }
 
 #[tokio::test]
-async fn the_upstream_sees_no_more_than_is_configured() {
+async fn upstream_receives_only_the_configured_headers() {
     let upstream = Upstream::start();
     let keygate = Keygate::serve(
         &json!({
@@ -193,23 +193,23 @@ async fn the_upstream_sees_no_more_than_is_configured() {
         keygate.http.get(url).bearer_auth(&key).header("x-forwarded-for", "10.0.0.1").header("x-request-id", "r");
     assert_eq!(request.send().await.unwrap().headers()["x-request-id"], "r");
     let head = upstream.heads().pop().unwrap().to_lowercase();
-    let ours = head.lines().filter(|line| line.starts_with("x-") || line.starts_with("authorization"));
-    let mut ours: Vec<_> = ours.collect();
-    ours.sort_unstable();
-    assert_eq!(ours, ["x-forwarded-proto: http", "x-keygate-actor-id: ana"]);
+    let forwarded = head.lines().filter(|line| line.starts_with("x-") || line.starts_with("authorization"));
+    let mut forwarded: Vec<_> = forwarded.collect();
+    forwarded.sort_unstable();
+    assert_eq!(forwarded, ["x-forwarded-proto: http", "x-keygate-actor-id: ana"]);
 }
 
 #[tokio::test]
-async fn no_path_reaches_an_upstream_past_a_rule() {
+async fn path_and_host_variants_cannot_bypass_a_route() {
     let upstream = Upstream::start();
     let keygate = start(&upstream);
     let (_, key) = keygate.issue(json!({})).await;
-    let ask = |target: &str, host: &str| {
+    let status = |target: &str, host: &str| {
         let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\r\n");
         raw(&mut connect(&keygate), &request).0
     };
     for target in ["//orders", "/x/../orders", "/%6frders", "/orders/./1", "/open/../orders", "/open/%2e%2e/orders"] {
-        assert_eq!(ask(target, "h"), 403, "{target} is judged as /orders");
+        assert_eq!(status(target, "h"), 403, "{target} is authorized as /orders");
     }
     for target in [
         "/orders%2f..",
@@ -224,28 +224,28 @@ async fn no_path_reaches_an_upstream_past_a_rule() {
         "/orders%",
         "/open/../..",
     ] {
-        assert_eq!(ask(target, "h"), 404, "{target} has no route");
+        assert_eq!(status(target, "h"), 404, "{target} has no route");
     }
     for host in
         ["api.example.com", "API.Example.Com", "api.example.com.", "api.example.com:8080", "api.example.com.:80"]
     {
-        assert_eq!(ask("/anything", host), 200, "{host}");
+        assert_eq!(status("/anything", host), 200, "{host}");
     }
-    assert_eq!(ask("http://api.example.com/anything", "api.example.com"), 200);
+    assert_eq!(status("http://api.example.com/anything", "api.example.com"), 200);
     for (target, host) in [("http://h/anything", "api.example.com"), ("http://api.example.com/anything", "h")] {
-        assert_eq!(ask(target, host), 400, "{target} for {host}");
+        assert_eq!(status(target, host), 400, "{target} for {host}");
     }
     let twice = format!("GET /plain HTTP/1.1\r\nHost: a\r\nHost: b\r\nAuthorization: Bearer {key}\r\n\r\n");
     assert_eq!(raw(&mut connect(&keygate), &twice).0, 400);
     for head in upstream.heads() {
         assert!(!head.to_ascii_lowercase().contains("orders"), "{head}");
     }
-    assert_eq!(ask("//plain//./a/../b%7e%2Fc?x=%2f..", "h"), 200);
+    assert_eq!(status("//plain//./a/../b%7e%2Fc?x=%2f..", "h"), 200);
     assert!(upstream.heads().pop().unwrap().starts_with("GET /plain/b~%2Fc?x=%2f.. HTTP/1.1\r\n"));
 }
 
 #[tokio::test]
-async fn refusals_keep_the_connection() {
+async fn rejections_keep_the_connection_alive() {
     let upstream = Upstream::start();
     let keygate = start(&upstream);
     let (_, key) = keygate.issue(json!({})).await;
@@ -257,17 +257,17 @@ async fn refusals_keep_the_connection() {
         assert_eq!(raw(&mut stream, "GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n").0, 404);
     }
     assert_eq!(raw(&mut stream, &format!("GET /plain HTTP/1.1\r\nHost: h\r\nX-API-Key: {key}\r\n\r\n")).0, 200);
-    // After a failed upstream the proxy gives the connection up, and says so.
+    // After a failed upstream connection the gateway closes the client connection, and announces it.
     let (status, head, _) =
         raw(&mut connect(&keygate), &format!("GET /dead HTTP/1.1\r\nHost: h\r\nX-API-Key: {key}\r\n\r\n"));
     assert_eq!((status, header(&head, "connection")), (502, Some("close")));
-    // Nobody reads a huge body for the sake of a refused connection.
+    // A large body of a rejected request is not read; the connection is closed instead.
     let (status, head, _) = raw(&mut stream, "POST /plain HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n");
     assert_eq!((status, header(&head, "connection")), (401, Some("close")));
 }
 
 #[tokio::test]
-async fn a_revocation_takes_effect_for_the_next_request() {
+async fn revocation_takes_effect_on_the_next_request() {
     let upstream = Upstream::start();
     let keygate = start(&upstream);
     for _ in 0..20 {
@@ -279,7 +279,7 @@ async fn a_revocation_takes_effect_for_the_next_request() {
 }
 
 #[tokio::test]
-async fn bodies_stream_and_memory_stays_flat() {
+async fn large_upload_is_streamed_in_bounded_memory() {
     const CHUNK: usize = 1 << 20;
     const CHUNKS: usize = 1024;
     let upstream = Upstream::start();
@@ -292,7 +292,7 @@ async fn bodies_stream_and_memory_stays_flat() {
     };
     assert_eq!(keygate.call("/plain", &key).await.status(), StatusCode::OK);
     let before = resident();
-    let answer = std::thread::scope(|scope| {
+    let response = std::thread::scope(|scope| {
         let upload = scope.spawn(|| {
             let mut stream = connect(&keygate);
             let length = CHUNK * CHUNKS;
@@ -306,13 +306,13 @@ async fn bodies_stream_and_memory_stays_flat() {
         });
         upload.join().unwrap()
     });
-    let text = String::from_utf8(answer).unwrap();
+    let text = String::from_utf8(response).unwrap();
     assert!(text.ends_with(&format!("body={}", CHUNK * CHUNKS)), "{text}");
-    let grown = resident() - before;
-    assert!(grown < 32 * 1024, "memory grew by {grown} KiB over an upload of 1 GiB");
+    let growth = resident() - before;
+    assert!(growth < 32 * 1024, "memory grew by {growth} KiB over an upload of 1 GiB");
 }
 
-/// A gateway that forwards everything without a credential; `held` is a request that the upstream holds.
+/// A gateway that forwards everything without a credential, and a request through it that the upstream holds.
 async fn with_held_request(
     upstream: &Upstream,
     shutdown_grace: &str,

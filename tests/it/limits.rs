@@ -1,4 +1,4 @@
-//! Limits of requests: who is counted with whom, what callers see, and that a hundred are a hundred on one node or two.
+//! Rate limits: what they count by, what callers see, and how exact they are over two nodes.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -45,8 +45,8 @@ fn replenished(quota: u64, start: Instant) -> usize {
     usize::try_from(start.elapsed().as_secs() * quota / 3600).unwrap()
 }
 
-fn header<'a>(answer: &'a Response, name: &str) -> &'a str {
-    answer.headers().get(name).map_or("", |value| value.to_str().unwrap())
+fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 async fn statuses(keygate: &Keygate, path: &str, key: &str, times: usize) -> Vec<u16> {
@@ -58,16 +58,18 @@ async fn statuses(keygate: &Keygate, path: &str, key: &str, times: usize) -> Vec
 }
 
 #[tokio::test]
-async fn a_keys_own_limit_is_kept_and_its_callers_are_told_where_they_stand() {
+async fn limit_of_a_key_is_enforced_and_reported_in_headers() {
     let upstream = Upstream::start();
     let keygate = Keygate::serve(&gateway(&upstream), &json!({}));
     let (_, key) = keygate.issue(policy(3)).await;
     for left in [2, 1, 0] {
-        let answer = keygate.call("/", &key).await;
-        assert_eq!(answer.status(), StatusCode::OK);
-        assert_eq!(header(&answer, "ratelimit-policy"), r#""default";q=3;w=3600"#);
-        assert!(header(&answer, "ratelimit").starts_with(&format!("\"default\";r={left};t=")), "{answer:?}");
-        assert!(!answer.headers().contains_key("x-ratelimit-limit") && !answer.headers().contains_key("retry-after"));
+        let response = keygate.call("/", &key).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(header(&response, "ratelimit-policy"), r#""default";q=3;w=3600"#);
+        assert!(header(&response, "ratelimit").starts_with(&format!("\"default\";r={left};t=")), "{response:?}");
+        assert!(
+            !response.headers().contains_key("x-ratelimit-limit") && !response.headers().contains_key("retry-after")
+        );
     }
     let refused = keygate.call("/", &key).await;
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
@@ -81,28 +83,28 @@ async fn a_keys_own_limit_is_kept_and_its_callers_are_told_where_they_stand() {
     assert_eq!((&problem["status"], &problem["title"]), (&json!(429), &json!("Too Many Requests")));
 
     let (_, unlimited) = keygate.issue(json!({})).await;
-    let answer = keygate.call("/", &unlimited).await;
-    assert!(!answer.headers().contains_key("ratelimit") && !answer.headers().contains_key("ratelimit-policy"));
+    let response = keygate.call("/", &unlimited).await;
+    assert!(!response.headers().contains_key("ratelimit") && !response.headers().contains_key("ratelimit-policy"));
 }
 
 #[tokio::test]
-async fn routes_cost_what_they_cost() {
+async fn route_cost_is_charged() {
     let upstream = Upstream::start();
     let keygate = Keygate::serve(&gateway(&upstream), &json!({}));
     let (_, key) = keygate.issue(policy(5)).await;
     assert_eq!(statuses(&keygate, "/costly", &key, 3).await, [200, 200, 429]);
-    assert_eq!(statuses(&keygate, "/", &key, 2).await, [200, 429], "a refusal costs nothing");
+    assert_eq!(statuses(&keygate, "/", &key, 2).await, [200, 429], "a rejected request is not charged");
     assert_eq!(statuses(&keygate, "/free", &key, 3).await, [200; 3]);
 }
 
 #[tokio::test]
-async fn limits_count_keys_actors_and_addresses_and_charge_all_or_none() {
+async fn limits_count_by_key_actor_and_address_and_charge_all_or_none() {
     let upstream = Upstream::start();
     let keygate = Keygate::serve(&gateway(&upstream), &json!({}));
     let (_, first) = keygate.issue(json!({"actor_id": "one"})).await;
     let (_, second) = keygate.issue(json!({"actor_id": "one"})).await;
     let (_, other) = keygate.issue(json!({"actor_id": "two"})).await;
-    // Three of the first key are all it has; the refused one is not charged to the actor, who has four.
+    // The key has 3 tokens. The rejected request is not charged to the actor, who has 4.
     assert_eq!(statuses(&keygate, "/actor", &first, 4).await, [200, 200, 200, 429]);
     let refused = keygate.call("/actor", &first).await;
     let policies = header(&refused, "ratelimit-policy").to_owned();
@@ -112,7 +114,7 @@ async fn limits_count_keys_actors_and_addresses_and_charge_all_or_none() {
     assert_eq!(statuses(&keygate, "/actor", &second, 2).await, [200, 429]);
     assert_eq!(statuses(&keygate, "/actor", &other, 1).await, [200]);
 
-    // Callers without a credential are counted by address, together with those that have one.
+    // Requests from one address are counted together, with or without a credential.
     let anonymous =
         || async { keygate.http.get(format!("{}/address", keygate.gateway)).send().await.unwrap().status() };
     assert_eq!(statuses(&keygate, "/address", &other, 1).await, [200]);
@@ -120,49 +122,49 @@ async fn limits_count_keys_actors_and_addresses_and_charge_all_or_none() {
 }
 
 #[tokio::test]
-async fn a_limit_that_is_only_tried_reports_and_refuses_nobody() {
+async fn dry_run_limit_reports_but_never_rejects() {
     let upstream = Upstream::start();
     let keygate = Keygate::serve(&gateway(&upstream), &json!({}));
     let (_, key) = keygate.issue(json!({})).await;
     assert_eq!(statuses(&keygate, "/dry-run", &key, 3).await, [200; 3]);
-    let answer = keygate.call("/dry-run", &key).await;
-    assert!(header(&answer, "ratelimit").starts_with(r#""dry-run";r=0;"#), "{answer:?}");
+    let response = keygate.call("/dry-run", &key).await;
+    assert!(header(&response, "ratelimit").starts_with(r#""dry-run";r=0;"#), "{response:?}");
     let metrics = keygate.http.get(format!("{}/metrics", keygate.metrics)).send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains(r#"keygate_rate_limit_decisions_total{outcome="refused"} 3"#), "{metrics}");
 }
 
 #[tokio::test]
-async fn derived_tokens_draw_on_their_parents_limit() {
+async fn derived_token_is_charged_to_the_limit_of_its_parent() {
     let upstream = Upstream::start();
     let keygate = Keygate::serve(&gateway(&upstream), &json!({}));
     let (_, key) = keygate.issue(policy(3)).await;
-    let wanted = json!({"credential": key, "algorithm": "TOKEN_ALGORITHM_MACAROON"});
-    let token = keygate.send_json("POST /v2alpha1/admin/apiKeys:derive", &wanted).await.text("/token/token");
+    let request = json!({"credential": key, "algorithm": "TOKEN_ALGORITHM_MACAROON"});
+    let token = keygate.send_json("POST /v2alpha1/admin/apiKeys:derive", &request).await.text("/token/token");
     assert_eq!(statuses(&keygate, "/", &token, 2).await, [200, 200]);
     assert_eq!(statuses(&keygate, "/", &key, 2).await, [200, 429]);
     assert_eq!(statuses(&keygate, "/", &token, 1).await, [429]);
 }
 
 #[tokio::test]
-async fn verify_counts_and_tells_as_the_contract_says() {
+async fn verify_charges_and_reports_limits_per_the_contract() {
     let upstream = Upstream::start();
     let keygate = Keygate::serve(&gateway(&upstream), &json!({}));
     let (id, key) = keygate.issue(policy(2)).await;
     let body = json!({"credential": key});
     for left in ["1", "0"] {
-        let answer = keygate.post("apiKeys:verify", &body).await;
-        assert_eq!(header(&answer, "ratelimit-policy"), r#""default";q=2;w=3600"#);
-        assert!(header(&answer, "ratelimit").starts_with(&format!("\"default\";r={left}")));
-        assert_eq!((header(&answer, "cache-control"), header(&answer, "retry-after")), ("no-store", ""));
-        let verdict: Value = answer.json().await.unwrap();
+        let response = keygate.post("apiKeys:verify", &body).await;
+        assert_eq!(header(&response, "ratelimit-policy"), r#""default";q=2;w=3600"#);
+        assert!(header(&response, "ratelimit").starts_with(&format!("\"default\";r={left}")));
+        assert_eq!((header(&response, "cache-control"), header(&response, "retry-after")), ("no-store", ""));
+        let verdict: Value = response.json().await.unwrap();
         assert_eq!((&verdict["is_valid"], &verdict["rate_limit_remaining"]), (&json!(true), &json!(left)));
         assert!(verdict["rate_limit_reset_time"].is_string());
     }
-    let answer = keygate.post("apiKeys:verify", &body).await;
-    assert_eq!(answer.status(), StatusCode::OK);
-    let wait: u64 = header(&answer, "retry-after").parse().unwrap();
+    let response = keygate.post("apiKeys:verify", &body).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let wait: u64 = header(&response, "retry-after").parse().unwrap();
     assert!((1800..=3600).contains(&wait), "seconds until the bucket is full, not {wait}");
-    let verdict: Value = answer.json().await.unwrap();
+    let verdict: Value = response.json().await.unwrap();
     assert_eq!(
         (&verdict["is_valid"], &verdict["error_code"], &verdict["error_message"]),
         (&json!(false), &json!("VERIFICATION_ERROR_RATE_LIMITED"), &json!("rate limit exceeded"))
@@ -172,28 +174,31 @@ async fn verify_counts_and_tells_as_the_contract_says() {
 
     let (_, key) = keygate.issue(policy(2)).await;
     let batch = json!({"requests": [{"credential": key}, {"credential": key}, {"credential": key}]});
-    let answer = keygate.post("apiKeys:batchVerify", &batch).await;
-    assert!(!answer.headers().contains_key("ratelimit"));
-    let results: Value = answer.json().await.unwrap();
+    let response = keygate.post("apiKeys:batchVerify", &batch).await;
+    assert!(!response.headers().contains_key("ratelimit"));
+    let results: Value = response.json().await.unwrap();
     let valid: Vec<_> = results["results"].as_array().unwrap().iter().map(|item| &item["is_valid"]).collect();
     assert_eq!(valid, [true, true, false]);
 }
 
 #[tokio::test]
-async fn limits_can_be_turned_off_and_the_older_fields_on() {
+async fn limits_can_be_disabled_and_legacy_headers_enabled() {
     let upstream = Upstream::start();
     let off = Keygate::serve(&gateway(&upstream), &json!({"rate_limit": {"enabled": false}}));
     let (_, key) = off.issue(policy(1)).await;
     assert_eq!(statuses(&off, "/", &key, 3).await, [200; 3]);
-    let answer = off.post("apiKeys:verify", &json!({"credential": key})).await;
-    assert_eq!((header(&answer, "ratelimit-policy"), header(&answer, "ratelimit")), (r#""default";q=1;w=3600"#, ""));
+    let response = off.post("apiKeys:verify", &json!({"credential": key})).await;
+    assert_eq!(
+        (header(&response, "ratelimit-policy"), header(&response, "ratelimit")),
+        (r#""default";q=1;w=3600"#, "")
+    );
 
-    let older = Keygate::serve(&gateway(&upstream), &json!({"gateway": {"limit_headers": {"x_ratelimit": true}}}));
-    let (_, key) = older.issue(policy(2)).await;
-    let answer = older.call("/", &key).await;
-    let fields = ["x-ratelimit-limit", "x-ratelimit-remaining"].map(|name| header(&answer, name).to_owned());
+    let legacy = Keygate::serve(&gateway(&upstream), &json!({"gateway": {"limit_headers": {"x_ratelimit": true}}}));
+    let (_, key) = legacy.issue(policy(2)).await;
+    let response = legacy.call("/", &key).await;
+    let fields = ["x-ratelimit-limit", "x-ratelimit-remaining"].map(|name| header(&response, name).to_owned());
     assert_eq!(fields, ["2", "1"]);
-    assert!(header(&answer, "x-ratelimit-reset").parse::<u64>().unwrap() <= 1800);
+    assert!(header(&response, "x-ratelimit-reset").parse::<u64>().unwrap() <= 1800);
 }
 
 /// Calls all nodes at once, 64 at a time on each; how many calls were admitted and how many rejected.
@@ -249,7 +254,7 @@ async fn two_nodes(mode: &str, servers: &(Postgres, Redis, Upstream), on_down: &
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_are_a_hundred_on_two_nodes() {
+async fn exact_limit_admits_its_quota_over_two_nodes() {
     let servers = (Postgres::start(), Redis::start(), Upstream::start());
     let nodes = two_nodes("exact", &servers, "local").await;
     let (_, key) = nodes[0].issue(policy(100)).await;
@@ -260,7 +265,7 @@ async fn a_hundred_are_a_hundred_on_two_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leased_slices_admit_no_more_than_the_stated_bound() {
+async fn leased_limit_stays_within_its_bound_over_two_nodes() {
     let servers = (Postgres::start(), Redis::start(), Upstream::start());
     let nodes = two_nodes("leased", &servers, "local").await;
     let (_, key) = nodes[0].issue(policy(100)).await;
@@ -271,13 +276,13 @@ async fn leased_slices_admit_no_more_than_the_stated_bound() {
     assert!((90..=110 + 1 + replenished(100, start)).contains(&admitted), "{admitted} of 100");
 }
 
-/// What a front says, without what depends on the moment.
-async fn said(answer: Response) -> String {
-    let mut text = format!("{}\n", answer.status().as_u16());
+/// The status, rate limit fields and body of a response, without values that change.
+async fn summary(response: Response) -> String {
+    let mut text = format!("{}\n", response.status().as_u16());
     for name in ["ratelimit-policy", "ratelimit", "retry-after", "cache-control", "content-type"] {
-        writeln!(text, "{name}: {}", header(&answer, name)).unwrap();
+        writeln!(text, "{name}: {}", header(&response, name)).unwrap();
     }
-    let mut body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default();
+    let mut body: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap_or_default();
     for (name, value) in body.as_object_mut().into_iter().flatten() {
         if ["request_id", "key_id", "expire_time", "rate_limit_reset_time"].contains(&name.as_str()) {
             *value = json!("…");
@@ -287,18 +292,18 @@ async fn said(answer: Response) -> String {
 }
 
 #[tokio::test]
-async fn every_front_speaks_of_limits_in_the_same_words() {
+async fn gateway_and_verify_report_limits_alike() {
     let upstream = Upstream::start();
     let keygate = Keygate::serve(&gateway(&upstream), &json!({}));
     let (_, key) = keygate.issue(policy(1)).await;
     let mut text = String::new();
     for what in ["passed", "refused"] {
-        write!(text, "gateway, {what}: {}", said(keygate.call("/", &key).await).await).unwrap();
+        write!(text, "gateway, {what}: {}", summary(keygate.call("/", &key).await).await).unwrap();
     }
     let (_, key) = keygate.issue(policy(1)).await;
     for what in ["passed", "refused"] {
-        let answer = keygate.post("apiKeys:verify", &json!({"credential": key})).await;
-        write!(text, "verify, {what}: {}", said(answer).await).unwrap();
+        let response = keygate.post("apiKeys:verify", &json!({"credential": key})).await;
+        write!(text, "verify, {what}: {}", summary(response).await).unwrap();
     }
     // Time passes between the calls.
     insta::with_settings!({filters => vec![(r"t=3[0-6]\d\d", "t=3600"), (r"retry-after: 3[0-6]\d\d", "retry-after: 3600")]}, {

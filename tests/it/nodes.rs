@@ -1,4 +1,4 @@
-//! Several nodes on one PostgreSQL and one Redis: what one of them changes counts on all.
+//! Several nodes on one PostgreSQL and one Redis: a change on one takes effect on all.
 
 use keygate_test_servers::{Postgres, Redis};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::support::keygate::Keygate;
 use crate::support::upstream::Upstream;
 use crate::support::wait::wait_for;
 
-/// Nodes that share their servers.
+/// Nodes with the servers that they share.
 pub(crate) struct Nodes {
     pub(crate) all: Vec<Keygate>,
     pub(crate) postgres: Postgres,
@@ -15,7 +15,7 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// Starts that many on a PostgreSQL and a Redis of their own; each forwards all to one upstream.
+    /// Starts `count` nodes with a new PostgreSQL and Redis; all forward to one upstream.
     pub(crate) fn start(count: usize) -> Self {
         let (postgres, redis, upstream) = (Postgres::start(), Redis::start(), Upstream::start());
         let gateway = json!({
@@ -30,7 +30,7 @@ impl Nodes {
         Self { all, postgres, redis }
     }
 
-    /// What each node answers to a key.
+    /// The status of a request with the key on each node.
     async fn statuses(&self, key: &str) -> Vec<u16> {
         let mut statuses = Vec::new();
         for node in &self.all {
@@ -39,11 +39,11 @@ impl Nodes {
         statuses
     }
 
-    /// Waits until every node answers with that status.
+    /// Waits until every node answers with `status`.
     async fn all_answer(&self, key: &str, status: u16) {
         wait_for(async || {
             let statuses = self.statuses(key).await;
-            let is_done = statuses.iter().all(|answered| *answered == status);
+            let is_done = statuses.iter().all(|actual| *actual == status);
             if is_done { Ok(()) } else { Err(format!("{statuses:?} instead of {status}")) }
         })
         .await;
@@ -51,7 +51,7 @@ impl Nodes {
 }
 
 #[tokio::test]
-async fn what_one_node_changes_counts_on_all() {
+async fn change_on_one_node_takes_effect_on_all() {
     let nodes = Nodes::start(3);
     let [first, second, third] = &nodes.all[..] else { unreachable!() };
     let (id, key) = first.issue(json!({})).await;
@@ -88,7 +88,7 @@ async fn what_one_node_changes_counts_on_all() {
 }
 
 #[tokio::test]
-async fn what_was_unknown_a_moment_ago_is_known_once_it_is_imported_and_no_more_once_it_is_deleted() {
+async fn import_and_deletion_take_effect_on_every_node() {
     let nodes = Nodes::start(2);
     assert_eq!(nodes.statuses("sk_live_imported").await, [401; 2]);
     for round in 0..3 {
@@ -101,11 +101,11 @@ async fn what_was_unknown_a_moment_ago_is_known_once_it_is_imported_and_no_more_
 }
 
 #[tokio::test]
-async fn tokens_end_on_every_node_when_their_parent_ends_on_one() {
+async fn tokens_of_a_revoked_parent_are_rejected_on_every_node() {
     let nodes = Nodes::start(2);
     let (id, key) = nodes.all[0].issue(json!({})).await;
-    let wanted = json!({"credential": key, "algorithm": "TOKEN_ALGORITHM_MACAROON"});
-    let token = nodes.all[0].send_json("POST /v2alpha1/admin/apiKeys:derive", &wanted).await.text("/token/token");
+    let request = json!({"credential": key, "algorithm": "TOKEN_ALGORITHM_MACAROON"});
+    let token = nodes.all[0].send_json("POST /v2alpha1/admin/apiKeys:derive", &request).await.text("/token/token");
     assert_eq!(nodes.statuses(&token).await, [200; 2]);
     nodes.all[0].revoke(&id).await;
     nodes.all_answer(&token, 401).await;

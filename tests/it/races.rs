@@ -1,4 +1,4 @@
-//! Calls that race: of those that exclude each other one wins, of those that are the same one counts.
+//! Concurrent calls: of conflicting calls one succeeds, and repeated calls take effect once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::support::wait::wait_for;
 
 const CALLS: usize = 16;
 
-/// Makes the same call many times at once.
+/// Makes the same call [`CALLS`] times concurrently.
 async fn race(keygate: &Keygate, operation: &str, body: &Value) -> Vec<AdminResponse> {
     let mut calls = JoinSet::new();
     let start = std::sync::Arc::new(tokio::sync::Barrier::new(CALLS));
@@ -26,28 +26,28 @@ async fn race(keygate: &Keygate, operation: &str, body: &Value) -> Vec<AdminResp
         let start = std::sync::Arc::clone(&start);
         calls.spawn(async move {
             start.wait().await;
-            let answer = request.send().await.unwrap();
-            let status = answer.status().as_u16();
-            AdminResponse { status, body: serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default() }
+            let response = request.send().await.unwrap();
+            let status = response.status().as_u16();
+            AdminResponse { status, body: serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default() }
         });
     }
     calls.join_all().await
 }
 
-/// The one answer with that status; all others are refusals with that reason.
+/// The only response with `status`; all others must be 409 with `reason`.
 #[track_caller]
 fn winner(answers: &[AdminResponse], status: u16, reason: &str) -> AdminResponse {
     let (won, lost): (Vec<&AdminResponse>, Vec<&AdminResponse>) =
-        answers.iter().partition(|answer| answer.status == status);
+        answers.iter().partition(|response| response.status == status);
     assert_eq!((won.len(), lost.len()), (1, CALLS - 1), "{answers:?}");
-    for answer in lost {
-        assert_eq!((answer.status, answer.reason()), (409, reason), "{answer:?}");
+    for response in lost {
+        assert_eq!((response.status, response.reason()), (409, reason), "{response:?}");
     }
     won[0].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_rotations_of_a_key_one_wins() {
+async fn one_of_many_concurrent_rotations_succeeds() {
     let keygate = Keygate::serve_admin(&json!({}));
     for _ in 0..5 {
         let (old, _) = keygate.issue(json!({"actor_id": "rotator"})).await;
@@ -58,7 +58,7 @@ async fn of_many_rotations_of_a_key_one_wins() {
         let new = won.text("/issued_api_key/key_id");
         let active = keygate.list("issued", "filter=actor_id%3Drotator+AND+status%3DKEY_STATUS_ACTIVE").await;
         let active: Vec<&Value> = active.iter().map(|key| &key["key_id"]).collect();
-        assert_eq!(active, [&json!(new)], "nothing is left of the rotations that lost");
+        assert_eq!(active, [&json!(new)], "the failed rotations leave no key");
         let verify = json!({"credential": won.text("/secret")});
         assert_eq!(keygate.send_json("POST /v2alpha1/admin/apiKeys:verify", &verify).await.body["is_valid"], true);
         keygate.revoke(&new).await;
@@ -67,7 +67,7 @@ async fn of_many_rotations_of_a_key_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_revocations_of_a_key_one_wins() {
+async fn one_of_many_concurrent_revocations_succeeds() {
     let keygate = Keygate::serve_admin(&json!({}));
     for kind in ["issued", "imported"] {
         let id = match kind {
@@ -80,26 +80,30 @@ async fn of_many_revocations_of_a_key_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_issue_calls_with_one_request_id_make_one_key_and_show_its_secret_once() {
+async fn concurrent_issue_calls_with_one_request_id_make_one_key_and_return_its_secret_once() {
     let keygate = Keygate::serve_admin(&json!({}));
     for round in 1..=5 {
         let body = json!({"name": "n", "actor_id": "a", "request_id": format!("once-{round}")});
         let answers = race(&keygate, "POST /v2alpha1/admin/issuedApiKeys", &body).await;
-        assert!(answers.iter().all(|answer| answer.status == 201), "{answers:?}");
-        let keys: BTreeSet<String> = answers.iter().map(|answer| answer.body["issued_api_key"].to_string()).collect();
-        assert_eq!(keys.len(), 1, "all are told of the same key: {keys:?}");
-        let secrets: Vec<String> = answers.iter().map(|answer| answer.text("/secret")).collect();
+        assert!(answers.iter().all(|response| response.status == 201), "{answers:?}");
+        let keys: BTreeSet<String> =
+            answers.iter().map(|response| response.body["issued_api_key"].to_string()).collect();
+        assert_eq!(keys.len(), 1, "all responses have the same key: {keys:?}");
+        let secrets: Vec<String> = answers.iter().map(|response| response.text("/secret")).collect();
         let shown: Vec<&String> = secrets.iter().filter(|secret| !secret.is_empty()).collect();
-        assert_eq!(shown.len(), 1, "who came first is shown the secret, a replay is not");
+        assert_eq!(shown.len(), 1, "only the first response has the secret");
         assert_eq!(keygate.list("issued", "").await.len(), round);
-        let good = keygate.send_json("POST /v2alpha1/admin/apiKeys:verify", &json!({"credential": shown[0]})).await;
-        assert_eq!(good.body["key_id"], answers[0].body["issued_api_key"]["key_id"], "the secret is that key's");
+        let verified = keygate.send_json("POST /v2alpha1/admin/apiKeys:verify", &json!({"credential": shown[0]})).await;
+        assert_eq!(
+            verified.body["key_id"], answers[0].body["issued_api_key"]["key_id"],
+            "the secret belongs to that key"
+        );
     }
 }
 
-/// No write waits for another one to end well, and none is lost halfway: the last one wins as a whole.
+/// Updates do not fail because of others, and the stored key is entirely from one of them.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_updates_of_a_key_all_are_made_and_the_last_one_stays() {
+async fn concurrent_updates_of_a_key_all_succeed_and_are_not_mixed() {
     let keygate = Keygate::serve_admin(&json!({}));
     let (id, _) = keygate.issue(json!({})).await;
     let url = format!("{}/v2alpha1/admin/issuedApiKeys/{id}", keygate.admin);
@@ -119,20 +123,20 @@ async fn of_many_updates_of_a_key_all_are_made_and_the_last_one_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_imports_of_a_raw_key_make_one_key() {
+async fn one_of_many_concurrent_imports_of_a_raw_key_succeeds() {
     let keygate = Keygate::serve_admin(&json!({}));
     let line = "POST /v2alpha1/admin/importedApiKeys";
     let body = json!({"name": "n", "actor_id": "a", "raw_key": "one"});
     winner(&race(&keygate, line, &body).await, 201, "API_KEY_EXISTS");
     let body = json!({"name": "n", "actor_id": "a", "raw_key": "two", "request_id": "two"});
     let answers = race(&keygate, line, &body).await;
-    assert!(answers.iter().all(|answer| answer.status == 201 && answer.body == answers[0].body), "{answers:?}");
+    assert!(answers.iter().all(|response| response.status == 201 && response.body == answers[0].body), "{answers:?}");
     assert_eq!(keygate.list("imported", "").await.len(), 2);
 }
 
-/// A caller that hangs up while its revocation waits for the database: what is stored then counts at once all the same.
+/// The caller disconnects while its revocation waits for the database. The revocation is stored and takes effect.
 #[tokio::test]
-async fn a_change_goes_to_its_end_when_its_caller_hangs_up() {
+async fn revocation_completes_after_its_caller_disconnects() {
     let upstream = Upstream::start();
     let keygate = Keygate::serve(
         &json!({

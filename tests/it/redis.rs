@@ -1,4 +1,4 @@
-//! The connection to Redis: every form of it, and what becomes of it when Redis does not answer.
+//! The connection to Redis: authentication, cluster, sentinel, TLS, and a stalled server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::support::wait::wait_for;
 /// How long entries live; longer than any test.
 const TTL: Duration = Duration::from_hours(1);
 
-/// A connection that is kept, once it is there.
+/// An established connection that is kept open in the background.
 async fn connect(settings: RedisConfig) -> Arc<Connection> {
     let connection = Arc::new(Connection::new(&settings).unwrap());
     let kept = Arc::clone(&connection);
@@ -38,7 +38,7 @@ fn with_timeout(config: RedisConfig, timeout: Duration) -> RedisConfig {
     RedisConfig { timeout: ConfigDuration(timeout), ..config }
 }
 
-/// Puts an entry and takes it again, as often as it takes.
+/// Puts entries and gets them again; retries each until it succeeds.
 async fn assert_works(connection: &Arc<Connection>) {
     let storage = RedisStorage::new(Arc::clone(connection));
     for number in 0..32 {
@@ -54,7 +54,7 @@ async fn assert_works(connection: &Arc<Connection>) {
 }
 
 #[tokio::test]
-async fn a_user_and_a_password_are_given() {
+async fn connection_authenticates_with_user_and_password() {
     let server = Redis::start_with(&["user keygate on >hunter2 ~keygate:* +@all", "user default off"]);
     let known = RedisConfig {
         username: Some("keygate".into()),
@@ -73,7 +73,7 @@ async fn a_user_and_a_password_are_given() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_costs_one_caller_the_timeout_and_then_nobody_anything() {
+async fn stalled_server_costs_one_caller_the_timeout_and_no_other_caller_waits() {
     let server = Redis::start();
     let connection = connect(with_timeout(at(&[&server]), Duration::from_secs(1))).await;
     assert_works(&connection).await;
@@ -88,7 +88,7 @@ async fn a_server_that_hangs_costs_one_caller_the_timeout_and_then_nobody_anythi
 }
 
 #[tokio::test]
-async fn an_older_entry_never_replaces_a_newer_one_and_what_is_refused_breaks_no_connection() {
+async fn older_entry_does_not_replace_a_newer_one_and_an_error_keeps_the_connection() {
     let server = Redis::start();
     let connection = connect(at(&[&server])).await;
     let storage = RedisStorage::new(Arc::clone(&connection));
@@ -110,7 +110,7 @@ async fn an_older_entry_never_replaces_a_newer_one_and_what_is_refused_breaks_no
 }
 
 #[tokio::test]
-async fn several_servers_are_a_cluster() {
+async fn several_addresses_are_a_cluster() {
     let options = ["cluster-enabled yes", "cluster-node-timeout 2000"];
     let servers = [(); 3].map(|()| Redis::start_with(&options));
     let [first, second, third] = &servers;
@@ -125,7 +125,7 @@ async fn several_servers_are_a_cluster() {
 }
 
 #[tokio::test]
-async fn a_sentinel_tells_where_the_master_is_also_after_it_has_moved() {
+async fn sentinel_failover_is_followed() {
     let master = Redis::start();
     let replica = Redis::start_with(&[&format!("replicaof {}", master.address().replace(':', " "))]);
     let monitor = format!("sentinel monitor main {} 1", master.address().replace(':', " "));
@@ -134,8 +134,8 @@ async fn a_sentinel_tells_where_the_master_is_also_after_it_has_moved() {
         "sentinel down-after-milliseconds main 2000",
         "sentinel failover-timeout main 4000",
     ]);
-    let named = SentinelConfig { master_name: Some("main".into()), ..SentinelConfig::default() };
-    let settings = RedisConfig { sentinel: named, ..with_timeout(at(&[&sentinel]), Duration::from_secs(1)) };
+    let by_sentinel = SentinelConfig { master_name: Some("main".into()), ..SentinelConfig::default() };
+    let settings = RedisConfig { sentinel: by_sentinel, ..with_timeout(at(&[&sentinel]), Duration::from_secs(1)) };
     let connection = connect(settings).await;
     assert_works(&connection).await;
     // The sentinel can promote the replica once it knows it and the replica is in sync.
@@ -153,7 +153,7 @@ async fn a_sentinel_tells_where_the_master_is_also_after_it_has_moved() {
 }
 
 #[tokio::test]
-async fn the_way_to_redis_is_encrypted_where_so_configured() {
+async fn redis_connection_uses_verified_tls_if_configured() {
     let (folder, postgres, port) = (tempfile::tempdir().unwrap(), Postgres::start(), free_port());
     let authority = Authority::new(folder.path());
     let file = |name: &str, text: &str| {
@@ -179,9 +179,9 @@ async fn the_way_to_redis_is_encrypted_where_so_configured() {
         });
         Keygate::serve_trusting(&gateway, &settings, Some(&authority.file))
     };
-    let good = start("localhost");
-    eventually("the connection is encrypted", || good.log().contains("Redis is connected"));
-    let foreign = start("127.0.0.1");
-    eventually("another name is not trusted", || foreign.log().contains("Redis cannot be reached"));
-    assert!(!foreign.log().contains("Redis is connected"));
+    let trusted = start("localhost");
+    eventually("the connection is encrypted", || trusted.log().contains("Redis is connected"));
+    let untrusted = start("127.0.0.1");
+    eventually("another name is not trusted", || untrusted.log().contains("Redis cannot be reached"));
+    assert!(!untrusted.log().contains("Redis is connected"));
 }

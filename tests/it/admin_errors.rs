@@ -59,13 +59,13 @@ const REASONS: [(&str, u16, &str); 13] = [
 ];
 
 /// No keys of either kind.
-const NOTHING: [Vec<Value>; 2] = [Vec::new(), Vec::new()];
+const NO_KEYS: [Vec<Value>; 2] = [Vec::new(), Vec::new()];
 
 /// The server that a call goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum Setup {
     /// Has keys in every state.
-    Usual,
+    Standard,
     /// Has reached its quota of keys.
     Full,
     /// Has no signing keys.
@@ -73,15 +73,15 @@ enum At {
 }
 
 /// A failing call: server, operation id, status, call, body, reason, and the message if it is fixed.
-type Case = (At, &'static str, u16, &'static str, &'static str, &'static str, &'static str);
+type Case = (Setup, &'static str, u16, &'static str, &'static str, &'static str, &'static str);
 
 const EMPTY: &str = "";
 const JWT_SHAPE: &str = r#"{"name":"n","actor_id":"a","raw_key":"eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln"}"#;
 const JWT_BATCH: &str =
     r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln"}]}"#;
-const NO_REASON: &str = r#"{"reason":"REVOCATION_REASON_SUPERSEDED","description":"d"}"#;
-const NO_REASON_SAID: &str = "description is only allowed when reason is PRIVILEGE_WITHDRAWN";
-const QUOTA_SAID: &str = "The API key quota for the current plan has been reached.";
+const DESCRIBED_REASON: &str = r#"{"reason":"REVOCATION_REASON_SUPERSEDED","description":"d"}"#;
+const DESCRIPTION_NOT_ALLOWED: &str = "description is only allowed when reason is PRIVILEGE_WITHDRAWN";
+const QUOTA_REACHED: &str = "The API key quota for the current plan has been reached.";
 const BAD_MASK: &str =
     "unknown update_mask path: \"*\" (allowed: name, scopes, metadata, rate_limit_policy, ip_restriction)";
 const NO_EXPIRY: &str = "ttl must be greater than 0; non-expiring API keys are not supported";
@@ -91,84 +91,84 @@ const UNKNOWN_IMPORTED: &str = "imported key not found";
 
 #[rustfmt::skip]
 const CASES: [Case; 63] = [
-    (At::Usual, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"actor_id":"a"}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n"}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","ttl":"0s"}"#, "BAD_REQUEST", NO_EXPIRY),
-    (At::Usual, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","ttl":"366d"}"#, "BAD_REQUEST", TTL_OVER_MAX),
-    (At::Keyless, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","visibility":"KEY_VISIBILITY_PUBLIC"}"#, "BAD_REQUEST", "public key prefix not configured: set credentials.api_keys.prefix.public_current"),
-    (At::Full, "adminIssueApiKey", 402, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a"}"#, "API_KEY_QUOTA_EXCEEDED", QUOTA_SAID),
-    (At::Usual, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?page_size=1001", EMPTY, "BAD_REQUEST", ""),
-    (At::Usual, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?filter=name%3Dx", EMPTY, "BAD_REQUEST", ""),
-    (At::Usual, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?page_token=x", EMPTY, "BAD_REQUEST", "invalid page token"),
-    (At::Usual, "adminGetIssuedApiKey", 404, "GET issuedApiKeys/{unknown}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
-    (At::Usual, "adminGetIssuedApiKey", 404, "GET issuedApiKeys/{imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
-    (At::Usual, "adminUpdateIssuedApiKey", 400, "PATCH issuedApiKeys/{active}?update_mask=*", "{}", "BAD_REQUEST", BAD_MASK),
-    (At::Usual, "adminUpdateIssuedApiKey", 400, "PATCH issuedApiKeys/{unknown}?update_mask=*", "{}", "BAD_REQUEST", BAD_MASK),
-    (At::Usual, "adminUpdateIssuedApiKey", 404, "PATCH issuedApiKeys/{unknown}", r#"{"name":"n"}"#, "API_KEY_NOT_FOUND", UNKNOWN),
-    (At::Usual, "adminRotateIssuedApiKey", 400, "POST issuedApiKeys/{active}:rotate", r#"{"scopes":[""]}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminRotateIssuedApiKey", 404, "POST issuedApiKeys/{unknown}:rotate", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
-    (At::Usual, "adminRotateIssuedApiKey", 409, "POST issuedApiKeys/{revoked}:rotate", EMPTY, "FAILED_PRECONDITION", "cannot rotate a non-active key"),
-    (At::Usual, "adminRotateIssuedApiKey", 409, "POST issuedApiKeys/{expired}:rotate", EMPTY, "FAILED_PRECONDITION", "cannot rotate a non-active key"),
-    (At::Usual, "adminRevokeIssuedApiKey", 400, "POST issuedApiKeys/{active}:revoke", NO_REASON, "BAD_REQUEST", NO_REASON_SAID),
-    (At::Usual, "adminRevokeIssuedApiKey", 404, "POST issuedApiKeys/{unknown}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
-    (At::Usual, "adminRevokeIssuedApiKey", 404, "POST issuedApiKeys/{imported}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
-    (At::Usual, "adminRevokeIssuedApiKey", 409, "POST issuedApiKeys/{revoked}:revoke", EMPTY, "CONFLICT", "key is already revoked"),
-    (At::Usual, "adminImportApiKey", 400, "POST importedApiKeys", r#"{"name":"n","actor_id":"a"}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminImportApiKey", 400, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"r","ttl":"0s"}"#, "BAD_REQUEST", NO_EXPIRY),
-    (At::Full, "adminImportApiKey", 402, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"r"}"#, "API_KEY_QUOTA_EXCEEDED", QUOTA_SAID),
-    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"{active_secret}"}"#, "CONFLICT", "cannot import key: format conflicts with issued api key pattern"),
-    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", JWT_SHAPE, "FAILED_PRECONDITION", "cannot import key: format conflicts with derived token pattern"),
-    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"mc_v1_x"}"#, "FAILED_PRECONDITION", "cannot import key: format conflicts with derived token pattern"),
-    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"raw-key"}"#, "API_KEY_EXISTS", "key already imported (duplicate detected)"),
-    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"revoked-raw-key"}"#, "API_KEY_EXISTS", "key already imported (duplicate detected)"),
-    (At::Usual, "adminListImportedApiKeys", 400, "GET importedApiKeys?page_size=x", EMPTY, "BAD_REQUEST", ""),
-    (At::Usual, "adminListImportedApiKeys", 400, "GET importedApiKeys?page_token=x", EMPTY, "BAD_REQUEST", "invalid page token"),
-    (At::Usual, "adminGetImportedApiKey", 404, "GET importedApiKeys/{unknown_imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
-    (At::Usual, "adminGetImportedApiKey", 404, "GET importedApiKeys/{active}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
-    (At::Usual, "adminUpdateImportedApiKey", 400, "PATCH importedApiKeys/{imported}?updateMask=*", "{}", "BAD_REQUEST", BAD_MASK),
-    (At::Usual, "adminUpdateImportedApiKey", 404, "PATCH importedApiKeys/{unknown_imported}", r#"{"name":"n"}"#, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
-    (At::Usual, "adminDeleteImportedApiKey", 404, "DELETE importedApiKeys/{unknown_imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
-    (At::Usual, "adminDeleteImportedApiKey", 404, "DELETE importedApiKeys/{active}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
-    (At::Usual, "adminRevokeImportedApiKey", 400, "POST importedApiKeys/{imported}:revoke", NO_REASON, "BAD_REQUEST", NO_REASON_SAID),
-    (At::Usual, "adminRevokeImportedApiKey", 404, "POST importedApiKeys/{unknown_imported}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
-    (At::Usual, "adminRevokeImportedApiKey", 409, "POST importedApiKeys/{revoked_imported}:revoke", EMPTY, "CONFLICT", "key is already revoked"),
-    (At::Usual, "adminBatchCreateImportedApiKeys", 400, "POST importedApiKeys:batchCreate", r#"{"requests":[]}"#, "BAD_REQUEST", "keys must contain at least one item"),
-    (At::Usual, "adminBatchCreateImportedApiKeys", 400, "POST importedApiKeys:batchCreate", r#"{"requests":[null]}"#, "BAD_REQUEST", "all keys in batch failed validation"),
-    (At::Full, "adminBatchCreateImportedApiKeys", 402, "POST importedApiKeys:batchCreate", r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"r"}]}"#, "API_KEY_QUOTA_EXCEEDED", "all keys in batch exceeded the tenant quota"),
-    (At::Usual, "adminBatchCreateImportedApiKeys", 409, "POST importedApiKeys:batchCreate", r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"raw-key"}]}"#, "API_KEY_EXISTS", "all keys in batch already exist"),
-    (At::Usual, "adminBatchCreateImportedApiKeys", 409, "POST importedApiKeys:batchCreate", JWT_BATCH, "FAILED_PRECONDITION", "all keys in batch failed precondition checks"),
-    (At::Usual, "adminVerifyApiKey", 400, "POST apiKeys:verify", "{}", "BAD_REQUEST", ""),
-    (At::Usual, "adminBatchVerifyApiKeys", 400, "POST apiKeys:batchVerify", "{}", "BAD_REQUEST", ""),
-    (At::Usual, "adminBatchVerifyApiKeys", 400, "POST apiKeys:batchVerify", r#"{"requests":[{"credential":"raw-key"},{}]}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminDeriveToken", 400, "POST apiKeys:derive", "{}", "BAD_REQUEST", ""),
-    (At::Usual, "adminDeriveToken", 400, "POST apiKeys:derive", r#"{"credential":"{token}"}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminDeriveToken", 400, "POST apiKeys:derive", r#"{"credential":"{active_secret}","ttl":"364d"}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminDeriveToken", 401, "POST apiKeys:derive", r#"{"credential":"unknown"}"#, "UNAUTHORIZED", "verify API key"),
-    (At::Usual, "adminDeriveToken", 401, "POST apiKeys:derive", r#"{"credential":"{expired_secret}"}"#, "UNAUTHORIZED", "verify API key"),
-    (At::Usual, "adminDeriveToken", 403, "POST apiKeys:derive", r#"{"credential":"{revoked_secret}"}"#, "FORBIDDEN", "key is revoked"),
-    (At::Usual, "adminDeriveToken", 403, "POST apiKeys:derive", r#"{"credential":"{active_secret}","scopes":["other"]}"#, "FORBIDDEN", "scope \"other\" is not granted to the key"),
-    (At::Keyless, "adminDeriveToken", 500, "POST apiKeys:derive", r#"{"credential":"{active_secret}"}"#, "INTERNAL_SERVER_ERROR", ""),
-    (At::Keyless, "getJwks", 500, "GET /v2alpha1/derivedKeys/jwks.json", EMPTY, "INTERNAL_SERVER_ERROR", ""),
-    (At::Usual, "revokeApiKey", 400, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{token}"}"#, "DERIVED_TOKEN_NOT_REVOCABLE", "Derived tokens cannot be revoked."),
-    (At::Usual, "revokeApiKey", 400, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{active_secret}","reason":4}"#, "BAD_REQUEST", "PRIVILEGE_WITHDRAWN is not allowed for self-revocation"),
-    (At::Usual, "revokeApiKey", 401, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{expired_secret}"}"#, "API_KEY_EXPIRED", "The API key has expired."),
-    (At::Usual, "revokeApiKey", 403, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{public_secret}"}"#, "FORBIDDEN", ""),
-    (At::Usual, "revokeApiKey", 404, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"unknown"}"#, "API_KEY_NOT_FOUND", "The API key was not found."),
+    (Setup::Standard, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"actor_id":"a"}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n"}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","ttl":"0s"}"#, "BAD_REQUEST", NO_EXPIRY),
+    (Setup::Standard, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","ttl":"366d"}"#, "BAD_REQUEST", TTL_OVER_MAX),
+    (Setup::Keyless, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","visibility":"KEY_VISIBILITY_PUBLIC"}"#, "BAD_REQUEST", "public key prefix not configured: set credentials.api_keys.prefix.public_current"),
+    (Setup::Full, "adminIssueApiKey", 402, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a"}"#, "API_KEY_QUOTA_EXCEEDED", QUOTA_REACHED),
+    (Setup::Standard, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?page_size=1001", EMPTY, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?filter=name%3Dx", EMPTY, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?page_token=x", EMPTY, "BAD_REQUEST", "invalid page token"),
+    (Setup::Standard, "adminGetIssuedApiKey", 404, "GET issuedApiKeys/{unknown}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (Setup::Standard, "adminGetIssuedApiKey", 404, "GET issuedApiKeys/{imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (Setup::Standard, "adminUpdateIssuedApiKey", 400, "PATCH issuedApiKeys/{active}?update_mask=*", "{}", "BAD_REQUEST", BAD_MASK),
+    (Setup::Standard, "adminUpdateIssuedApiKey", 400, "PATCH issuedApiKeys/{unknown}?update_mask=*", "{}", "BAD_REQUEST", BAD_MASK),
+    (Setup::Standard, "adminUpdateIssuedApiKey", 404, "PATCH issuedApiKeys/{unknown}", r#"{"name":"n"}"#, "API_KEY_NOT_FOUND", UNKNOWN),
+    (Setup::Standard, "adminRotateIssuedApiKey", 400, "POST issuedApiKeys/{active}:rotate", r#"{"scopes":[""]}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminRotateIssuedApiKey", 404, "POST issuedApiKeys/{unknown}:rotate", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (Setup::Standard, "adminRotateIssuedApiKey", 409, "POST issuedApiKeys/{revoked}:rotate", EMPTY, "FAILED_PRECONDITION", "cannot rotate a non-active key"),
+    (Setup::Standard, "adminRotateIssuedApiKey", 409, "POST issuedApiKeys/{expired}:rotate", EMPTY, "FAILED_PRECONDITION", "cannot rotate a non-active key"),
+    (Setup::Standard, "adminRevokeIssuedApiKey", 400, "POST issuedApiKeys/{active}:revoke", DESCRIBED_REASON, "BAD_REQUEST", DESCRIPTION_NOT_ALLOWED),
+    (Setup::Standard, "adminRevokeIssuedApiKey", 404, "POST issuedApiKeys/{unknown}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (Setup::Standard, "adminRevokeIssuedApiKey", 404, "POST issuedApiKeys/{imported}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (Setup::Standard, "adminRevokeIssuedApiKey", 409, "POST issuedApiKeys/{revoked}:revoke", EMPTY, "CONFLICT", "key is already revoked"),
+    (Setup::Standard, "adminImportApiKey", 400, "POST importedApiKeys", r#"{"name":"n","actor_id":"a"}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminImportApiKey", 400, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"r","ttl":"0s"}"#, "BAD_REQUEST", NO_EXPIRY),
+    (Setup::Full, "adminImportApiKey", 402, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"r"}"#, "API_KEY_QUOTA_EXCEEDED", QUOTA_REACHED),
+    (Setup::Standard, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"{active_secret}"}"#, "CONFLICT", "cannot import key: format conflicts with issued api key pattern"),
+    (Setup::Standard, "adminImportApiKey", 409, "POST importedApiKeys", JWT_SHAPE, "FAILED_PRECONDITION", "cannot import key: format conflicts with derived token pattern"),
+    (Setup::Standard, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"mc_v1_x"}"#, "FAILED_PRECONDITION", "cannot import key: format conflicts with derived token pattern"),
+    (Setup::Standard, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"raw-key"}"#, "API_KEY_EXISTS", "key already imported (duplicate detected)"),
+    (Setup::Standard, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"revoked-raw-key"}"#, "API_KEY_EXISTS", "key already imported (duplicate detected)"),
+    (Setup::Standard, "adminListImportedApiKeys", 400, "GET importedApiKeys?page_size=x", EMPTY, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminListImportedApiKeys", 400, "GET importedApiKeys?page_token=x", EMPTY, "BAD_REQUEST", "invalid page token"),
+    (Setup::Standard, "adminGetImportedApiKey", 404, "GET importedApiKeys/{unknown_imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (Setup::Standard, "adminGetImportedApiKey", 404, "GET importedApiKeys/{active}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (Setup::Standard, "adminUpdateImportedApiKey", 400, "PATCH importedApiKeys/{imported}?updateMask=*", "{}", "BAD_REQUEST", BAD_MASK),
+    (Setup::Standard, "adminUpdateImportedApiKey", 404, "PATCH importedApiKeys/{unknown_imported}", r#"{"name":"n"}"#, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (Setup::Standard, "adminDeleteImportedApiKey", 404, "DELETE importedApiKeys/{unknown_imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (Setup::Standard, "adminDeleteImportedApiKey", 404, "DELETE importedApiKeys/{active}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (Setup::Standard, "adminRevokeImportedApiKey", 400, "POST importedApiKeys/{imported}:revoke", DESCRIBED_REASON, "BAD_REQUEST", DESCRIPTION_NOT_ALLOWED),
+    (Setup::Standard, "adminRevokeImportedApiKey", 404, "POST importedApiKeys/{unknown_imported}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (Setup::Standard, "adminRevokeImportedApiKey", 409, "POST importedApiKeys/{revoked_imported}:revoke", EMPTY, "CONFLICT", "key is already revoked"),
+    (Setup::Standard, "adminBatchCreateImportedApiKeys", 400, "POST importedApiKeys:batchCreate", r#"{"requests":[]}"#, "BAD_REQUEST", "keys must contain at least one item"),
+    (Setup::Standard, "adminBatchCreateImportedApiKeys", 400, "POST importedApiKeys:batchCreate", r#"{"requests":[null]}"#, "BAD_REQUEST", "all keys in batch failed validation"),
+    (Setup::Full, "adminBatchCreateImportedApiKeys", 402, "POST importedApiKeys:batchCreate", r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"r"}]}"#, "API_KEY_QUOTA_EXCEEDED", "all keys in batch exceeded the tenant quota"),
+    (Setup::Standard, "adminBatchCreateImportedApiKeys", 409, "POST importedApiKeys:batchCreate", r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"raw-key"}]}"#, "API_KEY_EXISTS", "all keys in batch already exist"),
+    (Setup::Standard, "adminBatchCreateImportedApiKeys", 409, "POST importedApiKeys:batchCreate", JWT_BATCH, "FAILED_PRECONDITION", "all keys in batch failed precondition checks"),
+    (Setup::Standard, "adminVerifyApiKey", 400, "POST apiKeys:verify", "{}", "BAD_REQUEST", ""),
+    (Setup::Standard, "adminBatchVerifyApiKeys", 400, "POST apiKeys:batchVerify", "{}", "BAD_REQUEST", ""),
+    (Setup::Standard, "adminBatchVerifyApiKeys", 400, "POST apiKeys:batchVerify", r#"{"requests":[{"credential":"raw-key"},{}]}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminDeriveToken", 400, "POST apiKeys:derive", "{}", "BAD_REQUEST", ""),
+    (Setup::Standard, "adminDeriveToken", 400, "POST apiKeys:derive", r#"{"credential":"{token}"}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminDeriveToken", 400, "POST apiKeys:derive", r#"{"credential":"{active_secret}","ttl":"364d"}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminDeriveToken", 401, "POST apiKeys:derive", r#"{"credential":"unknown"}"#, "UNAUTHORIZED", "verify API key"),
+    (Setup::Standard, "adminDeriveToken", 401, "POST apiKeys:derive", r#"{"credential":"{expired_secret}"}"#, "UNAUTHORIZED", "verify API key"),
+    (Setup::Standard, "adminDeriveToken", 403, "POST apiKeys:derive", r#"{"credential":"{revoked_secret}"}"#, "FORBIDDEN", "key is revoked"),
+    (Setup::Standard, "adminDeriveToken", 403, "POST apiKeys:derive", r#"{"credential":"{active_secret}","scopes":["other"]}"#, "FORBIDDEN", "scope \"other\" is not granted to the key"),
+    (Setup::Keyless, "adminDeriveToken", 500, "POST apiKeys:derive", r#"{"credential":"{active_secret}"}"#, "INTERNAL_SERVER_ERROR", ""),
+    (Setup::Keyless, "getJwks", 500, "GET /v2alpha1/derivedKeys/jwks.json", EMPTY, "INTERNAL_SERVER_ERROR", ""),
+    (Setup::Standard, "revokeApiKey", 400, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{token}"}"#, "DERIVED_TOKEN_NOT_REVOCABLE", "Derived tokens cannot be revoked."),
+    (Setup::Standard, "revokeApiKey", 400, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{active_secret}","reason":4}"#, "BAD_REQUEST", "PRIVILEGE_WITHDRAWN is not allowed for self-revocation"),
+    (Setup::Standard, "revokeApiKey", 401, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{expired_secret}"}"#, "API_KEY_EXPIRED", "The API key has expired."),
+    (Setup::Standard, "revokeApiKey", 403, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{public_secret}"}"#, "FORBIDDEN", ""),
+    (Setup::Standard, "revokeApiKey", 404, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"unknown"}"#, "API_KEY_NOT_FOUND", "The API key was not found."),
 ];
 
 /// A server, and the values of the placeholders in its calls.
-struct Installation {
-    at: At,
+struct Server {
+    setup: Setup,
     keygate: Keygate,
     names: Vec<(&'static str, String)>,
 }
 
-impl Installation {
-    async fn start(at: At) -> Self {
-        let keygate = match at {
-            At::Usual => Keygate::serve_admin(&json!({})),
-            At::Full => Keygate::serve_admin(&json!({"quota": {"api_keys_max": 1}})),
-            At::Keyless => {
+impl Server {
+    async fn start(setup: Setup) -> Self {
+        let keygate = match setup {
+            Setup::Standard => Keygate::serve_admin(&json!({})),
+            Setup::Full => Keygate::serve_admin(&json!({"quota": {"api_keys_max": 1}})),
+            Setup::Keyless => {
                 let none = json!({
                     "api_keys": {"prefix": {"public_current": null}},
                     "derived_tokens": {"jwt": {"signing_keys": {"urls": []}}}
@@ -183,10 +183,10 @@ impl Installation {
             ("{unknown}", "11111111-2222-4333-8444-555555555555".into()),
             ("{unknown_imported}", "0".repeat(64)),
         ];
-        if at == At::Usual {
+        if setup == Setup::Standard {
             names.extend(keys_in_every_state(&keygate, &names[1].1).await);
         }
-        Self { at, keygate, names }
+        Self { setup, keygate, names }
     }
 
     fn fill(&self, text: &str) -> String {
@@ -224,7 +224,7 @@ async fn keys_in_every_state(keygate: &Keygate, secret: &str) -> Vec<(&'static s
 }
 
 /// The difference between a response and the expected error, if any. An empty `message` matches every non-empty one.
-fn fault(response: &AdminResponse, status: u16, reason: &str, message: &str) -> Option<String> {
+fn mismatch(response: &AdminResponse, status: u16, reason: &str, message: &str) -> Option<String> {
     let (_, http, canonical) = REASONS.into_iter().find(|(name, ..)| *name == reason).unwrap();
     let actual = response.message();
     let expected = json!({"error": {
@@ -237,13 +237,13 @@ fn fault(response: &AdminResponse, status: u16, reason: &str, message: &str) -> 
             "domain": "www.ory.com/talos",
         }],
     }});
-    let good = response.status == status && status == http && !actual.is_empty() && response.body == expected;
-    (!good).then(|| format!("{} {} instead of {status} {expected}", response.status, response.body))
+    let is_expected = response.status == status && status == http && !actual.is_empty() && response.body == expected;
+    (!is_expected).then(|| format!("{} {} instead of {status} {expected}", response.status, response.body))
 }
 
 #[track_caller]
 fn assert_error(response: &AdminResponse, status: u16, reason: &str, message: &str) {
-    assert_eq!(fault(response, status, reason, message), None);
+    assert_eq!(mismatch(response, status, reason, message), None);
 }
 
 async fn stored(keygate: &Keygate) -> [Vec<Value>; 2] {
@@ -270,19 +270,19 @@ fn every_documented_error_has_a_test() {
 
 #[tokio::test]
 async fn each_documented_error_has_the_status_and_body_of_the_contract() {
-    let mut faults = Vec::new();
-    for at in [At::Usual, At::Full, At::Keyless] {
-        let installation = Installation::start(at).await;
-        let before = stored(&installation.keygate).await;
-        for (_, operation, status, line, body, reason, message) in CASES.iter().filter(|case| case.0 == at) {
-            let response = installation.call(line, body).await;
-            if let Some(fault) = fault(&response, *status, reason, message) {
-                faults.push(format!("{operation} {status}, {line} {body} at {:?}: {fault}", installation.at));
+    let mut mismatches = Vec::new();
+    for setup in [Setup::Standard, Setup::Full, Setup::Keyless] {
+        let server = Server::start(setup).await;
+        let before = stored(&server.keygate).await;
+        for (_, operation, status, line, body, reason, message) in CASES.iter().filter(|case| case.0 == setup) {
+            let response = server.call(line, body).await;
+            if let Some(mismatch) = mismatch(&response, *status, reason, message) {
+                mismatches.push(format!("{operation} {status}, {line} {body} at {:?}: {mismatch}", server.setup));
             }
         }
-        assert_eq!(stored(&installation.keygate).await, before, "a failed call changes nothing");
+        assert_eq!(stored(&server.keygate).await, before, "a failed call changes nothing");
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(mismatches.is_empty(), "{}", mismatches.join("\n"));
 }
 
 /// Issue, 409: the generated id is taken, which has a chance of 1 in 2^122. A trigger that drops the row has the same effect.
@@ -293,7 +293,7 @@ async fn issuing_a_key_with_a_taken_id_is_a_conflict() {
     execute(&mut database(&keygate.path().join("keys.db")).await, trigger).await;
     let response = keygate.send("POST /v2alpha1/admin/issuedApiKeys", r#"{"name":"n","actor_id":"a"}"#).await;
     assert_error(&response, 409, "API_KEY_EXISTS", "An API key with this identifier already exists.");
-    assert_eq!(stored(&keygate).await, NOTHING);
+    assert_eq!(stored(&keygate).await, NO_KEYS);
 }
 
 /// Derive, 409: the key expires between its verification and the signature. The only connection waits for another writer, so
@@ -332,7 +332,7 @@ async fn derive_from_an_expiring_key(keygate: &Keygate, file: &Path) -> AdminRes
     let waiting = async { keygate.issue(json!({})).await };
     let derived = async {
         wait_for_one_call(keygate).await;
-        // The other call has the connection by then, and a call waits for a connection 3 seconds at most.
+        // The other call has the connection by then, and a call waits for a connection at most 3 seconds.
         tokio::time::sleep_until((issued + Duration::from_millis(4500)).into()).await;
         let request = json!({"credential": secret, "ttl": "1s"});
         keygate.send_json("POST /v2alpha1/admin/apiKeys:derive", &request).await
@@ -349,13 +349,13 @@ async fn derive_from_an_expiring_key(keygate: &Keygate, file: &Path) -> AdminRes
 async fn failed_batch_stores_nothing() {
     let keygate = Keygate::serve_admin(&json!({}));
     let trigger =
-        "CREATE TRIGGER trigger BEFORE INSERT ON keys WHEN NEW.name = 'last' BEGIN SELECT RAISE(ABORT, 'x'); END";
+        "CREATE TRIGGER failing BEFORE INSERT ON keys WHEN NEW.name = 'last' BEGIN SELECT RAISE(ABORT, 'x'); END";
     execute(&mut database(&keygate.path().join("keys.db")).await, trigger).await;
     let item = |name: &str| json!({"name": name, "actor_id": "a", "raw_key": name});
     let batch = json!({"requests": [item("first"), item("second"), item("last")]});
     let response = keygate.send_json("POST /v2alpha1/admin/importedApiKeys:batchCreate", &batch).await;
     assert_error(&response, 500, "INTERNAL_SERVER_ERROR", "an internal error occurred");
-    assert_eq!(stored(&keygate).await, NOTHING);
+    assert_eq!(stored(&keygate).await, NO_KEYS);
 }
 
 /// Valid calls of every operation that uses the database.
@@ -381,23 +381,23 @@ const STORED: [(&str, &str); 15] = [
 /// Every operation fails alike, verification reports it in its result, and all works when the database works again.
 #[tokio::test]
 async fn database_error_is_an_internal_error_in_every_operation() {
-    let installation = Installation::start(At::Usual).await;
-    let file = installation.keygate.path().join("keys.db");
-    let before = stored(&installation.keygate).await;
+    let server = Server::start(Setup::Standard).await;
+    let file = server.keygate.path().join("keys.db");
+    let before = stored(&server.keygate).await;
     execute(&mut database(&file).await, "ALTER TABLE keys RENAME TO renamed").await;
     for (line, body) in STORED {
-        let response = installation.call(line, body).await;
-        assert_eq!(fault(&response, 500, "INTERNAL_SERVER_ERROR", "an internal error occurred"), None, "{line}");
+        let response = server.call(line, body).await;
+        assert_eq!(mismatch(&response, 500, "INTERNAL_SERVER_ERROR", "an internal error occurred"), None, "{line}");
     }
     let verify = r#"{"credential":"not cached"}"#;
-    let response = installation.call("POST apiKeys:verify", verify).await;
+    let response = server.call("POST apiKeys:verify", verify).await;
     let result = (response.status, response.text("/error_code"), response.text("/error_message"));
     assert_eq!(result, (200, "VERIFICATION_ERROR_INTERNAL".into(), "database error".into()));
-    let response = installation.call("POST apiKeys:batchVerify", &format!(r#"{{"requests":[{verify}]}}"#)).await;
+    let response = server.call("POST apiKeys:batchVerify", &format!(r#"{{"requests":[{verify}]}}"#)).await;
     assert_error(&response, 500, "INTERNAL_SERVER_ERROR", "an internal error occurred");
-    assert_eq!(installation.call("GET /v2alpha1/derivedKeys/jwks.json", "").await.status, 200);
+    assert_eq!(server.call("GET /v2alpha1/derivedKeys/jwks.json", "").await.status, 200);
     execute(&mut database(&file).await, "ALTER TABLE renamed RENAME TO keys").await;
-    assert_eq!(stored(&installation.keygate).await, before);
+    assert_eq!(stored(&server.keygate).await, before);
 }
 
 /// Operations that wait too long for the database are 504. The only connection waits for another writer meanwhile.
@@ -409,32 +409,32 @@ async fn slow_database_is_a_timeout_in_every_operation() {
     let keygate = Keygate::serve_admin(&json!({ "db": { "dsn": dsn } }));
     let (active, secret) = keygate.issue(json!({})).await;
     let names = vec![("{active}", active), ("{active_secret}", secret), ("{unknown_imported}", "0".repeat(64))];
-    let installation = Arc::new(Installation { at: At::Usual, keygate, names });
+    let server = Arc::new(Server { setup: Setup::Standard, keygate, names });
     let mut other = database(&file).await;
     execute(&mut other, "BEGIN IMMEDIATE").await;
-    let waiting = installation.keygate.issue(json!({}));
+    let waiting = server.keygate.issue(json!({}));
     let timed_out = async {
-        wait_for_one_call(&installation.keygate).await;
+        wait_for_one_call(&server.keygate).await;
         // Time for that call to take the connection.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let mut calls = JoinSet::new();
         for (line, body) in STORED {
-            let installation = Arc::clone(&installation);
-            calls.spawn(async move { (line, installation.call(line, body).await) });
+            let server = Arc::clone(&server);
+            calls.spawn(async move { (line, server.call(line, body).await) });
         }
         for (line, response) in calls.join_all().await {
-            assert_eq!(fault(&response, 504, "GATEWAY_TIMEOUT", "database operation timed out"), None, "{line}");
+            assert_eq!(mismatch(&response, 504, "GATEWAY_TIMEOUT", "database operation timed out"), None, "{line}");
         }
         execute(&mut other, "ROLLBACK").await;
     };
     tokio::join!(waiting, timed_out);
-    assert_eq!(installation.keygate.list("issued", "").await.len(), 2);
+    assert_eq!(server.keygate.list("issued", "").await.len(), 2);
 }
 
-/// Paths of the first published clients act like the operations that replaced them, with the jwks error codes of items.
+/// Paths of the first published clients act like the operations that replaced them, with the older error codes of items.
 #[tokio::test]
 async fn deprecated_paths_act_like_their_replacements() {
-    let mut installation = Installation::start(At::Usual).await;
+    let mut server = Server::start(Setup::Standard).await;
     let items = [
         (r#"{"name":"n","actor_id":"a","raw_key":"new"}"#, None),
         ("null", Some("INVALID_ARGUMENT")),
@@ -450,7 +450,7 @@ async fn deprecated_paths_act_like_their_replacements() {
         ("batchCreate", "BATCH_CREATE_IMPORTED_API_KEYS_ERROR_", "newer"),
     ] {
         let body = format!("{{\"requests\":[{}]}}", texts.join(",")).replace("\"new\"", &format!("\"{fresh}\""));
-        let response = installation.call(&format!("POST importedApiKeys:{verb}"), &body).await;
+        let response = server.call(&format!("POST importedApiKeys:{verb}"), &body).await;
         assert_eq!(
             (response.status, &response.body["success_count"], &response.body["failure_count"]),
             (200, &json!(1), &json!(6))
@@ -466,14 +466,14 @@ async fn deprecated_paths_act_like_their_replacements() {
     }
     for id in ["{active}", "{imported}"] {
         let line = format!("POST apiKeys/{id}:revoke");
-        assert_eq!(installation.call(&line, EMPTY).await.status, 204, "{id}");
-        assert_error(&installation.call(&line, EMPTY).await, 409, "CONFLICT", "key is already revoked");
+        assert_eq!(server.call(&line, EMPTY).await.status, 204, "{id}");
+        assert_error(&server.call(&line, EMPTY).await, 409, "CONFLICT", "key is already revoked");
     }
-    assert_error(&installation.call("POST apiKeys/{unknown}:revoke", EMPTY).await, 404, "API_KEY_NOT_FOUND", UNKNOWN);
-    let jwks = installation.call("GET derivedKeys/jwks.json", EMPTY).await;
-    assert_eq!(jwks, installation.call("GET /v2alpha1/derivedKeys/jwks.json", EMPTY).await);
+    assert_error(&server.call("POST apiKeys/{unknown}:revoke", EMPTY).await, 404, "API_KEY_NOT_FOUND", UNKNOWN);
+    let jwks = server.call("GET derivedKeys/jwks.json", EMPTY).await;
+    assert_eq!(jwks, server.call("GET /v2alpha1/derivedKeys/jwks.json", EMPTY).await);
     assert_eq!(jwks.text("/jwks/keys/0/kid"), "test-1");
     assert_eq!(jwks.body["keys"], jwks.body["jwks"]["keys"]);
-    let texts = installation.keygate.whole_log() + &jwks.body.to_string();
-    assert!(!texts.contains("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), "the texts key is not exposed");
+    let texts = server.keygate.whole_log() + &jwks.body.to_string();
+    assert!(!texts.contains("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), "the private key is not exposed");
 }

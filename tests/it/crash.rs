@@ -103,9 +103,9 @@ impl Worker {
     async fn make(&mut self) -> Option<Key> {
         let name = format!("first {}", self.rng.next_u32());
         let raw = format!("raw-{}-{}", self.number, self.rng.next_u64());
-        let wanted = json!({"name": name, "actor_id": "crash", "raw_key": raw});
+        let body_fields = json!({"name": name, "actor_id": "crash", "raw_key": raw});
         let kind = if self.rng.random() { "issued" } else { "imported" };
-        let body = self.send(&format!("POST {kind}ApiKeys"), &wanted).await?;
+        let body = self.send(&format!("POST {kind}ApiKeys"), &body_fields).await?;
         let (record, secret) = match kind {
             "issued" => (&body["issued_api_key"], text(&body["secret"])),
             _ => (&body, raw),

@@ -116,7 +116,7 @@ async fn tokens_of_a_revoked_parent_are_rejected_by_the_gateway_but_not_by_verif
     let upstream = Upstream::start();
     let mut keygate = start(&upstream, &["eddsa"], true);
     let (id, key) = keygate.issue(json!({})).await;
-    let import = json!({"raw_key": "sk_live_parent", "name": "old", "actor_id": "user_1"});
+    let import = json!({"raw_key": "sk_live_parent", "name": "parent", "actor_id": "user_1"});
     let imported: Value = keygate.post("importedApiKeys", &import).await.json().await.unwrap();
     let (_, other) = keygate.issue(json!({})).await;
     let mut revoked = Vec::new();
@@ -235,9 +235,9 @@ async fn caveats_added_by_libmacaroon_are_enforced() {
         assert_outcomes(&keygate, &restricted, &[("/orders", orders.0, orders.1), ("/plain", plain.0, plain.1)]).await;
     }
     let restricted = restrict(&macaroon, &json!({"iss": ISSUER, "exp": now + 60, "scp": ["read:orders"]}));
-    let good = verification(&keygate, &restricted).await;
-    assert_eq!((&good["is_valid"], &good["scopes"]), (&json!(true), &json!(["read:orders"])));
-    assert_eq!(good["expire_time"], json!(chrono::DateTime::from_timestamp(now + 60, 0)));
+    let verified = verification(&keygate, &restricted).await;
+    assert_eq!((&verified["is_valid"], &verified["scopes"]), (&json!(true), &json!(["read:orders"])));
+    assert_eq!(verified["expire_time"], json!(chrono::DateTime::from_timestamp(now + 60, 0)));
 }
 
 #[tokio::test]

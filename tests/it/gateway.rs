@@ -72,19 +72,19 @@ async fn problem(response: reqwest::Response) -> (u16, String, String) {
 async fn each_denial_has_its_status_challenge_and_code() {
     let upstream = Upstream::start();
     let keygate = start(&upstream);
-    let (_, good) = keygate.issue(json!({"scopes": ["read:orders"]})).await;
+    let (_, key) = keygate.issue(json!({"scopes": ["read:orders"]})).await;
     let (revoked_id, revoked) = keygate.issue(json!({})).await;
     let (expired_id, expired) = keygate.issue(json!({"ttl": "1s"})).await;
     let (_, restricted) = keygate.issue(json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}})).await;
     keygate.revoke(&revoked_id).await;
-    let mut forged = good.clone();
+    let mut forged = key.clone();
     let last = if forged.pop() == Some('2') { '3' } else { '2' };
     forged.push(last);
-    let invalid = r#"Bearer realm="keygate", error="invalid_token""#;
-    let bad = r#"Bearer realm="keygate", error="invalid_request""#;
+    let invalid_token = r#"Bearer realm="keygate", error="invalid_token""#;
+    let invalid_request = r#"Bearer realm="keygate", error="invalid_request""#;
     let insufficient = r#"Bearer realm="keygate", error="insufficient_scope", scope="write:orders""#;
 
-    assert_eq!(keygate.call("/orders/1", &good).await.status(), StatusCode::OK);
+    assert_eq!(keygate.call("/orders/1", &key).await.status(), StatusCode::OK);
     keygate.wait_until_expired(&expired_id).await;
     let get = |path: &str| keygate.http.get(format!("{}{path}", keygate.gateway));
     let post = |path: &str| keygate.http.post(format!("{}{path}", keygate.gateway));
@@ -93,18 +93,18 @@ async fn each_denial_has_its_status_challenge_and_code() {
         (get("/plain"), (401, r#"Bearer realm="keygate""#, "credential_missing")),
         (get("/plain?api_key=x"), (401, r#"Bearer realm="keygate""#, "credential_missing")),
         (get("/plain").header("authorization", "Basic eA=="), (401, r#"Bearer realm="keygate""#, "credential_missing")),
-        (get("/plain").header("authorization", "Bearer "), (400, bad, "credential_malformed")),
-        (get("/plain").bearer_auth(&good).header("x-api-key", "other"), (400, bad, "credential_ambiguous")),
-        (get("/plain").bearer_auth("unknown"), (401, invalid, "credential_invalid")),
-        (get("/plain").bearer_auth(&forged), (401, invalid, "credential_invalid")),
-        (get("/plain").bearer_auth("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.c2ln"), (401, invalid, "credential_invalid")),
-        (get("/maybe").bearer_auth("unknown"), (401, invalid, "credential_invalid")),
-        (get("/plain").bearer_auth(&expired), (401, invalid, "credential_expired")),
-        (get("/plain").bearer_auth(&revoked), (401, invalid, "credential_revoked")),
+        (get("/plain").header("authorization", "Bearer "), (400, invalid_request, "credential_malformed")),
+        (get("/plain").bearer_auth(&key).header("x-api-key", "other"), (400, invalid_request, "credential_ambiguous")),
+        (get("/plain").bearer_auth("unknown"), (401, invalid_token, "credential_invalid")),
+        (get("/plain").bearer_auth(&forged), (401, invalid_token, "credential_invalid")),
+        (get("/plain").bearer_auth("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.c2ln"), (401, invalid_token, "credential_invalid")),
+        (get("/maybe").bearer_auth("unknown"), (401, invalid_token, "credential_invalid")),
+        (get("/plain").bearer_auth(&expired), (401, invalid_token, "credential_expired")),
+        (get("/plain").bearer_auth(&revoked), (401, invalid_token, "credential_revoked")),
         (get("/plain").bearer_auth(&restricted), (403, "", "address_not_allowed")),
-        (post("/orders").bearer_auth(&good), (403, insufficient, "scope_insufficient")),
-        (get("/dead").bearer_auth(&good), (502, "", "upstream_unreachable")),
-        (get("/impatient/held").bearer_auth(&good), (504, "", "upstream_timeout")),
+        (post("/orders").bearer_auth(&key), (403, insufficient, "scope_insufficient")),
+        (get("/dead").bearer_auth(&key), (502, "", "upstream_unreachable")),
+        (get("/impatient/held").bearer_auth(&key), (504, "", "upstream_timeout")),
     ] {
         let (status, challenge, code) = problem(request.send().await.unwrap()).await;
         assert_eq!((status, challenge.as_str(), code.as_str()), expected);

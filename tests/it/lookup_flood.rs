@@ -72,11 +72,11 @@ async fn flood_of_unknown_credentials_is_batched_and_valid_keys_pass() {
         sent += caller.await.unwrap();
     }
     let seconds = usize::try_from(start.elapsed().as_secs()).unwrap() + 1;
-    let alone = metric(&keygate, r#"keygate_guarded_lookups_total{way="alone"}"#).await;
-    let together = metric(&keygate, r#"keygate_guarded_lookups_total{way="together"}"#).await;
+    let single = metric(&keygate, r#"keygate_guarded_lookups_total{way="alone"}"#).await;
+    let batched = metric(&keygate, r#"keygate_guarded_lookups_total{way="together"}"#).await;
     let statements = metric(&keygate, "keygate_lookup_batches_total").await;
-    assert!((20..=20 + 10 + 5 * seconds).contains(&alone), "{alone} single lookups in {seconds} s");
-    assert_eq!(alone + together, sent + 10);
+    assert!((20..=20 + 10 + 5 * seconds).contains(&single), "{single} single lookups in {seconds} s");
+    assert_eq!(single + batched, sent + 10);
     assert!((1..=20 * seconds).contains(&statements), "{statements} statements in {seconds} s");
     assert_eq!(metric(&keygate, r#"keygate_guarded_lookups_total{way="refused"}"#).await, 0);
 }
@@ -90,11 +90,11 @@ async fn forged_keys_are_rejected_without_the_database() {
     });
     let keygate = Keygate::serve(&gateway(&upstream), &settings);
     let (_, valid) = keygate.issue(json!({})).await;
-    let elsewhere =
+    let other_node =
         Keygate::serve(&gateway(&upstream), &json!({"secrets": {"hmac": {"current": HMAC_SECRET.to_uppercase()}}}));
     let _stopped = server.stop();
     for _ in 0..300 {
-        let (_, forged) = elsewhere.issue(json!({})).await;
+        let (_, forged) = other_node.issue(json!({})).await;
         assert_eq!(keygate.call("/", &forged).await.status(), 401, "its checksum is wrong");
     }
     let (body, checksum) = valid.rsplit_once('_').unwrap();

@@ -59,8 +59,8 @@ async fn change_on_one_node_takes_effect_on_all() {
 
     // Updated on one, rotated on another, revoked on a third.
     let path = format!("/v2alpha1/admin/issuedApiKeys/{id}?update_mask=ip_restriction");
-    let elsewhere = json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}});
-    assert_eq!(second.send_json(&format!("PATCH {path}"), &elsewhere).await.status, 200);
+    let restriction = json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}});
+    assert_eq!(second.send_json(&format!("PATCH {path}"), &restriction).await.status, 200);
     nodes.all_answer(&key, 403).await;
     assert_eq!(third.send_json(&format!("PATCH {path}"), &json!({})).await.status, 200);
     nodes.all_answer(&key, 200).await;

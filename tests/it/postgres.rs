@@ -95,8 +95,8 @@ fn node_does_not_start_with_an_unsupported_schema() {
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains(words) && !text.contains("hunter2"), "{text}");
     };
-    rejected(&config, "at version 0, and this Keygate needs 3; run `keygate migrate migrated`");
-    let migrated = command().args(["migrate", "migrated", "--database", &server.url("postgres")]).output().unwrap();
+    rejected(&config, "at version 0, and this Keygate needs 3; run `keygate migrate up`");
+    let migrated = command().args(["migrate", "up", "--database", &server.url("postgres")]).output().unwrap();
     assert!(migrated.status.success());
     let newer = "INSERT INTO _sqlx_migrations VALUES (4, 'x', now(), true, '\\x00', 0)";
     assert!(server.query(newer).is_some());
@@ -111,7 +111,7 @@ fn node_does_not_start_with_an_unsupported_schema() {
 #[tokio::test]
 async fn serving_needs_no_role_that_may_change_the_schema() {
     let (server, upstream) = (Postgres::start(), Upstream::start());
-    let migrated = command().args(["migrate", "migrated", "--database", &server.url("postgres")]).output().unwrap();
+    let migrated = command().args(["migrate", "up", "--database", &server.url("postgres")]).output().unwrap();
     assert!(migrated.status.success());
     let role = "CREATE ROLE serving LOGIN; \
                 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO serving";

@@ -36,14 +36,14 @@ async fn race(keygate: &Keygate, operation: &str, body: &Value) -> Vec<AdminResp
 
 /// The only response with `status`; all others must be 409 with `reason`.
 #[track_caller]
-fn winner(answers: &[AdminResponse], status: u16, reason: &str) -> AdminResponse {
-    let (won, lost): (Vec<&AdminResponse>, Vec<&AdminResponse>) =
-        answers.iter().partition(|response| response.status == status);
-    assert_eq!((won.len(), lost.len()), (1, CALLS - 1), "{answers:?}");
-    for response in lost {
+fn winner(responses: &[AdminResponse], status: u16, reason: &str) -> AdminResponse {
+    let (winner, losers): (Vec<&AdminResponse>, Vec<&AdminResponse>) =
+        responses.iter().partition(|response| response.status == status);
+    assert_eq!((winner.len(), losers.len()), (1, CALLS - 1), "{responses:?}");
+    for response in losers {
         assert_eq!((response.status, response.reason()), (409, reason), "{response:?}");
     }
-    won[0].clone()
+    winner[0].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,15 +51,15 @@ async fn one_of_many_concurrent_rotations_succeeds() {
     let keygate = Keygate::serve_admin(&json!({}));
     for _ in 0..5 {
         let (old, _) = keygate.issue(json!({"actor_id": "rotator"})).await;
-        let line = format!("POST /v2alpha1/admin/issuedApiKeys/{old}:rotate");
-        let answers = race(&keygate, &line, &json!({})).await;
-        let won = winner(&answers, 201, "FAILED_PRECONDITION");
-        assert_eq!(won.text("/old_issued_api_key/key_id"), old);
-        let new = won.text("/issued_api_key/key_id");
+        let operation = format!("POST /v2alpha1/admin/issuedApiKeys/{old}:rotate");
+        let responses = race(&keygate, &operation, &json!({})).await;
+        let winner = winner(&responses, 201, "FAILED_PRECONDITION");
+        assert_eq!(winner.text("/old_issued_api_key/key_id"), old);
+        let new = winner.text("/issued_api_key/key_id");
         let active = keygate.list("issued", "filter=actor_id%3Drotator+AND+status%3DKEY_STATUS_ACTIVE").await;
         let active: Vec<&Value> = active.iter().map(|key| &key["key_id"]).collect();
         assert_eq!(active, [&json!(new)], "the failed rotations leave no key");
-        let verify = json!({"credential": won.text("/secret")});
+        let verify = json!({"credential": winner.text("/secret")});
         assert_eq!(keygate.send_json("POST /v2alpha1/admin/apiKeys:verify", &verify).await.body["is_valid"], true);
         keygate.revoke(&new).await;
     }
@@ -74,8 +74,8 @@ async fn one_of_many_concurrent_revocations_succeeds() {
             "issued" => keygate.issue(json!({})).await.0,
             _ => keygate.import(json!({"raw_key": "raw"})).await,
         };
-        let line = format!("POST /v2alpha1/admin/{kind}ApiKeys/{id}:revoke");
-        winner(&race(&keygate, &line, &json!({})).await, 204, "CONFLICT");
+        let operation = format!("POST /v2alpha1/admin/{kind}ApiKeys/{id}:revoke");
+        winner(&race(&keygate, &operation, &json!({})).await, 204, "CONFLICT");
     }
 }
 
@@ -84,18 +84,18 @@ async fn concurrent_issue_calls_with_one_request_id_make_one_key_and_return_its_
     let keygate = Keygate::serve_admin(&json!({}));
     for round in 1..=5 {
         let body = json!({"name": "n", "actor_id": "a", "request_id": format!("once-{round}")});
-        let answers = race(&keygate, "POST /v2alpha1/admin/issuedApiKeys", &body).await;
-        assert!(answers.iter().all(|response| response.status == 201), "{answers:?}");
+        let responses = race(&keygate, "POST /v2alpha1/admin/issuedApiKeys", &body).await;
+        assert!(responses.iter().all(|response| response.status == 201), "{responses:?}");
         let keys: BTreeSet<String> =
-            answers.iter().map(|response| response.body["issued_api_key"].to_string()).collect();
+            responses.iter().map(|response| response.body["issued_api_key"].to_string()).collect();
         assert_eq!(keys.len(), 1, "all responses have the same key: {keys:?}");
-        let secrets: Vec<String> = answers.iter().map(|response| response.text("/secret")).collect();
+        let secrets: Vec<String> = responses.iter().map(|response| response.text("/secret")).collect();
         let shown: Vec<&String> = secrets.iter().filter(|secret| !secret.is_empty()).collect();
         assert_eq!(shown.len(), 1, "only the first response has the secret");
         assert_eq!(keygate.list("issued", "").await.len(), round);
         let verified = keygate.send_json("POST /v2alpha1/admin/apiKeys:verify", &json!({"credential": shown[0]})).await;
         assert_eq!(
-            verified.body["key_id"], answers[0].body["issued_api_key"]["key_id"],
+            verified.body["key_id"], responses[0].body["issued_api_key"]["key_id"],
             "the secret belongs to that key"
         );
     }
@@ -125,12 +125,15 @@ async fn concurrent_updates_of_a_key_all_succeed_and_are_not_mixed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_many_concurrent_imports_of_a_raw_key_succeeds() {
     let keygate = Keygate::serve_admin(&json!({}));
-    let line = "POST /v2alpha1/admin/importedApiKeys";
+    let operation = "POST /v2alpha1/admin/importedApiKeys";
     let body = json!({"name": "n", "actor_id": "a", "raw_key": "one"});
-    winner(&race(&keygate, line, &body).await, 201, "API_KEY_EXISTS");
+    winner(&race(&keygate, operation, &body).await, 201, "API_KEY_EXISTS");
     let body = json!({"name": "n", "actor_id": "a", "raw_key": "two", "request_id": "two"});
-    let answers = race(&keygate, line, &body).await;
-    assert!(answers.iter().all(|response| response.status == 201 && response.body == answers[0].body), "{answers:?}");
+    let responses = race(&keygate, operation, &body).await;
+    assert!(
+        responses.iter().all(|response| response.status == 201 && response.body == responses[0].body),
+        "{responses:?}"
+    );
     assert_eq!(keygate.list("imported", "").await.len(), 2);
 }
 

@@ -37,18 +37,18 @@ async fn expired_keys_are_deleted_only_if_retention_is_configured() {
     for (keep, code_of_old) in [("24h", "credential_invalid"), ("0s", "credential_expired")] {
         let mut keygate = Keygate::serve(&gateway(&upstream), &json!({"retention": {"expired_keys": keep}}));
         let (old, old_key) = keygate.issue(json!({})).await;
-        let (young, young_key) = keygate.issue(json!({})).await;
+        let (recent, recent_key) = keygate.issue(json!({})).await;
         let file = SqliteConnectOptions::new().filename(keygate.path().join("keys.db"));
         let mut database = file.connect().await.unwrap();
-        for (id, hours) in [(&old, 25), (&young, 23)] {
+        for (id, hours) in [(&old, 25), (&recent, 23)] {
             let expire = "UPDATE keys SET expire_time = (unixepoch() - ? * 3600) * 1000000 WHERE key_id = ?";
             sqlx::query(expire).bind(hours).bind(id).execute(&mut database).await.unwrap();
         }
         keygate.restart();
         wait_for_denial(&keygate, &old_key, code_of_old).await;
-        assert_eq!(denial(&keygate, &young_key).await, "credential_expired");
-        let shown = keygate.send(&format!("GET /v2alpha1/admin/issuedApiKeys/{old}"), "").await.status;
-        assert_eq!(shown, if keep == "0s" { 200 } else { 404 });
+        assert_eq!(denial(&keygate, &recent_key).await, "credential_expired");
+        let status = keygate.send(&format!("GET /v2alpha1/admin/issuedApiKeys/{old}"), "").await.status;
+        assert_eq!(status, if keep == "0s" { 200 } else { 404 });
     }
 }
 

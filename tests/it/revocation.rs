@@ -160,7 +160,7 @@ fn quantile_index(count: usize, per_mille: usize) -> usize {
 fn print_figures(mut rejections: Vec<Duration>, before: &[(f64, u64)], after: &[(f64, u64)], rate: f64) {
     rejections.sort();
     let of = |per_mille| rejections[quantile_index(rejections.len(), per_mille)];
-    println!("{REVOCATIONS} revocations on {NODES} nodes that response {rate:.0} calls a second:");
+    println!("{REVOCATIONS} revocations on {NODES} nodes that serve {rate:.0} calls a second:");
     println!("revocation returned to first rejection: p50 {:?}, p99 {:?}, maximum {:?}", of(500), of(990), of(1000));
     let counts: Vec<(f64, u64)> =
         before.iter().zip(after).map(|(before, after)| (after.0, after.1 - before.1)).collect();

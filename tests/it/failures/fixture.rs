@@ -129,21 +129,25 @@ impl Fixture {
         for keys in [&mut self.keys.shared, &mut self.keys.uncached, &mut self.keys.invalidated] {
             keys.pop();
         }
-        let wrong = self.wrong(row).await;
-        assert!(wrong.is_empty(), "{when}: {wrong:#?}\n{}", self.here.log());
+        let mismatches = self.mismatches(row).await;
+        assert!(mismatches.is_empty(), "{when}: {mismatches:#?}\n{}", self.here.log());
     }
 
     /// Waits until every cell of a row holds.
     pub(super) async fn recovers(&mut self, after: &str, row: &Row) {
         wait_for(async || {
-            let wrong = self.wrong(row).await;
-            if wrong.is_empty() { Ok(()) } else { Err(format!("after {after}: {wrong:#?}\n{}", self.here.log())) }
+            let mismatches = self.mismatches(row).await;
+            if mismatches.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("after {after}: {mismatches:#?}\n{}", self.here.log()))
+            }
         })
         .await;
     }
 
     /// The cells of a row that do not hold.
-    async fn wrong(&mut self, row: &Row) -> Vec<String> {
+    async fn mismatches(&mut self, row: &Row) -> Vec<String> {
         let (here, keys) = (&self.here, &mut self.keys);
         keys.unknown += 1;
         let [shared, uncached, invalidated] =
@@ -166,15 +170,15 @@ impl Fixture {
             Cell::new("alive", here.http.get(format!("{}/health/alive", here.metrics)), PASS),
             Cell::new("ready", here.http.get(format!("{}/health/ready", here.metrics)), row.ready),
         ];
-        let answers: JoinSet<_> = cells.into_iter().map(Cell::wrong).collect();
-        let answers = tokio::time::timeout(LIMIT, answers.join_all()).await.expect("every call ends in time");
-        answers.into_iter().flatten().collect()
+        let mismatches: JoinSet<_> = cells.into_iter().map(Cell::mismatch).collect();
+        let mismatches = tokio::time::timeout(LIMIT, mismatches.join_all()).await.expect("every call ends in time");
+        mismatches.into_iter().flatten().collect()
     }
 
     /// Asserts that a key in memory passes.
     pub(super) async fn cached_passes(&self, when: &str) {
-        let wrong = gateway(&self.here, "cached in memory", &self.keys.cached.1, PASS).wrong().await;
-        assert_eq!(wrong, None, "{when}");
+        let mismatch = gateway(&self.here, "cached in memory", &self.keys.cached.1, PASS).mismatch().await;
+        assert_eq!(mismatch, None, "{when}");
     }
 
     /// Waits until `here` has not read the changes for `seconds`.
@@ -221,9 +225,9 @@ impl Keys {
 
 /// Waits until the response of a node to a key is the expected one.
 pub(super) async fn wait_for_response(node: &Keygate, key: &str, expected: &str) {
-    wait_for(async || match gateway(node, "key", key, expected).wrong().await {
+    wait_for(async || match gateway(node, "key", key, expected).mismatch().await {
         None => Ok(()),
-        Some(wrong) => Err(format!("{wrong}\n{}", node.log())),
+        Some(mismatch) => Err(format!("{mismatch}\n{}", node.log())),
     })
     .await;
 }
@@ -251,10 +255,10 @@ pub(super) fn wait_for_log(node: &Keygate, words: &str) {
 pub(super) async fn import(node: &Keygate, name: &str, count: usize) -> Vec<String> {
     let keys: Vec<String> = (0..count).map(|number| format!("{name}-{number}")).collect();
     for batch in keys.chunks(1000) {
-        let wanted = batch.iter().map(|key| json!({"name": "test", "actor_id": "tester", "raw_key": key}));
-        let body = json!({"requests": wanted.collect::<Vec<_>>()});
-        let answer = node.send_json("POST /v2alpha1/admin/importedApiKeys:batchImport", &body).await;
-        assert!((200..300).contains(&answer.status), "{answer:?}");
+        let requests = batch.iter().map(|key| json!({"name": "test", "actor_id": "tester", "raw_key": key}));
+        let body = json!({"requests": requests.collect::<Vec<_>>()});
+        let response = node.send_json("POST /v2alpha1/admin/importedApiKeys:batchImport", &body).await;
+        assert!((200..300).contains(&response.status), "{response:?}");
     }
     keys
 }
@@ -266,8 +270,8 @@ fn forge(key: &str) -> String {
 }
 
 pub(super) async fn derive(node: &Keygate, key: &str) -> String {
-    let wanted = json!({"credential": key, "algorithm": "TOKEN_ALGORITHM_MACAROON"});
-    node.send_json("POST /v2alpha1/admin/apiKeys:derive", &wanted).await.text("/token/token")
+    let request = json!({"credential": key, "algorithm": "TOKEN_ALGORITHM_MACAROON"});
+    node.send_json("POST /v2alpha1/admin/apiKeys:derive", &request).await.text("/token/token")
 }
 
 /// A request and its expected response.
@@ -287,11 +291,11 @@ impl Cell {
     }
 
     /// Sends the request; returns the difference if the response is not the expected one.
-    async fn wrong(self) -> Option<String> {
-        let answer = self.request.send().await.unwrap();
-        let mut text = answer.status().as_u16().to_string();
-        let retry_after = answer.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
-        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default();
+    async fn mismatch(self) -> Option<String> {
+        let response = self.request.send().await.unwrap();
+        let mut text = response.status().as_u16().to_string();
+        let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+        let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default();
         // The problem code of the gateway, or the reason of the admin API.
         let code = body.get("code").or_else(|| body.pointer("/error/details/0/reason"));
         if let Some(code) = code.and_then(Value::as_str) {

@@ -42,13 +42,13 @@ async fn derived_token_has_the_requested_scopes_and_claims() {
     let sdk = sdk(&keygate);
     let (_, id, secret) = issue(&sdk, issue_request()).await;
     for algorithm in ALGORITHMS {
-        let wanted = DeriveTokenRequest {
+        let body = DeriveTokenRequest {
             algorithm: Some(algorithm),
             scopes: Some(vec!["read".into()]),
             custom_claims: Some(json!({"order": "o-7", "team": "red", "iss": "other issuer"})),
             ..request(&secret)
         };
-        let (token, text) = derive(&sdk, wanted).await;
+        let (token, text) = derive(&sdk, body).await;
         assert_eq!(token.scopes, Some(vec!["read".into()]));
         assert_eq!(token.claims, Some(json!({"team": "red", "order": "o-7"})));
         let valid = verify(&sdk, &text).await;
@@ -69,8 +69,8 @@ async fn jwt_is_verified_with_the_published_keys() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let (_, id, secret) = issue(&sdk, issue_request()).await;
-    let wanted = DeriveTokenRequest { ttl: Some("10m".into()), ..request(&secret) };
-    let (token, text) = derive(&sdk, wanted).await;
+    let body = DeriveTokenRequest { ttl: Some("10m".into()), ..request(&secret) };
+    let (token, text) = derive(&sdk, body).await;
     let (signed, signature) = text.rsplit_once('.').unwrap();
     let (header, claims) = signed.split_once('.').unwrap();
     let (header, claims) = (decode(header), decode(claims));
@@ -111,9 +111,9 @@ async fn token_is_valid_for_its_audiences_only() {
     let (_, _, secret) = issue(&sdk, issue_request()).await;
     let audiences = Some(vec!["https://a.example".into(), "https://b.example".into()]);
     for algorithm in ALGORITHMS {
-        let wanted = DeriveTokenRequest { algorithm: Some(algorithm), ..request(&secret) };
-        let (_, unbound) = derive(&sdk, wanted.clone()).await;
-        let (token, bound) = derive(&sdk, DeriveTokenRequest { audiences: audiences.clone(), ..wanted }).await;
+        let body = DeriveTokenRequest { algorithm: Some(algorithm), ..request(&secret) };
+        let (_, unrestricted) = derive(&sdk, body.clone()).await;
+        let (token, bound) = derive(&sdk, DeriveTokenRequest { audiences: audiences.clone(), ..body }).await;
         assert_eq!(token.audiences, audiences);
         let valid = verify_for(&sdk, &bound, &["https://c.example", "https://b.example"]).await;
         assert_eq!((valid.is_valid, &valid.audiences), (Some(true), &audiences), "{algorithm}");
@@ -121,13 +121,13 @@ async fn token_is_valid_for_its_audiences_only() {
             (&bound, &[][..]),
             (&bound, &["https://c.example"]),
             (&bound, &["https://a.example/"]),
-            (&unbound, &["https://a.example"]),
+            (&unrestricted, &["https://a.example"]),
             (&secret, &["https://a.example"]),
         ] {
             let bad = verify_for(&sdk, credential, expected).await;
             assert_eq!((bad.is_valid, bad.error_code), (Some(false), MISMATCH), "{algorithm} {expected:?}");
         }
-        assert_eq!(verify(&sdk, &unbound).await.is_valid, Some(true));
+        assert_eq!(verify(&sdk, &unrestricted).await.is_valid, Some(true));
     }
 }
 
@@ -140,8 +140,8 @@ async fn modified_token_is_rejected() {
     let (unsigned, _) = jwt.rsplit_once('.').unwrap();
     assert_eq!(verify(&sdk, &format!("{unsigned}.c2ln")).await.error_code, FORGED);
 
-    let wanted = DeriveTokenRequest { algorithm: Some(TokenAlgorithm::TokenAlgorithmMacaroon), ..request(&secret) };
-    let (_, macaroon) = derive(&sdk, wanted).await;
+    let body = DeriveTokenRequest { algorithm: Some(TokenAlgorithm::TokenAlgorithmMacaroon), ..request(&secret) };
+    let (_, macaroon) = derive(&sdk, body).await;
     assert!(macaroon.starts_with("mc_v1_"));
     assert_eq!(verify(&sdk, &macaroon[..macaroon.len() - 4]).await.error_code, FORGED);
 }

@@ -36,7 +36,7 @@ impl AdminResponse {
 }
 
 impl Keygate {
-    /// Starts `keygate serve` with signing keys, public keys and settings settings.
+    /// Starts `keygate serve` with signing keys, public keys and more settings.
     pub(crate) fn serve_admin(settings: &Value) -> Self {
         use base64::Engine;
         let keys = base64::engine::general_purpose::STANDARD.encode(SIGNING_KEYS);
@@ -74,7 +74,7 @@ impl Keygate {
         self.send(operation, body.to_string()).await
     }
 
-    /// Imports a key with settings fields; returns its id.
+    /// Imports a key with more fields; returns its id.
     pub(crate) async fn import(&self, fields: Value) -> String {
         let mut body = json!({"name": "test", "actor_id": "tester"});
         merge(&mut body, &fields);

@@ -41,7 +41,7 @@ pub(crate) fn command() -> Command {
 }
 
 impl Keygate {
-    /// Starts `keygate dev` with free ports and settings arguments.
+    /// Starts `keygate dev` with free ports and more arguments.
     pub(crate) fn dev(arguments: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let ports = ["--gateway-port", "0", "--admin-port", "0", "--metrics-port", "0", "--format", "json"];
@@ -67,7 +67,7 @@ impl Keygate {
         }
     }
 
-    /// Starts `keygate serve` with a `gateway` section and settings settings, which are merged into defaults. It logs to `keygate.log`.
+    /// Starts `keygate serve` with a `gateway` section and more settings, which are merged into defaults. It logs to `keygate.log`.
     pub(crate) fn serve(gateway: &Value, settings: &Value) -> Self {
         Self::serve_trusting(gateway, settings, None)
     }
@@ -153,7 +153,7 @@ impl Keygate {
         self.http.post(url).body(body.to_string()).send().await.unwrap()
     }
 
-    /// Issues a key with settings fields; returns its id and its secret.
+    /// Issues a key with more fields; returns its id and its secret.
     pub(crate) async fn issue(&self, fields: Value) -> (String, String) {
         let mut body = json!({"name": "test", "actor_id": "tester"});
         merge(&mut body, &fields);

@@ -28,6 +28,7 @@ lint: ## Check format, lints, docs, licences and sources
 	@deploy/ci/ensure.sh lint
 	cargo fmt --check
 	cargo fmt --check --manifest-path tests/sdk-first/Cargo.toml
+	cargo fmt --check --manifest-path tests/servers/Cargo.toml
 	cargo fmt --check --manifest-path benches/bare-proxy/Cargo.toml
 	cargo clippy --locked --all-targets --all-features -- -D warnings
 	cargo clippy --locked $(SDK_FIRST) -- -D warnings

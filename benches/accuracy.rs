@@ -23,8 +23,8 @@ use keygate::redis::Redis as Connection;
 use prometheus::Registry;
 use tokio::task::JoinSet;
 
-use support::proxy::{Proxy, Way};
-use support::servers::Redis;
+use keygate_test_servers::Redis;
+use support::proxy::{Mode, Proxy};
 
 const NODES: usize = 10;
 /// The number of callers at each node. They call in bursts.
@@ -89,7 +89,7 @@ async fn measure(mode: RateLimitMode, redis_state: RedisState) -> (u64, f64) {
     // Until each node has counted the others.
     tokio::time::sleep(Duration::from_secs(3)).await;
     if let RedisState::Slow = redis_state {
-        proxy.turn(Way::Slow(Duration::from_millis(5)));
+        proxy.set(Mode::Delay(Duration::from_millis(5)));
     }
     let begun = Instant::now();
     let mut callers = JoinSet::new();

@@ -24,8 +24,8 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use keygate_test_servers::{Postgres, Redis};
 use support::keygate::{HMAC_SECRET, Keygate};
-use support::servers::{Postgres, Redis};
 
 const KEYS: usize = 1_000_000;
 /// Keys in one statement.

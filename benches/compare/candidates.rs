@@ -16,9 +16,9 @@ use crate::rounds::{Bench, Candidate, Measured};
 use crate::server::Server;
 use crate::settings::Settings;
 use crate::statistics::median;
-use crate::support::free_port;
 use crate::table::{self, Pair};
 use crate::upstream;
+use keygate_test_servers::free_port;
 
 /// Keys that every gateway knows, and that are presented one after the other.
 const KEYS: usize = 10_000;

@@ -10,8 +10,8 @@ use tokio::runtime::Builder;
 use crate::machine::{PROXY_CORE, pinned};
 use crate::server::Server;
 use crate::settings::Settings;
-use crate::support::free_port;
 use crate::support::keygate::HMAC_SECRET;
+use keygate_test_servers::free_port;
 
 /// Who issues.
 pub(crate) const ISSUER: &str = "https://keys.example.com";

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::machine::{PROXY_CORE, is_installed, pinned};
 use crate::server::Server;
-use crate::support::free_port;
+use keygate_test_servers::free_port;
 
 /// What every peer is given.
 pub(crate) struct Task<'a> {

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::cpu::family;
-use crate::support::process::Process;
+use keygate_test_servers::Process;
 
 /// How long a server may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(60);

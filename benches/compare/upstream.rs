@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 
 use crate::machine::{load_core, pinned};
 use crate::server::Server;
-use crate::support::free_port;
+use keygate_test_servers::free_port;
 
 /// This program, called with this argument and an address, is the upstream.
 pub(crate) const ARGUMENT: &str = "--upstream";

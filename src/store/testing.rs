@@ -1,4 +1,4 @@
-//! Stores over temporary PostgreSQL servers, for tests.
+//! PostgreSQL stores over temporary servers, for the tests of this module.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,7 +8,7 @@ use super::{Migration, PostgresOptions, PostgresStore};
 
 pub(super) use crate::testing::Postgres;
 
-/// Options of a database of the server.
+/// Store options for a database of the server.
 pub(super) fn options(server: &Postgres, database: &str) -> PostgresOptions {
     PostgresOptions {
         url: server.url(database).into(),
@@ -16,9 +16,9 @@ pub(super) fn options(server: &Postgres, database: &str) -> PostgresOptions {
         min_connections: 0,
         max_lifetime: None,
         idle_timeout: None,
-        connect_timeout: Duration::from_secs(10),
-        acquire_timeout: Duration::from_secs(10),
-        statement_timeout: Duration::from_secs(30),
+        connect_timeout: Duration::from_secs(60),
+        acquire_timeout: Duration::from_secs(60),
+        statement_timeout: Duration::from_secs(60),
     }
 }
 

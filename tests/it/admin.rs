@@ -1,15 +1,15 @@
-//! The admin API over plain HTTP: shapes, errors, limits, idempotency.
+//! The admin API over plain HTTP: response bodies, errors, limits, idempotency.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::keygate::Keygate;
 
-async fn outcome(keygate: &Keygate, path: &str, body: &str) -> (u16, Value) {
+async fn status_and_body(keygate: &Keygate, path: &str, body: &str) -> (u16, Value) {
     let url = format!("{}/v2alpha1/admin/{path}", keygate.admin);
-    let answer = keygate.http.post(url).body(body.to_owned()).send().await.unwrap();
-    let status = answer.status().as_u16();
-    (status, answer.json().await.unwrap_or(Value::Null))
+    let response = keygate.http.post(url).body(body.to_owned()).send().await.unwrap();
+    let status = response.status().as_u16();
+    (status, response.json().await.unwrap_or(Value::Null))
 }
 
 fn reason(body: &Value) -> &str {
@@ -17,9 +17,9 @@ fn reason(body: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn a_key_has_every_member_that_the_contract_names() {
+async fn issued_key_has_every_field_of_the_contract() {
     let keygate = Keygate::dev(&["--ephemeral"]);
-    let (status, body) = outcome(
+    let (status, body) = status_and_body(
         &keygate,
         "issuedApiKeys",
         r#"{"name":"n","actorId":"a","scopes":["x","x"],"ttl":"1h","metadata":{"ttl":"1d","big":9007199254740993},
@@ -35,13 +35,13 @@ async fn a_key_has_every_member_that_the_contract_names() {
 }
 
 #[tokio::test]
-async fn bad_input_is_400_and_stores_nothing() {
+async fn bad_input_is_rejected_with_400_and_nothing_is_stored() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let long = "x".repeat(256);
     for body in [
         "{",
         "[]",
-        "null garbage",
+        "null x",
         r#"{"name":"n"}"#,
         r#"{"name":1,"actor_id":"a"}"#,
         r#"{"name":"n","name":"n","actor_id":"a"}"#,
@@ -65,24 +65,24 @@ async fn bad_input_is_400_and_stores_nothing() {
         &format!(r#"{{"name":"n","actor_id":"a","scopes":{}}}"#, json!(vec!["s"; 10_000])),
         &format!(r#"{{"name":"n","actor_id":"a","metadata":{}{}}}"#, r#"{"a":"#.repeat(1000), "}".repeat(1000)),
     ] {
-        let (status, answer) = outcome(&keygate, "issuedApiKeys", body).await;
-        assert_eq!((status, reason(&answer)), (400, "BAD_REQUEST"), "{body:.200}");
+        let (status, response) = status_and_body(&keygate, "issuedApiKeys", body).await;
+        assert_eq!((status, reason(&response)), (400, "BAD_REQUEST"), "{body:.200}");
     }
     let metrics = keygate.http.get(format!("{}/metrics", keygate.metrics)).send().await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("talos_keys_created_total 1\n"), "only the demonstration key was made");
+    assert!(metrics.contains("talos_keys_created_total 1\n"), "only the demo key was created");
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_429() {
+async fn body_over_the_size_limit_is_rejected_with_429() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let body = format!(r#"{{"name":"{}"}}"#, "x".repeat(5 << 20));
-    let (status, answer) = outcome(&keygate, "issuedApiKeys", &body).await;
-    assert_eq!((status, reason(&answer)), (429, "TOO_MANY_REQUESTS"));
-    assert_eq!(answer["error"]["message"], "request body exceeds maximum allowed size of 4194304 bytes");
+    let (status, response) = status_and_body(&keygate, "issuedApiKeys", &body).await;
+    assert_eq!((status, reason(&response)), (429, "TOO_MANY_REQUESTS"));
+    assert_eq!(response["error"]["message"], "request body exceeds maximum allowed size of 4194304 bytes");
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_404_in_the_envelope() {
+async fn unknown_resources_and_operations_are_404_with_an_error_body() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     for (method, path, expected) in [
         ("GET", "/v2alpha1/admin/issuedApiKeys/none", "API_KEY_NOT_FOUND"),
@@ -100,48 +100,48 @@ async fn what_is_not_there_is_404_in_the_envelope() {
         ("GET", "/nothing", "NOT_FOUND"),
     ] {
         let request = keygate.http.request(method.parse().unwrap(), format!("{}{path}", keygate.admin));
-        let answer = request.header("x-request-id", "r-1").send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{method} {path}");
-        assert_eq!(answer.headers()["x-request-id"], "r-1");
-        assert_eq!(answer.headers()["x-frame-options"], "DENY");
-        assert!(!answer.headers().contains_key("allow"));
-        assert_eq!(reason(&answer.json().await.unwrap()), expected, "{method} {path}");
+        let response = request.header("x-request-id", "r-1").send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{method} {path}");
+        assert_eq!(response.headers()["x-request-id"], "r-1");
+        assert_eq!(response.headers()["x-frame-options"], "DENY");
+        assert!(!response.headers().contains_key("allow"));
+        assert_eq!(reason(&response.json().await.unwrap()), expected, "{method} {path}");
     }
 }
 
 #[tokio::test]
-async fn a_repeated_request_id_returns_the_first_key_once_also_when_calls_race() {
+async fn repeated_request_id_returns_the_first_key_and_its_secret_once() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let body = json!({"name": "n", "actor_id": "a", "request_id": "once"});
     let calls = (0..16).map(|_| keygate.post("issuedApiKeys", &body));
     let mut ids = std::collections::BTreeSet::new();
     let mut secrets = 0;
     for call in calls {
-        let answer = call.await;
-        assert_eq!(answer.status(), StatusCode::CREATED);
-        let location = answer.headers()["location"].to_str().unwrap().to_owned();
-        let answer: Value = answer.json().await.unwrap();
-        let id = answer["issued_api_key"]["key_id"].as_str().unwrap().to_owned();
+        let response = call.await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        let location = response.headers()["location"].to_str().unwrap().to_owned();
+        let response: Value = response.json().await.unwrap();
+        let id = response["issued_api_key"]["key_id"].as_str().unwrap().to_owned();
         assert_eq!(location, format!("/v2alpha1/admin/issuedApiKeys/{id}"));
-        secrets += usize::from(answer["secret"] != "");
+        secrets += usize::from(response["secret"] != "");
         ids.insert(id);
     }
     assert_eq!((ids.len(), secrets), (1, 1));
 }
 
 #[tokio::test]
-async fn revoking_follows_its_rules() {
+async fn revocation_checks_its_arguments_and_happens_once() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let (id, _) = keygate.issue(json!({})).await;
     let path = format!("issuedApiKeys/{id}:revoke");
-    let (status, answer) = outcome(&keygate, &path, r#"{"reason":1,"description":"x"}"#).await;
+    let (status, response) = status_and_body(&keygate, &path, r#"{"reason":1,"description":"x"}"#).await;
     assert_eq!(
-        (status, &answer["error"]["message"]),
+        (status, &response["error"]["message"]),
         (400, &"description is only allowed when reason is PRIVILEGE_WITHDRAWN".into())
     );
-    assert_eq!(outcome(&keygate, &path, "").await.0, 204);
-    let (status, answer) = outcome(&keygate, &path, "{}").await;
-    assert_eq!((status, reason(&answer), &answer["error"]["status"]), (409, "CONFLICT", &"ALREADY_EXISTS".into()));
+    assert_eq!(status_and_body(&keygate, &path, "").await.0, 204);
+    let (status, response) = status_and_body(&keygate, &path, "{}").await;
+    assert_eq!((status, reason(&response), &response["error"]["status"]), (409, "CONFLICT", &"ALREADY_EXISTS".into()));
     let key: Value = keygate
         .http
         .get(format!("{}/v2alpha1/admin/issuedApiKeys/{id}", keygate.admin))
@@ -156,12 +156,12 @@ async fn revoking_follows_its_rules() {
 }
 
 #[tokio::test]
-async fn verification_tells_why_and_what_the_cache_did() {
+async fn verification_returns_the_error_code_and_the_cache_outcome() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let (_, key) = keygate.issue(json!({"rate_limit_policy": {"quota": 5, "window": "60s"}})).await;
-    let (_, expired) = keygate.issue(json!({"ttl": "1s"})).await;
+    let (expired_id, expired) = keygate.issue(json!({"ttl": "1s"})).await;
     let (_, bound) = keygate.issue(json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}})).await;
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    keygate.wait_until_expired(&expired_id).await;
     let verify = |credential: &str, audiences: Value, directive: &str| {
         let body = json!({"credential": credential, "expected_audiences": audiences}).to_string();
         let url = format!("{}/v2alpha1/admin/apiKeys:verify", keygate.admin);
@@ -180,12 +180,12 @@ async fn verification_tells_why_and_what_the_cache_did() {
         ("mc_v1_AgEX", json!([]), "x", "VERIFICATION_ERROR_SIGNATURE_INVALID", "SKIP"),
         (&key[..key.len() - 1], json!([]), "x", "VERIFICATION_ERROR_NOT_FOUND", "SKIP"),
     ] {
-        let answer = verify(credential, audiences, directive).await.unwrap();
-        assert_eq!(answer.headers()["ory-talos-cache"], cache, "{code} {directive}");
+        let response = verify(credential, audiences, directive).await.unwrap();
+        assert_eq!(response.headers()["ory-talos-cache"], cache, "{code} {directive}");
         if code.is_empty() {
-            assert_eq!(answer.headers()["ratelimit-policy"], r#""default";q=5;w=60"#);
+            assert_eq!(response.headers()["ratelimit-policy"], r#""default";q=5;w=60"#);
         }
-        let body: Value = answer.json().await.unwrap();
+        let body: Value = response.json().await.unwrap();
         assert_eq!(body["error_code"].as_str().unwrap_or_default(), code);
         assert_eq!(body["is_valid"], code.is_empty());
     }

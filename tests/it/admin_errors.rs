@@ -1,20 +1,22 @@
-//! The contract's own errors of each operation: every cell of its table is provoked, from outside.
+//! The documented errors of each admin operation: each pair of operation and status in the contract's table has a test.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use keygate_test_servers::WAIT_TIMEOUT;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, SqliteConnection};
 use tokio::task::JoinSet;
 
-use crate::support::admin::Answer;
+use crate::support::admin::AdminResponse;
 use crate::support::keygate::Keygate;
+use crate::support::wait::wait_for;
 
-/// The facts: which errors an operation raises itself.
-const TABLE: [(&str, &[u16]); 18] = [
+/// The statuses that each operation documents.
+const DOCUMENTED: [(&str, &[u16]); 18] = [
     ("adminIssueApiKey", &[400, 402, 409]),
     ("adminListIssuedApiKeys", &[400]),
     ("adminGetIssuedApiKey", &[404]),
@@ -35,11 +37,11 @@ const TABLE: [(&str, &[u16]); 18] = [
     ("revokeApiKey", &[400, 401, 403, 404]),
 ];
 
-/// The cells that have a test of their own, below.
-const ELSEWHERE: [(&str, u16); 3] =
+/// The pairs that have their own tests below.
+const OWN_TESTS: [(&str, u16); 3] =
     [("adminIssueApiKey", 409), ("adminDeriveToken", 409), ("adminBatchCreateImportedApiKeys", 500)];
 
-/// The facts: what a reason looks like.
+/// The documented reasons with their HTTP status and canonical code.
 const REASONS: [(&str, u16, &str); 13] = [
     ("BAD_REQUEST", 400, "INVALID_ARGUMENT"),
     ("DERIVED_TOKEN_NOT_REVOCABLE", 400, "INVALID_ARGUMENT"),
@@ -57,29 +59,29 @@ const REASONS: [(&str, u16, &str); 13] = [
 ];
 
 /// No keys of either kind.
-const NOTHING: [Vec<Value>; 2] = [Vec::new(), Vec::new()];
+const NO_KEYS: [Vec<Value>; 2] = [Vec::new(), Vec::new()];
 
-/// What kind of installation is asked.
+/// The server that a call goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    /// One with keys in every state.
-    Usual,
-    /// One whose quota is used up.
+enum Setup {
+    /// Has keys in every state.
+    Standard,
+    /// Has reached its quota of keys.
     Full,
-    /// One that cannot sign.
+    /// Has no signing keys.
     Keyless,
 }
 
-/// A call that is refused: where, the operation and its status, the call, the reason and, where it is stable, the message.
-type Case = (At, &'static str, u16, &'static str, &'static str, &'static str, &'static str);
+/// A failing call: server, operation id, status, call, body, reason, and the message if it is fixed.
+type Case = (Setup, &'static str, u16, &'static str, &'static str, &'static str, &'static str);
 
 const EMPTY: &str = "";
 const JWT_SHAPE: &str = r#"{"name":"n","actor_id":"a","raw_key":"eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln"}"#;
 const JWT_BATCH: &str =
     r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln"}]}"#;
-const NO_REASON: &str = r#"{"reason":"REVOCATION_REASON_SUPERSEDED","description":"d"}"#;
-const NO_REASON_SAID: &str = "description is only allowed when reason is PRIVILEGE_WITHDRAWN";
-const QUOTA_SAID: &str = "The API key quota for the current plan has been reached.";
+const DESCRIBED_REASON: &str = r#"{"reason":"REVOCATION_REASON_SUPERSEDED","description":"d"}"#;
+const DESCRIPTION_NOT_ALLOWED: &str = "description is only allowed when reason is PRIVILEGE_WITHDRAWN";
+const QUOTA_REACHED: &str = "The API key quota for the current plan has been reached.";
 const BAD_MASK: &str =
     "unknown update_mask path: \"*\" (allowed: name, scopes, metadata, rate_limit_policy, ip_restriction)";
 const NO_EXPIRY: &str = "ttl must be greater than 0; non-expiring API keys are not supported";
@@ -89,84 +91,84 @@ const UNKNOWN_IMPORTED: &str = "imported key not found";
 
 #[rustfmt::skip]
 const CASES: [Case; 63] = [
-    (At::Usual, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"actor_id":"a"}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n"}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","ttl":"0s"}"#, "BAD_REQUEST", NO_EXPIRY),
-    (At::Usual, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","ttl":"366d"}"#, "BAD_REQUEST", TTL_OVER_MAX),
-    (At::Keyless, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","visibility":"KEY_VISIBILITY_PUBLIC"}"#, "BAD_REQUEST", "public key prefix not configured: set credentials.api_keys.prefix.public_current"),
-    (At::Full, "adminIssueApiKey", 402, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a"}"#, "API_KEY_QUOTA_EXCEEDED", QUOTA_SAID),
-    (At::Usual, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?page_size=1001", EMPTY, "BAD_REQUEST", ""),
-    (At::Usual, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?filter=name%3Dx", EMPTY, "BAD_REQUEST", ""),
-    (At::Usual, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?page_token=x", EMPTY, "BAD_REQUEST", "invalid page token"),
-    (At::Usual, "adminGetIssuedApiKey", 404, "GET issuedApiKeys/{nobody}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
-    (At::Usual, "adminGetIssuedApiKey", 404, "GET issuedApiKeys/{imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
-    (At::Usual, "adminUpdateIssuedApiKey", 400, "PATCH issuedApiKeys/{active}?update_mask=*", "{}", "BAD_REQUEST", BAD_MASK),
-    (At::Usual, "adminUpdateIssuedApiKey", 400, "PATCH issuedApiKeys/{nobody}?update_mask=*", "{}", "BAD_REQUEST", BAD_MASK),
-    (At::Usual, "adminUpdateIssuedApiKey", 404, "PATCH issuedApiKeys/{nobody}", r#"{"name":"n"}"#, "API_KEY_NOT_FOUND", UNKNOWN),
-    (At::Usual, "adminRotateIssuedApiKey", 400, "POST issuedApiKeys/{active}:rotate", r#"{"scopes":[""]}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminRotateIssuedApiKey", 404, "POST issuedApiKeys/{nobody}:rotate", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
-    (At::Usual, "adminRotateIssuedApiKey", 409, "POST issuedApiKeys/{revoked}:rotate", EMPTY, "FAILED_PRECONDITION", "cannot rotate a non-active key"),
-    (At::Usual, "adminRotateIssuedApiKey", 409, "POST issuedApiKeys/{expired}:rotate", EMPTY, "FAILED_PRECONDITION", "cannot rotate a non-active key"),
-    (At::Usual, "adminRevokeIssuedApiKey", 400, "POST issuedApiKeys/{active}:revoke", NO_REASON, "BAD_REQUEST", NO_REASON_SAID),
-    (At::Usual, "adminRevokeIssuedApiKey", 404, "POST issuedApiKeys/{nobody}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
-    (At::Usual, "adminRevokeIssuedApiKey", 404, "POST issuedApiKeys/{imported}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
-    (At::Usual, "adminRevokeIssuedApiKey", 409, "POST issuedApiKeys/{revoked}:revoke", EMPTY, "CONFLICT", "key is already revoked"),
-    (At::Usual, "adminImportApiKey", 400, "POST importedApiKeys", r#"{"name":"n","actor_id":"a"}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminImportApiKey", 400, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"r","ttl":"0s"}"#, "BAD_REQUEST", NO_EXPIRY),
-    (At::Full, "adminImportApiKey", 402, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"r"}"#, "API_KEY_QUOTA_EXCEEDED", QUOTA_SAID),
-    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"{active_secret}"}"#, "CONFLICT", "cannot import key: format conflicts with issued api key pattern"),
-    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", JWT_SHAPE, "FAILED_PRECONDITION", "cannot import key: format conflicts with derived token pattern"),
-    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"mc_v1_x"}"#, "FAILED_PRECONDITION", "cannot import key: format conflicts with derived token pattern"),
-    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"raw-key"}"#, "API_KEY_EXISTS", "key already imported (duplicate detected)"),
-    (At::Usual, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"revoked-raw-key"}"#, "API_KEY_EXISTS", "key already imported (duplicate detected)"),
-    (At::Usual, "adminListImportedApiKeys", 400, "GET importedApiKeys?page_size=x", EMPTY, "BAD_REQUEST", ""),
-    (At::Usual, "adminListImportedApiKeys", 400, "GET importedApiKeys?page_token=x", EMPTY, "BAD_REQUEST", "invalid page token"),
-    (At::Usual, "adminGetImportedApiKey", 404, "GET importedApiKeys/{nobody_imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
-    (At::Usual, "adminGetImportedApiKey", 404, "GET importedApiKeys/{active}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
-    (At::Usual, "adminUpdateImportedApiKey", 400, "PATCH importedApiKeys/{imported}?updateMask=*", "{}", "BAD_REQUEST", BAD_MASK),
-    (At::Usual, "adminUpdateImportedApiKey", 404, "PATCH importedApiKeys/{nobody_imported}", r#"{"name":"n"}"#, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
-    (At::Usual, "adminDeleteImportedApiKey", 404, "DELETE importedApiKeys/{nobody_imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
-    (At::Usual, "adminDeleteImportedApiKey", 404, "DELETE importedApiKeys/{active}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
-    (At::Usual, "adminRevokeImportedApiKey", 400, "POST importedApiKeys/{imported}:revoke", NO_REASON, "BAD_REQUEST", NO_REASON_SAID),
-    (At::Usual, "adminRevokeImportedApiKey", 404, "POST importedApiKeys/{nobody_imported}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
-    (At::Usual, "adminRevokeImportedApiKey", 409, "POST importedApiKeys/{revoked_imported}:revoke", EMPTY, "CONFLICT", "key is already revoked"),
-    (At::Usual, "adminBatchCreateImportedApiKeys", 400, "POST importedApiKeys:batchCreate", r#"{"requests":[]}"#, "BAD_REQUEST", "keys must contain at least one item"),
-    (At::Usual, "adminBatchCreateImportedApiKeys", 400, "POST importedApiKeys:batchCreate", r#"{"requests":[null]}"#, "BAD_REQUEST", "all keys in batch failed validation"),
-    (At::Full, "adminBatchCreateImportedApiKeys", 402, "POST importedApiKeys:batchCreate", r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"r"}]}"#, "API_KEY_QUOTA_EXCEEDED", "all keys in batch exceeded the tenant quota"),
-    (At::Usual, "adminBatchCreateImportedApiKeys", 409, "POST importedApiKeys:batchCreate", r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"raw-key"}]}"#, "API_KEY_EXISTS", "all keys in batch already exist"),
-    (At::Usual, "adminBatchCreateImportedApiKeys", 409, "POST importedApiKeys:batchCreate", JWT_BATCH, "FAILED_PRECONDITION", "all keys in batch failed precondition checks"),
-    (At::Usual, "adminVerifyApiKey", 400, "POST apiKeys:verify", "{}", "BAD_REQUEST", ""),
-    (At::Usual, "adminBatchVerifyApiKeys", 400, "POST apiKeys:batchVerify", "{}", "BAD_REQUEST", ""),
-    (At::Usual, "adminBatchVerifyApiKeys", 400, "POST apiKeys:batchVerify", r#"{"requests":[{"credential":"raw-key"},{}]}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminDeriveToken", 400, "POST apiKeys:derive", "{}", "BAD_REQUEST", ""),
-    (At::Usual, "adminDeriveToken", 400, "POST apiKeys:derive", r#"{"credential":"{token}"}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminDeriveToken", 400, "POST apiKeys:derive", r#"{"credential":"{active_secret}","ttl":"364d"}"#, "BAD_REQUEST", ""),
-    (At::Usual, "adminDeriveToken", 401, "POST apiKeys:derive", r#"{"credential":"unknown"}"#, "UNAUTHORIZED", "verify API key"),
-    (At::Usual, "adminDeriveToken", 401, "POST apiKeys:derive", r#"{"credential":"{expired_secret}"}"#, "UNAUTHORIZED", "verify API key"),
-    (At::Usual, "adminDeriveToken", 403, "POST apiKeys:derive", r#"{"credential":"{revoked_secret}"}"#, "FORBIDDEN", "key is revoked"),
-    (At::Usual, "adminDeriveToken", 403, "POST apiKeys:derive", r#"{"credential":"{active_secret}","scopes":["other"]}"#, "FORBIDDEN", "scope \"other\" is not granted to the key"),
-    (At::Keyless, "adminDeriveToken", 500, "POST apiKeys:derive", r#"{"credential":"{active_secret}"}"#, "INTERNAL_SERVER_ERROR", ""),
-    (At::Keyless, "getJwks", 500, "GET /v2alpha1/derivedKeys/jwks.json", EMPTY, "INTERNAL_SERVER_ERROR", ""),
-    (At::Usual, "revokeApiKey", 400, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{token}"}"#, "DERIVED_TOKEN_NOT_REVOCABLE", "Derived tokens cannot be revoked."),
-    (At::Usual, "revokeApiKey", 400, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{active_secret}","reason":4}"#, "BAD_REQUEST", "PRIVILEGE_WITHDRAWN is not allowed for self-revocation"),
-    (At::Usual, "revokeApiKey", 401, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{expired_secret}"}"#, "API_KEY_EXPIRED", "The API key has expired."),
-    (At::Usual, "revokeApiKey", 403, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{public_secret}"}"#, "FORBIDDEN", ""),
-    (At::Usual, "revokeApiKey", 404, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"unknown"}"#, "API_KEY_NOT_FOUND", "The API key was not found."),
+    (Setup::Standard, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"actor_id":"a"}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n"}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","ttl":"0s"}"#, "BAD_REQUEST", NO_EXPIRY),
+    (Setup::Standard, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","ttl":"366d"}"#, "BAD_REQUEST", TTL_OVER_MAX),
+    (Setup::Keyless, "adminIssueApiKey", 400, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a","visibility":"KEY_VISIBILITY_PUBLIC"}"#, "BAD_REQUEST", "public key prefix not configured: set credentials.api_keys.prefix.public_current"),
+    (Setup::Full, "adminIssueApiKey", 402, "POST issuedApiKeys", r#"{"name":"n","actor_id":"a"}"#, "API_KEY_QUOTA_EXCEEDED", QUOTA_REACHED),
+    (Setup::Standard, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?page_size=1001", EMPTY, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?filter=name%3Dx", EMPTY, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminListIssuedApiKeys", 400, "GET issuedApiKeys?page_token=x", EMPTY, "BAD_REQUEST", "invalid page token"),
+    (Setup::Standard, "adminGetIssuedApiKey", 404, "GET issuedApiKeys/{unknown}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (Setup::Standard, "adminGetIssuedApiKey", 404, "GET issuedApiKeys/{imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (Setup::Standard, "adminUpdateIssuedApiKey", 400, "PATCH issuedApiKeys/{active}?update_mask=*", "{}", "BAD_REQUEST", BAD_MASK),
+    (Setup::Standard, "adminUpdateIssuedApiKey", 400, "PATCH issuedApiKeys/{unknown}?update_mask=*", "{}", "BAD_REQUEST", BAD_MASK),
+    (Setup::Standard, "adminUpdateIssuedApiKey", 404, "PATCH issuedApiKeys/{unknown}", r#"{"name":"n"}"#, "API_KEY_NOT_FOUND", UNKNOWN),
+    (Setup::Standard, "adminRotateIssuedApiKey", 400, "POST issuedApiKeys/{active}:rotate", r#"{"scopes":[""]}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminRotateIssuedApiKey", 404, "POST issuedApiKeys/{unknown}:rotate", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (Setup::Standard, "adminRotateIssuedApiKey", 409, "POST issuedApiKeys/{revoked}:rotate", EMPTY, "FAILED_PRECONDITION", "cannot rotate a non-active key"),
+    (Setup::Standard, "adminRotateIssuedApiKey", 409, "POST issuedApiKeys/{expired}:rotate", EMPTY, "FAILED_PRECONDITION", "cannot rotate a non-active key"),
+    (Setup::Standard, "adminRevokeIssuedApiKey", 400, "POST issuedApiKeys/{active}:revoke", DESCRIBED_REASON, "BAD_REQUEST", DESCRIPTION_NOT_ALLOWED),
+    (Setup::Standard, "adminRevokeIssuedApiKey", 404, "POST issuedApiKeys/{unknown}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (Setup::Standard, "adminRevokeIssuedApiKey", 404, "POST issuedApiKeys/{imported}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN),
+    (Setup::Standard, "adminRevokeIssuedApiKey", 409, "POST issuedApiKeys/{revoked}:revoke", EMPTY, "CONFLICT", "key is already revoked"),
+    (Setup::Standard, "adminImportApiKey", 400, "POST importedApiKeys", r#"{"name":"n","actor_id":"a"}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminImportApiKey", 400, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"r","ttl":"0s"}"#, "BAD_REQUEST", NO_EXPIRY),
+    (Setup::Full, "adminImportApiKey", 402, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"r"}"#, "API_KEY_QUOTA_EXCEEDED", QUOTA_REACHED),
+    (Setup::Standard, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"{active_secret}"}"#, "CONFLICT", "cannot import key: format conflicts with issued api key pattern"),
+    (Setup::Standard, "adminImportApiKey", 409, "POST importedApiKeys", JWT_SHAPE, "FAILED_PRECONDITION", "cannot import key: format conflicts with derived token pattern"),
+    (Setup::Standard, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"mc_v1_x"}"#, "FAILED_PRECONDITION", "cannot import key: format conflicts with derived token pattern"),
+    (Setup::Standard, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"raw-key"}"#, "API_KEY_EXISTS", "key already imported (duplicate detected)"),
+    (Setup::Standard, "adminImportApiKey", 409, "POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"revoked-raw-key"}"#, "API_KEY_EXISTS", "key already imported (duplicate detected)"),
+    (Setup::Standard, "adminListImportedApiKeys", 400, "GET importedApiKeys?page_size=x", EMPTY, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminListImportedApiKeys", 400, "GET importedApiKeys?page_token=x", EMPTY, "BAD_REQUEST", "invalid page token"),
+    (Setup::Standard, "adminGetImportedApiKey", 404, "GET importedApiKeys/{unknown_imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (Setup::Standard, "adminGetImportedApiKey", 404, "GET importedApiKeys/{active}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (Setup::Standard, "adminUpdateImportedApiKey", 400, "PATCH importedApiKeys/{imported}?updateMask=*", "{}", "BAD_REQUEST", BAD_MASK),
+    (Setup::Standard, "adminUpdateImportedApiKey", 404, "PATCH importedApiKeys/{unknown_imported}", r#"{"name":"n"}"#, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (Setup::Standard, "adminDeleteImportedApiKey", 404, "DELETE importedApiKeys/{unknown_imported}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (Setup::Standard, "adminDeleteImportedApiKey", 404, "DELETE importedApiKeys/{active}", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (Setup::Standard, "adminRevokeImportedApiKey", 400, "POST importedApiKeys/{imported}:revoke", DESCRIBED_REASON, "BAD_REQUEST", DESCRIPTION_NOT_ALLOWED),
+    (Setup::Standard, "adminRevokeImportedApiKey", 404, "POST importedApiKeys/{unknown_imported}:revoke", EMPTY, "API_KEY_NOT_FOUND", UNKNOWN_IMPORTED),
+    (Setup::Standard, "adminRevokeImportedApiKey", 409, "POST importedApiKeys/{revoked_imported}:revoke", EMPTY, "CONFLICT", "key is already revoked"),
+    (Setup::Standard, "adminBatchCreateImportedApiKeys", 400, "POST importedApiKeys:batchCreate", r#"{"requests":[]}"#, "BAD_REQUEST", "keys must contain at least one item"),
+    (Setup::Standard, "adminBatchCreateImportedApiKeys", 400, "POST importedApiKeys:batchCreate", r#"{"requests":[null]}"#, "BAD_REQUEST", "all keys in batch failed validation"),
+    (Setup::Full, "adminBatchCreateImportedApiKeys", 402, "POST importedApiKeys:batchCreate", r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"r"}]}"#, "API_KEY_QUOTA_EXCEEDED", "all keys in batch exceeded the tenant quota"),
+    (Setup::Standard, "adminBatchCreateImportedApiKeys", 409, "POST importedApiKeys:batchCreate", r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"raw-key"}]}"#, "API_KEY_EXISTS", "all keys in batch already exist"),
+    (Setup::Standard, "adminBatchCreateImportedApiKeys", 409, "POST importedApiKeys:batchCreate", JWT_BATCH, "FAILED_PRECONDITION", "all keys in batch failed precondition checks"),
+    (Setup::Standard, "adminVerifyApiKey", 400, "POST apiKeys:verify", "{}", "BAD_REQUEST", ""),
+    (Setup::Standard, "adminBatchVerifyApiKeys", 400, "POST apiKeys:batchVerify", "{}", "BAD_REQUEST", ""),
+    (Setup::Standard, "adminBatchVerifyApiKeys", 400, "POST apiKeys:batchVerify", r#"{"requests":[{"credential":"raw-key"},{}]}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminDeriveToken", 400, "POST apiKeys:derive", "{}", "BAD_REQUEST", ""),
+    (Setup::Standard, "adminDeriveToken", 400, "POST apiKeys:derive", r#"{"credential":"{token}"}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminDeriveToken", 400, "POST apiKeys:derive", r#"{"credential":"{active_secret}","ttl":"364d"}"#, "BAD_REQUEST", ""),
+    (Setup::Standard, "adminDeriveToken", 401, "POST apiKeys:derive", r#"{"credential":"unknown"}"#, "UNAUTHORIZED", "verify API key"),
+    (Setup::Standard, "adminDeriveToken", 401, "POST apiKeys:derive", r#"{"credential":"{expired_secret}"}"#, "UNAUTHORIZED", "verify API key"),
+    (Setup::Standard, "adminDeriveToken", 403, "POST apiKeys:derive", r#"{"credential":"{revoked_secret}"}"#, "FORBIDDEN", "key is revoked"),
+    (Setup::Standard, "adminDeriveToken", 403, "POST apiKeys:derive", r#"{"credential":"{active_secret}","scopes":["other"]}"#, "FORBIDDEN", "scope \"other\" is not granted to the key"),
+    (Setup::Keyless, "adminDeriveToken", 500, "POST apiKeys:derive", r#"{"credential":"{active_secret}"}"#, "INTERNAL_SERVER_ERROR", ""),
+    (Setup::Keyless, "getJwks", 500, "GET /v2alpha1/derivedKeys/jwks.json", EMPTY, "INTERNAL_SERVER_ERROR", ""),
+    (Setup::Standard, "revokeApiKey", 400, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{token}"}"#, "DERIVED_TOKEN_NOT_REVOCABLE", "Derived tokens cannot be revoked."),
+    (Setup::Standard, "revokeApiKey", 400, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{active_secret}","reason":4}"#, "BAD_REQUEST", "PRIVILEGE_WITHDRAWN is not allowed for self-revocation"),
+    (Setup::Standard, "revokeApiKey", 401, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{expired_secret}"}"#, "API_KEY_EXPIRED", "The API key has expired."),
+    (Setup::Standard, "revokeApiKey", 403, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{public_secret}"}"#, "FORBIDDEN", ""),
+    (Setup::Standard, "revokeApiKey", 404, "POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"unknown"}"#, "API_KEY_NOT_FOUND", "The API key was not found."),
 ];
 
-/// An installation and what stands for the names in its calls.
-struct Installation {
-    at: At,
+/// A server, and the values of the placeholders in its calls.
+struct Server {
+    setup: Setup,
     keygate: Keygate,
     names: Vec<(&'static str, String)>,
 }
 
-impl Installation {
-    async fn start(at: At) -> Self {
-        let keygate = match at {
-            At::Usual => Keygate::serve_admin(&json!({})),
-            At::Full => Keygate::serve_admin(&json!({"quota": {"api_keys_max": 1}})),
-            At::Keyless => {
+impl Server {
+    async fn start(setup: Setup) -> Self {
+        let keygate = match setup {
+            Setup::Standard => Keygate::serve_admin(&json!({})),
+            Setup::Full => Keygate::serve_admin(&json!({"quota": {"api_keys_max": 1}})),
+            Setup::Keyless => {
                 let none = json!({
                     "api_keys": {"prefix": {"public_current": null}},
                     "derived_tokens": {"jwt": {"signing_keys": {"urls": []}}}
@@ -178,23 +180,23 @@ impl Installation {
         let mut names = vec![
             ("{active}", active),
             ("{active_secret}", secret),
-            ("{nobody}", "11111111-2222-4333-8444-555555555555".into()),
-            ("{nobody_imported}", "0".repeat(64)),
+            ("{unknown}", "11111111-2222-4333-8444-555555555555".into()),
+            ("{unknown_imported}", "0".repeat(64)),
         ];
-        if at == At::Usual {
+        if setup == Setup::Standard {
             names.extend(keys_in_every_state(&keygate, &names[1].1).await);
         }
-        Self { at, keygate, names }
+        Self { setup, keygate, names }
     }
 
     fn fill(&self, text: &str) -> String {
         self.names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
     }
 
-    async fn call(&self, line: &str, body: &str) -> Answer {
+    async fn call(&self, line: &str, body: &str) -> AdminResponse {
         let (method, path) = line.split_once(' ').unwrap();
         let root = if path.starts_with('/') { "" } else { "/v2alpha1/admin/" };
-        self.keygate.ask(&self.fill(&format!("{method} {root}{path}")), self.fill(body)).await
+        self.keygate.send(&self.fill(&format!("{method} {root}{path}")), self.fill(body)).await
     }
 }
 
@@ -206,11 +208,9 @@ async fn keys_in_every_state(keygate: &Keygate, secret: &str) -> Vec<(&'static s
     let imported = keygate.import(json!({"raw_key": "raw-key"})).await;
     let revoked_imported = keygate.import(json!({"raw_key": "revoked-raw-key"})).await;
     let revocation = format!("POST /v2alpha1/admin/importedApiKeys/{revoked_imported}:revoke");
-    assert_eq!(keygate.ask(&revocation, "").await.status, 204);
-    let token = keygate.ask_json("POST /v2alpha1/admin/apiKeys:derive", &json!({ "credential": secret })).await;
-    while status_of(keygate, &expired).await != "KEY_STATUS_EXPIRED" {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    assert_eq!(keygate.send(&revocation, "").await.status, 204);
+    let token = keygate.send_json("POST /v2alpha1/admin/apiKeys:derive", &json!({ "credential": secret })).await;
+    keygate.wait_until_expired(&expired).await;
     vec![
         ("{revoked}", revoked),
         ("{revoked_secret}", revoked_secret),
@@ -223,17 +223,13 @@ async fn keys_in_every_state(keygate: &Keygate, secret: &str) -> Vec<(&'static s
     ]
 }
 
-async fn status_of(keygate: &Keygate, id: &str) -> String {
-    keygate.ask(&format!("GET /v2alpha1/admin/issuedApiKeys/{id}"), "").await.text("/status")
-}
-
-/// What is wrong with an error; nothing when it is as it is to be. An empty message stands for any but none.
-fn fault(answer: &Answer, status: u16, reason: &str, message: &str) -> Option<String> {
+/// The difference between a response and the expected error, if any. An empty `message` matches every non-empty one.
+fn mismatch(response: &AdminResponse, status: u16, reason: &str, message: &str) -> Option<String> {
     let (_, http, canonical) = REASONS.into_iter().find(|(name, ..)| *name == reason).unwrap();
-    let said = answer.message();
+    let actual = response.message();
     let expected = json!({"error": {
         "code": http,
-        "message": if message.is_empty() { said } else { message },
+        "message": if message.is_empty() { actual } else { message },
         "status": canonical,
         "details": [{
             "@type": "type.googleapis.com/google.rpc.ErrorInfo",
@@ -241,23 +237,23 @@ fn fault(answer: &Answer, status: u16, reason: &str, message: &str) -> Option<St
             "domain": "www.ory.com/talos",
         }],
     }});
-    let good = answer.status == status && status == http && !said.is_empty() && answer.body == expected;
-    (!good).then(|| format!("{} {} instead of {status} {expected}", answer.status, answer.body))
+    let is_expected = response.status == status && status == http && !actual.is_empty() && response.body == expected;
+    (!is_expected).then(|| format!("{} {} instead of {status} {expected}", response.status, response.body))
 }
 
 #[track_caller]
-fn assert_error(answer: &Answer, status: u16, reason: &str, message: &str) {
-    assert_eq!(fault(answer, status, reason, message), None);
+fn assert_error(response: &AdminResponse, status: u16, reason: &str, message: &str) {
+    assert_eq!(mismatch(response, status, reason, message), None);
 }
 
 async fn stored(keygate: &Keygate) -> [Vec<Value>; 2] {
     [keygate.list("issued", "").await, keygate.list("imported", "").await]
 }
 
-/// Another program at the database, while the server runs.
+/// Another connection to the database of a running server.
 async fn database(file: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(file);
-    options.busy_timeout(Duration::from_secs(10)).connect().await.unwrap()
+    options.busy_timeout(WAIT_TIMEOUT).connect().await.unwrap()
 }
 
 async fn execute(database: &mut SqliteConnection, statement: &str) {
@@ -265,102 +261,104 @@ async fn execute(database: &mut SqliteConnection, statement: &str) {
 }
 
 #[test]
-fn every_cell_of_the_table_is_provoked() {
-    let wanted: BTreeSet<(&str, u16)> =
-        TABLE.iter().flat_map(|(name, statuses)| statuses.iter().map(move |status| (*name, *status))).collect();
-    let called: BTreeSet<(&str, u16)> = CASES.iter().map(|case| (case.1, case.2)).chain(ELSEWHERE).collect();
-    assert_eq!(wanted, called);
+fn every_documented_error_has_a_test() {
+    let documented: BTreeSet<(&str, u16)> =
+        DOCUMENTED.iter().flat_map(|(name, statuses)| statuses.iter().map(move |status| (*name, *status))).collect();
+    let tested: BTreeSet<(&str, u16)> = CASES.iter().map(|case| (case.1, case.2)).chain(OWN_TESTS).collect();
+    assert_eq!(documented, tested);
 }
 
 #[tokio::test]
-async fn each_own_error_is_answered_as_the_contract_has_it() {
-    let mut faults = Vec::new();
-    for at in [At::Usual, At::Full, At::Keyless] {
-        let installation = Installation::start(at).await;
-        let before = stored(&installation.keygate).await;
-        for (_, operation, status, line, body, reason, message) in CASES.iter().filter(|case| case.0 == at) {
-            let answer = installation.call(line, body).await;
-            if let Some(fault) = fault(&answer, *status, reason, message) {
-                faults.push(format!("{operation} {status}, {line} {body} at {:?}: {fault}", installation.at));
+async fn each_documented_error_has_the_status_and_body_of_the_contract() {
+    let mut mismatches = Vec::new();
+    for setup in [Setup::Standard, Setup::Full, Setup::Keyless] {
+        let server = Server::start(setup).await;
+        let before = stored(&server.keygate).await;
+        for (_, operation, status, line, body, reason, message) in CASES.iter().filter(|case| case.0 == setup) {
+            let response = server.call(line, body).await;
+            if let Some(mismatch) = mismatch(&response, *status, reason, message) {
+                mismatches.push(format!("{operation} {status}, {line} {body} at {:?}: {mismatch}", server.setup));
             }
         }
-        assert_eq!(stored(&installation.keygate).await, before, "a refused call changes nothing");
+        assert_eq!(stored(&server.keygate).await, before, "a failed call changes nothing");
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(mismatches.is_empty(), "{}", mismatches.join("\n"));
 }
 
-/// Issue, 409: the fresh id is taken. A database that drops the row stands in for the one in 2^122 chance.
+/// Issue, 409: the generated id is taken, which has a chance of 1 in 2^122. A trigger that drops the row has the same effect.
 #[tokio::test]
-async fn an_issued_key_whose_id_is_taken_is_a_conflict() {
+async fn issuing_a_key_with_a_taken_id_is_a_conflict() {
     let keygate = Keygate::serve_admin(&json!({}));
-    let dropping = "CREATE TRIGGER taken BEFORE INSERT ON keys BEGIN SELECT RAISE(IGNORE); END";
-    execute(&mut database(&keygate.path().join("keys.db")).await, dropping).await;
-    let answer = keygate.ask("POST /v2alpha1/admin/issuedApiKeys", r#"{"name":"n","actor_id":"a"}"#).await;
-    assert_error(&answer, 409, "API_KEY_EXISTS", "An API key with this identifier already exists.");
-    assert_eq!(stored(&keygate).await, NOTHING);
+    let trigger = "CREATE TRIGGER taken BEFORE INSERT ON keys BEGIN SELECT RAISE(IGNORE); END";
+    execute(&mut database(&keygate.path().join("keys.db")).await, trigger).await;
+    let response = keygate.send("POST /v2alpha1/admin/issuedApiKeys", r#"{"name":"n","actor_id":"a"}"#).await;
+    assert_error(&response, 409, "API_KEY_EXISTS", "An API key with this identifier already exists.");
+    assert_eq!(stored(&keygate).await, NO_KEYS);
 }
 
-/// Derive, 409: the key ends between its verification and the signature. While the only connection waits for another
-/// writer, the lookup of the key waits behind it, until the key has ended.
+/// Derive, 409: the key expires between its verification and the signature. The only connection waits for another writer, so
+/// that the lookup of the key waits for the connection until the key has expired.
 #[tokio::test]
-async fn a_key_that_ends_while_a_token_is_derived_is_a_conflict() {
+async fn key_that_expires_while_a_token_is_derived_is_a_conflict() {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("one.db");
     let dsn = format!("sqlite://{}?max_conns=1", file.display());
     let keygate = Keygate::serve_admin(&json!({ "db": { "dsn": dsn } }));
-    // On a busy machine the key may end before the call has come, which is another error; then once more.
+    // On a busy machine the call may be late, which is another error; then it is repeated.
     for _ in 0..5 {
-        let answer = derive_from_an_ending_key(&keygate, &file).await;
-        if answer.status == 409 {
-            return assert_error(&answer, 409, "FAILED_PRECONDITION", "the key has ended");
+        let response = derive_from_an_expiring_key(&keygate, &file).await;
+        if response.status == 409 {
+            return assert_error(&response, 409, "FAILED_PRECONDITION", "the key has ended");
         }
-        assert!([401, 504].contains(&answer.status), "{answer:?}");
+        assert!([401, 504].contains(&response.status), "{response:?}");
     }
-    panic!("the call never came in time");
+    panic!("the call never arrived in time");
 }
 
-/// Returns when a call is under way and has had time to take the connection.
-async fn one_call_waits(keygate: &Keygate) {
-    let metrics = format!("{}/metrics", keygate.metrics);
-    let counted = async || keygate.http.get(&metrics).send().await.unwrap().text().await.unwrap();
-    while !counted().await.contains("http_requests_in_flight 1\n") {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    tokio::time::sleep(Duration::from_millis(200)).await;
+/// Waits until one call of the admin API is under way.
+async fn wait_for_one_call(keygate: &Keygate) {
+    wait_for(async || match keygate.metric("http_requests_in_flight").await {
+        Some(1.0) => Ok(()),
+        count => Err(format!("{count:?} calls are under way")),
+    })
+    .await;
 }
 
-async fn derive_from_an_ending_key(keygate: &Keygate, file: &Path) -> Answer {
+async fn derive_from_an_expiring_key(keygate: &Keygate, file: &Path) -> AdminResponse {
     let mut other = database(file).await;
-    let (_, secret) = keygate.issue(json!({"ttl": "2s"})).await;
+    let (_, secret) = keygate.issue(json!({"ttl": "6s"})).await;
+    let issued = Instant::now();
     execute(&mut other, "BEGIN IMMEDIATE").await;
     let waiting = async { keygate.issue(json!({})).await };
     let derived = async {
-        one_call_waits(keygate).await;
-        let wanted = json!({"credential": secret, "ttl": "1s"});
-        keygate.ask_json("POST /v2alpha1/admin/apiKeys:derive", &wanted).await
+        wait_for_one_call(keygate).await;
+        // The other call has the connection by then, and a call waits for a connection at most 3 seconds.
+        tokio::time::sleep_until((issued + Duration::from_millis(4500)).into()).await;
+        let request = json!({"credential": secret, "ttl": "1s"});
+        keygate.send_json("POST /v2alpha1/admin/apiKeys:derive", &request).await
     };
     let release = async {
-        tokio::time::sleep(Duration::from_millis(2200)).await;
+        tokio::time::sleep_until((issued + Duration::from_millis(6200)).into()).await;
         execute(&mut other, "ROLLBACK").await;
     };
     tokio::join!(waiting, derived, release).1
 }
 
-/// A batch whose keys cannot be stored fails as a whole: of its keys that could have been stored none is.
+/// If one key of a batch cannot be stored, the batch fails and none of its keys is stored.
 #[tokio::test]
-async fn a_batch_that_cannot_be_stored_stores_nothing() {
+async fn failed_batch_stores_nothing() {
     let keygate = Keygate::serve_admin(&json!({}));
-    let broken =
-        "CREATE TRIGGER broken BEFORE INSERT ON keys WHEN NEW.name = 'last' BEGIN SELECT RAISE(ABORT, 'x'); END";
-    execute(&mut database(&keygate.path().join("keys.db")).await, broken).await;
+    let trigger =
+        "CREATE TRIGGER failing BEFORE INSERT ON keys WHEN NEW.name = 'last' BEGIN SELECT RAISE(ABORT, 'x'); END";
+    execute(&mut database(&keygate.path().join("keys.db")).await, trigger).await;
     let item = |name: &str| json!({"name": name, "actor_id": "a", "raw_key": name});
     let batch = json!({"requests": [item("first"), item("second"), item("last")]});
-    let answer = keygate.ask_json("POST /v2alpha1/admin/importedApiKeys:batchCreate", &batch).await;
-    assert_error(&answer, 500, "INTERNAL_SERVER_ERROR", "an internal error occurred");
-    assert_eq!(stored(&keygate).await, NOTHING);
+    let response = keygate.send_json("POST /v2alpha1/admin/importedApiKeys:batchCreate", &batch).await;
+    assert_error(&response, 500, "INTERNAL_SERVER_ERROR", "an internal error occurred");
+    assert_eq!(stored(&keygate).await, NO_KEYS);
 }
 
-/// Well-made calls of every operation that needs the store.
+/// Valid calls of every operation that uses the database.
 #[rustfmt::skip]
 const STORED: [(&str, &str); 15] = [
     ("POST issuedApiKeys", r#"{"name":"n","actor_id":"a"}"#),
@@ -371,70 +369,72 @@ const STORED: [(&str, &str); 15] = [
     ("POST issuedApiKeys/{active}:revoke", EMPTY),
     ("POST importedApiKeys", r#"{"name":"n","actor_id":"a","raw_key":"r"}"#),
     ("GET importedApiKeys", EMPTY),
-    ("GET importedApiKeys/{nobody_imported}", EMPTY),
-    ("PATCH importedApiKeys/{nobody_imported}", r#"{"name":"m"}"#),
-    ("DELETE importedApiKeys/{nobody_imported}", EMPTY),
-    ("POST importedApiKeys/{nobody_imported}:revoke", EMPTY),
+    ("GET importedApiKeys/{unknown_imported}", EMPTY),
+    ("PATCH importedApiKeys/{unknown_imported}", r#"{"name":"m"}"#),
+    ("DELETE importedApiKeys/{unknown_imported}", EMPTY),
+    ("POST importedApiKeys/{unknown_imported}:revoke", EMPTY),
     ("POST importedApiKeys:batchCreate", r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"r"}]}"#),
     ("POST apiKeys:derive", r#"{"credential":"{active_secret}"}"#),
     ("POST /v2alpha1/apiKeys:selfRevoke", r#"{"credential":"{active_secret}"}"#),
 ];
 
-/// Without the store every operation fails alike, verification tells it in its answer, and all is well again afterwards.
+/// Every operation fails alike, verification reports it in its result, and all works when the database works again.
 #[tokio::test]
-async fn without_its_store_no_operation_blames_the_caller() {
-    let installation = Installation::start(At::Usual).await;
-    let file = installation.keygate.path().join("keys.db");
-    let before = stored(&installation.keygate).await;
-    execute(&mut database(&file).await, "ALTER TABLE keys RENAME TO gone").await;
+async fn database_error_is_an_internal_error_in_every_operation() {
+    let server = Server::start(Setup::Standard).await;
+    let file = server.keygate.path().join("keys.db");
+    let before = stored(&server.keygate).await;
+    execute(&mut database(&file).await, "ALTER TABLE keys RENAME TO renamed").await;
     for (line, body) in STORED {
-        let answer = installation.call(line, body).await;
-        assert_eq!(fault(&answer, 500, "INTERNAL_SERVER_ERROR", "an internal error occurred"), None, "{line}");
+        let response = server.call(line, body).await;
+        assert_eq!(mismatch(&response, 500, "INTERNAL_SERVER_ERROR", "an internal error occurred"), None, "{line}");
     }
-    let verify = r#"{"credential":"never seen"}"#;
-    let answer = installation.call("POST apiKeys:verify", verify).await;
-    let told = (answer.status, answer.text("/error_code"), answer.text("/error_message"));
-    assert_eq!(told, (200, "VERIFICATION_ERROR_INTERNAL".into(), "database error".into()));
-    let answer = installation.call("POST apiKeys:batchVerify", &format!(r#"{{"requests":[{verify}]}}"#)).await;
-    assert_error(&answer, 500, "INTERNAL_SERVER_ERROR", "an internal error occurred");
-    assert_eq!(installation.call("GET /v2alpha1/derivedKeys/jwks.json", "").await.status, 200);
-    execute(&mut database(&file).await, "ALTER TABLE gone RENAME TO keys").await;
-    assert_eq!(stored(&installation.keygate).await, before);
+    let verify = r#"{"credential":"not cached"}"#;
+    let response = server.call("POST apiKeys:verify", verify).await;
+    let result = (response.status, response.text("/error_code"), response.text("/error_message"));
+    assert_eq!(result, (200, "VERIFICATION_ERROR_INTERNAL".into(), "database error".into()));
+    let response = server.call("POST apiKeys:batchVerify", &format!(r#"{{"requests":[{verify}]}}"#)).await;
+    assert_error(&response, 500, "INTERNAL_SERVER_ERROR", "an internal error occurred");
+    assert_eq!(server.call("GET /v2alpha1/derivedKeys/jwks.json", "").await.status, 200);
+    execute(&mut database(&file).await, "ALTER TABLE renamed RENAME TO keys").await;
+    assert_eq!(stored(&server.keygate).await, before);
 }
 
-/// What the store does not answer in time is 504. The only connection waits for another writer meanwhile.
+/// Operations that wait too long for the database are 504. The only connection waits for another writer meanwhile.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_takes_too_long_is_a_timeout() {
+async fn slow_database_is_a_timeout_in_every_operation() {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("one.db");
     let dsn = format!("sqlite://{}?max_conns=1", file.display());
     let keygate = Keygate::serve_admin(&json!({ "db": { "dsn": dsn } }));
     let (active, secret) = keygate.issue(json!({})).await;
-    let names = vec![("{active}", active), ("{active_secret}", secret), ("{nobody_imported}", "0".repeat(64))];
-    let installation = Arc::new(Installation { at: At::Usual, keygate, names });
+    let names = vec![("{active}", active), ("{active_secret}", secret), ("{unknown_imported}", "0".repeat(64))];
+    let server = Arc::new(Server { setup: Setup::Standard, keygate, names });
     let mut other = database(&file).await;
     execute(&mut other, "BEGIN IMMEDIATE").await;
-    let waiting = installation.keygate.issue(json!({}));
+    let waiting = server.keygate.issue(json!({}));
     let timed_out = async {
-        one_call_waits(&installation.keygate).await;
+        wait_for_one_call(&server.keygate).await;
+        // Time for that call to take the connection.
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let mut calls = JoinSet::new();
         for (line, body) in STORED {
-            let installation = Arc::clone(&installation);
-            calls.spawn(async move { (line, installation.call(line, body).await) });
+            let server = Arc::clone(&server);
+            calls.spawn(async move { (line, server.call(line, body).await) });
         }
-        for (line, answer) in calls.join_all().await {
-            assert_eq!(fault(&answer, 504, "GATEWAY_TIMEOUT", "database operation timed out"), None, "{line}");
+        for (line, response) in calls.join_all().await {
+            assert_eq!(mismatch(&response, 504, "GATEWAY_TIMEOUT", "database operation timed out"), None, "{line}");
         }
         execute(&mut other, "ROLLBACK").await;
     };
     tokio::join!(waiting, timed_out);
-    assert_eq!(installation.keygate.list("issued", "").await.len(), 2);
+    assert_eq!(server.keygate.list("issued", "").await.len(), 2);
 }
 
-/// What the first published clients call acts as the operation that took its place, and refuses items by older names.
+/// Paths of the first published clients act like the operations that replaced them, with the older error codes of items.
 #[tokio::test]
-async fn the_older_paths_act_as_their_successors() {
-    let mut installation = Installation::start(At::Usual).await;
+async fn deprecated_paths_act_like_their_replacements() {
+    let mut server = Server::start(Setup::Standard).await;
     let items = [
         (r#"{"name":"n","actor_id":"a","raw_key":"new"}"#, None),
         ("null", Some("INVALID_ARGUMENT")),
@@ -450,30 +450,30 @@ async fn the_older_paths_act_as_their_successors() {
         ("batchCreate", "BATCH_CREATE_IMPORTED_API_KEYS_ERROR_", "newer"),
     ] {
         let body = format!("{{\"requests\":[{}]}}", texts.join(",")).replace("\"new\"", &format!("\"{fresh}\""));
-        let answer = installation.call(&format!("POST importedApiKeys:{verb}"), &body).await;
+        let response = server.call(&format!("POST importedApiKeys:{verb}"), &body).await;
         assert_eq!(
-            (answer.status, &answer.body["success_count"], &answer.body["failure_count"]),
+            (response.status, &response.body["success_count"], &response.body["failure_count"]),
             (200, &json!(1), &json!(6))
         );
         for (index, (item, code)) in items.iter().enumerate() {
-            let result = &answer.body["results"][index];
+            let result = &response.body["results"][index];
             assert_eq!(result["index"], index);
             let expected = code.map_or(Value::Null, |code| format!("{prefix}{code}").into());
             assert_eq!(result["error_code"], expected, "{verb} {item}");
             assert_eq!(result["imported_api_key"].is_null(), code.is_some(), "{verb} {item}");
         }
-        assert!(answer.text("/results/5/error_message").contains("index 0"), "{answer:?}");
+        assert!(response.text("/results/5/error_message").contains("index 0"), "{response:?}");
     }
     for id in ["{active}", "{imported}"] {
         let line = format!("POST apiKeys/{id}:revoke");
-        assert_eq!(installation.call(&line, EMPTY).await.status, 204, "{id}");
-        assert_error(&installation.call(&line, EMPTY).await, 409, "CONFLICT", "key is already revoked");
+        assert_eq!(server.call(&line, EMPTY).await.status, 204, "{id}");
+        assert_error(&server.call(&line, EMPTY).await, 409, "CONFLICT", "key is already revoked");
     }
-    assert_error(&installation.call("POST apiKeys/{nobody}:revoke", EMPTY).await, 404, "API_KEY_NOT_FOUND", UNKNOWN);
-    let older = installation.call("GET derivedKeys/jwks.json", EMPTY).await;
-    assert_eq!(older, installation.call("GET /v2alpha1/derivedKeys/jwks.json", EMPTY).await);
-    assert_eq!(older.text("/jwks/keys/0/kid"), "test-1");
-    assert_eq!(older.body["keys"], older.body["jwks"]["keys"]);
-    let private = installation.keygate.whole_log() + &older.body.to_string();
-    assert!(!private.contains("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), "the private half stays private");
+    assert_error(&server.call("POST apiKeys/{unknown}:revoke", EMPTY).await, 404, "API_KEY_NOT_FOUND", UNKNOWN);
+    let jwks = server.call("GET derivedKeys/jwks.json", EMPTY).await;
+    assert_eq!(jwks, server.call("GET /v2alpha1/derivedKeys/jwks.json", EMPTY).await);
+    assert_eq!(jwks.text("/jwks/keys/0/kid"), "test-1");
+    assert_eq!(jwks.body["keys"], jwks.body["jwks"]["keys"]);
+    let texts = server.keygate.whole_log() + &jwks.body.to_string();
+    assert!(!texts.contains("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), "the private key is not exposed");
 }

@@ -1,4 +1,4 @@
-//! Bad input to every operation: the documented 4xx, soon, with nothing stored.
+//! Bad input to every admin operation is rejected with the documented 4xx within a bounded time, and nothing is stored.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +9,20 @@ use keygate::key::seal_page_token;
 use rand::SeedableRng;
 use serde_json::{Value, json};
 
-use crate::support::admin::Answer;
+use crate::support::admin::AdminResponse;
 use crate::support::keygate::{HMAC_SECRET, Keygate};
 
-/// How long all calls of one operation may take together, on a busy machine.
-const LIMIT: Duration = Duration::from_secs(20);
-/// No error needs more bytes to say what is wrong.
+/// How long all calls of one operation may take together on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+/// The longest error body, in bytes.
 const ERROR_MAX: usize = 1024;
 const BODY_MAX: usize = 4 << 20;
-/// Deeper than any reader follows.
+/// A nesting depth beyond every limit.
 const DEPTH: usize = 100_000;
-/// More items than any list may have.
+/// A number of items beyond every limit.
 const MANY: usize = 10_000;
 
-/// The type of a member of a request.
+/// The type of a request field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Type {
     Text,
@@ -34,21 +34,21 @@ enum Type {
     Requests,
 }
 
-/// An operation and how it is called well.
+/// An operation and a valid call of it.
 struct Operation {
-    /// Method and path; `{id}` stands for a key's id.
+    /// Method and path; `{id}` is replaced by a key id.
     line: &'static str,
-    /// A good body; empty where none is read. `{secret}` stands for a key's text.
-    good: &'static str,
-    /// The members of the body, or of the items of `requests`.
+    /// A valid body; empty if none is read. `{secret}` is replaced by an issued key.
+    valid: &'static str,
+    /// The fields of the body, or of the items of `requests`.
     members: &'static [(&'static str, Type)],
-    /// Status and reason of a call without a body, to a key that does not exist if to any.
-    without: (u16, &'static str),
+    /// Status and reason of a call without a body; the key does not exist if the path has one.
+    without_body: (u16, &'static str),
 }
 
 const BAD_REQUEST: (u16, &str) = (400, "BAD_REQUEST");
 const NOT_FOUND: (u16, &str) = (404, "API_KEY_NOT_FOUND");
-const FINE: (u16, &str) = (200, "");
+const OK: (u16, &str) = (200, "");
 
 const ISSUE: [(&str, Type); 9] = [
     ("name", Type::Text),
@@ -101,47 +101,47 @@ const DERIVE: [(&str, Type); 6] = [
 ];
 const SELF_REVOKE: [(&str, Type); 2] = [("credential", Type::Text), ("reason", Type::Enum)];
 
-const A_KEY: &str = r#"{"name":"n","actor_id":"a"}"#;
-const A_RAW_KEY: &str = r#"{"name":"n","actor_id":"a","raw_key":"another raw key"}"#;
-const A_BATCH: &str = r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"another raw key"}]}"#;
-const A_CHANGE: &str = r#"{"name":"m"}"#;
-const A_REASON: &str = r#"{"reason":"REVOCATION_REASON_PRIVILEGE_WITHDRAWN","description":"d"}"#;
-const A_CREDENTIAL: &str = r#"{"credential":"{secret}"}"#;
+const ISSUE_BODY: &str = r#"{"name":"n","actor_id":"a"}"#;
+const IMPORT_BODY: &str = r#"{"name":"n","actor_id":"a","raw_key":"another raw key"}"#;
+const BATCH_BODY: &str = r#"{"requests":[{"name":"n","actor_id":"a","raw_key":"another raw key"}]}"#;
+const UPDATE_BODY: &str = r#"{"name":"m"}"#;
+const REVOKE_BODY: &str = r#"{"reason":"REVOCATION_REASON_PRIVILEGE_WITHDRAWN","description":"d"}"#;
+const CREDENTIAL_BODY: &str = r#"{"credential":"{secret}"}"#;
 
 #[rustfmt::skip]
 const OPERATIONS: [Operation; 21] = [
-    Operation { line: "POST /v2alpha1/admin/issuedApiKeys", good: A_KEY, members: &ISSUE, without: BAD_REQUEST },
-    Operation { line: "GET /v2alpha1/admin/issuedApiKeys", good: "", members: &[], without: FINE },
-    Operation { line: "GET /v2alpha1/admin/issuedApiKeys/{id}", good: "", members: &[], without: NOT_FOUND },
-    Operation { line: "PATCH /v2alpha1/admin/issuedApiKeys/{id}", good: A_CHANGE, members: &UPDATE, without: NOT_FOUND },
-    Operation { line: "POST /v2alpha1/admin/issuedApiKeys/{id}:rotate", good: A_CHANGE, members: &ROTATE, without: NOT_FOUND },
-    Operation { line: "POST /v2alpha1/admin/issuedApiKeys/{id}:revoke", good: A_REASON, members: &REVOKE, without: NOT_FOUND },
-    Operation { line: "POST /v2alpha1/admin/importedApiKeys", good: A_RAW_KEY, members: &IMPORT, without: BAD_REQUEST },
-    Operation { line: "GET /v2alpha1/admin/importedApiKeys", good: "", members: &[], without: FINE },
-    Operation { line: "GET /v2alpha1/admin/importedApiKeys/{id}", good: "", members: &[], without: NOT_FOUND },
-    Operation { line: "PATCH /v2alpha1/admin/importedApiKeys/{id}", good: A_CHANGE, members: &UPDATE, without: NOT_FOUND },
-    Operation { line: "DELETE /v2alpha1/admin/importedApiKeys/{id}", good: "", members: &[], without: NOT_FOUND },
-    Operation { line: "POST /v2alpha1/admin/importedApiKeys/{id}:revoke", good: A_REASON, members: &REVOKE, without: NOT_FOUND },
-    Operation { line: "POST /v2alpha1/admin/importedApiKeys:batchCreate", good: A_BATCH, members: &BATCH, without: BAD_REQUEST },
-    Operation { line: "POST /v2alpha1/admin/apiKeys:verify", good: A_CREDENTIAL, members: &VERIFY, without: BAD_REQUEST },
-    Operation { line: "POST /v2alpha1/admin/apiKeys:batchVerify", good: r#"{"requests":[{"credential":"{secret}"}]}"#, members: &BATCH, without: BAD_REQUEST },
-    Operation { line: "POST /v2alpha1/admin/apiKeys:derive", good: A_CREDENTIAL, members: &DERIVE, without: BAD_REQUEST },
-    Operation { line: "GET /v2alpha1/derivedKeys/jwks.json", good: "", members: &[], without: FINE },
-    Operation { line: "POST /v2alpha1/apiKeys:selfRevoke", good: A_CREDENTIAL, members: &SELF_REVOKE, without: BAD_REQUEST },
-    Operation { line: "POST /v2alpha1/admin/importedApiKeys:batchImport", good: A_BATCH, members: &BATCH, without: BAD_REQUEST },
-    Operation { line: "POST /v2alpha1/admin/apiKeys/{id}:revoke", good: A_REASON, members: &REVOKE, without: NOT_FOUND },
-    Operation { line: "GET /v2alpha1/admin/derivedKeys/jwks.json", good: "", members: &[], without: FINE },
+    Operation { line: "POST /v2alpha1/admin/issuedApiKeys", valid: ISSUE_BODY, members: &ISSUE, without_body: BAD_REQUEST },
+    Operation { line: "GET /v2alpha1/admin/issuedApiKeys", valid: "", members: &[], without_body: OK },
+    Operation { line: "GET /v2alpha1/admin/issuedApiKeys/{id}", valid: "", members: &[], without_body: NOT_FOUND },
+    Operation { line: "PATCH /v2alpha1/admin/issuedApiKeys/{id}", valid: UPDATE_BODY, members: &UPDATE, without_body: NOT_FOUND },
+    Operation { line: "POST /v2alpha1/admin/issuedApiKeys/{id}:rotate", valid: UPDATE_BODY, members: &ROTATE, without_body: NOT_FOUND },
+    Operation { line: "POST /v2alpha1/admin/issuedApiKeys/{id}:revoke", valid: REVOKE_BODY, members: &REVOKE, without_body: NOT_FOUND },
+    Operation { line: "POST /v2alpha1/admin/importedApiKeys", valid: IMPORT_BODY, members: &IMPORT, without_body: BAD_REQUEST },
+    Operation { line: "GET /v2alpha1/admin/importedApiKeys", valid: "", members: &[], without_body: OK },
+    Operation { line: "GET /v2alpha1/admin/importedApiKeys/{id}", valid: "", members: &[], without_body: NOT_FOUND },
+    Operation { line: "PATCH /v2alpha1/admin/importedApiKeys/{id}", valid: UPDATE_BODY, members: &UPDATE, without_body: NOT_FOUND },
+    Operation { line: "DELETE /v2alpha1/admin/importedApiKeys/{id}", valid: "", members: &[], without_body: NOT_FOUND },
+    Operation { line: "POST /v2alpha1/admin/importedApiKeys/{id}:revoke", valid: REVOKE_BODY, members: &REVOKE, without_body: NOT_FOUND },
+    Operation { line: "POST /v2alpha1/admin/importedApiKeys:batchCreate", valid: BATCH_BODY, members: &BATCH, without_body: BAD_REQUEST },
+    Operation { line: "POST /v2alpha1/admin/apiKeys:verify", valid: CREDENTIAL_BODY, members: &VERIFY, without_body: BAD_REQUEST },
+    Operation { line: "POST /v2alpha1/admin/apiKeys:batchVerify", valid: r#"{"requests":[{"credential":"{secret}"}]}"#, members: &BATCH, without_body: BAD_REQUEST },
+    Operation { line: "POST /v2alpha1/admin/apiKeys:derive", valid: CREDENTIAL_BODY, members: &DERIVE, without_body: BAD_REQUEST },
+    Operation { line: "GET /v2alpha1/derivedKeys/jwks.json", valid: "", members: &[], without_body: OK },
+    Operation { line: "POST /v2alpha1/apiKeys:selfRevoke", valid: CREDENTIAL_BODY, members: &SELF_REVOKE, without_body: BAD_REQUEST },
+    Operation { line: "POST /v2alpha1/admin/importedApiKeys:batchImport", valid: BATCH_BODY, members: &BATCH, without_body: BAD_REQUEST },
+    Operation { line: "POST /v2alpha1/admin/apiKeys/{id}:revoke", valid: REVOKE_BODY, members: &REVOKE, without_body: NOT_FOUND },
+    Operation { line: "GET /v2alpha1/admin/derivedKeys/jwks.json", valid: "", members: &[], without_body: OK },
 ];
 
-/// A running installation with a key of each kind.
-struct Installation {
+/// A server with a key of each type.
+struct Server {
     keygate: Keygate,
     issued: String,
     imported: String,
     secret: String,
 }
 
-/// One bad call and the answer that it is to have.
+/// An invalid call and its expected response.
 struct Call {
     what: String,
     line: String,
@@ -149,7 +149,7 @@ struct Call {
     expected: (u16, &'static str),
 }
 
-impl Installation {
+impl Server {
     async fn start() -> Self {
         let keygate = Keygate::serve_admin(&json!({}));
         let (issued, secret) = keygate.issue(json!({"scopes": ["read"]})).await;
@@ -157,7 +157,7 @@ impl Installation {
         Self { keygate, issued, imported, secret }
     }
 
-    /// The line with a key of its kind, or of the other one.
+    /// The operation with the id of a key of its own type, or of the other one.
     fn known(&self, line: &str, own_kind: bool) -> String {
         let imported = line.contains("importedApiKeys");
         line.replace("{id}", if imported == own_kind { &self.imported } else { &self.issued })
@@ -167,35 +167,35 @@ impl Installation {
         [self.keygate.list("issued", "").await, self.keygate.list("imported", "").await]
     }
 
-    /// Makes the calls; tells which were not answered as they are to be.
+    /// Makes the calls; returns the unexpected responses.
     async fn make(&self, calls: Vec<Call>) -> Vec<String> {
-        let mut faults = Vec::new();
+        let mut mismatches = Vec::new();
         for call in calls {
-            let answer = self.keygate.ask(&call.line, call.body).await;
-            if let Some(fault) = fault(&answer, call.expected) {
-                faults.push(format!("{}, {}: {fault}", call.line, call.what));
+            let response = self.keygate.send(&call.line, call.body).await;
+            if let Some(mismatch) = mismatch(&response, call.expected) {
+                mismatches.push(format!("{}, {}: {mismatch}", call.line, call.what));
             }
         }
-        faults
+        mismatches
     }
 }
 
-fn fault(answer: &Answer, (status, reason): (u16, &str)) -> Option<String> {
-    let told = (answer.status, answer.reason());
-    let short = status < 400 || answer.body.to_string().len() <= ERROR_MAX;
-    let good = told == (status, reason) && short && (status < 400 || answer.body["error"]["code"] == status);
-    (!good).then(|| format!("{told:?} instead of {:?}: {:.300}", (status, reason), answer.body.to_string()))
+fn mismatch(response: &AdminResponse, (status, reason): (u16, &str)) -> Option<String> {
+    let actual = (response.status, response.reason());
+    let short = status < 400 || response.body.to_string().len() <= ERROR_MAX;
+    let is_expected = actual == (status, reason) && short && (status < 400 || response.body["error"]["code"] == status);
+    (!is_expected).then(|| format!("{actual:?} instead of {:?}: {:.300}", (status, reason), response.body.to_string()))
 }
 
-/// A key's id of the same form that no key has.
+/// The operation with a well-formed id that no key has.
 fn unknown(line: &str) -> String {
     let imported = "0".repeat(64);
     let id = if line.contains("importedApiKeys") { &imported } else { "11111111-2222-4333-8444-555555555555" };
     line.replace("{id}", id)
 }
 
-/// Texts of a wrong JSON type.
-fn wrong(kind: Type) -> &'static [&'static str] {
+/// JSON values of a wrong type.
+fn wrong_type_values(kind: Type) -> &'static [&'static str] {
     match kind {
         Type::Text => &["1", "true", "{}", "[]", r#"["x"]"#, "99999999999999999999999999"],
         Type::Texts => &[r#""x""#, "1", "{}", "[1]", "[[]]", "[null]", r#"[{"a":"b"}]"#],
@@ -229,7 +229,7 @@ fn wrong(kind: Type) -> &'static [&'static str] {
     }
 }
 
-/// Values of the right type that break a limit.
+/// Values of the right type beyond a limit.
 fn beyond(member: &str, kind: Type) -> Vec<String> {
     let long = |length: usize| json!("x".repeat(length)).to_string();
     let many = |count: usize| json!(vec!["x"; count]).to_string();
@@ -265,16 +265,16 @@ fn deep(depth: usize) -> String {
     format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth))
 }
 
-/// The good body with one member more, or another value of one; in the items, if it has items.
-fn with(good: &str, member: &str, value: &str) -> String {
-    let mut body: Value = serde_json::from_str(good).unwrap();
+/// The valid body with one field added or replaced; in the first item, if it has items.
+fn with(valid: &str, member: &str, value: &str) -> String {
+    let mut body: Value = serde_json::from_str(valid).unwrap();
     let at = if member != "requests" && body.get("requests").is_some() { "/requests/0" } else { "" };
     body.pointer_mut(at).unwrap()[member] = json!("{value}");
-    // Some values are none that `Value` can hold.
+    // `Value` cannot hold some of the values.
     body.to_string().replace("\"{value}\"", value)
 }
 
-/// Members of the items, where the body has items.
+/// The fields of the body and of its items.
 fn members(operation: &Operation) -> Vec<(&'static str, Type)> {
     let items: &[(&str, Type)] = match operation.line {
         line if line.contains("importedApiKeys:batch") => &IMPORT,
@@ -284,9 +284,9 @@ fn members(operation: &Operation) -> Vec<(&'static str, Type)> {
     operation.members.iter().chain(items).copied().collect()
 }
 
-/// Calls whose bodies are refused before anything else is looked at, or are not read at all.
-fn bad_bodies(operation: &Operation, installation: &Installation) -> Vec<Call> {
-    let huge = "9".repeat(400);
+/// Calls with bodies that are no valid JSON object. Operations without a body ignore them.
+fn bad_bodies(operation: &Operation, server: &Server) -> Vec<Call> {
+    let digits = "9".repeat(400);
     let bodies: Vec<(&str, Vec<u8>)> = vec![
         ("a list", b"[]".into()),
         ("a number", b"1".into()),
@@ -297,41 +297,41 @@ fn bad_bodies(operation: &Operation, installation: &Installation) -> Vec<Call> {
         ("with a byte order mark", b"\xef\xbb\xbf{}".into()),
         ("invalid UTF-8", b"{\"unknown\":\"\xff\"}".into()),
         ("invalid UTF-8 in a name", b"{\"\xc3\":1}".into()),
-        ("half a character", b"{\"unknown\":\"\\ud800\"}".into()),
-        ("a raw NUL", b"{\"unknown\":\"\0\"}".into()),
-        ("a number without end", format!("{{\"unknown\":{huge}}}").into()),
+        ("a lone surrogate", b"{\"unknown\":\"\\ud800\"}".into()),
+        ("an unescaped NUL", b"{\"unknown\":\"\0\"}".into()),
+        ("a number of 400 digits", format!("{{\"unknown\":{digits}}}").into()),
         ("a number that is too large", b"{\"unknown\":1e400}".into()),
         ("deep lists", format!("{{\"unknown\":{}", "[".repeat(DEPTH)).into()),
         ("deep objects", format!("{{\"unknown\":{}}}", deep(DEPTH)).into()),
         ("a member twice", b"{\"unknown\":1,\"unknown\":1}".into()),
         ("a member twice, further down", b"{\"unknown\":[{\"a\":1,\"a\":1}]}".into()),
     ];
-    let reads = !operation.good.is_empty();
-    let line = if reads { installation.known(operation.line, true) } else { unknown(operation.line) };
-    let expected = if reads { BAD_REQUEST } else { operation.without };
+    let reads = !operation.valid.is_empty();
+    let line = if reads { server.known(operation.line, true) } else { unknown(operation.line) };
+    let expected = if reads { BAD_REQUEST } else { operation.without_body };
     bodies.into_iter().map(|(what, body)| Call { what: what.to_owned(), line: line.clone(), body, expected }).collect()
 }
 
-/// Calls with one member that is not as it is to be.
-fn bad_members(operation: &Operation, installation: &Installation) -> Vec<Call> {
-    let line = installation.known(operation.line, true);
+/// Calls with one invalid field.
+fn bad_members(operation: &Operation, server: &Server) -> Vec<Call> {
+    let line = server.known(operation.line, true);
     let mut calls = Vec::new();
     for (member, kind) in members(operation) {
         let twice = format!("{{\"{member}\":null,\"{member}\":null}}");
-        let values = wrong(kind).iter().map(|value| (*value).to_owned()).chain(beyond(member, kind));
-        let bodies = values.map(|value| with(operation.good, member, &value)).chain([twice]);
+        let values = wrong_type_values(kind).iter().map(|value| (*value).to_owned()).chain(beyond(member, kind));
+        let bodies = values.map(|value| with(operation.valid, member, &value)).chain([twice]);
         calls.extend(bodies.map(|body| Call {
             what: format!("{member} in {body:.200}"),
             line: line.clone(),
-            body: body.replace("{secret}", &installation.secret).into(),
+            body: body.replace("{secret}", &server.secret).into(),
             expected: BAD_REQUEST,
         }));
     }
     calls
 }
 
-/// Calls that say nothing, or only what is ignored, to keys that do not exist.
-fn empty(operation: &Operation) -> Vec<Call> {
+/// Calls without any known field, to keys that do not exist.
+fn calls_without_fields(operation: &Operation) -> Vec<Call> {
     let nulls: Vec<String> = operation.members.iter().map(|(member, _)| format!("\"{member}\":null")).collect();
     let bodies = [
         ("no body", String::new()),
@@ -345,29 +345,29 @@ fn empty(operation: &Operation) -> Vec<Call> {
         what: what.to_owned(),
         line: line.clone(),
         body: body.into(),
-        expected: operation.without,
+        expected: operation.without_body,
     };
     bodies.into_iter().map(call).collect()
 }
 
-/// Calls to keys that cannot be.
-fn bad_ids(operation: &Operation, installation: &Installation) -> Vec<Call> {
+/// Calls with malformed ids.
+fn bad_ids(operation: &Operation, server: &Server) -> Vec<Call> {
     if !operation.line.contains("{id}") {
         return Vec::new();
     }
     let long = "x".repeat(8000);
-    let other = installation.known("{id} importedApiKeys", !operation.line.contains("importedApiKeys"));
+    let other = server.known("{id} importedApiKeys", !operation.line.contains("importedApiKeys"));
     let other = other.split(' ').next().unwrap().to_owned();
-    let upper = installation.issued.to_uppercase();
+    let upper = server.issued.to_uppercase();
     let mut ids = vec!["x", "%00", "%ff", "%c3%28", "..%2f", "a%20b", "0", "-", "*", "null", &upper, &long];
-    // The older revocation is for both kinds.
+    // The deprecated revocation accepts both types.
     if !operation.line.contains("/apiKeys/{id}") {
         ids.push(&other);
     }
     let call = |id: &str| Call {
-        what: "an id that cannot be".into(),
+        what: "a malformed id".into(),
         line: operation.line.replace("{id}", id),
-        body: operation.good.into(),
+        body: operation.valid.into(),
         expected: NOT_FOUND,
     };
     ids.into_iter().map(call).collect()
@@ -379,23 +379,23 @@ fn page_token(tenant: u128, last: KeyId) -> String {
     seal_page_token((tenant, last), &keyring, SystemClock.now(), &mut rand::rngs::StdRng::seed_from_u64(1))
 }
 
-/// Lists that are asked for in a wrong way.
+/// Lists and updates with invalid queries.
 fn bad_queries(operation: &Operation) -> Vec<Call> {
     let list = operation.line.starts_with("GET") && operation.line.ends_with("edApiKeys");
     let update = operation.line.starts_with("PATCH");
     let issued = KeyId::Issued(uuid::Uuid::from_u128(7));
     let imported = KeyId::Imported([7; 32]);
     let (own, other) = if operation.line.contains("imported") { (imported, issued) } else { (issued, imported) };
-    let good = page_token(0, own);
+    let valid = page_token(0, own);
     let long = "a".repeat(10_000);
     let queries = if list {
         vec![
             format!("page_token={}", page_token(1, own)),
             format!("page_token={}", page_token(0, other)),
-            format!("page_token={}", &good[..good.len() - 1]),
-            format!("page_token={}", &good[..40]),
-            format!("pageToken={}", &good[1..]),
-            format!("page_token={good}&pageToken={good}"),
+            format!("page_token={}", &valid[..valid.len() - 1]),
+            format!("page_token={}", &valid[..40]),
+            format!("pageToken={}", &valid[1..]),
+            format!("page_token={valid}&pageToken={valid}"),
             format!("page_token={long}"),
             "page_token=%00".into(),
             "page_token=%ff".into(),
@@ -424,14 +424,14 @@ fn bad_queries(operation: &Operation) -> Vec<Call> {
     let call = |query: String| Call {
         what: "a query".into(),
         line: format!("{}?{query}", unknown(operation.line)),
-        body: operation.good.into(),
+        body: operation.valid.into(),
         expected: BAD_REQUEST,
     };
     queries.into_iter().map(call).collect()
 }
 
 #[test]
-fn every_operation_is_called() {
+fn every_described_operation_is_tested() {
     let described: Value = serde_json::from_str(include_str!("../../config/openapi.json")).unwrap();
     let mut described: Vec<String> = described["paths"]
         .as_object()
@@ -449,78 +449,78 @@ fn every_operation_is_called() {
 }
 
 #[tokio::test]
-async fn every_operation_refuses_bad_input_and_stores_nothing() {
-    let installation = Installation::start().await;
-    let before = installation.stored().await;
-    let mut faults = Vec::new();
+async fn every_operation_rejects_bad_input_and_stores_nothing() {
+    let server = Server::start().await;
+    let before = server.stored().await;
+    let mut mismatches = Vec::new();
     for operation in &OPERATIONS {
-        let begun = Instant::now();
-        let mut calls = empty(operation);
-        calls.extend(bad_bodies(operation, &installation));
-        calls.extend(bad_members(operation, &installation));
-        calls.extend(bad_ids(operation, &installation));
+        let start = Instant::now();
+        let mut calls = calls_without_fields(operation);
+        calls.extend(bad_bodies(operation, &server));
+        calls.extend(bad_members(operation, &server));
+        calls.extend(bad_ids(operation, &server));
         calls.extend(bad_queries(operation));
-        faults.extend(installation.make(calls).await);
-        if begun.elapsed() > LIMIT {
-            faults.push(format!("{} took {:?}", operation.line, begun.elapsed()));
+        mismatches.extend(server.make(calls).await);
+        if start.elapsed() > LIMIT {
+            mismatches.push(format!("{} took {:?}", operation.line, start.elapsed()));
         }
-        if installation.stored().await != before {
-            faults.push(format!("{} changed what is stored", operation.line));
+        if server.stored().await != before {
+            mismatches.push(format!("{} changed what is stored", operation.line));
             break;
         }
     }
-    assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
+    assert!(mismatches.is_empty(), "{} mismatches\n{}", mismatches.len(), mismatches.join("\n"));
 }
 
 #[tokio::test]
-async fn every_operation_that_reads_a_body_refuses_one_beyond_the_limit() {
-    let installation = Installation::start().await;
-    let before = installation.stored().await;
-    for operation in OPERATIONS.iter().filter(|operation| !operation.good.is_empty()) {
-        let line = installation.known(operation.line, true);
+async fn every_operation_with_a_body_rejects_one_over_the_size_limit() {
+    let server = Server::start().await;
+    let before = server.stored().await;
+    for operation in OPERATIONS.iter().filter(|operation| !operation.valid.is_empty()) {
+        let line = server.known(operation.line, true);
         for size in [BODY_MAX + 1, 5 << 20] {
             let body = format!("{{\"unknown\":\"{}\"}}", "x".repeat(size - 14));
             assert_eq!(body.len(), size);
-            let answer = installation.keygate.ask(&line, body).await;
-            assert_eq!(fault(&answer, (429, "TOO_MANY_REQUESTS")), None, "{line}");
-            assert_eq!(answer.message(), "request body exceeds maximum allowed size of 4194304 bytes");
+            let response = server.keygate.send(&line, body).await;
+            assert_eq!(mismatch(&response, (429, "TOO_MANY_REQUESTS")), None, "{line}");
+            assert_eq!(response.message(), "request body exceeds maximum allowed size of 4194304 bytes");
         }
-        // One byte less is read.
+        // A body of exactly the limit is read.
         let body = format!("{{\"unknown\":\"{}\"}}", "x".repeat(BODY_MAX - 14));
-        let answer = installation.keygate.ask(&unknown(operation.line), body).await;
-        assert_eq!(fault(&answer, operation.without), None, "{line}");
+        let response = server.keygate.send(&unknown(operation.line), body).await;
+        assert_eq!(mismatch(&response, operation.without_body), None, "{line}");
     }
-    assert_eq!(installation.stored().await, before);
+    assert_eq!(server.stored().await, before);
 }
 
 #[tokio::test]
-async fn a_page_token_says_what_is_wrong_with_it() {
-    let installation = Installation::start().await;
+async fn page_token_errors_have_the_messages_of_the_contract() {
+    let server = Server::start().await;
     let line = "GET /v2alpha1/admin/issuedApiKeys?page_token=";
     let last = KeyId::parse_issued("ffffffff-ffff-4fff-bfff-ffffffffffff").unwrap();
     for (tenant, status, message) in [(0, 200, ""), (1, 400, "page token network mismatch")] {
-        let answer = installation.keygate.ask(&format!("{line}{}", page_token(tenant, last)), "").await;
-        assert_eq!((answer.status, answer.message()), (status, message));
+        let response = server.keygate.send(&format!("{line}{}", page_token(tenant, last)), "").await;
+        assert_eq!((response.status, response.message()), (status, message));
     }
-    let answer = installation.keygate.ask(&format!("{line}x"), "").await;
-    assert_eq!((answer.status, answer.message()), (400, "invalid page token"));
+    let response = server.keygate.send(&format!("{line}x"), "").await;
+    assert_eq!((response.status, response.message()), (400, "invalid page token"));
 }
 
 #[tokio::test]
-async fn no_method_beside_the_contracts_is_answered() {
-    let installation = Installation::start().await;
+async fn other_methods_are_404() {
+    let server = Server::start().await;
     for operation in &OPERATIONS {
-        let path = installation.known(operation.line.split_once(' ').unwrap().1, true);
+        let path = server.known(operation.line.split_once(' ').unwrap().1, true);
         for method in ["HEAD", "PUT", "OPTIONS", "TRACE", "PATCH", "DELETE", "GET", "POST", "NONSENSE"] {
             let known = |other: &Operation| {
                 let (verb, rest) = other.line.split_once(' ').unwrap();
-                verb == method && installation.known(rest, true) == path
+                verb == method && server.known(rest, true) == path
             };
             if OPERATIONS.iter().any(known) {
                 continue;
             }
-            let url = format!("{}{path}", installation.keygate.admin);
-            let request = installation.keygate.http.request(method.parse().unwrap(), url);
+            let url = format!("{}{path}", server.keygate.admin);
+            let request = server.keygate.http.request(method.parse().unwrap(), url);
             assert_eq!(request.send().await.unwrap().status(), 404, "{method} {path}");
         }
     }

@@ -19,7 +19,7 @@ use keygate::store::{KeySource, KeyStore, Migration, PostgresOptions, PostgresSt
 use keygate::verifier::{CacheOutcome, KeyResolver, Lookup};
 use tokio::sync::Semaphore;
 
-use crate::support::servers::{Postgres, Redis};
+use keygate_test_servers::{Postgres, Redis};
 
 const TENANT: TenantId = TenantId::NIL;
 const TTL: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! `keygate config` and what stops a start.
+//! `keygate config`, and configurations that stop the start.
 
 use std::process::Output;
 
@@ -16,7 +16,7 @@ fn run(arguments: &[&str], text: &str, variables: &[(&str, &str)]) -> (Output, S
 }
 
 #[test]
-fn the_minimal_file_needs_an_issuer_and_a_secret() {
+fn minimal_config_needs_an_issuer_and_a_secret() {
     let minimal = include_str!("../../config/minimal.yaml");
     let (output, errors) = run(&["config", "check"], minimal, &[]);
     assert_eq!(output.status.code(), Some(1));
@@ -28,7 +28,7 @@ fn the_minimal_file_needs_an_issuer_and_a_secret() {
 }
 
 #[test]
-fn a_wrong_file_stops_the_start_with_every_error_and_no_value() {
+fn invalid_config_stops_the_start_and_lists_every_error_without_values() {
     let text = format!(
         "serve: {{ http: {{ host: 0.0.0.0, prt: 1 }} }}\nsecrets: {{ hmac: {{ current: [{HMAC_SECRET}] }} }}\n"
     );
@@ -41,7 +41,7 @@ fn a_wrong_file_stops_the_start_with_every_error_and_no_value() {
 }
 
 #[test]
-fn the_admin_api_is_not_opened_to_the_network() {
+fn admin_api_without_authentication_must_listen_on_loopback() {
     let text = format!(
         "serve: {{ http: {{ host: 0.0.0.0 }} }}\ncredentials: {{ issuer: x }}\nsecrets: {{ hmac: {{ current: {HMAC_SECRET} }} }}\ndb: {{ dsn: ':memory:' }}\n"
     );
@@ -51,7 +51,7 @@ fn the_admin_api_is_not_opened_to_the_network() {
 }
 
 #[test]
-fn the_schema_is_printed() {
+fn config_schema_prints_the_committed_schema() {
     let output = command().args(["config", "schema"]).output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), include_str!("../../config/schema.json"));
 }

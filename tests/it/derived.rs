@@ -1,4 +1,4 @@
-//! Derived tokens beyond the API that mints them: at the gateway, and in the hands of libraries that are not ours.
+//! Derived tokens at the gateway, and verified and restricted by other libraries.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,21 +15,22 @@ use sha2::Sha256;
 
 use crate::support::keygate::{HMAC_SECRET, Keygate, command};
 use crate::support::upstream::Upstream;
+use crate::support::wait::wait_for;
 
 const ISSUER: &str = "https://keys.example.com";
 const JWT: &str = "TOKEN_ALGORITHM_JWT";
 const MACAROON: &str = "TOKEN_ALGORITHM_MACAROON";
 
-/// A gateway whose signing key was made by `keygate jwk generate` with these arguments.
+/// A gateway whose signing key comes from `keygate jwk generate` with these arguments.
 fn start(upstream: &Upstream, key: &[&str], revoke_with_parent: bool) -> Keygate {
-    let made = command().args(["jwk", "generate"]).args(key).args(["--kid", "signer", "--jwks"]).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let generated = command().args(["jwk", "generate"]).args(key).args(["--kid", "signer", "--jwks"]).output().unwrap();
+    assert!(generated.status.success(), "{}", String::from_utf8_lossy(&generated.stderr));
     let routes = json!([
         {"name": "orders", "path_prefix": "/orders", "upstream": "api", "scopes": ["read:orders"]},
         {"name": "plain", "path_prefix": "/plain", "upstream": "api"},
         {"name": "bound", "path_prefix": "/bound", "upstream": "api", "audiences": ["https://a.example"]}
     ]);
-    let source = format!("base64://{}", URL_SAFE_NO_PAD.encode(made.stdout));
+    let source = format!("base64://{}", URL_SAFE_NO_PAD.encode(generated.stdout));
     let derived = json!({"jwt": {"signing_keys": {"urls": [source]}}, "revoke_with_parent": revoke_with_parent});
     Keygate::serve(
         &json!({"routes": routes, "upstreams": {"api": {"endpoints": [upstream.url]}}}),
@@ -40,18 +41,18 @@ fn start(upstream: &Upstream, key: &[&str], revoke_with_parent: bool) -> Keygate
 async fn derive(keygate: &Keygate, credential: &str, algorithm: &str, more: Value) -> String {
     let mut body = json!({"credential": credential, "algorithm": algorithm});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let answer = keygate.post("apiKeys:derive", &body).await;
-    let status = answer.status();
-    let answer: Value = answer.json().await.unwrap();
-    assert_eq!(status, 200, "{answer}");
-    answer["token"]["token"].as_str().unwrap().to_owned()
+    let response = keygate.post("apiKeys:derive", &body).await;
+    let status = response.status();
+    let response: Value = response.json().await.unwrap();
+    assert_eq!(status, 200, "{response}");
+    response["token"]["token"].as_str().unwrap().to_owned()
 }
 
-/// Status and problem code of the gateway's answer.
+/// Status and problem code of the gateway's response.
 async fn outcome(keygate: &Keygate, path: &str, credential: &str) -> (u16, String) {
-    let answer = keygate.call(path, credential).await;
-    let status = answer.status().as_u16();
-    let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default();
+    let response = keygate.call(path, credential).await;
+    let status = response.status().as_u16();
+    let body: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap_or_default();
     (status, body["code"].as_str().unwrap_or_default().to_owned())
 }
 
@@ -71,7 +72,7 @@ async fn key_set(keygate: &Keygate) -> String {
 }
 
 #[tokio::test]
-async fn tokens_pass_the_gateway_with_their_own_scopes_addresses_and_audiences() {
+async fn gateway_applies_the_scopes_addresses_and_audiences_of_derived_tokens() {
     let upstream = Upstream::start();
     let keygate = start(&upstream, &["eddsa"], true);
     let rule = json!({"allowed_cidrs": ["127.0.0.0/8"]});
@@ -84,20 +85,24 @@ async fn tokens_pass_the_gateway_with_their_own_scopes_addresses_and_audiences()
             &[("/orders", 200, ""), ("/plain", 200, ""), ("/bound", 401, "audience_mismatch")],
         )
         .await;
-        let weak = derive(&keygate, &key, algorithm, json!({"scopes": ["write:orders"]})).await;
-        assert_outcomes(&keygate, &weak, &[("/orders", 403, "scope_insufficient"), ("/plain", 200, "")]).await;
+        let narrower = derive(&keygate, &key, algorithm, json!({"scopes": ["write:orders"]})).await;
+        assert_outcomes(&keygate, &narrower, &[("/orders", 403, "scope_insufficient"), ("/plain", 200, "")]).await;
         let bound = derive(&keygate, &key, algorithm, json!({"audiences": ["https://a.example"]})).await;
         assert_outcomes(&keygate, &bound, &[("/bound", 200, ""), ("/plain", 401, "audience_mismatch")]).await;
         let elsewhere = derive(&keygate, &key, algorithm, json!({"audiences": ["https://b.example"]})).await;
         assert_outcomes(&keygate, &elsewhere, &[("/bound", 401, "audience_mismatch")]).await;
         let short = derive(&keygate, &key, algorithm, json!({"ttl": "1s"})).await;
-        tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
-        assert_outcomes(&keygate, &short, &[("/plain", 401, "credential_invalid")]).await;
+        let expired = wait_for(async || match outcome(&keygate, "/plain", &short).await {
+            (200, _) => Err("the token has not expired".to_owned()),
+            outcome => Ok(outcome),
+        })
+        .await;
+        assert_eq!(expired, (401, "credential_invalid".to_owned()));
     }
-    let seen = upstream.heads().pop().unwrap();
-    assert!(seen.contains(&id), "the upstream is told the parent: {seen}");
+    let head = upstream.heads().pop().unwrap();
+    assert!(head.contains(&id), "the upstream receives the id of the parent: {head}");
     assert_outcomes(&keygate, &key, &[("/bound", 401, "audience_mismatch"), ("/plain", 200, "")]).await;
-    // The parent's rule travels in the token: where the parent may be used from changes nothing for it.
+    // A token contains the address rule of its parent at derivation. A later change of that rule does not affect it.
     let change = json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}});
     let token = derive(&keygate, &key, MACAROON, json!({})).await;
     let url = format!("{}/v2alpha1/admin/issuedApiKeys/{id}?update_mask=ip_restriction", keygate.admin);
@@ -107,27 +112,27 @@ async fn tokens_pass_the_gateway_with_their_own_scopes_addresses_and_audiences()
 }
 
 #[tokio::test]
-async fn tokens_end_with_their_parent_at_the_gateway_and_live_on_at_verify() {
+async fn tokens_of_a_revoked_parent_are_rejected_by_the_gateway_but_not_by_verify() {
     let upstream = Upstream::start();
     let mut keygate = start(&upstream, &["eddsa"], true);
     let (id, key) = keygate.issue(json!({})).await;
-    let import = json!({"raw_key": "sk_live_parent", "name": "old", "actor_id": "user_1"});
+    let import = json!({"raw_key": "sk_live_parent", "name": "parent", "actor_id": "user_1"});
     let imported: Value = keygate.post("importedApiKeys", &import).await.json().await.unwrap();
     let (_, other) = keygate.issue(json!({})).await;
-    let mut ended = Vec::new();
+    let mut revoked = Vec::new();
     for algorithm in [JWT, MACAROON] {
-        ended.push(derive(&keygate, &key, algorithm, json!({})).await);
-        ended.push(derive(&keygate, "sk_live_parent", algorithm, json!({})).await);
+        revoked.push(derive(&keygate, &key, algorithm, json!({})).await);
+        revoked.push(derive(&keygate, "sk_live_parent", algorithm, json!({})).await);
     }
     let alive = derive(&keygate, &other, JWT, json!({})).await;
-    for token in ended.iter().chain([&alive]) {
+    for token in revoked.iter().chain([&alive]) {
         assert_outcomes(&keygate, token, &[("/plain", 200, "")]).await;
     }
     keygate.revoke(&id).await;
     let url = format!("{}/v2alpha1/admin/importedApiKeys/{}", keygate.admin, imported["key_id"].as_str().unwrap());
     assert!(keygate.http.delete(url).send().await.unwrap().status().is_success());
     for restarted in [false, true] {
-        for token in &ended {
+        for token in &revoked {
             assert_outcomes(&keygate, token, &[("/plain", 401, "credential_revoked")]).await;
             assert_eq!(verification(&keygate, token).await["is_valid"], true, "restarted: {restarted}");
         }
@@ -139,7 +144,7 @@ async fn tokens_end_with_their_parent_at_the_gateway_and_live_on_at_verify() {
 }
 
 #[tokio::test]
-async fn tokens_outlive_their_parent_where_so_configured() {
+async fn tokens_of_a_revoked_parent_stay_valid_if_configured() {
     let upstream = Upstream::start();
     let keygate = start(&upstream, &["eddsa"], false);
     let (id, key) = keygate.issue(json!({})).await;
@@ -150,7 +155,7 @@ async fn tokens_outlive_their_parent_where_so_configured() {
 }
 
 #[tokio::test]
-async fn another_library_accepts_an_ed25519_jwt_by_the_published_keys() {
+async fn jwt_compact_verifies_an_ed25519_jwt_with_the_published_keys() {
     let upstream = Upstream::start();
     let keygate = start(&upstream, &["eddsa"], true);
     let (id, key) = keygate.issue(json!({"scopes": ["read:orders"]})).await;
@@ -165,12 +170,12 @@ async fn another_library_accepts_an_ed25519_jwt_by_the_published_keys() {
     let claims = &token.claims().custom;
     assert_eq!((&claims["iss"], &claims["sub"], &claims["order"]), (&json!(ISSUER), &json!(id), &json!("o-7")));
     let (payload, _) = text.rsplit_once('.').unwrap();
-    let foreign = format!("{payload}.{}", URL_SAFE_NO_PAD.encode([1; 64]));
-    assert!(Ed25519.validator::<Value>(&public).validate(&UntrustedToken::new(&foreign).unwrap()).is_err());
+    let forged = format!("{payload}.{}", URL_SAFE_NO_PAD.encode([1; 64]));
+    assert!(Ed25519.validator::<Value>(&public).validate(&UntrustedToken::new(&forged).unwrap()).is_err());
 }
 
 #[tokio::test]
-async fn another_library_accepts_an_rsa_jwt_by_the_published_keys() {
+async fn biscuit_verifies_an_rsa_jwt_with_the_published_keys() {
     let upstream = Upstream::start();
     let keygate = start(&upstream, &["rsa"], true);
     let (id, key) = keygate.issue(json!({})).await;
@@ -184,19 +189,19 @@ async fn another_library_accepts_an_rsa_jwt_by_the_published_keys() {
     assert_outcomes(&keygate, &text, &[("/plain", 200, "")]).await;
 }
 
-/// The key that another party's library would be given to check macaroons.
+/// The root key with which other libraries verify macaroons.
 fn root_key() -> MacaroonKey {
     let mac = Hmac::<Sha256>::new_from_slice(HMAC_SECRET.as_bytes()).unwrap();
     MacaroonKey::generate(&mac.chain_update(b"talos/macaroon/v1/root-key").finalize().into_bytes())
 }
 
-fn narrow(macaroon: &Macaroon, caveat: &Value) -> String {
-    let mut narrowed = macaroon.clone();
-    narrowed.add_first_party_caveat(caveat.to_string()).unwrap();
+fn restrict(macaroon: &Macaroon, caveat: &Value) -> String {
+    let mut restricted = macaroon.clone();
+    restricted.add_first_party_caveat(caveat.to_string()).unwrap();
     let mut verifier = Verifier::default();
     verifier.satisfy_general(|_| true);
-    verifier.verify(&narrowed, &root_key(), &[]).unwrap();
-    written(&narrowed)
+    verifier.verify(&restricted, &root_key(), &[]).unwrap();
+    written(&restricted)
 }
 
 fn written(macaroon: &Macaroon) -> String {
@@ -204,7 +209,7 @@ fn written(macaroon: &Macaroon) -> String {
 }
 
 #[tokio::test]
-async fn another_library_accepts_and_narrows_a_macaroon_that_then_obeys_its_limits() {
+async fn caveats_added_by_libmacaroon_are_enforced() {
     let upstream = Upstream::start();
     let keygate = start(&upstream, &["eddsa"], true);
     let (id, key) = keygate.issue(json!({"scopes": ["read:orders", "write:orders"]})).await;
@@ -225,18 +230,18 @@ async fn another_library_accepts_and_narrows_a_macaroon_that_then_obeys_its_limi
         (json!({"scp": ["read:orders"]}), [(401, "credential_invalid"); 2]),
         (json!({"iss": ISSUER, "exp": now + 3600}), [(200, ""); 2]),
     ] {
-        let narrowed = narrow(&macaroon, &caveat);
+        let restricted = restrict(&macaroon, &caveat);
         let [orders, plain] = expected;
-        assert_outcomes(&keygate, &narrowed, &[("/orders", orders.0, orders.1), ("/plain", plain.0, plain.1)]).await;
+        assert_outcomes(&keygate, &restricted, &[("/orders", orders.0, orders.1), ("/plain", plain.0, plain.1)]).await;
     }
-    let narrowed = narrow(&macaroon, &json!({"iss": ISSUER, "exp": now + 60, "scp": ["read:orders"]}));
-    let good = verification(&keygate, &narrowed).await;
-    assert_eq!((&good["is_valid"], &good["scopes"]), (&json!(true), &json!(["read:orders"])));
-    assert_eq!(good["expire_time"], json!(chrono::DateTime::from_timestamp(now + 60, 0)));
+    let restricted = restrict(&macaroon, &json!({"iss": ISSUER, "exp": now + 60, "scp": ["read:orders"]}));
+    let verified = verification(&keygate, &restricted).await;
+    assert_eq!((&verified["is_valid"], &verified["scopes"]), (&json!(true), &json!(["read:orders"])));
+    assert_eq!(verified["expire_time"], json!(chrono::DateTime::from_timestamp(now + 60, 0)));
 }
 
 #[tokio::test]
-async fn a_macaroon_with_a_third_partys_caveat_or_without_one_that_was_there_is_refused() {
+async fn macaroon_with_a_third_party_caveat_or_a_removed_caveat_is_rejected() {
     let upstream = Upstream::start();
     let keygate = start(&upstream, &["eddsa"], true);
     let (_, key) = keygate.issue(json!({})).await;

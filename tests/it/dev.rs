@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::support::eventually;
 use crate::support::keygate::{Keygate, command};
-use crate::support::process::Process;
+use keygate_test_servers::Process;
+use keygate_test_servers::eventually;
 
 #[tokio::test]
 async fn demonstration_key_is_accepted_until_it_is_revoked() {
@@ -96,7 +96,7 @@ fn port_in_use_is_reported_on_one_line() {
 async fn requests_are_forwarded_to_the_given_upstream() {
     let files = tempfile::tempdir().unwrap();
     std::fs::write(files.path().join("file.txt"), "content").unwrap();
-    let port = crate::support::free_port();
+    let port = keygate_test_servers::free_port();
     let mut server = Command::new("python3");
     server.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string(), "--directory"]).arg(files.path());
     let _server = Process::start(server.stdout(Stdio::null()).stderr(Stdio::null()));

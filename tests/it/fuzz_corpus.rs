@@ -1,10 +1,10 @@
-//! The inputs that fuzzing starts from, and those it once found, in every test run.
+//! Runs the fuzz targets on their seed corpus and on inputs that fuzzing has found.
 
 #[expect(unreachable_pub, reason = "the fuzzing programs are another crate")]
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 
-/// Feeds each input of a corpus to its target, which panics when something does not hold.
+/// Runs a target on each input of its corpus; the target panics if a property does not hold.
 fn replay(name: &str, target: fn(&[u8])) {
     let folder = format!("{}/tests/fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
     let inputs = std::fs::read_dir(folder).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
@@ -13,26 +13,26 @@ fn replay(name: &str, target: fn(&[u8])) {
 }
 
 #[test]
-fn credentials() {
+fn credential_corpus_passes() {
     replay("credential", targets::credential);
 }
 
 #[test]
-fn macaroons() {
+fn macaroon_corpus_passes() {
     replay("macaroon", targets::macaroon);
 }
 
 #[test]
-fn filters() {
+fn filter_corpus_passes() {
     replay("filter", targets::filter);
 }
 
 #[test]
-fn times_to_live() {
+fn ttl_corpus_passes() {
     replay("ttl", targets::ttl);
 }
 
 #[test]
-fn page_tokens() {
+fn page_token_corpus_passes() {
     replay("page_token", targets::page_token);
 }

@@ -1,47 +1,46 @@
-//! The throw-away servers: they answer, and nothing of them is left, also when a test fails.
+//! The temporary servers of the tests work, and their processes and folders are removed on drop, also when a test panics.
 
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use crate::support::eventually;
-use crate::support::servers::{Postgres, Redis};
+use keygate_test_servers::{Postgres, Redis, eventually};
 
-fn assert_gone((id, folder): (u32, PathBuf)) {
-    eventually("the process is gone", || !Path::new(&format!("/proc/{id}")).exists());
-    assert!(!folder.exists(), "{} is left", folder.display());
+fn assert_removed((id, folder): (u32, PathBuf)) {
+    eventually("the process has ended", || !Path::new(&format!("/proc/{id}")).exists());
+    assert!(!folder.exists(), "{} exists", folder.display());
 }
 
 #[test]
-fn postgres_answers_and_leaves_nothing_behind() {
+fn postgres_serves_and_is_removed_on_drop() {
     let server = Postgres::start();
     assert_eq!(server.query("SELECT 6 * 7").as_deref(), Some("42"));
-    let traces = server.traces();
+    let traces = server.process_and_folder();
     drop(server);
-    assert_gone(traces);
+    assert_removed(traces);
 }
 
 #[test]
-fn redis_answers_and_leaves_nothing_behind() {
+fn redis_serves_and_is_removed_on_drop() {
     let server = Redis::start();
     let mut connection = server.connect();
     connection.write_all(b"PING\r\n").unwrap();
-    let mut answer = [0; 7];
-    connection.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"+PONG\r\n");
-    let traces = server.traces();
+    let mut reply = [0; 7];
+    connection.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"+PONG\r\n");
+    let traces = server.process_and_folder();
     drop(server);
-    assert_gone(traces);
+    assert_removed(traces);
 }
 
 #[test]
-fn a_failing_test_leaves_no_server_behind() {
+fn server_of_a_panicking_test_is_removed() {
     let mut traces = None;
     let failed = catch_unwind(AssertUnwindSafe(|| {
         let server = Redis::start();
-        traces = Some(server.traces());
-        panic!("a test fails");
+        traces = Some(server.process_and_folder());
+        panic!("the test fails");
     }));
     assert!(failed.is_err());
-    assert_gone(traces.unwrap());
+    assert_removed(traces.unwrap());
 }

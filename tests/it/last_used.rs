@@ -1,6 +1,4 @@
-//! When a key was last used, as administrators see it.
-
-use std::time::{Duration, Instant};
+//! `last_used_time` in the admin API.
 
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
@@ -9,6 +7,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use crate::support::admin::SIGNING_KEYS;
 use crate::support::keygate::Keygate;
 use crate::support::upstream::Upstream;
+use crate::support::wait::wait_for;
 
 fn serve(upstream: &Upstream, flush_interval: &str) -> Keygate {
     use base64::Engine;
@@ -24,34 +23,30 @@ fn serve(upstream: &Upstream, flush_interval: &str) -> Keygate {
     Keygate::serve(&gateway, &settings)
 }
 
-/// A key as it is shown; `kind` is `issued` or `imported`.
+/// A key as the admin API returns it; `kind` is `issued` or `imported`.
 async fn get(keygate: &Keygate, kind: &str, id: &str) -> Value {
-    let answer = keygate.ask(&format!("GET /v2alpha1/admin/{kind}ApiKeys/{id}"), "").await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.body
+    let response = keygate.send(&format!("GET /v2alpha1/admin/{kind}ApiKeys/{id}"), "").await;
+    assert_eq!(response.status, 200, "{response:?}");
+    response.body
 }
 
-/// Waits until a key is shown as used.
-async fn used(keygate: &Keygate, kind: &str, id: &str) -> Value {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let key = get(keygate, kind, id).await;
-        if !key["last_used_time"].is_null() {
-            return key;
-        }
-        assert!(Instant::now() < deadline, "the use of {id} was never shown");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// Waits until a key has a `last_used_time`.
+async fn wait_until_used(keygate: &Keygate, kind: &str, id: &str) -> Value {
+    wait_for(async || match get(keygate, kind, id).await {
+        key if key["last_used_time"].is_null() => Err(format!("{id} has no last_used_time")),
+        key => Ok(key),
+    })
+    .await
 }
 
 async fn verify(keygate: &Keygate, operation: &str, body: &Value) -> Value {
-    let answer = keygate.ask_json(&format!("POST /v2alpha1/admin/apiKeys:{operation}"), body).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.body
+    let response = keygate.send_json(&format!("POST /v2alpha1/admin/apiKeys:{operation}"), body).await;
+    assert_eq!(response.status, 200, "{response:?}");
+    response.body
 }
 
 #[tokio::test]
-async fn a_use_is_shown_after_a_flush_and_changes_nothing_else() {
+async fn use_sets_last_used_time_and_no_other_field() {
     let upstream = Upstream::start();
     let keygate = serve(&upstream, "50ms");
     let (id, key) = keygate.issue(json!({})).await;
@@ -64,18 +59,18 @@ async fn a_use_is_shown_after_a_flush_and_changes_nothing_else() {
         assert_eq!(keygate.call("/", "sk_live_used").await.status(), 200);
         assert_eq!(keygate.call("/", &format!("{unused}x")).await.status(), 401);
     }
-    let mut after = used(&keygate, "issued", &id).await;
-    used(&keygate, "imported", &imported).await;
+    let mut after = wait_until_used(&keygate, "issued", &id).await;
+    wait_until_used(&keygate, "imported", &imported).await;
     let first = after.as_object_mut().unwrap().remove("last_used_time").unwrap();
-    assert_eq!(after, before, "nothing else is another one, update_time least of all");
+    assert_eq!(after, before, "no other field changes, update_time neither");
     let path = format!("PATCH /v2alpha1/admin/issuedApiKeys/{id}?update_mask=name");
-    assert_eq!(keygate.ask_json(&path, &json!({"name": "renamed"})).await.status, 200);
+    assert_eq!(keygate.send_json(&path, &json!({"name": "renamed"})).await.status, 200);
     let renamed = get(&keygate, "issued", &id).await;
     assert_eq!((&renamed["name"], &renamed["last_used_time"]), (&json!("renamed"), &first));
 }
 
 #[tokio::test]
-async fn verifying_counts_as_use_and_deriving_as_use_of_the_parent_alone() {
+async fn verify_and_derive_count_as_use_but_use_of_a_token_does_not() {
     let upstream = Upstream::start();
     let mut keygate = serve(&upstream, "50ms");
     let mut keys = Vec::new();
@@ -85,15 +80,15 @@ async fn verifying_counts_as_use_and_deriving_as_use_of_the_parent_alone() {
     let imported = keygate.import(json!({"raw_key": "sk_live_in_a_batch"})).await;
     let [(verified, first), (derived, second), (other, third)] = &keys[..] else { unreachable!() };
     verify(&keygate, "verify", &json!({"credential": first})).await;
-    let batch = json!({"requests": [{"credential": "sk_live_in_a_batch"}, {"credential": "nobody's"}]});
+    let batch = json!({"requests": [{"credential": "sk_live_in_a_batch"}, {"credential": "unknown"}]});
     verify(&keygate, "batchVerify", &batch).await;
-    let wanted = json!({"credential": second});
-    verify(&keygate, "derive", &wanted).await;
+    let request = json!({"credential": second});
+    verify(&keygate, "derive", &request).await;
     for (kind, id) in [("issued", verified), ("issued", derived), ("imported", &imported)] {
-        used(&keygate, kind, id).await;
+        wait_until_used(&keygate, kind, id).await;
     }
-    // A node that knows of no use, and a key that was used by nobody but the holder of its token.
-    let token = verify(&keygate, "derive", &wanted).await;
+    // After a restart and without stored uses, the parent of a token is used only through the token.
+    let token = verify(&keygate, "derive", &request).await;
     let token = token["token"]["token"].as_str().unwrap();
     keygate.restart();
     let file = SqliteConnectOptions::new().filename(keygate.path().join("keys.db"));
@@ -101,12 +96,12 @@ async fn verifying_counts_as_use_and_deriving_as_use_of_the_parent_alone() {
     sqlx::query("UPDATE keys SET last_used_time = NULL").execute(&mut database).await.unwrap();
     assert_eq!(keygate.call("/", token).await.status(), 200);
     assert_eq!(keygate.call("/", third).await.status(), 200);
-    used(&keygate, "issued", other).await;
+    wait_until_used(&keygate, "issued", other).await;
     assert!(get(&keygate, "issued", derived).await["last_used_time"].is_null());
 }
 
 #[tokio::test]
-async fn what_was_not_flushed_is_written_at_the_end() {
+async fn pending_uses_are_written_at_shutdown() {
     let upstream = Upstream::start();
     let mut keygate = serve(&upstream, "1h");
     let (id, key) = keygate.issue(json!({})).await;

@@ -1,15 +1,15 @@
-//! Lists of many keys: every key once, in order, whatever the filter and whoever writes meanwhile.
+//! Lists of many keys contain each key once and in order, with every filter and during writes.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::keygate::Keygate;
+use crate::support::wait::wait_for;
 
 const BATCH: usize = 1000;
 
-/// Imports keys by the thousand: those of number `from` and on. One in 100 ends at once, owners have numbers 0 to 9.
+/// Imports `count` keys, numbered from `from`. One in 100 expires after a second; the actors have numbers 0 to 9.
 async fn import_batch(keygate: &Keygate, from: usize, count: usize) -> Vec<String> {
     let item = |number: usize| {
         json!({
@@ -20,10 +20,10 @@ async fn import_batch(keygate: &Keygate, from: usize, count: usize) -> Vec<Strin
         })
     };
     let batch = json!({"requests": (from..from + count).map(item).collect::<Vec<_>>()});
-    let answer = keygate.ask_json("POST /v2alpha1/admin/importedApiKeys:batchCreate", &batch).await;
-    assert_eq!((answer.status, &answer.body["success_count"]), (200, &json!(count)), "{answer:.300?}");
-    assert_eq!(answer.body["failure_count"], 0);
-    let results = answer.body["results"].as_array().unwrap();
+    let response = keygate.send_json("POST /v2alpha1/admin/importedApiKeys:batchCreate", &batch).await;
+    assert_eq!((response.status, &response.body["success_count"]), (200, &json!(count)), "{response:.300?}");
+    assert_eq!(response.body["failure_count"], 0);
+    let results = response.body["results"].as_array().unwrap();
     results.iter().map(|result| result["imported_api_key"]["key_id"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -31,7 +31,7 @@ fn ids(keys: &[Value]) -> Vec<String> {
     keys.iter().map(|key| key["key_id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The ids by descending text, as lists have them.
+/// The ids in descending order, as lists return them.
 fn descending(ids: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut ids: Vec<String> = ids.into_iter().collect();
     ids.sort_unstable_by(|a, b| b.cmp(a));
@@ -42,7 +42,7 @@ fn encoded(filter: &str) -> String {
     form_urlencoded::byte_serialize(filter.as_bytes()).collect()
 }
 
-/// What became of ten thousand keys: the number is the place in the list.
+/// Ten thousand imported keys; the number of a key is its index in `ids`.
 struct Many {
     keygate: Keygate,
     ids: Vec<String>,
@@ -58,22 +58,24 @@ impl Many {
         let many = Self { keygate, ids };
         for number in (0..10 * BATCH).filter(|number| is_revoked(*number)) {
             let line = format!("POST /v2alpha1/admin/importedApiKeys/{}:revoke", many.ids[number]);
-            assert_eq!(many.keygate.ask(&line, "").await.status, 204);
+            assert_eq!(many.keygate.send(&line, "").await.status, 204);
         }
         let last = format!("GET /v2alpha1/admin/importedApiKeys/{}", many.ids[9907]);
-        while many.keygate.ask(&last, "").await.body["status"] != "KEY_STATUS_EXPIRED" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        wait_for(async || match many.keygate.send(&last, "").await.text("/status") {
+            status if status == "KEY_STATUS_EXPIRED" => Ok(()),
+            status => Err(format!("the last key is {status}")),
+        })
+        .await;
         many
     }
 
-    fn of(&self, wanted: impl Fn(usize) -> bool) -> Vec<String> {
-        descending((0..self.ids.len()).filter(|number| wanted(*number)).map(|number| self.ids[number].clone()))
+    fn of(&self, matches: impl Fn(usize) -> bool) -> Vec<String> {
+        descending((0..self.ids.len()).filter(|number| matches(*number)).map(|number| self.ids[number].clone()))
     }
 }
 
-/// Which keys a filter is to show, by their numbers.
-type Wanted<'a> = Box<dyn Fn(usize) -> bool + 'a>;
+/// The numbers of the keys that match a filter.
+type Matches<'a> = Box<dyn Fn(usize) -> bool + 'a>;
 
 fn is_revoked(number: usize) -> bool {
     number % 1000 == 3
@@ -84,7 +86,7 @@ fn is_expired(number: usize) -> bool {
 }
 
 #[tokio::test]
-async fn ten_thousand_keys_are_listed_once_each_whatever_the_filter() {
+async fn each_of_ten_thousand_keys_is_listed_once_with_every_filter() {
     let many = Many::import().await;
     let (issued, _) = many.keygate.issue(json!({"actor_id": "user 3 AND co"})).await;
 
@@ -98,10 +100,10 @@ async fn ten_thousand_keys_are_listed_once_each_whatever_the_filter() {
             break;
         }
     }
-    assert_eq!(pages, [1000; 10], "the last page is full, and is the last");
+    assert_eq!(pages, [1000; 10], "a full last page has no next page token");
 
     let active = |number: usize| !is_revoked(number) && !is_expired(number);
-    let filters: Vec<(&str, Wanted<'_>)> = vec![
+    let filters: Vec<(&str, Matches<'_>)> = vec![
         ("", Box::new(|_| true)),
         (" \t ", Box::new(|_| true)),
         ("status=KEY_STATUS_ACTIVE", Box::new(active)),
@@ -116,15 +118,15 @@ async fn ten_thousand_keys_are_listed_once_each_whatever_the_filter() {
             "status=\"KEY_STATUS_ACTIVE\"\taNd\t actor_id=\"user 7 AND co\"",
             Box::new(|number| number % 10 == 7 && active(number)),
         ),
-        ("actor_id=nobody", Box::new(|_| false)),
+        ("actor_id=unknown", Box::new(|_| false)),
         ("actor_id=user_3.x-Y", Box::new(|_| false)),
         ("actor_id=AND AND status=KEY_STATUS_ACTIVE", Box::new(|_| false)),
     ];
-    for (filter, wanted) in filters {
+    for (filter, matches) in filters {
         for size in ["page_size=1000", "pageSize=777"] {
             let query = format!("{size}&filter={}", encoded(filter));
             let listed = ids(&many.keygate.list("imported", &query).await);
-            assert!(listed == many.of(&wanted), "{filter:?}, {size}: {} keys", listed.len());
+            assert!(listed == many.of(&matches), "{filter:?}, {size}: {} keys", listed.len());
         }
     }
     assert_eq!(ids(&many.keygate.list("issued", "page_size=1000").await), [issued.as_str()]);
@@ -132,7 +134,7 @@ async fn ten_thousand_keys_are_listed_once_each_whatever_the_filter() {
 }
 
 #[tokio::test]
-async fn a_page_has_fifty_keys_unless_told_otherwise() {
+async fn default_page_size_is_fifty() {
     let keygate = Keygate::serve_admin(&json!({}));
     let all = import_batch(&keygate, 0, 120).await;
     for query in ["", "page_size=0", "pageSize=0"] {
@@ -144,18 +146,18 @@ async fn a_page_has_fifty_keys_unless_told_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_that_come_while_a_list_is_read_hide_no_older_one() {
+async fn keys_created_during_a_listing_do_not_hide_existing_ones() {
     let keygate = Keygate::serve_admin(&json!({}));
-    let mut older = Vec::new();
+    let mut existing = Vec::new();
     for batch in 0..2 {
-        older.extend(import_batch(&keygate, batch * BATCH, BATCH).await);
+        existing.extend(import_batch(&keygate, batch * BATCH, BATCH).await);
     }
     let reading = async {
         let mut listed = Vec::new();
         let mut token = String::new();
         let mut next = 2 * BATCH;
         loop {
-            // Between any two pages keys come that are wherever their hash puts them: before, behind, or on the next page.
+            // The ids of keys created between two pages are hashes: they sort before, after or into the next page.
             let (page, newer) =
                 tokio::join!(keygate.page("imported", "page_size=100", &token), import_batch(&keygate, next, 50));
             next += newer.len();
@@ -166,11 +168,11 @@ async fn keys_that_come_while_a_list_is_read_hide_no_older_one() {
             }
         }
     };
-    let (listed, made) = reading.await;
-    assert!(made > 3 * BATCH, "many keys came meanwhile: {made}");
-    assert_eq!(listed, descending(listed.clone()), "the order holds over all pages");
-    let seen: BTreeSet<&String> = listed.iter().collect();
-    assert_eq!(seen.len(), listed.len(), "no key is shown twice");
-    let hidden: Vec<&String> = older.iter().filter(|id| !seen.contains(id)).collect();
-    assert!(hidden.is_empty(), "{hidden:?}");
+    let (listed, created) = reading.await;
+    assert!(created > 3 * BATCH, "{created} keys were created meanwhile");
+    assert_eq!(listed, descending(listed.clone()), "the order is kept over all pages");
+    let unique: BTreeSet<&String> = listed.iter().collect();
+    assert_eq!(unique.len(), listed.len(), "no key is listed twice");
+    let missing: Vec<&String> = existing.iter().filter(|id| !unique.contains(id)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

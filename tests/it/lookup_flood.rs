@@ -1,14 +1,15 @@
-//! Floods of what is no key: the store hardly notices, and neither do others.
+//! Floods of unknown credentials cause few statements, and valid keys pass meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use keygate_test_servers::Postgres;
 use serde_json::{Value, json};
 
 use crate::support::keygate::{HMAC_SECRET, Keygate};
-use crate::support::servers::Postgres;
 use crate::support::upstream::Upstream;
+use crate::support::wait::wait_for;
 
 fn gateway(upstream: &Upstream) -> Value {
     json!({
@@ -18,84 +19,87 @@ fn gateway(upstream: &Upstream) -> Value {
     })
 }
 
-/// The value of a count; 0 when it is not there.
+/// The value of a counter; 0 if it does not exist.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts are small whole numbers")]
 async fn metric(keygate: &Keygate, name: &str) -> usize {
     keygate.metric(name).await.unwrap_or_default() as usize
 }
 
 #[tokio::test]
-async fn a_flood_of_unknown_strings_is_looked_up_together_and_good_keys_get_in() {
+async fn flood_of_unknown_credentials_is_batched_and_valid_keys_pass() {
     const FLOOD: usize = 3_000;
-    const AT_ONCE: usize = 100;
+    const CONCURRENCY: usize = 100;
     let upstream = Upstream::start();
     let mut keygate = Keygate::serve(&gateway(&upstream), &json!({}));
     let (_, issued) = keygate.issue(json!({})).await;
     for number in 0..10 {
         keygate.import(json!({"raw_key": format!("sk_live_{number}")})).await;
     }
-    // From now on no key is in a cache.
+    // Empties the caches.
     keygate.restart();
-    let begun = Instant::now();
+    let start = Instant::now();
     let (keygate, next) = (Arc::new(keygate), Arc::new(AtomicUsize::new(0)));
-    let admitted = Arc::new(AtomicBool::new(false));
-    let flood: Vec<_> = (0..AT_ONCE)
+    let valid_keys_passed = Arc::new(AtomicBool::new(false));
+    let flood: Vec<_> = (0..CONCURRENCY)
         .map(|_| {
-            let (keygate, next, admitted) = (Arc::clone(&keygate), Arc::clone(&next), Arc::clone(&admitted));
+            let (keygate, next, valid_keys_passed) =
+                (Arc::clone(&keygate), Arc::clone(&next), Arc::clone(&valid_keys_passed));
             tokio::spawn(async move {
                 let mut sent = 0;
                 loop {
                     let number = next.fetch_add(1, Ordering::SeqCst);
-                    if number >= FLOOD && admitted.load(Ordering::SeqCst) {
+                    if number >= FLOOD && valid_keys_passed.load(Ordering::SeqCst) {
                         return sent;
                     }
-                    assert_eq!(keygate.call("/", &format!("garbage-{number}")).await.status(), 401);
+                    assert_eq!(keygate.call("/", &format!("unknown-{number}")).await.status(), 401);
                     sent += 1;
                 }
             })
         })
         .collect();
-    while next.load(Ordering::SeqCst) < FLOOD / 4 {
-        tokio::task::yield_now().await;
-    }
+    wait_for(async || match next.load(Ordering::SeqCst) {
+        sent if sent < FLOOD / 4 => Err(format!("{sent} unknown credentials were sent")),
+        _ => Ok(()),
+    })
+    .await;
     for number in 0..10 {
         assert_eq!(keygate.call("/", &format!("sk_live_{number}")).await.status(), 200);
         assert_eq!(keygate.call("/", &issued).await.status(), 200);
     }
-    admitted.store(true, Ordering::SeqCst);
+    valid_keys_passed.store(true, Ordering::SeqCst);
     let mut sent = 0;
     for caller in flood {
         sent += caller.await.unwrap();
     }
-    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap() + 1;
-    let alone = metric(&keygate, r#"keygate_guarded_lookups_total{way="alone"}"#).await;
-    let together = metric(&keygate, r#"keygate_guarded_lookups_total{way="together"}"#).await;
+    let seconds = usize::try_from(start.elapsed().as_secs()).unwrap() + 1;
+    let single = metric(&keygate, r#"keygate_guarded_lookups_total{way="alone"}"#).await;
+    let batched = metric(&keygate, r#"keygate_guarded_lookups_total{way="together"}"#).await;
     let statements = metric(&keygate, "keygate_lookup_batches_total").await;
-    assert!((20..=20 + 10 + 5 * seconds).contains(&alone), "{alone} alone in {seconds} s");
-    assert_eq!(alone + together, sent + 10);
+    assert!((20..=20 + 10 + 5 * seconds).contains(&single), "{single} single lookups in {seconds} s");
+    assert_eq!(single + batched, sent + 10);
     assert!((1..=20 * seconds).contains(&statements), "{statements} statements in {seconds} s");
     assert_eq!(metric(&keygate, r#"keygate_guarded_lookups_total{way="refused"}"#).await, 0);
 }
 
 #[tokio::test]
-async fn forged_keys_are_refused_without_a_database() {
+async fn forged_keys_are_rejected_without_the_database() {
     let (server, upstream) = (Postgres::start(), Upstream::start());
     let settings = json!({
-        "db": {"dsn": format!("{}?acquire_timeout=500ms", server.url("postgres")), "auto_migrate": true},
+        "db": {"dsn": format!("{}?acquire_timeout=5s", server.url("postgres")), "auto_migrate": true},
         "cache": {"type": "noop"},
     });
     let keygate = Keygate::serve(&gateway(&upstream), &settings);
-    let (_, good) = keygate.issue(json!({})).await;
-    let elsewhere =
+    let (_, valid) = keygate.issue(json!({})).await;
+    let other_node =
         Keygate::serve(&gateway(&upstream), &json!({"secrets": {"hmac": {"current": HMAC_SECRET.to_uppercase()}}}));
     let _stopped = server.stop();
     for _ in 0..300 {
-        let (_, forged) = elsewhere.issue(json!({})).await;
-        assert_eq!(keygate.call("/", &forged).await.status(), 401, "it is known to be forged");
+        let (_, forged) = other_node.issue(json!({})).await;
+        assert_eq!(keygate.call("/", &forged).await.status(), 401, "its checksum is wrong");
     }
-    let (body, checksum) = good.rsplit_once('_').unwrap();
+    let (body, checksum) = valid.rsplit_once('_').unwrap();
     for other in ["1", "z", "Kq"] {
         assert_eq!(keygate.call("/", &format!("{body}_{checksum}{other}")).await.status(), 401);
     }
-    assert_eq!(keygate.call("/", &good).await.status(), 503, "only this one needs the database");
+    assert_eq!(keygate.call("/", &valid).await.status(), 503, "a valid checksum needs a lookup");
 }

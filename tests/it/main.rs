@@ -1,4 +1,4 @@
-//! Behaviour, through the front door: the real binary, real clients, real upstreams, real files.
+//! Tests of the binary through its network interfaces and its command line, with real servers and files.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

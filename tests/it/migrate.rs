@@ -1,12 +1,11 @@
-//! `keygate migrate`, on both databases.
+//! `keygate migrate` on SQLite and PostgreSQL.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::time::Duration;
+
+use keygate_test_servers::{Postgres, Process, WAIT_TIMEOUT};
 
 use crate::support::keygate::{HMAC_SECRET, command};
-use crate::support::process::Process;
-use crate::support::servers::Postgres;
 
 fn migrate(dsn: &str, arguments: &[&str]) -> (Output, String) {
     let output = command().arg("migrate").args(arguments).env("DB_DSN", dsn).output().unwrap();
@@ -14,13 +13,13 @@ fn migrate(dsn: &str, arguments: &[&str]) -> (Output, String) {
     (output, text)
 }
 
-fn assert_good(dsn: &str, arguments: &[&str]) -> String {
+fn assert_succeeds(dsn: &str, arguments: &[&str]) -> String {
     let (output, text) = migrate(dsn, arguments);
     assert!(output.status.success(), "{arguments:?}: {text}");
     text
 }
 
-fn assert_refused(dsn: &str, arguments: &[&str], words: &str) {
+fn assert_fails(dsn: &str, arguments: &[&str], words: &str) {
     let (output, text) = migrate(dsn, arguments);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
     assert!(text.contains(words), "{arguments:?}: {text}");
@@ -30,40 +29,40 @@ fn sqlite(folder: &Path) -> String {
     format!("sqlite://{}", folder.join("keys.db").display())
 }
 
-fn goes_up_and_down(dsn: &str, driver: &str) {
-    let status = assert_good(dsn, &["status"]);
+fn assert_up_and_down(dsn: &str, driver: &str) {
+    let status = assert_succeeds(dsn, &["status"]);
     assert!(status.contains("Database Status: Not initialized"), "{status}");
     assert!(status.contains(&format!("Database Driver: {driver}")), "{status}");
     assert!(status.contains("Current Version: 0\nLatest Available: 3 (3 pending)"), "{status}");
-    assert_good(dsn, &["up"]);
-    let status = assert_good(dsn, &["status", "--block"]);
+    assert_succeeds(dsn, &["up"]);
+    let status = assert_succeeds(dsn, &["status", "--block"]);
     assert!(status.contains("Database Status: clean"), "{status}");
     assert!(status.contains("Current Version: 3\nLatest Available: 3 (0 pending)"), "{status}");
-    assert!(assert_good(dsn, &["down"]).contains("version 2 of 3"));
-    assert!(assert_good(dsn, &["status"]).contains("Current Version: 2\nLatest Available: 3 (1 pending)"));
-    assert!(assert_good(dsn, &["down", "--steps", "7"]).contains("version 0 of 3"));
-    assert!(assert_good(dsn, &["up"]).contains("version 3 of 3"));
-    assert!(assert_good(dsn, &["force", "1"]).contains("version 1 of 3"));
-    assert_refused(dsn, &["up"], "migration 2 failed");
-    assert!(assert_good(dsn, &["status"]).contains("Database Status: clean"));
-    assert!(assert_good(dsn, &["force", "3"]).contains("version 3 of 3"));
-    assert_refused(dsn, &["force", "4"], "from 0 to 3");
-    assert_refused(dsn, &["down", "--steps", "0"], "--steps");
+    assert!(assert_succeeds(dsn, &["down"]).contains("version 2 of 3"));
+    assert!(assert_succeeds(dsn, &["status"]).contains("Current Version: 2\nLatest Available: 3 (1 pending)"));
+    assert!(assert_succeeds(dsn, &["down", "--steps", "7"]).contains("version 0 of 3"));
+    assert!(assert_succeeds(dsn, &["up"]).contains("version 3 of 3"));
+    assert!(assert_succeeds(dsn, &["force", "1"]).contains("version 1 of 3"));
+    assert_fails(dsn, &["up"], "migration 2 failed");
+    assert!(assert_succeeds(dsn, &["status"]).contains("Database Status: clean"));
+    assert!(assert_succeeds(dsn, &["force", "3"]).contains("version 3 of 3"));
+    assert_fails(dsn, &["force", "4"], "from 0 to 3");
+    assert_fails(dsn, &["down", "--steps", "0"], "--steps");
 }
 
 #[test]
-fn tables_of_sqlite_go_up_and_down() {
+fn sqlite_migrates_up_and_down() {
     let folder = tempfile::tempdir().unwrap();
-    goes_up_and_down(&sqlite(folder.path()), "sqlite");
+    assert_up_and_down(&sqlite(folder.path()), "sqlite");
 }
 
 #[test]
-fn tables_of_postgresql_go_up_and_down() {
+fn postgresql_migrates_up_and_down() {
     let server = Postgres::start();
-    goes_up_and_down(&server.url("postgres"), "postgres");
+    assert_up_and_down(&server.url("postgres"), "postgres");
 }
 
-fn many_at_once(dsn: &str) {
+fn assert_concurrent_migrations(dsn: &str) {
     let nodes: Vec<_> = (0..8)
         .map(|_| {
             let mut command = command();
@@ -73,64 +72,66 @@ fn many_at_once(dsn: &str) {
         })
         .collect();
     for mut node in nodes {
-        assert!(node.wait(Duration::from_secs(60)).success());
+        assert!(node.wait(WAIT_TIMEOUT).success());
     }
-    assert!(assert_good(dsn, &["status"]).contains("Current Version: 3"));
+    assert!(assert_succeeds(dsn, &["status"]).contains("Current Version: 3"));
 }
 
 #[test]
-fn many_nodes_migrate_sqlite_once() {
+fn concurrent_migrations_of_sqlite_run_once() {
     let folder = tempfile::tempdir().unwrap();
-    many_at_once(&sqlite(folder.path()));
+    assert_concurrent_migrations(&sqlite(folder.path()));
 }
 
 #[test]
-fn many_nodes_migrate_postgresql_once() {
+fn concurrent_migrations_of_postgresql_run_once() {
     let server = Postgres::start();
-    many_at_once(&server.url("postgres"));
-    let made = server.query("SELECT count(*), bool_and(success) FROM _sqlx_migrations");
-    assert_eq!(made.as_deref(), Some("3|t"));
+    assert_concurrent_migrations(&server.url("postgres"));
+    let exists = server.query("SELECT count(*), bool_and(success) FROM _sqlx_migrations");
+    assert_eq!(exists.as_deref(), Some("3|t"));
 }
 
 #[test]
-fn tables_that_are_dirty_or_newer_are_left_alone() {
+fn dirty_or_newer_schema_is_not_migrated() {
     let server = Postgres::start();
     let dsn = server.url("postgres");
-    assert_good(&dsn, &["up"]);
+    assert_succeeds(&dsn, &["up"]);
     let row = |version: i64, success: bool| {
         let row = format!("INSERT INTO _sqlx_migrations VALUES ({version}, 'x', now(), {success}, '\\x00', 0)");
         assert!(server.query(&row).is_some());
     };
     row(4, false);
-    assert!(assert_good(&dsn, &["status"]).contains("Database Status: DIRTY"));
+    assert!(assert_succeeds(&dsn, &["status"]).contains("Database Status: DIRTY"));
     for command in ["up", "down"] {
-        assert_refused(&dsn, &[command], "keygate migrate force");
+        assert_fails(&dsn, &[command], "keygate migrate force");
     }
-    assert_good(&dsn, &["force", "3"]);
+    assert_succeeds(&dsn, &["force", "3"]);
     assert!(server.query("UPDATE _sqlx_migrations SET checksum = '' WHERE version = 1").is_some());
-    assert_refused(&dsn, &["up"], "migration 1 was made by a Keygate that is not a release of this one");
-    assert_good(&dsn, &["force", "3"]);
-    assert_good(&dsn, &["up"]);
+    assert_fails(&dsn, &["up"], "migration 1 was made by a Keygate that is not a release of this one");
+    assert_succeeds(&dsn, &["force", "3"]);
+    assert_succeeds(&dsn, &["up"]);
     row(4, true);
-    assert!(assert_good(&dsn, &["status", "--block"]).contains("Current Version: 4\nLatest Available: 3 (0 pending)"));
+    assert!(
+        assert_succeeds(&dsn, &["status", "--block"]).contains("Current Version: 4\nLatest Available: 3 (0 pending)")
+    );
     for command in ["up", "down"] {
-        assert_refused(&dsn, &[command], "run a newer Keygate");
+        assert_fails(&dsn, &[command], "run a newer Keygate");
     }
 }
 
 #[test]
-fn a_waiting_status_ends_when_somebody_has_migrated() {
+fn blocking_status_returns_after_the_migration() {
     let server = Postgres::start();
     let dsn = server.url("postgres");
     let mut waiting = command();
     let waiting = waiting.args(["migrate", "status", "--block", "--database", &dsn]);
     let mut waiting = Process::start(waiting.stdout(Stdio::null()).stderr(Stdio::null()));
-    assert_good(&dsn, &["up"]);
-    assert!(waiting.wait(Duration::from_secs(20)).success());
+    assert_succeeds(&dsn, &["up"]);
+    assert!(waiting.wait(WAIT_TIMEOUT).success());
 }
 
 #[test]
-fn the_database_is_named_by_flag_variable_or_file() {
+fn database_is_set_by_flag_variable_or_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let file = path.join("keygate.yaml");
@@ -144,20 +145,20 @@ fn the_database_is_named_by_flag_variable_or_file() {
         command.args(["migrate", "up"]).args(arguments).envs(variables.iter().copied()).current_dir(path);
         command.output().unwrap()
     };
-    let made = |name: &str| path.join(name).exists();
+    let exists = |name: &str| path.join(name).exists();
     let config = file.display().to_string();
-    assert!(run(&["--config", &config], &[]).status.success() && made("file.db"));
-    assert!(run(&["--config", &config], &[("DSN", "sqlite://dsn.db")]).status.success() && made("dsn.db"));
+    assert!(run(&["--config", &config], &[]).status.success() && exists("file.db"));
+    assert!(run(&["--config", &config], &[("DSN", "sqlite://dsn.db")]).status.success() && exists("dsn.db"));
     let both = [("DSN", "sqlite://x.db"), ("DB_DSN", "sqlite://db_dsn.db")];
-    assert!(run(&[], &both).status.success() && made("db_dsn.db") && !made("x.db"));
-    assert!(run(&["--database", "sqlite://flag.db"], &both).status.success() && made("flag.db"));
+    assert!(run(&[], &both).status.success() && exists("db_dsn.db") && !exists("x.db"));
+    assert!(run(&["--database", "sqlite://flag.db"], &both).status.success() && exists("flag.db"));
     let none = run(&[], &[]);
     assert_eq!(none.status.code(), Some(1));
     assert!(String::from_utf8(none.stderr).unwrap().contains("--database"));
 }
 
 #[test]
-fn a_password_is_never_shown() {
+fn database_password_is_not_printed() {
     for dsn in [
         "postgres://keygate:hunter2@127.0.0.1:1/x",
         "postgres://keygate:hunter2@127.0.0.1:hunter2/x",

@@ -1,4 +1,4 @@
-//! The API's description of itself: served, shipped and printed alike, and true to the contract.
+//! The OpenAPI description: the served, printed and committed ones are equal and match the contract and the responses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,65 +7,65 @@ use serde_json::{Value, json};
 
 use crate::support::keygate::{Keygate, command};
 
-const SHIPPED: &str = include_str!("../../config/openapi.json");
-/// Facts of the contract: paths, names, types, values, codes. Its `Status`, which no answer has, is left out.
+const COMMITTED: &str = include_str!("../../config/openapi.json");
+/// The paths, names, types, values and statuses of the contract, without its `Status`, which no response uses.
 const CONTRACT: &str = include_str!("openapi/contract.json");
 
 fn contract() -> Value {
     serde_json::from_str(CONTRACT).unwrap()
 }
 
-fn shipped() -> Value {
-    serde_json::from_str(SHIPPED).unwrap()
+fn committed() -> Value {
+    serde_json::from_str(COMMITTED).unwrap()
 }
 
 #[tokio::test]
-async fn what_is_served_and_printed_is_what_is_shipped() {
+async fn served_and_printed_description_is_the_committed_file() {
     let printed = command().args(["config", "openapi"]).output().unwrap();
     assert!(
-        String::from_utf8(printed.stdout).unwrap() == SHIPPED,
+        String::from_utf8(printed.stdout).unwrap() == COMMITTED,
         "config/openapi.json is stale: cargo run -q --all-features -- config openapi > config/openapi.json"
     );
     let keygate = Keygate::dev(&["--ephemeral"]);
     let served = keygate.http.get(format!("{}/openapi.json", keygate.admin)).send().await.unwrap();
     assert_eq!(served.headers()[CONTENT_TYPE], "application/json");
-    assert!(served.text().await.unwrap() == SHIPPED, "/openapi.json is not config/openapi.json");
+    assert!(served.text().await.unwrap() == COMMITTED, "/openapi.json is not config/openapi.json");
 }
 
 #[test]
-fn the_operations_are_the_contracts() {
+fn operations_match_the_contract() {
     let mut operations = BTreeMap::new();
-    for (path, methods) in shipped()["paths"].as_object().unwrap() {
+    for (path, methods) in committed()["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
             operations.insert(format!("{} {path}", method.to_uppercase()), facts_of_operation(operation));
         }
     }
     assert_facts(&operations, &contract()["operations"]);
     let ids: BTreeSet<String> = operations.values().map(|operation| operation["operation_id"].to_string()).collect();
-    assert_eq!((operations.len(), ids.len()), (21, 21), "18 operations and 3 older paths, each with an id of its own");
+    assert_eq!((operations.len(), ids.len()), (21, 21), "18 operations and 3 deprecated paths, each with its own id");
 }
 
 #[test]
-fn the_messages_are_the_contracts() {
-    let shipped = shipped();
-    let schemas = shipped["components"]["schemas"].as_object().unwrap();
+fn messages_match_the_contract() {
+    let committed = committed();
+    let schemas = committed["components"]["schemas"].as_object().unwrap();
     let messages = schemas
         .iter()
         .filter(|(_, schema)| schema.get("enum").is_none())
-        .map(|(name, schema)| (name.clone(), facts_of_message(name, resolved(schema, &shipped))))
+        .map(|(name, schema)| (name.clone(), facts_of_message(name, resolved(schema, &committed))))
         .collect();
     assert_facts(&messages, &contract()["messages"]);
 }
 
 #[test]
-fn the_enums_are_the_contracts_value_by_value() {
-    let shipped = shipped();
-    let schemas = shipped["components"]["schemas"].as_object().unwrap();
+fn enums_match_the_contract() {
+    let committed = committed();
+    let schemas = committed["components"]["schemas"].as_object().unwrap();
     let enums = schemas.iter().filter_map(|(name, schema)| Some((name.clone(), schema.get("enum")?.clone()))).collect();
     assert_facts(&enums, &contract()["enums"]);
 }
 
-/// Compares one by one, so that a difference is named.
+/// Compares item by item, so that a failure names the differing one.
 #[track_caller]
 fn assert_facts(described: &BTreeMap<String, Value>, contract: &Value) {
     let contract = contract.as_object().unwrap();
@@ -86,7 +86,7 @@ fn facts_of_operation(operation: &Value) -> Value {
             .as_object()
             .unwrap()
             .iter()
-            .map(|(status, answer)| (status.clone(), content(answer)))
+            .map(|(status, response)| (status.clone(), content(response)))
             .collect::<serde_json::Map<_, _>>(),
     });
     if let Some(body) = operation.get("requestBody") {
@@ -106,12 +106,12 @@ fn parameters(operation: &Value) -> Vec<String> {
     texts
 }
 
-/// The message that is carried; `null` for none.
+/// The name of the message of a request or response; `null` if it has none.
 fn content(carrier: &Value) -> Value {
     carrier.pointer("/content/application~1json/schema").map_or(Value::Null, |schema| kind(schema).into())
 }
 
-/// Members and their types; of requests also which of them are required.
+/// Fields and their types; of requests also which are required.
 fn facts_of_message(name: &str, schema: &Value) -> Value {
     let members = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
     let members: BTreeMap<String, String> = members.iter().map(|(name, member)| (name.clone(), kind(member))).collect();
@@ -124,7 +124,7 @@ fn facts_of_message(name: &str, schema: &Value) -> Value {
     facts
 }
 
-/// A schema that is only the name of another one is that one.
+/// Follows a schema that is only a reference.
 fn resolved<'a>(schema: &'a Value, description: &'a Value) -> &'a Value {
     match schema.get("$ref").and_then(Value::as_str) {
         Some(reference) => resolved(description.pointer(&reference[1..]).unwrap(), description),
@@ -132,7 +132,7 @@ fn resolved<'a>(schema: &'a Value, description: &'a Value) -> &'a Value {
     }
 }
 
-/// A type in words: `string date-time`, `[string]`, or the name of a message. Whether `null` is possible is left out.
+/// A type as text: `string date-time`, `[string]`, or the name of a message. Whether it is nullable is left out.
 fn kind(schema: &Value) -> String {
     if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
         return reference.rsplit('/').next().unwrap().to_owned();
@@ -151,7 +151,7 @@ fn kind(schema: &Value) -> String {
     }
 }
 
-/// Calls of all operations, with keys of their own: what the description calls the operation, and what is called.
+/// Calls of all operations: method and path in the description, value of `{key_id}`, body.
 const CALLS: [(&str, &str, &str); 21] = [
     (
         "post /v2alpha1/admin/issuedApiKeys",
@@ -198,7 +198,7 @@ const CALLS: [(&str, &str, &str); 21] = [
 ];
 
 #[tokio::test]
-async fn answers_are_what_the_description_says_of_them() {
+async fn responses_match_the_description() {
     let keygate = Keygate::serve_admin(&json!({}));
     let policy = json!({"quota": 7, "window": "60s"});
     let (issued, secret) = keygate.issue(json!({"rate_limit_policy": policy, "metadata": {"m": 1}})).await;
@@ -207,32 +207,33 @@ async fn answers_are_what_the_description_says_of_them() {
     let names =
         [("{issued}", issued), ("{imported}", imported), ("{secret}", secret), ("{other_secret}", other_secret)];
     let fill = |text: &str| names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value));
-    let description = closed(shipped());
+    let description = closed(committed());
     for (operation, id, body) in CALLS {
         let (method, path) = operation.split_once(' ').unwrap();
         let line = format!("{} {}", method.to_uppercase(), path.replace("{key_id}", id));
-        // Once well, and once more in a way that may be refused.
+        // Once with a valid body, and once with one that may be rejected.
         for body in [body, "[]"] {
-            let answer = keygate.ask(&fill(&line), fill(body)).await;
+            let response = keygate.send(&fill(&line), fill(body)).await;
             let described = &description["paths"][path][method]["responses"];
-            let status = answer.status.to_string();
-            let response = described.get(&status).unwrap_or_else(|| panic!("{operation}: {status} is not described"));
-            let Some(schema) = response.pointer("/content/application~1json/schema") else {
-                assert!(answer.body.is_null(), "{operation}: {answer:?}");
+            let status = response.status.to_string();
+            let described_response =
+                described.get(&status).unwrap_or_else(|| panic!("{operation}: {status} is not described"));
+            let Some(schema) = described_response.pointer("/content/application~1json/schema") else {
+                assert!(response.body.is_null(), "{operation}: {response:?}");
                 continue;
             };
             let mut schema = schema.clone();
             schema["components"] = description["components"].clone();
             let validator = jsonschema::validator_for(&schema).unwrap();
-            let faults: Vec<String> = validator.iter_errors(&answer.body).map(|error| error.to_string()).collect();
-            assert!(faults.is_empty(), "{operation} {status}: {faults:?} in {}", answer.body);
+            let faults: Vec<String> = validator.iter_errors(&response.body).map(|error| error.to_string()).collect();
+            assert!(faults.is_empty(), "{operation} {status}: {faults:?} in {}", response.body);
         }
     }
     let described = description["paths"].as_object().unwrap();
     assert_eq!(CALLS.len(), described.values().map(|methods| methods.as_object().unwrap().len()).sum::<usize>());
 }
 
-/// The description with the messages closed: a member that is not described is a fault.
+/// The description with `additionalProperties: false`, so that undocumented fields are errors.
 fn closed(mut description: Value) -> Value {
     for schema in description["components"]["schemas"].as_object_mut().unwrap().values_mut() {
         if schema.get("properties").is_some() {

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use keygate_test_servers::Postgres;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::authority::Authority;
 use crate::support::keygate::{HMAC_SECRET, Keygate, command};
-use crate::support::servers::Postgres;
 use crate::support::upstream::Upstream;
 
 fn gateway(upstream: &Upstream) -> Value {
@@ -17,13 +17,13 @@ fn gateway(upstream: &Upstream) -> Value {
     })
 }
 
-/// Everybody may connect, so a password is given only to be looked for.
+/// A connection URL with a password, which the server ignores and which must not be logged.
 fn dsn(server: &Postgres, options: &str) -> String {
     format!("{}?{options}", server.url("postgres").replace("postgres@", "postgres:hunter2@"))
 }
 
 #[tokio::test]
-async fn a_key_lives_and_ends_on_postgresql() {
+async fn key_is_issued_used_and_revoked_on_postgresql() {
     let (server, upstream) = (Postgres::start(), Upstream::start());
     let db = json!({"db": {"dsn": dsn(&server, "max_conns=4"), "auto_migrate": true}, "log": {"level": "debug"}});
     let mut keygate = Keygate::serve(&gateway(&upstream), &db);
@@ -44,26 +44,26 @@ async fn a_key_lives_and_ends_on_postgresql() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_is_503_until_it_is_back() {
+async fn database_outage_is_503_until_it_ends() {
     let (server, upstream) = (Postgres::start(), Upstream::start());
     let db = json!({
-        "db": {"dsn": dsn(&server, "acquire_timeout=500ms"), "auto_migrate": true},
+        "db": {"dsn": dsn(&server, "acquire_timeout=5s"), "auto_migrate": true},
         "cache": {"type": "noop"},
     });
     let keygate = Keygate::serve(&gateway(&upstream), &db);
     let (_, secret) = keygate.issue(json!({})).await;
     assert_eq!(keygate.call("/hello", &secret).await.status(), StatusCode::OK);
     let stopped = server.stop();
-    let asked = Instant::now();
-    let refused = keygate.call("/hello", &secret).await;
-    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert!(refused.headers().contains_key("retry-after"));
-    let refused = keygate.post("issuedApiKeys", &json!({"name": "x", "actor_id": "y"})).await;
-    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert!(asked.elapsed() < Duration::from_secs(30));
+    let start = Instant::now();
+    let rejected = keygate.call("/hello", &secret).await;
+    assert_eq!(rejected.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(rejected.headers().contains_key("retry-after"));
+    let rejected = keygate.post("issuedApiKeys", &json!({"name": "x", "actor_id": "y"})).await;
+    assert_eq!(rejected.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(start.elapsed() < Duration::from_secs(30));
     let server = stopped.start_again();
     assert_eq!(keygate.call("/hello", &secret).await.status(), StatusCode::OK);
-    // Connections that were ended while nobody used them are not noticed by anybody.
+    // Terminated idle connections are replaced without an error.
     for _ in 0..3 {
         let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'keygate'";
         assert_ne!(server.query(end).as_deref(), Some("0"));
@@ -73,7 +73,7 @@ async fn a_database_that_is_away_is_503_until_it_is_back() {
 }
 
 #[test]
-fn a_node_refuses_tables_that_it_cannot_use() {
+fn node_does_not_start_with_an_unsupported_schema() {
     let server = Postgres::start();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keygate.json");
@@ -83,11 +83,11 @@ fn a_node_refuses_tables_that_it_cannot_use() {
         "secrets": {"hmac": {"current": HMAC_SECRET}},
         "db": {"dsn": dsn(&server, "max_conns=2")},
     });
-    let refused = |config: &Value, words: &str| {
-        // Ports of tests can be taken by others, so any will do until the tables are looked at.
+    let rejected = |config: &Value, words: &str| {
+        // New free ports, because others may take the earlier ones.
         let mut config = config.clone();
         for name in ["http", "metrics"] {
-            config["serve"][name]["port"] = crate::support::free_port().into();
+            config["serve"][name]["port"] = keygate_test_servers::free_port().into();
         }
         std::fs::write(&file, config.to_string()).unwrap();
         let output = command().arg("serve").arg("--config").arg(&file).output().unwrap();
@@ -95,24 +95,24 @@ fn a_node_refuses_tables_that_it_cannot_use() {
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains(words) && !text.contains("hunter2"), "{text}");
     };
-    refused(&config, "at version 0, and this Keygate needs 3; run `keygate migrate up`");
-    let up = command().args(["migrate", "up", "--database", &server.url("postgres")]).output().unwrap();
-    assert!(up.status.success());
+    rejected(&config, "at version 0, and this Keygate needs 3; run `keygate migrate up`");
+    let migrated = command().args(["migrate", "up", "--database", &server.url("postgres")]).output().unwrap();
+    assert!(migrated.status.success());
     let newer = "INSERT INTO _sqlx_migrations VALUES (4, 'x', now(), true, '\\x00', 0)";
     assert!(server.query(newer).is_some());
-    refused(&config, "at version 4, and this Keygate knows 3 at most");
+    rejected(&config, "at version 4, and this Keygate knows 3 at most");
     let mut automatic = config;
     automatic["db"]["auto_migrate"] = true.into();
-    refused(&automatic, "at version 4, and this Keygate knows 3 at most");
+    rejected(&automatic, "at version 4, and this Keygate knows 3 at most");
     drop(server);
-    refused(&automatic, "check db.dsn");
+    rejected(&automatic, "check db.dsn");
 }
 
 #[tokio::test]
-async fn a_role_that_may_only_change_rows_is_enough_to_serve() {
+async fn serving_needs_no_role_that_may_change_the_schema() {
     let (server, upstream) = (Postgres::start(), Upstream::start());
-    let up = command().args(["migrate", "up", "--database", &server.url("postgres")]).output().unwrap();
-    assert!(up.status.success());
+    let migrated = command().args(["migrate", "up", "--database", &server.url("postgres")]).output().unwrap();
+    assert!(migrated.status.success());
     let role = "CREATE ROLE serving LOGIN; \
                 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO serving";
     assert!(server.query(role).is_some());
@@ -127,7 +127,7 @@ async fn a_role_that_may_only_change_rows_is_enough_to_serve() {
 }
 
 #[tokio::test]
-async fn many_nodes_start_at_once_on_an_empty_database() {
+async fn several_nodes_start_at_once_on_an_empty_database() {
     let (server, upstream) = (Postgres::start(), Upstream::start());
     let db = json!({"db": {"dsn": dsn(&server, "max_conns=2"), "auto_migrate": true}});
     let nodes: Vec<_> = std::thread::scope(|scope| {
@@ -142,10 +142,10 @@ async fn many_nodes_start_at_once_on_an_empty_database() {
 }
 
 #[tokio::test]
-async fn the_way_to_the_database_is_encrypted_and_its_end_is_known() {
+async fn database_connection_uses_verified_tls() {
     let (server, upstream, folder) = (Postgres::start(), Upstream::start(), tempfile::tempdir().unwrap());
     let authority = Authority::new(folder.path());
-    server.encrypt(&authority.certificate, &authority.key);
+    server.enable_tls(&authority.certificate, &authority.key);
 
     let known = format!("sslmode=verify-full&sslrootcert={}", authority.file.display());
     let at = |host: &str, options: &str| dsn(&server, options).replace("127.0.0.1", host);

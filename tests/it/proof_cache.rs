@@ -1,15 +1,14 @@
-//! A credential that is known again, on its connection or by its process, stops to be good at once when it no longer is.
+//! The cached proof of a credential, on its connection or in its process, is not used when the credential has become invalid.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::Duration;
 
 use chrono::TimeDelta;
 use keygate::clock::{Clock, SystemClock};
+use keygate_test_servers::{WAIT_TIMEOUT, eventually};
 use serde_json::{Value, json};
 
-use crate::support::eventually;
 use crate::support::keygate::{HMAC_SECRET, Keygate, command, merge};
 use crate::support::upstream::{Upstream, header};
 
@@ -21,11 +20,11 @@ struct Connection(TcpStream);
 impl Connection {
     fn to(keygate: &Keygate) -> Self {
         let stream = TcpStream::connect(keygate.gateway.trim_start_matches("http://")).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         Self(stream)
     }
 
-    /// The answer's status, and the code of a problem.
+    /// The status of the response, and the code of a problem.
     fn call(&mut self, path: &str, credential: &str) -> (u16, String) {
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {credential}\r\n\r\n");
         self.0.write_all(request.as_bytes()).unwrap();
@@ -42,7 +41,7 @@ impl Connection {
     }
 }
 
-/// A credential in use.
+/// A credential whose proof is cached, and a connection that has used it.
 struct InUse<'a> {
     keygate: &'a Keygate,
     credential: String,
@@ -58,7 +57,7 @@ impl<'a> InUse<'a> {
         Self { keygate, credential, connection }
     }
 
-    /// What becomes of the next request, on the connection and on a new one.
+    /// The outcome of the next request, on the connection and on a new one.
     fn next(&mut self) -> [(u16, String); 2] {
         [&mut self.connection, &mut Connection::to(self.keygate)].map(|on| on.call("/scoped", &self.credential))
     }
@@ -87,11 +86,11 @@ async fn change(keygate: &Keygate, id: &str, field: &str, change: Value) {
 
 async fn derive(keygate: &Keygate, credential: &str, algorithm: &str) -> String {
     let body = json!({"credential": credential, "algorithm": algorithm});
-    let answer: Value = keygate.post("apiKeys:derive", &body).await.json().await.unwrap();
-    answer["token"]["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    let response: Value = keygate.post("apiKeys:derive", &body).await.json().await.unwrap();
+    response["token"]["token"].as_str().unwrap_or_else(|| panic!("{response}")).to_owned()
 }
 
-/// Signing keys in a file.
+/// Writes new signing keys into a file.
 fn write_signing_keys(file: &Path, kid: &str) {
     let made = command().args(["jwk", "generate", "eddsa", "--kid", kid, "--jwks"]).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -113,7 +112,7 @@ fn reconfigure(keygate: &mut Keygate, change: &Value) {
 }
 
 #[tokio::test]
-async fn credentials_of_each_kind_are_known_again() {
+async fn proof_of_every_credential_type_is_cached() {
     let upstream = Upstream::start();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
@@ -126,20 +125,20 @@ async fn credentials_of_each_kind_are_known_again() {
     for credential in [key, "sk_live_1".into(), jwt, macaroon] {
         InUse::new(&keygate, credential).is_answered(200, "");
     }
-    let known_to = async |whom: &str| {
+    let known_to = async |level: &str| {
         keygate
-            .metric(&format!("keygate_credential_checks_total{{known_to=\"{whom}\"}}"))
+            .metric(&format!("keygate_credential_checks_total{{known_to=\"{level}\"}}"))
             .await
             .unwrap_or_default()
             .to_string()
     };
-    // Of each, two came on a connection that knew it and one on another. The key was known from the first derivation on: to the second,
-    // and to its first connection.
+    // Each credential is used three times: twice on a connection that has its proof and once on another. The first derivation has
+    // cached the proof of the key, which the second derivation and the first connection then use.
     assert_eq!([known_to("connection").await, known_to("process").await], ["8", "6"]);
 }
 
 #[tokio::test]
-async fn what_ends_a_key_counts_on_a_connection_that_knows_it() {
+async fn cached_proof_of_a_key_does_not_outlive_the_key() {
     let upstream = Upstream::start();
     let keygate = start(&upstream, &json!({}));
 
@@ -162,14 +161,14 @@ async fn what_ends_a_key_counts_on_a_connection_that_knows_it() {
     assert_eq!(keygate.post(&format!("issuedApiKeys/{id}:rotate"), &json!({})).await.status(), 201);
     used.is_answered(401, "credential_revoked");
 
-    let (_, key) = keygate.issue(json!({"scopes": ["read"], "ttl": "2s"})).await;
+    let (_, key) = keygate.issue(json!({"scopes": ["read"], "ttl": "10s"})).await;
     let mut used = InUse::new(&keygate, key);
     eventually("the key has expired", || used.next()[0].0 == 401);
     used.is_answered(401, "credential_expired");
 }
 
 #[tokio::test]
-async fn what_ends_a_token_counts_on_a_connection_that_knows_it() {
+async fn cached_proof_of_a_token_does_not_outlive_its_signing_key_or_parent() {
     let upstream = Upstream::start();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
@@ -190,7 +189,7 @@ async fn what_ends_a_token_counts_on_a_connection_that_knows_it() {
 }
 
 #[tokio::test]
-async fn another_configuration_counts_from_the_first_request() {
+async fn cached_proof_does_not_outlive_a_configuration_change() {
     let upstream = Upstream::start();
     let mut keygate = start(&upstream, &json!({"credentials": {"api_keys": {"prefix": {"current": "old"}}}}));
     let (_, key) = issue(&keygate).await;
@@ -204,9 +203,9 @@ async fn another_configuration_counts_from_the_first_request() {
     reconfigure(&mut keygate, &prefix(&["old"]));
     InUse::new(&keygate, key.clone());
 
-    // A retired secret ends at its time while the process runs.
-    let end = (SystemClock.now() + TimeDelta::seconds(3)).to_rfc3339();
-    let retired = json!([{"value": HMAC_SECRET, "expires_at": end}]);
+    // A retired secret expires while the process runs.
+    let expiry = (SystemClock.now() + TimeDelta::seconds(15)).to_rfc3339();
+    let retired = json!([{"value": HMAC_SECRET, "expires_at": expiry}]);
     reconfigure(&mut keygate, &json!({"secrets": {"hmac": {"current": OTHER_SECRET, "retired": retired}}}));
     let mut used = InUse::new(&keygate, key);
     eventually("the secret is retired", || used.next()[0].0 == 401);
@@ -214,13 +213,13 @@ async fn another_configuration_counts_from_the_first_request() {
 }
 
 #[tokio::test]
-async fn a_record_that_made_room_is_looked_up_again() {
+async fn evicted_key_with_a_cached_proof_is_looked_up_again() {
     let upstream = Upstream::start();
     let tiny = json!({"cache": {"memory": {"max_size": 1_048_576}}});
     let keygate = start(&upstream, &tiny);
     let (_, key) = issue(&keygate).await;
     let mut used = InUse::new(&keygate, key);
-    // More than fit, and all of them used more often.
+    // More keys than fit into the cache, all of them used more often.
     for _ in 0..60 {
         let metadata = json!({"text": "x".repeat(50_000)});
         let (_, other) = keygate.issue(json!({"scopes": ["read"], "metadata": metadata})).await;
@@ -231,5 +230,5 @@ async fn a_record_that_made_room_is_looked_up_again() {
     let database = "keygate_lookups_total{level=\"database\"}";
     let before = keygate.metric(database).await.unwrap();
     used.is_answered(200, "");
-    assert!(keygate.metric(database).await.unwrap() > before, "the record was asked for");
+    assert!(keygate.metric(database).await.unwrap() > before, "the key was looked up");
 }

@@ -1,55 +1,60 @@
-//! The connection to Redis: every form of it, and what becomes of it when Redis does not answer.
+//! The connection to Redis: authentication, cluster, sentinel, TLS, and a stalled server.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keygate::cache::{RedisStorage, SharedEntry, SharedStorage};
 use keygate::config::{RedisConfig, SentinelConfig};
+use keygate::duration::ConfigDuration;
 use keygate::id::{KeyId, TenantId};
 use keygate::redis::{Redis as Connection, RedisError};
+use keygate_test_servers::{Postgres, Redis, WAIT_TIMEOUT, eventually, free_port};
 use redis::cmd;
 use serde_json::json;
 
 use crate::support::authority::Authority;
 use crate::support::keygate::Keygate;
-use crate::support::servers::{Postgres, Redis};
-use crate::support::{eventually, free_port};
+use crate::support::wait::wait_for;
 
-const LIMIT: Duration = Duration::from_secs(15);
+/// How long entries live; longer than any test.
+const TTL: Duration = Duration::from_hours(1);
 
-/// A connection that is kept, once it is there.
+/// An established connection that is kept open in the background.
 async fn connect(settings: RedisConfig) -> Arc<Connection> {
     let connection = Arc::new(Connection::new(&settings).unwrap());
     let kept = Arc::clone(&connection);
     tokio::spawn(async move { kept.keep_connected().await });
-    connection.connected(LIMIT).await;
+    connection.connected(WAIT_TIMEOUT).await;
     connection
 }
 
+/// Settings with the addresses of servers, and a timeout that no call reaches on a busy machine.
 fn at(servers: &[&Redis]) -> RedisConfig {
-    RedisConfig { addrs: servers.iter().map(|server| server.address()).collect(), ..RedisConfig::default() }
+    let addrs = servers.iter().map(|server| server.address()).collect();
+    RedisConfig { addrs, timeout: ConfigDuration(WAIT_TIMEOUT), ..RedisConfig::default() }
 }
 
-/// Puts an entry and takes it again, as often as it takes.
+fn with_timeout(config: RedisConfig, timeout: Duration) -> RedisConfig {
+    RedisConfig { timeout: ConfigDuration(timeout), ..config }
+}
+
+/// Puts entries and gets them again; retries each until it succeeds.
 async fn assert_works(connection: &Arc<Connection>) {
     let storage = RedisStorage::new(Arc::clone(connection));
-    let deadline = Instant::now() + LIMIT;
     for number in 0..32 {
         let key = (TenantId::NIL, KeyId::Issued(uuid::Uuid::from_u128(number)));
         let entry = SharedEntry::Deleted(7);
-        loop {
-            storage.put(key, &entry, LIMIT).await;
-            if storage.get(key).await.as_ref() == Some(&entry) {
-                break;
-            }
-            assert!(Instant::now() < deadline, "entry {number} does not come back");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        wait_for(async || {
+            storage.put(key, &entry, TTL).await;
+            let found = storage.get(key).await;
+            if found.as_ref() == Some(&entry) { Ok(()) } else { Err(format!("entry {number} is {found:?}")) }
+        })
+        .await;
     }
 }
 
 #[tokio::test]
-async fn a_user_and_a_password_are_given() {
+async fn connection_authenticates_with_user_and_password() {
     let server = Redis::start_with(&["user keygate on >hunter2 ~keygate:* +@all", "user default off"]);
     let known = RedisConfig {
         username: Some("keygate".into()),
@@ -68,9 +73,9 @@ async fn a_user_and_a_password_are_given() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_costs_one_caller_the_timeout_and_then_nobody_anything() {
+async fn stalled_server_costs_one_caller_the_timeout_and_no_other_caller_waits() {
     let server = Redis::start();
-    let connection = connect(at(&[&server])).await;
+    let connection = connect(with_timeout(at(&[&server]), Duration::from_secs(1))).await;
     assert_works(&connection).await;
     server.signal("STOP");
     assert_eq!(connection.run::<()>(&cmd("PING")).await, Err(RedisError::Timeout));
@@ -78,23 +83,26 @@ async fn a_server_that_hangs_costs_one_caller_the_timeout_and_then_nobody_anythi
         assert_eq!(connection.run::<()>(&cmd("PING")).await, Err(RedisError::Unavailable));
     }
     server.signal("CONT");
-    connection.connected(LIMIT).await;
+    connection.connected(WAIT_TIMEOUT).await;
     assert_works(&connection).await;
 }
 
 #[tokio::test]
-async fn an_older_entry_never_replaces_a_newer_one_and_what_is_refused_breaks_no_connection() {
+async fn older_entry_does_not_replace_a_newer_one_and_an_error_keeps_the_connection() {
     let server = Redis::start();
     let connection = connect(at(&[&server])).await;
     let storage = RedisStorage::new(Arc::clone(&connection));
     let key = (TenantId::NIL, KeyId::Imported([7; 32]));
     for (version, kept) in [(9, 9), (10, 10), (9, 10), (10, 10), (u64::MAX, u64::MAX), (11, u64::MAX)] {
-        storage.put(key, &SharedEntry::Deleted(version), LIMIT).await;
+        storage.put(key, &SharedEntry::Deleted(version), TTL).await;
         assert_eq!(storage.get(key).await, Some(SharedEntry::Deleted(kept)));
     }
     storage.put(key, &SharedEntry::Deleted(u64::MAX), Duration::from_millis(1)).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(storage.get(key).await, None, "entries end");
+    wait_for(async || match storage.get(key).await {
+        None => Ok(()),
+        Some(entry) => Err(format!("{entry:?} has not expired")),
+    })
+    .await;
 
     server.command(&format!("SET keygate:key:{}:{} text", key.0, key.1));
     assert_eq!(storage.get(key).await, None);
@@ -102,7 +110,7 @@ async fn an_older_entry_never_replaces_a_newer_one_and_what_is_refused_breaks_no
 }
 
 #[tokio::test]
-async fn several_servers_are_a_cluster() {
+async fn several_addresses_are_a_cluster() {
     let options = ["cluster-enabled yes", "cluster-node-timeout 2000"];
     let servers = [(); 3].map(|()| Redis::start_with(&options));
     let [first, second, third] = &servers;
@@ -112,36 +120,40 @@ async fn several_servers_are_a_cluster() {
     for other in [second, third] {
         first.command(&format!("CLUSTER MEET {}", other.address().replace(':', " ")));
     }
-    let connection = connect(RedisConfig {
-        timeout: keygate::duration::ConfigDuration(Duration::from_millis(500)),
-        ..at(&[first, second, third])
-    })
-    .await;
+    let connection = connect(with_timeout(at(&[first, second, third]), Duration::from_secs(5))).await;
     assert_works(&connection).await;
 }
 
 #[tokio::test]
-async fn a_sentinel_tells_where_the_master_is_also_after_it_has_moved() {
+async fn sentinel_failover_is_followed() {
     let master = Redis::start();
     let replica = Redis::start_with(&[&format!("replicaof {}", master.address().replace(':', " "))]);
     let monitor = format!("sentinel monitor main {} 1", master.address().replace(':', " "));
     let sentinel = Redis::start_with(&[
         &monitor,
-        "sentinel down-after-milliseconds main 500",
-        "sentinel failover-timeout main 2000",
+        "sentinel down-after-milliseconds main 2000",
+        "sentinel failover-timeout main 4000",
     ]);
-    let named = SentinelConfig { master_name: Some("main".into()), ..SentinelConfig::default() };
-    let connection = connect(RedisConfig { sentinel: named, ..at(&[&sentinel]) }).await;
+    let by_sentinel = SentinelConfig { master_name: Some("main".into()), ..SentinelConfig::default() };
+    let settings = RedisConfig { sentinel: by_sentinel, ..with_timeout(at(&[&sentinel]), Duration::from_secs(1)) };
+    let connection = connect(settings).await;
     assert_works(&connection).await;
-    // The replica has to be known to the sentinel, and in step, before the master goes.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // The sentinel can promote the replica once it knows it and the replica is in sync.
+    let promotable = format!("${}\r\n{}\r\n", replica.port().to_string().len(), replica.port());
+    eventually("the sentinel knows the replica and its link is up", || {
+        let replicas = sentinel.query("SENTINEL replicas main");
+        let master = sentinel.query("SENTINEL get-master-addr-by-name main");
+        let is_in_sync = replicas.contains(&promotable) && replicas.contains("master-link-status\r\n$2\r\nok\r\n");
+        // On a busy machine the failover may already have happened.
+        is_in_sync || master.contains(&promotable)
+    });
     drop(master);
     assert_works(&connection).await;
     drop(replica);
 }
 
 #[tokio::test]
-async fn the_way_to_redis_is_encrypted_where_so_configured() {
+async fn redis_connection_uses_verified_tls_if_configured() {
     let (folder, postgres, port) = (tempfile::tempdir().unwrap(), Postgres::start(), free_port());
     let authority = Authority::new(folder.path());
     let file = |name: &str, text: &str| {
@@ -167,9 +179,9 @@ async fn the_way_to_redis_is_encrypted_where_so_configured() {
         });
         Keygate::serve_trusting(&gateway, &settings, Some(&authority.file))
     };
-    let good = start("localhost");
-    eventually("the connection is encrypted", || good.log().contains("Redis is connected"));
-    let foreign = start("127.0.0.1");
-    eventually("another name is not trusted", || foreign.log().contains("Redis cannot be reached"));
-    assert!(!foreign.log().contains("Redis is connected"));
+    let trusted = start("localhost");
+    eventually("the connection is encrypted", || trusted.log().contains("Redis is connected"));
+    let untrusted = start("127.0.0.1");
+    eventually("another name is not trusted", || untrusted.log().contains("Redis cannot be reached"));
+    assert!(!untrusted.log().contains("Redis is connected"));
 }

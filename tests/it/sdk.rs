@@ -1,4 +1,4 @@
-//! The admin API through the published SDK, as its users call it.
+//! The admin API through the current published SDK.
 
 mod derived;
 mod imported;
@@ -30,7 +30,7 @@ fn sdk(keygate: &Keygate) -> Configuration {
     }
 }
 
-/// What is asked of an issued key where the test is about something else.
+/// A request for an issued key with default values.
 fn issue_request() -> IssueApiKeyRequest {
     IssueApiKeyRequest {
         name: Some("Orders".into()),
@@ -42,7 +42,7 @@ fn issue_request() -> IssueApiKeyRequest {
     }
 }
 
-/// What is asked of an imported key where the test is about something else.
+/// A request for an imported key with default values.
 fn import_request(raw_key: &str) -> ImportApiKeyRequest {
     ImportApiKeyRequest {
         raw_key: Some(raw_key.into()),
@@ -54,7 +54,7 @@ fn import_request(raw_key: &str) -> ImportApiKeyRequest {
     }
 }
 
-/// A new key with its id and its secret.
+/// Issues a key: the key, its id, its secret.
 async fn issue(sdk: &Configuration, request: IssueApiKeyRequest) -> (IssuedApiKey, String, String) {
     let issued = api::admin_issue_api_key(sdk, request).await.unwrap();
     let key = *issued.issued_api_key.unwrap();
@@ -75,13 +75,13 @@ async fn verify_for(sdk: &Configuration, credential: &str, audiences: &[&str]) -
     api::admin_verify_api_key(sdk, request, None, None).await.unwrap()
 }
 
-/// The `error` member of a refusal, in the envelope that all refusals share.
+/// The `error` member of an error response; checks what all error responses share.
 #[track_caller]
 fn error_of<T, E>(result: Result<T, Error<E>>) -> Value {
-    let Some(Error::ResponseError(answer)) = result.err() else { panic!("not refused") };
-    let mut body: Value = serde_json::from_str(&answer.content).unwrap();
+    let Some(Error::ResponseError(response)) = result.err() else { panic!("the call succeeded") };
+    let mut body: Value = serde_json::from_str(&response.content).unwrap();
     let error = body["error"].take();
-    assert_eq!(error["code"], answer.status.as_u16());
+    assert_eq!(error["code"], response.status.as_u16());
     assert_eq!(error["details"].as_array().map(Vec::len), Some(1), "{error}");
     assert_eq!(error["details"][0]["@type"], "type.googleapis.com/google.rpc.ErrorInfo");
     assert_eq!(error["details"][0]["domain"], "www.ory.com/talos");
@@ -122,21 +122,21 @@ async fn issue_get_verify_revoke_verify() {
     assert_eq!(read.status, Some(KeyStatus::KeyStatusActive));
 
     let verify = || VerifyApiKeyRequest { credential: Some(secret.clone()), ..VerifyApiKeyRequest::default() };
-    let good = api::admin_verify_api_key(&sdk, verify(), None, None).await.unwrap();
+    let valid = api::admin_verify_api_key(&sdk, verify(), None, None).await.unwrap();
     assert_eq!(
-        (good.is_valid, good.key_id.as_deref(), good.actor_id.as_deref()),
+        (valid.is_valid, valid.key_id.as_deref(), valid.actor_id.as_deref()),
         (Some(true), Some(id.as_str()), Some("user_1"))
     );
-    assert_eq!(good.metadata, Some(serde_json::json!({"team": "blue"})));
+    assert_eq!(valid.metadata, Some(serde_json::json!({"team": "blue"})));
 
     let body = AdminRevokeIssuedApiKeyBody {
         reason: Some(RevocationReason::RevocationReasonPrivilegeWithdrawn),
         description: Some("left".into()),
     };
     api::admin_revoke_issued_api_key(&sdk, &id, body).await.unwrap();
-    let bad = api::admin_verify_api_key(&sdk, verify(), None, None).await.unwrap();
-    assert_eq!(bad.is_valid, Some(false));
-    assert_eq!(bad.error_code, Some(VerificationErrorCode::VerificationErrorRevoked));
+    let invalid = api::admin_verify_api_key(&sdk, verify(), None, None).await.unwrap();
+    assert_eq!(invalid.is_valid, Some(false));
+    assert_eq!(invalid.error_code, Some(VerificationErrorCode::VerificationErrorRevoked));
     let read = api::admin_get_issued_api_key(&sdk, &id).await.unwrap();
     assert_eq!(read.status, Some(KeyStatus::KeyStatusRevoked));
     assert_eq!(read.revocation_description.as_deref(), Some("left"));
@@ -144,25 +144,25 @@ async fn issue_get_verify_revoke_verify() {
 }
 
 #[tokio::test]
-async fn errors_reach_the_sdk_as_the_contract_has_them() {
+async fn sdk_reads_an_error_response() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let error =
         api::admin_get_issued_api_key(&sdk(&keygate), "11111111-2222-4333-8444-555555555555").await.unwrap_err();
-    let Error::ResponseError(answer) = error else { panic!("{error}") };
-    assert_eq!(answer.status.as_u16(), 404);
-    assert!(answer.content.contains("API_KEY_NOT_FOUND"), "{}", answer.content);
+    let Error::ResponseError(response) = error else { panic!("{error}") };
+    assert_eq!(response.status.as_u16(), 404);
+    assert!(response.content.contains("API_KEY_NOT_FOUND"), "{}", response.content);
 }
 
 #[tokio::test]
-async fn each_refusal_has_its_status_and_its_message() {
+async fn each_error_has_its_status_and_message() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let body = AdminRotateIssuedApiKeyBody::default();
     let rotated = api::admin_rotate_issued_api_key(&sdk, UNKNOWN_ISSUED, body).await;
     let deleted = api::admin_delete_imported_api_key(&sdk, UNKNOWN_IMPORTED).await;
-    let listed = api::admin_list_issued_api_keys(&sdk, None, Some("bad"), None).await;
-    let endless = IssueApiKeyRequest { ttl: Some("0s".into()), ..issue_request() };
-    let issued = api::admin_issue_api_key(&sdk, endless).await;
+    let listed = api::admin_list_issued_api_keys(&sdk, None, Some("invalid"), None).await;
+    let without_expiry = IssueApiKeyRequest { ttl: Some("0s".into()), ..issue_request() };
+    let issued = api::admin_issue_api_key(&sdk, without_expiry).await;
     let like_jwt = import_request("eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln");
     let imported = api::admin_import_api_key(&sdk, like_jwt).await;
     let unknown = DeriveTokenRequest { credential: Some("sk_live_unknown".into()), ..DeriveTokenRequest::default() };
@@ -187,7 +187,7 @@ async fn each_refusal_has_its_status_and_its_message() {
         ),
         (error_of(derived), 401, "UNAUTHENTICATED", "UNAUTHORIZED", "verify API key"),
     ] {
-        let told = (&error["code"], &error["status"], &error["details"][0]["reason"], &error["message"]);
-        assert_eq!(told, (&json!(code), &json!(status), &json!(reason), &json!(message)));
+        let actual = (&error["code"], &error["status"], &error["details"][0]["reason"], &error["message"]);
+        assert_eq!(actual, (&json!(code), &json!(status), &json!(reason), &json!(message)));
     }
 }

@@ -1,4 +1,4 @@
-//! The admin API through the first published SDK. It cannot be linked beside the current one, so it is a program.
+//! The admin API through the first published SDK. Cargo cannot link it beside the current one, so a separate program uses it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -7,21 +7,21 @@ use std::process::{Command, Output};
 use crate::support::keygate::{BINARY, Keygate};
 
 #[test]
-fn every_operation_of_the_first_sdk_works() {
+fn every_operation_works_with_the_first_sdk() {
     let program = build();
     let keygate = Keygate::dev(&["--ephemeral"]);
     let output = run(Command::new(program).arg(&keygate.admin));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "17 operations\n");
 }
 
-/// As `make test` does beforehand, so that there is nothing left to build here.
+/// Builds the program with the same command as `make test`, which runs before, so that it is normally up to date.
 fn build() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk-first/Cargo.toml");
     let target = target_dir().join("sdk-first");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--locked", "--quiet"]);
     cargo.args([OsStr::new("--manifest-path"), manifest.as_os_str(), OsStr::new("--target-dir"), target.as_os_str()]);
-    // They describe the package under test; build scripts that look at them would run anew, here and next time outside.
+    // These variables describe the package under test. Build scripts that depend on them would run again.
     for (name, _) in std::env::vars_os() {
         if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             cargo.env_remove(name);

@@ -1,4 +1,4 @@
-//! No credential and no secret in any log line, error body or metric, whatever happens, at debug level.
+//! No log line at debug level, error body or metric contains a credential or a secret.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::support::keygate::{HMAC_SECRET, Keygate};
 use crate::support::upstream::Upstream;
 
 #[tokio::test]
-async fn nothing_secret_is_ever_written() {
+async fn credentials_are_not_in_logs_errors_or_metrics_of_the_gateway() {
     let upstream = Upstream::start();
     let gateway = json!({
         "routes": [
@@ -16,22 +16,22 @@ async fn nothing_secret_is_ever_written() {
         ],
         "upstreams": {
             "api": {"endpoints": [upstream.url], "read_timeout": "500ms"},
-            "dead": {"endpoints": [format!("http://127.0.0.1:{}", crate::support::free_port())]}
+            "dead": {"endpoints": [format!("http://127.0.0.1:{}", keygate_test_servers::free_port())]}
         }
     });
     let mut keygate = Keygate::serve(&gateway, &json!({"log": {"level": "debug"}}));
-    let (_, good) = keygate.issue(json!({})).await;
+    let (_, valid) = keygate.issue(json!({})).await;
     let (id, revoked) = keygate.issue(json!({})).await;
-    let (_, bound) = keygate.issue(json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}})).await;
+    let (_, restricted) = keygate.issue(json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8"]}})).await;
     keygate.revoke(&id).await;
-    let imported = "sk_live_a-secret-of-somebody-else";
+    let imported = "sk_live_unknown-secret";
     let jwt = "eyJhbGciOiJub25lIn0.eyJhIjoic2VjcmV0In0.c2lnbmF0dXJl";
-    let forged = format!("{}x", &good[..good.len() - 1]);
-    let secrets = [&good, &revoked, &bound, imported, jwt, &forged, HMAC_SECRET];
+    let forged = format!("{}x", &valid[..valid.len() - 1]);
+    let secrets = [&valid, &revoked, &restricted, imported, jwt, &forged, HMAC_SECRET];
 
     let mut texts = Vec::new();
     for secret in &secrets[..6] {
-        for path in ["/plain", "/plain/slow", "/scoped", "/dead", "/nowhere", "/plain%00", "/plain?key=x"] {
+        for path in ["/plain", "/plain/held", "/scoped", "/dead", "/nowhere", "/plain%00", "/plain?key=x"] {
             texts.push(keygate.call(path, secret).await.text().await.unwrap());
         }
         let both =
@@ -57,49 +57,49 @@ async fn nothing_secret_is_ever_written() {
     for outcome in
         ["credential_revoked", "credential_invalid", "upstream_unreachable", "upstream_timeout", "route_not_found"]
     {
-        assert!(log.contains(outcome), "the test did not drive {outcome}");
+        assert!(log.contains(outcome), "the test did not cause {outcome}");
     }
     texts.push(log);
     for text in &texts {
         for secret in secrets {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
-        assert!(!text.contains(&good[12..60]), "a part of a key in {text}");
+        assert!(!text.contains(&valid[12..60]), "a part of a key in {text}");
     }
 }
 
-/// What the admin API is told in confidence, in all the places where somebody might put it.
+/// Secrets in every field of admin calls in which a caller may put them by mistake.
 #[tokio::test]
-async fn nothing_that_the_admin_api_is_told_in_confidence_is_ever_written() {
+async fn secrets_sent_to_the_admin_api_are_not_in_logs_errors_or_metrics() {
     let mut keygate = Keygate::serve_admin(&json!({"log": {"level": "debug"}}));
     let (id, key) = keygate.issue(json!({"scopes": ["read"]})).await;
-    let raw_key = "sk_live_another-secret-of-somebody-else";
+    let raw_key = "sk_live_imported-secret";
     let imported = keygate.import(json!({"raw_key": raw_key})).await;
     let derive = |form: &str| json!({"credential": key, "algorithm": format!("TOKEN_ALGORITHM_{form}")});
-    let jwt = keygate.ask_json("POST /v2alpha1/admin/apiKeys:derive", &derive("JWT")).await.text("/token/token");
+    let jwt = keygate.send_json("POST /v2alpha1/admin/apiKeys:derive", &derive("JWT")).await.text("/token/token");
     let macaroon =
-        keygate.ask_json("POST /v2alpha1/admin/apiKeys:derive", &derive("MACAROON")).await.text("/token/token");
+        keygate.send_json("POST /v2alpha1/admin/apiKeys:derive", &derive("MACAROON")).await.text("/token/token");
     keygate.issue(json!({})).await;
     let page_token = keygate.page("issued", "page_size=1", "").await.text("/next_page_token");
-    let rotated = keygate.ask(&format!("POST /v2alpha1/admin/issuedApiKeys/{id}:rotate"), "").await;
+    let rotated = keygate.send(&format!("POST /v2alpha1/admin/issuedApiKeys/{id}:rotate"), "").await;
     let new_key = rotated.text("/secret");
     let presented = [key.as_str(), raw_key, &jwt, &macaroon, &page_token, &new_key];
-    // The private half of the signing key, as it stands in the configuration.
+    // The private member of the signing key in the configuration.
     let signing_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
     let secrets: Vec<&str> = presented.into_iter().chain([HMAC_SECRET, signing_key]).collect();
 
     let mut texts = Vec::new();
     for secret in presented {
         for (line, body) in misplaced(secret, &id, &imported) {
-            let answer = keygate.ask(&line, body).await;
-            // Good answers go to who may see them.
-            if answer.status >= 400 {
-                texts.push(answer.body.to_string());
+            let response = keygate.send(&line, body).await;
+            // A successful response may contain the secret.
+            if response.status >= 400 {
+                texts.push(response.body.to_string());
             }
         }
     }
-    assert!(texts.len() > 100, "the calls were to be refused: {}", texts.len());
-    let jwks = keygate.ask("GET /v2alpha1/derivedKeys/jwks.json", "").await;
+    assert!(texts.len() > 100, "most calls must fail: {}", texts.len());
+    let jwks = keygate.send("GET /v2alpha1/derivedKeys/jwks.json", "").await;
     assert_eq!(jwks.status, 200);
     texts.push(jwks.body.to_string());
     for url in [format!("{}/metrics", keygate.metrics), format!("{}/version", keygate.admin)] {
@@ -107,7 +107,7 @@ async fn nothing_that_the_admin_api_is_told_in_confidence_is_ever_written() {
     }
     let log = keygate.whole_log();
     for event in ["issued", "imported", "rotated", "token derived", "HTTP request completed"] {
-        assert!(log.contains(event), "the test did not drive {event}");
+        assert!(log.contains(event), "the test did not cause {event}");
     }
     texts.extend(log.lines().map(str::to_owned));
     for text in &texts {
@@ -117,7 +117,7 @@ async fn nothing_that_the_admin_api_is_told_in_confidence_is_ever_written() {
     }
 }
 
-/// Calls with a secret where it belongs and where it does not.
+/// Calls with a secret in its own field and in others.
 fn misplaced(secret: &str, id: &str, imported: &str) -> Vec<(String, String)> {
     let admin = "/v2alpha1/admin";
     let quoted = json!(secret).to_string();
@@ -147,7 +147,7 @@ fn misplaced(secret: &str, id: &str, imported: &str) -> Vec<(String, String)> {
         (format!("GET {admin}/issuedApiKeys?page_size={secret}"), String::new()),
         (format!("GET {admin}/importedApiKeys?filter={secret}"), String::new()),
     ];
-    // Somebody takes the key itself for its id.
+    // The key in place of its id.
     for line in [
         "GET issuedApiKeys/{}",
         "GET importedApiKeys/{}",

@@ -1,74 +1,75 @@
-//! Two nodes, keys of every kind, and a row of the table: what each kind is answered with.
+//! Two nodes, keys in every state, and rows of the table: the expected response for each state.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use keygate_test_servers::{Postgres, eventually};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::eventually;
 use crate::support::keygate::Keygate;
-use crate::support::servers::Postgres;
 use crate::support::upstream::Upstream;
+use crate::support::wait::wait_for;
 
 /// No call may take longer, whatever has failed: a multiple of all timeouts of [`OPTIONS`] together.
-const LIMIT: Duration = Duration::from_secs(15);
-/// How soon after a failure all answers are right again.
-const RECOVERY: Duration = Duration::from_secs(15);
-/// How the nodes use PostgreSQL.
-const OPTIONS: &str = "acquire_timeout=1s&statement_timeout=1s&connect_timeout=1s";
-/// How often a test may check a row.
+const LIMIT: Duration = Duration::from_secs(45);
+/// The PostgreSQL options of the nodes. A busy machine must not reach the timeouts while PostgreSQL works.
+const OPTIONS: &str = "acquire_timeout=3s&statement_timeout=3s&connect_timeout=3s";
+/// The longest of these timeouts.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
+/// How many rows a test may check.
 const CHECKS: usize = 16;
-/// How many connections a node has for requests.
+/// The size of the connection pool of a node.
 pub(super) const MAX_CONNECTIONS: usize = 4;
 
 pub(super) const PASS: &str = "200";
 pub(super) const UNKNOWN: &str = "401 credential_invalid";
 pub(super) const REVOKED: &str = "401 credential_revoked";
-pub(super) const UNDECIDED: &str = "503 unavailable, retry after 1";
-pub(super) const AWAY: &str = "503 SERVICE_UNAVAILABLE, retry after 1";
-/// A call of the admin API that PostgreSQL does not answer: it had a connection, or waited for one in vain.
-pub(super) const LATE: &str = "504 GATEWAY_TIMEOUT|503 SERVICE_UNAVAILABLE, retry after 1";
+pub(super) const DENIED_UNAVAILABLE: &str = "503 unavailable, retry after 1";
+pub(super) const UNAVAILABLE: &str = "503 SERVICE_UNAVAILABLE, retry after 1";
+/// An admin call while PostgreSQL is stalled: 504 if it had a connection, 503 if it got none in time.
+pub(super) const TIMED_OUT: &str = "504 GATEWAY_TIMEOUT|503 SERVICE_UNAVAILABLE, retry after 1";
 
-/// What the node under test answers; several answers are joined by `|`.
+/// The expected responses of the node under test; alternatives are joined by `|`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
-    /// A key that this node has in memory.
+    /// A key in the memory of this node.
     pub(super) cached: &'static str,
-    /// A key that another node has put into Redis.
+    /// A key that another node has cached in Redis.
     pub(super) shared: &'static str,
-    /// A key that is in PostgreSQL alone.
-    pub(super) cold: &'static str,
-    /// A text that nobody has imported.
+    /// A key that is only in PostgreSQL.
+    pub(super) uncached: &'static str,
+    /// A credential that was not imported.
     pub(super) unknown: &'static str,
-    /// A key that was revoked, before, and was asked for since.
+    /// A key that was revoked before the failure and has been used on this node since.
     pub(super) revoked: &'static str,
-    /// A key that was revoked on another node, before: this one has heard of it and was not asked since.
-    pub(super) heard: &'static str,
-    /// A token of a known key; the node has heard of no end of that key.
+    /// A key that was revoked on another node before the failure. This node has received the invalidation; the key has not been
+    /// used on it since.
+    pub(super) invalidated: &'static str,
+    /// A token of a cached key that is not revoked.
     pub(super) token: &'static str,
-    /// The admin API: a key is read.
+    /// The admin API: get a key.
     pub(super) read: &'static str,
-    /// The admin API: a key is issued.
+    /// The admin API: issue a key.
     pub(super) write: &'static str,
     /// `/health/ready`.
     pub(super) ready: &'static str,
 }
 
-pub(super) const WELL: Row = Row {
+pub(super) const HEALTHY: Row = Row {
     cached: PASS,
     shared: PASS,
-    cold: PASS,
+    uncached: PASS,
     unknown: UNKNOWN,
     revoked: REVOKED,
-    heard: REVOKED,
+    invalidated: REVOKED,
     token: PASS,
     read: PASS,
     write: "201",
     ready: PASS,
 };
 
-/// `here` is the node under test; `there` reaches all servers whatever happens on the way of the other one.
+/// `here` is the node under test. The connections of `there` do not pass through the proxy.
 pub(super) struct Fixture {
     pub(super) here: Keygate,
     pub(super) there: Keygate,
@@ -76,14 +77,14 @@ pub(super) struct Fixture {
     pub(super) upstream: Upstream,
 }
 
-/// Keys by what `here` knows of them; where a key is known once it was asked for, there is one for each check.
+/// Keys by their state on `here`. If a check changes the state, there is one key for each check.
 pub(super) struct Keys {
     pub(super) cached: (String, String),
     pub(super) shared: Vec<String>,
-    pub(super) cold: Vec<String>,
+    pub(super) uncached: Vec<String>,
     pub(super) revoked: String,
-    pub(super) heard: Vec<String>,
-    /// An issued key with another end.
+    pub(super) invalidated: Vec<String>,
+    /// An issued key with a wrong checksum.
     forged: String,
     /// Tokens of `cached` and of `revoked`.
     token: String,
@@ -91,7 +92,7 @@ pub(super) struct Keys {
     unknown: u32,
 }
 
-/// The settings of a node: its way to PostgreSQL, its cache.
+/// The settings of a node: the URL of its database, its cache.
 pub(super) fn settings(database: &str, cache: &Value) -> Value {
     let separator = if database.contains('?') { '&' } else { '?' };
     json!({
@@ -101,8 +102,8 @@ pub(super) fn settings(database: &str, cache: &Value) -> Value {
     })
 }
 
-/// A database by way of another port.
-pub(super) fn by_way_of(server: &Postgres, port: u16) -> String {
+/// The URL of the database with another port.
+pub(super) fn through(server: &Postgres, port: u16) -> String {
     server.url("postgres").replace(&format!(":{}", server.port()), &format!(":{port}"))
 }
 
@@ -123,65 +124,66 @@ impl Fixture {
         Self { here, there, keys, upstream }
     }
 
-    /// Sees that every kind of key is answered as the row says, and soon.
+    /// Asserts that every cell of a row holds now, within [`LIMIT`].
     pub(super) async fn check(&mut self, when: &str, row: &Row) {
-        for keys in [&mut self.keys.shared, &mut self.keys.cold, &mut self.keys.heard] {
+        for keys in [&mut self.keys.shared, &mut self.keys.uncached, &mut self.keys.invalidated] {
             keys.pop();
         }
-        let wrong = self.wrong(row).await;
-        assert!(wrong.is_empty(), "{when}: {wrong:#?}\n{}", self.here.log());
+        let mismatches = self.mismatches(row).await;
+        assert!(mismatches.is_empty(), "{when}: {mismatches:#?}\n{}", self.here.log());
     }
 
-    /// Waits until every kind of key is answered as the row says.
+    /// Waits until every cell of a row holds.
     pub(super) async fn recovers(&mut self, after: &str, row: &Row) {
-        let deadline = Instant::now() + RECOVERY;
-        loop {
-            let wrong = self.wrong(row).await;
-            if wrong.is_empty() {
-                return;
+        wait_for(async || {
+            let mismatches = self.mismatches(row).await;
+            if mismatches.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("after {after}: {mismatches:#?}\n{}", self.here.log()))
             }
-            assert!(Instant::now() < deadline, "after {after}: {wrong:#?}\n{}", self.here.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        })
+        .await;
     }
 
-    /// The cells of a row that are not as it says.
-    async fn wrong(&mut self, row: &Row) -> Vec<String> {
+    /// The cells of a row that do not hold.
+    async fn mismatches(&mut self, row: &Row) -> Vec<String> {
         let (here, keys) = (&self.here, &mut self.keys);
         keys.unknown += 1;
-        let [shared, cold, heard] = [&keys.shared, &keys.cold, &keys.heard].map(|keys| keys.last().unwrap());
+        let [shared, uncached, invalidated] =
+            [&keys.shared, &keys.uncached, &keys.invalidated].map(|keys| keys.last().unwrap());
         let admin = format!("{}/v2alpha1/admin/issuedApiKeys", here.admin);
         let issue = json!({"name": "test", "actor_id": "tester"}).to_string();
         let cells = [
-            gateway(here, "known, cached", &keys.cached.1, row.cached),
-            gateway(here, "known, in Redis", shared, row.shared),
-            gateway(here, "known, not cached", cold, row.cold),
-            gateway(here, "unknown", &format!("nobody-{}", keys.unknown), row.unknown),
+            gateway(here, "cached in memory", &keys.cached.1, row.cached),
+            gateway(here, "cached in Redis", shared, row.shared),
+            gateway(here, "not cached", uncached, row.uncached),
+            gateway(here, "unknown", &format!("unknown-{}", keys.unknown), row.unknown),
             gateway(here, "revoked", &keys.revoked, row.revoked),
-            gateway(here, "revoked, not asked for since", heard, row.heard),
-            gateway(here, "garbage: a forged key", &keys.forged, UNKNOWN),
-            gateway(here, "garbage: a forged token", "eyJa.b.c", UNKNOWN),
-            gateway(here, "a token of a known key", &keys.token, row.token),
-            gateway(here, "a token of a revoked key", &keys.token_of_revoked, REVOKED),
+            gateway(here, "revoked on another node", invalidated, row.invalidated),
+            gateway(here, "forged key", &keys.forged, UNKNOWN),
+            gateway(here, "forged token", "eyJa.b.c", UNKNOWN),
+            gateway(here, "token of a valid key", &keys.token, row.token),
+            gateway(here, "token of a revoked key", &keys.token_of_revoked, REVOKED),
             Cell::new("admin read", here.http.get(format!("{admin}/{}", keys.cached.0)), row.read),
             Cell::new("admin write", here.http.post(&admin).body(issue), row.write),
             Cell::new("alive", here.http.get(format!("{}/health/alive", here.metrics)), PASS),
             Cell::new("ready", here.http.get(format!("{}/health/ready", here.metrics)), row.ready),
         ];
-        let answers: JoinSet<_> = cells.into_iter().map(Cell::wrong).collect();
-        let answers = tokio::time::timeout(LIMIT, answers.join_all()).await.expect("every call ends in time");
-        answers.into_iter().flatten().collect()
+        let mismatches: JoinSet<_> = cells.into_iter().map(Cell::mismatch).collect();
+        let mismatches = tokio::time::timeout(LIMIT, mismatches.join_all()).await.expect("every call ends in time");
+        mismatches.into_iter().flatten().collect()
     }
 
-    /// Sees that a key in memory passes.
+    /// Asserts that a key in memory passes.
     pub(super) async fn cached_passes(&self, when: &str) {
-        let wrong = gateway(&self.here, "known, cached", &self.keys.cached.1, PASS).wrong().await;
-        assert_eq!(wrong, None, "{when}");
+        let mismatch = gateway(&self.here, "cached in memory", &self.keys.cached.1, PASS).mismatch().await;
+        assert_eq!(mismatch, None, "{when}");
     }
 
-    /// Waits until `here` has not heard of changes for that long.
-    pub(super) async fn unheard_for(&self, seconds: f64) {
-        unheard_for(&self.here, seconds).await;
+    /// Waits until `here` has not read the changes for `seconds`.
+    pub(super) async fn wait_for_feed_age(&self, seconds: f64) {
+        wait_for_feed_age(&self.here, seconds).await;
     }
 }
 
@@ -193,13 +195,13 @@ impl Keys {
             token: derive(there, &cached.1).await,
             cached,
             shared: Vec::new(),
-            cold: Vec::new(),
+            uncached: Vec::new(),
             revoked: String::new(),
-            heard: Vec::new(),
+            invalidated: Vec::new(),
             token_of_revoked: String::new(),
             unknown: 0,
         };
-        keys.cold = import(there, &keys.cached.0, CHECKS).await;
+        keys.uncached = import(there, &keys.cached.0, CHECKS).await;
         for _ in 0..CHECKS {
             let (_, key) = there.issue(json!({})).await;
             assert_eq!(there.call("/", &key).await.status(), 200);
@@ -207,72 +209,72 @@ impl Keys {
             let (id, key) = there.issue(json!({})).await;
             assert_eq!(here.call("/", &key).await.status(), 200);
             there.revoke(&id).await;
-            keys.heard.push(key);
+            keys.invalidated.push(key);
         }
         let (id, key) = there.issue(json!({})).await;
         keys.token_of_revoked = derive(there, &key).await;
         assert_eq!(here.call("/", &key).await.status(), 200);
         there.revoke(&id).await;
-        // It is the last change, so all are known where it is.
-        answers_eventually(here, &key, REVOKED).await;
+        // It is the last change, so that the node has received all changes when it has received this one.
+        wait_for_response(here, &key, REVOKED).await;
         keys.revoked = key;
         assert_eq!(here.call("/", &keys.cached.1).await.status(), 200);
         keys
     }
 }
 
-/// Waits until the gateway of a node answers a key like that.
-pub(super) async fn answers_eventually(node: &Keygate, key: &str, expected: &str) {
-    let deadline = Instant::now() + RECOVERY;
-    while let Some(wrong) = gateway(node, "key", key, expected).wrong().await {
-        assert!(Instant::now() < deadline, "{wrong}\n{}", node.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// Waits until the response of a node to a key is the expected one.
+pub(super) async fn wait_for_response(node: &Keygate, key: &str, expected: &str) {
+    wait_for(async || match gateway(node, "key", key, expected).mismatch().await {
+        None => Ok(()),
+        Some(mismatch) => Err(format!("{mismatch}\n{}", node.log())),
+    })
+    .await;
 }
 
-/// Waits until a node has not heard of changes for that long.
-pub(super) async fn unheard_for(node: &Keygate, seconds: f64) {
-    let deadline = Instant::now() + LIMIT;
-    while metric(node, "keygate_feed_age_seconds").await <= seconds {
-        assert!(Instant::now() < deadline, "changes are still heard of");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+/// Waits until a node has not read the changes for `seconds`.
+pub(super) async fn wait_for_feed_age(node: &Keygate, seconds: f64) {
+    wait_for(async || match metric(node, "keygate_feed_age_seconds").await {
+        age if age > seconds => Ok(()),
+        age => Err(format!("the changes were read {age} seconds ago")),
+    })
+    .await;
 }
 
-/// A metric of a node, by its name and labels.
+/// A metric of a node, by name and labels; panics if it does not exist.
 pub(super) async fn metric(node: &Keygate, name: &str) -> f64 {
-    node.metric(name).await.unwrap_or_else(|| panic!("there is no {name}"))
+    node.metric(name).await.unwrap_or_else(|| panic!("no metric {name}"))
 }
 
-/// Waits for a line in the log of a node.
-pub(super) fn logs(node: &Keygate, words: &str) {
+/// Waits until the log of a node contains a text.
+pub(super) fn wait_for_log(node: &Keygate, words: &str) {
     eventually(words, || node.log().contains(words));
 }
 
-/// Imports many keys at once, which puts none of them into a cache of others.
+/// Imports many keys in batches. No node caches them.
 pub(super) async fn import(node: &Keygate, name: &str, count: usize) -> Vec<String> {
     let keys: Vec<String> = (0..count).map(|number| format!("{name}-{number}")).collect();
     for batch in keys.chunks(1000) {
-        let wanted = batch.iter().map(|key| json!({"name": "test", "actor_id": "tester", "raw_key": key}));
-        let body = json!({"requests": wanted.collect::<Vec<_>>()});
-        let answer = node.ask_json("POST /v2alpha1/admin/importedApiKeys:batchImport", &body).await;
-        assert!((200..300).contains(&answer.status), "{answer:?}");
+        let requests = batch.iter().map(|key| json!({"name": "test", "actor_id": "tester", "raw_key": key}));
+        let body = json!({"requests": requests.collect::<Vec<_>>()});
+        let response = node.send_json("POST /v2alpha1/admin/importedApiKeys:batchImport", &body).await;
+        assert!((200..300).contains(&response.status), "{response:?}");
     }
     keys
 }
 
-/// The same key with another checksum.
+/// A key with another last character, which makes its checksum wrong.
 fn forge(key: &str) -> String {
     let (rest, last) = key.split_at(key.len() - 1);
     format!("{rest}{}", if last == "A" { "B" } else { "A" })
 }
 
 pub(super) async fn derive(node: &Keygate, key: &str) -> String {
-    let wanted = json!({"credential": key, "algorithm": "TOKEN_ALGORITHM_MACAROON"});
-    node.ask_json("POST /v2alpha1/admin/apiKeys:derive", &wanted).await.text("/token/token")
+    let request = json!({"credential": key, "algorithm": "TOKEN_ALGORITHM_MACAROON"});
+    node.send_json("POST /v2alpha1/admin/apiKeys:derive", &request).await.text("/token/token")
 }
 
-/// A call, and what it is to be answered with.
+/// A request and its expected response.
 struct Cell {
     name: &'static str,
     request: RequestBuilder,
@@ -288,18 +290,18 @@ impl Cell {
         Self { name, request, expected: expected.to_owned() }
     }
 
-    /// Makes the call; what is wrong with the answer.
-    async fn wrong(self) -> Option<String> {
-        let answer = self.request.send().await.unwrap();
-        let mut text = answer.status().as_u16().to_string();
-        let again = answer.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
-        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default();
-        // The gateway's code, or the admin API's reason.
+    /// Sends the request; returns the difference if the response is not the expected one.
+    async fn mismatch(self) -> Option<String> {
+        let response = self.request.send().await.unwrap();
+        let mut text = response.status().as_u16().to_string();
+        let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+        let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default();
+        // The problem code of the gateway, or the reason of the admin API.
         let code = body.get("code").or_else(|| body.pointer("/error/details/0/reason"));
         if let Some(code) = code.and_then(Value::as_str) {
             text = format!("{text} {code}");
         }
-        if let Some(seconds) = again {
+        if let Some(seconds) = retry_after {
             text = format!("{text}, retry after {seconds}");
         }
         let is_right = self.expected.split('|').any(|one| one == text);

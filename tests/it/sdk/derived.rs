@@ -1,4 +1,4 @@
-//! Tokens derived from keys, and the keys that check them.
+//! Derived tokens and the published signing keys.
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine;
@@ -37,36 +37,40 @@ fn seconds(time: Option<&String>) -> i64 {
 }
 
 #[tokio::test]
-async fn a_token_says_and_grants_what_was_asked_for() {
+async fn derived_token_has_the_requested_scopes_and_claims() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let (_, id, secret) = issue(&sdk, issue_request()).await;
     for algorithm in ALGORITHMS {
-        let wanted = DeriveTokenRequest {
+        let body = DeriveTokenRequest {
             algorithm: Some(algorithm),
             scopes: Some(vec!["read".into()]),
-            custom_claims: Some(json!({"order": "o-7", "team": "red", "iss": "somebody else"})),
+            custom_claims: Some(json!({"order": "o-7", "team": "red", "iss": "other issuer"})),
             ..request(&secret)
         };
-        let (token, text) = derive(&sdk, wanted).await;
+        let (token, text) = derive(&sdk, body).await;
         assert_eq!(token.scopes, Some(vec!["read".into()]));
         assert_eq!(token.claims, Some(json!({"team": "red", "order": "o-7"})));
-        let good = verify(&sdk, &text).await;
-        assert_eq!((good.is_valid, good.key_id.as_deref()), (Some(true), Some(id.as_str())), "{algorithm}");
-        assert_eq!((good.actor_id.as_deref(), good.scopes), (Some("user_1"), Some(vec!["read".into()])));
-        assert_eq!(good.metadata, Some(json!({"team": "blue", "order": "o-7"})), "the parent's metadata win");
-        assert_eq!(seconds(good.expire_time.as_ref()), seconds(token.expire_time.as_ref()));
-        assert_eq!(good.issuer.as_deref(), Some("http://localhost/keygate"));
+        let valid = verify(&sdk, &text).await;
+        assert_eq!((valid.is_valid, valid.key_id.as_deref()), (Some(true), Some(id.as_str())), "{algorithm}");
+        assert_eq!((valid.actor_id.as_deref(), valid.scopes), (Some("user_1"), Some(vec!["read".into()])));
+        assert_eq!(
+            valid.metadata,
+            Some(json!({"team": "blue", "order": "o-7"})),
+            "the parent's metadata take precedence"
+        );
+        assert_eq!(seconds(valid.expire_time.as_ref()), seconds(token.expire_time.as_ref()));
+        assert_eq!(valid.issuer.as_deref(), Some("http://localhost/keygate"));
     }
 }
 
 #[tokio::test]
-async fn a_jwt_is_checked_with_the_published_keys_alone() {
+async fn jwt_is_verified_with_the_published_keys() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let (_, id, secret) = issue(&sdk, issue_request()).await;
-    let wanted = DeriveTokenRequest { ttl: Some("10m".into()), ..request(&secret) };
-    let (token, text) = derive(&sdk, wanted).await;
+    let body = DeriveTokenRequest { ttl: Some("10m".into()), ..request(&secret) };
+    let (token, text) = derive(&sdk, body).await;
     let (signed, signature) = text.rsplit_once('.').unwrap();
     let (header, claims) = signed.split_once('.').unwrap();
     let (header, claims) = (decode(header), decode(claims));
@@ -88,11 +92,11 @@ async fn a_jwt_is_checked_with_the_published_keys_alone() {
 }
 
 #[tokio::test]
-async fn the_published_keys_cannot_sign() {
+async fn published_keys_have_no_private_members() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let url = format!("{}/v2alpha1/derivedKeys/jwks.json", keygate.admin);
     let body: Value = keygate.http.get(url).send().await.unwrap().json().await.unwrap();
-    assert_eq!(body["keys"], body["jwks"]["keys"], "clients of JWK sets look at the top level");
+    assert_eq!(body["keys"], body["jwks"]["keys"], "JWK set clients read the top level");
     let keys = body["keys"].as_array().unwrap();
     assert!(!keys.is_empty());
     for name in ["d", "p", "q", "dp", "dq", "qi", "k"] {
@@ -101,34 +105,34 @@ async fn the_published_keys_cannot_sign() {
 }
 
 #[tokio::test]
-async fn a_token_serves_the_audiences_that_it_names() {
+async fn token_is_valid_for_its_audiences_only() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let (_, _, secret) = issue(&sdk, issue_request()).await;
     let audiences = Some(vec!["https://a.example".into(), "https://b.example".into()]);
     for algorithm in ALGORITHMS {
-        let wanted = DeriveTokenRequest { algorithm: Some(algorithm), ..request(&secret) };
-        let (_, unbound) = derive(&sdk, wanted.clone()).await;
-        let (token, bound) = derive(&sdk, DeriveTokenRequest { audiences: audiences.clone(), ..wanted }).await;
+        let body = DeriveTokenRequest { algorithm: Some(algorithm), ..request(&secret) };
+        let (_, unrestricted) = derive(&sdk, body.clone()).await;
+        let (token, bound) = derive(&sdk, DeriveTokenRequest { audiences: audiences.clone(), ..body }).await;
         assert_eq!(token.audiences, audiences);
-        let good = verify_for(&sdk, &bound, &["https://c.example", "https://b.example"]).await;
-        assert_eq!((good.is_valid, &good.audiences), (Some(true), &audiences), "{algorithm}");
+        let valid = verify_for(&sdk, &bound, &["https://c.example", "https://b.example"]).await;
+        assert_eq!((valid.is_valid, &valid.audiences), (Some(true), &audiences), "{algorithm}");
         for (credential, expected) in [
             (&bound, &[][..]),
             (&bound, &["https://c.example"]),
             (&bound, &["https://a.example/"]),
-            (&unbound, &["https://a.example"]),
+            (&unrestricted, &["https://a.example"]),
             (&secret, &["https://a.example"]),
         ] {
             let bad = verify_for(&sdk, credential, expected).await;
             assert_eq!((bad.is_valid, bad.error_code), (Some(false), MISMATCH), "{algorithm} {expected:?}");
         }
-        assert_eq!(verify(&sdk, &unbound).await.is_valid, Some(true));
+        assert_eq!(verify(&sdk, &unrestricted).await.is_valid, Some(true));
     }
 }
 
 #[tokio::test]
-async fn a_changed_token_is_refused() {
+async fn modified_token_is_rejected() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let (_, _, secret) = issue(&sdk, issue_request()).await;
@@ -136,19 +140,19 @@ async fn a_changed_token_is_refused() {
     let (unsigned, _) = jwt.rsplit_once('.').unwrap();
     assert_eq!(verify(&sdk, &format!("{unsigned}.c2ln")).await.error_code, FORGED);
 
-    let wanted = DeriveTokenRequest { algorithm: Some(TokenAlgorithm::TokenAlgorithmMacaroon), ..request(&secret) };
-    let (_, macaroon) = derive(&sdk, wanted).await;
+    let body = DeriveTokenRequest { algorithm: Some(TokenAlgorithm::TokenAlgorithmMacaroon), ..request(&secret) };
+    let (_, macaroon) = derive(&sdk, body).await;
     assert!(macaroon.starts_with("mc_v1_"));
     assert_eq!(verify(&sdk, &macaroon[..macaroon.len() - 4]).await.error_code, FORGED);
 }
 
 #[tokio::test]
-async fn a_token_never_exceeds_its_key() {
+async fn token_cannot_exceed_its_parent() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let (_, id, secret) = issue(&sdk, issue_request()).await;
     let (token, text) = derive(&sdk, request(&secret)).await;
-    assert_eq!(token.scopes, Some(vec!["read".into(), "write".into()]), "all scopes unless fewer are asked for");
+    assert_eq!(token.scopes, Some(vec!["read".into(), "write".into()]), "all scopes unless fewer are requested");
     assert_refused(api::admin_derive_token(&sdk, request(&text)).await, 400, "BAD_REQUEST");
 
     let wider = DeriveTokenRequest { scopes: Some(vec!["read".into(), "admin".into()]), ..request(&secret) };
@@ -163,11 +167,11 @@ async fn a_token_never_exceeds_its_key() {
 }
 
 #[tokio::test]
-async fn an_imported_key_has_tokens_too() {
+async fn token_can_be_derived_from_an_imported_key() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let imported = api::admin_import_api_key(&sdk, import_request("sk_live_parent")).await.unwrap();
     let (_, text) = derive(&sdk, request("sk_live_parent")).await;
-    let good = verify(&sdk, &text).await;
-    assert_eq!((good.is_valid, good.key_id), (Some(true), imported.key_id));
+    let valid = verify(&sdk, &text).await;
+    assert_eq!((valid.is_valid, valid.key_id), (Some(true), imported.key_id));
 }

@@ -1,4 +1,4 @@
-//! The life of an imported key.
+//! Imported keys: import, list, update, revoke, delete, batches.
 
 use ory_client::apis::api_keys_api as api;
 use ory_client::models::{
@@ -12,30 +12,30 @@ use super::{UNKNOWN_IMPORTED, assert_refused, import_request, issue, issue_reque
 use crate::support::keygate::Keygate;
 
 const RAW: &str = "sk_live_example";
-/// The id that follows from it.
+/// Its key id, which is derived from the raw key.
 const ID: &str = "fac39ef9ebe858148631f90d6286e472593a2076af5b81c3d88bcfb82add4ab2";
 const LIKE_ISSUED: &str = "ory_ak_v1_QixobFTdaD1U8mvQeXajr8YMeETPhCRFVUfV2uu8fm1xs3Rgo52Z6e7W9kkmh8xc_6XfesSJ5iHvvCJumCHHsKosyw1HQhqGpE2JGxqESDfoG";
 const LIKE_JWT: &str = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln";
 const LIKE_MACAROON: &str = "mc_v1_AgEXaHR0cHM6Ly9hcGkuZXhhbXBsZS5jb20";
 
 #[tokio::test]
-async fn a_key_from_elsewhere_is_imported_and_verified() {
+async fn raw_key_is_imported_and_verified() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let key = api::admin_import_api_key(&sdk, import_request(RAW)).await.unwrap();
     assert_eq!(key.key_id.as_deref(), Some(ID));
     assert_eq!((key.name.as_deref(), key.actor_id.as_deref()), (Some("Payments"), Some("user_2")));
     assert_eq!((key.status, key.revocation_reason), (Some(KeyStatus::KeyStatusActive), None));
-    assert!(key.expire_time.is_some(), "the default life counts for imported keys too");
+    assert!(key.expire_time.is_some(), "the default ttl applies to imported keys too");
     assert_eq!(api::admin_get_imported_api_key(&sdk, ID).await.unwrap(), key);
 
-    let good = verify(&sdk, RAW).await;
-    assert_eq!((good.is_valid, good.key_id.as_deref()), (Some(true), Some(ID)));
-    assert_eq!((good.scopes, good.metadata), (key.scopes, key.metadata));
+    let valid = verify(&sdk, RAW).await;
+    assert_eq!((valid.is_valid, valid.key_id.as_deref()), (Some(true), Some(ID)));
+    assert_eq!((valid.scopes, valid.metadata), (key.scopes, key.metadata));
 }
 
 #[tokio::test]
-async fn what_is_known_or_looks_like_another_kind_is_not_imported() {
+async fn duplicate_or_conflicting_raw_key_is_not_imported() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     api::admin_import_api_key(&sdk, import_request(RAW)).await.unwrap();
@@ -51,7 +51,7 @@ async fn what_is_known_or_looks_like_another_kind_is_not_imported() {
 }
 
 #[tokio::test]
-async fn a_repeated_request_id_returns_the_first_imported_key() {
+async fn repeated_request_id_returns_the_first_imported_key() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let request = |raw| ImportApiKeyRequest { request_id: Some("once".into()), ..import_request(raw) };
@@ -60,7 +60,7 @@ async fn a_repeated_request_id_returns_the_first_imported_key() {
 }
 
 #[tokio::test]
-async fn each_kind_of_key_has_its_own_routes() {
+async fn operations_of_one_key_type_reject_ids_of_the_other() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let (_, issued, _) = issue(&sdk, issue_request()).await;
@@ -90,17 +90,17 @@ async fn imported_keys_are_listed_by_filter_and_in_pages() {
         let filter = Some("actor_id=user_2 AND status=KEY_STATUS_ACTIVE");
         let page = api::admin_list_imported_api_keys(&sdk, Some(2), token.as_deref(), filter).await.unwrap();
         let keys = page.imported_api_keys.unwrap();
-        assert!(!keys.is_empty() && listed.len() <= expected.len(), "the pages do not end");
+        assert!(!keys.is_empty() && listed.len() <= expected.len(), "too many pages");
         sizes.push(keys.len());
         listed.extend(keys.into_iter().filter_map(|key| key.key_id));
         token = Some(page.next_page_token.unwrap());
     }
-    assert_eq!((listed, sizes), (expected, vec![2, 2]), "a full last page is the last");
+    assert_eq!((listed, sizes), (expected, vec![2, 2]), "a full last page has no next page token");
     assert_refused(api::admin_list_imported_api_keys(&sdk, None, Some("bad"), None).await, 400, "BAD_REQUEST");
 }
 
 #[tokio::test]
-async fn an_imported_key_is_updated() {
+async fn imported_key_is_updated() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     api::admin_import_api_key(&sdk, import_request(RAW)).await.unwrap();
@@ -119,14 +119,14 @@ async fn an_imported_key_is_updated() {
         AdminUpdateImportedApiKeyRequest { metadata: Some(json!({})), ..AdminUpdateImportedApiKeyRequest::default() };
     let key = api::admin_update_imported_api_key(&sdk, ID, cleared, None).await.unwrap();
     assert_eq!((key.name.as_deref(), key.metadata), (Some("Payments"), None));
-    let answer = api::admin_update_imported_api_key(&sdk, ID, change.clone(), Some("raw_key")).await;
-    assert_refused(answer, 400, "BAD_REQUEST");
-    let answer = api::admin_update_imported_api_key(&sdk, UNKNOWN_IMPORTED, change, None).await;
-    assert_refused(answer, 404, "API_KEY_NOT_FOUND");
+    let response = api::admin_update_imported_api_key(&sdk, ID, change.clone(), Some("raw_key")).await;
+    assert_refused(response, 400, "BAD_REQUEST");
+    let response = api::admin_update_imported_api_key(&sdk, UNKNOWN_IMPORTED, change, None).await;
+    assert_refused(response, 404, "API_KEY_NOT_FOUND");
 }
 
 #[tokio::test]
-async fn an_imported_key_is_revoked_for_good() {
+async fn revoked_imported_key_cannot_be_imported_again() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     api::admin_import_api_key(&sdk, import_request(RAW)).await.unwrap();
@@ -144,7 +144,7 @@ async fn an_imported_key_is_revoked_for_good() {
 }
 
 #[tokio::test]
-async fn a_deleted_key_is_gone_and_can_be_imported_again() {
+async fn deleted_key_is_unknown_and_can_be_imported_again() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     api::admin_import_api_key(&sdk, import_request(RAW)).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_deleted_key_is_gone_and_can_be_imported_again() {
 }
 
 #[tokio::test]
-async fn a_batch_imports_what_is_good_and_names_the_fault_of_the_rest() {
+async fn batch_imports_valid_items_and_reports_the_errors_of_the_others() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     api::admin_import_api_key(&sdk, import_request(RAW)).await.unwrap();
@@ -168,10 +168,10 @@ async fn a_batch_imports_what_is_good_and_names_the_fault_of_the_rest() {
     let items = ["sk_live_1", RAW, "sk_live_1", LIKE_ISSUED, LIKE_JWT, "sk_live_2"].map(import_request);
     let requests = Some(items.into_iter().chain([nameless]).collect());
     let batch = BatchCreateImportedApiKeysRequest { requests };
-    let answer = api::admin_batch_create_imported_api_keys(&sdk, batch).await.unwrap();
-    assert_eq!((answer.success_count, answer.failure_count), (Some(2), Some(5)));
+    let response = api::admin_batch_create_imported_api_keys(&sdk, batch).await.unwrap();
+    assert_eq!((response.success_count, response.failure_count), (Some(2), Some(5)));
 
-    let results = answer.results.unwrap();
+    let results = response.results.unwrap();
     assert_eq!(results.iter().filter_map(|item| item.index).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
     let codes: Vec<_> = results.iter().map(|item| item.error_code).collect();
     let exists = Some(Code::BatchCreateImportedApiKeysErrorAlreadyExists);
@@ -189,7 +189,7 @@ async fn a_batch_imports_what_is_good_and_names_the_fault_of_the_rest() {
 }
 
 #[tokio::test]
-async fn a_batch_without_a_good_item_is_refused_as_most_of_it_is() {
+async fn batch_without_a_valid_item_fails_with_the_most_frequent_error() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     api::admin_import_api_key(&sdk, import_request(RAW)).await.unwrap();

@@ -1,4 +1,4 @@
-//! The life of an issued key.
+//! Issued keys: issue, list, update, rotate, revoke.
 
 use ory_client::apis::api_keys_api as api;
 use ory_client::models::{
@@ -11,7 +11,7 @@ use super::{UNKNOWN_ISSUED, assert_refused, import_request, issue, issue_request
 use crate::support::keygate::Keygate;
 
 #[tokio::test]
-async fn a_repeated_request_id_returns_the_first_key_without_its_secret() {
+async fn repeated_request_id_returns_the_first_key_without_its_secret() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let request = IssueApiKeyRequest { request_id: Some("once".into()), ..issue_request() };
@@ -37,7 +37,7 @@ async fn issued_keys_are_listed_by_filter_and_in_pages() {
         let filter = Some(r#"actor_id = "user_1""#);
         let page = api::admin_list_issued_api_keys(&sdk, Some(2), token.as_deref(), filter).await.unwrap();
         let keys = page.issued_api_keys.unwrap();
-        assert!(!keys.is_empty() && listed.len() <= expected.len(), "the pages do not end");
+        assert!(!keys.is_empty() && listed.len() <= expected.len(), "too many pages");
         sizes.push(keys.len());
         listed.extend(keys.into_iter().filter_map(|key| key.key_id));
         token = Some(page.next_page_token.unwrap());
@@ -66,7 +66,7 @@ async fn issued_keys_are_listed_by_status() {
 }
 
 #[tokio::test]
-async fn an_update_changes_what_its_mask_lists_and_clears_what_is_not_given() {
+async fn update_sets_or_clears_the_fields_in_its_mask() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let limited = IssueApiKeyRequest {
@@ -94,13 +94,13 @@ async fn an_update_changes_what_its_mask_lists_and_clears_what_is_not_given() {
 }
 
 #[tokio::test]
-async fn an_update_without_a_mask_changes_what_is_given_and_nothing_that_the_server_manages() {
+async fn update_without_a_mask_sets_the_given_fields_except_managed_ones() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let (_, id, secret) = issue(&sdk, issue_request()).await;
     let change = AdminUpdateIssuedApiKeyRequest {
         scopes: Some(vec!["admin".into()]),
-        actor_id: Some("somebody else".into()),
+        actor_id: Some("another actor".into()),
         status: Some(KeyStatus::KeyStatusRevoked),
         ..AdminUpdateIssuedApiKeyRequest::default()
     };
@@ -110,15 +110,15 @@ async fn an_update_without_a_mask_changes_what_is_given_and_nothing_that_the_ser
     assert_eq!((key.metadata, key.status), (Some(json!({"team": "blue"})), Some(KeyStatus::KeyStatusActive)));
     assert_eq!(verify(&sdk, &secret).await.scopes, Some(vec!["admin".into()]));
     for mask in ["actor_id", "*", "rate_limit_policy.quota"] {
-        let answer = api::admin_update_issued_api_key(&sdk, &id, change.clone(), Some(mask)).await;
-        assert_refused(answer, 400, "BAD_REQUEST");
+        let response = api::admin_update_issued_api_key(&sdk, &id, change.clone(), Some(mask)).await;
+        assert_refused(response, 400, "BAD_REQUEST");
     }
-    let answer = api::admin_update_issued_api_key(&sdk, UNKNOWN_ISSUED, change, None).await;
-    assert_refused(answer, 404, "API_KEY_NOT_FOUND");
+    let response = api::admin_update_issued_api_key(&sdk, UNKNOWN_ISSUED, change, None).await;
+    assert_refused(response, 404, "API_KEY_NOT_FOUND");
 }
 
 #[tokio::test]
-async fn rotation_hands_everything_on_and_ends_the_old_key() {
+async fn rotation_copies_all_fields_and_revokes_the_old_key() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let (old, old_id, old_secret) = issue(&sdk, issue_request()).await;
@@ -129,19 +129,19 @@ async fn rotation_hands_everything_on_and_ends_the_old_key() {
     assert_eq!((&new.name, &new.actor_id, &new.scopes), (&old.name, &old.actor_id, &old.scopes));
     assert_eq!((&new.metadata, &new.expire_time, new.status), (&old.metadata, &old.expire_time, old.status));
 
-    let ended = rotated.old_issued_api_key.unwrap();
-    assert_eq!((&ended.key_id, ended.status), (&old.key_id, Some(KeyStatus::KeyStatusRevoked)));
-    assert_eq!(ended.revocation_reason, Some(RevocationReason::RevocationReasonSuperseded));
-    assert_eq!(ended.revocation_description.as_deref(), Some("rotated: replaced by new key"));
-    assert_eq!(api::admin_get_issued_api_key(&sdk, &old_id).await.unwrap(), *ended);
-    let refused = verify(&sdk, &old_secret).await;
-    assert_eq!(refused.error_code, Some(VerificationErrorCode::VerificationErrorRevoked));
+    let revoked = rotated.old_issued_api_key.unwrap();
+    assert_eq!((&revoked.key_id, revoked.status), (&old.key_id, Some(KeyStatus::KeyStatusRevoked)));
+    assert_eq!(revoked.revocation_reason, Some(RevocationReason::RevocationReasonSuperseded));
+    assert_eq!(revoked.revocation_description.as_deref(), Some("rotated: replaced by new key"));
+    assert_eq!(api::admin_get_issued_api_key(&sdk, &old_id).await.unwrap(), *revoked);
+    let rejected = verify(&sdk, &old_secret).await;
+    assert_eq!(rejected.error_code, Some(VerificationErrorCode::VerificationErrorRevoked));
     assert_eq!(verify(&sdk, &secret).await.key_id, new.key_id);
     assert_refused(api::admin_rotate_issued_api_key(&sdk, &old_id, body).await, 409, "FAILED_PRECONDITION");
 }
 
 #[tokio::test]
-async fn rotation_takes_what_is_given() {
+async fn rotation_sets_the_given_fields() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let (_, id, _) = issue(&sdk, issue_request()).await;
@@ -159,7 +159,7 @@ async fn rotation_takes_what_is_given() {
 }
 
 #[tokio::test]
-async fn a_key_is_revoked_once_and_as_what_it_is() {
+async fn key_is_revoked_once_and_only_as_its_own_type() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let (_, id, _) = issue(&sdk, issue_request()).await;
@@ -173,7 +173,7 @@ async fn a_key_is_revoked_once_and_as_what_it_is() {
     api::admin_revoke_issued_api_key(&sdk, &id, body.clone()).await.unwrap();
     assert_refused(api::admin_revoke_issued_api_key(&sdk, &id, body.clone()).await, 409, "CONFLICT");
     for unknown in [UNKNOWN_ISSUED, &imported] {
-        let answer = api::admin_revoke_issued_api_key(&sdk, unknown, body.clone()).await;
-        assert_refused(answer, 404, "API_KEY_NOT_FOUND");
+        let response = api::admin_revoke_issued_api_key(&sdk, unknown, body.clone()).await;
+        assert_refused(response, 404, "API_KEY_NOT_FOUND");
     }
 }

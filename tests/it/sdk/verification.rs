@@ -1,4 +1,4 @@
-//! Judging credentials, and giving them up.
+//! Verification and self-revocation.
 
 use ory_client::apis::api_keys_api as api;
 use ory_client::apis::configuration::Configuration;
@@ -13,7 +13,7 @@ use crate::support::keygate::Keygate;
 
 const UNKNOWN: &str = "sk_live_unknown";
 
-fn bound() -> IssueApiKeyRequest {
+fn restricted() -> IssueApiKeyRequest {
     IssueApiKeyRequest {
         ip_restriction: Some(Box::new(IpRestriction { allowed_cidrs: Some(vec!["10.0.0.0/8".into()]) })),
         ..issue_request()
@@ -21,35 +21,35 @@ fn bound() -> IssueApiKeyRequest {
 }
 
 #[tokio::test]
-async fn a_good_key_is_shown_with_all_that_it_says() {
+async fn verification_of_a_valid_key_returns_all_its_fields() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let (key, id, secret) = issue(&sdk, issue_request()).await;
-    let good = verify(&sdk, &secret).await;
-    assert_eq!((good.is_valid, good.error_code, good.error_message), (Some(true), None, None));
-    assert_eq!((good.key_id, good.actor_id.as_deref()), (Some(id), Some("user_1")));
-    assert_eq!((good.scopes, good.metadata, good.expire_time), (key.scopes, key.metadata, key.expire_time));
-    assert_eq!((good.status, good.visibility), (Some(KeyStatus::KeyStatusActive), key.visibility));
-    assert_eq!(good.issuer.as_deref(), Some("http://localhost/keygate"));
+    let valid = verify(&sdk, &secret).await;
+    assert_eq!((valid.is_valid, valid.error_code, valid.error_message), (Some(true), None, None));
+    assert_eq!((valid.key_id, valid.actor_id.as_deref()), (Some(id), Some("user_1")));
+    assert_eq!((valid.scopes, valid.metadata, valid.expire_time), (key.scopes, key.metadata, key.expire_time));
+    assert_eq!((valid.status, valid.visibility), (Some(KeyStatus::KeyStatusActive), key.visibility));
+    assert_eq!(valid.issuer.as_deref(), Some("http://localhost/keygate"));
 }
 
 #[tokio::test]
-async fn a_refusal_says_why_and_nothing_else() {
+async fn verification_of_an_invalid_key_returns_only_the_error() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
-    let (_, _, bound) = issue(&sdk, bound()).await;
+    let (_, _, restricted) = issue(&sdk, restricted()).await;
     for (credential, code) in [
         (UNKNOWN, VerificationErrorCode::VerificationErrorNotFound),
-        (&bound, VerificationErrorCode::VerificationErrorIpNotAllowed),
+        (&restricted, VerificationErrorCode::VerificationErrorIpNotAllowed),
         ("eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln", VerificationErrorCode::VerificationErrorSignatureInvalid),
         ("mc_v1_AgEX", VerificationErrorCode::VerificationErrorSignatureInvalid),
     ] {
-        let bad = verify(&sdk, credential).await;
-        assert_eq!((bad.is_valid, bad.error_code), (Some(false), Some(code)));
-        assert!(bad.error_message.is_some_and(|message| !message.is_empty()));
-        assert_eq!((bad.key_id.as_deref(), bad.actor_id.as_deref()), (Some(""), Some("")));
-        assert_eq!((bad.issuer.as_deref(), bad.status), (Some(""), Some(KeyStatus::KeyStatusUnspecified)));
-        assert_eq!((bad.scopes, bad.metadata, bad.expire_time), (Some(Vec::new()), None, None));
+        let invalid = verify(&sdk, credential).await;
+        assert_eq!((invalid.is_valid, invalid.error_code), (Some(false), Some(code)));
+        assert!(invalid.error_message.is_some_and(|message| !message.is_empty()));
+        assert_eq!((invalid.key_id.as_deref(), invalid.actor_id.as_deref()), (Some(""), Some("")));
+        assert_eq!((invalid.issuer.as_deref(), invalid.status), (Some(""), Some(KeyStatus::KeyStatusUnspecified)));
+        assert_eq!((invalid.scopes, invalid.metadata, invalid.expire_time), (Some(Vec::new()), None, None));
     }
     for credential in [String::new(), "x".repeat(8193)] {
         let request = VerifyApiKeyRequest { credential: Some(credential), expected_audiences: None };
@@ -58,8 +58,8 @@ async fn a_refusal_says_why_and_nothing_else() {
 }
 
 async fn batch(sdk: &Configuration, credentials: &[&str]) -> Vec<(Option<String>, Option<VerificationErrorCode>)> {
-    let answer = api::admin_batch_verify_api_keys(sdk, batch_request(credentials), None, None).await.unwrap();
-    answer.results.unwrap().into_iter().map(|result| (result.key_id, result.error_code)).collect()
+    let response = api::admin_batch_verify_api_keys(sdk, batch_request(credentials), None, None).await.unwrap();
+    response.results.unwrap().into_iter().map(|result| (result.key_id, result.error_code)).collect()
 }
 
 fn batch_request(credentials: &[&str]) -> BatchVerifyApiKeysRequest {
@@ -71,58 +71,60 @@ fn batch_request(credentials: &[&str]) -> BatchVerifyApiKeysRequest {
 }
 
 #[tokio::test]
-async fn a_batch_is_judged_one_by_one_and_in_order() {
+async fn batch_verification_returns_results_in_order() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let (_, id, secret) = issue(&sdk, issue_request()).await;
-    let (_, _, bound) = issue(&sdk, bound()).await;
+    let (_, _, restricted) = issue(&sdk, restricted()).await;
     let imported = api::admin_import_api_key(&sdk, import_request("sk_live_batch")).await.unwrap().key_id;
-    let good = (Some(id), None);
-    let refused = |code| (Some(String::new()), Some(code));
-    let results = batch(&sdk, &[&secret, UNKNOWN, "sk_live_batch", &bound, &secret]).await;
+    let valid = (Some(id), None);
+    let invalid_with = |code| (Some(String::new()), Some(code));
+    let results = batch(&sdk, &[&secret, UNKNOWN, "sk_live_batch", &restricted, &secret]).await;
     let expected = [
-        good.clone(),
-        refused(VerificationErrorCode::VerificationErrorNotFound),
+        valid.clone(),
+        invalid_with(VerificationErrorCode::VerificationErrorNotFound),
         (imported, None),
-        refused(VerificationErrorCode::VerificationErrorIpNotAllowed),
-        good,
+        invalid_with(VerificationErrorCode::VerificationErrorIpNotAllowed),
+        valid,
     ];
     assert_eq!(results, expected);
     assert_eq!(batch(&sdk, &[UNKNOWN; 100]).await.len(), 100);
     for wrong in [&[][..], &[&secret, ""], &[UNKNOWN; 101]] {
-        let answer = api::admin_batch_verify_api_keys(&sdk, batch_request(wrong), None, None).await;
-        assert_refused(answer, 400, "BAD_REQUEST");
+        let response = api::admin_batch_verify_api_keys(&sdk, batch_request(wrong), None, None).await;
+        assert_refused(response, 400, "BAD_REQUEST");
     }
 }
 
-fn give_up(credential: &str, reason: RevocationReason) -> SelfRevokeApiKeyRequest {
+fn self_revocation(credential: &str, reason: RevocationReason) -> SelfRevokeApiKeyRequest {
     SelfRevokeApiKeyRequest { credential: Some(credential.into()), reason: Some(reason) }
 }
 
 #[tokio::test]
-async fn a_holder_ends_a_key_as_often_as_wanted() {
+async fn self_revocation_is_idempotent() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let reason = RevocationReason::RevocationReasonKeyCompromise;
     let (_, id, secret) = issue(&sdk, issue_request()).await;
     assert_eq!(keygate.call("/", &secret).await.status(), 200);
     for _ in 0..2 {
-        assert_eq!(api::revoke_api_key(&sdk, give_up(&secret, reason)).await.unwrap(), json!({}));
+        assert_eq!(api::revoke_api_key(&sdk, self_revocation(&secret, reason)).await.unwrap(), json!({}));
     }
     let key = api::admin_get_issued_api_key(&sdk, &id).await.unwrap();
     assert_eq!((key.status, key.revocation_reason), (Some(KeyStatus::KeyStatusRevoked), Some(reason)));
     assert_eq!(verify(&sdk, &secret).await.error_code, Some(VerificationErrorCode::VerificationErrorRevoked));
     assert_eq!(keygate.call("/", &secret).await.status(), 401);
 
-    let (_, _, bound) = issue(&sdk, bound()).await;
-    api::revoke_api_key(&sdk, give_up(&bound, RevocationReason::RevocationReasonUnspecified)).await.unwrap();
+    let (_, _, restricted) = issue(&sdk, restricted()).await;
+    api::revoke_api_key(&sdk, self_revocation(&restricted, RevocationReason::RevocationReasonUnspecified))
+        .await
+        .unwrap();
     api::admin_import_api_key(&sdk, import_request("sk_live_mine")).await.unwrap();
-    api::revoke_api_key(&sdk, give_up("sk_live_mine", reason)).await.unwrap();
+    api::revoke_api_key(&sdk, self_revocation("sk_live_mine", reason)).await.unwrap();
     assert_eq!(verify(&sdk, "sk_live_mine").await.error_code, Some(VerificationErrorCode::VerificationErrorRevoked));
 }
 
 #[tokio::test]
-async fn a_holder_cannot_end_what_is_not_theirs_to_end() {
+async fn self_revocation_rejects_public_unknown_and_derived_credentials() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let sdk = sdk(&keygate);
     let reason = RevocationReason::RevocationReasonKeyCompromise;
@@ -134,12 +136,12 @@ async fn a_holder_cannot_end_what_is_not_theirs_to_end() {
     api::admin_import_api_key(&sdk, public).await.unwrap();
     let forged = format!("{secret}x");
     for (request, status, answered) in [
-        (give_up(&secret, RevocationReason::RevocationReasonPrivilegeWithdrawn), 400, "BAD_REQUEST"),
-        (give_up("pk_live_public", reason), 403, "FORBIDDEN"),
-        (give_up(UNKNOWN, reason), 404, "API_KEY_NOT_FOUND"),
-        (give_up(&forged, reason), 404, "API_KEY_NOT_FOUND"),
-        (give_up("eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln", reason), 400, "DERIVED_TOKEN_NOT_REVOCABLE"),
-        (give_up("mc_v1_AgEX", reason), 400, "DERIVED_TOKEN_NOT_REVOCABLE"),
+        (self_revocation(&secret, RevocationReason::RevocationReasonPrivilegeWithdrawn), 400, "BAD_REQUEST"),
+        (self_revocation("pk_live_public", reason), 403, "FORBIDDEN"),
+        (self_revocation(UNKNOWN, reason), 404, "API_KEY_NOT_FOUND"),
+        (self_revocation(&forged, reason), 404, "API_KEY_NOT_FOUND"),
+        (self_revocation("eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln", reason), 400, "DERIVED_TOKEN_NOT_REVOCABLE"),
+        (self_revocation("mc_v1_AgEX", reason), 400, "DERIVED_TOKEN_NOT_REVOCABLE"),
         (SelfRevokeApiKeyRequest::default(), 400, "BAD_REQUEST"),
     ] {
         assert_refused(api::revoke_api_key(&sdk, request).await, status, answered);

@@ -1,21 +1,21 @@
-//! A certificate authority, and a certificate of it for `localhost`.
+//! A certificate authority, and a certificate signed by it for `localhost`.
 
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-/// What a server needs to be trusted by whoever trusts the authority.
+/// A certificate authority with one server certificate.
 pub(crate) struct Authority {
-    /// A file with the authority's own certificate.
+    /// The authority's own certificate, in a PEM file.
     pub(crate) file: PathBuf,
-    /// The server's certificate.
+    /// The server's certificate in PEM.
     pub(crate) certificate: String,
-    /// The key of that.
+    /// The private key of that certificate in PEM.
     pub(crate) key: String,
 }
 
 impl Authority {
-    /// A new one, with its file in a folder.
+    /// Generates the authority and the certificate; writes the authority's file into `folder`.
     pub(crate) fn new(folder: &Path) -> Self {
         let authority_key = KeyPair::generate().unwrap();
         let mut authority = CertificateParams::new(Vec::new()).unwrap();

@@ -1,25 +1,22 @@
-//! The real binary.
+//! Keygate processes.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
+use keygate_test_servers::{Process, WAIT_TIMEOUT, eventually, free_port};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::process::Process;
-use super::{eventually, free_port};
-
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_keygate");
-/// A secret for configurations.
+/// The HMAC secret in test configurations.
 pub(crate) const HMAC_SECRET: &str = "an-hmac-secret-for-tests-0123456789abcdef";
 
-/// A running Keygate.
+/// A running Keygate process; it ends on drop.
 pub(crate) struct Keygate {
     pub(crate) process: Process,
     pub(crate) gateway: String,
@@ -31,7 +28,7 @@ pub(crate) struct Keygate {
     pub(crate) folder: TempDir,
 }
 
-/// `keygate` with an environment that has no settings in it.
+/// A `keygate` command without settings in its environment; stdout and stderr are piped.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(BINARY);
     for (name, _) in std::env::vars() {
@@ -44,7 +41,7 @@ pub(crate) fn command() -> Command {
 }
 
 impl Keygate {
-    /// `keygate dev` with free ports and whatever else is asked for.
+    /// Starts `keygate dev` with free ports and more arguments.
     pub(crate) fn dev(arguments: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let ports = ["--gateway-port", "0", "--admin-port", "0", "--metrics-port", "0", "--format", "json"];
@@ -70,13 +67,13 @@ impl Keygate {
         }
     }
 
-    /// `keygate serve` with a `gateway` section; the rest is filled in, logs go to `keygate.log`.
-    pub(crate) fn serve(gateway: &Value, more: &Value) -> Self {
-        Self::serve_trusting(gateway, more, None)
+    /// Starts `keygate serve` with a `gateway` section and more settings, which are merged into defaults. It logs to `keygate.log`.
+    pub(crate) fn serve(gateway: &Value, settings: &Value) -> Self {
+        Self::serve_trusting(gateway, settings, None)
     }
 
-    /// The same, on a system whose certificate authorities are those of a file.
-    pub(crate) fn serve_trusting(gateway: &Value, more: &Value, authorities: Option<&Path>) -> Self {
+    /// The same; the system's certificate authorities are those in a file.
+    pub(crate) fn serve_trusting(gateway: &Value, settings: &Value, authorities: Option<&Path>) -> Self {
         let folder = TempDir::new().unwrap();
         let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
         let mut config = json!({
@@ -86,7 +83,7 @@ impl Keygate {
             "db": {"dsn": format!("sqlite://{}", folder.path().join("keys.db").display())},
             "gateway": gateway,
         });
-        merge(&mut config, more);
+        merge(&mut config, settings);
         config["gateway"]["address"] = format!("127.0.0.1:{}", ports[0]).into();
         std::fs::write(folder.path().join("keygate.json"), config.to_string()).unwrap();
         let process = serve(folder.path(), authorities, ports.iter().map(|port| format!("127.0.0.1:{port}")));
@@ -103,7 +100,7 @@ impl Keygate {
         }
     }
 
-    /// Ends `serve` and starts it again with the same files and ports.
+    /// Stops `serve` and starts it again with the same files and ports.
     pub(crate) fn restart(&mut self) {
         self.stop();
         self.start_again();
@@ -111,89 +108,89 @@ impl Keygate {
 
     fn stop(&mut self) {
         self.process.signal("TERM");
-        self.process.wait(Duration::from_secs(30));
+        self.process.wait(WAIT_TIMEOUT);
     }
 
-    /// Starts `serve`, which has ended, with the same files and ports.
+    /// Starts `serve` again after it has ended, with the same files and ports.
     pub(crate) fn start_again(&mut self) {
         let urls = [&self.gateway, &self.admin, &self.metrics];
-        // Connections of before are no good.
+        // The earlier connections are closed.
         self.http = Client::new();
         self.process = serve(self.folder.path(), None, urls.map(|url| url.trim_start_matches("http://").to_owned()));
     }
 
-    /// Ends `serve`; all that it has logged. While it runs the latest lines may still be on their way.
+    /// Stops `serve` and returns its whole log. While it runs, the last lines may not be written yet.
     pub(crate) fn whole_log(&mut self) -> String {
         self.stop();
         self.log()
     }
 
-    /// What `serve` has logged so far.
+    /// The log of `serve` so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("keygate.log")).unwrap()
     }
 
-    /// Where its files are.
+    /// The folder of its files.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// A call of the gateway with a key.
+    /// Sends a GET request with a key to the gateway.
     pub(crate) async fn call(&self, path: &str, key: &str) -> Response {
         self.http.get(format!("{}{path}", self.gateway)).bearer_auth(key).send().await.unwrap()
     }
 
-    /// A metric by its name and labels, if it is there.
+    /// The value of a metric, by name and labels as in the text format.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
         let text = self.http.get(format!("{}/metrics", self.metrics)).send().await.unwrap().text().await.unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map(|value| value.parse().unwrap())
     }
 
-    /// A call of the admin API.
+    /// Sends a POST request to a path below `/v2alpha1/admin`.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
         let url = format!("{}/v2alpha1/admin/{path}", self.admin);
         self.http.post(url).body(body.to_string()).send().await.unwrap()
     }
 
-    /// Issues a key: its id and its secret.
-    pub(crate) async fn issue(&self, wanted: Value) -> (String, String) {
+    /// Issues a key with more fields; returns its id and its secret.
+    pub(crate) async fn issue(&self, fields: Value) -> (String, String) {
         let mut body = json!({"name": "test", "actor_id": "tester"});
-        merge(&mut body, &wanted);
-        let answer = self.post("issuedApiKeys", &body).await;
-        assert_eq!(answer.status(), StatusCode::CREATED);
-        let answer: Value = answer.json().await.unwrap();
-        let id = answer["issued_api_key"]["key_id"].as_str().unwrap().to_owned();
-        (id, answer["secret"].as_str().unwrap().to_owned())
+        merge(&mut body, &fields);
+        let response = self.post("issuedApiKeys", &body).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        let response: Value = response.json().await.unwrap();
+        let id = response["issued_api_key"]["key_id"].as_str().unwrap().to_owned();
+        (id, response["secret"].as_str().unwrap().to_owned())
     }
 
     /// Revokes a key.
     pub(crate) async fn revoke(&self, id: &str) {
-        let answer = self.post(&format!("issuedApiKeys/{id}:revoke"), &json!({})).await;
-        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+        let response = self.post(&format!("issuedApiKeys/{id}:revoke"), &json!({})).await;
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
     }
 }
 
-/// `keygate serve` with the files of a folder, once it listens.
+/// Starts `keygate serve` with the files of a folder and waits until it listens.
 fn serve(folder: &Path, authorities: Option<&Path>, addresses: impl IntoIterator<Item = String>) -> Process {
     let log = File::options().create(true).append(true).open(folder.join("keygate.log")).unwrap();
     let config = folder.join("keygate.json");
     let mut command = command();
     command.envs(authorities.map(|file| ("SSL_CERT_FILE", file)));
     let process = Process::start(command.arg("serve").arg("--config").arg(config).stderr(log).stdout(Stdio::null()));
-    // All ports are bound before the store is opened, so the one for probes has to answer.
+    // All ports are bound before the database is opened, so wait for a response of the last one, which is for probes.
     let probes = addresses.into_iter().last().unwrap();
     eventually("keygate serve answers", || is_alive(&probes));
     process
 }
 
 fn is_alive(address: &str) -> bool {
-    let ask = || {
+    let probe = || {
         let mut stream = TcpStream::connect(address)?;
         stream.write_all(b"GET /health/alive HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
         stream.read(&mut [0; 16])
     };
-    ask().is_ok_and(|read| read > 0)
+    probe().is_ok_and(|read| read > 0)
 }
 
 pub(crate) fn merge(into: &mut Value, from: &Value) {

@@ -1,52 +1,75 @@
-//! An upstream of plain sockets, so that what it sees is what was sent.
+//! An upstream server on plain sockets that records request heads byte for byte.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex};
 
-/// Records the heads of requests and answers each as its path says.
+use super::wait::wait_for;
+
+/// Records the heads of requests and answers 200 with the path and the length of the body.
+///
+/// A request whose path ends with `/held` is answered only after [`Upstream::release`].
 pub(crate) struct Upstream {
     pub(crate) url: String,
-    heads: Arc<Mutex<Vec<String>>>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    heads: Mutex<Vec<String>>,
+    is_released: Mutex<bool>,
+    released: Condvar,
 }
 
 impl Upstream {
-    /// Starts one; it ends with the test's process.
+    /// Starts an upstream; it ends with the test process.
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let heads = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&heads);
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let seen = Arc::clone(&seen);
-                std::thread::spawn(move || serve(&stream.unwrap(), &seen));
+                let state = Arc::clone(&shared);
+                std::thread::spawn(move || serve(&stream.unwrap(), &state));
             }
         });
-        Self { url, heads }
+        Self { url, state }
     }
 
-    /// All heads seen so far.
+    /// All heads received so far.
     pub(crate) fn heads(&self) -> Vec<String> {
-        self.heads.lock().unwrap().clone()
+        self.state.heads.lock().unwrap().clone()
+    }
+
+    /// Waits until a request to a `/held` path has arrived.
+    pub(crate) async fn holds_a_request(&self) {
+        let is_held = |head: &String| head.split(' ').nth(1).is_some_and(|path| path.ends_with("/held"));
+        wait_for(async || if self.heads().iter().any(is_held) { Ok(()) } else { Err("no request is held".to_owned()) })
+            .await;
+    }
+
+    /// Answers all held requests, also those to come.
+    pub(crate) fn release(&self) {
+        *self.state.is_released.lock().unwrap() = true;
+        self.state.released.notify_all();
     }
 }
 
-fn serve(stream: &TcpStream, seen: &Mutex<Vec<String>>) {
+fn serve(stream: &TcpStream, state: &State) {
     let mut reader = BufReader::new(stream);
     while let Some(head) = read_head(&mut reader) {
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         let length = header(&head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-        seen.lock().unwrap().push(head);
-        if path.ends_with("/slow") {
-            std::thread::sleep(Duration::from_millis(1500));
+        state.heads.lock().unwrap().push(head);
+        if path.ends_with("/held") {
+            drop(state.released.wait_while(state.is_released.lock().unwrap(), |is_released| !*is_released).unwrap());
         }
         let read = std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink()).unwrap_or(0);
         let body = format!("path={path} body={read}");
-        let extra = "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nX-Kept: 1\r\n";
-        let answer = format!("HTTP/1.1 200 OK\r\n{extra}Content-Length: {}\r\n\r\n{body}", body.len());
-        if (&*stream).write_all(answer.as_bytes()).is_err() {
+        let fields = "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nX-Kept: 1\r\n";
+        let response = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len());
+        if (&*stream).write_all(response.as_bytes()).is_err() {
             return;
         }
     }
@@ -63,7 +86,7 @@ fn read_head(reader: &mut impl BufRead) -> Option<String> {
     }
 }
 
-/// A field of a head.
+/// The value of a field in a head.
 pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| {
         let (field, value) = line.split_once(':')?;

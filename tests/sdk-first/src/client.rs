@@ -1,4 +1,4 @@
-//! The SDK, an operation a function, with answers that can be told without the credentials in them.
+//! The SDK with one function per operation. Its failure texts contain no credentials.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -15,21 +15,21 @@ use ory_client::models::{
 };
 use serde_json::Value;
 
-/// What was wrong, beginning with the operation.
+/// The error is a text that begins with the operation.
 pub(crate) type Outcome<T = ()> = Result<T, String>;
 
-/// Fails with `what` unless it holds.
+/// Fails with `what` if the condition is false.
 pub(crate) fn hold(holds: bool, what: &str) -> Outcome {
     if holds { Ok(()) } else { Err(format!("does not hold: {what}")) }
 }
 
-/// A member that must be there.
+/// The value of a required member; fails if it is missing.
 pub(crate) fn member<T>(value: Option<T>, what: &str) -> Outcome<T> {
     value.ok_or_else(|| format!("is missing: {what}"))
 }
 
-/// How an operation ended.
-pub(crate) struct Answer<T> {
+/// The result of an operation.
+pub(crate) struct Response<T> {
     operation: &'static str,
     result: Result<T, Failure>,
 }
@@ -39,7 +39,7 @@ enum Failure {
         status: u16,
         reason: String,
     },
-    /// A success with a body that is not what the SDK expects.
+    /// A success with a body that the SDK cannot parse.
     Unreadable,
     Unreachable(String),
 }
@@ -47,12 +47,12 @@ enum Failure {
 impl<E> From<Error<E>> for Failure {
     fn from(error: Error<E>) -> Self {
         match error {
-            Error::ResponseError(answer) => {
-                let body: Value = serde_json::from_str(&answer.content).unwrap_or_default();
+            Error::ResponseError(response) => {
+                let body: Value = serde_json::from_str(&response.content).unwrap_or_default();
                 let reason = body["error"]["details"][0]["reason"].as_str().unwrap_or("no reason");
-                Self::Refused { status: answer.status.as_u16(), reason: reason.to_owned() }
+                Self::Refused { status: response.status.as_u16(), reason: reason.to_owned() }
             }
-            // Its text may quote the body, and with it a secret.
+            // The error text may contain the body, and so a secret.
             Error::Serde(_) => Self::Unreadable,
             Error::Reqwest(error) => Self::Unreachable(error.to_string()),
             Error::Io(error) => Self::Unreachable(error.to_string()),
@@ -61,7 +61,7 @@ impl<E> From<Error<E>> for Failure {
 }
 
 impl Failure {
-    fn tell(&self) -> String {
+    fn describe(&self) -> String {
         match self {
             Self::Refused { status, reason } => format!("{status} {reason}"),
             Self::Unreadable => "a body that the SDK cannot read".into(),
@@ -70,34 +70,34 @@ impl Failure {
     }
 }
 
-impl<T> Answer<T> {
-    /// It must be a success.
+impl<T> Response<T> {
+    /// Fails unless it is a success.
     pub(crate) fn ok(self) -> Outcome<T> {
-        self.result.map_err(|failure| format!("{}: {}", self.operation, failure.tell()))
+        self.result.map_err(|failure| format!("{}: {}", self.operation, failure.describe()))
     }
 
-    /// It must be an error of this status and reason.
-    pub(crate) fn refused(self, status: u16, reason: &str) -> Outcome {
-        let told = match self.result {
+    /// Fails unless it is an error with this status and reason.
+    pub(crate) fn fails_with(self, status: u16, reason: &str) -> Outcome {
+        let actual = match self.result {
             Ok(_) => "a success".into(),
-            Err(failure) => failure.tell(),
+            Err(failure) => failure.describe(),
         };
         let expected = format!("{status} {reason}");
-        if told == expected { Ok(()) } else { Err(format!("{}: {told} instead of {expected}", self.operation)) }
+        if actual == expected { Ok(()) } else { Err(format!("{}: {actual} instead of {expected}", self.operation)) }
     }
 }
 
-impl Answer<Value> {
-    /// It must be a success without content. This SDK expects a body also there, and reports a 204 as unreadable.
+impl Response<Value> {
+    /// Fails unless it is a success without a body. This SDK expects a body and reports a 204 as unreadable.
     pub(crate) fn done(self) -> Outcome {
         match self.result {
             Ok(_) | Err(Failure::Unreadable) => Ok(()),
-            Err(failure) => Err(format!("{}: {}", self.operation, failure.tell())),
+            Err(failure) => Err(format!("{}: {}", self.operation, failure.describe())),
         }
     }
 }
 
-/// The SDK at one server.
+/// The SDK connected to one server.
 pub(crate) struct Client {
     sdk: Configuration,
     called: RefCell<BTreeSet<&'static str>>,
@@ -107,25 +107,25 @@ impl Client {
     pub(crate) fn new(admin: String) -> Self {
         let sdk = Configuration {
             base_path: admin,
-            // The SDK's users have one set; the server has no use for it.
+            // Users of the SDK set a token; the server ignores it.
             bearer_access_token: Some("ignored".into()),
             ..Configuration::default()
         };
         Self { sdk, called: RefCell::default() }
     }
 
-    /// How many operations were called so far.
+    /// The number of different operations called so far.
     pub(crate) fn called(&self) -> usize {
         self.called.borrow().len()
     }
 
-    fn answer<T, E>(&self, operation: &'static str, result: Result<T, Error<E>>) -> Answer<T> {
+    fn response<T, E>(&self, operation: &'static str, result: Result<T, Error<E>>) -> Response<T> {
         self.called.borrow_mut().insert(operation);
-        Answer { operation, result: result.map_err(Failure::from) }
+        Response { operation, result: result.map_err(Failure::from) }
     }
 
-    pub(crate) async fn issue(&self, request: IssueApiKeyRequest) -> Answer<IssueApiKeyResponse> {
-        self.answer("adminIssueApiKey", api::admin_issue_api_key(&self.sdk, request).await)
+    pub(crate) async fn issue(&self, request: IssueApiKeyRequest) -> Response<IssueApiKeyResponse> {
+        self.response("adminIssueApiKey", api::admin_issue_api_key(&self.sdk, request).await)
     }
 
     pub(crate) async fn list_issued(
@@ -133,13 +133,13 @@ impl Client {
         size: i32,
         token: Option<&str>,
         filter: &str,
-    ) -> Answer<ListIssuedApiKeysResponse> {
-        let answer = api::admin_list_issued_api_keys(&self.sdk, Some(size), token, Some(filter)).await;
-        self.answer("adminListIssuedApiKeys", answer)
+    ) -> Response<ListIssuedApiKeysResponse> {
+        let response = api::admin_list_issued_api_keys(&self.sdk, Some(size), token, Some(filter)).await;
+        self.response("adminListIssuedApiKeys", response)
     }
 
-    pub(crate) async fn get_issued(&self, id: &str) -> Answer<IssuedApiKey> {
-        self.answer("adminGetIssuedApiKey", api::admin_get_issued_api_key(&self.sdk, id).await)
+    pub(crate) async fn get_issued(&self, id: &str) -> Response<IssuedApiKey> {
+        self.response("adminGetIssuedApiKey", api::admin_get_issued_api_key(&self.sdk, id).await)
     }
 
     pub(crate) async fn update_issued(
@@ -147,30 +147,33 @@ impl Client {
         id: &str,
         request: AdminUpdateIssuedApiKeyRequest,
         mask: Option<&str>,
-    ) -> Answer<IssuedApiKey> {
-        let answer = api::admin_update_issued_api_key(&self.sdk, id, request, mask).await;
-        self.answer("adminUpdateIssuedApiKey", answer)
+    ) -> Response<IssuedApiKey> {
+        let response = api::admin_update_issued_api_key(&self.sdk, id, request, mask).await;
+        self.response("adminUpdateIssuedApiKey", response)
     }
 
     pub(crate) async fn rotate(
         &self,
         id: &str,
         request: AdminRotateIssuedApiKeyBody,
-    ) -> Answer<RotateIssuedApiKeyResponse> {
-        self.answer("adminRotateIssuedApiKey", api::admin_rotate_issued_api_key(&self.sdk, id, request).await)
+    ) -> Response<RotateIssuedApiKeyResponse> {
+        self.response("adminRotateIssuedApiKey", api::admin_rotate_issued_api_key(&self.sdk, id, request).await)
     }
 
-    pub(crate) async fn revoke(&self, id: &str, request: AdminRevokeApiKeyBody) -> Answer<Value> {
-        self.answer("adminRevokeApiKey", api::admin_revoke_api_key(&self.sdk, id, request).await)
+    pub(crate) async fn revoke(&self, id: &str, request: AdminRevokeApiKeyBody) -> Response<Value> {
+        self.response("adminRevokeApiKey", api::admin_revoke_api_key(&self.sdk, id, request).await)
     }
 
-    pub(crate) async fn import(&self, request: ImportApiKeyRequest) -> Answer<ImportedApiKey> {
-        self.answer("adminImportApiKey", api::admin_import_api_key(&self.sdk, request).await)
+    pub(crate) async fn import(&self, request: ImportApiKeyRequest) -> Response<ImportedApiKey> {
+        self.response("adminImportApiKey", api::admin_import_api_key(&self.sdk, request).await)
     }
 
-    pub(crate) async fn batch_import(&self, requests: Vec<ImportApiKeyRequest>) -> Answer<BatchImportApiKeysResponse> {
+    pub(crate) async fn batch_import(
+        &self,
+        requests: Vec<ImportApiKeyRequest>,
+    ) -> Response<BatchImportApiKeysResponse> {
         let request = BatchImportApiKeysRequest { requests: Some(requests) };
-        self.answer("adminBatchImportApiKeys", api::admin_batch_import_api_keys(&self.sdk, request).await)
+        self.response("adminBatchImportApiKeys", api::admin_batch_import_api_keys(&self.sdk, request).await)
     }
 
     pub(crate) async fn list_imported(
@@ -178,13 +181,13 @@ impl Client {
         size: i32,
         token: Option<&str>,
         filter: &str,
-    ) -> Answer<ListImportedApiKeysResponse> {
-        let answer = api::admin_list_imported_api_keys(&self.sdk, Some(size), token, Some(filter)).await;
-        self.answer("adminListImportedApiKeys", answer)
+    ) -> Response<ListImportedApiKeysResponse> {
+        let response = api::admin_list_imported_api_keys(&self.sdk, Some(size), token, Some(filter)).await;
+        self.response("adminListImportedApiKeys", response)
     }
 
-    pub(crate) async fn get_imported(&self, id: &str) -> Answer<ImportedApiKey> {
-        self.answer("adminGetImportedApiKey", api::admin_get_imported_api_key(&self.sdk, id).await)
+    pub(crate) async fn get_imported(&self, id: &str) -> Response<ImportedApiKey> {
+        self.response("adminGetImportedApiKey", api::admin_get_imported_api_key(&self.sdk, id).await)
     }
 
     pub(crate) async fn update_imported(
@@ -192,40 +195,40 @@ impl Client {
         id: &str,
         request: AdminUpdateImportedApiKeyRequest,
         mask: Option<&str>,
-    ) -> Answer<ImportedApiKey> {
-        let answer = api::admin_update_imported_api_key(&self.sdk, id, request, mask).await;
-        self.answer("adminUpdateImportedApiKey", answer)
+    ) -> Response<ImportedApiKey> {
+        let response = api::admin_update_imported_api_key(&self.sdk, id, request, mask).await;
+        self.response("adminUpdateImportedApiKey", response)
     }
 
-    pub(crate) async fn delete_imported(&self, id: &str) -> Answer<Value> {
-        self.answer("adminDeleteImportedApiKey", api::admin_delete_imported_api_key(&self.sdk, id).await)
+    pub(crate) async fn delete_imported(&self, id: &str) -> Response<Value> {
+        self.response("adminDeleteImportedApiKey", api::admin_delete_imported_api_key(&self.sdk, id).await)
     }
 
-    /// Past any cache, as callers ask for that must not miss a revocation.
-    pub(crate) async fn verify(&self, credential: &str) -> Answer<VerifyApiKeyResponse> {
-        let answer = api::admin_verify_api_key(&self.sdk, presenting(credential), Some("no-cache"), None).await;
-        self.answer("adminVerifyApiKey", answer)
+    /// Bypasses the caches, like callers that must see every revocation.
+    pub(crate) async fn verify(&self, credential: &str) -> Response<VerifyApiKeyResponse> {
+        let response = api::admin_verify_api_key(&self.sdk, verify_request(credential), Some("no-cache"), None).await;
+        self.response("adminVerifyApiKey", response)
     }
 
-    pub(crate) async fn batch_verify(&self, credentials: &[&str]) -> Answer<BatchVerifyApiKeysResponse> {
-        let requests = credentials.iter().map(|credential| presenting(credential)).collect();
+    pub(crate) async fn batch_verify(&self, credentials: &[&str]) -> Response<BatchVerifyApiKeysResponse> {
+        let requests = credentials.iter().map(|credential| verify_request(credential)).collect();
         let request = BatchVerifyApiKeysRequest { requests: Some(requests) };
-        self.answer("adminBatchVerifyApiKeys", api::admin_batch_verify_api_keys(&self.sdk, request, None, None).await)
+        self.response("adminBatchVerifyApiKeys", api::admin_batch_verify_api_keys(&self.sdk, request, None, None).await)
     }
 
-    pub(crate) async fn derive(&self, request: DeriveTokenRequest) -> Answer<DeriveTokenResponse> {
-        self.answer("adminDeriveToken", api::admin_derive_token(&self.sdk, request).await)
+    pub(crate) async fn derive(&self, request: DeriveTokenRequest) -> Response<DeriveTokenResponse> {
+        self.response("adminDeriveToken", api::admin_derive_token(&self.sdk, request).await)
     }
 
-    pub(crate) async fn jwks(&self) -> Answer<GetJwksResponse> {
-        self.answer("getJwks", api::get_jwks(&self.sdk).await)
+    pub(crate) async fn jwks(&self) -> Response<GetJwksResponse> {
+        self.response("getJwks", api::get_jwks(&self.sdk).await)
     }
 
-    pub(crate) async fn self_revoke(&self, request: SelfRevokeApiKeyRequest) -> Answer<Value> {
-        self.answer("revokeApiKey", api::revoke_api_key(&self.sdk, request).await)
+    pub(crate) async fn self_revoke(&self, request: SelfRevokeApiKeyRequest) -> Response<Value> {
+        self.response("revokeApiKey", api::revoke_api_key(&self.sdk, request).await)
     }
 }
 
-fn presenting(credential: &str) -> VerifyApiKeyRequest {
+fn verify_request(credential: &str) -> VerifyApiKeyRequest {
     VerifyApiKeyRequest { credential: Some(credential.to_owned()) }
 }

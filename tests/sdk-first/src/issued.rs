@@ -1,4 +1,4 @@
-//! The life of an issued key.
+//! Issued keys: issue, get, list, update, rotate, revoke.
 
 use ory_client::models::{
     AdminRevokeApiKeyBody, AdminRotateIssuedApiKeyBody, AdminUpdateIssuedApiKeyRequest, IpRestriction,
@@ -13,14 +13,14 @@ const ACTOR: &str = "first_sdk_issued";
 /// No key has this id.
 pub(crate) const UNKNOWN: &str = "11111111-2222-4333-8444-555555555555";
 
-/// A key and its secret, which nothing prints.
+/// A key and its secret, which must not be printed.
 pub(crate) struct Issued {
     pub(crate) id: String,
     pub(crate) secret: String,
 }
 
-/// From issuing to revoking, the operations in between on the same key.
-pub(crate) async fn life(client: &Client) -> Outcome {
+/// Issues a key, uses each operation on it and revokes it.
+pub(crate) async fn lifecycle(client: &Client) -> Outcome {
     let key = issue(client).await?;
     get(client, &key).await?;
     list(client).await?;
@@ -29,12 +29,12 @@ pub(crate) async fn life(client: &Client) -> Outcome {
     revoke(client, &key).await
 }
 
-/// A key that others are about.
+/// Issues a key for a test of another operation.
 pub(crate) async fn key_for(client: &Client, actor: &str) -> Outcome<Issued> {
-    let answer = client.issue(request(actor)).await.ok()?;
-    let key = member(answer.issued_api_key, "adminIssueApiKey: issued_api_key")?;
+    let response = client.issue(request(actor)).await.ok()?;
+    let key = member(response.issued_api_key, "adminIssueApiKey: issued_api_key")?;
     let id = member(key.key_id, "adminIssueApiKey: issued_api_key.key_id")?;
-    Ok(Issued { id, secret: member(answer.secret, "adminIssueApiKey: secret")? })
+    Ok(Issued { id, secret: member(response.secret, "adminIssueApiKey: secret")? })
 }
 
 fn request(actor: &str) -> IssueApiKeyRequest {
@@ -49,7 +49,7 @@ fn request(actor: &str) -> IssueApiKeyRequest {
 }
 
 async fn issue(client: &Client) -> Outcome<Issued> {
-    let wanted = IssueApiKeyRequest {
+    let body = IssueApiKeyRequest {
         rate_limit_policy: Some(Box::new(RateLimitPolicy {
             quota: Some("100".into()),
             window: Some("60s".into()),
@@ -59,20 +59,20 @@ async fn issue(client: &Client) -> Outcome<Issued> {
         request_id: Some("first-sdk".into()),
         ..request(ACTOR)
     };
-    let answer = client.issue(wanted.clone()).await.ok()?;
-    let key = member(answer.issued_api_key, "adminIssueApiKey: issued_api_key")?;
-    let secret = member(answer.secret, "adminIssueApiKey: secret")?;
-    is_as_wanted(&key)?;
+    let response = client.issue(body.clone()).await.ok()?;
+    let key = member(response.issued_api_key, "adminIssueApiKey: issued_api_key")?;
+    let secret = member(response.secret, "adminIssueApiKey: secret")?;
+    has_requested_fields(&key)?;
     hold(secret.starts_with("ory_ak_v1_"), "adminIssueApiKey: the secret has the prefix")?;
 
-    let again = client.issue(wanted).await.ok()?;
+    let again = client.issue(body).await.ok()?;
     hold(again.issued_api_key.as_ref() == Some(&key), "adminIssueApiKey: a repeated request_id is the first key")?;
     hold(again.secret.as_deref() == Some(""), "adminIssueApiKey: a repeated request_id shows no secret")?;
-    client.issue(IssueApiKeyRequest::default()).await.refused(400, "BAD_REQUEST")?;
+    client.issue(IssueApiKeyRequest::default()).await.fails_with(400, "BAD_REQUEST")?;
     Ok(Issued { id: member(key.key_id, "adminIssueApiKey: issued_api_key.key_id")?, secret })
 }
 
-fn is_as_wanted(key: &IssuedApiKey) -> Outcome {
+fn has_requested_fields(key: &IssuedApiKey) -> Outcome {
     let is_uuid = key.key_id.as_ref().is_some_and(|id| id.len() == 36);
     hold(is_uuid, "adminIssueApiKey: key_id is a UUID")?;
     let owner = (key.name.as_deref(), key.actor_id.as_deref());
@@ -101,7 +101,7 @@ async fn get(client: &Client, key: &Issued) -> Outcome {
     let read = client.get_issued(&key.id).await.ok()?;
     hold(read.key_id.as_deref() == Some(&key.id), "adminGetIssuedApiKey: key_id")?;
     hold(read.name.as_deref() == Some("Orders"), "adminGetIssuedApiKey: name")?;
-    client.get_issued(UNKNOWN).await.refused(404, "API_KEY_NOT_FOUND")
+    client.get_issued(UNKNOWN).await.fails_with(404, "API_KEY_NOT_FOUND")
 }
 
 async fn list(client: &Client) -> Outcome {
@@ -110,15 +110,15 @@ async fn list(client: &Client) -> Outcome {
     let filter = format!("actor_id=\"{ACTOR}\"");
     let first = client.list_issued(2, None, &filter).await.ok()?;
     let mut keys = member(first.issued_api_keys, "adminListIssuedApiKeys: issued_api_keys")?;
-    hold(keys.len() == 2, "adminListIssuedApiKeys: a page is as long as asked for")?;
+    hold(keys.len() == 2, "adminListIssuedApiKeys: a page has the requested size")?;
     let token = member(first.next_page_token, "adminListIssuedApiKeys: next_page_token")?;
     let last = client.list_issued(2, Some(&token), &filter).await.ok()?;
     keys.extend(member(last.issued_api_keys, "adminListIssuedApiKeys: issued_api_keys")?);
     hold(last.next_page_token.as_deref() == Some(""), "adminListIssuedApiKeys: the last page has no token")?;
     hold(keys.len() == 3, "adminListIssuedApiKeys: the pages hold the actor's keys")?;
     hold(keys.is_sorted_by(|a, b| a.key_id > b.key_id), "adminListIssuedApiKeys: key_id descends")?;
-    client.list_issued(2, Some("bad"), &filter).await.refused(400, "BAD_REQUEST")?;
-    client.list_issued(2, None, "name=\"x\"").await.refused(400, "BAD_REQUEST")
+    client.list_issued(2, Some("bad"), &filter).await.fails_with(400, "BAD_REQUEST")?;
+    client.list_issued(2, None, "name=\"x\"").await.fails_with(400, "BAD_REQUEST")
 }
 
 async fn update(client: &Client, id: &str) -> Outcome {
@@ -138,18 +138,18 @@ async fn update(client: &Client, id: &str) -> Outcome {
     let key = client.update_issued(id, change.clone(), None).await.ok()?;
     hold(key.scopes == change.scopes, "adminUpdateIssuedApiKey: without a mask, what is given is set")?;
     hold(key.name.as_deref() == Some("Renamed"), "adminUpdateIssuedApiKey: without a mask, the rest stays")?;
-    client.update_issued(id, change.clone(), Some("actor_id")).await.refused(400, "BAD_REQUEST")?;
-    client.update_issued(UNKNOWN, change, None).await.refused(404, "API_KEY_NOT_FOUND")
+    client.update_issued(id, change.clone(), Some("actor_id")).await.fails_with(400, "BAD_REQUEST")?;
+    client.update_issued(UNKNOWN, change, None).await.fails_with(404, "API_KEY_NOT_FOUND")
 }
 
 async fn rotate(client: &Client, old: &Issued) -> Outcome<Issued> {
     let before = client.get_issued(&old.id).await.ok()?;
-    let answer = client.rotate(&old.id, AdminRotateIssuedApiKeyBody::default()).await.ok()?;
-    let new = member(answer.issued_api_key, "adminRotateIssuedApiKey: issued_api_key")?;
+    let response = client.rotate(&old.id, AdminRotateIssuedApiKeyBody::default()).await.ok()?;
+    let new = member(response.issued_api_key, "adminRotateIssuedApiKey: issued_api_key")?;
     let inherits = (&new.name, &new.scopes, &new.actor_id) == (&before.name, &before.scopes, &before.actor_id);
     hold(inherits, "adminRotateIssuedApiKey: name, scopes and actor_id are inherited")?;
-    hold(new.expire_time == before.expire_time, "adminRotateIssuedApiKey: the end is inherited")?;
-    let replaced = member(answer.old_issued_api_key, "adminRotateIssuedApiKey: old_issued_api_key")?;
+    hold(new.expire_time == before.expire_time, "adminRotateIssuedApiKey: expire_time is inherited")?;
+    let replaced = member(response.old_issued_api_key, "adminRotateIssuedApiKey: old_issued_api_key")?;
     hold(replaced.key_id.as_deref() == Some(&old.id), "adminRotateIssuedApiKey: old_issued_api_key.key_id")?;
     hold(replaced.status == Some(KeyStatus::KeyStatusRevoked), "adminRotateIssuedApiKey: the old key is revoked")?;
 
@@ -157,9 +157,9 @@ async fn rotate(client: &Client, old: &Issued) -> Outcome<Issued> {
     let superseded = Some(RevocationReason::RevocationReasonSuperseded);
     hold(read.revocation_reason == superseded, "adminRotateIssuedApiKey: the old key is superseded")?;
     is_revoked(client, &old.secret).await?;
-    client.rotate(&old.id, AdminRotateIssuedApiKeyBody::default()).await.refused(409, "FAILED_PRECONDITION")?;
+    client.rotate(&old.id, AdminRotateIssuedApiKeyBody::default()).await.fails_with(409, "FAILED_PRECONDITION")?;
     let id = member(new.key_id, "adminRotateIssuedApiKey: issued_api_key.key_id")?;
-    let new = Issued { id, secret: member(answer.secret, "adminRotateIssuedApiKey: secret")? };
+    let new = Issued { id, secret: member(response.secret, "adminRotateIssuedApiKey: secret")? };
     hold(new.id != old.id && new.secret != old.secret, "adminRotateIssuedApiKey: key_id and secret are new")?;
     Ok(new)
 }
@@ -169,7 +169,7 @@ async fn revoke(client: &Client, key: &Issued) -> Outcome {
         reason: Some(RevocationReason::RevocationReasonKeyCompromise),
         description: Some("only with PRIVILEGE_WITHDRAWN".into()),
     };
-    client.revoke(&key.id, wrong).await.refused(400, "BAD_REQUEST")?;
+    client.revoke(&key.id, wrong).await.fails_with(400, "BAD_REQUEST")?;
     let right = AdminRevokeApiKeyBody {
         reason: Some(RevocationReason::RevocationReasonPrivilegeWithdrawn),
         description: Some("left".into()),
@@ -180,14 +180,14 @@ async fn revoke(client: &Client, key: &Issued) -> Outcome {
     hold(read.status == Some(KeyStatus::KeyStatusRevoked), "adminRevokeApiKey: an issued key is revoked")?;
     hold(read.revocation_reason == right.reason, "adminRevokeApiKey: revocation_reason")?;
     hold(read.revocation_description == right.description, "adminRevokeApiKey: revocation_description")?;
-    client.revoke(&key.id, right).await.refused(409, "CONFLICT")?;
-    client.revoke(UNKNOWN, AdminRevokeApiKeyBody::default()).await.refused(404, "API_KEY_NOT_FOUND")
+    client.revoke(&key.id, right).await.fails_with(409, "CONFLICT")?;
+    client.revoke(UNKNOWN, AdminRevokeApiKeyBody::default()).await.fails_with(404, "API_KEY_NOT_FOUND")
 }
 
-/// Verification refuses it as revoked.
+/// Asserts that verification rejects a credential as revoked.
 pub(crate) async fn is_revoked(client: &Client, credential: &str) -> Outcome {
-    let answer = client.verify(credential).await.ok()?;
-    hold(answer.is_valid == Some(false), "adminVerifyApiKey: a revoked key is not valid")?;
+    let response = client.verify(credential).await.ok()?;
+    hold(response.is_valid == Some(false), "adminVerifyApiKey: a revoked key is not valid")?;
     let revoked = Some(VerificationErrorCode::VerificationErrorRevoked);
-    hold(answer.error_code == revoked, "adminVerifyApiKey: a revoked key is refused as revoked")
+    hold(response.error_code == revoked, "adminVerifyApiKey: a revoked key is rejected as revoked")
 }

@@ -1,6 +1,6 @@
-//! Drives the admin API with the first published SDK: what old callers rely on must not break unseen.
+//! Tests the admin API with the first published SDK, which existing clients use.
 //!
-//! The base URL of the admin API is the only argument. Nothing that goes to the output holds a credential.
+//! The only argument is the base URL of the admin API. The output contains no credentials.
 
 mod client;
 mod imported;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use client::{Client, Outcome, hold};
 
-/// All that this SDK has.
+/// The number of operations of this SDK.
 const OPERATIONS: usize = 17;
 
 #[tokio::main(flavor = "current_thread")]
@@ -21,7 +21,7 @@ async fn main() -> ExitCode {
         eprintln!("usage: keygate-sdk-first ADMIN_URL");
         return ExitCode::from(2);
     };
-    match drive(&Client::new(admin)).await {
+    match run(&Client::new(admin)).await {
         Ok(()) => {
             println!("{OPERATIONS} operations");
             ExitCode::SUCCESS
@@ -33,15 +33,15 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn drive(client: &Client) -> Outcome {
-    issued::life(client).await?;
-    imported::life(client).await?;
+async fn run(client: &Client) -> Outcome {
+    issued::lifecycle(client).await?;
+    imported::lifecycle(client).await?;
     imported::batch(client).await?;
     verification::one(client).await?;
     verification::many(client).await?;
     verification::self_revoke(client).await?;
     tokens::derive(client).await?;
-    tokens::refuse(client).await?;
+    tokens::reject(client).await?;
     tokens::jwks(client).await?;
     hold(client.called() == OPERATIONS, "every operation of the SDK was called")
 }

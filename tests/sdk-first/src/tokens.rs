@@ -1,4 +1,4 @@
-//! Tokens derived from keys, and the keys that check them.
+//! Derived tokens and the published signing keys.
 
 use ory_client::models::{
     AdminRevokeApiKeyBody, DeriveTokenRequest, SelfRevokeApiKeyRequest, Token, TokenAlgorithm, VerificationErrorCode,
@@ -10,7 +10,7 @@ use crate::issued::{Issued, key_for};
 
 const ACTOR: &str = "first_sdk_derived";
 
-/// Both kinds of token, judged like keys.
+/// Derives and verifies a JWT and a macaroon.
 pub(crate) async fn derive(client: &Client) -> Outcome {
     let key = key_for(client, ACTOR).await?;
     let jwt = token(client, &key, TokenAlgorithm::TokenAlgorithmJwt).await?;
@@ -26,7 +26,7 @@ pub(crate) async fn derive(client: &Client) -> Outcome {
 async fn is_forged(client: &Client, credential: &str, what: &str) -> Outcome {
     let code = client.verify(credential).await.ok()?.error_code;
     let expected = Some(VerificationErrorCode::VerificationErrorSignatureInvalid);
-    hold(code == expected, &format!("adminVerifyApiKey: {what} is refused by its signature"))
+    hold(code == expected, &format!("adminVerifyApiKey: {what} is rejected by its signature"))
 }
 
 fn request(credential: &str) -> DeriveTokenRequest {
@@ -34,54 +34,54 @@ fn request(credential: &str) -> DeriveTokenRequest {
 }
 
 async fn token(client: &Client, key: &Issued, algorithm: TokenAlgorithm) -> Outcome<String> {
-    let wanted = DeriveTokenRequest {
+    let body = DeriveTokenRequest {
         algorithm: Some(algorithm),
         ttl: Some("10m".into()),
         scopes: Some(vec!["read".into()]),
-        custom_claims: Some(json!({"order": "o-7", "iss": "somebody else"})),
+        custom_claims: Some(json!({"order": "o-7", "iss": "other issuer"})),
         ..request(&key.secret)
     };
-    let token = member(client.derive(wanted).await.ok()?.token, "adminDeriveToken: token")?;
-    says_what_it_grants(&token)?;
+    let token = member(client.derive(body).await.ok()?.token, "adminDeriveToken: token")?;
+    has_requested_claims(&token)?;
     let token = member(token.token, "adminDeriveToken: token.token")?;
 
-    let answer = client.verify(&token).await.ok()?;
-    hold(answer.is_valid == Some(true), "adminVerifyApiKey: a derived token is valid")?;
-    let who = (answer.key_id.as_deref(), answer.actor_id.as_deref());
+    let response = client.verify(&token).await.ok()?;
+    hold(response.is_valid == Some(true), "adminVerifyApiKey: a derived token is valid")?;
+    let who = (response.key_id.as_deref(), response.actor_id.as_deref());
     hold(who == (Some(key.id.as_str()), Some(ACTOR)), "adminVerifyApiKey: a derived token names its parent")?;
-    hold(answer.scopes == Some(vec!["read".into()]), "adminVerifyApiKey: scopes of a derived token")?;
+    hold(response.scopes == Some(vec!["read".into()]), "adminVerifyApiKey: scopes of a derived token")?;
     let metadata = json!({"team": "blue", "order": "o-7"});
-    hold(answer.metadata == Some(metadata), "adminVerifyApiKey: metadata of a derived token")?;
+    hold(response.metadata == Some(metadata), "adminVerifyApiKey: metadata of a derived token")?;
     Ok(token)
 }
 
-fn says_what_it_grants(token: &Token) -> Outcome {
+fn has_requested_claims(token: &Token) -> Outcome {
     hold(token.scopes == Some(vec!["read".into()]), "adminDeriveToken: token.scopes")?;
     hold(token.expire_time.is_some(), "adminDeriveToken: token.expire_time")?;
     let claims = json!({"team": "blue", "order": "o-7"});
     hold(token.claims == Some(claims), "adminDeriveToken: reserved names are dropped from token.claims")
 }
 
-/// What gets no token, and what a token cannot do.
-pub(crate) async fn refuse(client: &Client) -> Outcome {
+/// Derivations that fail, and operations that reject a token.
+pub(crate) async fn reject(client: &Client) -> Outcome {
     let key = key_for(client, ACTOR).await?;
     let wider = DeriveTokenRequest { scopes: Some(vec!["admin".into()]), ..request(&key.secret) };
-    client.derive(wider).await.refused(403, "FORBIDDEN")?;
+    client.derive(wider).await.fails_with(403, "FORBIDDEN")?;
     let longer = DeriveTokenRequest { ttl: Some("60d".into()), ..request(&key.secret) };
-    client.derive(longer).await.refused(400, "BAD_REQUEST")?;
-    client.derive(request("sk_live_nobody_knows")).await.refused(401, "UNAUTHORIZED")?;
+    client.derive(longer).await.fails_with(400, "BAD_REQUEST")?;
+    client.derive(request("sk_live_nobody_knows")).await.fails_with(401, "UNAUTHORIZED")?;
 
     let token = member(client.derive(request(&key.secret)).await.ok()?.token, "adminDeriveToken: token")?;
     let token = member(token.token, "adminDeriveToken: token.token")?;
-    client.derive(request(&token)).await.refused(400, "BAD_REQUEST")?;
-    let give_up = SelfRevokeApiKeyRequest { credential: Some(token), reason: None };
-    client.self_revoke(give_up).await.refused(400, "DERIVED_TOKEN_NOT_REVOCABLE")?;
+    client.derive(request(&token)).await.fails_with(400, "BAD_REQUEST")?;
+    let self_revocation = SelfRevokeApiKeyRequest { credential: Some(token), reason: None };
+    client.self_revoke(self_revocation).await.fails_with(400, "DERIVED_TOKEN_NOT_REVOCABLE")?;
 
     client.revoke(&key.id, AdminRevokeApiKeyBody::default()).await.done()?;
-    client.derive(request(&key.secret)).await.refused(403, "FORBIDDEN")
+    client.derive(request(&key.secret)).await.fails_with(403, "FORBIDDEN")
 }
 
-/// The keys that check JWTs, and nothing that could sign one.
+/// The published keys have no private members.
 pub(crate) async fn jwks(client: &Client) -> Outcome {
     let jwks = member(client.jwks().await.ok()?.jwks, "getJwks: jwks")?;
     let keys = member(jwks["keys"].as_array(), "getJwks: jwks.keys")?;

@@ -1,0 +1,13 @@
+//! Temporary PostgreSQL and Redis servers: each has its own port and its own folder, and is removed when its value is dropped.
+//!
+//! Unit tests, integration tests and benchmarks share this crate. Everything here panics on failure.
+
+mod postgres;
+mod process;
+mod redis;
+mod wait;
+
+pub use postgres::{Postgres, StoppedPostgres};
+pub use process::{PausedProcesses, Process};
+pub use redis::{Redis, StoppedRedis};
+pub use wait::{WAIT_TIMEOUT, eventually, free_port};

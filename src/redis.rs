@@ -83,8 +83,7 @@ impl Redis {
     /// [`RedisError::Settings`] when they make no address.
     pub fn new(config: &RedisConfig) -> Result<Self, RedisError> {
         if config.tls.enabled {
-            // Two providers are linked in, so rustls has to be told; whoever told it first chose the same.
-            let _ = rustls::crypto::ring::default_provider().install_default();
+            crate::tls::install_crypto_provider();
         }
         Ok(Self {
             servers: Servers::new(config).map_err(|error| RedisError::Settings(error.to_string()))?,

@@ -66,6 +66,7 @@ impl Gateway {
         revoke_with_parent: bool,
         registry: &Registry,
     ) -> Result<Self, GatewayError> {
+        crate::tls::install_crypto_provider();
         let metrics = Metrics::register(registry, config.routes.len())?;
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;

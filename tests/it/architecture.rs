@@ -15,7 +15,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("config", &["cidr", "clock", "credential", "duration", "id", "policy"]),
     ("telemetry", &["config"]),
     ("store", &["cidr", "clock", "id", "key", "policy"]),
-    ("redis", &["config"]),
+    ("tls", &[]),
+    ("redis", &["config", "tls"]),
     ("cache", &["cidr", "clock", "id", "key", "policy", "redis"]),
     ("cache_sync", &["cache", "clock", "store"]),
     ("last_used", &["clock", "id", "key", "store"]),
@@ -24,7 +25,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "store", "last_used"]),
     ("lifecycle", &["cache", "cidr", "clock", "config", "credential", "duration", "id", "key", "policy", "store"]),
     ("wire", &["config", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
-    ("gateway", &["cidr", "clock", "config", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
+    ("gateway", &["cidr", "clock", "config", "id", "key", "policy", "ratelimit", "tls", "verifier", "wire"]),
     (
         "admin",
         &[
@@ -66,7 +67,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "verifier",
         ],
     ),
-    ("cli", &["app", "config", "duration", "telemetry"]),
+    ("cli", &["app", "config", "duration", "telemetry", "tls"]),
     ("main", &["cli"]),
 ];
 

@@ -15,7 +15,7 @@ use crate::cache::Caches;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, RetiredValue};
 use crate::credential::{Keyring, Retired, Routing, SigningKeys, TokenSettings};
-use crate::id::{TenantId, hex};
+use crate::id::TenantId;
 use crate::lifecycle::{self, DerivedSettings, Lifecycle};
 use crate::signing_keys::{self, SigningKeyRefresher};
 use crate::store::{KeySource, KeyStore, StoreError};
@@ -149,7 +149,7 @@ pub(super) fn version(config: &Config) -> Version {
         version: env!("CARGO_PKG_VERSION").into(),
         commit: COMMIT.into(),
         build_time: BUILD_TIME.into(),
-        config_hash: hex(&Sha256::digest(text)),
+        config_hash: hex::encode(Sha256::digest(text)),
     }
 }
 

@@ -12,7 +12,6 @@ use utoipa::ToSchema;
 
 use crate::admin::AdminState;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
-use crate::id::hex;
 
 /// How long a set may be kept: a new signing key should be known well before the old one is gone.
 const LIFE: &str = "public, max-age=300";
@@ -79,7 +78,7 @@ fn show(state: &AdminState, headers: &HeaderMap) -> Response {
         let message = "no signing keys: set credentials.derived_tokens.jwt.signing_keys.urls";
         return ApiError::new(Reason::InternalServerError, message).into_response();
     }
-    let tag = format!("\"{}\"", &hex(&Sha256::digest(Value::from(keys.clone()).to_string()))[..32]);
+    let tag = format!("\"{}\"", &hex::encode(Sha256::digest(Value::from(keys.clone()).to_string()))[..32]);
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = known.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
     let fresh = tags.any(|known| known == tag || known == "*");

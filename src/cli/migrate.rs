@@ -90,7 +90,7 @@ impl Database {
             return Ok(found);
         }
         match &self.config {
-            Some(file) => Ok((super::load(file).context("no other source names the database")?.db.dsn, "db.dsn")),
+            Some(file) => Ok((super::load(file).0.context("no other source names the database")?.db.dsn, "db.dsn")),
             None => bail!("which database? Give --database DSN, or set DB_DSN, or give --config FILE"),
         }
     }

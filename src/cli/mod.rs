@@ -7,6 +7,7 @@ mod keys;
 mod migrate;
 mod output;
 mod shell;
+mod suggest;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,9 @@ use anyhow::Context;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::app::{App, BUILD_TIME, COMMIT, Dev, DevOptions, Listeners, openapi_json, wait_for_stop};
-use crate::config::{Config, LogConfig, LogFormat, json_schema};
+use crate::config::{Config, LogConfig, LogFormat, UnknownVariable, json_schema, unknown_variables};
 use crate::telemetry::start_logs;
+use crate::tls::install_crypto_provider;
 
 /// An API-key gateway: a reverse proxy that verifies every request's credential, and the admin API that issues them.
 #[derive(Debug, Parser)]
@@ -105,12 +107,15 @@ enum ConfigCommand {
     Openapi,
 }
 
-/// Runs the command that the arguments ask for; errors go to stderr and end in exit code 1.
+/// Runs the command that the arguments name. Errors go to stderr, with exit code 1.
 pub fn run() -> ExitCode {
+    install_crypto_provider();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Where even this cannot be printed, there is nobody to tell.
+        Err(mut error) => {
+            let arguments = std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
+            suggest::add_full_paths(&mut error, &Cli::command(), arguments);
+            // If printing fails, there is no other place to report to.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
@@ -167,8 +172,13 @@ fn dev(args: &DevArgs) -> anyhow::Result<()> {
 }
 
 fn serve(file: &Path) -> anyhow::Result<()> {
-    let config = load(file)?;
+    let (config, unknown) = load(file);
+    // Before the log is started, warnings can only be printed.
+    let config = config.inspect_err(|_| print_warnings(&unknown))?;
     let _log = start_logs(&config.log)?;
+    for variable in &unknown {
+        tracing::warn!("{variable}");
+    }
     let app = App::start(&config, Listeners::bind(&config)?)?;
     tracing::info!(
         gateway = app.gateway_address().map(tracing::field::display),
@@ -183,8 +193,10 @@ fn serve(file: &Path) -> anyhow::Result<()> {
 }
 
 fn check(file: &Path) -> anyhow::Result<()> {
-    load(file)?;
-    println!("{}: the configuration is good", file.display());
+    let (config, unknown) = load(file);
+    print_warnings(&unknown);
+    config?;
+    println!("{}: the configuration is valid", file.display());
     Ok(())
 }
 
@@ -193,10 +205,17 @@ fn schema() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load(file: &Path) -> anyhow::Result<Config> {
-    // Variables that are not text cannot be ours.
+/// Reads the configuration, and lists the environment variables that name no setting.
+fn load(file: &Path) -> (anyhow::Result<Config>, Vec<UnknownVariable>) {
+    // All settings are text, so variables that are not valid Unicode are skipped.
     let variables: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    Ok(Config::load(file, &variables)?)
+    (Config::load(file, &variables).map_err(anyhow::Error::from), unknown_variables(&variables))
+}
+
+fn print_warnings(unknown: &[UnknownVariable]) {
+    for variable in unknown {
+        eprintln!("Warning: {variable}");
+    }
 }

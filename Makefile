@@ -1,24 +1,34 @@
-# `make run` and `make test` are all that a newcomer needs; each sees to what it needs itself.
+# `make run` and `make test` are all that a newcomer needs; each checks and installs its own tools.
 
 CARGO_TARGET_DIR ?= target
 ARGS ?=
-# The first published SDK cannot be linked beside the current one, so its tests are a package of their own.
-SDK_FIRST = --manifest-path tests/sdk-first/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/sdk-first
+# Where `make install` puts the binary: PREFIX/bin.
+PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-# The yardstick of `make bench`: the least that a pingora proxy can do.
+# A package of its own, because the first published SDK cannot be linked next to the current one.
+SDK_FIRST = --manifest-path tests/sdk-first/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/sdk-first
+# The baseline of `make bench`: a minimal pingora proxy.
 BARE_PROXY = --manifest-path benches/bare-proxy/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/bare-proxy
 
-.PHONY: help run test lint fuzz bench
+.PHONY: help run install test lint fuzz bench
 
-help: ## Show what there is
+help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 run: ## Build and start `keygate dev`; ARGS="--upstream http://127.0.0.1:9000" protects your API
 	@deploy/ci/ensure.sh build
-	cargo build --release --locked
-	@exec $(CARGO_TARGET_DIR)/release/keygate dev $(ARGS)
+	cargo build --locked
+	@echo "The binary is $(CARGO_TARGET_DIR)/debug/keygate, built for development; make install builds the optimised one."
+	@exec $(CARGO_TARGET_DIR)/debug/keygate dev $(ARGS)
 
-test: ## Run every test
+install: ## Build the optimised binary (minutes) and install it to PREFIX/bin, by default ~/.local/bin, as root /usr/local/bin
+	@deploy/ci/ensure.sh build
+	cargo build --release --locked
+	@install -d "$(DESTDIR)$(PREFIX)/bin"
+	@install -m 755 $(CARGO_TARGET_DIR)/release/keygate "$(DESTDIR)$(PREFIX)/bin/keygate"
+	@echo "The binary is $(DESTDIR)$(PREFIX)/bin/keygate."
+
+test: ## Run all tests
 	@deploy/ci/ensure.sh test
 	cargo build --locked $(SDK_FIRST)
 	cargo nextest run --locked --all-features
@@ -32,16 +42,17 @@ lint: ## Check format, lints, docs, licences and sources
 	cargo fmt --check --manifest-path benches/bare-proxy/Cargo.toml
 	cargo clippy --locked --all-targets --all-features -- -D warnings
 	cargo clippy --locked $(SDK_FIRST) -- -D warnings
+	cargo clippy --locked $(BARE_PROXY) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 	deploy/ci/deny.sh
 
-fuzz: ## Feed new input to what parses untrusted text, half a minute for each target
+fuzz: ## Fuzz every parser of untrusted text, 30 seconds each
 	@deploy/ci/ensure.sh fuzz
 	deploy/ci/fuzz.sh 30
 
-# Where Debian has nginx and HAProxy, and most users do not look.
+# Debian installs nginx and HAProxy to /usr/sbin, which is not on the PATH of most users.
 bench: export PATH := $(PATH):/usr/sbin
-bench: ## Compare what a request costs with bare pingora and other gateways; ROUNDS=5 SECONDS=4, GROWTH=1, KEYGATE=a/binary
+bench: ## Compare the cost of a request with bare pingora and other gateways; ROUNDS=5 SECONDS=4, GROWTH=1, KEYGATE=a/binary
 	@deploy/ci/ensure.sh bench
 	[ -n "$(KEYGATE)" ] || cargo build --release --locked
 	[ -n "$(BARE)" ] || cargo build --release --locked $(BARE_PROXY)

@@ -74,14 +74,12 @@ impl KeyId {
 
     /// Parses the id of an imported key: 64 lower-case hexadecimal digits.
     pub fn parse_imported(text: &str) -> Option<Self> {
-        let digits = text.as_bytes();
-        if digits.len() != 64 {
+        // `hex` reads both cases; only one spelling names a key.
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return None;
         }
         let mut id = [0; 32];
-        for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
-        }
+        hex::decode_to_slice(text, &mut id).ok()?;
         Some(Self::Imported(id))
     }
 }
@@ -90,7 +88,7 @@ impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Issued(uuid) => uuid.as_hyphenated().fmt(f),
-            Self::Imported(digest) => f.write_str(&hex(digest)),
+            Self::Imported(digest) => f.write_str(&hex::encode(digest)),
         }
     }
 }
@@ -140,21 +138,6 @@ pub(crate) fn parse_canonical_uuid(text: &str) -> Option<Uuid> {
     if canonical { Uuid::try_parse(text).ok() } else { None }
 }
 
-/// Lower-case hexadecimal digits, two for each byte.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +164,9 @@ mod tests {
             assert_eq!(KeyId::parse_issued(text), None, "{text}");
         }
         assert_eq!(KeyId::parse_imported(&"F".repeat(64)), None);
+        assert_eq!(KeyId::parse_imported(&"f".repeat(62)), None);
+        assert_eq!(KeyId::parse_imported(&"f".repeat(66)), None);
+        assert_eq!(KeyId::parse_imported(&"g".repeat(64)), None);
         assert_eq!(KeyId::parse_imported(&"é".repeat(32)), None);
     }
 

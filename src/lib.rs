@@ -99,5 +99,7 @@ pub mod store;
 pub mod telemetry;
 #[cfg(all(test, any(feature = "postgres", feature = "redis")))]
 mod testing;
+#[cfg(any(feature = "gateway", feature = "redis", feature = "server"))]
+pub mod tls;
 pub mod verifier;
 pub mod wire;

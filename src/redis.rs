@@ -83,8 +83,7 @@ impl Redis {
     /// [`RedisError::Settings`] if the settings are invalid.
     pub fn new(config: &RedisConfig) -> Result<Self, RedisError> {
         if config.tls.enabled {
-            // rustls cannot choose between the two crypto providers that are linked. An earlier caller has installed the same one.
-            let _ = rustls::crypto::ring::default_provider().install_default();
+            crate::tls::install_crypto_provider();
         }
         Ok(Self {
             servers: Servers::new(config).map_err(|error| RedisError::Settings(error.to_string()))?,

@@ -1,7 +1,6 @@
 #!/bin/sh
-# Makes sure that what a step needs is there: `ensure.sh build`, `ensure.sh test`, `ensure.sh lint`, `ensure.sh fuzz`,
-# `ensure.sh instructions`, `ensure.sh bench`. Installs Debian packages where it may (as root, or through sudo); says exactly
-# what to install where it may not.
+# Installs the tools of a step if they are missing: `ensure.sh build`, or test, lint, fuzz, instructions, bench. Debian packages are
+# installed as root or through sudo; otherwise the script prints what to install and fails.
 set -eu
 
 RUST_MIN=1.94
@@ -9,7 +8,7 @@ RUST_MIN=1.94
 say() { echo "ensure: $*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# The PostgreSQL server's programs are not on the PATH on Debian.
+# On Debian the programs of the PostgreSQL server are not on the PATH.
 has_postgres() { has initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; }
 
 apt_updated=no
@@ -56,7 +55,7 @@ need_build() {
 need_test() {
     need_build
     if ! has_postgres; then
-        # Only the programs are wanted, not a server that runs from now on.
+        # Installs the programs without creating and starting a server.
         if [ "$(id -u)" -eq 0 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
             mkdir -p /etc/postgresql-common
             echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
@@ -64,6 +63,7 @@ need_test() {
         install_package postgresql
     fi
     has redis-server || install_package redis-server
+    has python3 || install_package python3
     if ! cargo nextest --version >/dev/null 2>&1; then
         say "installing cargo-nextest"
         cargo install --locked cargo-nextest >&2
@@ -78,7 +78,7 @@ need_lint() {
     fi
 }
 
-# libFuzzer is C++.
+# libFuzzer is written in C++.
 need_fuzz() {
     need_build
     has c++ || install_package g++
@@ -89,13 +89,13 @@ need_instructions() {
     has valgrind || install_package valgrind
 }
 
-# Other gateways are compared with where they are installed; they are nothing that the comparison cannot do without.
+# Other gateways are optional: those that are not installed are left out of the comparison.
 need_bench() {
     need_build
     has wrk || install_package wrk
     has taskset && has setpriv || install_package util-linux
     for peer in nginx haproxy envoy; do
-        has "$peer" || say "$peer is not installed, so it will not be compared with"
+        has "$peer" || say "$peer is not installed and is left out of the comparison"
     done
 }
 
@@ -108,7 +108,7 @@ for step in "$@"; do
     instructions) need_instructions ;;
     bench) need_bench ;;
     *)
-        say "there is no step $step; use build, test, lint, fuzz, instructions or bench"
+        say "unknown step $step; use build, test, lint, fuzz, instructions or bench"
         exit 2
         ;;
     esac

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Counts the instructions of each stage of a request and holds them against benches/instructions/baseline.json.
-# BASELINE=write writes a new one, what is higher only with REASON="why"; STAGES=JWT takes only stages with that in their name.
+# Counts the instructions of each stage of a request and compares them with benches/instructions/baseline.json.
+# BASELINE=write writes a new baseline; higher counts need REASON="why". STAGES=JWT runs only stages with that in their name.
 set -eu
 cd "$(dirname "$0")/../.."
 deploy/ci/ensure.sh instructions

@@ -6,7 +6,6 @@ use sha2::{Digest, Sha256};
 use super::AppError;
 use crate::admin::Version;
 use crate::config::Config;
-use crate::id::hex;
 use crate::signing_keys::{self, SigningKeyRefresher};
 
 /// The commit that this binary was built from, if `KEYGATE_COMMIT` was set at build time.
@@ -27,7 +26,7 @@ pub(super) fn version(config: &Config) -> Version {
         version: env!("CARGO_PKG_VERSION").into(),
         commit: COMMIT.into(),
         build_time: BUILD_TIME.into(),
-        config_hash: hex(&Sha256::digest(text)),
+        config_hash: hex::encode(Sha256::digest(text)),
     }
 }
 

@@ -82,7 +82,7 @@ enum Write {
     RaiseMinVersion,
     RemoveAbsent,
     RemoveRecord,
-    WriteShared,
+    PutShared,
 }
 
 impl Change {
@@ -120,7 +120,7 @@ fn writes(order: [Target; 3]) -> Vec<Write> {
             Target::RevokedParents => {}
         }
     }
-    writes.push(Write::WriteShared);
+    writes.push(Write::PutShared);
     writes
 }
 
@@ -255,7 +255,7 @@ impl World {
             (Write::RemoveRecord, _) => {
                 self.record = self.record.filter(|version| *version >= change.shared().version);
             }
-            (Write::WriteShared, _) => self.write_shared(change.shared()),
+            (Write::PutShared, _) => self.write_shared(change.shared()),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::key::CachedKey;
 
 /// Memory of an entry beside its record, in bytes: its key, its place in the hash table, its nodes in the lists by access and by age,
 /// its share of the frequency sketch. Measured with `benches/cached_keys.rs` and rounded up: the bound is for the process.
-const ENTRY: u32 = 420;
+const ENTRY: u32 = 376;
 /// An entry of more than this part of the cache is not cached.
 const ENTRY_PART: u64 = 16;
 /// An entry of at most this size is cached in every cache that it fits into. Metadata, scopes and address ranges of a key have at most

@@ -45,7 +45,8 @@ fn key(version: u64) -> ApiKey {
     }
 }
 
-/// What a store answers.
+/// The result of a store.
+#[expect(clippy::unnecessary_wraps, reason = "what a loader returns")]
 fn loaded(record: Option<Arc<CachedKey>>) -> LoadResult {
     Ok(Loaded { record, source: Source::Store })
 }

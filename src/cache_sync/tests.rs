@@ -161,8 +161,8 @@ async fn after_missed_changes_no_older_record_is_used_also_while_they_are_read()
     let (node, found) = (caches.clone(), Arc::new(Mutex::new(None)));
     let result = Arc::clone(&found);
     let meanwhile = move || {
-        let cached = poll_now(async { (is_local(&node), is_shared(&node).await) });
-        *result.lock().unwrap() = Some(cached);
+        let is_cached = poll_now(async { (is_local(&node), is_shared(&node).await) });
+        *result.lock().unwrap() = Some(is_cached);
     };
     let feed = Prepared {
         answers: Mutex::new(vec![None]),

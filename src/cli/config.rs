@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::output;
 use crate::app::openapi_json;
-use crate::config::{Config, json_schema};
+use crate::config::{Config, UnknownVariable, json_schema, unknown_variables};
 
 /// The `--config` argument.
 #[derive(Debug, Args)]
@@ -30,7 +30,8 @@ pub(super) enum ConfigCommand {
 }
 
 impl ConfigFile {
-    pub(super) fn load(&self) -> anyhow::Result<Config> {
+    /// Loads the file, and lists the environment variables that name no setting.
+    pub(super) fn load(&self) -> (anyhow::Result<Config>, Vec<UnknownVariable>) {
         load(&self.config)
     }
 }
@@ -45,17 +46,26 @@ impl ConfigCommand {
     }
 }
 
-/// Loads a configuration file and applies overrides from the environment.
-pub(super) fn load(file: &Path) -> anyhow::Result<Config> {
+/// Loads a configuration file and applies overrides from the environment. Lists the environment variables that name no setting.
+pub(super) fn load(file: &Path) -> (anyhow::Result<Config>, Vec<UnknownVariable>) {
     // No setting has a name or a value that is not Unicode, so such variables are ignored.
     let variables: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    Ok(Config::load(file, &variables)?)
+    (Config::load(file, &variables).map_err(anyhow::Error::from), unknown_variables(&variables))
+}
+
+/// Prints a warning for each unknown variable.
+pub(super) fn print_warnings(unknown: &[UnknownVariable]) {
+    for variable in unknown {
+        eprintln!("Warning: {variable}");
+    }
 }
 
 fn check(file: &ConfigFile) -> anyhow::Result<()> {
-    file.load()?;
+    let (config, unknown) = file.load();
+    print_warnings(&unknown);
+    config?;
     println!("{}: the configuration is valid", file.config.display());
     Ok(())
 }

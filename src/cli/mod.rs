@@ -10,6 +10,7 @@ mod migrate;
 mod output;
 mod serve;
 mod shell;
+mod suggest;
 
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -17,6 +18,7 @@ use std::sync::LazyLock;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
 use crate::app::{BUILD_TIME, COMMIT};
+use crate::tls::install_crypto_provider;
 
 /// An API-key gateway: a reverse proxy that verifies the credential of every request, and an admin API that issues keys.
 #[derive(Debug, Parser)]
@@ -55,9 +57,12 @@ enum Command {
 
 /// Runs the command line. Errors are printed to stderr, with exit code 1.
 pub fn run() -> ExitCode {
+    install_crypto_provider();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            let arguments = std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
+            suggest::add_full_paths(&mut error, &Cli::command(), arguments);
             // There is no other place to report that stderr cannot be written.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };

@@ -1,13 +1,18 @@
 //! `keygate serve`.
 
-use super::config::ConfigFile;
+use super::config::{ConfigFile, print_warnings};
 use crate::app::{App, Listeners, wait_for_stop};
 use crate::telemetry::start_logs;
 
 /// Runs the server until it is stopped.
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<()> {
-    let config = file.load()?;
+    let (config, unknown) = file.load();
+    // Before the log is started, warnings can only be printed.
+    let config = config.inspect_err(|_| print_warnings(&unknown))?;
     let _log = start_logs(&config.log)?;
+    for variable in &unknown {
+        tracing::warn!("{variable}");
+    }
     let app = App::start(&config, Listeners::bind(&config)?)?;
     tracing::info!(
         gateway = app.gateway_address().map(tracing::field::display),

@@ -3,35 +3,36 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::load::Problems;
+use super::problems::Problems;
 use crate::duration::ConfigDuration;
 
 const MAX_STALENESS_MIN: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// The cache of key records. A change made on this node takes effect at once, so caching costs no freshness.
+/// The key cache. Changes made through this node take effect on it at once; `max_staleness` bounds the delay of others.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {
-    /// Where records are cached: `memory`, `redis` (in memory and in Redis, for several nodes on one PostgreSQL), or `noop`
-    /// (not at all).
+    /// Where keys are cached: `memory`, `redis` (in memory and in Redis, for multiple nodes on one PostgreSQL database), or
+    /// `noop` (no cache).
     pub r#type: CacheType,
-    /// Whether the cache is on; yes when absent, unless the type is `noop`.
+    /// Whether the cache is enabled. Enabled when absent, unless the type is `noop`.
     pub enabled: Option<bool>,
-    /// How long a record is kept; `0s` turns the cache off.
+    /// Time to live of a cached key; `0s` disables the cache.
     pub ttl: ConfigDuration,
-    /// How long a node that cannot hear of changes goes on to believe its caches; then it asks the database for every request.
+    /// How long a node uses its caches without confirming that it has all changes. After that every request queries the
+    /// database. At least 2s.
     pub max_staleness: ConfigDuration,
-    /// What such a node does when the database cannot answer either.
+    /// What happens after `max_staleness` if the database is unavailable as well.
     pub on_database_down: OnDatabaseDown,
-    /// How long it serves cached keys then, counted from the last change it could have heard of.
+    /// With `serve_stale`: how long cached keys are used, counted from the last confirmation.
     pub stale_limit: ConfigDuration,
-    /// The cache in memory.
+    /// The in-memory cache.
     pub memory: MemoryCacheConfig,
-    /// The shared cache, with `type: redis`.
+    /// The shared cache of `type: redis`.
     pub redis: RedisConfig,
 }
 
-/// Where records are cached.
+/// Where keys are cached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CacheType {
@@ -40,29 +41,29 @@ pub enum CacheType {
     Memory,
     /// In memory and in Redis.
     Redis,
-    /// Not at all.
+    /// No cache.
     Noop,
 }
 
-/// What becomes of cached keys when the database cannot be asked.
+/// What happens to cached keys while the database is unavailable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDatabaseDown {
-    /// They are served for a while.
+    /// They are used until `stale_limit`.
     #[default]
     ServeStale,
-    /// They are answered with 503, as unknown ones are.
+    /// Requests are rejected with 503, as those with uncached keys are.
     Deny,
 }
 
-/// The cache in memory.
+/// The in-memory cache.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemoryCacheConfig {
-    /// Bytes at the most, 1 MiB to 10 GiB: three quarters for keys, a quarter for what recognises their credentials.
+    /// Maximum size in bytes, 1 MiB to 10 GiB: three quarters for keys, one quarter for verified credentials.
     #[schemars(range(min = 1_048_576, max = 10_737_418_240_u64))]
     pub max_size: u64,
-    /// Accepted, without effect.
+    /// Accepted without effect.
     #[schemars(range(min = 100, max = 1_000_000))]
     pub num_counters: u64,
 }
@@ -71,42 +72,42 @@ pub struct MemoryCacheConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
-    /// `host:port` of the servers.
+    /// The servers, each as `host:port`.
     #[schemars(length(min = 1))]
     pub addrs: Vec<String>,
-    /// The user; the default one when absent.
+    /// The user name; the default user when absent.
     pub username: Option<String>,
     /// The password.
     #[schemars(with = "Option<String>")]
     pub password: Option<secrecy::SecretString>,
-    /// With a master's name, `addrs` are sentinels that tell where it is. Else several addresses are a cluster.
+    /// With `master_name` set, `addrs` are sentinels. Otherwise more than one address is a cluster.
     pub sentinel: SentinelConfig,
-    /// The database's number.
+    /// The database number.
     #[schemars(range(max = 15))]
     pub db: u8,
-    /// Accepted, without effect: there is one connection, shared by all requests.
+    /// Accepted without effect: all requests share one multiplexed connection.
     #[schemars(range(min = 1, max = 1000))]
     pub pool_size: u32,
-    /// How long a call may take before the request goes on without Redis.
+    /// Timeout of a call. After that the request continues without Redis.
     pub timeout: ConfigDuration,
-    /// Accepted, without effect.
+    /// Accepted without effect.
     #[schemars(range(max = 4_294_967_295_u32))]
     pub min_idle_conns: u32,
-    /// Accepted, without effect.
+    /// Accepted without effect.
     pub conn_max_idle_time: ConfigDuration,
-    /// Accepted, without effect.
+    /// Accepted without effect.
     pub conn_max_lifetime: ConfigDuration,
     /// TLS to the servers.
     pub tls: RedisTlsConfig,
 }
 
-/// The sentinels that watch over the servers.
+/// Redis Sentinel.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SentinelConfig {
-    /// What they call the master; without it there are no sentinels.
+    /// The master's name. Sentinel is not used when absent.
     pub master_name: Option<String>,
-    /// The user at the sentinels.
+    /// The user name at the sentinels.
     pub username: Option<String>,
     /// The password at the sentinels.
     #[schemars(with = "Option<String>")]
@@ -117,23 +118,23 @@ pub struct SentinelConfig {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisTlsConfig {
-    /// Whether connections are encrypted, by the system's roots.
+    /// Whether connections use TLS. The system's certificate authorities are trusted.
     pub enabled: bool,
 }
 
-/// How the last use of keys is recorded, to the day.
+/// Recording of `last_used_time`, with a resolution of one day.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LastUsedConfig {
-    /// Uses that may wait to be recorded; what comes beyond is dropped and tried again with the key's next use.
+    /// Maximum number of uses waiting to be recorded. Further uses are dropped; the next use of the key is recorded instead.
     #[schemars(range(min = 256, max = 1_000_000))]
     pub queue_size: u32,
-    /// Uses recorded in one statement.
+    /// Maximum number of uses in one statement.
     #[schemars(range(min = 1, max = 10_000))]
     pub flush_size: u32,
-    /// How long a use waits for others to be recorded with.
+    /// Maximum time that a use waits for a batch.
     pub flush_interval: ConfigDuration,
-    /// Tasks that record.
+    /// Number of tasks that write batches.
     #[schemars(range(min = 1, max = 64))]
     pub num_workers: u32,
 }
@@ -154,7 +155,7 @@ impl Default for CacheConfig {
 }
 
 impl MemoryCacheConfig {
-    /// The part of [`MemoryCacheConfig::max_size`] for what recognises credentials.
+    /// The part of [`MemoryCacheConfig::max_size`] for verified credentials.
     pub fn proof_cache_bytes(&self) -> u64 {
         self.max_size / 4
     }
@@ -196,12 +197,12 @@ impl Default for LastUsedConfig {
 }
 
 impl CacheConfig {
-    /// Whether records are cached at all.
+    /// Whether keys are cached.
     pub fn is_on(&self) -> bool {
         self.r#type != CacheType::Noop && self.enabled.unwrap_or(true) && !self.ttl.0.is_zero()
     }
 
-    /// Whether the cache that nodes share takes part.
+    /// Whether the shared cache is used.
     pub fn is_shared(&self) -> bool {
         self.is_on() && self.r#type == CacheType::Redis
     }
@@ -214,7 +215,7 @@ impl CacheConfig {
             problems.add("cache.redis.timeout", "must be more than zero");
         }
         if self.max_staleness.0 < MAX_STALENESS_MIN {
-            problems.add("cache.max_staleness", "must be at least 2s: changes are looked for every second");
+            problems.add("cache.max_staleness", "must be at least 2s: changes are polled every second");
         }
     }
 }

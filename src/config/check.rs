@@ -1,14 +1,14 @@
-//! Judges a tree by the schema, in words for operators. Shows paths and what is wanted, never a value that is there.
+//! Validates a tree against the schema, with messages for operators. Messages show paths and what is expected, never a value.
 
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::Value;
 
-use super::load::Problems;
-use super::suggestions::{nearest, wanted};
+use super::problems::Problems;
+use super::suggestions::{expected, nearest};
 use crate::duration::{DURATION_FORMAT, DURATION_PATTERN, DurationError, parse_go};
 
-/// Adds all that the schema refuses. A path that has a problem already gets no second one.
+/// Adds the schema's errors. A path that has an error already gets no second one.
 pub(super) fn check(schema: &Value, tree: &Value, problems: &mut Problems) {
     let options =
         jsonschema::options().should_validate_formats(true).with_format(DURATION_FORMAT, |text| parse_go(text).is_ok());
@@ -32,11 +32,11 @@ pub(super) fn check(schema: &Value, tree: &Value, problems: &mut Problems) {
     }
 }
 
-/// Makes whole numbers of `80.0` and the like, which the schema takes for whole and the types would not.
-pub(super) fn settle_numbers(tree: &mut Value) {
+/// Converts numbers such as `80.0` to integers: the schema accepts them as integers, the types do not.
+pub(super) fn normalize_numbers(tree: &mut Value) {
     match tree {
-        Value::Object(members) => members.values_mut().for_each(settle_numbers),
-        Value::Array(items) => items.iter_mut().for_each(settle_numbers),
+        Value::Object(members) => members.values_mut().for_each(normalize_numbers),
+        Value::Array(items) => items.iter_mut().for_each(normalize_numbers),
         Value::Number(number) if number.is_f64() => {
             let whole = number.as_f64().filter(|value| value.fract() == 0.0);
             if let Some(whole) = whole.and_then(|value| format!("{value:.0}").parse::<u64>().ok()) {
@@ -51,16 +51,16 @@ fn message(schema: &Value, error: &ValidationError<'_>, kind: &Kind) -> String {
     let holder = parent(schema, error.schema_path().as_str()).unwrap_or(&Value::Null);
     match kind {
         Kind::Type { .. } => {
-            let wanted = wanted(holder);
+            let expected = expected(holder);
             let hint = match error.instance().as_ref() {
-                Value::Null => "; leave the name out to keep the defaults",
-                Value::Number(_) | Value::Bool(_) if wanted.starts_with("a text") => "; put it in quotes",
+                Value::Null => "; remove the name to keep the defaults",
+                Value::Number(_) | Value::Bool(_) if expected.starts_with("a text") => "; put it in quotes",
                 _ => "",
             };
-            format!("must be {wanted}{hint}")
+            format!("must be {expected}{hint}")
         }
         Kind::OneOfNotValid { .. } | Kind::AnyOf { .. } | Kind::Enum { .. } | Kind::Constant { .. } => {
-            format!("must be {}", wanted(holder))
+            format!("must be {}", expected(holder))
         }
         Kind::Format { format } if format == DURATION_FORMAT => DurationError.to_string(),
         Kind::Pattern { pattern } if pattern == DURATION_PATTERN => DurationError.to_string(),
@@ -79,11 +79,11 @@ fn unknown(schema: &Value, error: &ValidationError<'_>, name: &str) -> String {
     let members = parent(schema, error.schema_path().as_str()).and_then(|holder| holder.get("properties")?.as_object());
     match nearest(name, members.into_iter().flat_map(|members| members.keys().map(String::as_str))) {
         Some(near) => format!("is not a setting; did you mean {near}?"),
-        None => "is not a setting; see config/keygate.yaml for all there are".into(),
+        None => "is not a setting; config/keygate.yaml lists all settings".into(),
     }
 }
 
-/// The part of the schema that holds the keyword at a pointer.
+/// The part of the schema that contains the keyword at a pointer.
 fn parent<'a>(schema: &'a Value, pointer: &str) -> Option<&'a Value> {
     schema.pointer(pointer.rsplit_once('/')?.0)
 }

@@ -1,4 +1,4 @@
-//! `credentials`: how credentials look and how long they live.
+//! `credentials`: prefixes, lifetimes and token settings.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::load::Problems;
+use super::problems::Problems;
 use crate::clock::Timestamp;
 use crate::credential::Retired;
 use crate::duration::ConfigDuration;
@@ -14,15 +14,15 @@ use crate::duration::ConfigDuration;
 const HOUR: u64 = 3600;
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(600);
 
-/// How credentials look and how long they live.
+/// Credentials: prefixes, lifetimes, token settings.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CredentialsConfig {
-    /// The name of this issuer, usually a URL. Required.
+    /// The issuer's name, usually a URL: the `iss` of derived tokens. Required.
     pub issuer: String,
-    /// Earlier names that derived tokens may still carry.
+    /// Earlier issuer names that are still accepted in derived tokens.
     pub issuer_retired: Vec<RetiredValue>,
-    /// How far clocks may be apart, at most 600s.
+    /// Accepted clock skew, at most 600s.
     pub clock_skew: ConfigDuration,
     /// Issued and imported keys.
     pub api_keys: ApiKeysConfig,
@@ -34,28 +34,28 @@ pub struct CredentialsConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiKeysConfig {
-    /// The life of a key whose caller names none.
+    /// Lifetime of keys that are issued without one.
     pub default_ttl: ConfigDuration,
-    /// The longest life, also by the time inside a key; `0s` for no limit.
+    /// Maximum lifetime. Also enforced from the creation time inside issued keys; `0s` for no limit.
     pub max_ttl: ConfigDuration,
-    /// What issued keys begin with.
+    /// Prefixes of issued keys.
     pub prefix: PrefixConfig,
 }
 
-/// What issued keys begin with.
+/// Prefixes of issued keys.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrefixConfig {
-    /// The prefix of new secret keys, 1 to 16 of `A-Z a-z 0-9 _`.
+    /// Prefix of new secret keys, 1 to 16 of `A-Z a-z 0-9 _`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9_]{1,16}$"))]
     pub current: String,
-    /// Prefixes of secret keys that are still good.
+    /// Further prefixes of secret keys that are accepted.
     #[schemars(inner(regex(pattern = r"^[A-Za-z0-9_]{1,16}$")))]
     pub retired: Vec<String>,
-    /// The prefix of new public keys; none are issued without one.
+    /// Prefix of new public keys. Public keys cannot be issued without it.
     #[schemars(regex(pattern = r"^[A-Za-z0-9_]{1,16}$"))]
     pub public_current: Option<String>,
-    /// Prefixes of public keys that are still good.
+    /// Further prefixes of public keys that are accepted.
     #[schemars(inner(regex(pattern = r"^[A-Za-z0-9_]{1,16}$")))]
     pub public_retired: Vec<String>,
 }
@@ -64,73 +64,73 @@ pub struct PrefixConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DerivedTokensConfig {
-    /// The life of a token whose caller names none.
+    /// Lifetime of tokens that are derived without one.
     pub default_ttl: ConfigDuration,
-    /// Whether the gateway refuses a token whose parent was revoked or deleted. `:verify` lets it live until its end.
+    /// Whether the gateway rejects tokens whose parent key was revoked or deleted. `:verify` accepts them until they expire.
     pub revoke_with_parent: bool,
-    /// Signed tokens.
+    /// JWTs.
     pub jwt: JwtConfig,
-    /// Chained tokens.
+    /// Macaroons.
     pub macaroon: MacaroonConfig,
 }
 
-/// Signed tokens.
+/// JWTs.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwtConfig {
-    /// The `kid` of the key that signs; the first usable one when empty.
+    /// `kid` of the key that signs; the first usable key when empty.
     pub signing_key_id: String,
-    /// Where signing keys come from.
+    /// Sources of signing keys.
     pub signing_keys: SigningKeysConfig,
 }
 
-/// Where signing keys come from.
+/// Sources of signing keys.
 #[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SigningKeysConfig {
-    /// JWK sets with the private keys that sign: `base64://`, `file://`, `https://`, or `http://` with a warning.
+    /// URLs of JWK sets with private keys: `base64://`, `file://`, `https://`, or `http://` with a warning.
     pub urls: Vec<String>,
-    /// Whether `https://` and `http://` sources may be at internal addresses.
+    /// Whether `https://` and `http://` sources may have internal addresses.
     pub allow_internal: bool,
 }
 
-/// Chained tokens.
+/// Macaroons.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MacaroonConfig {
-    /// What macaroons begin with.
+    /// Prefixes of macaroons.
     pub prefix: MacaroonPrefixConfig,
 }
 
-/// What macaroons begin with.
+/// Prefixes of macaroons.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MacaroonPrefixConfig {
-    /// The prefix of new macaroons, 1 to 8 of `A-Z a-z 0-9 _`.
+    /// Prefix of new macaroons, 1 to 8 of `A-Z a-z 0-9 _`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9_]{1,8}$"))]
     pub current: String,
-    /// Prefixes of macaroons that are still good.
+    /// Further prefixes of macaroons that are accepted.
     #[schemars(inner(regex(pattern = r"^[A-Za-z0-9_]{1,8}$")))]
     pub retired: Vec<String>,
 }
 
-/// A value that only checks: a text, good for ever, or a text with an end.
+/// A retired value: still accepted, but not used for new credentials. A text, or a mapping with an expiry time.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RetiredValue {
-    /// Good for ever.
+    /// Accepted without time limit.
     Plain(String),
-    /// Good until its end.
+    /// Accepted until it expires.
     Expiring(ExpiringValue),
 }
 
-/// A value with an end.
+/// A retired value with an expiry time.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpiringValue {
     /// The value.
     pub value: String,
-    /// RFC 3339; the value counts strictly before it.
+    /// RFC 3339 time. The value is accepted strictly before it.
     pub expires_at: Option<String>,
 }
 
@@ -139,7 +139,7 @@ impl Default for CredentialsConfig {
         Self {
             issuer: String::new(),
             issuer_retired: Vec::new(),
-            clock_skew: of_seconds(300),
+            clock_skew: seconds(300),
             api_keys: ApiKeysConfig::default(),
             derived_tokens: DerivedTokensConfig::default(),
         }
@@ -148,7 +148,7 @@ impl Default for CredentialsConfig {
 
 impl Default for ApiKeysConfig {
     fn default() -> Self {
-        Self { default_ttl: of_seconds(2160 * HOUR), max_ttl: of_seconds(8760 * HOUR), prefix: PrefixConfig::default() }
+        Self { default_ttl: seconds(2160 * HOUR), max_ttl: seconds(8760 * HOUR), prefix: PrefixConfig::default() }
     }
 }
 
@@ -161,7 +161,7 @@ impl Default for PrefixConfig {
 impl Default for DerivedTokensConfig {
     fn default() -> Self {
         Self {
-            default_ttl: of_seconds(HOUR),
+            default_ttl: seconds(HOUR),
             revoke_with_parent: true,
             jwt: JwtConfig::default(),
             macaroon: MacaroonConfig::default(),
@@ -176,7 +176,7 @@ impl Default for MacaroonPrefixConfig {
 }
 
 impl fmt::Debug for SigningKeysConfig {
-    /// A `base64://` source is the private keys themselves, and others may have a password: only schemes are shown.
+    /// Shows schemes only: a `base64://` URL contains private keys, and others may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme =
             |url: &String| url.split_once("://").map_or_else(String::new, |(scheme, _)| format!("{scheme}://"));
@@ -186,7 +186,7 @@ impl fmt::Debug for SigningKeysConfig {
 }
 
 impl CredentialsConfig {
-    /// How far ahead of the clock a credential's time may be: an unset skew is the default, a large one the maximum.
+    /// The clock skew that applies: zero means the default.
     pub fn effective_clock_skew(&self) -> Duration {
         if self.clock_skew.0.is_zero() { Self::default().clock_skew.0 } else { self.clock_skew.0 }
     }
@@ -197,7 +197,12 @@ impl CredentialsConfig {
             problems.add("credentials.clock_skew", "must be at most 600s");
         }
         for (index, entry) in self.issuer_retired.iter().enumerate() {
-            problems.check_retired(&format!("credentials.issuer_retired.{index}"), entry);
+            if entry.read().is_none() {
+                problems.add(
+                    &format!("credentials.issuer_retired.{index}"),
+                    "has an expires_at that is not an RFC 3339 time",
+                );
+            }
         }
         for (index, url) in self.derived_tokens.jwt.signing_keys.urls.iter().enumerate() {
             if !["base64://", "file:///", "https://", "http://"].iter().any(|scheme| url.starts_with(scheme)) {
@@ -212,13 +217,13 @@ impl CredentialsConfig {
             if macaroons.iter().any(|macaroon| macaroon == prefix) {
                 problems.add(
                     &format!("credentials.api_keys.prefix.{path}"),
-                    "is a macaroon prefix too, so such keys could never be verified; use another one for either",
+                    "is a macaroon prefix too, so such keys could never be verified; change one of them",
                 );
             }
         }
     }
 
-    /// All prefixes that macaroons may have.
+    /// All accepted prefixes of macaroons.
     pub fn macaroon_prefixes(&self) -> Vec<String> {
         let prefix = &self.derived_tokens.macaroon.prefix;
         std::iter::once(&prefix.current).chain(&prefix.retired).cloned().collect()
@@ -226,7 +231,7 @@ impl CredentialsConfig {
 }
 
 impl PrefixConfig {
-    /// All prefixes that issued keys may have.
+    /// All accepted prefixes of issued keys.
     pub fn all(&self) -> Vec<String> {
         self.with_paths().map(|(_, prefix)| prefix.to_owned()).collect()
     }
@@ -244,26 +249,26 @@ impl PrefixConfig {
 }
 
 impl RetiredValue {
-    /// The entry with its end read, or `None` when the end is no time.
+    /// The value with its parsed expiry time; `None` if the time is invalid.
     pub fn read(&self) -> Option<Retired<&str>> {
         match self {
             Self::Plain(value) => Some(Retired { value, expires_at: None }),
             Self::Expiring(ExpiringValue { value, expires_at }) => {
-                Some(Retired { value, expires_at: read_end(expires_at.as_deref())? })
+                Some(Retired { value, expires_at: parse_expiry(expires_at.as_deref())? })
             }
         }
     }
 }
 
-/// The end of a retired value; the outer `None` is a text that is no time.
-#[expect(clippy::option_option, reason = "unreadable and absent are different things")]
-pub(super) fn read_end(text: Option<&str>) -> Option<Option<Timestamp>> {
+/// Parses the expiry time of a retired value. The outer `None` is an invalid time, the inner one no time.
+#[expect(clippy::option_option, reason = "invalid and absent are different")]
+pub(super) fn parse_expiry(text: Option<&str>) -> Option<Option<Timestamp>> {
     match text {
-        Some(text) => chrono::DateTime::parse_from_rfc3339(text).ok().map(|end| Some(end.into())),
+        Some(text) => chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| Some(time.into())),
         None => Some(None),
     }
 }
 
-fn of_seconds(seconds: u64) -> ConfigDuration {
+fn seconds(seconds: u64) -> ConfigDuration {
     ConfigDuration(Duration::from_secs(seconds))
 }

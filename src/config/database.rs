@@ -1,4 +1,4 @@
-//! `db`: where keys are kept.
+//! `db`: the database that stores keys.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::load::Problems;
+use super::problems::Problems;
 use crate::duration::parse_go;
 
 const SQLITE_CONNECTIONS: u32 = 8;
@@ -17,7 +17,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// What libpq has in a connection URI and we pass on.
+/// Parameters of libpq's connection URIs that are passed to the driver.
 const LIBPQ: [&str; 12] = [
     "application_name",
     "dbname",
@@ -35,7 +35,7 @@ const LIBPQ: [&str; 12] = [
 
 const FORM: &str = "must look like postgres://USER:PASSWORD@HOST/DATABASE or sqlite://PATH";
 
-/// Where keys are kept.
+/// The database that stores keys.
 #[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
@@ -43,48 +43,48 @@ pub struct DatabaseConfig {
     /// `&`: `max_conns`, `max_conn_lifetime`, `max_conn_idle_time`, for PostgreSQL also `connect_timeout`,
     /// `acquire_timeout`, `statement_timeout`, `sslmode` and `sslrootcert`. On SQLite only `max_conns` has an effect.
     pub dsn: String,
-    /// Whether `serve` brings the tables of PostgreSQL up to date. Without it, it refuses to start on tables that are out of
-    /// date, and `keygate migrate up` is a step of its own. A SQLite file is always brought up to date.
+    /// Whether `serve` applies pending migrations on PostgreSQL. If false, `serve` does not start while migrations are
+    /// pending; apply them with `keygate migrate up`. On SQLite, migrations are always applied.
     pub auto_migrate: bool,
 }
 
-/// A data source that can be opened.
+/// A parsed data source name.
 #[derive(Debug, Clone)]
 pub enum Dsn {
-    /// A SQLite file, or memory when there is no path.
+    /// A SQLite file, or an in-memory database when there is no path.
     Sqlite {
         /// The file.
         path: Option<PathBuf>,
-        /// Connections at the most.
+        /// Maximum number of connections.
         max_connections: u32,
     },
     /// A PostgreSQL database.
     Postgres(PostgresDsn),
 }
 
-/// A PostgreSQL database, and how it is used.
+/// A PostgreSQL database with its pool settings and timeouts.
 #[derive(Debug, Clone)]
 pub struct PostgresDsn {
-    /// The name without the options below.
+    /// The URL without the options below.
     pub url: SecretString,
-    /// Connections at the most; two for each processor when absent.
+    /// Maximum number of connections; two for each processor when absent.
     pub max_connections: Option<u32>,
-    /// Connections that are kept open.
+    /// Minimum number of connections that are kept open.
     pub min_connections: u32,
-    /// After how long a connection is replaced; never when zero.
+    /// Maximum age of a connection; unlimited when zero.
     pub max_lifetime: Duration,
-    /// After how long without use a connection is closed; never when zero.
+    /// Maximum idle time of a connection; unlimited when zero.
     pub idle_timeout: Duration,
-    /// How long the first connection may take.
+    /// Timeout of the first connection.
     pub connect_timeout: Duration,
-    /// How long a call waits for a connection.
+    /// Maximum time that a call waits for a connection.
     pub acquire_timeout: Duration,
-    /// How long a statement may take.
+    /// Timeout of a statement.
     pub statement_timeout: Duration,
 }
 
 impl fmt::Debug for DatabaseConfig {
-    /// Other sources than files have a password in their name.
+    /// Redacts data source names other than SQLite's: they may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain = matches!(self.parse(), Ok(Dsn::Sqlite { .. }));
         f.debug_struct("DatabaseConfig")
@@ -95,7 +95,7 @@ impl fmt::Debug for DatabaseConfig {
 }
 
 impl DatabaseConfig {
-    /// Reads the data source name.
+    /// Parses the data source name.
     ///
     /// # Errors
     /// What is wrong with it and what to write instead.
@@ -112,7 +112,7 @@ impl DatabaseConfig {
 }
 
 impl Dsn {
-    /// Reads a data source name.
+    /// Parses a data source name.
     ///
     /// # Errors
     /// What is wrong with it and what to write instead.
@@ -125,7 +125,7 @@ impl Dsn {
             "sqlite" | "sqlite3" => parse_sqlite(rest),
             "postgres" | "postgresql" => parse_postgres(dsn, rest),
             "mysql" | "cockroach" | "cockroachdb" => Err(
-                "names a database that this version cannot use; write postgres://USER:PASSWORD@HOST/DATABASE or sqlite://PATH",
+                "names a database that is not supported; write postgres://USER:PASSWORD@HOST/DATABASE or sqlite://PATH",
             ),
             _ => Err(FORM),
         }
@@ -138,7 +138,7 @@ fn parse_sqlite(rest: &str) -> Result<Dsn, &'static str> {
     for option in options(query) {
         let (name, value) = option?;
         if !pool.set(name, value)? {
-            return Err("has an option that is not known; only max_conns has an effect on SQLite");
+            return Err("has an unknown option; only max_conns has an effect on SQLite");
         }
     }
     let path = match path {
@@ -168,7 +168,7 @@ fn parse_postgres(dsn: &str, rest: &str) -> Result<Dsn, &'static str> {
         } else if LIBPQ.contains(&name) {
             kept.push(format!("{name}={value}"));
         } else if !pool.set(name, value)? {
-            return Err("has an option that is not known; see docs/postgresql.md for all there are");
+            return Err("has an unknown option; docs/postgresql.md lists all options");
         }
     }
     let base = dsn.split_once('?').map_or(dsn, |(base, _)| base);
@@ -186,7 +186,7 @@ fn parse_postgres(dsn: &str, rest: &str) -> Result<Dsn, &'static str> {
     }))
 }
 
-/// The options of every pool of connections.
+/// Connection pool options.
 #[derive(Default)]
 struct PoolOptions {
     max_connections: Option<u32>,
@@ -196,12 +196,12 @@ struct PoolOptions {
 }
 
 impl PoolOptions {
-    /// Takes an option over; `false` when it is none of these.
+    /// Sets an option; `false` if it is not a pool option.
     fn set(&mut self, name: &str, value: &str) -> Result<bool, &'static str> {
         match name {
             "max_conns" | "pool_max_conns" => {
                 let number = value.parse().ok().filter(|number| *number > 0);
-                self.max_connections = Some(number.ok_or("has a max_conns that is no number above 0")?);
+                self.max_connections = Some(number.ok_or("has a max_conns that is not a number above 0")?);
             }
             "max_idle_conns" => drop(parse_count(value)?),
             "pool_min_conns" => self.min_connections = parse_count(value)?,
@@ -213,22 +213,22 @@ impl PoolOptions {
     }
 }
 
-/// The names and values of a query.
+/// The names and values of a URL query.
 fn options(query: &str) -> impl Iterator<Item = Result<(&str, &str), &'static str>> {
     let options = query.split('&').filter(|option| !option.is_empty());
     options.map(|option| option.split_once('=').ok_or("has an option without a value"))
 }
 
 fn parse_count(value: &str) -> Result<u32, &'static str> {
-    value.parse().map_err(|_| "has an option for idle connections that is no number")
+    value.parse().map_err(|_| "has an option for idle connections that is not a number")
 }
 
 fn parse_time(value: &str) -> Result<Duration, &'static str> {
-    parse_go(value).map_err(|_| "has an option for times that is no duration; write 90s, 1h30m or 250ms")
+    parse_go(value).map_err(|_| "has a time that is not a duration; write 90s, 1h30m or 250ms")
 }
 
 fn parse_timeout(value: &str) -> Result<Duration, &'static str> {
     let time = parse_time(value)?;
-    // PostgreSQL takes 0 for no limit at all, and counts whole milliseconds.
+    // PostgreSQL counts whole milliseconds, and 0 would disable the timeout.
     if time < Duration::from_millis(1) { Err("has a timeout below 1ms") } else { Ok(time) }
 }

@@ -1,26 +1,24 @@
-//! `rate_limit`, `quota` and `multitenancy`: what a tenant may use.
+//! `rate_limit`: where and how requests are counted.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::load::Problems;
-
-/// Enforcement of rate limits. Not available in this version: only `enabled: false` is taken.
+/// Rate limiting: the limits of keys, and those of `gateway.limits`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateLimitConfig {
-    /// Whether limits are enforced: those that keys have, and those of the gateway.
+    /// Whether limits are enforced, both those of keys and those of `gateway.limits`.
     pub enabled: bool,
     /// Where requests are counted.
     pub backend: RateLimitBackend,
-    /// What becomes of requests while Redis cannot count them.
+    /// What happens to limited requests while Redis is unavailable.
     pub on_backend_down: OnBackendDown,
     /// How nodes count in Redis.
     pub mode: RateLimitMode,
 }
 
 impl Default for RateLimitConfig {
-    /// On: a limit that somebody set is meant.
+    /// Enabled, so that a limit that is configured takes effect.
     fn default() -> Self {
         Self {
             enabled: true,
@@ -35,23 +33,23 @@ impl Default for RateLimitConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RateLimitBackend {
-    /// In each process.
+    /// In the memory of each process.
     #[default]
     Memory,
-    /// In Redis, for all.
+    /// In Redis, shared by all nodes; uses the servers of `cache.redis`.
     Redis,
 }
 
-/// What becomes of requests while Redis cannot count them.
+/// What happens to limited requests while Redis is unavailable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBackendDown {
-    /// Each node goes on counting for itself, with the quota divided by the nodes that were alive.
+    /// Each node counts in memory, with the quota divided by the number of nodes last alive.
     #[default]
     Local,
-    /// They are let through, uncounted.
+    /// Requests are allowed without being counted.
     Open,
-    /// They are answered with 503.
+    /// Requests are rejected with 503.
     Closed,
 }
 
@@ -59,48 +57,12 @@ pub enum OnBackendDown {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RateLimitMode {
-    /// Each request is counted there before it is answered.
+    /// Each request is counted in Redis before it is forwarded.
     #[default]
     Exact,
-    /// Each node takes slices of a busy key's quota and spends them by itself: faster, and together the nodes may admit a tenth
-    /// of the quota more.
+    /// Each node takes leases of a busy key's quota and spends them locally. Faster; all nodes together may admit up to a
+    /// tenth more than the quota.
     Leased,
-}
-
-/// How many keys there may be.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct QuotaConfig {
-    /// Active keys at the most; 0 or absent for any number.
-    pub api_keys_max: Option<u64>,
-}
-
-/// Several tenants, told apart by the request's host.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct MultitenancyConfig {
-    /// Whether there are several tenants.
-    pub enabled: bool,
-    /// The tenants.
-    pub networks: Vec<NetworkConfig>,
-}
-
-/// A tenant.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkConfig {
-    /// The host that names it.
-    pub hostname: String,
-    /// Its id, a lower-case UUID.
-    pub id: String,
-    /// Its own configuration.
-    pub config_path: String,
-}
-
-impl MultitenancyConfig {
-    pub(super) fn validate(&self, problems: &mut Problems) {
-        problems.unsupported(self.enabled, "multitenancy.enabled", "set it to false");
-    }
 }
 
 #[cfg(test)]
@@ -112,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn how_requests_are_counted_is_read_from_the_file() {
+    fn settings_are_read_from_yaml() {
         let default = read("enabled: false");
         assert_eq!(default.backend, RateLimitBackend::Memory);
         assert_eq!((default.on_backend_down, default.mode), (OnBackendDown::Local, RateLimitMode::Exact));

@@ -1,22 +1,22 @@
-//! `retention`: what is taken out in the course of time.
+//! `retention`: deletion of expired keys.
 
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::load::Problems;
+use super::problems::Problems;
 use crate::duration::ConfigDuration;
 
-/// Long enough to see a mistake before keys are gone.
+/// Leaves time to notice a mistake before keys are deleted.
 const EXPIRED_KEYS_MIN: Duration = Duration::from_secs(24 * 3600);
 
-/// What is taken out in the course of time.
+/// Deletion of expired keys.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionConfig {
-    /// How long a key is kept after its `expire_time`, which for a revoked key is 30 days after the revocation at the earliest;
-    /// `0s` for ever, else `24h` or more. What ended longer ago is deleted for good.
+    /// How long a key is kept after its `expire_time`; after that it is deleted permanently. The `expire_time` of a revoked key
+    /// is at least 30 days after its revocation. `0s` keeps keys without time limit; otherwise `24h` or more.
     pub expired_keys: ConfigDuration,
 }
 
@@ -29,7 +29,7 @@ impl Default for RetentionConfig {
 impl RetentionConfig {
     pub(super) fn validate(&self, problems: &mut Problems) {
         if !self.expired_keys.0.is_zero() && self.expired_keys.0 < EXPIRED_KEYS_MIN {
-            problems.add("retention.expired_keys", "must be 0s, which keeps keys for ever, or 24h or more");
+            problems.add("retention.expired_keys", "must be 0s (keep keys without time limit) or 24h or more");
         }
     }
 }

@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::Config;
+use super::root::Config;
 
 /// The schema, with every part in place, so that paths in it are paths in the configuration.
 pub fn json_schema() -> Value {

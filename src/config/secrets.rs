@@ -1,62 +1,63 @@
-//! `secrets`: what signs and checks credentials. Never printed.
+//! `secrets`: the secrets that sign and verify credentials. They are never printed.
 
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::credentials::read_end;
-use super::load::Problems;
+use super::credentials::parse_expiry;
+use super::problems::Problems;
 use crate::credential::Retired;
 
 const SECRET_MIN: usize = 32;
 
-/// What signs and checks credentials.
+/// Secrets that sign and verify credentials.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecretsConfig {
-    /// The secrets behind checksums, macaroons and page tokens.
+    /// Secrets of key checksums, macaroons and page tokens.
     pub hmac: HmacConfig,
 }
 
-/// The secrets behind checksums, macaroons and page tokens.
+/// Secrets of key checksums, macaroons and page tokens.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HmacConfig {
-    /// Signs and checks; 32 characters or more. Required. Changing it without retiring the old one ends every issued key.
+    /// Signs and verifies; 32 characters or more. Required. Changing it without adding the old one to `retired` invalidates
+    /// every issued key.
     #[schemars(with = "String", length(min = 32))]
     pub current: SecretString,
-    /// Only check; 32 characters or more each.
+    /// Verify only; 32 characters or more each.
     pub retired: Vec<RetiredSecret>,
 }
 
-/// A secret that only checks: a text, good for ever, or a text with an end.
+/// A retired secret: still verifies, but does not sign. A text, or a mapping with an expiry time.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RetiredSecret {
-    /// Good for ever.
+    /// Accepted without time limit.
     Plain(#[schemars(with = "String", length(min = 32))] SecretString),
-    /// Good until its end.
+    /// Accepted until it expires.
     Expiring(ExpiringSecret),
 }
 
-/// A secret with an end.
+/// A retired secret with an expiry time.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpiringSecret {
     /// The secret.
     #[schemars(with = "String", length(min = 32))]
     pub value: SecretString,
-    /// RFC 3339; the secret counts strictly before it.
+    /// RFC 3339 time. The secret is accepted strictly before it.
     pub expires_at: Option<String>,
 }
 
 impl RetiredSecret {
-    /// The entry with its end read, or `None` when the end is no time.
+    /// The secret with its parsed expiry time; `None` if the time is invalid.
     pub fn read(&self) -> Option<Retired<SecretString>> {
         match self {
             Self::Plain(value) => Some(Retired { value: value.clone(), expires_at: None }),
             Self::Expiring(ExpiringSecret { value, expires_at }) => {
-                Some(Retired { value: value.clone(), expires_at: read_end(expires_at.as_deref())? })
+                Some(Retired { value: value.clone(), expires_at: parse_expiry(expires_at.as_deref())? })
             }
         }
     }
@@ -70,7 +71,7 @@ impl SecretsConfig {
             let path = format!("secrets.hmac.retired.{index}");
             match entry.read() {
                 Some(retired) => check_length(&path, &retired.value, problems),
-                None => problems.add(&path, "has an expires_at that is no RFC 3339 time"),
+                None => problems.add(&path, "has an expires_at that is not an RFC 3339 time"),
             }
         }
     }

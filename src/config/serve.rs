@@ -1,9 +1,11 @@
-//! `serve`: the two listeners beside the gateway's.
+//! `serve`: the listeners of the admin API and of health and metrics.
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::load::Problems;
+use super::problems::Problems;
 use crate::duration::ConfigDuration;
 
 /// The admin API and the listener for health and metrics.
@@ -20,32 +22,32 @@ pub struct ServeConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// The address to listen on. The admin API asks callers for nothing yet, so only loopback addresses are taken.
+    /// The IP address to listen on. The admin API does not authenticate callers yet, so only loopback addresses are accepted.
     pub host: String,
     /// The port to listen on.
     #[schemars(range(min = 1))]
     pub port: u16,
-    /// One log line for each request.
+    /// The access log of the admin API.
     pub request_log: RequestLogConfig,
-    /// Where the address of the caller of `:verify` is read from.
+    /// Source of the client address that `:verify` checks.
     pub client_ip_source: ClientIpSource,
-    /// Take the tenant's host from `X-Forwarded-Host`. Without effect while there is one tenant.
+    /// Whether the tenant's host is taken from `X-Forwarded-Host`. Without effect while there is a single tenant.
     pub trust_forwarded_host: bool,
     /// Cross-origin calls from browsers.
     pub cors: CorsConfig,
-    /// How long requests under way may take after a signal to stop.
+    /// How long active requests may run after a stop signal.
     pub shutdown_grace: ConfigDuration,
 }
 
-/// One log line for each request.
+/// The access log of the admin API.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RequestLogConfig {
-    /// Leave `/health/*` out of the log.
+    /// Whether `/health/*` is left out of the log.
     pub exclude_health_endpoints: bool,
 }
 
-/// Where the address of a caller is read from. A header is believed as it is: set one only behind a proxy that sets it.
+/// Source of the client address. Headers are trusted without further checks: use one only behind a proxy that sets it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum ClientIpSource {
     /// The TCP peer.
@@ -69,27 +71,27 @@ pub enum ClientIpSource {
     TrueClientIp,
 }
 
-/// Cross-origin calls from browsers. Not available in this version: only `enabled: false` is taken.
+/// Cross-origin calls from browsers. Not supported by this version: only `enabled: false` is accepted.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CorsConfig {
-    /// Answer cross-origin calls.
+    /// Whether cross-origin calls are allowed.
     pub enabled: bool,
-    /// Origins that may call.
+    /// Allowed origins.
     pub allowed_origins: Vec<String>,
-    /// Methods that may be called.
+    /// Allowed methods.
     #[schemars(inner(regex(pattern = r"^(GET|HEAD|POST|PUT|DELETE|CONNECT|TRACE|PATCH)$")))]
     pub allowed_methods: Vec<String>,
-    /// Headers that may be sent.
+    /// Allowed request headers.
     pub allowed_headers: Vec<String>,
-    /// Headers that may be read.
+    /// Response headers that scripts may read.
     pub exposed_headers: Vec<String>,
-    /// Whether cookies may be sent.
+    /// Whether credentials such as cookies are allowed.
     pub allow_credentials: bool,
-    /// How long a browser may remember the answer, in seconds.
+    /// How long browsers may cache the answer to a preflight request, in seconds.
     #[schemars(range(max = 4_294_967_295_u32))]
     pub max_age: u32,
-    /// Log decisions.
+    /// Whether decisions are logged.
     pub debug: bool,
 }
 
@@ -97,7 +99,7 @@ pub struct CorsConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsConfig {
-    /// The address to listen on.
+    /// The IP address to listen on.
     pub host: String,
     /// The port to listen on.
     #[schemars(range(min = 1))]
@@ -140,9 +142,14 @@ impl Default for CorsConfig {
     }
 }
 
+/// The IP address of a listener; `localhost` is 127.0.0.1.
+pub(crate) fn listen_ip(host: &str) -> Option<IpAddr> {
+    if host == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { host.parse().ok() }
+}
+
 impl ServeConfig {
     pub(super) fn validate(&self, problems: &mut Problems) {
-        match super::gateway::listen_ip(&self.http.host) {
+        match listen_ip(&self.http.host) {
             None => problems.add("serve.http.host", "must be an IP address, for example 127.0.0.1"),
             Some(address) if !address.is_loopback() => problems.add(
                 "serve.http.host",
@@ -150,7 +157,7 @@ impl ServeConfig {
             ),
             Some(_) => {}
         }
-        if super::gateway::listen_ip(&self.metrics.host).is_none() {
+        if listen_ip(&self.metrics.host).is_none() {
             problems.add("serve.metrics.host", "must be an IP address, for example 0.0.0.0");
         }
         problems.unique("serve.http.cors.allowed_origins", self.http.cors.allowed_origins.iter());

@@ -1,34 +1,34 @@
-//! Words for errors: what a place in the schema wants, and which known name a wrong one may have meant.
+//! Texts for error messages: what a part of the schema expects, and the known name nearest to an unknown one.
 
 use serde_json::Value;
 
-/// What a part of the schema wants, as in "must be ...".
-pub(super) fn wanted(schema: &Value) -> String {
-    let mut words = Vec::new();
-    collect_wanted(schema, &mut words);
-    words.dedup();
-    match words.as_slice() {
+/// What a part of the schema expects, to follow "must be".
+pub(super) fn expected(schema: &Value) -> String {
+    let mut alternatives = Vec::new();
+    collect_alternatives(schema, &mut alternatives);
+    alternatives.dedup();
+    match alternatives.as_slice() {
         [] => "something else".into(),
         [only] => only.clone(),
         [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
 }
 
-fn collect_wanted(schema: &Value, words: &mut Vec<String>) {
+fn collect_alternatives(schema: &Value, alternatives: &mut Vec<String>) {
     let listed = |name: &str| schema.get(name).and_then(Value::as_array).into_iter().flatten();
-    listed("anyOf").chain(listed("oneOf")).for_each(|part| collect_wanted(part, words));
+    listed("anyOf").chain(listed("oneOf")).for_each(|part| collect_alternatives(part, alternatives));
     let values = schema.get("const").into_iter().chain(listed("enum")).filter_map(Value::as_str);
-    let before = words.len();
-    words.extend(values.map(str::to_owned));
-    if words.len() == before {
+    let before = alternatives.len();
+    alternatives.extend(values.map(str::to_owned));
+    if alternatives.len() == before {
         let one = schema.get("type").filter(|kind| kind.is_string());
-        words.extend(one.into_iter().chain(listed("type")).filter_map(|kind| type_word(kind.as_str()?, schema)));
+        alternatives.extend(one.into_iter().chain(listed("type")).filter_map(|kind| describe(kind.as_str()?, schema)));
     }
 }
 
-/// A type in words; "null" is nothing that anybody would want to write.
-fn type_word(kind: &str, schema: &Value) -> Option<String> {
-    let word = match kind {
+/// A JSON type in words. `null` is left out: it stands for an absent value.
+fn describe(kind: &str, schema: &Value) -> Option<String> {
+    let text = match kind {
         "boolean" => "true or false",
         "integer" => "a whole number, 0 or more",
         "number" => "a number",
@@ -46,30 +46,14 @@ fn type_word(kind: &str, schema: &Value) -> Option<String> {
         },
         _ => return None,
     };
-    Some(word.into())
+    Some(text.into())
 }
 
-/// The known name that is nearest to a wrong one, if it is near enough to be what was meant.
-pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let distances = known.map(|name| (distance(wrong, name), name));
+/// The known name nearest to an unknown one by edit distance; `None` if the nearest differs too much to be meant.
+pub(super) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let distances = known.map(|name| (strsim::osa_distance(unknown, name), name));
     let (distance, name) = distances.min()?;
     (distance <= 1 + name.len() / 5).then_some(name)
-}
-
-/// How many letters have to be put in, taken out or exchanged.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (index, letter) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, other) in to.iter().enumerate() {
-            let exchange = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = exchange.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]
@@ -79,32 +63,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances() {
-        for (from, to, wanted) in [("", "", 0), ("", "ab", 2), ("port", "prt", 1), ("dns", "dsn", 2), ("abc", "xyz", 3)]
-        {
-            assert_eq!(distance(from, to), wanted, "{from} {to}");
-            assert_eq!(distance(to, from), wanted, "{to} {from}");
-        }
-    }
-
-    #[test]
-    fn only_near_names_are_offered() {
+    fn only_similar_names_are_suggested() {
         let known = || ["port", "host", "request_log"].into_iter();
         assert_eq!(nearest("prt", known()), Some("port"));
+        assert_eq!(nearest("opr", known()), None);
+        assert_eq!(nearest("prot", known()), Some("port"));
         assert_eq!(nearest("requestlog", known()), Some("request_log"));
         assert_eq!(nearest("nonsense", known()), None);
         assert_eq!(nearest("x", std::iter::empty()), None);
     }
 
     #[test]
-    fn wants_in_words() {
+    fn schemas_are_described_in_words() {
         let levels =
             json!({ "oneOf": [{ "type": "string", "const": "debug" }, { "type": "string", "const": "info" }] });
-        assert_eq!(wanted(&levels), "debug or info");
-        assert_eq!(wanted(&json!({ "type": ["boolean", "null"] })), "true or false");
+        assert_eq!(expected(&levels), "debug or info");
+        assert_eq!(expected(&json!({ "type": ["boolean", "null"] })), "true or false");
         let retired = json!({ "anyOf": [{ "type": "string" }, { "type": "object", "properties": { "value": {} } }] });
-        assert_eq!(wanted(&retired), "a text or a mapping of value");
-        assert_eq!(wanted(&json!({ "type": "string", "minLength": 32 })), "a text of 32 characters or more");
-        assert_eq!(wanted(&json!(true)), "something else");
+        assert_eq!(expected(&retired), "a text or a mapping of value");
+        assert_eq!(expected(&json!({ "type": "string", "minLength": 32 })), "a text of 32 characters or more");
+        assert_eq!(expected(&json!(true)), "something else");
     }
 }

@@ -3,66 +3,66 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::load::Problems;
+use super::problems::Problems;
 
-/// Logs, on stderr.
+/// Logs, written to stderr.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// The least level that is written.
+    /// The lowest level that is logged.
     pub level: LogLevel,
-    /// How a line looks.
+    /// Format of log lines.
     pub format: LogFormat,
 }
 
-/// How much is written.
+/// Log levels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Everything.
+    /// Details for debugging.
     Debug,
-    /// What happened.
+    /// Normal events, and the access log.
     #[default]
     Info,
-    /// What may need attention.
+    /// Conditions that may need attention.
     Warn,
-    /// What needs attention.
+    /// Failures that need attention.
     Error,
 }
 
-/// How a line looks.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For programs.
+    /// One JSON object for each line.
     #[default]
     Json,
-    /// For people.
+    /// Plain text.
     Text,
 }
 
-/// Traces.
+/// Traces. Not supported by this version: only `enabled: false` is accepted.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TracingConfig {
-    /// Whether traces are sent.
+    /// Whether traces are exported.
     pub enabled: bool,
-    /// Name of the service in traces.
+    /// Service name in traces.
     pub service_name: String,
-    /// Version of the service in traces.
+    /// Service version in traces.
     pub service_version: String,
-    /// Name of the environment in traces.
+    /// Environment name in traces.
     pub environment: String,
-    /// How traces are sent: `otlp`.
+    /// The exporter: `otlp`.
     pub exporter: Option<TracingExporter>,
     /// `host:port` of the collector.
     pub endpoint: Option<String>,
-    /// The share of requests that are traced, 0 to 1.
+    /// The fraction of requests that are traced, 0 to 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub sample_rate: f64,
 }
 
-/// How traces are sent.
+/// Trace exporters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TracingExporter {

@@ -6,12 +6,13 @@ use super::*;
 
 const SECRET: &str = "a-secret-that-must-never-be-shown-anywhere";
 const MINIMAL: &str = include_str!("../../config/minimal.yaml");
-const WHOLE: &str = include_str!("../../config/keygate.yaml");
+const EXAMPLE: &str = include_str!("../../config/keygate.yaml");
 const SCHEMA: &str = include_str!("../../config/schema.json");
 
 fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    let given = [("KEYGATE_CREDENTIALS_ISSUER", "https://keys.example.com"), ("KEYGATE_SECRETS_HMAC_CURRENT", SECRET)];
-    given.iter().chain(pairs).map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    let required =
+        [("KEYGATE_CREDENTIALS_ISSUER", "https://keys.example.com"), ("KEYGATE_SECRETS_HMAC_CURRENT", SECRET)];
+    required.iter().chain(pairs).map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
 }
 
 fn errors(text: &str, pairs: &[(&str, &str)]) -> String {
@@ -19,8 +20,8 @@ fn errors(text: &str, pairs: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn the_shipped_files_load_when_issuer_and_secret_are_given() {
-    for text in [MINIMAL, WHOLE] {
+fn shipped_files_load_with_issuer_and_secret() {
+    for text in [MINIMAL, EXAMPLE] {
         let config = Config::parse("shipped.yaml", text, &variables(&[])).unwrap();
         assert_eq!(config.secrets.hmac.current.expose_secret(), SECRET);
     }
@@ -30,24 +31,24 @@ fn the_shipped_files_load_when_issuer_and_secret_are_given() {
 }
 
 #[test]
-fn the_whole_file_shows_every_setting_with_its_default() {
+fn example_file_has_the_default_of_every_setting() {
     let settings = |value: &Config| format!("{value:#?}");
-    let mut whole = Config::parse("keygate.yaml", WHOLE, &variables(&[])).unwrap();
-    whole.gateway = None;
+    let mut example = Config::parse("keygate.yaml", EXAMPLE, &variables(&[])).unwrap();
+    example.gateway = None;
     let bare = "db: { dsn: 'sqlite://./keygate.db' }";
-    assert_eq!(settings(&whole), settings(&Config::parse("bare.yaml", bare, &variables(&[])).unwrap()));
+    assert_eq!(settings(&example), settings(&Config::parse("bare.yaml", bare, &variables(&[])).unwrap()));
 }
 
 #[test]
-fn the_whole_file_shows_every_setting_in_its_place() {
-    // The two that every operator has to choose are shown as comments.
-    let shown = WHOLE.replace("# issuer:", "issuer:").replace("# current:", "current:");
+fn example_file_lists_every_setting() {
+    // The two that have no default and no usable example are comments.
+    let shown = EXAMPLE.replace("# issuer:", "issuer:").replace("# current:", "current:");
     let mut missing = Vec::new();
     find_missing(&json_schema(), &serde_saphyr::from_str(&shown).unwrap(), "", &mut missing);
     assert_eq!(missing, Vec::<String>::new(), "config/keygate.yaml does not show these");
 }
 
-/// The settings of a schema that a tree has nothing for; of lists and of mappings by name, the first entry counts.
+/// Collects the settings of a schema that a tree lacks. Of lists and of mappings by name, the first entry is checked.
 fn find_missing(schema: &serde_json::Value, tree: &serde_json::Value, path: &str, missing: &mut Vec<String>) {
     for (name, member) in schema::members(schema).into_iter().flatten() {
         let path = format!("{path}.{name}");
@@ -64,13 +65,13 @@ fn find_missing(schema: &serde_json::Value, tree: &serde_json::Value, path: &str
 }
 
 #[test]
-fn the_schema_file_is_not_stale() {
+fn schema_file_is_up_to_date() {
     let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
     assert_eq!(schema, json_schema(), "run `keygate config schema > config/schema.json`");
 }
 
 #[test]
-fn everything_wrong_is_listed_with_its_path() {
+fn all_errors_are_listed_with_their_paths() {
     let text = "
 serve: { http: { port: http, hosst: x } }
 secrets: { hmac: { retired: [{ value: 1 }] } }
@@ -83,7 +84,7 @@ gateway: { routes: [{ name: a, upstream: b, auth: maybe }] }
 }
 
 #[test]
-fn rules_across_fields_are_listed_with_their_paths() {
+fn violated_rules_across_fields_are_listed_with_their_paths() {
     let text = "
 serve: { http: { host: 0.0.0.0, cors: { enabled: true } }, metrics: { host: here } }
 credentials: { clock_skew: 601s, api_keys: { prefix: { retired: [mc] } }, issuer_retired: [{ value: x, expires_at: soon }] }
@@ -109,7 +110,7 @@ gateway:
 }
 
 #[test]
-fn no_error_and_no_debug_text_shows_a_value() {
+fn errors_and_debug_texts_show_no_value() {
     let text = format!(
         "secrets: {{ hmac: {{ current: [{SECRET}], retired: [{{ value: {SECRET}, expires_at: {SECRET} }}] }} }}\n{SECRET}: 1\ndb: {SECRET}"
     );
@@ -122,7 +123,7 @@ fn no_error_and_no_debug_text_shows_a_value() {
 }
 
 #[test]
-fn variables_are_laid_over_the_file() {
+fn variables_override_the_file() {
     let config = Config::parse(
         "test.yaml",
         "db: { dsn: 'sqlite://file.db' }\nserve: { http: { port: 1 } }",
@@ -149,14 +150,14 @@ fn variables_are_laid_over_the_file() {
 }
 
 #[test]
-fn a_variable_that_names_nothing_or_has_the_wrong_type_is_an_error() {
+fn a_variable_of_the_wrong_type_is_an_error() {
     let text =
         errors("", &[("KEYGATE_DB_DNS", "x"), ("KEYGATE_SERVE_HTTP_PORT", "many"), ("KEYGATE_DB_DSN", "sqlite://x")]);
     insta::assert_snapshot!(text);
 }
 
 #[test]
-fn what_the_types_refuse_has_a_path_too() {
+fn type_errors_are_listed_with_their_paths() {
     for (settings, path) in [
         ("cache: { ttl: 99999999999999999999h }", "cache.ttl: is not a duration"),
         ("cache: { redis: { min_idle_conns: 4294967296 } }", "cache.redis.min_idle_conns: must be 4294967295 or less"),
@@ -167,7 +168,7 @@ fn what_the_types_refuse_has_a_path_too() {
         ("gateway: { address: '127.0.0.1:0' }", "gateway.address: must name a port"),
         ("log: { level: DEBUG }", "log.level: must be debug, info, warn or error"),
         ("tracing: { exporter: zipkin }", "tracing.exporter: must be otlp"),
-        ("serve:", "serve: must be a mapping of http and metrics; leave the name out"),
+        ("serve:", "serve: must be a mapping of http and metrics; remove the name"),
         (
             "credentials: { api_keys: { prefix: { current: 12345 } } }",
             "prefix.current: must be a text; put it in quotes",
@@ -179,7 +180,7 @@ fn what_the_types_refuse_has_a_path_too() {
 }
 
 #[test]
-fn numbers_are_whole_however_they_are_written() {
+fn integers_may_be_written_as_floats() {
     let text = "db: { dsn: ':memory:' }\nserve: { http: { port: 80.0 } }\ntracing: { sample_rate: 1 }";
     let config = Config::parse("test.yaml", text, &variables(&[])).unwrap();
     assert_eq!(config.serve.http.port, 80);
@@ -187,21 +188,21 @@ fn numbers_are_whole_however_they_are_written() {
 }
 
 #[test]
-fn the_schema_and_the_types_agree_about_durations() {
+fn schema_and_types_accept_the_same_durations() {
     for text in ["1h30m", "1.5h", ".5s", "1.s", "0s", "5µs", "5μs", "", "1", "s", ".s", "1d", "-1s", "1 s", "1..s"] {
-        let read = crate::duration::parse_go(text).is_ok();
+        let valid = crate::duration::parse_go(text).is_ok();
         let file = format!("db: {{ dsn: ':memory:' }}\ncache: {{ ttl: '{text}' }}");
-        assert_eq!(Config::parse("test.yaml", &file, &variables(&[])).is_ok(), read, "{text}");
+        assert_eq!(Config::parse("test.yaml", &file, &variables(&[])).is_ok(), valid, "{text}");
     }
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_all_that_is_said() {
+fn an_invalid_file_is_the_only_error() {
     for (text, message) in [
-        ("db: {", "is not YAML that can be read at line"),
-        ("db: { dsn: a, dsn: b }", "has a name twice in one mapping at line 1"),
-        ("a: 1\n---\nb: 1\n", "has a second document, where one is wanted, at line"),
-        ("- db", "must hold a mapping of settings"),
+        ("db: {", "is not valid YAML at line"),
+        ("db: { dsn: a, dsn: b }", "has a duplicate name in one mapping at line 1"),
+        ("a: 1\n---\nb: 1\n", "has a second document; only one is allowed, at line"),
+        ("- db", "must contain a mapping of settings"),
     ] {
         let shown = errors(text, &[]);
         assert!(shown.starts_with(&format!("the configuration has 1 error:\n  test.yaml: {message}")), "{shown}");
@@ -211,7 +212,7 @@ fn a_file_that_cannot_be_read_is_all_that_is_said() {
 }
 
 #[test]
-fn nothing_is_there_twice_and_every_limit_can_be_met() {
+fn duplicates_and_unusable_limits_are_rejected() {
     let text = "
 db: { dsn: ':memory:' }
 credentials: { clock_skew: 600.5s }
@@ -230,15 +231,15 @@ gateway:
 }
 
 #[test]
-fn a_program_has_to_give_what_has_no_default() {
-    let refused = Config::new(String::new(), String::new().into(), String::new()).validate().unwrap_err();
-    let paths: Vec<_> = refused.0.iter().map(|error| error.path.as_str()).collect();
+fn required_settings_are_checked_without_a_file() {
+    let errors = Config::new(String::new(), String::new().into(), String::new()).validate().unwrap_err();
+    let paths: Vec<_> = errors.0.iter().map(|error| error.path.as_str()).collect();
     assert_eq!(paths, ["credentials.issuer", "db.dsn", "secrets.hmac.current"]);
     Config::new("x".into(), SECRET.to_owned().into(), ":memory:".into()).validate().unwrap();
 }
 
 #[test]
-fn no_debug_text_shows_signing_keys_or_a_password() {
+fn debug_texts_show_no_signing_key_and_no_password() {
     let mut config =
         Config::new("x".into(), SECRET.to_owned().into(), format!("postgres://keygate:{SECRET}@db/keygate"));
     config.credentials.derived_tokens.jwt.signing_keys.urls =
@@ -266,7 +267,7 @@ fn dsn(dsn: &str) -> Result<String, &'static str> {
 }
 
 #[test]
-fn data_source_names_of_sqlite() {
+fn sqlite_dsns_are_parsed() {
     for (name, expected) in [
         ("sqlite://./a.db", r#"Some("./a.db") 8"#),
         ("sqlite3:///var/a.db?max_conns=3", r#"Some("/var/a.db") 3"#),
@@ -291,7 +292,7 @@ fn data_source_names_of_sqlite() {
 }
 
 #[test]
-fn data_source_names_of_postgresql() {
+fn postgres_dsns_are_parsed() {
     for (name, expected) in [
         ("postgres://u:p@h:5433/d", "postgres://u:p@h:5433/d None 0 1800s 600s 10s 2s 5s"),
         (
@@ -318,7 +319,7 @@ fn data_source_names_of_postgresql() {
 }
 
 #[test]
-fn the_parts_of_a_data_source_name_show_no_password() {
+fn debug_text_of_a_dsn_shows_no_password() {
     let parsed = Dsn::parse(&format!("postgres://keygate:{SECRET}@db/keygate?password={SECRET}")).unwrap();
     assert!(!format!("{parsed:?}").contains(SECRET));
 }

@@ -71,6 +71,7 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError`] when the listener cannot be used, threads cannot be started, or `registry` has the gateway's metrics already.
     pub fn start(parts: GatewayParts<'_>, listener: TcpListener, registry: &Registry) -> Result<Self, GatewayError> {
+        crate::tls::install_crypto_provider();
         let config = parts.config;
         let metrics = Metrics::register(registry)?;
         let address = listener.local_addr()?;

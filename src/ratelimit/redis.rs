@@ -11,7 +11,6 @@ use redis::{Script, ScriptInvocation};
 use super::gcra::{self, Tat};
 use super::{BucketOwner, BucketStore, ChargeRequest, ChargeResponse, Micros, NamedLimit, Unavailable};
 use crate::clock::Clock;
-use crate::id::hex;
 use crate::redis::{Redis, RedisError};
 
 static CHARGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/charge.lua")));
@@ -97,7 +96,7 @@ impl From<RedisError> for Unavailable {
 fn bucket_name(owner: BucketOwner, name: &str) -> String {
     match owner {
         BucketOwner::Key(tenant, key) => format!("keygate:limit:{{{tenant}:{key}}}:{name}"),
-        BucketOwner::Actor(tenant, actor) => format!("keygate:limit:{{{tenant}:actor:{}}}:{name}", hex(&actor)),
+        BucketOwner::Actor(tenant, actor) => format!("keygate:limit:{{{tenant}:actor:{}}}:{name}", hex::encode(actor)),
         BucketOwner::Tenant(tenant) => format!("keygate:limit:{{{tenant}}}:{name}"),
         BucketOwner::Address(tenant, address) => format!("keygate:limit:{{{tenant}:address:{address}}}:{name}"),
     }

@@ -1,5 +1,5 @@
-//! Logs, on stderr. Libraries speak only when something is wrong, at any level: what they would say more may hold parts
-//! of requests.
+//! Logs, written to stderr. Libraries log warnings and errors only, at every configured level: their more detailed messages
+//! may contain parts of requests.
 
 mod buffered_writer;
 
@@ -8,10 +8,10 @@ use std::io::{self, Stderr};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
-use buffered_writer::Lines;
+use buffered_writer::BufferedWriter;
 
-/// The log of a process. Dropped, it writes what still waits.
-pub struct Log(Lines<Stderr>);
+/// The log of the process. Dropping it writes all buffered lines.
+pub struct Log(BufferedWriter<Stderr>);
 
 impl Drop for Log {
     fn drop(&mut self) {
@@ -19,11 +19,11 @@ impl Drop for Log {
     }
 }
 
-/// Sends all log lines of this process to stderr from now on: warnings and errors at once, others within a twentieth of a second.
-/// A second call changes nothing.
+/// Installs the logger of the process. Warnings and errors are written at once, other lines within 50 ms. If a logger is
+/// installed already, it is kept.
 ///
 /// # Errors
-/// When there can be no thread that writes them.
+/// If the writer's thread cannot be started.
 pub fn start_logs(config: &LogConfig) -> io::Result<Log> {
     let level = match config.level {
         LogLevel::Debug => "debug",
@@ -33,12 +33,12 @@ pub fn start_logs(config: &LogConfig) -> io::Result<Log> {
     };
     let libraries = if config.level == LogLevel::Error { "error" } else { "warn" };
     let filter = EnvFilter::new(format!("{libraries},keygate={level}"));
-    let log = Log(Lines::to(io::stderr())?);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.0.clone());
-    // It fails only where logs were started before, and then they are there.
+    let log = Log(BufferedWriter::start(io::stderr())?);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.0.clone());
+    // Fails only if a logger is installed already.
     let _ = match config.format {
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
-        LogFormat::Text => lines.with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        LogFormat::Text => builder.with_ansi(false).try_init(),
     };
     Ok(log)
 }

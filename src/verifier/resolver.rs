@@ -76,19 +76,19 @@ impl Lookup<'_> {
         Self { key, policy: CachePolicy::default(), charge: None, hint: None, now }
     }
 
-    /// The cached result that is fresh at `now`, at best by way of the hint.
-    fn cached(&mut self, cache: &KeyCache<StoreError>) -> Option<Option<Arc<CachedKey>>> {
+    /// What is cached and not stale at `now`, found by the hint if it holds.
+    fn cached(&mut self, cache: &KeyCache<StoreError>) -> Option<CacheEntry> {
         let Some(hint) = &mut self.hint else {
-            return cache.get_at(&self.key, self.now).map(CacheEntry::record);
+            return cache.get_at(&self.key, self.now);
         };
         if let Some(record) = hint.as_ref().and_then(|hint| cache.get_by_hint(&self.key, hint, self.now)) {
-            return Some(Some(record));
+            return Some(CacheEntry::Key(record));
         }
         let Some((record, new_hint)) = cache.get_with_hint(&self.key, self.now) else {
-            return cache.is_absent(&self.key).then_some(None);
+            return cache.is_absent(&self.key).then_some(CacheEntry::Absent);
         };
         **hint = Some(new_hint);
-        Some(Some(record))
+        Some(CacheEntry::Key(record))
     }
 }
 
@@ -138,7 +138,7 @@ impl KeyResolver {
         }
         match self.caches.freshness.trust(|| lookup.now) {
             Trust::Fresh => match lookup.cached(cache) {
-                Some(record) => (Ok(record), CacheOutcome::Hit),
+                Some(entry) => (Ok(entry.record()), CacheOutcome::Hit),
                 None => self.find_missing(cache, &lookup).await,
             },
             trust => self.find_unconfirmed(cache, &lookup, trust).await,

@@ -20,7 +20,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("config", &["cidr", "clock", "credential", "duration", "id", "policy"]),
     ("telemetry", &["config"]),
     ("store", &["cidr", "clock", "id", "key", "policy", "request_context"]),
-    ("redis", &["config"]),
+    ("tls", &[]),
+    ("redis", &["config", "tls"]),
     ("cache", &["cidr", "clock", "id", "key", "policy", "redis", "sharded"]),
     ("cache_sync", &["cache", "clock", "store"]),
     ("last_used", &["clock", "id", "key", "request_context", "store"]),
@@ -46,7 +47,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("engine", &["cache", "clock", "config", "credential", "last_used", "lifecycle", "store", "verifier"]),
     ("wire", &["config", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
     ("pipeline", &["config", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
-    ("gateway", &["config", "id", "pipeline", "ratelimit", "verifier", "wire"]),
+    ("gateway", &["config", "id", "pipeline", "ratelimit", "tls", "verifier", "wire"]),
     (
         "admin",
         &[
@@ -91,7 +92,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "verifier",
         ],
     ),
-    ("cli", &["app", "config", "duration", "telemetry"]),
+    ("cli", &["app", "config", "duration", "telemetry", "tls"]),
     ("main", &["cli"]),
 ];
 

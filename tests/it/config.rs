@@ -1,8 +1,10 @@
 //! `keygate config`, and configurations that stop the start.
 
+use std::io::{BufRead, BufReader};
 use std::process::Output;
 
 use crate::support::keygate::{HMAC_SECRET, command};
+use keygate_test_servers::{Process, free_port};
 
 fn run(arguments: &[&str], text: &str, variables: &[(&str, &str)]) -> (Output, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -54,4 +56,63 @@ fn admin_api_without_authentication_must_listen_on_loopback() {
 fn config_schema_prints_the_committed_schema() {
     let output = command().args(["config", "schema"]).output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), include_str!("../../config/schema.json"));
+}
+
+#[test]
+fn unknown_environment_variables_are_warnings() {
+    let text = format!(
+        "credentials: {{ issuer: x }}\nsecrets: {{ hmac: {{ current: {HMAC_SECRET} }} }}\ndb: {{ dsn: ':memory:' }}\n"
+    );
+    let service_links = [
+        ("KEYGATE_SERVICE_HOST", "10.96.12.7"),
+        ("KEYGATE_SERVICE_PORT", "8080"),
+        ("KEYGATE_SERVICE_PORT_METRICS", "4422"),
+        ("KEYGATE_PORT", "tcp://10.96.12.7:8080"),
+        ("KEYGATE_PORT_8080_TCP", "tcp://10.96.12.7:8080"),
+        ("KEYGATE_PORT_8080_TCP_ADDR", "10.96.12.7"),
+    ];
+    let (output, errors) = run(&["config", "check"], &text, &service_links);
+    assert!(output.status.success() && errors.is_empty(), "{errors}");
+
+    let warning =
+        "the environment variable KEYGATE_LOG_LEVL names no setting and is ignored; did you mean KEYGATE_LOG_LEVEL?";
+    let variables = [&service_links[..], &[("KEYGATE_LOG_LEVL", "hunter2")]].concat();
+    let (output, errors) = run(&["config", "check"], &text, &variables);
+    assert!(output.status.success(), "{errors}");
+    assert_eq!(errors, format!("Warning: {warning}\n"));
+
+    // A failed start shows the warning as well: the misspelt variable may be its cause.
+    let (output, errors) = run(&["serve"], "db: { dsn: ':memory:' }", &variables);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors.starts_with(&format!("Warning: {warning}\nError: ")), "{errors}");
+
+    let wrong = [&variables[..], &[("KEYGATE_LOG_LEVEL", "hunter2")]].concat();
+    let (output, errors) = run(&["config", "check"], &text, &wrong);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        errors.contains("log.level: must be debug, info, warn or error") && !errors.contains("hunter2"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn serve_logs_unknown_environment_variables_and_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keygate.yaml");
+    let ports = [free_port(), free_port()];
+    let text = format!(
+        "serve: {{ http: {{ port: {} }}, metrics: {{ host: 127.0.0.1, port: {} }} }}\ncredentials: {{ issuer: x }}\n\
+         secrets: {{ hmac: {{ current: {HMAC_SECRET} }} }}\ndb: {{ dsn: ':memory:' }}\n",
+        ports[0], ports[1]
+    );
+    std::fs::write(&file, text).unwrap();
+    let variables = [("KEYGATE_PORT", "tcp://10.96.12.7:8080"), ("KEYGATE_LOG_LEVL", "debug")];
+    let mut command = command();
+    let mut process = Process::start(command.arg("serve").arg("--config").arg(&file).envs(variables));
+    let log = BufReader::new(process.child().stderr.take().unwrap());
+    let mut lines = log.lines().map(Result::unwrap);
+    let warning = lines.next().unwrap();
+    assert!(warning.contains("\"WARN\"") && warning.contains("KEYGATE_LOG_LEVL names no setting"), "{warning}");
+    let started = lines.find(|line| line.contains("is serving")).unwrap();
+    assert!(!started.contains("KEYGATE_PORT"), "{started}");
 }

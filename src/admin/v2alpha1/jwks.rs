@@ -12,7 +12,6 @@ use utoipa::ToSchema;
 
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::admin::state::AdminState;
-use crate::id::hex;
 
 /// The caching of the set. It is short, so that clients learn a new signing key well before the old one is removed.
 const CACHING: &str = "public, max-age=300";
@@ -79,7 +78,7 @@ fn respond(state: &AdminState, headers: &HeaderMap) -> Response {
         let message = "no signing keys: set credentials.derived_tokens.jwt.signing_keys.urls";
         return ApiError::new(Reason::InternalServerError, message).into_response();
     }
-    let etag = format!("\"{}\"", &hex(&Sha256::digest(Value::from(keys.clone()).to_string()))[..32]);
+    let etag = format!("\"{}\"", &hex::encode(Sha256::digest(Value::from(keys.clone()).to_string()))[..32]);
     let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = fields.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
     let is_match = tags.any(|tag| tag == etag || tag == "*");

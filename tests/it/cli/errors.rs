@@ -200,3 +200,27 @@ fn control_characters_in_names_are_escaped() {
     }
     assert_eq!(json(&keygate, &["keys", "issued", "get", &id])["name"], name);
 }
+
+#[test]
+fn commands_of_other_groups_are_suggested_with_their_full_path() {
+    for (arguments, suggestion) in [
+        (
+            &["keys", "revoke", "x"][..],
+            "some similar subcommands exist: 'keygate keys issued revoke', 'keygate keys imported revoke'",
+        ),
+        (&["keys", "rotate", "x"], "a similar subcommand exists: 'keygate keys issued rotate'"),
+        (&["keys", "import", "n"], "a similar subcommand exists: 'keygate keys imported import'"),
+        (&["-e", NOWHERE, "keys", "import-batch"], "a similar subcommand exists: 'keygate keys imported batch-import'"),
+        (&["keys", "issued", "delete", "x"], "a similar subcommand exists: 'keygate keys imported delete'"),
+        (&["keys", "imported", "rotat"], "a similar subcommand exists: 'keygate keys issued rotate'"),
+        (&["batch-verify"], "a similar subcommand exists: 'keygate keys batch-verify'"),
+        (&["generate"], "a similar subcommand exists: 'keygate jwk generate'"),
+    ] {
+        let error = failure(command().args(arguments));
+        assert!(error.contains(&format!("tip: {suggestion}\n")), "{arguments:?}: {error}");
+    }
+    let error = failure(command().args(["keys", "verfy", "x"]));
+    assert!(error.contains("a similar subcommand exists: 'verify'\n"), "{error}");
+    let error = failure(command().args(["keys", "nonsense"]));
+    assert!(!error.contains("tip:"), "{error}");
+}

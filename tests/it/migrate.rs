@@ -108,7 +108,7 @@ fn tables_that_are_dirty_or_newer_are_left_alone() {
     }
     assert_good(&dsn, &["force", "3"]);
     assert!(server.query("UPDATE _sqlx_migrations SET checksum = '' WHERE version = 1").is_some());
-    assert_refused(&dsn, &["up"], "migration 1 was made by a Keygate that is not a release of this one");
+    assert_refused(&dsn, &["up"], "migration 1 was applied by a Keygate that is not a release of this one");
     assert_good(&dsn, &["force", "3"]);
     assert_good(&dsn, &["up"]);
     row(4, true);

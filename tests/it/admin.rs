@@ -3,8 +3,8 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::eventually;
 use crate::support::keygate::Keygate;
+use keygate_test_servers::eventually;
 
 async fn status_and_body(keygate: &Keygate, path: &str, body: &str) -> (u16, Value) {
     let url = format!("{}/v2alpha1/admin/{path}", keygate.admin);

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{CacheKey, Freshness, KeyCache, RevokedParents, SharedCache, SharedEntry};
+use super::cache_key::CacheKey;
+use super::freshness::Freshness;
+use super::key_cache::KeyCache;
+use super::revoked_parents::RevokedParents;
+use super::shared::{SharedCache, SharedEntry};
 use crate::clock::Timestamp;
 use crate::key::{ApiKey, Status};
 

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use super::{CacheKey, CacheTime, KeyCache};
+use super::cache_key::CacheKey;
+use super::key_cache::KeyCache;
+use super::records::CacheTime;
 use crate::key::CachedKey;
 
 /// A record that a connection has used. It gives the record as long as no key has changed since, the record is not stale and is still

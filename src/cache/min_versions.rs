@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use super::CacheKey;
+use super::cache_key::CacheKey;
 
 /// The minimum versions of keys that changed within `life`. Bounded: at the cap the oldest is evicted, and until it would have expired
 /// no record of a key without a minimum version is admitted. That costs lookups, but never admits an outdated record.

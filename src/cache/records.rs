@@ -7,7 +7,7 @@ use std::time::Duration;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::{CacheKey, CacheTime};
+use super::cache_key::CacheKey;
 use crate::key::CachedKey;
 
 /// Memory of an entry beside its record, in bytes: its key, its place in the hash table, its nodes in the lists by access and by age,
@@ -18,6 +18,10 @@ const ENTRY_PART: u64 = 16;
 /// An entry of at most this size is cached in every cache that it fits into. Metadata, scopes and address ranges of a key have at most
 /// 200 KiB.
 const ENTRY_PART_MIN: u64 = 1 << 20;
+
+/// A time in nanoseconds since the cache was created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CacheTime(pub(super) u64);
 
 /// Cached records by their keys.
 pub(super) struct Records {

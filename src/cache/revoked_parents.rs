@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use super::CacheKey;
+use super::cache_key::CacheKey;
 use crate::clock::Timestamp;
 
 /// Keys that were revoked or deleted within the longest lifetime of a token. Bounded: when a key does not fit, the status of every key

@@ -8,7 +8,7 @@ use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::OnceCell;
 
-use super::CacheKey;
+use super::cache_key::CacheKey;
 use crate::sharded::Sharded;
 
 /// The reads in progress, bounded by the number of requests that wait for one.

@@ -1,12 +1,16 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::records::{CacheTime, Entry, Insertion, Records};
 use super::*;
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
-use crate::key::{ApiKey, Metadata, Status};
+use crate::id::{KeyId, TenantId};
+use crate::key::{ApiKey, CachedKey, Metadata, Status};
 
 type LoadResult = Result<Loaded, &'static str>;
 

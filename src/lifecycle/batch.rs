@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 
 use super::batch_item::{BatchCode, BatchItem, ItemError};
+use super::error::{LifecycleError, invalid};
 use super::import::ImportKey;
 use super::log::log_change;
-use super::{Lifecycle, LifecycleError, invalid};
+use super::write_side::Lifecycle;
 use crate::cache::Invalidation;
 use crate::id::KeyId;
 use crate::key::ApiKey;

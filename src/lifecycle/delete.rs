@@ -1,7 +1,8 @@
 //! Deleting imported keys (contract, admin API section 5.8).
 
+use super::error::LifecycleError;
 use super::log::log_change;
-use super::{Lifecycle, LifecycleError};
+use super::write_side::Lifecycle;
 use crate::id::KeyId;
 use crate::request_context::RequestContext;
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use chrono::SubsecRound;
 use secrecy::SecretString;
 
-use super::issue::{TTL_MAX, TTL_MIN};
+use super::error::{LifecycleError, invalid};
 use super::log::log_change;
-use super::{Lifecycle, LifecycleError, invalid};
+use super::settings::{TTL_MAX, TTL_MIN};
+use super::write_side::Lifecycle;
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::credential::{CREDENTIAL_MAX, NewToken};

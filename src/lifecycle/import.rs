@@ -2,9 +2,10 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::issue::record;
+use super::error::{LifecycleError, invalid};
 use super::log::log_change;
-use super::{Lifecycle, LifecycleError, invalid};
+use super::new_key::record;
+use super::write_side::Lifecycle;
 use crate::clock::Timestamp;
 use crate::credential::{CREDENTIAL_MAX, Shape, imported_key_id};
 use crate::id::KeyKind;

@@ -1,6 +1,7 @@
 //! Listing keys (contract, admin API section 5.2).
 
-use super::{Lifecycle, LifecycleError, invalid};
+use super::error::{LifecycleError, invalid};
+use super::write_side::Lifecycle;
 use crate::id::KeyKind;
 use crate::key::{ApiKey, KeyFilter, PageTokenError, open_page_token, seal_page_token};
 use crate::request_context::RequestContext;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::Lifecycle;
 use super::log::log_change;
+use super::write_side::Lifecycle;
 use crate::cache::Invalidation;
 use crate::clock::Timestamp;
 use crate::request_context::RequestContext;

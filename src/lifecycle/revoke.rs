@@ -1,9 +1,10 @@
 //! Revoking keys (contract, admin API sections 5.5 and 5.13). A revocation cannot be undone.
 
+use super::error::{LifecycleError, invalid};
 use super::log::log_change;
-use super::{Lifecycle, LifecycleError, invalid};
+use super::write_side::Lifecycle;
 use crate::id::KeyId;
-use crate::key::{EffectiveStatus, Revocation, RevocationReason, RevokeKey};
+use crate::key::{EffectiveStatus, RevocationReason, RevokeKey};
 use crate::policy::Visibility;
 use crate::request_context::RequestContext;
 use crate::store::Revoked;
@@ -56,9 +57,4 @@ impl Lifecycle {
             result => result,
         }
     }
-}
-
-/// The revocation of a key that was rotated.
-pub(super) fn superseded() -> Revocation {
-    Revocation { reason: RevocationReason::Superseded, description: Some("rotated: replaced by new key".into()) }
 }

@@ -2,11 +2,11 @@
 
 use secrecy::SecretString;
 
+use super::error::LifecycleError;
 use super::log::log_change;
-use super::revoke::superseded;
-use super::{Lifecycle, LifecycleError, RETRIES};
+use super::write_side::{Lifecycle, RETRIES};
 use crate::id::KeyId;
-use crate::key::{ApiKey, EffectiveStatus, RotateKey, Status};
+use crate::key::{ApiKey, EffectiveStatus, Revocation, RevocationReason, RotateKey, Status};
 use crate::request_context::RequestContext;
 
 /// A rotated key.
@@ -63,4 +63,9 @@ impl Lifecycle {
         }
         Err(LifecycleError::Internal(format!("key {id} changed during each of {RETRIES} tries")))
     }
+}
+
+/// The revocation of a key that was rotated.
+fn superseded() -> Revocation {
+    Revocation { reason: RevocationReason::Superseded, description: Some("rotated: replaced by new key".into()) }
 }

@@ -1,16 +1,19 @@
 use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rand::SeedableRng;
+use rand::rngs::StdRng;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::cache::{KeyCache, Loaded, RevokedParents, Source};
-use crate::clock::ManualClock;
-use crate::credential::IssuedKey;
-use crate::id::{RequestId, TenantId};
-use crate::key::{CachedKey, EffectiveStatus, KeyChange, KeyDraft, RevocationReason, RevokeKey, RotateKey};
+use crate::cache::{Caches, KeyCache, Loaded, RevokedParents, Source};
+use crate::clock::{ManualClock, Timestamp};
+use crate::credential::{IssuedKey, Keyring, Routing, SigningKeys};
+use crate::id::{KeyId, RequestId, TenantId};
+use crate::key::{ApiKey, CachedKey, EffectiveStatus, KeyChange, KeyDraft, RevocationReason, RevokeKey, RotateKey};
 use crate::policy::{RateLimitPolicy, Visibility};
-use crate::request_context::Principal;
+use crate::request_context::{Principal, RequestContext};
 use crate::store::MemoryStore;
 
 fn lifecycle(change: impl FnOnce(&mut Settings)) -> Lifecycle {

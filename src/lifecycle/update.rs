@@ -1,8 +1,9 @@
 //! Updating keys (contract, admin API section 5.3). The last write of a field wins; concurrent writes of different fields are
 //! all kept.
 
+use super::error::LifecycleError;
 use super::log::log_change;
-use super::{Lifecycle, LifecycleError, RETRIES};
+use super::write_side::{Lifecycle, RETRIES};
 use crate::id::KeyId;
 use crate::key::{ApiKey, KeyChange};
 use crate::request_context::RequestContext;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use redis::Script;
 
 use super::record::{FORMAT, decode, encode};
-use super::{SharedEntry, SharedStorage};
+use super::storage::{SharedEntry, SharedStorage};
 use crate::cache::CacheKey;
 use crate::redis::{Redis, RedisError};
 

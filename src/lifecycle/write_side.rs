@@ -1,0 +1,88 @@
+//! [`Lifecycle`] itself: its state, and what all operations use.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::SubsecRound;
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use super::error::LifecycleError;
+use super::key_locks::KeyLocks;
+use super::metrics::Metrics;
+use super::settings::Settings;
+use crate::cache::{CacheKey, Caches, Invalidation};
+use crate::clock::{Clock, Timestamp};
+use crate::id::KeyId;
+use crate::key::ApiKey;
+use crate::request_context::RequestContext;
+use crate::store::{KeyStore, StoreError};
+
+/// How often a change is tried while others change the same key.
+pub(super) const RETRIES: usize = 16;
+
+/// The write side.
+pub struct Lifecycle {
+    pub(super) settings: Settings,
+    pub(super) store: Arc<dyn KeyStore>,
+    pub(super) caches: Caches<StoreError>,
+    clock: Arc<dyn Clock>,
+    rng: Mutex<StdRng>,
+    pub(super) key_locks: KeyLocks,
+    pub(super) metrics: Metrics,
+}
+
+impl Lifecycle {
+    /// Creates the write side over `store`, which invalidates `caches` on every change. `rng` must be cryptographically
+    /// secure: it generates the secret part of new keys.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn KeyStore>,
+        caches: Caches<StoreError>,
+        clock: Arc<dyn Clock>,
+        rng: StdRng,
+        metrics: Metrics,
+    ) -> Self {
+        Self { settings, store, caches, clock, rng: Mutex::new(rng), key_locks: KeyLocks::new(), metrics }
+    }
+
+    /// Returns a key in any status.
+    ///
+    /// # Errors
+    /// [`LifecycleError::NotFound`] or [`LifecycleError::Store`].
+    pub async fn get(&self, context: &RequestContext, id: KeyId) -> Result<ApiKey, LifecycleError> {
+        self.store.find(context.tenant, id).await?.ok_or(LifecycleError::NotFound(id))
+    }
+
+    /// Checks that the store answers.
+    ///
+    /// # Errors
+    /// The error of the store.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        self.store.ping().await
+    }
+
+    /// The current time, as in records.
+    pub fn now(&self) -> Timestamp {
+        // Stores keep microseconds, and a response must equal later reads.
+        self.clock.now().trunc_subsecs(6)
+    }
+
+    pub(super) fn rng(&self) -> MutexGuard<'_, StdRng> {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn random_uuid(&self) -> uuid::Uuid {
+        let mut bytes = [0; 16];
+        self.rng().fill_bytes(&mut bytes);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// Applies a change to the caches of this node and writes the record to the shared cache.
+    pub(super) async fn changed(&self, key: &ApiKey) {
+        self.caches.apply(&Invalidation::writing_through(key), self.now()).await;
+    }
+
+    pub(super) async fn deleted(&self, key: CacheKey, last_version: u64, now: Timestamp) {
+        self.caches.apply(&Invalidation::deleted(key, last_version, now), now).await;
+    }
+}

@@ -45,7 +45,7 @@ impl<T> Sharded<T> {
     /// Locks the shard of the key with this hash.
     pub(crate) fn lock_hash(&self, hash: u64) -> MutexGuard<'_, T> {
         // Hash tables use the lowest and the highest bits, so the bits in the middle select the shard.
-        let middle = usize::from((hash >> 32) as u16);
+        let middle = usize::try_from(hash >> 32 & u64::from(u16::MAX)).unwrap_or_default();
         lock(&self.shards[middle & (self.shards.len() - 1)])
     }
 

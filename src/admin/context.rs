@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
-use super::{AdminState, Peer};
+use super::server::Peer;
+use super::state::AdminState;
 use crate::id::RequestId;
 use crate::request_context::{Principal, RequestContext};
 use crate::wire::client_ip::client_ip;

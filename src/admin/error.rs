@@ -153,6 +153,11 @@ impl From<Outage> for ApiError {
     }
 }
 
+/// The response for an unknown path or method.
+pub(super) async fn not_found() -> Response {
+    ApiError::plain(Reason::NotFound).into_response()
+}
+
 /// The body of every error response.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ErrorResponse {

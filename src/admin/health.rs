@@ -6,31 +6,17 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::header::CONTENT_TYPE;
 use prometheus::{Encoder, Registry, TextEncoder};
-use serde::Serialize;
 use serde_json::json;
 
-use super::AdminState;
-use super::error::{ApiError, Reason};
-
-/// The response of `/version`.
-#[derive(Debug, Clone, Serialize)]
-pub struct Version {
-    /// The version of Keygate.
-    pub version: String,
-    /// The commit of the build.
-    pub commit: String,
-    /// The time of the build.
-    pub build_time: String,
-    /// A hash of the configuration without its secrets.
-    pub config_hash: String,
-}
+use super::error::{ApiError, Reason, not_found};
+use super::state::{AdminState, Version};
 
 pub(super) fn routes() -> Router<AdminState> {
     Router::new()
         .route("/health/alive", get(alive))
         .route("/health/ready", get(ready))
         .route("/version", get(version))
-        .method_not_allowed_fallback(super::v2alpha1::not_found)
+        .method_not_allowed_fallback(not_found)
 }
 
 /// The routes of the metrics listener: health and metrics, without security headers.

@@ -5,7 +5,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use utoipa::OpenApi;
 
-use super::AdminState;
+use super::error::not_found;
+use super::state::AdminState;
 use super::v2alpha1;
 
 #[derive(OpenApi)]
@@ -52,5 +53,5 @@ pub(super) fn routes() -> Router<AdminState> {
     let json = openapi_json();
     Router::new()
         .route("/openapi.json", get(|| async move { ([(CONTENT_TYPE, "application/json")], json) }))
-        .method_not_allowed_fallback(v2alpha1::not_found)
+        .method_not_allowed_fallback(not_found)
 }

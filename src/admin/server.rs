@@ -1,7 +1,7 @@
 //! Serves a router on its own listener and runtime, with timeouts for slow clients (contract, operations section 4).
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,11 +15,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::Peer;
-
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a failed accept, for example when no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The TCP peer of a request, set by the server.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
 
 /// Options of a server.
 #[derive(Debug, Clone, Copy)]

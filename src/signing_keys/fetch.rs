@@ -10,8 +10,10 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 
 use super::address::is_internal;
-use super::{BODY_MAX, Failure};
+use super::error::Failure;
 
+/// The maximum size of a JWK set in bytes.
+pub(super) const BODY_MAX: usize = 1 << 20;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An HTTP client with the restrictions of this module.

@@ -11,8 +11,8 @@ use reqwest::Url;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::fetch::Fetcher;
-use super::{BODY_MAX, Failure};
+use super::error::Failure;
+use super::fetch::{BODY_MAX, Fetcher};
 use crate::credential::SigningKeys;
 
 /// A source of keys, parsed from its URL. Without `Debug`: the URL may contain the keys or a password.

@@ -9,7 +9,9 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use prometheus::Registry;
 use serde_json::{Value, json};
 
+use super::fetch::BODY_MAX;
 use super::*;
+use crate::credential::JwkError;
 
 fn jwk(kid: &str) -> Value {
     let (x, d) = ("A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8");

@@ -4,10 +4,10 @@ use axum::extract::State;
 use http::StatusCode;
 
 use super::get::key_id;
-use crate::admin::AdminState;
 use crate::admin::context::Context;
 use crate::admin::custom_verb::LastSegment;
 use crate::admin::error::{ApiError, ErrorResponse};
+use crate::admin::state::AdminState;
 use crate::id::KeyKind;
 
 /// Deletes an imported key permanently, in any status.

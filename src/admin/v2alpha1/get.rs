@@ -4,10 +4,10 @@ use axum::Json;
 use axum::extract::State;
 
 use super::key::{ImportedApiKey, IssuedApiKey};
-use crate::admin::AdminState;
 use crate::admin::context::Context;
 use crate::admin::custom_verb::LastSegment;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
+use crate::admin::state::AdminState;
 use crate::id::{KeyId, KeyKind};
 use crate::request_context::RequestContext;
 

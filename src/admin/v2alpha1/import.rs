@@ -8,10 +8,10 @@ use http::header::LOCATION;
 
 use super::draft::ImportApiKeyRequest;
 use super::key::{ImportedApiKey, IssuedApiKey};
-use crate::admin::AdminState;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse};
+use crate::admin::state::AdminState;
 
 /// Imports a key that was generated elsewhere.
 #[utoipa::path(post, path = "/v2alpha1/admin/importedApiKeys", operation_id = "adminImportApiKey", tag = "imported keys",
@@ -27,7 +27,7 @@ pub(in crate::admin) async fn import(
     Body(request): Body<ImportApiKeyRequest>,
 ) -> Result<Response, ApiError> {
     let key = state.lifecycle.import(&context, request.read()?).await?;
-    let location = format!("{}/{}", super::IMPORTED, key.id);
+    let location = format!("{}/{}", super::paths::IMPORTED, key.id);
     let body = ImportedApiKey(IssuedApiKey::new(&key, state.lifecycle.now()));
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(body)).into_response())
 }

@@ -11,10 +11,10 @@ use utoipa::ToSchema;
 
 use super::draft::IssueApiKeyRequest;
 use super::key::IssuedApiKey;
-use crate::admin::AdminState;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse};
+use crate::admin::state::AdminState;
 
 /// A new key and its secret.
 #[derive(Serialize, ToSchema)]
@@ -38,7 +38,7 @@ pub(in crate::admin) async fn issue(
     Body(request): Body<IssueApiKeyRequest>,
 ) -> Result<Response, ApiError> {
     let issued = state.lifecycle.issue(&context, request.read()?).await?;
-    let location = format!("{}/{}", super::ISSUED, issued.key.id);
+    let location = format!("{}/{}", super::paths::ISSUED, issued.key.id);
     let body = IssueApiKeyResponse {
         issued_api_key: IssuedApiKey::new(&issued.key, state.lifecycle.now()),
         secret: issued.secret.map_or_else(String::new, |secret| secret.expose_secret().to_owned()),

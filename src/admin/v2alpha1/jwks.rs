@@ -10,8 +10,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::admin::AdminState;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
+use crate::admin::state::AdminState;
 
 /// The caching of the set. It is short, so that clients learn a new signing key well before the old one is removed.
 const CACHING: &str = "public, max-age=300";

@@ -6,10 +6,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::key::{ImportedApiKey, IssuedApiKey};
-use crate::admin::AdminState;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::query::Query;
+use crate::admin::state::AdminState;
 use crate::id::KeyKind;
 use crate::lifecycle::ListKeys;
 use crate::request_context::RequestContext;

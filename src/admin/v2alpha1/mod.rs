@@ -11,6 +11,7 @@ pub(super) mod issue;
 pub(super) mod jwks;
 mod key;
 pub(super) mod list;
+mod paths;
 mod rate_limit_status;
 pub(super) mod revoke;
 pub(super) mod rotate;
@@ -25,26 +26,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::Method;
 
-use super::AdminState;
+use self::paths::{
+    BATCH_CREATE, BATCH_IMPORT, BATCH_VERIFY, DERIVE, EITHER_KEY, IMPORTED, IMPORTED_KEY, ISSUED, ISSUED_KEY, JWKS,
+    LEGACY_JWKS, SELF_REVOKE, VERIFY,
+};
 use super::body::RawBody;
 use super::context::Context;
 use super::custom_verb::LastSegment;
-use super::error::{ApiError, Reason};
-
-const ISSUED: &str = "/v2alpha1/admin/issuedApiKeys";
-const ISSUED_KEY: &str = "/v2alpha1/admin/issuedApiKeys/{key_id}";
-const IMPORTED: &str = "/v2alpha1/admin/importedApiKeys";
-const IMPORTED_KEY: &str = "/v2alpha1/admin/importedApiKeys/{key_id}";
-const BATCH_CREATE: &str = "/v2alpha1/admin/importedApiKeys:batchCreate";
-const VERIFY: &str = "/v2alpha1/admin/apiKeys:verify";
-const BATCH_VERIFY: &str = "/v2alpha1/admin/apiKeys:batchVerify";
-const DERIVE: &str = "/v2alpha1/admin/apiKeys:derive";
-const JWKS: &str = "/v2alpha1/derivedKeys/jwks.json";
-const SELF_REVOKE: &str = "/v2alpha1/apiKeys:selfRevoke";
-/// The paths of older clients.
-const BATCH_IMPORT: &str = "/v2alpha1/admin/importedApiKeys:batchImport";
-const LEGACY_JWKS: &str = "/v2alpha1/admin/derivedKeys/jwks.json";
-const EITHER_KEY: &str = "/v2alpha1/admin/apiKeys/{key_id}";
+use super::error::not_found;
+use super::state::AdminState;
 
 /// The routes of all operations. A wrong method gets 404.
 pub(super) fn routes() -> Router<AdminState> {
@@ -64,11 +54,6 @@ pub(super) fn routes() -> Router<AdminState> {
         .route(EITHER_KEY, post(either_verb))
         .method_not_allowed_fallback(not_found)
         .route_layer(from_fn(reject_head))
-}
-
-/// The response for an unknown path or method.
-pub(super) async fn not_found() -> Response {
-    ApiError::plain(Reason::NotFound).into_response()
 }
 
 /// Rejects HEAD, which the contract does not have and axum would handle like GET.

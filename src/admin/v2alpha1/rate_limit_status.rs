@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-use crate::admin::AdminState;
+use crate::admin::state::AdminState;
 use crate::clock::Timestamp;
 use crate::ratelimit::{BucketOwner, Charge, ChargeResult, NamedLimit, Outcome};
 use crate::verifier::Verification;

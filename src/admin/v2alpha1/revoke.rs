@@ -7,10 +7,10 @@ use utoipa::ToSchema;
 
 use super::enums::RevocationReason;
 use super::get::key_id;
-use crate::admin::AdminState;
 use crate::admin::body::RawBody;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::json::EnumOrUnknown;
+use crate::admin::state::AdminState;
 use crate::id::KeyKind;
 use crate::key::RevokeKey;
 use crate::request_context::RequestContext;

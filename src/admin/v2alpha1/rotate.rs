@@ -11,10 +11,10 @@ use utoipa::ToSchema;
 use super::enums::KeyVisibility;
 use super::get::key_id;
 use super::key::{IpRestriction, IssuedApiKey, RateLimitPolicy};
-use crate::admin::AdminState;
 use crate::admin::body::RawBody;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::json::EnumOrUnknown;
+use crate::admin::state::AdminState;
 use crate::id::KeyKind;
 use crate::key::{KeyChange, Metadata, RotateKey};
 use crate::request_context::RequestContext;
@@ -83,7 +83,7 @@ pub(in crate::admin) async fn rotate(
     let id = key_id(KeyKind::Issued, id)?;
     let rotated = state.lifecycle.rotate(context, id, request.read()?).await?;
     let now = state.lifecycle.now();
-    let location = format!("{}/{}", super::ISSUED, rotated.key.id);
+    let location = format!("{}/{}", super::paths::ISSUED, rotated.key.id);
     let body = RotateIssuedApiKeyResponse {
         issued_api_key: IssuedApiKey::new(&rotated.key, now),
         secret: rotated.secret.expose_secret().to_owned(),

@@ -7,11 +7,11 @@ use utoipa::ToSchema;
 
 use super::enums::RevocationReason;
 use super::verify::check_credential;
-use crate::admin::AdminState;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::admin::json::EnumOrUnknown;
+use crate::admin::state::AdminState;
 use crate::request_context::Principal;
 
 /// A request to revoke the presented key.

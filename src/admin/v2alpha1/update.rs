@@ -10,13 +10,13 @@ use utoipa::ToSchema;
 
 use super::get::key_id;
 use super::key::{ImportedApiKey, IpRestriction, IssuedApiKey, RateLimitPolicy};
-use crate::admin::AdminState;
 use crate::admin::body::RawBody;
 use crate::admin::context::Context;
 use crate::admin::custom_verb::LastSegment;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::json::{parse_object, read};
 use crate::admin::query::Query;
+use crate::admin::state::AdminState;
 use crate::cidr::CidrSet;
 use crate::id::{KeyId, KeyKind};
 use crate::key::{KeyChange, Metadata};

@@ -1,0 +1,22 @@
+//! The router of the admin API.
+
+use axum::Router;
+use prometheus::Registry;
+
+use super::state::AdminState;
+use super::{error, health, middleware, openapi, v2alpha1};
+
+/// The routes of the admin API, with its middleware.
+///
+/// # Errors
+/// If its metrics are registered already.
+pub fn router(state: AdminState, registry: &Registry) -> Result<Router, prometheus::Error> {
+    let metrics = middleware::Metrics::register(registry)?;
+    let quiet_health = state.quiet_health;
+    let routes = v2alpha1::routes()
+        .merge(health::routes())
+        .merge(openapi::routes())
+        .fallback(error::not_found)
+        .with_state(state);
+    Ok(middleware::wrap(routes, metrics, quiet_health))
+}

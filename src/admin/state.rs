@@ -1,0 +1,47 @@
+//! The state shared by the handlers of the admin API.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+
+use crate::config::ClientIpSource;
+use crate::credential::SigningKeys;
+use crate::id::TenantId;
+use crate::lifecycle::Lifecycle;
+use crate::ratelimit::Limiter;
+use crate::verifier::Verifier;
+
+/// The state shared by all handlers.
+#[derive(Clone)]
+pub struct AdminState {
+    /// The write side.
+    pub lifecycle: Arc<Lifecycle>,
+    /// The read side.
+    pub verifier: Arc<Verifier>,
+    /// The keys that sign derived JWTs.
+    pub signing_keys: Arc<ArcSwap<SigningKeys>>,
+    /// The limiter for the keys' limits, if they are enforced.
+    pub limiter: Option<Arc<Limiter>>,
+    /// The served tenant.
+    pub tenant: TenantId,
+    /// The source of a client's address.
+    pub client_ip_source: ClientIpSource,
+    /// The response of `/version`.
+    pub version: Arc<Version>,
+    /// Whether `/health/*` is excluded from the log.
+    pub quiet_health: bool,
+}
+
+/// The response of `/version`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Version {
+    /// The version of Keygate.
+    pub version: String,
+    /// The commit of the build.
+    pub commit: String,
+    /// The time of the build.
+    pub build_time: String,
+    /// A hash of the configuration without its secrets.
+    pub config_hash: String,
+}

@@ -3,7 +3,7 @@
 use prometheus::Registry;
 use sha2::{Digest, Sha256};
 
-use super::AppError;
+use super::error::AppError;
 use crate::admin::Version;
 use crate::config::Config;
 use crate::signing_keys::{self, SigningKeyRefresher};
@@ -30,7 +30,8 @@ pub(super) fn version(config: &Config) -> Version {
     }
 }
 
-pub(super) async fn key_set(config: &Config, registry: &Registry) -> Result<SigningKeyRefresher, AppError> {
+/// Loads the keys that sign derived JWTs.
+pub(super) async fn signing_keys(config: &Config, registry: &Registry) -> Result<SigningKeyRefresher, AppError> {
     let sources = &config.credentials.derived_tokens.jwt.signing_keys;
     let options = signing_keys::Options { allow_internal: sources.allow_internal, ..signing_keys::Options::default() };
     let metrics = signing_keys::Metrics::register(registry)?;

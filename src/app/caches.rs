@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use prometheus::Registry;
 use tokio::runtime::Runtime;
 
-use super::AppError;
+use super::error::AppError;
 use crate::cache::{self, Caches, Freshness, KeyCache, RedisStorage, RevokedParents, SharedCache};
 use crate::cache_sync::{self, CacheSync, load_revoked_parents};
 use crate::clock::{Clock, SystemClock};

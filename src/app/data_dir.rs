@@ -13,7 +13,7 @@ use rand::Rng;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::AppError;
+use super::error::AppError;
 
 const HMAC_SECRET: &str = "hmac-secret";
 const SIGNING_KEYS: &str = "signing-keys.json";

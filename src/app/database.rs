@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::AppError;
+use super::error::AppError;
 use crate::config::{DatabaseConfig, Dsn, PostgresDsn};
 use crate::store::{
     Database, KeyStore, Migration, PostgresOptions, PostgresStore, Schema, SchemaError, SqliteOptions, SqliteStore,

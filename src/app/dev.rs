@@ -8,7 +8,10 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::{App, AppError, Listeners, bind, data_dir};
+use super::data_dir;
+use super::error::AppError;
+use super::listeners::{Listeners, bind};
+use super::process::App;
 use crate::admin::{Server, ServerOptions, sample_router};
 use crate::config::{Auth, Config, GatewayConfig, LogConfig, LogFormat, RouteConfig, UpstreamConfig, parse_endpoint};
 use crate::duration::ConfigDuration;

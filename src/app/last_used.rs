@@ -1,4 +1,4 @@
-//! The notes of when keys were last used: from the configuration to the tasks that write them, and to their end.
+//! Starts and stops the recording of when keys were last used.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use prometheus::Registry;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use super::AppError;
+use super::error::AppError;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::last_used::{self, Tracker};
 use crate::request_context::RequestContext;
 use crate::store::KeyStore;
 
-/// How long the end of the process waits for what was noted to be written.
-const END: Duration = Duration::from_secs(5);
+/// Time limit for writing the remaining uses when the process stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A tracker and the tasks that write what it notes.
+/// The tracker, and the tasks that write what it records.
 pub(super) struct LastUsed {
     tracker: Arc<Tracker>,
     writers: JoinSet<()>,
@@ -56,10 +56,10 @@ impl LastUsed {
         Arc::clone(&self.tracker)
     }
 
-    /// Writes what was noted. Call it when nobody verifies any more.
+    /// Writes the remaining uses. Called when no more credentials are verified.
     pub(super) fn stop(self, background: &Runtime) {
         self.tracker.close();
-        let written = background.block_on(async { tokio::time::timeout(END, self.writers.join_all()).await });
+        let written = background.block_on(async { tokio::time::timeout(STOP_TIMEOUT, self.writers.join_all()).await });
         if written.is_err() {
             tracing::warn!("the last uses of some keys were not written: the database did not take them in time");
         }

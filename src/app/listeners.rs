@@ -1,27 +1,27 @@
-//! Sockets, bound before anything else is started: a port in use is known before a database is touched.
+//! Listening sockets, bound before anything else starts: a port in use is reported before the database is opened.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
-use super::AppError;
+use super::error::AppError;
 use crate::config::{Config, listen_ip};
 
 /// The bound sockets of one process.
 #[derive(Debug)]
 pub struct Listeners {
-    /// The gateway's, if there is one.
+    /// The socket of the gateway, if there is one.
     pub gateway: Option<TcpListener>,
-    /// The admin API's.
+    /// The socket of the admin API.
     pub admin: TcpListener,
-    /// Health and metrics.
+    /// The socket of health checks and metrics.
     pub metrics: TcpListener,
 }
 
 impl Listeners {
-    /// Binds every address that the configuration names.
+    /// Binds all addresses of a configuration.
     ///
     /// # Errors
-    /// [`AppError`] naming the first address that cannot be had, and the setting to change.
+    /// [`AppError`] with the first address that cannot be bound, and the setting to change.
     pub fn bind(config: &Config) -> Result<Self, AppError> {
         let http = &config.serve.http;
         let metrics = &config.serve.metrics;
@@ -40,10 +40,10 @@ impl Listeners {
     }
 }
 
-/// Binds one address; `setting` is what the operator would change.
+/// Binds one address; `setting` is the setting that determines it.
 ///
 /// # Errors
-/// [`AppError`] in one sentence.
+/// [`AppError`] with the address and the setting.
 pub fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, AppError> {
     TcpListener::bind(address).map_err(|cause| match cause.kind() {
         ErrorKind::AddrInUse => {

@@ -1,20 +1,20 @@
-//! The throttle against floods of unknown credentials: from the configuration to the task that makes the lookups that wait at it.
+//! Starts the lookup throttle, which protects the store from floods of unknown credentials.
 
 use std::sync::Arc;
 
 use prometheus::Registry;
 use tokio::runtime::Runtime;
 
-use super::AppError;
+use super::error::AppError;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::store::KeyStore;
 use crate::verifier::{LookupThrottle, LookupThrottleMetrics, LookupThrottleSettings, lookup_throttle};
 
-/// Lookups that may wait: as many as are made within a second, some 200 bytes each.
-const WAITING: usize = 10_000;
+/// Maximum number of waiting lookups, about 200 bytes each: as many as the batcher makes in a second.
+const MAX_WAITING: usize = 10_000;
 
-/// Starts it, if there is a gateway that it can throttle.
+/// Starts the throttle and its batcher, if there is a gateway.
 pub(super) fn start(
     config: &Config,
     store: &Arc<dyn KeyStore>,
@@ -27,7 +27,7 @@ pub(super) fn start(
     let settings = LookupThrottleSettings {
         burst: gateway.unknown_keys.burst,
         per_second: gateway.unknown_keys.per_second,
-        waiting: WAITING,
+        waiting: MAX_WAITING,
     };
     let metrics = LookupThrottleMetrics::register(registry)?;
     let (throttle, batcher) =

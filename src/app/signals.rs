@@ -1,17 +1,17 @@
-//! Being told to stop.
+//! Stop signals.
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::AppError;
+use super::error::AppError;
 
-/// Waits for Ctrl-C or SIGTERM. A second signal ends the process at once, by the shell's own convention.
+/// Waits for SIGINT or SIGTERM. A second signal ends the process at once with exit code 130.
 ///
 /// # Errors
-/// When signals cannot be waited for.
+/// When signal handlers cannot be installed.
 pub fn wait_for_stop(runtime: &Runtime) -> Result<(), AppError> {
     runtime.block_on(async {
-        let listen = |kind| signal(kind).map_err(|cause| AppError::io("signals cannot be waited for", cause));
+        let listen = |kind| signal(kind).map_err(|cause| AppError::io("signal handlers cannot be installed", cause));
         let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -1,4 +1,4 @@
-//! What verification counts (contract, operations section 6).
+//! Metrics of verifications (contract, operations section 6).
 
 use std::array;
 use std::sync::{Arc, OnceLock};
@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
-use super::{CacheOutcome, Verification, VerifiedBy};
+use super::proof_cache::VerifiedBy;
+use super::resolver::CacheOutcome;
+use super::verification::Verification;
 use crate::credential::CredentialKind;
 
 const BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// How many kinds of credentials there are, by the last of them.
+/// The number of credential kinds, from the last variant.
 const KINDS: usize = CredentialKind::DerivedMacaroon as usize + 1;
-/// How many levels can tell of a key, by the last of them.
+/// The number of cache outcomes, from the last variant.
 const LEVELS: usize = CacheOutcome::Skip as usize + 1;
 
-/// How many ways of checking a text there are, by the last of them.
+/// The number of ways to verify a text, from the last variant.
 const CHECKS: usize = VerifiedBy::Connection as usize + 1;
 
-/// Counters of one verifier.
+/// The metrics of one verifier.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     verifications: IntCounterVec,
@@ -28,12 +30,12 @@ pub struct Metrics {
     cache_misses: IntCounter,
     lookups: IntCounterVec,
     checks: IntCounterVec,
-    found: Arc<Found>,
+    series: Arc<CachedSeries>,
 }
 
-/// Series that were counted in before, so that they need not be looked up again. Each appears when it is first counted in.
+/// Series, cached after their first use. Each appears when it is first counted.
 #[derive(Debug)]
-struct Found {
+struct CachedSeries {
     /// By kind; failures, then successes.
     verifications: [[OnceLock<IntCounter>; 2]; KINDS],
     /// By kind; misses, then hits.
@@ -44,10 +46,10 @@ struct Found {
 }
 
 impl Metrics {
-    /// Makes the counters known to `registry`.
+    /// Creates the metrics and registers them.
     ///
     /// # Errors
-    /// When counters of these names are there already.
+    /// When `registry` has metrics of these names already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             verifications: IntCounterVec::new(
@@ -64,18 +66,18 @@ impl Metrics {
             lookups: IntCounterVec::new(
                 Opts::new(
                     "keygate_lookups_total",
-                    "Verifications by what told of the key: memory, shared, stale, database, none",
+                    "Verifications by where the key was found: memory, shared, stale, database, none",
                 ),
                 &["level"],
             )?,
             checks: IntCounterVec::new(
                 Opts::new(
                     "keygate_credential_checks_total",
-                    "Verifications by what knew the credential's text: connection, process, none (it was checked by all it says)",
+                    "Verifications by which cache had the proof of the credential: connection, process, none (full verification)",
                 ),
                 &["known_to"],
             )?,
-            found: Arc::default(),
+            series: Arc::default(),
         };
         registry.register(Box::new(metrics.verifications.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
@@ -92,19 +94,19 @@ impl Metrics {
         let counter = if is_hit { &self.cache_hits } else { &self.cache_misses };
         counter.inc();
         let lookups = || self.lookups.with_label_values(&[cache.level()]);
-        self.found.lookups[cache as usize].get_or_init(lookups).inc();
+        self.series.lookups[cache as usize].get_or_init(lookups).inc();
         let checks = || self.checks.with_label_values(&[verification.check.known_to()]);
-        self.found.checks[verification.check as usize].get_or_init(checks).inc();
+        self.series.checks[verification.check as usize].get_or_init(checks).inc();
         let result = if is_good { "success" } else { "failure" };
         let verifications = || self.verifications.with_label_values(&[kind.name(), result]);
-        self.found.verifications[kind as usize][usize::from(is_good)].get_or_init(verifications).inc();
+        self.series.verifications[kind as usize][usize::from(is_good)].get_or_init(verifications).inc();
         let duration = || self.duration.with_label_values(&[kind.name(), if is_hit { "hit" } else { "miss" }]);
-        let histogram = self.found.duration[kind as usize][usize::from(is_hit)].get_or_init(duration);
+        let histogram = self.series.duration[kind as usize][usize::from(is_hit)].get_or_init(duration);
         histogram.observe(took.as_secs_f64());
     }
 }
 
-impl Default for Found {
+impl Default for CachedSeries {
     fn default() -> Self {
         Self {
             verifications: array::from_fn(|_| array::from_fn(|_| OnceLock::new())),

@@ -107,7 +107,7 @@ pub(super) struct ProvenToken {
     token: DerivedToken,
     /// The signing keys that the signature was verified with; `None` for a macaroon.
     signing_keys: Option<Arc<SigningKeys>>,
-    pub(super) owner: Arc<Actor>,
+    pub(super) actor: Arc<Actor>,
     pub(super) grant: Arc<Grant>,
 }
 
@@ -217,9 +217,9 @@ impl ProvenToken {
     /// A token that was verified with these keys.
     pub(super) fn new(token: DerivedToken, keys: &Arc<SigningKeys>) -> Self {
         let signing_keys = (token.kind == CredentialKind::DerivedJwt).then(|| Arc::clone(keys));
-        let owner = Actor::shared(token.tenant, &token.actor_id);
+        let actor = Actor::shared(token.tenant, &token.actor_id);
         let grant = Grant::shared(&token.scopes);
-        Self { token, signing_keys, owner, grant }
+        Self { token, signing_keys, actor, grant }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Positive decisions.
+//! Verdicts: positive decisions about credentials.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::id::{KeyId, TenantId};
 use crate::key::{Actor, CachedKey, Grant, Metadata};
 use crate::policy::{RateLimitPolicy, Scopes, Visibility};
 
-/// Who the caller is and what it may do. Shares what it was judged by.
+/// Who the caller is and what it may do. Shares the record or token that it was judged by.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     subject: Subject,
@@ -31,7 +31,7 @@ impl Verdict {
         Self { kind: token.kind, subject: Subject::Token(token) }
     }
 
-    /// The record, if a key itself was presented.
+    /// The record, if the credential is a key and not a token.
     pub fn record(&self) -> Option<&CachedKey> {
         match &self.subject {
             Subject::Key(key) => Some(key),
@@ -43,15 +43,15 @@ impl Verdict {
     pub fn key_id(&self) -> KeyId {
         match &self.subject {
             Subject::Key(key) => key.id(),
-            Subject::Token(bearer) => bearer.key_id,
+            Subject::Token(token) => token.key_id,
         }
     }
 
-    /// The owner.
+    /// The actor.
     pub fn actor(&self) -> &Actor {
         match &self.subject {
             Subject::Key(key) => key.actor(),
-            Subject::Token(bearer) => &bearer.owner,
+            Subject::Token(token) => &token.actor,
         }
     }
 
@@ -59,16 +59,16 @@ impl Verdict {
     pub fn grant(&self) -> &Grant {
         match &self.subject {
             Subject::Key(key) => key.grant(),
-            Subject::Token(bearer) => &bearer.grant,
+            Subject::Token(token) => &token.grant,
         }
     }
 
-    /// Whom the key belongs to.
+    /// The tenant of the key.
     pub fn tenant(&self) -> TenantId {
         self.actor().tenant()
     }
 
-    /// The owner's name.
+    /// The id of the actor.
     pub fn actor_id(&self) -> &str {
         self.actor().id()
     }
@@ -78,11 +78,11 @@ impl Verdict {
         self.grant().scopes()
     }
 
-    /// The owner's own data; of a token also its custom claims. A key's is read from its text each time.
+    /// The metadata of the key, and of a token also its custom claims. A key's metadata is parsed on each call.
     pub fn metadata(&self) -> Metadata {
         match &self.subject {
             Subject::Key(key) => key.metadata(),
-            Subject::Token(bearer) => bearer.metadata.clone(),
+            Subject::Token(token) => token.metadata.clone(),
         }
     }
 
@@ -90,40 +90,40 @@ impl Verdict {
     pub fn visibility(&self) -> Visibility {
         match &self.subject {
             Subject::Key(key) => key.visibility(),
-            Subject::Token(bearer) => bearer.visibility,
+            Subject::Token(token) => token.visibility,
         }
     }
 
-    /// When the credential ends.
+    /// When the credential expires.
     pub fn expire_time(&self) -> Option<Timestamp> {
         match &self.subject {
             Subject::Key(key) => key.expire_time(),
-            Subject::Token(bearer) => bearer.expire_time,
+            Subject::Token(token) => token.expire_time,
         }
     }
 
-    /// How often it may be used; a token has no policy of its own.
+    /// The rate limit of the key; `None` for a token, which has no limit of its own.
     pub fn rate_limit(&self) -> Option<RateLimitPolicy> {
         self.record().and_then(CachedKey::rate_limit)
     }
 
-    /// Whether it is bound to addresses.
+    /// Whether it may be used only from certain addresses.
     pub fn is_address_bound(&self) -> bool {
         match &self.subject {
             Subject::Key(key) => key.networks().is_some(),
-            Subject::Token(bearer) => bearer.is_address_bound(),
+            Subject::Token(token) => token.is_address_bound(),
         }
     }
 
-    /// The audiences it names; a key names none.
+    /// The audiences that it names; a key names none.
     pub fn audiences(&self) -> &[String] {
         match &self.subject {
             Subject::Key(_) => &[],
-            Subject::Token(bearer) => bearer.audiences(),
+            Subject::Token(token) => token.audiences(),
         }
     }
 
-    /// What kind of credential was presented.
+    /// The kind of the credential.
     pub fn kind(&self) -> CredentialKind {
         self.kind
     }

@@ -1,20 +1,20 @@
-//! What a token takes of the memory of the process, about. Rather too much than too little: the bound is for the process.
+//! Approximate memory of a token, rounded up: the size limit of the cache bounds the memory of the process.
 
 use serde_json::Value;
 
 use crate::credential::DerivedToken;
 use crate::key::Metadata;
 
-/// Of a token without texts, in bytes.
+/// Bytes of a token without text.
 const TOKEN: usize = 512;
-/// Of an object: its tables, which begin larger than what is in them.
+/// Bytes of an object: its tables, which are allocated larger than their content.
 const OBJECT: usize = 256;
-/// Of a text or a list: the pointer to it, and what the allocator adds.
+/// Bytes of a text or a list: its pointer and the allocator's overhead.
 const ALLOCATION: usize = 32;
 
 /// The weight of a token in bytes.
 pub(super) fn weigh(token: &DerivedToken) -> u64 {
-    // Owners and scopes are in the token, and in what it has in common with keys.
+    // Actor and scopes are stored twice: in the token, and in the form that keys share.
     let scopes: usize = token.scopes.iter().map(|scope| 2 * (ALLOCATION + scope.len())).sum();
     let audiences: usize = token.audiences().iter().map(|audience| ALLOCATION + audience.len()).sum();
     let metadata = if token.metadata.is_empty() { 0 } else { weigh_object(&token.metadata) };
@@ -26,7 +26,7 @@ fn weigh_object(object: &Metadata) -> usize {
     OBJECT + members.sum::<usize>()
 }
 
-/// A value takes as much as the largest of its kind, however short its text is.
+/// Every value takes the size of the largest variant.
 fn weigh_value(value: &Value) -> usize {
     size_of::<Value>()
         + match value {
@@ -43,13 +43,13 @@ mod tests {
 
     use super::*;
 
-    /// The weight of metadata that is given as an object.
+    /// The weight of metadata.
     fn weight(metadata: &Value) -> usize {
         weigh_object(metadata.as_object().unwrap())
     }
 
     #[test]
-    fn metadata_weighs_what_it_takes_and_not_what_its_text_takes() {
+    fn weight_of_metadata_is_its_memory_not_its_text() {
         let place = size_of::<Value>();
         assert!(weight(&json!({"numbers": vec![1; 1000]})) > 1000 * place);
         assert!(weight(&json!({"lists": vec![json!([]); 1000]})) > 1000 * place);

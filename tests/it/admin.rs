@@ -4,6 +4,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::keygate::Keygate;
+use keygate_test_servers::eventually;
 
 async fn status_and_body(keygate: &Keygate, path: &str, body: &str) -> (u16, Value) {
     let url = format!("{}/v2alpha1/admin/{path}", keygate.admin);
@@ -202,7 +203,7 @@ fn lines_with_request_id(log: &str, request_id: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_change_is_logged_with_the_principal_and_the_request_id_of_the_response() {
-    let mut keygate = Keygate::serve_admin(&json!({}));
+    let keygate = Keygate::serve_admin(&json!({}));
     let url = |path: &str| format!("{}/v2alpha1/{path}", keygate.admin);
     let issue = keygate.http.post(url("admin/issuedApiKeys")).body(r#"{"name":"n","actor_id":"a"}"#);
     let issued = issue.send().await.unwrap();
@@ -216,10 +217,10 @@ async fn a_change_is_logged_with_the_principal_and_the_request_id_of_the_respons
         (StatusCode::OK, &"id with spaces".parse().unwrap())
     );
     let holder = format!("key:{}", issued["issued_api_key"]["key_id"].as_str().unwrap());
-    let log = keygate.whole_log();
     for (request_id, principal) in [(generated.as_str(), "anonymous"), ("id with spaces", &holder)] {
-        let lines = lines_with_request_id(&log, request_id);
-        assert_eq!(lines.len(), 2, "{request_id}: {log}");
+        // Lines are written within 50 ms.
+        eventually("both lines are logged", || lines_with_request_id(&keygate.log(), request_id).len() == 2);
+        let lines = lines_with_request_id(&keygate.log(), request_id);
         assert!(lines[0].to_string().contains(&format!("\"principal\":\"{principal}\"")), "{}", lines[0]);
         assert!(lines[1].to_string().contains("HTTP request completed"), "{}", lines[1]);
     }

@@ -308,7 +308,8 @@ async fn large_upload_is_streamed_in_bounded_memory() {
     });
     let text = String::from_utf8(response).unwrap();
     assert!(text.ends_with(&format!("body={}", CHUNK * CHUNKS)), "{text}");
-    let growth = resident() - before;
+    // The kernel counts per thread, so that even a peak can appear to shrink a little.
+    let growth = resident().saturating_sub(before);
     assert!(growth < 32 * 1024, "memory grew by {growth} KiB over an upload of 1 GiB");
 }
 

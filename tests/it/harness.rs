@@ -15,9 +15,9 @@ fn assert_removed((id, folder): (u32, PathBuf)) {
 fn postgres_serves_and_is_removed_on_drop() {
     let server = Postgres::start();
     assert_eq!(server.query("SELECT 6 * 7").as_deref(), Some("42"));
-    let traces = server.process_and_folder();
+    let process_and_folder = server.process_and_folder();
     drop(server);
-    assert_removed(traces);
+    assert_removed(process_and_folder);
 }
 
 #[test]
@@ -28,19 +28,19 @@ fn redis_serves_and_is_removed_on_drop() {
     let mut reply = [0; 7];
     connection.read_exact(&mut reply).unwrap();
     assert_eq!(&reply, b"+PONG\r\n");
-    let traces = server.process_and_folder();
+    let process_and_folder = server.process_and_folder();
     drop(server);
-    assert_removed(traces);
+    assert_removed(process_and_folder);
 }
 
 #[test]
 fn server_of_a_panicking_test_is_removed() {
-    let mut traces = None;
+    let mut process_and_folder = None;
     let failed = catch_unwind(AssertUnwindSafe(|| {
         let server = Redis::start();
-        traces = Some(server.process_and_folder());
+        process_and_folder = Some(server.process_and_folder());
         panic!("the test fails");
     }));
     assert!(failed.is_err());
-    assert_removed(traces.unwrap());
+    assert_removed(process_and_folder.unwrap());
 }

@@ -107,7 +107,7 @@ fn dirty_or_newer_schema_is_not_migrated() {
     }
     assert_succeeds(&dsn, &["force", "3"]);
     assert!(server.query("UPDATE _sqlx_migrations SET checksum = '' WHERE version = 1").is_some());
-    assert_fails(&dsn, &["up"], "migration 1 was made by a Keygate that is not a release of this one");
+    assert_fails(&dsn, &["up"], "migration 1 was applied by a Keygate that is not a release of this one");
     assert_succeeds(&dsn, &["force", "3"]);
     assert_succeeds(&dsn, &["up"]);
     row(4, true);

@@ -15,6 +15,7 @@ use crate::key::{ApiKey, Metadata, Revocation, Status};
 use crate::policy::{Scopes, Visibility};
 use crate::request_context::RequestContext;
 use crate::store::{KeySource, KeyStore, MemoryStore, StoreError};
+use crate::verifier::CachePolicy;
 
 const ISSUER: &str = "https://keys.example.com";
 const CURRENT: &str = "the current secret, long enough for all";
@@ -52,11 +53,11 @@ fn settings(retired: &[Retired<SecretString>]) -> Settings {
     }
 }
 
-fn bench(retired: &[Retired<SecretString>]) -> Fixture {
-    bench_of(settings(retired))
+fn fixture(retired: &[Retired<SecretString>]) -> Fixture {
+    fixture_of(settings(retired))
 }
 
-fn bench_of(settings: Settings) -> Fixture {
+fn fixture_of(settings: Settings) -> Fixture {
     let store = Arc::new(MemoryStore::default());
     let clock = Arc::new(ManualClock::new(at(0)));
     let keys: Arc<dyn KeySource> = store.clone();
@@ -132,32 +133,33 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn a_good_key_is_who_it_is() {
-    let bench = bench(&[]);
-    let key = bench.key("ak", CURRENT, at(0), |_| {}).await;
-    let verdict = bench.verify(&key).await.unwrap();
+async fn valid_key_yields_its_actor_and_kind() {
+    let fixture = fixture(&[]);
+    let key = fixture.key("ak", CURRENT, at(0), |_| {}).await;
+    let verdict = fixture.verify(&key).await.unwrap();
     assert_eq!((verdict.actor_id(), verdict.kind()), ("a", CredentialKind::Issued));
 }
 
 #[tokio::test]
-async fn checks_come_in_order_cached_or_not() {
+async fn checks_run_in_the_contracts_order_whether_cached_or_not() {
     let unknown = |reason| Some(Denial::Unknown(reason));
-    let bench = bench(&[Retired { value: RETIRED.to_owned().into(), expires_at: Some(at(50)) }]);
-    let foreign = bench.key("ak", "nobody's secret, but long enough too", at(0), |_| {}).await;
-    let prefix = bench.key("foreign", CURRENT, at(0), |_| {}).await;
-    let ahead = bench.key("ak", CURRENT, at(301), |_| {}).await;
-    let skewed = bench.key("ak", CURRENT, at(300), |_| {}).await;
-    let aged = bench.key("ak", CURRENT, at(-1001), |_| {}).await;
-    let old = bench.key("old", CURRENT, at(-1000), |_| {}).await;
-    let retired = bench.key("ak", RETIRED, at(1), |_| {}).await;
+    let fixture = fixture(&[Retired { value: RETIRED.to_owned().into(), expires_at: Some(at(50)) }]);
+    let foreign = fixture.key("ak", "another secret, long enough for all too", at(0), |_| {}).await;
+    let prefix = fixture.key("foreign", CURRENT, at(0), |_| {}).await;
+    let ahead = fixture.key("ak", CURRENT, at(301), |_| {}).await;
+    let skewed = fixture.key("ak", CURRENT, at(300), |_| {}).await;
+    let aged = fixture.key("ak", CURRENT, at(-1001), |_| {}).await;
+    let old = fixture.key("old", CURRENT, at(-1000), |_| {}).await;
+    let retired = fixture.key("ak", RETIRED, at(1), |_| {}).await;
     let revoked = |key: &mut ApiKey| {
         key.status =
             Status::Revoked(Revocation { reason: crate::key::RevocationReason::Unspecified, description: None });
         key.expire_time = Some(at(-1));
     };
-    let revoked = bench.key("ak", CURRENT, at(2), revoked).await;
-    let expired = bench.key("ak", CURRENT, at(3), |key| key.expire_time = Some(at(-1))).await;
-    let bound = bench.key("ak", CURRENT, at(4), |key| key.networks = CidrSet::parse(&["192.0.2.0/24"]).unwrap()).await;
+    let revoked = fixture.key("ak", CURRENT, at(2), revoked).await;
+    let expired = fixture.key("ak", CURRENT, at(3), |key| key.expire_time = Some(at(-1))).await;
+    let bound =
+        fixture.key("ak", CURRENT, at(4), |key| key.networks = CidrSet::parse(&["192.0.2.0/24"]).unwrap()).await;
     for _ in 0..2 {
         for (key, expected) in [
             (&foreign, unknown(UnknownReason::Checksum)),
@@ -173,30 +175,30 @@ async fn checks_come_in_order_cached_or_not() {
             (&"eyJa.b.c".to_owned(), Some(Denial::SignatureInvalid)),
             (&"anything else".to_owned(), unknown(UnknownReason::Absent)),
         ] {
-            assert_eq!(bench.verify(key).await.err(), expected, "{key}");
+            assert_eq!(fixture.verify(key).await.err(), expected, "{key}");
         }
     }
-    let elsewhere = bench.verify_from(&bound, Some("192.0.3.1"), &[]).await.err();
+    let elsewhere = fixture.verify_from(&bound, Some("192.0.3.1"), &[]).await.err();
     assert_eq!(elsewhere, Some(Denial::AddressNotAllowed { known: true }));
-    assert_eq!(bench.verify_from(&bound, None, &[]).await.err(), Some(Denial::AddressNotAllowed { known: false }));
-    let audience = bench.verify_from(&bound, Some("192.0.2.1"), &["api".into()]).await.err();
+    assert_eq!(fixture.verify_from(&bound, None, &[]).await.err(), Some(Denial::AddressNotAllowed { known: false }));
+    let audience = fixture.verify_from(&bound, Some("192.0.2.1"), &["api".into()]).await.err();
     assert_eq!(audience, Some(Denial::AudienceMismatch));
-    // What is cached is the record: time goes on for it.
-    bench.clock.set(at(50));
-    assert_eq!(bench.verify(&retired).await.err(), unknown(UnknownReason::Checksum));
-    bench.clock.set(at(101));
-    assert_eq!(bench.verify(&bound).await.err(), Some(Denial::Expired));
+    // The record is cached, not the verdict: it still expires.
+    fixture.clock.set(at(50));
+    assert_eq!(fixture.verify(&retired).await.err(), unknown(UnknownReason::Checksum));
+    fixture.clock.set(at(101));
+    assert_eq!(fixture.verify(&bound).await.err(), Some(Denial::Expired));
 }
 
 #[tokio::test]
-async fn an_imported_key_is_found_by_its_digest() {
-    let bench = bench(&[]);
-    bench.store.insert(&system(), &record(imported_key_id(TenantId::NIL, "sk_live_1")), None).await.unwrap();
-    assert_eq!(bench.verify("sk_live_1").await.unwrap().kind(), CredentialKind::Imported);
-    assert!(bench.verify("sk_live_2").await.is_err());
+async fn imported_key_is_found_by_its_digest() {
+    let fixture = fixture(&[]);
+    fixture.store.insert(&system(), &record(imported_key_id(TenantId::NIL, "sk_live_1")), None).await.unwrap();
+    assert_eq!(fixture.verify("sk_live_1").await.unwrap().kind(), CredentialKind::Imported);
+    assert!(fixture.verify("sk_live_2").await.is_err());
 }
 
-/// A store that must not be asked, or that cannot answer.
+/// A store that must not be read, or that cannot be read.
 struct Broken(Option<StoreError>);
 
 #[async_trait]
@@ -227,7 +229,7 @@ fn presented(credential: &str) -> Presented<'_> {
 }
 
 #[tokio::test]
-async fn a_forged_key_causes_no_lookup() {
+async fn forged_key_causes_no_lookup() {
     let keyring = Keyring::new(&RETIRED.to_owned().into(), &[]);
     let mut rng = rand::rngs::StdRng::seed_from_u64(1);
     let (_, forged) = mint("ak", &keyring, at(0), &mut rng).unwrap();
@@ -237,14 +239,14 @@ async fn a_forged_key_causes_no_lookup() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_answer_is_our_fault_and_nobody_elses() {
+async fn store_failure_is_unavailable_and_not_a_denied_credential() {
     for error in [StoreError::Timeout, StoreError::Unavailable("x".into()), StoreError::Corrupt("x".into())] {
         let verification = over(Broken(Some(error))).verify(&presented("anything")).await;
         assert!(matches!(verification.outcome, Err(Denial::Unavailable { .. })));
     }
 }
 
-/// A macaroon of a key that nobody has looked up.
+/// A macaroon of a key that was never looked up.
 fn macaroon(parent: u128, networks: &CidrSet, audiences: &[String]) -> String {
     let keyring = Keyring::new(&CURRENT.to_owned().into(), &[]);
     new_token(parent, networks, audiences, |token| token.to_macaroon(ISSUER, "mc", &keyring))
@@ -273,42 +275,42 @@ fn new_token(
 }
 
 #[tokio::test]
-async fn a_token_is_judged_by_itself_and_by_its_own_rules() {
-    let bench = bench(&[]);
+async fn token_is_judged_by_its_own_claims() {
+    let fixture = fixture(&[]);
     let ranges = CidrSet::parse(&["192.0.2.0/24"]).unwrap();
     let token = macaroon(1, &ranges, &["api".to_owned()]);
     let expected = ["api".to_owned()];
-    let verdict = bench.verify_from(&token, Some("192.0.2.9"), &expected).await.unwrap();
+    let verdict = fixture.verify_from(&token, Some("192.0.2.9"), &expected).await.unwrap();
     assert_eq!((verdict.kind(), verdict.expire_time()), (CredentialKind::DerivedMacaroon, Some(at(60))));
     assert_eq!((verdict.audiences(), verdict.visibility()), (&expected[..], Visibility::Public));
     assert!(verdict.is_address_bound() && verdict.rate_limit().is_none() && verdict.record().is_none());
-    let refused = bench.verify_from(&token, Some("192.0.3.9"), &expected).await.err();
+    let refused = fixture.verify_from(&token, Some("192.0.3.9"), &expected).await.err();
     assert_eq!(refused, Some(Denial::AddressNotAllowed { known: true }));
-    let refused = bench.verify_from(&token, None, &expected).await.err();
+    let refused = fixture.verify_from(&token, None, &expected).await.err();
     assert_eq!(refused, Some(Denial::AddressNotAllowed { known: false }));
-    let refused = bench.verify_from(&token, Some("192.0.2.9"), &[]).await.err();
+    let refused = fixture.verify_from(&token, Some("192.0.2.9"), &[]).await.err();
     assert_eq!(refused, Some(Denial::AudienceMismatch));
-    assert_eq!(bench.verify("mc_v1_AgEX").await.err(), Some(Denial::SignatureInvalid));
+    assert_eq!(fixture.verify("mc_v1_AgEX").await.err(), Some(Denial::SignatureInvalid));
 }
 
 #[tokio::test]
-async fn tokens_end_with_their_parents_where_that_is_asked_for() {
-    let bench = bench(&[]);
+async fn token_of_a_revoked_parent_is_denied_if_required() {
+    let fixture = fixture(&[]);
     let token = |parent| macaroon(parent, &CidrSet::default(), &[]);
-    assert!(bench.verify(&token(1)).await.is_ok());
+    assert!(fixture.verify(&token(1)).await.is_ok());
     let parent = |number| (TenantId::NIL, KeyId::Issued(uuid::Uuid::from_u128(number)));
-    bench.revoked_parents.add(parent(1), at(0), at(0));
-    assert_eq!(bench.verify(&token(1)).await.err(), Some(Denial::Revoked));
+    fixture.revoked_parents.add(parent(1), at(0), at(0));
+    assert_eq!(fixture.verify(&token(1)).await.err(), Some(Denial::Revoked));
     let text = token(1);
     let by_contract = Presented { revoke_with_parent: false, ..presented(&text) };
-    assert!(bench.verifier.verify(&by_contract).await.outcome.is_ok());
+    assert!(fixture.verifier.verify(&by_contract).await.outcome.is_ok());
 
-    // More than are remembered: then the record tells.
-    bench.revoked_parents.add(parent(2), at(0), at(0));
-    bench.revoked_parents.add(parent(3), at(0), at(0));
-    bench.store.insert(&system(), &record(parent(4).1), None).await.unwrap();
-    assert!(bench.verify(&token(4)).await.is_ok());
-    assert_eq!(bench.verify(&token(3)).await.err(), Some(Denial::Revoked), "deleted");
+    // More revoked parents than the set holds: the record decides.
+    fixture.revoked_parents.add(parent(2), at(0), at(0));
+    fixture.revoked_parents.add(parent(3), at(0), at(0));
+    fixture.store.insert(&system(), &record(parent(4).1), None).await.unwrap();
+    assert!(fixture.verify(&token(4)).await.is_ok());
+    assert_eq!(fixture.verify(&token(3)).await.err(), Some(Denial::Revoked), "deleted");
 }
 
 /// A store that can be switched off.

@@ -1,0 +1,334 @@
+//! The verifier: decides whether a presented credential is accepted.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use chrono::TimeDelta;
+
+use super::denial::{Denial, UnknownReason};
+use super::metrics::Metrics;
+use super::proof_cache::{
+    CachedProof, ConnectionMemory, Proof, ProofCache, ProofCacheSettings, ProvenSubject, ProvenToken, VerifiedBy,
+};
+use super::resolver::{CacheOutcome, KeyResolver, Lookup};
+use super::verdict::Verdict;
+use super::verification::{Presented, Verification};
+use crate::cache::{ConnectionHint, ParentStatus, RevokedParents, Trust};
+use crate::clock::{Clock, Timestamp};
+use crate::credential::{
+    CredentialKind, DerivedToken, IssuedKey, Routing, Shape, SigningKeys, TokenSettings, imported_key_id,
+};
+use crate::id::{KeyId, TenantId};
+use crate::key::{CachedKey, EffectiveStatus};
+use crate::last_used::Tracker;
+use crate::policy::RateLimitPolicy;
+use crate::store::StoreError;
+
+/// The settings of a verifier.
+#[derive(Debug)]
+pub struct Settings {
+    /// The issuer, its secrets, and the settings for derived tokens.
+    pub tokens: TokenSettings,
+    /// Classifies credentials by shape.
+    pub routing: Routing,
+    /// All prefixes that issued keys may have: current, public and retired.
+    pub prefixes: Vec<String>,
+    /// Maximum age of an issued key by the time inside it; unlimited if zero.
+    pub max_age: Duration,
+    /// The settings of the proof cache.
+    pub proof_cache: ProofCacheSettings,
+}
+
+/// Verifies credentials. Every front calls the same verifier.
+pub struct Verifier {
+    settings: Settings,
+    resolver: Arc<KeyResolver>,
+    signing_keys: Arc<ArcSwap<SigningKeys>>,
+    revoked_parents: Arc<RevokedParents>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    tracker: Option<Arc<Tracker>>,
+    proof_cache: Arc<ProofCache>,
+    /// Distinguishes the settings of this verifier from those of others that share its proof cache.
+    generation: u64,
+}
+
+impl Verifier {
+    /// A verifier over the keys of `resolver`, and over tokens that `signing_keys` signed unless their parent is in `revoked_parents`.
+    pub fn new(
+        settings: Settings,
+        resolver: Arc<KeyResolver>,
+        signing_keys: Arc<ArcSwap<SigningKeys>>,
+        revoked_parents: Arc<RevokedParents>,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+    ) -> Self {
+        let proof_cache = Arc::new(ProofCache::new(&settings.proof_cache));
+        let generation = proof_cache.next_generation();
+        Self {
+            settings,
+            resolver,
+            signing_keys,
+            revoked_parents,
+            clock,
+            metrics,
+            tracker: None,
+            proof_cache,
+            generation,
+        }
+    }
+
+    /// Records the use of every accepted key in `tracker`.
+    #[must_use]
+    pub fn tracking(self, tracker: Arc<Tracker>) -> Self {
+        Self { tracker: Some(tracker), ..self }
+    }
+
+    /// A verifier with other settings that shares the caches, the signing keys and the metrics of this one. Proofs that were cached under
+    /// the settings of another verifier are not used.
+    #[must_use]
+    pub fn with_settings(&self, settings: Settings) -> Self {
+        Self {
+            settings,
+            resolver: Arc::clone(&self.resolver),
+            signing_keys: Arc::clone(&self.signing_keys),
+            revoked_parents: Arc::clone(&self.revoked_parents),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            tracker: self.tracker.clone(),
+            generation: self.proof_cache.next_generation(),
+            proof_cache: Arc::clone(&self.proof_cache),
+        }
+    }
+
+    /// The issuer's name.
+    pub fn issuer(&self) -> &str {
+        &self.settings.tokens.issuer
+    }
+
+    /// Verifies a credential, in the order of the contract (credentials section 2).
+    pub async fn verify(&self, presented: &Presented<'_>) -> Verification {
+        self.verify_on(presented, &mut ConnectionMemory::default()).await
+    }
+
+    /// As [`Verifier::verify`], for a credential of a connection with this memory.
+    pub async fn verify_on(&self, presented: &Presented<'_>, connection: &mut ConnectionMemory) -> Verification {
+        let verification = self.judge(presented, connection).await;
+        self.metrics.observe(&verification, presented.arrived.elapsed());
+        verification
+    }
+
+    /// The rate limit of the key behind a verified credential. For a token, the record of its parent is looked up; if the lookup fails, a
+    /// cached record of the parent is used whatever its age, because a limit is not a security status.
+    ///
+    /// # Errors
+    /// The error of the lookup, if no record of the parent is cached.
+    pub async fn rate_limit(
+        &self,
+        verdict: &Verdict,
+        arrived: Instant,
+        connection: &mut ConnectionMemory,
+    ) -> Result<Option<RateLimitPolicy>, StoreError> {
+        if let Some(key) = verdict.record() {
+            return Ok(key.rate_limit());
+        }
+        let parent = (verdict.tenant(), verdict.key_id());
+        let lookup = Lookup { hint: Some(&mut connection.hint), ..Lookup::new(parent, arrived) };
+        let record = match self.resolver.find(lookup).await.0 {
+            Ok(record) => record,
+            Err(error) => Some(self.resolver.any_cached(&parent).ok_or(error)?),
+        };
+        Ok(record.and_then(|record| record.rate_limit()))
+    }
+
+    /// The kind of a credential, by its shape.
+    pub fn kind(&self, credential: &str) -> CredentialKind {
+        self.settings.routing.classify(credential).kind()
+    }
+
+    /// The id of the key that a credential is the text of. The record is not looked up.
+    ///
+    /// # Errors
+    /// [`Denial`] if the text cannot be a key of this installation.
+    pub fn identify(&self, tenant: TenantId, credential: &str) -> Result<KeyId, Denial> {
+        match self.settings.routing.classify(credential) {
+            Shape::Issued(key) => self.admit_issued(&key, self.clock.now()),
+            Shape::Imported => Ok(imported_key_id(tenant, credential)),
+            Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => Err(Denial::FormatInvalid),
+        }
+    }
+
+    async fn judge(&self, presented: &Presented<'_>, connection: &mut ConnectionMemory) -> Verification {
+        let now = self.clock.now();
+        let proof = match self.check(presented, connection, now) {
+            Ok(proof) => proof,
+            Err(denied) => return denied,
+        };
+        let kind = proof.proof.subject.kind();
+        let (outcome, cache) = match &proof.proof.subject {
+            ProvenSubject::Key(id, _) => self.judge_key(*id, kind, presented, &mut connection.hint, now).await,
+            ProvenSubject::Token(token) => {
+                let judged = self.judge_token(token, presented, now).await;
+                (judged.map(|()| Verdict::of_token(Arc::clone(token))), CacheOutcome::Skip)
+            }
+        };
+        let check = proof.check;
+        if outcome.is_ok() && presented.cache.write {
+            self.proof_cache.insert(&proof);
+            connection.set(proof);
+        }
+        Verification { outcome, kind, cache, check }
+    }
+
+    /// The proof of a credential: the cached one if it is valid, else the result of full verification.
+    fn check(
+        &self,
+        presented: &Presented<'_>,
+        connection: &mut ConnectionMemory,
+        now: Timestamp,
+    ) -> Result<CachedProof, Verification> {
+        let keys = &*self.signing_keys;
+        let fingerprint = self.proof_cache.fingerprint(self.generation, presented.tenant, presented.credential);
+        let proof = connection.take(fingerprint, keys, now);
+        if let Some(proof) = proof.or_else(|| self.proof_cache.get(fingerprint, keys, now)) {
+            return Ok(proof);
+        }
+        let shape = self.settings.routing.classify(presented.credential);
+        let check = VerifiedBy::Full;
+        match self.prove(&shape, presented, now) {
+            Ok(proof) => Ok(CachedProof { fingerprint, proof, check }),
+            Err(denial) => {
+                Err(Verification { outcome: Err(denial), kind: shape.kind(), cache: CacheOutcome::Skip, check })
+            }
+        }
+    }
+
+    /// Full verification of the text of a credential: what it proves, and until when.
+    fn prove(&self, shape: &Shape<'_>, presented: &Presented<'_>, now: Timestamp) -> Result<Proof, Denial> {
+        let (subject, end) = match shape {
+            Shape::Issued(key) => {
+                let id = self.admit_issued(key, now)?;
+                (ProvenSubject::Key(id, CredentialKind::Issued), self.end_of_age(key))
+            }
+            Shape::Imported => {
+                let id = imported_key_id(presented.tenant, presented.credential);
+                (ProvenSubject::Key(id, CredentialKind::Imported), None)
+            }
+            Shape::DerivedJwt(_) | Shape::DerivedMacaroon(_) => {
+                let keys = self.signing_keys.load();
+                let token = self.settings.tokens.check(shape, &keys, presented.tenant, now)?;
+                // The token is valid at the instant of its expiry, and a proof ends before `until`.
+                let end = token.expire_time.and_then(|last| last.checked_add_signed(TimeDelta::nanoseconds(1)));
+                (ProvenSubject::Token(Arc::new(ProvenToken::new(token, &keys))), end)
+            }
+        };
+        let until = self.settings.tokens.next_retirement(now).into_iter().chain(end).min();
+        Ok(Proof { subject, since: now, until })
+    }
+
+    async fn judge_key(
+        &self,
+        id: KeyId,
+        kind: CredentialKind,
+        presented: &Presented<'_>,
+        hint: &mut Option<ConnectionHint>,
+        now: Timestamp,
+    ) -> (Result<Verdict, Denial>, CacheOutcome) {
+        let lookup = Lookup {
+            key: (presented.tenant, id),
+            policy: presented.cache,
+            // A valid checksum proves the key was issued here, so it is exempt from the lookup budget.
+            charge: presented.lookup_charge.filter(|_| kind == CredentialKind::Imported),
+            hint: Some(hint),
+            now: presented.arrived,
+        };
+        let (found, cache) = self.resolver.find(lookup).await;
+        let outcome = match found {
+            Ok(Some(record)) => judge_record(&record, presented, now).map(|()| self.accept(record, kind, now)),
+            Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),
+            Err(error) => Err(Denial::unavailable(&error)),
+        };
+        (outcome, cache)
+    }
+
+    fn accept(&self, record: Arc<CachedKey>, kind: CredentialKind, now: Timestamp) -> Verdict {
+        if let Some(tracker) = &self.tracker {
+            tracker.note(&record, now);
+        }
+        Verdict::of_key(record, kind)
+    }
+
+    /// Judges a token with a valid signature (contract, credentials sections 6 and 7).
+    async fn judge_token(&self, token: &DerivedToken, presented: &Presented<'_>, now: Timestamp) -> Result<(), Denial> {
+        if !token.allows(presented.client_ip) {
+            return Err(Denial::AddressNotAllowed { known: presented.client_ip.is_some() });
+        }
+        if !token.is_for(presented.audiences) {
+            return Err(Denial::AudienceMismatch);
+        }
+        if presented.revoke_with_parent {
+            self.judge_parent(token, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Denies a token whose parent was revoked or deleted. Needs no lookup while the set of revoked parents is complete and fresh.
+    async fn judge_parent(&self, token: &DerivedToken, now: Timestamp) -> Result<(), Denial> {
+        let parent = (token.tenant, token.key_id);
+        let trust = self.resolver.trust();
+        let status = self.revoked_parents.status(&parent, now);
+        match status {
+            ParentStatus::Revoked => return Err(Denial::Revoked),
+            ParentStatus::Active if trust == Trust::Fresh => return Ok(()),
+            ParentStatus::Active | ParentStatus::Unknown => {}
+        }
+        match self.resolver.find(Lookup::new(parent, Instant::now())).await.0 {
+            Ok(Some(record)) if record.effective_status(now) != EffectiveStatus::Revoked => Ok(()),
+            Ok(_) => Err(Denial::Revoked),
+            // The set is trusted as long as cached records are.
+            Err(_) if status == ParentStatus::Active && trust == Trust::Unconfirmed => Ok(()),
+            Err(error) => Err(Denial::unavailable(&error)),
+        }
+    }
+
+    /// Judges the text of an issued key before any lookup.
+    fn admit_issued(&self, key: &IssuedKey<'_>, now: Timestamp) -> Result<KeyId, Denial> {
+        let settings = &self.settings;
+        let age = now.timestamp().saturating_sub(key.issued_at());
+        let max_age = settings.max_age.as_secs();
+        let skew = settings.tokens.clock_skew.num_seconds();
+        if !key.checksum_holds(&settings.tokens.keyring, now) {
+            Err(Denial::Unknown(UnknownReason::Checksum))
+        } else if age < -skew || (max_age > 0 && u64::try_from(age).is_ok_and(|age| age > max_age)) {
+            Err(Denial::Unknown(UnknownReason::Timestamp))
+        } else if !settings.prefixes.iter().any(|prefix| prefix == key.prefix()) {
+            Err(Denial::Unknown(UnknownReason::Prefix))
+        } else {
+            Ok(key.id())
+        }
+    }
+
+    /// When an issued key exceeds the maximum age by the time inside it.
+    fn end_of_age(&self, key: &IssuedKey<'_>) -> Option<Timestamp> {
+        let max_age = i64::try_from(self.settings.max_age.as_secs()).ok().filter(|age| *age > 0)?;
+        Timestamp::from_timestamp(key.issued_at().checked_add(max_age)?.checked_add(1)?, 0)
+    }
+}
+
+/// Judges a record, on every request, whether it was cached or not.
+fn judge_record(record: &CachedKey, presented: &Presented<'_>, now: Timestamp) -> Result<(), Denial> {
+    match record.effective_status(now) {
+        EffectiveStatus::Revoked => return Err(Denial::Revoked),
+        EffectiveStatus::Expired => return Err(Denial::Expired),
+        EffectiveStatus::Active => {}
+    }
+    if !record.allows(presented.client_ip) {
+        return Err(Denial::AddressNotAllowed { known: presented.client_ip.is_some() });
+    }
+    // A key names no audiences, so it cannot satisfy a required one.
+    if presented.audiences.is_empty() { Ok(()) } else { Err(Denial::AudienceMismatch) }
+}
+
+#[cfg(test)]
+mod tests;

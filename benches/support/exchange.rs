@@ -47,7 +47,7 @@ impl Client {
             Ok(()) => {
                 let mut forwarded = self.forwarded.clone();
                 let edits = exchange.request_edits(&self.forwarded.headers, connection, UPSTREAM_HOST);
-                let edits = edits.expect("the request is authorized");
+                let mut edits = edits.expect("the request is authorized");
                 edit_request_head(&mut forwarded, edits.target, |fields| edits.fields.apply(fields))
                     .expect("the target is one");
                 let mut response = self.response.clone();

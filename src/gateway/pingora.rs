@@ -115,7 +115,7 @@ impl ProxyHttp for Proxy {
         let exchange = ctx.exchange.as_ref();
         let edits =
             exchange.and_then(|exchange| exchange.request_edits(&session.req_header().headers, connection, host));
-        let edits = edits.ok_or_else(unreachable_upstream)?;
+        let mut edits = edits.ok_or_else(unreachable_upstream)?;
         edit_request_head(request, edits.target, |fields| edits.fields.apply(fields))
     }
 

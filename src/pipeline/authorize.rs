@@ -46,7 +46,8 @@ impl Authorizer {
         Self { verifier, tenant, revoke_with_parent }
     }
 
-    /// Authorizes a request on a route. Neither suspends nor allocates if the key is cached and limits are counted in this process.
+    /// Authorizes a request on a route. Neither suspends nor allocates if the key is cached and limits are counted in this process, apart
+    /// from moka's maintenance after every 64 reads of the cache.
     pub async fn authorize<U, F: Fields>(
         &self,
         route: &Route<U>,

@@ -59,12 +59,12 @@ pub struct Connection {
 ///         Ok(()) => {
 ///             let upstream_host = HeaderValue::from_static("orders.internal");
 ///             let mut forwarded = request.headers().clone();
-///             let edits = exchange.request_edits(request.headers(), connection, upstream_host).expect("it is authorized");
+///             let mut edits = exchange.request_edits(request.headers(), connection, upstream_host).expect("it is authorized");
 ///             edits.fields.apply(&mut forwarded);
 ///             assert_eq!(forwarded["x-keygate-actor-id"], "ana");
 ///             assert!(!forwarded.contains_key("authorization"));
 ///             let mut response = Response::new(bytes::Bytes::from_static(b"hello"));
-///             let edits = exchange.response_edits(response.status(), response.headers());
+///             let mut edits = exchange.response_edits(response.status(), response.headers());
 ///             edits.apply(response.headers_mut());
 ///             response
 ///         }
@@ -169,7 +169,8 @@ impl<U> Exchange<U> {
     /// Authorizes the request: credential, scopes, rate limits. `fields` are those of the head that the exchange began with; the
     /// exchange keeps no copy of the credential.
     ///
-    /// Neither suspends nor allocates if the key is cached and limits are counted in this process.
+    /// Neither suspends nor allocates if the key is cached and limits are counted in this process, apart from moka's maintenance after
+    /// every 64 reads of the cache.
     ///
     /// # Errors
     /// [`Rejection`], which [`Exchange::reject`] turns into the response.

@@ -15,15 +15,46 @@ use crate::key::encode_text;
 use crate::verifier::Verdict;
 use crate::wire::fields::{Fields, text};
 use crate::wire::problem::X_REQUEST_ID;
+use crate::wire::ratelimit::{
+    RATE_LIMIT, RATE_LIMIT_POLICY, X_RATE_LIMIT_LIMIT, X_RATE_LIMIT_REMAINING, X_RATE_LIMIT_RESET,
+};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const KEY_ID: HeaderName = HeaderName::from_static("x-keygate-key-id");
-const ACTOR_ID: HeaderName = HeaderName::from_static("x-keygate-actor-id");
-const TENANT_ID: HeaderName = HeaderName::from_static("x-keygate-tenant-id");
-const SCOPES: HeaderName = HeaderName::from_static("x-keygate-scopes");
-const CREDENTIAL_TYPE: HeaderName = HeaderName::from_static("x-keygate-credential-type");
+/// The names of the fields that edits set. An enum, because a [`HeaderName`] is expensive to copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetName {
+    /// `Connection`
+    Connection,
+    /// `Host`
+    Host,
+    /// `X-Request-Id`
+    RequestId,
+    /// `X-Forwarded-For`
+    ForwardedFor,
+    /// `X-Forwarded-Proto`
+    ForwardedProto,
+    /// `X-Forwarded-Host`
+    ForwardedHost,
+    /// `X-Keygate-Key-Id`
+    KeyId,
+    /// `X-Keygate-Actor-Id`
+    ActorId,
+    /// `X-Keygate-Tenant-Id`
+    TenantId,
+    /// `X-Keygate-Scopes`
+    Scopes,
+    /// `X-Keygate-Credential-Type`
+    CredentialType,
+    /// `RateLimit-Policy`
+    RateLimitPolicy,
+    /// `RateLimit`
+    RateLimit,
+    /// `X-RateLimit-Limit`
+    LegacyLimit,
+    /// `X-RateLimit-Remaining`
+    LegacyRemaining,
+    /// `X-RateLimit-Reset`
+    LegacyReset,
+}
 
 /// Headers that a client could use to spoof its identity, its origin or the target of the request. Compared by [`folds_to`].
 const SPOOFABLE_HEADERS: [&str; 14] = [
@@ -137,7 +168,7 @@ pub struct HeaderSelection(u16);
 #[derive(Debug, Default)]
 pub struct FieldEdits {
     strip: Strip,
-    set: SmallVec<[(HeaderName, HeaderValue); SET_MAX]>,
+    set: SmallVec<[(SetName, HeaderValue); SET_MAX]>,
 }
 
 /// The names that are removed: hop-by-hop headers always, others by choice.
@@ -148,6 +179,30 @@ struct Strip {
     upgrade: bool,
     spoofable: bool,
     credential: bool,
+}
+
+impl SetName {
+    /// The name of the field.
+    pub fn header(self) -> HeaderName {
+        match self {
+            Self::Connection => CONNECTION,
+            Self::Host => HOST,
+            Self::RequestId => X_REQUEST_ID,
+            Self::ForwardedFor => const { HeaderName::from_static("x-forwarded-for") },
+            Self::ForwardedProto => const { HeaderName::from_static("x-forwarded-proto") },
+            Self::ForwardedHost => const { HeaderName::from_static("x-forwarded-host") },
+            Self::KeyId => const { HeaderName::from_static("x-keygate-key-id") },
+            Self::ActorId => const { HeaderName::from_static("x-keygate-actor-id") },
+            Self::TenantId => const { HeaderName::from_static("x-keygate-tenant-id") },
+            Self::Scopes => const { HeaderName::from_static("x-keygate-scopes") },
+            Self::CredentialType => const { HeaderName::from_static("x-keygate-credential-type") },
+            Self::RateLimitPolicy => RATE_LIMIT_POLICY,
+            Self::RateLimit => RATE_LIMIT,
+            Self::LegacyLimit => X_RATE_LIMIT_LIMIT,
+            Self::LegacyRemaining => X_RATE_LIMIT_REMAINING,
+            Self::LegacyReset => X_RATE_LIMIT_RESET,
+        }
+    }
 }
 
 impl HeaderSelection {
@@ -177,37 +232,44 @@ impl HeaderSelection {
 impl FieldEdits {
     /// Whether the fields of a name are removed or replaced. Names compare without regard to case.
     pub fn removes(&self, name: &str) -> bool {
-        self.strip.removes(name) || self.set.iter().any(|(set, _)| set.as_str().eq_ignore_ascii_case(name))
+        self.strip.removes(name) || self.set.iter().any(|(set, _)| set.header().as_str().eq_ignore_ascii_case(name))
     }
 
     /// The fields that are set.
-    pub fn set(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.set
+    pub fn set(&self) -> impl Iterator<Item = (HeaderName, &HeaderValue)> {
+        self.set.iter().map(|(name, value)| (name.header(), value))
     }
 
-    /// Applies the edits to a map.
-    pub fn apply(self, fields: &mut HeaderMap) {
+    /// Applies the edits to a map, and leaves nothing to set.
+    pub fn apply(&mut self, fields: &mut HeaderMap) {
         let removed: SmallVec<[HeaderName; 4]> =
             fields.keys().filter(|name| self.strip.removes(name.as_str())).cloned().collect();
         for name in &removed {
             fields.remove(name);
         }
         fields.reserve(self.set.len());
-        for (name, value) in self.set {
-            fields.insert(name, value);
+        for (name, value) in self.set.drain(..) {
+            fields.insert(name.header(), value);
         }
     }
 
-    pub(super) fn extend(&mut self, fields: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
-        self.set.extend(fields);
+    /// Sets a field.
+    #[inline]
+    pub(super) fn set_field(&mut self, name: SetName, value: HeaderValue) {
+        self.set.push((name, value));
     }
 
-    pub(super) fn remove_all(&mut self, names: impl IntoIterator<Item = HeaderName>) {
-        self.strip.names.extend(names);
+    /// Sets a field if there is a value.
+    #[inline]
+    pub(super) fn set_some(&mut self, name: SetName, value: Option<HeaderValue>) {
+        if let Some(value) = value {
+            self.set_field(name, value);
+        }
     }
 
-    fn set_some<const N: usize>(&mut self, fields: [(HeaderName, Option<HeaderValue>); N]) {
-        self.set.extend(fields.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    /// Removes the fields of a name.
+    pub(super) fn remove_field(&mut self, name: SetName) {
+        self.strip.names.push(name.header());
     }
 }
 
@@ -241,14 +303,14 @@ pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> Field
     let mut strip = Strip::hop_by_hop(fields, upgrade);
     (strip.spoofable, strip.credential) = (true, context.strip_credential);
     let mut edits = FieldEdits { strip, set: SmallVec::new() };
-    edits.set_some([
-        (CONNECTION, upgrade.then(|| HeaderValue::from_static("upgrade"))),
-        (HOST, Some(context.upstream_host)),
-        (X_REQUEST_ID, context.request_id.cloned()),
-        (X_FORWARDED_FOR, context.forwarded_for),
-        (X_FORWARDED_PROTO, context.proto.map(HeaderValue::from_static)),
-        (X_FORWARDED_HOST, context.host.filter(|host| !host.is_empty()).map(host_value)),
-    ]);
+    if upgrade {
+        edits.set_field(SetName::Connection, HeaderValue::from_static("upgrade"));
+    }
+    edits.set_field(SetName::Host, context.upstream_host);
+    edits.set_some(SetName::RequestId, context.request_id.cloned());
+    edits.set_some(SetName::ForwardedFor, context.forwarded_for);
+    edits.set_some(SetName::ForwardedProto, context.proto.map(HeaderValue::from_static));
+    edits.set_some(SetName::ForwardedHost, context.host.filter(|host| !host.is_empty()).map(host_value));
     if let Some(identity) = context.identity {
         set_identity_headers(&mut edits, identity);
     }
@@ -261,10 +323,10 @@ pub fn edit_response<F: Fields>(fields: &F, status: StatusCode, request_id: &Hea
     let upgrade =
         matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED) && fields.has_field(&UPGRADE);
     let mut edits = FieldEdits { strip: Strip::hop_by_hop(fields, upgrade), set: SmallVec::new() };
-    edits.set_some([
-        (CONNECTION, upgrade.then(|| HeaderValue::from_static("upgrade"))),
-        (X_REQUEST_ID, Some(request_id.clone())),
-    ]);
+    if upgrade {
+        edits.set_field(SetName::Connection, HeaderValue::from_static("upgrade"));
+    }
+    edits.set_field(SetName::RequestId, request_id.clone());
     edits
 }
 
@@ -284,13 +346,11 @@ pub(super) fn value_of(text: String) -> HeaderValue {
 }
 
 fn set_identity_headers(edits: &mut FieldEdits, identity: IdentityHeaders) {
-    edits.set_some([
-        (KEY_ID, identity.key_id),
-        (ACTOR_ID, identity.actor_id),
-        (TENANT_ID, identity.tenant_id),
-        (SCOPES, identity.scopes),
-        (CREDENTIAL_TYPE, identity.credential_type),
-    ]);
+    edits.set_some(SetName::KeyId, identity.key_id);
+    edits.set_some(SetName::ActorId, identity.actor_id);
+    edits.set_some(SetName::TenantId, identity.tenant_id);
+    edits.set_some(SetName::Scopes, identity.scopes);
+    edits.set_some(SetName::CredentialType, identity.credential_type);
 }
 
 /// Whether a name may be in one of the lists. Never `false` for a listed name.

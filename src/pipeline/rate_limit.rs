@@ -9,25 +9,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 
 pub use self::plan::Caller;
 use self::plan::{Plan, Rule};
-use super::headers::FieldEdits;
+use super::headers::{FieldEdits, SetName};
 use crate::config::{Auth, CountBy, GatewayConfig, LimitConfig, OnBackendDown, RouteConfig, UpstreamLimitFields};
 use crate::policy::RateLimitPolicy;
 use crate::ratelimit::{Charge, ChargeResult, Limit, Limiter, NamedLimit, Outcome, Outcomes};
 use crate::wire::Rejection;
 use crate::wire::fields::Fields;
-use crate::wire::ratelimit::{
-    RATE_LIMIT, RATE_LIMIT_POLICY, X_RATE_LIMIT_LIMIT, X_RATE_LIMIT_REMAINING, X_RATE_LIMIT_RESET, legacy_fields,
-    policy, state,
-};
+use crate::wire::ratelimit::{legacy_fields, policy, state};
 
 /// Fields whose values are lists.
-const LIST_FIELDS: [HeaderName; 2] = [RATE_LIMIT_POLICY, RATE_LIMIT];
-const LEGACY_FIELDS: [HeaderName; 3] = [X_RATE_LIMIT_LIMIT, X_RATE_LIMIT_REMAINING, X_RATE_LIMIT_RESET];
+const LIST_FIELDS: [SetName; 2] = [SetName::RateLimitPolicy, SetName::RateLimit];
+const LEGACY_FIELDS: [SetName; 3] = [SetName::LegacyLimit, SetName::LegacyRemaining, SetName::LegacyReset];
 
 /// Maximum number of cached plans for keys with a limit of their own, over all routes of a snapshot. Beyond it, plans are computed
 /// for each request.
@@ -216,7 +213,7 @@ impl LimitFields {
     /// Sets the fields on a response that Keygate makes itself.
     pub fn insert_into(self, headers: &mut HeaderMap) {
         for (name, value) in self.into_fields() {
-            headers.insert(name, value);
+            headers.insert(name.header(), value);
         }
     }
 
@@ -224,7 +221,7 @@ impl LimitFields {
     /// to rate-limit fields among them.
     pub fn edit<F: Fields>(self, edits: &mut FieldEdits, fields: &F, upstream: UpstreamLimitFields) {
         if !fields.field_names().any(is_limit_field) {
-            edits.extend(self.into_fields());
+            self.set_fields(edits);
             return;
         }
         let is_empty = self.policy.is_none() && self.state.is_none() && self.legacy.is_none();
@@ -234,22 +231,30 @@ impl LimitFields {
             UpstreamLimitFields::Remove => true,
         };
         if removes {
-            edits.remove_all(LIST_FIELDS);
-            edits.remove_all(LEGACY_FIELDS);
-            edits.extend(self.into_fields());
+            LIST_FIELDS.into_iter().chain(LEGACY_FIELDS).for_each(|name| edits.remove_field(name));
+            self.set_fields(edits);
             return;
         }
         for (name, value) in self.into_fields() {
             // The lists are joined, Keygate's members first. The legacy fields hold one number, so Keygate's replaces the upstream's.
-            let theirs = fields.field_values(&name).filter(|_| LIST_FIELDS.contains(&name));
+            let header = name.header();
+            let theirs = fields.field_values(&header).filter(|_| LIST_FIELDS.contains(&name));
             let values: SmallVec<[&[u8]; 4]> = std::iter::once(value.as_bytes()).chain(theirs).collect();
             if let Ok(list) = HeaderValue::from_bytes(&values.join(&b", "[..])) {
-                edits.extend([(name, list)]);
+                edits.set_field(name, list);
             }
         }
     }
 
-    fn into_fields(self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    fn set_fields(self, edits: &mut FieldEdits) {
+        edits.set_some(SetName::RateLimitPolicy, self.policy);
+        edits.set_some(SetName::RateLimit, self.state);
+        for (name, value) in LEGACY_FIELDS.into_iter().zip(self.legacy.into_iter().flatten()) {
+            edits.set_field(name, value);
+        }
+    }
+
+    fn into_fields(self) -> impl Iterator<Item = (SetName, HeaderValue)> {
         let lists = LIST_FIELDS.into_iter().zip([self.policy, self.state]);
         let lists = lists.filter_map(|(name, value)| Some((name, value?)));
         lists.chain(self.legacy.into_iter().flat_map(|values| LEGACY_FIELDS.into_iter().zip(values)))
@@ -258,9 +263,12 @@ impl LimitFields {
 
 /// Whether a field name may be one of the rate-limit fields.
 fn is_limit_field(name: &str) -> bool {
-    let starts_with =
-        |name: &str, prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-    starts_with(name, "ratelimit") || starts_with(name, "x-ratelimit")
+    let starts_with = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    match name.as_bytes().first() {
+        Some(b'r' | b'R') => starts_with("ratelimit"),
+        Some(b'x' | b'X') => starts_with("x-ratelimit"),
+        _ => false,
+    }
 }
 
 fn rejection(charges: &[Charge<'_>], results: &[ChargeResult]) -> Option<Rejection> {

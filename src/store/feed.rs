@@ -138,9 +138,4 @@ impl ChangeKind {
             .into_iter()
             .find(|kind| kind.name() == name)
     }
-
-    /// Whether the key does not exist after the change.
-    pub fn is_gone(self) -> bool {
-        matches!(self, Self::Delete | Self::Purge)
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Measured against `tracing-appender` 0.2 (lossless) with JSON lines of 300 bytes to a file, CPU time per line including
 //! formatting, median of five runs on two cores: two threads at full speed 1.7 µs here, 2.8 µs there (1.9 µs over a
-//! `BufWriter`); 20,000 lines per second 2.6 µs here, 4.9 µs there (3.6 µs). Its worker wakes up for each line while the rate
+//! `BufWriter`); at most 10,000 lines per second 2.6 µs here, 4.9 µs there (3.6 µs). Its worker wakes up for each line while the rate
 //! is moderate, and warnings are not written before the call returns.
 
 use std::io::{self, Write};

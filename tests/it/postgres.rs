@@ -100,10 +100,10 @@ fn node_does_not_start_with_an_unsupported_schema() {
     assert!(migrated.status.success());
     let newer = "INSERT INTO _sqlx_migrations VALUES (4, 'x', now(), true, '\\x00', 0)";
     assert!(server.query(newer).is_some());
-    rejected(&config, "at version 4, and this Keygate knows 3 at most");
+    rejected(&config, "at version 4, and this Keygate knows at most 3");
     let mut automatic = config;
     automatic["db"]["auto_migrate"] = true.into();
-    rejected(&automatic, "at version 4, and this Keygate knows 3 at most");
+    rejected(&automatic, "at version 4, and this Keygate knows at most 3");
     drop(server);
     rejected(&automatic, "check db.dsn");
 }

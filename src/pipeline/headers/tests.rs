@@ -284,7 +284,7 @@ proptest! {
             .collect();
         let list: Vec<_> = spelled.iter().map(|(name, value)| (&**name, value.as_bytes())).collect();
         let list = FieldList(&list);
-        for (map_edits, list_edits) in [
+        for (mut map_edits, list_edits) in [
             (edit_request(&map, context(None, true)), edit_request(&list, context(None, true))),
             (
                 edit_response(&map, StatusCode::SWITCHING_PROTOCOLS, &REQUEST_ID),
@@ -302,7 +302,7 @@ proptest! {
 fn written(fields: &FieldList<'_>, edits: &FieldEdits) -> Vec<String> {
     let kept = fields.0.iter().filter(|(name, _)| !edits.removes(name));
     let kept = kept.map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()));
-    let set = edits.set().iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
+    let set = edits.set().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
     let mut written: Vec<_> =
         kept.chain(set).map(|(name, value)| format!("{name}: {}", String::from_utf8(value).unwrap().trim())).collect();
     written.sort();

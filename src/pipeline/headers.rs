@@ -122,8 +122,10 @@ const ESSENTIAL: [&str; 9] = [
 /// Upgrades to these protocols are stripped: the client could send further requests that the pipeline does not see.
 const FORBIDDEN_UPGRADES: [&str; 5] = ["h2c", "h2", "h3", "http", "tls"];
 
-/// Inline capacity for set fields: the most that a request gets.
-const SET_MAX: usize = 11;
+/// The most fields that are set on a request.
+const REQUEST_SET_MAX: usize = 11;
+/// Inline capacity for set fields: enough for most responses. Larger edits are on the heap, which is cheaper than to move them.
+const SET_INLINE: usize = 3;
 
 /// The identity of the caller as field values; `None` for a field that the upstream does not get.
 #[derive(Debug, Clone, Default)]
@@ -168,14 +170,14 @@ pub struct HeaderSelection(u16);
 #[derive(Debug, Default)]
 pub struct FieldEdits {
     strip: Strip,
-    set: SmallVec<[(SetName, HeaderValue); SET_MAX]>,
+    set: SmallVec<[(SetName, HeaderValue); SET_INLINE]>,
 }
 
 /// The names that are removed: hop-by-hop headers always, others by choice.
 #[derive(Debug, Default)]
 struct Strip {
     /// Options of `Connection` and other names beyond the fixed lists.
-    names: SmallVec<[HeaderName; 2]>,
+    names: Vec<HeaderName>,
     upgrade: bool,
     spoofable: bool,
     credential: bool,
@@ -302,7 +304,7 @@ pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> Field
     let upgrade = requests_upgrade(fields);
     let mut strip = Strip::hop_by_hop(fields, upgrade);
     (strip.spoofable, strip.credential) = (true, context.strip_credential);
-    let mut edits = FieldEdits { strip, set: SmallVec::new() };
+    let mut edits = FieldEdits { strip, set: SmallVec::with_capacity(REQUEST_SET_MAX) };
     if upgrade {
         edits.set_field(SetName::Connection, HeaderValue::from_static("upgrade"));
     }
@@ -310,7 +312,7 @@ pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> Field
     edits.set_some(SetName::RequestId, context.request_id.cloned());
     edits.set_some(SetName::ForwardedFor, context.forwarded_for);
     edits.set_some(SetName::ForwardedProto, context.proto.map(HeaderValue::from_static));
-    edits.set_some(SetName::ForwardedHost, context.host.filter(|host| !host.is_empty()).map(host_value));
+    edits.set_some(SetName::ForwardedHost, context.host.and_then(|host| forwarded_host(fields, host)));
     if let Some(identity) = context.identity {
         set_identity_headers(&mut edits, identity);
     }
@@ -417,10 +419,19 @@ fn list<'f, F: Fields>(fields: &'f F, name: &'f HeaderName) -> impl Iterator<Ite
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|member| !member.is_empty())
 }
 
+/// The requested host as a value: usually that of the `Host` field, else a new one. `None` if the client named no host.
+fn forwarded_host<F: Fields>(fields: &F, host: &str) -> Option<HeaderValue> {
+    match fields.first_value(&HOST) {
+        _ if host.is_empty() => None,
+        Some(value) if value == host && !host.as_bytes().contains(&b'\t') => Some(value),
+        _ => Some(host_value(host)),
+    }
+}
+
 /// The value for a host, percent-encoded where a field value cannot hold it.
 fn host_value(host: &str) -> HeaderValue {
     match HeaderValue::from_str(host) {
-        Ok(value) if host.bytes().all(|byte| matches!(byte, b' '..=b'~')) => value,
+        Ok(value) if !host.as_bytes().contains(&b'\t') => value,
         _ => value_of(encode_text(host).into_owned()),
     }
 }

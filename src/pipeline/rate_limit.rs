@@ -73,7 +73,8 @@ pub struct RateLimitOutcome {
 pub struct LimitFields {
     policy: Option<HeaderValue>,
     state: Option<HeaderValue>,
-    legacy: Option<[HeaderValue; 3]>,
+    /// On the heap, because most configurations do not send them.
+    legacy: Option<Box<[HeaderValue; 3]>>,
 }
 
 impl Limits {
@@ -198,7 +199,7 @@ impl RateLimitOutcome {
         let limits = || self.counted.iter().flat_map(|(index, _)| groups[*index].limits());
         let outcomes = || self.counted.iter().flat_map(|(_, outcomes)| outcomes);
         let policy = if self.counted.len() == groups.len() { plan.policy().cloned() } else { policy(limits()) };
-        let legacy = if self.legacy_fields { legacy_fields(limits(), outcomes()) } else { None };
+        let legacy = if self.legacy_fields { legacy_fields(limits(), outcomes()).map(Box::new) } else { None };
         LimitFields { policy, state: state(limits(), outcomes()), legacy }
     }
 
@@ -246,18 +247,21 @@ impl LimitFields {
         }
     }
 
+    #[inline]
     fn set_fields(self, edits: &mut FieldEdits) {
         edits.set_some(SetName::RateLimitPolicy, self.policy);
         edits.set_some(SetName::RateLimit, self.state);
-        for (name, value) in LEGACY_FIELDS.into_iter().zip(self.legacy.into_iter().flatten()) {
-            edits.set_field(name, value);
+        if let Some(values) = self.legacy {
+            for (name, value) in LEGACY_FIELDS.into_iter().zip(*values) {
+                edits.set_field(name, value);
+            }
         }
     }
 
     fn into_fields(self) -> impl Iterator<Item = (SetName, HeaderValue)> {
         let lists = LIST_FIELDS.into_iter().zip([self.policy, self.state]);
         let lists = lists.filter_map(|(name, value)| Some((name, value?)));
-        lists.chain(self.legacy.into_iter().flat_map(|values| LEGACY_FIELDS.into_iter().zip(values)))
+        lists.chain(self.legacy.into_iter().flat_map(|values| LEGACY_FIELDS.into_iter().zip(*values)))
     }
 }
 

@@ -230,16 +230,26 @@ pub fn normal_host(host: &str) -> Option<Cow<'_, str>> {
         let address: Ipv6Addr = address.parse().ok()?;
         return is_port(port).then(|| ["[", &address.to_string(), "]"].concat().into());
     }
-    let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let legal = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-    };
-    if !is_port(port) || !(host.is_empty() || name.split('.').all(legal)) {
+    // One pass, because every request comes here. `label` is the length of the current label.
+    let (mut label, mut is_lower, mut end) = (0_usize, true, host.len());
+    for (at, byte) in host.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label += 1,
+            b'A'..=b'Z' => (label, is_lower) = (label + 1, false),
+            b'.' if label > 0 => label = 0,
+            b':' => {
+                end = at;
+                break;
+            }
+            _ => return None,
+        }
+    }
+    let (name, port) = host.split_at(end);
+    if !is_port(port) || (name.is_empty() && !host.is_empty()) {
         return None;
     }
-    let lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
-    Some(if lower { name.into() } else { name.to_ascii_lowercase().into() })
+    let name = name.strip_suffix('.').unwrap_or(name);
+    Some(if is_lower { name.into() } else { name.to_ascii_lowercase().into() })
 }
 
 /// Whether the text after a host is a port. RFC 3986 section 3.2.3 allows an empty port, with or without the colon.

@@ -1,11 +1,16 @@
 //! A borrowed view of the fields of a message head. Knows neither how a front keeps a head nor who sent it.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The fields of a message head, as a front keeps them: a [`HeaderMap`], or names and values as bytes ([`FieldList`]).
 pub trait Fields {
     /// The values of all fields with this name, in order. Names compare without regard to case.
     fn field_values<'f>(&'f self, name: &HeaderName) -> impl Iterator<Item = &'f [u8]>;
+
+    /// The first value with this name as a [`HeaderValue`], without a copy where the front keeps one.
+    fn first_value(&self, name: &HeaderName) -> Option<HeaderValue> {
+        HeaderValue::from_bytes(self.field_values(name).next()?).ok()
+    }
 
     /// All field names, in any case. A name that occurs several times may be returned several times.
     fn field_names(&self) -> impl Iterator<Item = &str>;
@@ -21,14 +26,22 @@ pub trait Fields {
 pub struct FieldList<'a>(pub &'a [(&'a str, &'a [u8])]);
 
 impl Fields for HeaderMap {
+    #[inline]
     fn field_values<'f>(&'f self, name: &HeaderName) -> impl Iterator<Item = &'f [u8]> {
-        self.get_all(name).iter().map(http::HeaderValue::as_bytes)
+        self.get_all(name).iter().map(HeaderValue::as_bytes)
     }
 
+    #[inline]
+    fn first_value(&self, name: &HeaderName) -> Option<HeaderValue> {
+        self.get(name).cloned()
+    }
+
+    #[inline]
     fn field_names(&self) -> impl Iterator<Item = &str> {
         self.keys().map(HeaderName::as_str)
     }
 
+    #[inline]
     fn has_field(&self, name: &HeaderName) -> bool {
         self.contains_key(name)
     }
@@ -52,7 +65,6 @@ pub fn text(value: &[u8]) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use http::header::{ACCEPT, COOKIE, HOST};
 
     use super::*;
@@ -67,6 +79,7 @@ mod tests {
         for name in [COOKIE, ACCEPT, HOST] {
             assert_eq!(list.field_values(&name).collect::<Vec<_>>(), map.field_values(&name).collect::<Vec<_>>());
             assert_eq!(list.has_field(&name), map.has_field(&name));
+            assert_eq!(list.first_value(&name), map.first_value(&name));
         }
         assert!(map.field_names().all(|name| list.field_names().any(|other| other.eq_ignore_ascii_case(name))));
     }

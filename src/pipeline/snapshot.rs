@@ -86,9 +86,4 @@ impl<U> Snapshot<U> {
     pub fn authorizer(&self) -> &Authorizer {
         &self.authorizer
     }
-
-    /// The headers that upstreams get.
-    pub fn headers(&self) -> HeaderSelection {
-        self.headers
-    }
 }

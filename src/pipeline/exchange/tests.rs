@@ -235,6 +235,19 @@ fn edits_exist_only_after_authorization() {
     );
 }
 
+#[test]
+fn upstream_failure_of_a_charged_request_describes_its_limits() {
+    let fixture = Fixture::new();
+    let snapshot = fixture.snapshot(&gateway("a"), &fixture.engine.verifier);
+    let request = fixture.request();
+    let mut connection = Connection::default();
+    let mut exchange = begin(&snapshot, &request, &connection);
+    poll_once(exchange.authorize(request.headers(), &mut connection)).unwrap().unwrap();
+    let response = exchange.reject(&Rejection::UpstreamUnreachable);
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    assert!(response.headers()["ratelimit"].to_str().unwrap().contains(r#""a";r=99999"#), "{response:?}");
+}
+
 /// What one exchange shows of the snapshot that it uses: route, upstream, limit, and whether the proof of the other snapshot counts.
 fn observe(snapshot: &Arc<Snapshot<String>>, request: &Request<()>, connection: &mut Connection) -> [String; 4] {
     let mut exchange = begin(snapshot, request, connection);

@@ -92,7 +92,7 @@ async fn denied_credential_leaves_no_proof() {
     let fixture = fixture(&[]);
     let expired = fixture.key("ak", CURRENT, at(0), |key| key.expire_time = Some(at(-1))).await;
     let mut connection = ConnectionMemory::default();
-    for credential in [&expired, "nobody's"] {
+    for credential in [&expired, "unknown-key"] {
         for _ in 0..2 {
             let verification = fixture.verify_on(credential, &mut connection).await;
             assert!(verification.outcome.is_err() && verification.check == VerifiedBy::Full, "{credential}");

@@ -4,10 +4,10 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::FromRow;
 
 use super::error::StoreError;
 use super::key_store::{PurgedKey, RevokedKey};
+use super::row_struct::row_struct;
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
@@ -45,47 +45,51 @@ impl TimeColumn for Timestamp {
     }
 }
 
-/// A row of `keys`. Lists and objects are JSON text; `M` is the database's type of a time.
-#[derive(FromRow, Serialize)]
-pub(super) struct KeyRow<M> {
-    pub(super) tenant: String,
-    pub(super) kind: String,
-    pub(super) key_id: String,
-    pub(super) request_id: Option<String>,
-    pub(super) name: String,
-    pub(super) actor_id: String,
-    pub(super) scopes: String,
-    pub(super) metadata: String,
-    pub(super) status: String,
-    pub(super) revocation_reason: Option<String>,
-    pub(super) revocation_description: Option<String>,
-    pub(super) visibility: String,
-    pub(super) create_time: M,
-    pub(super) update_time: M,
-    pub(super) expire_time: Option<M>,
-    pub(super) last_used_time: Option<M>,
-    pub(super) rate_limit_quota: Option<i64>,
-    pub(super) rate_limit_window: Option<i64>,
-    pub(super) allowed_cidrs: String,
-    pub(super) version: i64,
+row_struct! {
+    /// A row of `keys`. Lists and objects are JSON text; `M` is the database's type of a time.
+    #[derive(Serialize)]
+    pub(super) struct KeyRow<M> {
+        pub(super) tenant: String,
+        pub(super) kind: String,
+        pub(super) key_id: String,
+        pub(super) request_id: Option<String>,
+        pub(super) name: String,
+        pub(super) actor_id: String,
+        pub(super) scopes: String,
+        pub(super) metadata: String,
+        pub(super) status: String,
+        pub(super) revocation_reason: Option<String>,
+        pub(super) revocation_description: Option<String>,
+        pub(super) visibility: String,
+        pub(super) create_time: M,
+        pub(super) update_time: M,
+        pub(super) expire_time: Option<M>,
+        pub(super) last_used_time: Option<M>,
+        pub(super) rate_limit_quota: Option<i64>,
+        pub(super) rate_limit_window: Option<i64>,
+        pub(super) allowed_cidrs: String,
+        pub(super) version: i64,
+    }
 }
 
-/// A key that was revoked or deleted.
-#[derive(FromRow)]
-pub(super) struct RevokedRow<M> {
-    tenant: String,
-    kind: String,
-    key_id: String,
-    time: M,
+row_struct! {
+    /// A key that was revoked or deleted.
+    pub(super) struct RevokedRow<M> {
+        tenant: String,
+        kind: String,
+        key_id: String,
+        time: M,
+    }
 }
 
-/// A key that was purged.
-#[derive(FromRow)]
-pub(super) struct PurgedRow {
-    tenant: String,
-    kind: String,
-    key_id: String,
-    version: i64,
+row_struct! {
+    /// A key that was purged.
+    pub(super) struct PurgedRow {
+        tenant: String,
+        kind: String,
+        key_id: String,
+        version: i64,
+    }
 }
 
 impl<M: TimeColumn> KeyRow<M> {

@@ -3,12 +3,22 @@
 
 use std::borrow::Cow;
 
-use sqlx::migrate::{Migrate, MigrateError, Migration as Script, Migrator};
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migrate, MigrateError, Migration as Script, MigrationType, Migrator};
 
 use super::error::StoreError;
 
 /// The table that records which migrations were applied.
 const TABLE: &str = "_sqlx_migrations";
+
+/// The scripts of one migration.
+pub(super) struct Scripts {
+    pub(super) version: i64,
+    /// What it adds, for the table of migrations.
+    pub(super) description: &'static str,
+    pub(super) up: &'static str,
+    pub(super) down: &'static str,
+}
 
 /// What a store does on opening if migrations are pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,6 +242,18 @@ impl<C: Migrate> Tables<'_, C> {
             other => StoreError::Corrupt(other.to_string()).into(),
         }
     }
+}
+
+/// Returns the migrator of all migrations of a kind of database.
+pub(super) fn migrator(migrations: &[Scripts]) -> Migrator {
+    let script = |scripts: &Scripts, kind, sql: &'static str| {
+        Script::new(scripts.version, scripts.description.into(), kind, sql.into_sql_str(), false)
+    };
+    let scripts = migrations.iter().flat_map(|scripts| {
+        let up = script(scripts, MigrationType::ReversibleUp, scripts.up);
+        [up, script(scripts, MigrationType::ReversibleDown, scripts.down)]
+    });
+    Migrator::with_migrations(scripts.collect())
 }
 
 /// Fails for a version that this program does not have.

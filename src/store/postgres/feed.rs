@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgListener, PgPoolOptions};
-use sqlx::{FromRow, query_as};
+use sqlx::query_as;
 
 use super::error::store_error;
 use super::options::PostgresOptions;
@@ -15,6 +15,7 @@ use crate::clock::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::feed::{Change, ChangeFeed, ChangeKind, ChangeListener, Changes, Position};
 use crate::store::row::{read_id, read_tenant};
+use crate::store::row_struct::row_struct;
 
 /// Maximum rows per pruning, so that the statement stays within its timeout.
 const PRUNE_MAX: i64 = 10_000;
@@ -57,20 +58,21 @@ struct Page<'a> {
     seq: i64,
 }
 
-/// A row of [`CHANGES_AFTER`]. The optional columns are all present or all absent.
-#[derive(FromRow)]
-struct ChangeRow {
-    upto: String,
-    read_time: Timestamp,
-    lost: bool,
-    xid: Option<String>,
-    seq: Option<i64>,
-    tenant: Option<String>,
-    kind: Option<String>,
-    key_id: Option<String>,
-    change: Option<String>,
-    version: Option<i64>,
-    time: Option<Timestamp>,
+row_struct! {
+    /// A row of [`CHANGES_AFTER`]. The optional columns are all present or all absent.
+    struct ChangeRow {
+        upto: String,
+        read_time: Timestamp,
+        lost: bool,
+        xid: Option<String>,
+        seq: Option<i64>,
+        tenant: Option<String>,
+        kind: Option<String>,
+        key_id: Option<String>,
+        change: Option<String>,
+        version: Option<i64>,
+        time: Option<Timestamp>,
+    }
 }
 
 impl<'a> ParsedPosition<'a> {
@@ -99,15 +101,16 @@ impl ChangeRow {
     }
 }
 
-/// A row of `changes`, without its position.
-#[derive(FromRow)]
-struct RecentRow {
-    tenant: String,
-    kind: String,
-    key_id: String,
-    change: String,
-    version: i64,
-    time: Timestamp,
+row_struct! {
+    /// A row of `changes`, without its position.
+    struct RecentRow {
+        tenant: String,
+        kind: String,
+        key_id: String,
+        change: String,
+        version: i64,
+        time: Timestamp,
+    }
 }
 
 impl RecentRow {

@@ -1,5 +1,7 @@
 //! The tables of a database, and their migrations.
 
+use std::sync::LazyLock;
+
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::time::timeout;
@@ -7,9 +9,30 @@ use tokio::time::timeout;
 use super::error::store_error;
 use super::options::PostgresOptions;
 use crate::store::error::StoreError;
-use crate::store::schema::{Change, Migration, Schema, SchemaError, Tables, check_known};
+use crate::store::schema::{Change, Migration, Schema, SchemaError, Scripts, Tables, check_known, migrator};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(&SCRIPTS));
+
+const SCRIPTS: [Scripts; 3] = [
+    Scripts {
+        version: 1,
+        description: "keys",
+        up: include_str!("../migrations/postgres/0001_keys.up.sql"),
+        down: include_str!("../migrations/postgres/0001_keys.down.sql"),
+    },
+    Scripts {
+        version: 2,
+        description: "changes",
+        up: include_str!("../migrations/postgres/0002_changes.up.sql"),
+        down: include_str!("../migrations/postgres/0002_changes.down.sql"),
+    },
+    Scripts {
+        version: 3,
+        description: "ends",
+        up: include_str!("../migrations/postgres/0003_ends.up.sql"),
+        down: include_str!("../migrations/postgres/0003_ends.down.sql"),
+    },
+];
 
 const INITIALIZED: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
 /// How long a migration waits for the lock of another one, or of a transaction on the tables.
@@ -73,4 +96,25 @@ async fn close(connection: PgConnection) {
 
 fn tables(connection: &mut PgConnection) -> Tables<'_, PgConnection> {
     Tables { migrator: &MIGRATIONS, connection, store_error }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_script_of_the_folder_is_embedded() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/migrations/postgres");
+        let of = |migrator: &Migrator| -> Vec<_> {
+            let scripts = migrator.iter();
+            scripts
+                .map(|script| (script.version, script.description.clone(), script.checksum.clone(), script.no_tx))
+                .collect()
+        };
+        let from_folder = Migrator::new(folder).await.expect("scripts");
+        assert_eq!(of(&MIGRATIONS), of(&from_folder));
+        assert_eq!(MIGRATIONS.iter().count(), 2 * SCRIPTS.len());
+    }
 }

@@ -1,14 +1,37 @@
 //! The tables of a file, and their migrations.
 
+use std::sync::LazyLock;
+
 use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::error::store_error;
 use super::options::{SqliteOptions, connect_options};
 use crate::store::error::StoreError;
-use crate::store::schema::{Change, Schema, SchemaError, Tables, check_known};
+use crate::store::schema::{Change, Schema, SchemaError, Scripts, Tables, check_known, migrator};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(&SCRIPTS));
+
+const SCRIPTS: [Scripts; 3] = [
+    Scripts {
+        version: 1,
+        description: "keys",
+        up: include_str!("../migrations/sqlite/0001_keys.up.sql"),
+        down: include_str!("../migrations/sqlite/0001_keys.down.sql"),
+    },
+    Scripts {
+        version: 2,
+        description: "lists",
+        up: include_str!("../migrations/sqlite/0002_lists.up.sql"),
+        down: include_str!("../migrations/sqlite/0002_lists.down.sql"),
+    },
+    Scripts {
+        version: 3,
+        description: "ends",
+        up: include_str!("../migrations/sqlite/0003_ends.up.sql"),
+        down: include_str!("../migrations/sqlite/0003_ends.down.sql"),
+    },
+];
 
 const INITIALIZED: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '_sqlx_migrations')";
 
@@ -53,4 +76,25 @@ fn tables(connection: &mut SqliteConnection) -> Tables<'_, SqliteConnection> {
 
 fn migration_error(error: &sqlx::Error) -> StoreError {
     StoreError::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_script_of_the_folder_is_embedded() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/migrations/sqlite");
+        let of = |migrator: &Migrator| -> Vec<_> {
+            let scripts = migrator.iter();
+            scripts
+                .map(|script| (script.version, script.description.clone(), script.checksum.clone(), script.no_tx))
+                .collect()
+        };
+        let from_folder = Migrator::new(folder).await.expect("scripts");
+        assert_eq!(of(&MIGRATIONS), of(&from_folder));
+        assert_eq!(MIGRATIONS.iter().count(), 2 * SCRIPTS.len());
+    }
 }

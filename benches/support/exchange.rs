@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use keygate::gateway::head_edits::{edit_request_head, edit_response_head};
-use keygate::pipeline::{Connection, Exchange, ResponseInfo, Snapshot};
+use keygate::pipeline::{Connection, Exchange, ResponseForm, ResponseInfo, Snapshot};
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl Client {
                     .expect("there is no reason phrase to keep");
                 black_box((forwarded, response)).1.status.as_u16()
             }
-            Err(rejection) => black_box(exchange.reject(&rejection)).status().as_u16(),
+            Err(rejection) => black_box(exchange.reject(&rejection, ResponseForm::default())).status().as_u16(),
         };
         exchange.finish(ResponseInfo { status: Some(status), bytes: 1024 });
         status

@@ -20,7 +20,7 @@ use super::respond::respond;
 use super::upstream::{Endpoint, Upstream};
 use crate::id::RequestId;
 use crate::pipeline::{Connection, CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseInfo};
-use crate::wire::problem::problem;
+use crate::wire::problem::{ResponseForm, rejection_response};
 
 /// Time limit for draining the body of a rejected request.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ impl ProxyHttp for Proxy {
         match exchange.authorize(&request.headers, connection).await {
             Ok(()) => Ok(false),
             Err(rejection) => {
-                let response = exchange.reject(&rejection);
+                let response = exchange.reject(&rejection, ResponseForm::of(&request.headers));
                 respond(session, response).await?;
                 Ok(true)
             }
@@ -138,9 +138,10 @@ impl ProxyHttp for Proxy {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
         let rejection = rejection(error);
+        let form = ResponseForm::of(&session.req_header().headers);
         let response = match &mut ctx.exchange {
-            Some(exchange) => exchange.reject(&rejection),
-            None => problem(&rejection, &RequestId::random()),
+            Some(exchange) => exchange.reject(&rejection, form),
+            None => rejection_response(&rejection, &RequestId::random(), form),
         };
         let status = response.status().as_u16();
         // pingora closes the client's connection after an upstream failure, so the response says so.

@@ -8,7 +8,9 @@ use super::rate_limit::{Caller, RateLimitOutcome, RouteLimits};
 use super::route::Route;
 use crate::config::{Auth, OnBackendDown};
 use crate::id::TenantId;
-use crate::verifier::{CachePolicy, ConnectionMemory, Denial, Presented, Verdict, Verifier};
+use crate::verifier::{
+    CachePolicy, ConnectionMemory, Denial, PendingVerification, Presented, Verdict, Verification, Verifier,
+};
 use crate::wire::Rejection;
 use crate::wire::extract::extract;
 use crate::wire::fields::Fields;
@@ -40,6 +42,21 @@ pub struct Authorization {
     pub limits: RateLimitOutcome,
 }
 
+/// An authorization that needs a record or a counter which this process does not have in memory.
+pub enum PendingAuthorization {
+    /// The credential is being verified.
+    Verification(PendingVerification),
+    /// The limits must be charged.
+    Charge(Option<Verdict>),
+}
+
+impl Authorization {
+    fn charged(verdict: Option<Verdict>, mut limits: RateLimitOutcome) -> Self {
+        let outcome = limits.rejection.take().map_or(Ok(verdict), Err);
+        Self { outcome, limits }
+    }
+}
+
 impl Authorizer {
     /// An authorizer for a tenant. With `revoke_with_parent`, derived tokens of revoked keys are denied.
     pub fn new(verifier: Arc<Verifier>, tenant: TenantId, revoke_with_parent: bool) -> Self {
@@ -54,33 +71,80 @@ impl Authorizer {
         request: &AuthorizeRequest<'_, F>,
         memory: &mut ConnectionMemory,
     ) -> Authorization {
-        let verdict = match self.authenticate(route, request, memory).await {
-            Ok(verdict) => verdict,
-            Err(rejection) => {
-                return Authorization { outcome: Err(rejection), limits: RateLimitOutcome::default() };
-            }
-        };
-        let mut limits = match &route.limits {
-            Some(limits) => self.charge(limits, verdict.as_ref(), request, memory).await,
-            None => RateLimitOutcome::default(),
-        };
-        let outcome = limits.rejection.take().map_or(Ok(verdict), Err);
-        Authorization { outcome, limits }
+        match self.authorize_now(route, request, memory) {
+            Ok(authorization) => authorization,
+            Err(pending) => self.authorize_later(route, request, memory, pending).await,
+        }
     }
 
-    async fn authenticate<U, F: Fields>(
+    /// Authorizes a request with what this process has in memory.
+    ///
+    /// # Errors
+    /// What [`Authorizer::authorize_later`] continues with, if a record must be looked up or the request is counted elsewhere.
+    pub fn authorize_now<U, F: Fields>(
         &self,
         route: &Route<U>,
         request: &AuthorizeRequest<'_, F>,
         memory: &mut ConnectionMemory,
-    ) -> Result<Option<Verdict>, Rejection> {
+    ) -> Result<Authorization, PendingAuthorization> {
+        let verdict = match self.presented(route, request) {
+            Ok(Some(presented)) => {
+                let verification = self.verifier.verify_now(&presented, memory);
+                let verification = verification.map_err(PendingAuthorization::Verification)?;
+                verdict(verification, route).map(Some)
+            }
+            Ok(None) => Ok(None),
+            Err(rejection) => Err(rejection),
+        };
+        match (verdict, &route.limits) {
+            (Ok(verdict), Some(limits)) => match self.charge_now(limits, verdict.as_ref(), request, memory) {
+                Some(limits) => Ok(Authorization::charged(verdict, limits)),
+                None => Err(PendingAuthorization::Charge(verdict)),
+            },
+            (outcome, _) => Ok(Authorization { outcome, limits: RateLimitOutcome::default() }),
+        }
+    }
+
+    /// Completes an authorization that [`Authorizer::authorize_now`] began for the same request.
+    pub async fn authorize_later<U, F: Fields>(
+        &self,
+        route: &Route<U>,
+        request: &AuthorizeRequest<'_, F>,
+        memory: &mut ConnectionMemory,
+        pending: PendingAuthorization,
+    ) -> Authorization {
+        let verdict = match pending {
+            PendingAuthorization::Charge(verdict) => Ok(verdict),
+            PendingAuthorization::Verification(pending) => match self.presented(route, request) {
+                Ok(Some(presented)) => {
+                    verdict(self.verifier.verify_later(&presented, memory, pending).await, route).map(Some)
+                }
+                Ok(None) => Ok(None),
+                Err(rejection) => Err(rejection),
+            },
+        };
+        match (verdict, &route.limits) {
+            (Ok(verdict), Some(limits)) => {
+                let limits = self.charge(limits, verdict.as_ref(), request, memory).await;
+                Authorization::charged(verdict, limits)
+            }
+            (outcome, _) => Authorization { outcome, limits: RateLimitOutcome::default() },
+        }
+    }
+
+    /// The credential of a request; `None` if it may pass without one.
+    fn presented<'a, U, F: Fields>(
+        &self,
+        route: &'a Route<U>,
+        request: &AuthorizeRequest<'a, F>,
+    ) -> Result<Option<Presented<'a>>, Rejection> {
         if route.auth == Auth::None {
             return Ok(None);
         }
         let Some(credential) = extract(request.fields)? else {
             return if route.auth == Auth::Optional { Ok(None) } else { Err(Rejection::CredentialMissing) };
         };
-        let presented = Presented {
+        Ok(Some(Presented {
             tenant: self.tenant,
             credential,
             client_ip: request.client_ip,
@@ -89,13 +153,23 @@ impl Authorizer {
             cache: CachePolicy::default(),
             lookup_charge: request.client_ip,
             revoke_with_parent: self.revoke_with_parent,
+        }))
+    }
+
+    /// Charges the limits that are counted in this process; `None` if they are counted elsewhere, or the limit of the key must be looked
+    /// up.
+    fn charge_now<F>(
+        &self,
+        limits: &RouteLimits,
+        verdict: Option<&Verdict>,
+        request: &AuthorizeRequest<'_, F>,
+        memory: &mut ConnectionMemory,
+    ) -> Option<RateLimitOutcome> {
+        let key_limit = match verdict {
+            Some(verdict) => self.verifier.rate_limit_now(verdict, request.arrived, memory)?,
+            None => None,
         };
-        let verdict = self.verifier.verify_on(&presented, memory).await.outcome?;
-        if verdict.scopes().contains_all(&route.scopes) {
-            Ok(Some(verdict))
-        } else {
-            Err(Rejection::ScopeInsufficient { required: Arc::clone(&route.scopes) })
-        }
+        limits.charge_now(&Caller { tenant: self.tenant, verdict, key_limit, client_ip: request.client_ip })
     }
 
     async fn charge<F>(
@@ -120,5 +194,15 @@ impl Authorizer {
             },
         };
         limits.charge(&Caller { tenant: self.tenant, verdict, key_limit, client_ip: request.client_ip }).await
+    }
+}
+
+/// The verdict of a verification, if the credential has the scopes that the route requires.
+fn verdict<U>(verification: Verification, route: &Route<U>) -> Result<Verdict, Rejection> {
+    let verdict = verification.outcome?;
+    if verdict.scopes().contains_all(&route.scopes) {
+        Ok(verdict)
+    } else {
+        Err(Rejection::ScopeInsufficient { required: Arc::clone(&route.scopes) })
     }
 }

@@ -1,16 +1,18 @@
 //! One request from its head to its response. A front calls the steps in order and moves the bytes.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use super::access_log::{InFlight, RequestLog, ResponseInfo};
-use super::authorize::{Authorization, AuthorizeRequest};
+use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
 use super::head::{RequestHead, Target};
-use super::headers::{FieldEdits, ForwardContext, edit_request, edit_response, forwarded_for};
+use super::headers::{
+    FieldEdits, ForwardContext, IdentityHeaders, edit_identity, edit_request, edit_response, forwarded_for,
+};
 use super::rate_limit::RateLimitOutcome;
 use super::route::Route;
 use super::snapshot::Snapshot;
@@ -19,7 +21,7 @@ use crate::id::RequestId;
 use crate::verifier::{ConnectionMemory, Verdict};
 use crate::wire::Rejection;
 use crate::wire::fields::Fields;
-use crate::wire::problem::problem;
+use crate::wire::problem::{ResponseForm, rejection_response};
 
 /// What a front keeps of a client connection from one request to the next.
 #[derive(Default)]
@@ -50,7 +52,7 @@ pub struct Connection {
 /// # use keygate::store::MemoryStore;
 /// # use secrecy::ExposeSecret;
 /// use http::{HeaderValue, Request, Response, StatusCode};
-/// use keygate::pipeline::{Connection, Exchange, RequestHead, ResponseInfo, Snapshot};
+/// use keygate::pipeline::{Connection, Exchange, RequestHead, ResponseForm, ResponseInfo, Snapshot};
 ///
 /// async fn handle(snapshot: &Arc<Snapshot>, request: Request<()>, connection: &mut Connection) -> StatusCode {
 ///     let head = RequestHead::from(&request);
@@ -68,7 +70,7 @@ pub struct Connection {
 ///             edits.apply(response.headers_mut());
 ///             response
 ///         }
-///         Err(rejection) => exchange.reject(&rejection),
+///         Err(rejection) => exchange.reject(&rejection, ResponseForm::of(request.headers())),
 ///     };
 ///     let status = response.status();
 ///     exchange.finish(ResponseInfo { status: Some(status.as_u16()), bytes: response.body().len() });
@@ -102,19 +104,39 @@ pub struct Exchange<U = ()> {
     snapshot: Arc<Snapshot<U>>,
     arrived: Instant,
     client_ip: Option<IpAddr>,
-    request_id: RequestId,
+    /// The client's id, or a new one once it is needed.
+    request_id: OnceLock<RequestId>,
     method: Method,
-    /// The path as received, if the target does not have it.
-    received_path: Option<Box<str>>,
-    route: Option<(Arc<Route<U>>, Target)>,
+    path: ReceivedPath,
+    route: Option<Arc<Route<U>>>,
+    /// `None` for a front whose requests are matched already.
+    target: Option<Target>,
     /// Why no route was found, until [`Exchange::authorize`] returns it.
     unrouted: Option<Rejection>,
+    /// What [`Exchange::authorize`] continues with.
+    pending: Option<PendingAuthorization>,
     is_authorized: bool,
     verdict: Option<Verdict>,
     limits: RateLimitOutcome,
     rejection: Option<&'static str>,
     /// `None` once the request is recorded.
     in_flight: Option<InFlight>,
+}
+
+/// The result of route matching.
+struct Matched<U> {
+    route: Option<Arc<Route<U>>>,
+    target: Option<Target>,
+    unrouted: Option<Rejection>,
+    path: ReceivedPath,
+}
+
+/// The path as received, without the query.
+enum ReceivedPath {
+    /// That of the target.
+    Target,
+    Text(Box<str>),
+    Uri(Uri),
 }
 
 /// The edits that turn a client's request head into what the upstream gets.
@@ -142,22 +164,48 @@ impl Connection {
 impl<U> Exchange<U> {
     /// Begins a request: counts it as in flight, reads its id, host and path, and matches its route.
     pub fn begin<F: Fields>(snapshot: Arc<Snapshot<U>>, head: &RequestHead<'_, F>, connection: &Connection) -> Self {
+        let (route, target, unrouted) = match snapshot.find_route(head) {
+            Ok((route, target)) => (Some(route), Some(target), None),
+            Err(rejection) => (None, None, Some(rejection)),
+        };
+        let has_path = target.as_ref().is_some_and(|target| target.path() == head.path);
+        let path = if has_path { ReceivedPath::Target } else { ReceivedPath::Text(head.path.into()) };
+        Self::new(snapshot, head, Matched { route, target, unrouted, path }, connection)
+    }
+
+    /// Begins a request whose route is known: counts it as in flight, and reads its id and host.
+    pub fn begin_on<B>(
+        snapshot: Arc<Snapshot<U>>,
+        route: Arc<Route<U>>,
+        request: &Request<B>,
+        connection: &Connection,
+    ) -> Self {
+        let head = RequestHead::from(request);
+        let unrouted = head.host().err();
+        let path = ReceivedPath::Uri(request.uri().clone());
+        Self::new(snapshot, &head, Matched { route: Some(route), target: None, unrouted, path }, connection)
+    }
+
+    fn new<F: Fields>(
+        snapshot: Arc<Snapshot<U>>,
+        head: &RequestHead<'_, F>,
+        matched: Matched<U>,
+        connection: &Connection,
+    ) -> Self {
+        let Matched { route, target, unrouted, path } = matched;
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
-        let (route, unrouted) = match snapshot.find_route(head) {
-            Ok(found) => (Some(found), None),
-            Err(rejection) => (None, Some(rejection)),
-        };
-        let has_path = route.as_ref().is_some_and(|(_, target)| target.path() == head.path);
         Self {
             snapshot,
             arrived,
             client_ip: connection.client_ip,
-            request_id: head.request_id(),
+            request_id: head.request_id().map_or_else(OnceLock::new, OnceLock::from),
             method: head.method.clone(),
-            received_path: (!has_path).then(|| head.path.into()),
+            path,
             route,
+            target,
             unrouted,
+            pending: None,
             is_authorized: false,
             verdict: None,
             limits: RateLimitOutcome::default(),
@@ -175,19 +223,61 @@ impl<U> Exchange<U> {
     /// # Errors
     /// [`Rejection`], which [`Exchange::reject`] turns into the response.
     pub async fn authorize<F: Fields>(&mut self, fields: &F, connection: &mut Connection) -> Result<(), Rejection> {
-        if let Some(rejection) = self.unrouted.take() {
-            return Err(rejection);
+        if let Some(outcome) = self.authorize_now(fields, connection) {
+            return outcome;
         }
-        let Some((route, _)) = &self.route else {
+        let (Some(route), Some(pending)) = (&self.route, self.pending.take()) else {
             return Err(Rejection::RouteNotFound);
         };
         let request = AuthorizeRequest { fields, client_ip: self.client_ip, arrived: self.arrived };
         let authorizer = &self.snapshot.authorizer;
-        let Authorization { outcome, limits } = authorizer.authorize(route, &request, &mut connection.memory).await;
-        self.limits = limits;
-        self.verdict = outcome?;
+        let authorization = authorizer.authorize_later(route, &request, &mut connection.memory, pending).await;
+        self.settle(authorization)
+    }
+
+    /// Authorizes the request with what this process has in memory. `None` if a record must be looked up or the request is counted
+    /// elsewhere; then [`Exchange::authorize`] continues.
+    pub fn authorize_now<F: Fields>(
+        &mut self,
+        fields: &F,
+        connection: &mut Connection,
+    ) -> Option<Result<(), Rejection>> {
+        if self.pending.is_some() {
+            return None;
+        }
+        if let Some(rejection) = self.unrouted.take() {
+            return Some(Err(rejection));
+        }
+        let Some(route) = &self.route else {
+            return Some(Err(Rejection::RouteNotFound));
+        };
+        let request = AuthorizeRequest { fields, client_ip: self.client_ip, arrived: self.arrived };
+        match self.snapshot.authorizer.authorize_now(route, &request, &mut connection.memory) {
+            Ok(authorization) => Some(self.settle(authorization)),
+            Err(pending) => {
+                self.pending = Some(pending);
+                None
+            }
+        }
+    }
+
+    fn settle(&mut self, authorization: Authorization) -> Result<(), Rejection> {
+        self.limits = authorization.limits;
+        self.verdict = authorization.outcome?;
         self.is_authorized = true;
         Ok(())
+    }
+
+    /// The edits for a service that gets the request from another server or in this process: the credential and the client's
+    /// `X-Keygate-*` fields are removed, and with `identity` the selected identity fields are set. `None` unless the request is authorized.
+    pub fn identity_edits(&self, identity: bool) -> Option<FieldEdits> {
+        let route = self.route.as_ref().filter(|_| self.is_authorized)?;
+        let identity = if identity { self.identity() } else { None };
+        Some(edit_identity(identity, route.auth != Auth::None))
+    }
+
+    fn identity(&self) -> Option<IdentityHeaders> {
+        self.verdict.as_ref().map(|verdict| self.snapshot.headers.identity(verdict, &self.snapshot.tenant))
     }
 
     /// The edits of the request head for an upstream that expects `upstream_host` in `Host`. `fields` are those of the head that the
@@ -198,16 +288,17 @@ impl<U> Exchange<U> {
         connection: &mut Connection,
         upstream_host: HeaderValue,
     ) -> Option<RequestEdits<'_>> {
-        let (route, target) = self.route.as_ref().filter(|_| self.is_authorized)?;
+        let (Some(route), Some(target), true) = (&self.route, &self.target, self.is_authorized) else {
+            return None;
+        };
         let selected = self.snapshot.headers;
-        let identity = |verdict| selected.identity(verdict, &self.snapshot.tenant);
         let context = ForwardContext {
-            identity: self.verdict.as_ref().map(identity),
+            identity: self.identity(),
             strip_credential: route.auth != Auth::None,
             forwarded_for: selected.when(AddedHeader::XForwardedFor, || connection.forwarded_for()).flatten(),
             proto: selected.when(AddedHeader::XForwardedProto, || "http"),
             host: selected.when(AddedHeader::XForwardedHost, || target.host()),
-            request_id: selected.when(AddedHeader::XRequestId, || self.request_id.value()),
+            request_id: selected.when(AddedHeader::XRequestId, || self.request_id().value()),
             upstream_host,
         };
         Some(RequestEdits { target: target.path_and_query(), fields: edit_request(fields, context) })
@@ -215,16 +306,21 @@ impl<U> Exchange<U> {
 
     /// The edits of the upstream's response head: hop-by-hop fields are removed, the request id and the rate-limit fields are set.
     pub fn response_edits<F: Fields>(&self, status: StatusCode, fields: &F) -> FieldEdits {
-        let mut edits = edit_response(fields, status, self.request_id.value());
+        let mut edits = edit_response(fields, status, self.request_id().value());
         self.limits.fields().edit(&mut edits, fields, self.snapshot.upstream_limit_fields);
         edits
     }
 
-    /// The response to a rejected request.
-    pub fn reject(&mut self, rejection: &Rejection) -> Response<Bytes> {
+    /// The rate-limit fields of a response that is not the upstream's: they are set on `headers`.
+    pub fn insert_limit_fields(&self, headers: &mut HeaderMap) {
+        self.limits.fields().insert_into(headers);
+    }
+
+    /// The response to a rejected request, in a form that its sender can read.
+    pub fn reject(&mut self, rejection: &Rejection, form: ResponseForm) -> Response<Bytes> {
         self.rejection = Some(rejection.code());
-        let mut response = problem(rejection, &self.request_id);
-        self.limits.fields().insert_into(response.headers_mut());
+        let mut response = rejection_response(rejection, self.request_id(), form);
+        self.insert_limit_fields(response.headers_mut());
         response
     }
 
@@ -235,12 +331,12 @@ impl<U> Exchange<U> {
 
     /// The request id.
     pub fn request_id(&self) -> &RequestId {
-        &self.request_id
+        self.request_id.get_or_init(RequestId::random)
     }
 
     /// The route, if one was found.
     pub fn route(&self) -> Option<&Arc<Route<U>>> {
-        self.route.as_ref().map(|(route, _)| route)
+        self.route.as_ref()
     }
 
     /// The verdict about the credential; `None` for an anonymous request, and before authorization.
@@ -250,14 +346,17 @@ impl<U> Exchange<U> {
 
     /// The path as received, without the query.
     pub fn received_path(&self) -> &str {
-        let target = self.route.as_ref().map(|(_, target)| target.path());
-        self.received_path.as_deref().or(target).unwrap_or_default()
+        match (&self.path, &self.target) {
+            (ReceivedPath::Text(text), _) => text,
+            (ReceivedPath::Uri(uri), _) => uri.path(),
+            (ReceivedPath::Target, target) => target.as_ref().map(Target::path).unwrap_or_default(),
+        }
     }
 
     fn record(&mut self, response: ResponseInfo) {
         let Some(in_flight) = self.in_flight.take() else { return };
         self.snapshot.metrics.record(&RequestLog {
-            request_id: &self.request_id,
+            request_id: self.request_id(),
             method: self.method.as_str(),
             path: self.received_path(),
             route: self.route().map(|route| &route.series),

@@ -73,10 +73,9 @@ impl<'a, F: Fields> RequestHead<'a, F> {
         }
     }
 
-    /// The client's request id if it is well formed, else a new one.
-    pub fn request_id(&self) -> RequestId {
-        let given = self.fields.field_values(&X_REQUEST_ID).next().and_then(text);
-        given.and_then(RequestId::sane).unwrap_or_else(RequestId::random)
+    /// The client's request id, if it is well formed.
+    pub fn request_id(&self) -> Option<RequestId> {
+        self.fields.field_values(&X_REQUEST_ID).next().and_then(text).and_then(RequestId::sane)
     }
 }
 

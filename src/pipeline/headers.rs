@@ -73,7 +73,9 @@ const SPOOFABLE_HEADERS: [&str; 14] = [
     "x-method-override",
     "x-request-id",
 ];
-const SPOOFABLE_PREFIXES: [&str; 2] = ["x-keygate-", "x-forwarded-"];
+const SPOOFABLE_PREFIXES: [&str; 2] = [IDENTITY_PREFIX, "x-forwarded-"];
+/// The prefix of the headers that carry the identity of the caller.
+const IDENTITY_PREFIX: &str = "x-keygate-";
 
 /// Headers that carry credentials. Compared by [`folds_to`].
 const CREDENTIAL_HEADERS: [&str; 2] = ["authorization", "x-api-key"];
@@ -173,13 +175,16 @@ pub struct FieldEdits {
     set: SmallVec<[(SetName, HeaderValue); SET_INLINE]>,
 }
 
-/// The names that are removed: hop-by-hop headers always, others by choice.
+/// The names that are removed.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a list of names that is removed or not")]
 struct Strip {
     /// Options of `Connection` and other names beyond the fixed lists.
     names: Vec<HeaderName>,
+    hop_by_hop: bool,
     upgrade: bool,
     spoofable: bool,
+    identity: bool,
     credential: bool,
 }
 
@@ -282,7 +287,7 @@ impl Strip {
             .filter(|option| !ESSENTIAL.iter().any(|name| name.eq_ignore_ascii_case(option)))
             .filter_map(|option| option.parse().ok())
             .collect();
-        Self { names, upgrade: !keep_upgrade, spoofable: false, credential: false }
+        Self { names, hop_by_hop: true, upgrade: !keep_upgrade, ..Self::default() }
     }
 
     fn removes(&self, name: &str) -> bool {
@@ -291,9 +296,10 @@ impl Strip {
     }
 
     fn lists(&self, name: &str) -> bool {
-        HOP_BY_HOP.iter().any(|listed| listed.eq_ignore_ascii_case(name))
+        (self.hop_by_hop && HOP_BY_HOP.iter().any(|listed| listed.eq_ignore_ascii_case(name)))
             || (self.upgrade && name.eq_ignore_ascii_case("upgrade"))
             || (self.spoofable && is_spoofable(name))
+            || (self.identity && folds_to_prefix(name, IDENTITY_PREFIX))
             || (self.credential && is_credential(name))
     }
 }
@@ -314,6 +320,17 @@ pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> Field
     edits.set_some(SetName::ForwardedProto, context.proto.map(HeaderValue::from_static));
     edits.set_some(SetName::ForwardedHost, context.host.and_then(|host| forwarded_host(fields, host)));
     if let Some(identity) = context.identity {
+        set_identity_headers(&mut edits, identity);
+    }
+    edits
+}
+
+/// The edits for a service that receives the request from another server, or in this process: strip the credential and the identity
+/// headers that the client sent, then set the caller's. Everything else belongs to the server that received the request.
+pub fn edit_identity(identity: Option<IdentityHeaders>, strip_credential: bool) -> FieldEdits {
+    let strip = Strip { identity: true, credential: strip_credential, ..Strip::default() };
+    let mut edits = FieldEdits { strip, set: SmallVec::new() };
+    if let Some(identity) = identity {
         set_identity_headers(&mut edits, identity);
     }
     edits

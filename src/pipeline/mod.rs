@@ -28,3 +28,4 @@ pub use route::Route;
 pub use snapshot::{CurrentSnapshot, Snapshot, SnapshotParts};
 
 pub use crate::wire::Rejection;
+pub use crate::wire::problem::ResponseForm;

@@ -4,8 +4,10 @@
 mod plan;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -134,6 +136,18 @@ impl RouteLimits {
         }
         outcome.plan = Some(plan);
         outcome
+    }
+
+    /// As [`RouteLimits::charge`], if the limits are counted in this process.
+    pub(super) fn charge_now(&self, caller: &Caller<'_>) -> Option<RateLimitOutcome> {
+        if !self.limiter.is_local() {
+            return None;
+        }
+        match pin!(self.charge(caller)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => Some(outcome),
+            // A limiter that counts in this process does not suspend.
+            Poll::Pending => None,
+        }
     }
 
     async fn charge_enforced(&self, plan: &Plan, caller: &Caller<'_>, outcome: &mut RateLimitOutcome) {

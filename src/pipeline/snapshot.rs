@@ -52,23 +52,43 @@ pub struct Snapshot<U = ()> {
     pub(super) metrics: Metrics,
 }
 
+impl SnapshotParts<'_> {
+    fn limits(&self) -> Option<Limits> {
+        let limiter = self.limiter.as_ref()?;
+        Some(Limits::new(self.config, Arc::clone(limiter), self.on_backend_down))
+    }
+}
+
 impl<U> Snapshot<U> {
     /// Builds a snapshot. `upstream` returns what the front keeps for the upstream of that name.
     pub fn new(parts: SnapshotParts<'_>, mut upstream: impl FnMut(&str) -> U) -> Self {
-        let SnapshotParts { config, metrics, .. } = parts;
-        let limits = parts.limiter.map(|limiter| Limits::new(config, limiter, parts.on_backend_down));
+        let limits = parts.limits();
         let route = |route: &RouteConfig| {
             let limits = limits.as_ref().map(|limits| limits.of_route(route));
-            (RouteMatcher::from(route), Route::new(route, limits, upstream(&route.upstream), &metrics))
+            (RouteMatcher::from(route), Route::new(route, limits, upstream(&route.upstream), &parts.metrics))
         };
+        let routes = RouteTable::new(parts.config.routes.iter().map(route));
+        Self::assemble(parts, routes)
+    }
+
+    fn assemble(parts: SnapshotParts<'_>, routes: RouteTable<Route<U>>) -> Self {
+        let SnapshotParts { config, metrics, .. } = parts;
         Self {
-            routes: RouteTable::new(config.routes.iter().map(route)),
+            routes,
             authorizer: Authorizer::new(parts.verifier, parts.tenant, parts.revoke_with_parent),
             headers: HeaderSelection::new(&config.request_headers),
             tenant: value_of(parts.tenant.to_string()),
             upstream_limit_fields: config.limit_headers.upstream,
             metrics,
         }
+    }
+
+    /// Builds a snapshot with the limits and the header selection of `parts.config` and one route instead of its routes, for a front whose
+    /// requests are matched already.
+    pub fn with_route(parts: SnapshotParts<'_>, route: &RouteConfig, upstream: U) -> (Arc<Self>, Arc<Route<U>>) {
+        let limits = parts.limits().map(|limits| limits.of_route(route));
+        let route = Arc::new(Route::new(route, limits, upstream, &parts.metrics));
+        (Arc::new(Self::assemble(parts, RouteTable::new([]))), route)
     }
 
     /// Matches a request head to a route. Returns the route and the target to forward.

@@ -65,6 +65,11 @@ impl Limiter {
         Self { local, shared: Some(shared), metrics }
     }
 
+    /// Whether requests are counted in this process only, so that charging never suspends.
+    pub fn is_local(&self) -> bool {
+        self.shared.is_none()
+    }
+
     /// Charges a request to all its buckets, or to none.
     pub async fn charge(&self, charge: &Charge<'_>) -> ChargeResult {
         let result = match &self.shared {

@@ -16,5 +16,5 @@ pub use metrics::Metrics;
 pub use proof_cache::{ConnectionMemory, ProofCacheSettings, VerifiedBy};
 pub use resolver::{CacheOutcome, CachePolicy, KeyResolver, Lookup};
 pub use verdict::Verdict;
-pub use verification::{Presented, Verification};
+pub use verification::{PendingVerification, Presented, Verification};
 pub use verify::{Settings, Verifier};

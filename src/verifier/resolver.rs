@@ -61,6 +61,19 @@ pub enum CacheOutcome {
     Skip,
 }
 
+/// Why the cache in this process does not have the result of a lookup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncached {
+    /// There is no cache.
+    NoCache,
+    /// The policy does not let the result come from a cache.
+    NotRead,
+    /// The cache does not have the key.
+    Missing,
+    /// What the cache has must be confirmed, because changes may be missing.
+    Unconfirmed(Trust),
+}
+
 /// A record, or `None` for an absent key.
 type LookupResult = Result<Option<Arc<CachedKey>>, StoreError>;
 
@@ -129,19 +142,44 @@ impl KeyResolver {
 
     /// The record of a key, or `None` if there is no such key. A hit in the cache of this process neither suspends nor allocates.
     pub async fn find(&self, mut lookup: Lookup<'_>) -> (LookupResult, CacheOutcome) {
+        match self.find_now(&mut lookup) {
+            Ok(found) => found,
+            Err(uncached) => self.find_later(lookup, uncached).await,
+        }
+    }
+
+    /// The result of a lookup that the cache in this process has.
+    ///
+    /// # Errors
+    /// What [`KeyResolver::find_later`] needs to know.
+    pub fn find_now(&self, lookup: &mut Lookup<'_>) -> Result<(LookupResult, CacheOutcome), Uncached> {
         let Some(cache) = &self.caches.local else {
-            return (self.load(lookup.key, lookup.charge).await, CacheOutcome::Skip);
+            return Err(Uncached::NoCache);
         };
         if !lookup.policy.read {
-            let load = async |_| self.load(lookup.key, lookup.charge).await.map(from_store);
-            return (fetch(cache, &lookup, load).await.map(|loaded| loaded.record), CacheOutcome::Skip);
+            return Err(Uncached::NotRead);
         }
         match self.caches.freshness.trust(|| lookup.now) {
             Trust::Fresh => match lookup.cached(cache) {
-                Some(entry) => (Ok(entry.record()), CacheOutcome::Hit),
-                None => self.find_missing(cache, &lookup).await,
+                Some(entry) => Ok((Ok(entry.record()), CacheOutcome::Hit)),
+                None => Err(Uncached::Missing),
             },
-            trust => self.find_unconfirmed(cache, &lookup, trust).await,
+            trust => Err(Uncached::Unconfirmed(trust)),
+        }
+    }
+
+    /// The result of a lookup that [`KeyResolver::find_now`] could not answer: from the shared cache or the store.
+    pub async fn find_later(&self, lookup: Lookup<'_>, uncached: Uncached) -> (LookupResult, CacheOutcome) {
+        let Some(cache) = &self.caches.local else {
+            return (self.load(lookup.key, lookup.charge).await, CacheOutcome::Skip);
+        };
+        match uncached {
+            Uncached::NoCache | Uncached::NotRead => {
+                let load = async |_| self.load(lookup.key, lookup.charge).await.map(from_store);
+                (fetch(cache, &lookup, load).await.map(|loaded| loaded.record), CacheOutcome::Skip)
+            }
+            Uncached::Missing => self.find_missing(cache, &lookup).await,
+            Uncached::Unconfirmed(trust) => self.find_unconfirmed(cache, &lookup, trust).await,
         }
     }
 

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::denial::Denial;
-use super::proof_cache::VerifiedBy;
-use super::resolver::{CacheOutcome, CachePolicy};
+use super::proof_cache::{CachedProof, VerifiedBy};
+use super::resolver::{CacheOutcome, CachePolicy, Uncached};
 use super::verdict::Verdict;
+use crate::clock::Timestamp;
 use crate::credential::CredentialKind;
 use crate::id::TenantId;
 
@@ -42,6 +43,13 @@ pub struct Verification {
     pub cache: CacheOutcome,
     /// How the text of the credential was verified.
     pub check: VerifiedBy,
+}
+
+/// A verification that needs a record which this process does not have in memory.
+pub struct PendingVerification {
+    pub(super) proof: CachedProof,
+    pub(super) uncached: Uncached,
+    pub(super) now: Timestamp,
 }
 
 impl<'a> Presented<'a> {

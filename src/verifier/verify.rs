@@ -11,9 +11,9 @@ use super::metrics::Metrics;
 use super::proof_cache::{
     CachedProof, ConnectionMemory, Proof, ProofCache, ProofCacheSettings, ProvenSubject, ProvenToken, VerifiedBy,
 };
-use super::resolver::{CacheOutcome, KeyResolver, Lookup};
+use super::resolver::{CacheOutcome, KeyResolver, Lookup, Uncached};
 use super::verdict::Verdict;
-use super::verification::{Presented, Verification};
+use super::verification::{PendingVerification, Presented, Verification};
 use crate::cache::{ConnectionHint, ParentStatus, RevokedParents, Trust};
 use crate::clock::{Clock, Timestamp};
 use crate::credential::{
@@ -114,9 +114,52 @@ impl Verifier {
 
     /// As [`Verifier::verify`], for a credential of a connection with this memory.
     pub async fn verify_on(&self, presented: &Presented<'_>, connection: &mut ConnectionMemory) -> Verification {
-        let verification = self.judge(presented, connection).await;
+        match self.verify_now(presented, connection) {
+            Ok(verification) => verification,
+            Err(pending) => self.verify_later(presented, connection, pending).await,
+        }
+    }
+
+    /// Verifies a credential with what this process has in memory. Does not allocate if the proof is cached.
+    ///
+    /// # Errors
+    /// What [`Verifier::verify_later`] continues with, if a record must be looked up.
+    pub fn verify_now(
+        &self,
+        presented: &Presented<'_>,
+        connection: &mut ConnectionMemory,
+    ) -> Result<Verification, PendingVerification> {
+        let verification = self.judge_now(presented, connection)?;
+        self.metrics.observe(&verification, presented.arrived.elapsed());
+        Ok(verification)
+    }
+
+    /// Completes a verification that [`Verifier::verify_now`] began for the same credential.
+    pub async fn verify_later(
+        &self,
+        presented: &Presented<'_>,
+        connection: &mut ConnectionMemory,
+        pending: PendingVerification,
+    ) -> Verification {
+        let verification = self.judge_later(presented, connection, pending).await;
         self.metrics.observe(&verification, presented.arrived.elapsed());
         verification
+    }
+
+    /// The rate limit of the key behind a verified credential, if this process has it in memory.
+    pub fn rate_limit_now(
+        &self,
+        verdict: &Verdict,
+        arrived: Instant,
+        connection: &mut ConnectionMemory,
+    ) -> Option<Option<RateLimitPolicy>> {
+        if let Some(key) = verdict.record() {
+            return Some(key.rate_limit());
+        }
+        let parent = (verdict.tenant(), verdict.key_id());
+        let mut lookup = Lookup { hint: Some(&mut connection.hint), ..Lookup::new(parent, arrived) };
+        let (found, _) = self.resolver.find_now(&mut lookup).ok()?;
+        found.ok().map(|record| record.and_then(|record| record.rate_limit()))
     }
 
     /// The rate limit of the key behind a verified credential. For a token, the record of its parent is looked up; if the lookup fails, a
@@ -159,21 +202,65 @@ impl Verifier {
         }
     }
 
-    async fn judge(&self, presented: &Presented<'_>, connection: &mut ConnectionMemory) -> Verification {
+    fn judge_now(
+        &self,
+        presented: &Presented<'_>,
+        connection: &mut ConnectionMemory,
+    ) -> Result<Verification, PendingVerification> {
         let now = self.clock.now();
         let proof = match self.check(presented, connection, now) {
             Ok(proof) => proof,
-            Err(denied) => return denied,
+            Err(denied) => return Ok(denied),
         };
-        let kind = proof.proof.subject.kind();
+        let judged = match &proof.proof.subject {
+            ProvenSubject::Key(id, kind) => {
+                let mut lookup = lookup(*id, *kind, presented, &mut connection.hint);
+                self.resolver
+                    .find_now(&mut lookup)
+                    .map(|(found, cache)| (self.judge_found(found, *kind, presented, now), cache))
+            }
+            ProvenSubject::Token(token) => match self.judge_token(token, presented, now) {
+                Some(judged) => Ok((judged.map(|()| Verdict::of_token(Arc::clone(token))), CacheOutcome::Skip)),
+                None => Err(Uncached::Missing),
+            },
+        };
+        match judged {
+            Ok((outcome, cache)) => Ok(self.remember(proof, outcome, cache, presented, connection)),
+            Err(uncached) => Err(PendingVerification { proof, uncached, now }),
+        }
+    }
+
+    async fn judge_later(
+        &self,
+        presented: &Presented<'_>,
+        connection: &mut ConnectionMemory,
+        pending: PendingVerification,
+    ) -> Verification {
+        let PendingVerification { proof, uncached, now } = pending;
         let (outcome, cache) = match &proof.proof.subject {
-            ProvenSubject::Key(id, _) => self.judge_key(*id, kind, presented, &mut connection.hint, now).await,
+            ProvenSubject::Key(id, kind) => {
+                let lookup = lookup(*id, *kind, presented, &mut connection.hint);
+                let (found, cache) = self.resolver.find_later(lookup, uncached).await;
+                (self.judge_found(found, *kind, presented, now), cache)
+            }
             ProvenSubject::Token(token) => {
-                let judged = self.judge_token(token, presented, now).await;
+                let judged = self.judge_parent_record(token, now).await;
                 (judged.map(|()| Verdict::of_token(Arc::clone(token))), CacheOutcome::Skip)
             }
         };
-        let check = proof.check;
+        self.remember(proof, outcome, cache, presented, connection)
+    }
+
+    /// Keeps the proof of an accepted credential, if the caches are written.
+    fn remember(
+        &self,
+        proof: CachedProof,
+        outcome: Result<Verdict, Denial>,
+        cache: CacheOutcome,
+        presented: &Presented<'_>,
+        connection: &mut ConnectionMemory,
+    ) -> Verification {
+        let (kind, check) = (proof.proof.subject.kind(), proof.check);
         if outcome.is_ok() && presented.cache.write {
             self.proof_cache.insert(&proof);
             connection.set(proof);
@@ -227,29 +314,19 @@ impl Verifier {
         Ok(Proof { subject, since: now, until })
     }
 
-    async fn judge_key(
+    /// Judges the result of the lookup of a key.
+    fn judge_found(
         &self,
-        id: KeyId,
+        found: Result<Option<Arc<CachedKey>>, StoreError>,
         kind: CredentialKind,
         presented: &Presented<'_>,
-        hint: &mut Option<ConnectionHint>,
         now: Timestamp,
-    ) -> (Result<Verdict, Denial>, CacheOutcome) {
-        let lookup = Lookup {
-            key: (presented.tenant, id),
-            policy: presented.cache,
-            // A valid checksum proves the key was issued here, so it is exempt from the lookup budget.
-            charge: presented.lookup_charge.filter(|_| kind == CredentialKind::Imported),
-            hint: Some(hint),
-            now: presented.arrived,
-        };
-        let (found, cache) = self.resolver.find(lookup).await;
-        let outcome = match found {
+    ) -> Result<Verdict, Denial> {
+        match found {
             Ok(Some(record)) => judge_record(&record, presented, now).map(|()| self.accept(record, kind, now)),
             Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),
             Err(error) => Err(Denial::unavailable(&error)),
-        };
-        (outcome, cache)
+        }
     }
 
     fn accept(&self, record: Arc<CachedKey>, kind: CredentialKind, now: Timestamp) -> Verdict {
@@ -259,30 +336,35 @@ impl Verifier {
         Verdict::of_key(record, kind)
     }
 
-    /// Judges a token with a valid signature (contract, credentials sections 6 and 7).
-    async fn judge_token(&self, token: &DerivedToken, presented: &Presented<'_>, now: Timestamp) -> Result<(), Denial> {
+    /// Judges a token with a valid signature (contract, credentials sections 6 and 7). `None` if the record of its parent is needed.
+    fn judge_token(
+        &self,
+        token: &DerivedToken,
+        presented: &Presented<'_>,
+        now: Timestamp,
+    ) -> Option<Result<(), Denial>> {
         if !token.allows(presented.client_ip) {
-            return Err(Denial::AddressNotAllowed { known: presented.client_ip.is_some() });
+            return Some(Err(Denial::AddressNotAllowed { known: presented.client_ip.is_some() }));
         }
         if !token.is_for(presented.audiences) {
-            return Err(Denial::AudienceMismatch);
+            return Some(Err(Denial::AudienceMismatch));
         }
-        if presented.revoke_with_parent {
-            self.judge_parent(token, now).await?;
+        if !presented.revoke_with_parent {
+            return Some(Ok(()));
         }
-        Ok(())
+        match self.revoked_parents.status(&(token.tenant, token.key_id), now) {
+            ParentStatus::Revoked => Some(Err(Denial::Revoked)),
+            ParentStatus::Active if self.resolver.trust() == Trust::Fresh => Some(Ok(())),
+            ParentStatus::Active | ParentStatus::Unknown => None,
+        }
     }
 
-    /// Denies a token whose parent was revoked or deleted. Needs no lookup while the set of revoked parents is complete and fresh.
-    async fn judge_parent(&self, token: &DerivedToken, now: Timestamp) -> Result<(), Denial> {
+    /// Denies a token whose parent was revoked or deleted, by the record of the parent. Needed while the set of revoked parents is not
+    /// complete or not fresh.
+    async fn judge_parent_record(&self, token: &DerivedToken, now: Timestamp) -> Result<(), Denial> {
         let parent = (token.tenant, token.key_id);
         let trust = self.resolver.trust();
         let status = self.revoked_parents.status(&parent, now);
-        match status {
-            ParentStatus::Revoked => return Err(Denial::Revoked),
-            ParentStatus::Active if trust == Trust::Fresh => return Ok(()),
-            ParentStatus::Active | ParentStatus::Unknown => {}
-        }
         match self.resolver.find(Lookup::new(parent, Instant::now())).await.0 {
             Ok(Some(record)) if record.effective_status(now) != EffectiveStatus::Revoked => Ok(()),
             Ok(_) => Err(Denial::Revoked),
@@ -313,6 +395,23 @@ impl Verifier {
     fn end_of_age(&self, key: &IssuedKey<'_>) -> Option<Timestamp> {
         let max_age = i64::try_from(self.settings.max_age.as_secs()).ok().filter(|age| *age > 0)?;
         Timestamp::from_timestamp(key.issued_at().checked_add(max_age)?.checked_add(1)?, 0)
+    }
+}
+
+/// The lookup of a presented key.
+fn lookup<'a>(
+    id: KeyId,
+    kind: CredentialKind,
+    presented: &Presented<'_>,
+    hint: &'a mut Option<ConnectionHint>,
+) -> Lookup<'a> {
+    Lookup {
+        key: (presented.tenant, id),
+        policy: presented.cache,
+        // A valid checksum proves the key was issued here, so it is exempt from the lookup budget.
+        charge: presented.lookup_charge.filter(|_| kind == CredentialKind::Imported),
+        hint: Some(hint),
+        now: presented.arrived,
     }
 }
 

@@ -1,13 +1,16 @@
-//! The only mapping from rejections to HTTP: status, challenge, body (RFC 9457, RFC 6750 section 3).
+//! The only mapping from rejections to HTTP: status, challenge, body (RFC 9457, RFC 6750 section 3), and for gRPC requests the status of
+//! the call (gRPC over HTTP/2, "Responses").
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Serialize, Serializer};
 
 use super::Rejection;
+use super::fields::Fields;
 use super::ratelimit::retry_after;
 use crate::id::RequestId;
 use crate::verifier::Denial;
@@ -30,6 +33,22 @@ const CHALLENGE_INSUFFICIENT_SCOPE: &str = r#"Bearer realm="keygate", error="ins
 /// Status, detail and challenge when Keygate cannot decide.
 const UNAVAILABLE: (StatusCode, &str, Option<&str>) =
     (StatusCode::SERVICE_UNAVAILABLE, "The credential cannot be judged now; try again shortly.", None);
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC: &str = "application/grpc";
+/// The bytes of a `grpc-message` that are percent-encoded besides controls and non-ASCII.
+const GRPC_MESSAGE_ENCODED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// The form of the response to a rejected request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ResponseForm {
+    /// An HTTP status and a body of `application/problem+json`.
+    #[default]
+    Problem,
+    /// A head with `grpc-status` and no body ("trailers-only").
+    Grpc,
+}
 
 /// The parts of a response that depend on the kind of rejection.
 struct Template {
@@ -57,9 +76,46 @@ struct Body<'a> {
 /// The names of limits.
 struct Names<'a>(&'a [Arc<str>]);
 
+impl ResponseForm {
+    /// The form that the sender of a request with these fields can read: gRPC for `application/grpc` and its subtypes, such as
+    /// `application/grpc+proto`.
+    pub fn of<F: Fields>(fields: &F) -> Self {
+        let is_grpc = |kind: &[u8]| {
+            let (name, rest) = kind.split_at_checked(GRPC.len())?;
+            Some(name.eq_ignore_ascii_case(GRPC.as_bytes()) && matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+        };
+        let kind = fields.field_values(&CONTENT_TYPE).next().and_then(is_grpc);
+        if kind == Some(true) { Self::Grpc } else { Self::Problem }
+    }
+}
+
 /// The complete response to a rejected request.
-pub fn problem(rejection: &Rejection, request_id: &RequestId) -> Response<Bytes> {
+pub fn rejection_response(rejection: &Rejection, request_id: &RequestId, form: ResponseForm) -> Response<Bytes> {
     let template = template(rejection);
+    let mut response = match form {
+        ResponseForm::Problem => problem(&template, rejection, request_id),
+        ResponseForm::Grpc => grpc(&template),
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_REQUEST_ID, request_id.value().clone());
+    if let Some(challenge) = template.challenge {
+        headers.insert(WWW_AUTHENTICATE, challenge_value(challenge, rejection));
+    }
+    match rejection {
+        Rejection::Denied(Denial::Unavailable { .. }) | Rejection::LimiterUnavailable => {
+            headers.insert(RETRY_AFTER, RETRY_SECONDS)
+        }
+        Rejection::QuotaExceeded { retry_after: wait, .. } => {
+            retry_after(*wait).and_then(|seconds| headers.insert(RETRY_AFTER, seconds))
+        }
+        _ => None,
+    };
+    response
+}
+
+/// Status, type and body of a response for HTTP clients.
+fn problem(template: &Template, rejection: &Rejection, request_id: &RequestId) -> Response<Bytes> {
     let violated = if let Rejection::QuotaExceeded { violated, .. } = rejection { Some(Names(violated)) } else { None };
     let body = Body {
         kind: template.kind,
@@ -81,21 +137,34 @@ pub fn problem(rejection: &Rejection, request_id: &RequestId) -> Response<Bytes>
     headers.reserve(HEADERS_USUAL);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CONTENT_LENGTH, length.into());
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_REQUEST_ID, request_id.value().clone());
-    if let Some(challenge) = template.challenge {
-        headers.insert(WWW_AUTHENTICATE, challenge_value(challenge, rejection));
-    }
-    match rejection {
-        Rejection::Denied(Denial::Unavailable { .. }) | Rejection::LimiterUnavailable => {
-            headers.insert(RETRY_AFTER, RETRY_SECONDS)
-        }
-        Rejection::QuotaExceeded { retry_after: wait, .. } => {
-            retry_after(*wait).and_then(|seconds| headers.insert(RETRY_AFTER, seconds))
-        }
-        _ => None,
-    };
     response
+}
+
+/// Status, type and call status of a response for gRPC clients.
+fn grpc(template: &Template) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    let headers = response.headers_mut();
+    headers.reserve(HEADERS_USUAL);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    headers.insert(CONTENT_LENGTH, 0.into());
+    headers.insert(GRPC_STATUS, grpc_status(template.status).into());
+    let message = utf8_percent_encode(template.detail, GRPC_MESSAGE_ENCODED).to_string();
+    if let Ok(message) = HeaderValue::try_from(message) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+    response
+}
+
+/// The gRPC status code for an HTTP status of a rejection.
+fn grpc_status(status: StatusCode) -> u16 {
+    match status {
+        StatusCode::BAD_REQUEST => 3,
+        StatusCode::FORBIDDEN => 7,
+        StatusCode::TOO_MANY_REQUESTS => 8,
+        StatusCode::NOT_FOUND => 12,
+        StatusCode::UNAUTHORIZED => 16,
+        _ => 14,
+    }
 }
 
 impl Serialize for Names<'_> {
@@ -177,6 +246,7 @@ mod tests {
 
     use super::*;
     use crate::verifier::UnknownReason;
+    use crate::wire::fields::FieldList;
 
     #[test]
     fn every_rejection_has_its_response() {
@@ -204,8 +274,11 @@ mod tests {
             Rejection::UpstreamTimeout,
         ];
         let mut text = String::new();
-        for rejection in &rejections {
-            let response = problem(rejection, &RequestId::sane("req-1").unwrap());
+        for (rejection, form) in rejections
+            .iter()
+            .flat_map(|rejection| [ResponseForm::Problem, ResponseForm::Grpc].map(|form| (rejection, form)))
+        {
+            let response = rejection_response(rejection, &RequestId::sane("req-1").unwrap(), form);
             writeln!(text, "{}", response.status().as_u16()).unwrap();
             for (name, value) in response.headers() {
                 writeln!(text, "{name}: {}", value.to_str().unwrap()).unwrap();
@@ -213,5 +286,21 @@ mod tests {
             writeln!(text, "{}\n", std::str::from_utf8(response.body()).unwrap()).unwrap();
         }
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn form_follows_the_content_type() {
+        for (kind, form) in [
+            ("application/grpc", ResponseForm::Grpc),
+            ("application/grpc+proto", ResponseForm::Grpc),
+            ("Application/gRPC; charset=utf-8", ResponseForm::Grpc),
+            ("application/grpc-web", ResponseForm::Problem),
+            ("application/json", ResponseForm::Problem),
+            ("app", ResponseForm::Problem),
+        ] {
+            let fields = [("content-type", kind.as_bytes())];
+            assert_eq!(ResponseForm::of(&FieldList(&fields)), form, "{kind}");
+        }
+        assert_eq!(ResponseForm::of(&FieldList(&[])), ResponseForm::Problem);
     }
 }

@@ -14,7 +14,7 @@ use crate::config::{Config, GatewayConfig, OnBackendDown};
 use crate::engine::Engine;
 use crate::id::TenantId;
 use crate::key::KeyDraft;
-use crate::pipeline::{Metrics, SnapshotParts};
+use crate::pipeline::{Metrics, ResponseForm, SnapshotParts};
 use crate::ratelimit::{Limiter, Local, Nodes};
 use crate::request_context::RequestContext;
 use crate::store::MemoryStore;
@@ -188,7 +188,7 @@ fn finished_exchange_is_counted_once() {
     let mut connection = Connection::default();
     let mut exchange = begin(&snapshot, &request, &connection);
     let outcome = poll_once(exchange.authorize(request.headers(), &mut connection)).unwrap();
-    let response = exchange.reject(&outcome.unwrap_err());
+    let response = exchange.reject(&outcome.unwrap_err(), ResponseForm::default());
     exchange.finish(ResponseInfo { status: Some(response.status().as_u16()), bytes: response.body().len() });
     let labels = [("route", "a"), ("status", "401"), ("denial", "credential_missing")];
     assert_eq!((fixture.count(labels), fixture.metrics.in_flight()), (1, 0));
@@ -243,7 +243,7 @@ fn upstream_failure_of_a_charged_request_describes_its_limits() {
     let mut connection = Connection::default();
     let mut exchange = begin(&snapshot, &request, &connection);
     poll_once(exchange.authorize(request.headers(), &mut connection)).unwrap().unwrap();
-    let response = exchange.reject(&Rejection::UpstreamUnreachable);
+    let response = exchange.reject(&Rejection::UpstreamUnreachable, ResponseForm::default());
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
     assert!(response.headers()["ratelimit"].to_str().unwrap().contains(r#""a";r=99999"#), "{response:?}");
 }

@@ -69,7 +69,7 @@ pub mod admin;
 #[cfg(feature = "server")]
 pub mod app;
 pub mod cache;
-#[cfg(feature = "server")]
+#[cfg(feature = "embedded")]
 pub mod cache_sync;
 pub mod cidr;
 #[cfg(feature = "server")]
@@ -92,14 +92,14 @@ pub mod ratelimit;
 pub mod redis;
 pub mod request_context;
 mod sharded;
-#[cfg(feature = "server")]
+#[cfg(feature = "embedded")]
 pub mod signing_keys;
 pub mod store;
 #[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(all(test, any(feature = "postgres", feature = "redis")))]
 mod testing;
-#[cfg(any(feature = "gateway", feature = "redis", feature = "server"))]
+#[cfg(any(feature = "gateway", feature = "redis", feature = "embedded"))]
 pub mod tls;
 pub mod verifier;
 pub mod wire;

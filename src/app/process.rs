@@ -7,21 +7,13 @@ use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 
 use super::build;
-use super::caches;
-use super::database;
 use super::error::AppError;
-use super::last_used::LastUsed;
-use super::limiter::RunningLimiter;
 use super::listeners::Listeners;
-use super::lookup_throttle;
 use crate::admin::{self, AdminState, Server, ServerOptions};
-use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::engine::{Engine, EngineParts};
-use crate::gateway::{Gateway, GatewayParts};
+use crate::engine::{Engine, RunningEngine};
+use crate::gateway::Gateway;
 use crate::lifecycle::Lifecycle;
-use crate::request_context::RequestContext;
-use crate::store::KeyStore;
 
 /// Threads of the admin API. More than one, so that a slow call does not block the others.
 const ADMIN_THREADS: usize = 2;
@@ -33,10 +25,7 @@ pub struct App {
     gateway: Option<Gateway>,
     admin: Server,
     metrics: Server,
-    lifecycle: Arc<Lifecycle>,
-    limits: RunningLimiter,
-    last_used: LastUsed,
-    store: Arc<dyn KeyStore>,
+    engine: RunningEngine,
     /// Outlives the servers, so that database connections never lose their runtime.
     background: Runtime,
 }
@@ -54,39 +43,16 @@ impl App {
             .build();
         let background = background.map_err(|cause| AppError::io("threads cannot be started", cause))?;
         let registry = Registry::new();
-        let store = background.block_on(database::open(&config.db))?;
-        let refresher = background.block_on(build::signing_keys(config, &registry))?;
-        let signing_keys = refresher.keys();
-        let redis = caches::connect_redis(config, &background)?;
-        let caches = caches::start(config, &store, redis.as_ref(), &registry, &background)?;
-        let limits = RunningLimiter::start(config, redis.as_ref(), &registry, &background)?;
-        let last_used = LastUsed::start(config, &store, &registry, &background)?;
-        let throttle = lookup_throttle::start(config, &store, &registry, &background)?;
-        let parts = EngineParts {
-            config,
-            store: Arc::clone(&store),
-            caches,
-            signing_keys: Arc::clone(&signing_keys),
-            clock: Arc::new(SystemClock),
-            tracker: Some(last_used.tracker()),
-            throttle,
-        };
-        let engine = Engine::new(parts, &registry)?;
-        background.spawn(async move { refresher.run().await });
-        let keep = config.retention.expired_keys.0;
-        if !keep.is_zero() {
-            let lifecycle = Arc::clone(&engine.lifecycle);
-            let context = RequestContext::system(config.tenant());
-            background.spawn(async move { lifecycle.keep_purging(&context, keep).await });
-        }
+        let engine = Engine::builder(config.clone()).registry(registry.clone());
+        let engine = background.block_on(engine.start())?;
         let state = AdminState {
-            lifecycle: Arc::clone(&engine.lifecycle),
-            verifier: Arc::clone(&engine.verifier),
-            signing_keys,
+            lifecycle: Arc::clone(engine.lifecycle()),
+            verifier: Arc::clone(engine.verifier()),
+            signing_keys: Arc::clone(engine.signing_keys()),
             tenant: config.tenant(),
             client_ip_source: config.serve.http.client_ip_source,
             version: Arc::new(build::version(config)),
-            limiter: limits.limiter.clone(),
+            limiter: engine.limiter().cloned(),
             quiet_health: config.serve.http.request_log.exclude_health_endpoints,
         };
         let grace = config.serve.http.shutdown_grace.0;
@@ -98,20 +64,10 @@ impl App {
         let metrics = serve(listeners.metrics, admin::metrics_router(state.clone(), registry.clone()), "metrics", 1)?;
         let admin = serve(listeners.admin, admin::router(state, &registry)?, "admin", ADMIN_THREADS)?;
         let gateway = match (&config.gateway, listeners.gateway) {
-            (Some(settings), Some(listener)) => {
-                let parts = GatewayParts {
-                    config: settings,
-                    verifier: engine.verifier,
-                    limiter: limits.limiter.clone(),
-                    on_backend_down: config.rate_limit.on_backend_down,
-                    tenant: config.tenant(),
-                    revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
-                };
-                Some(Gateway::start(parts, listener, &registry)?)
-            }
+            (Some(settings), Some(listener)) => Some(Gateway::start(engine.snapshot_parts(settings), listener)?),
             _ => None,
         };
-        Ok(Self { gateway, admin, metrics, lifecycle: engine.lifecycle, limits, last_used, store, background })
+        Ok(Self { gateway, admin, metrics, engine, background })
     }
 
     /// The address of the gateway, if there is one.
@@ -131,7 +87,7 @@ impl App {
 
     /// The lifecycle of keys, for commands of this process.
     pub fn lifecycle(&self) -> &Lifecycle {
-        &self.lifecycle
+        self.engine.lifecycle()
     }
 
     /// The runtime of background work.
@@ -146,9 +102,7 @@ impl App {
             gateway.stop();
         }
         self.admin.stop();
-        self.background.block_on(self.limits.stop());
-        self.last_used.stop(&self.background);
-        self.background.block_on(self.store.close());
+        self.background.block_on(self.engine.stop());
         // Last, so that health checks are answered until the end.
         self.metrics.stop();
         tracing::info!("stopped");

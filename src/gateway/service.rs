@@ -11,17 +11,13 @@ use pingora::proxy::http_proxy_service;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service;
-use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use super::pingora::{Proxy, RouteUpstream};
 use super::upstream::Upstream;
-use crate::config::{GatewayConfig, OnBackendDown, UpstreamConfig};
-use crate::id::TenantId;
+use crate::config::UpstreamConfig;
 use crate::pipeline::{CurrentSnapshot, Metrics, Snapshot, SnapshotParts};
-use crate::ratelimit::Limiter;
-use crate::verifier::Verifier;
 
 /// How often draining checks for requests in flight.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -38,46 +34,27 @@ pub struct Gateway {
     grace: Duration,
 }
 
-/// What a gateway works with.
-pub struct GatewayParts<'a> {
-    /// Its settings.
-    pub config: &'a GatewayConfig,
-    /// Verifies credentials.
-    pub verifier: Arc<Verifier>,
-    /// Counts requests; `None` if rate limits are not enforced.
-    pub limiter: Option<Arc<Limiter>>,
-    /// What happens to requests that cannot be counted.
-    pub on_backend_down: OnBackendDown,
-    /// The tenant whose keys are accepted.
-    pub tenant: TenantId,
-    /// Whether derived tokens of revoked keys are denied.
-    pub revoke_with_parent: bool,
-}
-
 /// Why a gateway cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     /// The listener cannot be used.
     #[error("the gateway's listener cannot be used: {0}")]
     Listener(#[from] std::io::Error),
-    /// The metrics are registered already.
-    #[error("the gateway's metrics cannot be registered: {0}")]
-    Metrics(#[from] prometheus::Error),
 }
 
 impl Gateway {
     /// Starts to serve on a bound listener.
     ///
     /// # Errors
-    /// [`GatewayError`] when the listener cannot be used, threads cannot be started, or `registry` has the gateway's metrics already.
-    pub fn start(parts: GatewayParts<'_>, listener: TcpListener, registry: &Registry) -> Result<Self, GatewayError> {
+    /// [`GatewayError`] when the listener cannot be used or threads cannot be started.
+    pub fn start(parts: SnapshotParts<'_>, listener: TcpListener) -> Result<Self, GatewayError> {
         crate::tls::install_crypto_provider();
         let config = parts.config;
-        let metrics = Metrics::register(registry)?;
+        let metrics = parts.metrics.clone();
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let threads = threads(config.threads);
-        let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts, metrics.clone())));
+        let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts)));
         let proxy = Proxy { snapshot };
         let ((stop, stopped), (end, mut ended)) = (watch::channel(false), watch::channel(false));
         let server = Arc::new(ServerConf { threads, ..ServerConf::default() });
@@ -135,10 +112,8 @@ fn threads(configured: usize) -> usize {
 }
 
 /// The snapshot of a configuration, with one upstream object for all routes that name it.
-fn snapshot(parts: GatewayParts<'_>, metrics: Metrics) -> Snapshot<RouteUpstream> {
-    let GatewayParts { config, verifier, limiter, on_backend_down, tenant, revoke_with_parent } = parts;
+fn snapshot(parts: SnapshotParts<'_>) -> Snapshot<RouteUpstream> {
     let upstream = |(name, upstream): (&String, &UpstreamConfig)| (name.clone(), Arc::new(Upstream::new(upstream)));
-    let upstreams: HashMap<String, Arc<Upstream>> = config.upstreams.iter().map(upstream).collect();
-    let parts = SnapshotParts { config, verifier, limiter, on_backend_down, tenant, revoke_with_parent, metrics };
+    let upstreams: HashMap<String, Arc<Upstream>> = parts.config.upstreams.iter().map(upstream).collect();
     Snapshot::new(parts, |name| upstreams.get(name).cloned())
 }

@@ -84,6 +84,8 @@ pub mod gateway;
 pub mod id;
 pub mod key;
 pub mod last_used;
+#[cfg(feature = "layer")]
+pub mod layer;
 pub mod lifecycle;
 pub mod pipeline;
 pub mod policy;
@@ -98,7 +100,9 @@ pub mod store;
 #[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(all(test, any(feature = "postgres", feature = "redis")))]
-mod testing;
+mod test_servers;
+#[cfg(feature = "layer")]
+pub mod testing;
 #[cfg(any(feature = "gateway", feature = "redis", feature = "embedded"))]
 pub mod tls;
 pub mod verifier;

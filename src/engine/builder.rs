@@ -1,6 +1,8 @@
 //! Builds an engine from a configuration, with its database, caches, limiter and background work.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::Registry;
 
@@ -13,7 +15,8 @@ use super::running::RunningEngine;
 use super::tasks::Tasks;
 use super::{caches, database, lookup_throttle};
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{Config, CountBy, LimitConfig};
+use crate::duration::ConfigDuration;
 use crate::pipeline;
 use crate::request_context::RequestContext;
 use crate::signing_keys::{self, SigningKeyRefresher};
@@ -56,6 +59,13 @@ impl EngineBuilder {
     /// The registry for the engine's metrics. By default they are in a registry of their own.
     pub fn registry(self, registry: Registry) -> Self {
         Self { registry, ..self }
+    }
+
+    /// Adds a rate limit that routes and layers can name: `quota` requests per `window`, counted for each key.
+    pub fn limit(mut self, name: impl Into<String>, quota: NonZeroU64, window: Duration) -> Self {
+        let limit = LimitConfig { quota, window: ConfigDuration(window), count_by: CountBy::Key, dry_run: false };
+        self.config.gateway.get_or_insert_default().limits.insert(name.into(), limit);
+        self
     }
 
     /// A store instead of the database of `db.dsn`.

@@ -311,6 +311,18 @@ impl<U> Exchange<U> {
         edits
     }
 
+    /// The edits that add the rate-limit fields to a response, for a front that does not forward it.
+    pub fn limit_edits<F: Fields>(&self, fields: &F) -> FieldEdits {
+        let mut edits = FieldEdits::default();
+        self.limits.fields().edit(&mut edits, fields, self.snapshot.upstream_limit_fields);
+        edits
+    }
+
+    /// The result of charging the rate limits.
+    pub fn limits(&self) -> &RateLimitOutcome {
+        &self.limits
+    }
+
     /// The rate-limit fields of a response that is not the upstream's: they are set on `headers`.
     pub fn insert_limit_fields(&self, headers: &mut HeaderMap) {
         self.limits.fields().insert_into(headers);

@@ -23,7 +23,7 @@ enum Subject {
 }
 
 impl Verdict {
-    pub(super) fn of_key(record: Arc<CachedKey>, kind: CredentialKind) -> Self {
+    pub(crate) fn of_key(record: Arc<CachedKey>, kind: CredentialKind) -> Self {
         Self { subject: Subject::Key(record), kind }
     }
 

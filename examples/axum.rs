@@ -35,8 +35,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let burst = NonZeroU64::new(10).ok_or("a quota is positive")?;
     let engine = Engine::builder(config).limit("burst", burst, Duration::from_secs(1)).start().await?;
 
-    let auth = AuthLayer::new(&engine)
-        .client_ip(|_, extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip()));
+    let auth =
+        AuthLayer::new(&engine).client_ip(|_, extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip()));
     let write = auth.clone().name("write").require_scopes(["orders:write"]).limit("burst").cost(5);
     let orders = get(list).layer(auth.clone().require_scopes(["orders:read"]));
     let app = Router::new()

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use prometheus::Registry;
 
 use super::nodes::{Redis, SharedLimits};
+use super::parts::MAX_OWNERS;
 use super::tasks::Tasks;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, RateLimitBackend};
 use crate::ratelimit::{Limiter, Local, Metrics, Nodes};
-
-/// Maximum number of bucket owners in memory, about 200 bytes each.
-pub(super) const MAX_OWNERS: usize = 1_000_000;
 
 /// The limiter, and what it needs at the stop of the process.
 pub(super) struct RunningLimiter {

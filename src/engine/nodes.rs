@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::EngineError;
-use super::limiter::MAX_OWNERS;
+use super::parts::MAX_OWNERS;
 use super::tasks::Tasks;
 use crate::cache::{RedisStorage, SharedCache};
 use crate::clock::Clock;

@@ -20,6 +20,9 @@ use crate::verifier::{self, KeyResolver, LookupThrottle, ProofCacheSettings, Ver
 const MAX_TOKEN_LIFE: Duration = Duration::from_secs(315_360_000);
 /// Maximum number of revoked keys that are kept in memory for the sake of their tokens, about 100 bytes each.
 pub(super) const MAX_REVOKED_PARENTS: usize = 100_000;
+/// Maximum number of bucket owners in memory, about 200 bytes each.
+#[cfg(feature = "embedded")]
+pub(super) const MAX_OWNERS: usize = 1_000_000;
 
 /// The read side and the write side over the same keys.
 #[derive(Clone)]

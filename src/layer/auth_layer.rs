@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 use http::{Extensions, HeaderMap};
 use tower_layer::Layer;
 
+use super::prepared::{ClientIpFn, Prepared};
 use super::service::AuthService;
-use crate::config::{Auth, GatewayConfig, RouteConfig};
+use crate::config::{Auth, RouteConfig};
 use crate::engine::RunningEngine;
-use crate::pipeline::{Route, Snapshot};
 
 /// Wraps services so that only authorized requests reach them.
 ///
@@ -22,22 +22,6 @@ pub struct AuthLayer {
     client_ip: Option<ClientIpFn>,
     /// Built when the first service is wrapped.
     prepared: Arc<OnceLock<Prepared>>,
-}
-
-/// The client's address of a request, as an extension that a server or another layer sets. Read unless [`AuthLayer::client_ip`] is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientIp(pub IpAddr);
-
-/// Reads the client's address.
-pub(super) type ClientIpFn = Arc<dyn Fn(&HeaderMap, &Extensions) -> Option<IpAddr> + Send + Sync>;
-
-/// What all services of a layer share.
-#[derive(Clone)]
-pub(super) struct Prepared {
-    pub(super) snapshot: Arc<Snapshot>,
-    pub(super) route: Arc<Route>,
-    /// Keeps the background work of the engine running.
-    _engine: RunningEngine,
 }
 
 impl AuthLayer {
@@ -104,20 +88,13 @@ impl AuthLayer {
         change(&mut self.route);
         Self { prepared: Arc::default(), ..self }
     }
-
-    fn prepare(&self) -> Prepared {
-        let default = GatewayConfig::default();
-        let gateway = self.engine.config().gateway.as_ref().unwrap_or(&default);
-        let (snapshot, route) = Snapshot::with_route(self.engine.snapshot_parts(gateway), &self.route, ());
-        Prepared { snapshot, route, _engine: self.engine.clone() }
-    }
 }
 
 impl<S> Layer<S> for AuthLayer {
     type Service = AuthService<S>;
 
     fn layer(&self, inner: S) -> AuthService<S> {
-        let prepared = self.prepared.get_or_init(|| self.prepare()).clone();
+        let prepared = self.prepared.get_or_init(|| Prepared::new(&self.engine, &self.route)).clone();
         AuthService::new(inner, prepared, self.client_ip.clone())
     }
 }

@@ -49,13 +49,18 @@ mod body;
 #[cfg(feature = "axum")]
 mod extractor;
 mod future;
+mod prepared;
 mod principal;
 mod service;
 
-pub use auth_layer::{AuthLayer, ClientIp};
+pub use auth_layer::AuthLayer;
 pub use body::ResponseBody;
 #[cfg(feature = "axum")]
 pub use extractor::PrincipalMissing;
 pub use future::ResponseFuture;
+pub use prepared::ClientIp;
 pub use principal::{LimitState, Principal};
 pub use service::AuthService;
+
+#[cfg(test)]
+mod tests;

@@ -7,9 +7,9 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::auth_layer::{ClientIp, ClientIpFn, Prepared};
 use super::body::ResponseBody;
 use super::future::ResponseFuture;
+use super::prepared::{ClientIp, ClientIpFn, Prepared};
 use super::principal::Principal;
 use crate::pipeline::{Connection, Exchange, Rejection, ResponseForm};
 

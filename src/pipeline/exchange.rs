@@ -368,7 +368,8 @@ impl<U> Exchange<U> {
     fn record(&mut self, response: ResponseInfo) {
         let Some(in_flight) = self.in_flight.take() else { return };
         self.snapshot.metrics.record(&RequestLog {
-            request_id: self.request_id(),
+            // Without a log line, a request that has no id needs none.
+            request_id: RequestLog::is_enabled().then(|| self.request_id()),
             method: self.method.as_str(),
             path: self.received_path(),
             route: self.route().map(|route| &route.series),

@@ -54,6 +54,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "credential",
+            "duration",
             "last_used",
             "lifecycle",
             "pipeline",
@@ -102,6 +103,24 @@ const MODULES: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("layer", &["config", "credential", "engine", "id", "key", "pipeline", "policy", "verifier", "wire"]),
+    (
+        "testing",
+        &[
+            "cidr",
+            "clock",
+            "config",
+            "credential",
+            "engine",
+            "id",
+            "key",
+            "layer",
+            "policy",
+            "request_context",
+            "store",
+            "verifier",
+        ],
+    ),
     ("cli", &["app", "config", "duration", "telemetry", "tls"]),
     ("main", &["cli"]),
 ];
@@ -111,7 +130,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("pingora", &["gateway", "app"]),
     ("axum", &["admin"]),
     ("sqlx", &["store"]),
-    ("redis", &["redis", "cache", "ratelimit", "app"]),
+    ("redis", &["redis", "cache", "ratelimit", "engine"]),
     ("reqwest", &["signing_keys", "cli"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli", "main"]),
@@ -250,9 +269,11 @@ fn production_sources() -> Vec<(PathBuf, String)> {
     assert!(files.len() > 50, "only {} sources were read", files.len());
     let relative = files.iter().map(|file| (file.strip_prefix(&root).unwrap().to_owned(), file));
     let production = relative.filter(|(path, _)| {
-        let is_test_file =
-            ["tests.rs", "testing.rs", "contract.rs", "model.rs"].iter().any(|name| path.ends_with(name));
-        !is_test_file && !path.iter().any(|folder| folder == "tests")
+        let is_test_file = ["tests.rs", "testing.rs", "test_servers.rs", "contract.rs", "model.rs"]
+            .iter()
+            .any(|name| path.ends_with(name));
+        let is_public = path.as_os_str() == "testing.rs";
+        (is_public || !is_test_file) && !path.iter().any(|folder| folder == "tests")
     });
     production.map(|(path, file)| (path, std::fs::read_to_string(file).unwrap())).collect()
 }

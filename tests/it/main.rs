@@ -12,11 +12,15 @@ mod config;
 mod crash;
 mod derived;
 mod dev;
+#[cfg(all(feature = "axum", feature = "layer"))]
+mod examples;
 mod failures;
 mod fuzz_corpus;
 mod gateway;
 mod harness;
 mod last_used;
+#[cfg(feature = "layer")]
+mod layer;
 mod limits;
 mod lists;
 mod lookup_flood;

@@ -16,6 +16,7 @@ mod failures;
 mod fuzz_corpus;
 mod gateway;
 mod harness;
+mod introspection;
 mod last_used;
 mod limits;
 mod lists;

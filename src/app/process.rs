@@ -50,6 +50,7 @@ impl App {
             verifier: Arc::clone(engine.verifier()),
             signing_keys: Arc::clone(engine.signing_keys()),
             tenant: config.tenant(),
+            revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
             client_ip_source: config.serve.http.client_ip_source,
             version: Arc::new(build::version(config)),
             limiter: engine.limiter().cloned(),

@@ -18,6 +18,7 @@ mod failures;
 mod fuzz_corpus;
 mod gateway;
 mod harness;
+mod introspection;
 mod last_used;
 #[cfg(feature = "layer")]
 mod layer;

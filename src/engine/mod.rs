@@ -31,6 +31,8 @@ pub use builder::EngineBuilder;
 pub(crate) use database::database;
 #[cfg(feature = "embedded")]
 pub use error::EngineError;
-pub use parts::{Engine, EngineParts};
+pub use parts::Engine;
+#[doc(hidden)]
+pub use parts::EngineParts;
 #[cfg(feature = "embedded")]
 pub use running::RunningEngine;

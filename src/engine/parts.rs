@@ -56,6 +56,7 @@ impl Engine {
     ///
     /// # Errors
     /// When `registry` has the metrics of an engine already.
+    #[doc(hidden)]
     pub fn new(parts: EngineParts<'_>, registry: &Registry) -> Result<Self, prometheus::Error> {
         let EngineParts { config, store, caches, signing_keys, clock, tracker, throttle } = parts;
         let keyring = Arc::new(keyring(config));

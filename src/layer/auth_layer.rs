@@ -77,7 +77,7 @@ impl AuthLayer {
     /// Reads the client's address from the fields and extensions of a request, for keys that may be used only from certain addresses and
     /// for limits that count by address. Trust a field such as `X-Forwarded-For` only if a proxy of yours sets it.
     ///
-    /// Without it, the address is that of the extension [`ClientIp`]; without that it is unknown, and keys that are bound to addresses are
+    /// Without it, the address is that of the extension [`ClientIp`](super::ClientIp); without that it is unknown, and keys that are bound to addresses are
     /// rejected.
     #[must_use]
     pub fn client_ip(self, read: impl Fn(&HeaderMap, &Extensions) -> Option<IpAddr> + Send + Sync + 'static) -> Self {

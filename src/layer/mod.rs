@@ -62,5 +62,7 @@ pub use prepared::ClientIp;
 pub use principal::{LimitState, Principal};
 pub use service::AuthService;
 
+pub use crate::credential::CredentialKind;
+
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::credential::CredentialKind;
 use crate::id::{KeyId, TenantId};
 use crate::key::Metadata;
-use crate::pipeline::{Exchange, rate_limit::RateLimitOutcome};
+use crate::pipeline::{Exchange, RateLimitOutcome};
 use crate::policy::Scopes;
 use crate::verifier::Verdict;
 

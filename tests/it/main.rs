@@ -12,6 +12,7 @@ mod config;
 mod crash;
 mod derived;
 mod dev;
+mod external_auth;
 mod failures;
 mod fuzz_corpus;
 mod gateway;

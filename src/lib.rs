@@ -57,6 +57,7 @@
 //! | `axum` | `layer::Principal` as an argument of axum handlers; includes `layer` |
 //! | `gateway` | the reverse proxy on pingora; needs cmake and a C compiler |
 //! | `admin` | the admin API on axum |
+//! | `external_auth` | external authorization for other proxies, on axum and tonic |
 //! | `sqlite`, `postgres` | durable stores |
 //! | `redis` | the shared cache, and rate limits that several nodes share |
 //! | `mimalloc` | the allocator of the binary, for benchmarks |
@@ -75,7 +76,7 @@
 //!   nodes make to the caches of this one.
 //! - `wire`: HTTP semantics. [`pipeline`]: the steps of a request.
 //! - [`engine`]: builds verifier and lifecycle from a configuration, with their database, caches and limits.
-//! - `gateway`, `admin`, `layer`: the fronts. They do not import each other. `testing` makes verified requests for tests.
+//! - `gateway`, `admin`, `external_auth`, `layer`: the fronts. They do not import each other. `testing` makes verified requests for tests.
 //! - `app`, `cli`: the process.
 
 #[cfg(feature = "admin")]
@@ -99,6 +100,9 @@ pub mod config;
 pub mod credential;
 pub mod duration;
 pub mod engine;
+#[cfg(feature = "external_auth")]
+#[doc(hidden)]
+pub mod external_auth;
 #[cfg(feature = "gateway")]
 #[doc(hidden)]
 pub mod gateway;

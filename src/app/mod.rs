@@ -4,6 +4,7 @@ mod build;
 mod data_dir;
 mod dev;
 mod error;
+mod external_auth;
 mod listeners;
 mod migrations;
 mod process;

@@ -8,10 +8,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::build;
 use super::error::AppError;
+use super::external_auth;
 use super::listeners::Listeners;
 use crate::admin::{self, AdminState, Server, ServerOptions};
 use crate::config::Config;
 use crate::engine::{Engine, RunningEngine};
+use crate::external_auth::ExternalAuth;
 use crate::gateway::Gateway;
 use crate::lifecycle::Lifecycle;
 
@@ -23,6 +25,7 @@ const BACKGROUND_THREADS: usize = 2;
 /// A running Keygate.
 pub struct App {
     gateway: Option<Gateway>,
+    external_auth: Option<ExternalAuth>,
     admin: Server,
     metrics: Server,
     engine: RunningEngine,
@@ -64,11 +67,12 @@ impl App {
         };
         let metrics = serve(listeners.metrics, admin::metrics_router(state.clone(), registry.clone()), "metrics", 1)?;
         let admin = serve(listeners.admin, admin::router(state, &registry)?, "admin", ADMIN_THREADS)?;
+        let external_auth = external_auth::start(&engine, listeners.external_auth)?;
         let gateway = match (&config.gateway, listeners.gateway) {
             (Some(settings), Some(listener)) => Some(Gateway::start(engine.snapshot_parts(settings), listener)?),
             _ => None,
         };
-        Ok(Self { gateway, admin, metrics, engine, background })
+        Ok(Self { gateway, external_auth, admin, metrics, engine, background })
     }
 
     /// The address of the gateway, if there is one.
@@ -99,6 +103,9 @@ impl App {
     /// Stops all listeners, waits for requests in flight, and closes the database.
     pub fn stop(self) {
         tracing::info!("stopping: no new requests are accepted");
+        if let Some(external_auth) = self.external_auth {
+            external_auth.stop();
+        }
         if let Some(gateway) = self.gateway {
             gateway.stop();
         }

@@ -68,6 +68,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("gateway", &["config", "id", "pipeline", "tls", "wire"]),
+    ("external_auth", &["cidr", "config", "id", "pipeline", "wire"]),
     (
         "admin",
         &[
@@ -94,6 +95,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "config",
             "duration",
             "engine",
+            "external_auth",
             "gateway",
             "id",
             "key",
@@ -128,7 +130,9 @@ const MODULES: &[(&str, &[&str])] = &[
 /// Crates that only some modules may name.
 const RESERVED: &[(&str, &[&str])] = &[
     ("pingora", &["gateway", "app"]),
-    ("axum", &["admin"]),
+    ("axum", &["admin", "external_auth"]),
+    ("tonic", &["external_auth"]),
+    ("envoy_types", &["external_auth"]),
     ("sqlx", &["store"]),
     ("redis", &["redis", "cache", "ratelimit", "engine"]),
     ("reqwest", &["signing_keys", "cli"]),

@@ -14,6 +14,7 @@ mod derived;
 mod dev;
 #[cfg(all(feature = "axum", feature = "layer"))]
 mod examples;
+mod external_auth;
 mod failures;
 mod fuzz_corpus;
 mod gateway;

@@ -1,0 +1,15 @@
+//! Starts external authorization on sockets that are bound already.
+
+use super::error::AppError;
+use crate::engine::RunningEngine;
+use crate::external_auth::{ExternalAuth, Sockets};
+
+/// Starts external authorization, if the configuration has it.
+pub(super) fn start(engine: &RunningEngine, sockets: Sockets) -> Result<Option<ExternalAuth>, AppError> {
+    let config = engine.config();
+    let (Some(settings), Some(routes)) = (&config.external_auth, &config.gateway) else {
+        return Ok(None);
+    };
+    let parts = engine.snapshot_parts(routes);
+    ExternalAuth::start(settings, parts, sockets).map(Some).map_err(AppError::ExternalAuth)
+}

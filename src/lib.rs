@@ -46,6 +46,7 @@
 //! | `server` (default) | the binary: everything below, and the command line |
 //! | `gateway` | the reverse proxy on pingora; needs cmake and a C compiler |
 //! | `admin` | the admin API on axum |
+//! | `external_auth` | external authorization for other proxies, on axum and tonic |
 //! | `sqlite`, `postgres` | durable stores |
 //! | `redis` | the shared cache, and rate limits that several nodes share |
 //! | `mimalloc` | the allocator of the binary, for benchmarks |
@@ -61,7 +62,7 @@
 //! - [`verifier`] (reads), [`lifecycle`] (writes): use cases. They do not import each other. `cache_sync` applies the changes that other
 //!   nodes make to the caches of this one. [`engine`] builds verifier and lifecycle from a configuration.
 //! - [`wire`]: HTTP semantics. [`pipeline`]: the steps of a request.
-//! - `gateway`, `admin`: the fronts. They do not import each other.
+//! - `gateway`, `admin`, `external_auth`: the fronts. They do not import each other.
 //! - `app`, `cli`: the process.
 
 #[cfg(feature = "admin")]
@@ -79,6 +80,8 @@ pub mod config;
 pub mod credential;
 pub mod duration;
 pub mod engine;
+#[cfg(feature = "external_auth")]
+pub mod external_auth;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod id;

@@ -15,6 +15,7 @@ use super::process::App;
 use crate::admin::{Server, ServerOptions, sample_router};
 use crate::config::{Auth, Config, GatewayConfig, LogConfig, LogFormat, RouteConfig, UpstreamConfig, parse_endpoint};
 use crate::duration::ConfigDuration;
+use crate::external_auth::Sockets;
 use crate::id::KeyId;
 use crate::key::KeyDraft;
 use crate::lifecycle::LifecycleError;
@@ -135,6 +136,7 @@ fn bind_all(options: &DevOptions) -> Result<Listeners, AppError> {
         gateway: Some(bind(loopback(options.gateway_port), "--gateway-port")?),
         admin: bind(loopback(options.admin_port), "--admin-port")?,
         metrics: bind(loopback(options.metrics_port), "--metrics-port")?,
+        external_auth: Sockets::default(),
     })
 }
 
@@ -170,7 +172,7 @@ fn configure(options: &DevOptions, upstream: &str) -> Result<Config, AppError> {
             hosts: Vec::new(),
             path_prefix: "/".into(),
             methods: Vec::new(),
-            upstream: "api".into(),
+            upstream: Some("api".into()),
             auth: Auth::Required,
             scopes: Vec::new(),
             audiences: Vec::new(),

@@ -30,6 +30,9 @@ pub enum AppError {
     /// The gateway cannot be started.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// External authorization cannot be started.
+    #[error("external authorization cannot be served: {0}")]
+    ExternalAuth(std::io::Error),
     /// Metrics are registered already.
     #[error("the metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),

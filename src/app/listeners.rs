@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use super::error::AppError;
-use crate::config::{Config, listen_ip};
+use crate::config::{Config, ExternalAuthConfig, listen_ip};
+use crate::external_auth::{Sockets, UnixSocket};
 
 /// The bound sockets of one process.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct Listeners {
     pub admin: TcpListener,
     /// The socket of health checks and metrics.
     pub metrics: TcpListener,
+    /// The sockets of external authorization.
+    pub external_auth: Sockets,
 }
 
 impl Listeners {
@@ -26,8 +29,10 @@ impl Listeners {
         let http = &config.serve.http;
         let metrics = &config.serve.metrics;
         let gateway = match &config.gateway {
-            Some(gateway) => Some(bind(parse(&gateway.address, "gateway.address")?, "gateway.address")?),
-            None => None,
+            Some(gateway) if gateway.enabled => {
+                Some(bind(parse(&gateway.address, "gateway.address")?, "gateway.address")?)
+            }
+            _ => None,
         };
         Ok(Self {
             gateway,
@@ -36,8 +41,22 @@ impl Listeners {
                 SocketAddr::new(ip(&metrics.host, "serve.metrics.host")?, metrics.port),
                 "serve.metrics.port",
             )?,
+            external_auth: external_auth(config.external_auth.as_ref())?,
         })
     }
+}
+
+fn external_auth(config: Option<&ExternalAuthConfig>) -> Result<Sockets, AppError> {
+    let Some(config) = config else { return Ok(Sockets::default()) };
+    let tcp = match &config.address {
+        Some(address) => Some(bind(parse(address, "external_auth.address")?, "external_auth.address")?),
+        None => None,
+    };
+    let unix = config.socket.as_ref().map(|path| {
+        UnixSocket::bind(path.as_ref())
+            .map_err(|cause| AppError::io(format!("cannot listen on {path} (external_auth.socket)"), cause))
+    });
+    Ok(Sockets { tcp, unix: unix.transpose()? })
 }
 
 /// Binds one address; `setting` is the setting that determines it.

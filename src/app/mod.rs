@@ -6,6 +6,7 @@ mod data_dir;
 mod database;
 mod dev;
 mod error;
+mod external_auth;
 mod last_used;
 mod limiter;
 mod listeners;

@@ -10,6 +10,7 @@ use super::build;
 use super::caches;
 use super::database;
 use super::error::AppError;
+use super::external_auth;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
 use super::listeners::Listeners;
@@ -18,8 +19,10 @@ use crate::admin::{self, AdminState, Server, ServerOptions};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::engine::{Engine, EngineParts};
+use crate::external_auth::ExternalAuth;
 use crate::gateway::{Gateway, GatewayParts};
 use crate::lifecycle::Lifecycle;
+use crate::pipeline;
 use crate::request_context::RequestContext;
 use crate::store::KeyStore;
 
@@ -31,6 +34,7 @@ const BACKGROUND_THREADS: usize = 2;
 /// A running Keygate.
 pub struct App {
     gateway: Option<Gateway>,
+    external_auth: Option<ExternalAuth>,
     admin: Server,
     metrics: Server,
     lifecycle: Arc<Lifecycle>,
@@ -97,6 +101,9 @@ impl App {
         };
         let metrics = serve(listeners.metrics, admin::metrics_router(state.clone(), registry.clone()), "metrics", 1)?;
         let admin = serve(listeners.admin, admin::router(state, &registry)?, "admin", ADMIN_THREADS)?;
+        let requests = pipeline::Metrics::register(&registry)?;
+        let external_auth =
+            external_auth::start(config, listeners.external_auth, &engine.verifier, &limits, requests.clone())?;
         let gateway = match (&config.gateway, listeners.gateway) {
             (Some(settings), Some(listener)) => {
                 let parts = GatewayParts {
@@ -107,11 +114,12 @@ impl App {
                     tenant: config.tenant(),
                     revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
                 };
-                Some(Gateway::start(parts, listener, &registry)?)
+                Some(Gateway::start(parts, listener, requests)?)
             }
             _ => None,
         };
-        Ok(Self { gateway, admin, metrics, lifecycle: engine.lifecycle, limits, last_used, store, background })
+        let lifecycle = engine.lifecycle;
+        Ok(Self { gateway, external_auth, admin, metrics, lifecycle, limits, last_used, store, background })
     }
 
     /// The address of the gateway, if there is one.
@@ -142,6 +150,9 @@ impl App {
     /// Stops all listeners, waits for requests in flight, and closes the database.
     pub fn stop(self) {
         tracing::info!("stopping: no new requests are accepted");
+        if let Some(external_auth) = self.external_auth {
+            external_auth.stop();
+        }
         if let Some(gateway) = self.gateway {
             gateway.stop();
         }

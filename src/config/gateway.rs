@@ -15,6 +15,8 @@ use crate::duration::ConfigDuration;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GatewayConfig {
+    /// Whether the reverse proxy is started. If not, routes and limits are those of external authorization only.
+    pub enabled: bool,
     /// `ip:port` to listen on.
     pub address: String,
     /// Number of worker threads; 0 for one per core.
@@ -150,8 +152,9 @@ pub struct RouteConfig {
     /// Methods that match; all when absent.
     #[serde(default)]
     pub methods: Vec<String>,
-    /// Name of the upstream.
-    pub upstream: String,
+    /// Name of the upstream. Required if the gateway is enabled.
+    #[serde(default)]
+    pub upstream: Option<String>,
     /// Whether a credential is required.
     #[serde(default)]
     pub auth: Auth,
@@ -224,6 +227,7 @@ impl Default for UnknownKeysConfig {
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
+            enabled: true,
             address: "127.0.0.1:8080".into(),
             threads: 0,
             shutdown_grace: ConfigDuration(Duration::from_secs(30)),
@@ -272,8 +276,15 @@ impl GatewayConfig {
             if !names.insert(&route.name) {
                 problems.add(&format!("{path}.name"), "is the name of another route");
             }
-            if !self.upstreams.contains_key(&route.upstream) {
-                problems.add(&format!("{path}.upstream"), "names no entry of gateway.upstreams");
+            match &route.upstream {
+                Some(upstream) if !self.upstreams.contains_key(upstream) => {
+                    problems.add(&format!("{path}.upstream"), "names no entry of gateway.upstreams");
+                }
+                None if self.enabled => problems.add(
+                    &format!("{path}.upstream"),
+                    "is required: the name of an entry of gateway.upstreams; without a proxy, set gateway.enabled to false",
+                ),
+                _ => {}
             }
             route.validate(&path, problems);
             self.check_limit_names(&format!("{path}.limits"), &route.limits, problems);

@@ -87,8 +87,12 @@ fn check_required(tree: &Value, problems: &mut Problems) {
 
 /// Rejects port 0 in files: the chosen port would be unknown. Programs that embed Keygate may use it.
 fn check_port(tree: &Value, problems: &mut Problems) {
-    let address = tree.pointer("/gateway/address").and_then(Value::as_str);
-    if address.and_then(|address| address.parse::<SocketAddr>().ok()).is_some_and(|address| address.port() == 0) {
-        problems.add("gateway.address", "must name a port from 1 to 65535");
+    for (pointer, path) in
+        [("/gateway/address", "gateway.address"), ("/external_auth/address", "external_auth.address")]
+    {
+        let address = tree.pointer(pointer).and_then(Value::as_str);
+        if address.and_then(|address| address.parse::<SocketAddr>().ok()).is_some_and(|address| address.port() == 0) {
+            problems.add(path, "must name a port from 1 to 65535");
+        }
     }
 }

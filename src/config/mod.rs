@@ -10,6 +10,7 @@ mod credentials;
 mod database;
 mod endpoint;
 mod env;
+mod external_auth;
 mod gateway;
 mod load;
 mod multitenancy;
@@ -35,6 +36,7 @@ pub use credentials::{
 pub use database::{DatabaseConfig, Dsn, PostgresDsn};
 pub use endpoint::{EndpointUrl, parse_endpoint};
 pub use env::{UnknownVariable, unknown_variables};
+pub use external_auth::ExternalAuthConfig;
 pub use gateway::{
     AddedHeader, Auth, CountBy, GatewayConfig, LimitConfig, LimitHeadersConfig, RouteConfig, UnknownKeysConfig,
     UpstreamConfig, UpstreamLimitFields,

@@ -9,6 +9,7 @@ use crate::id::TenantId;
 use super::cache::{CacheConfig, LastUsedConfig};
 use super::credentials::CredentialsConfig;
 use super::database::DatabaseConfig;
+use super::external_auth::ExternalAuthConfig;
 use super::gateway::GatewayConfig;
 use super::multitenancy::MultitenancyConfig;
 use super::problems::{ConfigErrors, Problems};
@@ -49,6 +50,8 @@ pub struct Config {
     pub multitenancy: MultitenancyConfig,
     /// The reverse proxy. Without this section none is started.
     pub gateway: Option<GatewayConfig>,
+    /// External authorization for other proxies. Without this section there is none.
+    pub external_auth: Option<ExternalAuthConfig>,
 }
 
 impl Config {
@@ -87,6 +90,9 @@ impl Config {
         self.multitenancy.validate(problems);
         if let Some(gateway) = &self.gateway {
             gateway.validate(problems);
+        }
+        if let Some(external_auth) = &self.external_auth {
+            external_auth.validate(self.gateway.is_some(), problems);
         }
     }
 }

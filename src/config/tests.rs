@@ -35,6 +35,7 @@ fn example_file_has_the_default_of_every_setting() {
     let settings = |value: &Config| format!("{value:#?}");
     let mut example = Config::parse("keygate.yaml", EXAMPLE, &variables(&[])).unwrap();
     example.gateway = None;
+    example.external_auth = None;
     let bare = "db: { dsn: 'sqlite://./keygate.db' }";
     assert_eq!(settings(&example), settings(&Config::parse("bare.yaml", bare, &variables(&[])).unwrap()));
 }
@@ -163,7 +164,10 @@ fn type_errors_are_listed_with_their_paths() {
         ("cache: { redis: { min_idle_conns: 4294967296 } }", "cache.redis.min_idle_conns: must be 4294967295 or less"),
         ("serve: { http: { cors: { max_age: 5e9 } } }", "serve.http.cors.max_age: must be 4294967295 or less"),
         ("gateway: { routes: [{ nam: a }] }", "gateway.routes.0.nam: is not a setting; did you mean name?"),
-        ("gateway: { routes: [{ nam: a }] }", "gateway.routes.0.upstream: is required"),
+        ("gateway: { routes: [{ nam: a }] }", "gateway.routes.0.name: is required"),
+        ("gateway: { routes: [{ name: a }] }", "gateway.routes.0.upstream: is required: the name of an entry"),
+        ("external_auth: {}", "external_auth: needs the section gateway"),
+        ("external_auth: { address: '127.0.0.1:0' }", "external_auth.address: must name a port"),
         ("gateway: { upstreams: { a/b: { endpoints: [] } } }", "gateway.upstreams.a/b.endpoints: must have at least"),
         ("gateway: { address: '127.0.0.1:0' }", "gateway.address: must name a port"),
         ("log: { level: DEBUG }", "log.level: must be debug, info, warn or error"),

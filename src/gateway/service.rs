@@ -11,7 +11,6 @@ use pingora::proxy::http_proxy_service;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service;
-use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
@@ -60,20 +59,16 @@ pub enum GatewayError {
     /// The listener cannot be used.
     #[error("the gateway's listener cannot be used: {0}")]
     Listener(#[from] std::io::Error),
-    /// The metrics are registered already.
-    #[error("the gateway's metrics cannot be registered: {0}")]
-    Metrics(#[from] prometheus::Error),
 }
 
 impl Gateway {
     /// Starts to serve on a bound listener.
     ///
     /// # Errors
-    /// [`GatewayError`] when the listener cannot be used, threads cannot be started, or `registry` has the gateway's metrics already.
-    pub fn start(parts: GatewayParts<'_>, listener: TcpListener, registry: &Registry) -> Result<Self, GatewayError> {
+    /// [`GatewayError`] when the listener cannot be used or threads cannot be started.
+    pub fn start(parts: GatewayParts<'_>, listener: TcpListener, metrics: Metrics) -> Result<Self, GatewayError> {
         crate::tls::install_crypto_provider();
         let config = parts.config;
-        let metrics = Metrics::register(registry)?;
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let threads = threads(config.threads);

@@ -60,12 +60,16 @@ impl SnapshotParts<'_> {
 }
 
 impl<U> Snapshot<U> {
-    /// Builds a snapshot. `upstream` returns what the front keeps for the upstream of that name.
+    /// Builds a snapshot. `upstream` returns what the front keeps for the upstream of that name, which is empty for a route without
+    /// one.
     pub fn new(parts: SnapshotParts<'_>, mut upstream: impl FnMut(&str) -> U) -> Self {
         let limits = parts.limits();
         let route = |route: &RouteConfig| {
             let limits = limits.as_ref().map(|limits| limits.of_route(route));
-            (RouteMatcher::from(route), Route::new(route, limits, upstream(&route.upstream), &parts.metrics))
+            (
+                RouteMatcher::from(route),
+                Route::new(route, limits, upstream(route.upstream.as_deref().unwrap_or_default()), &parts.metrics),
+            )
         };
         let routes = RouteTable::new(parts.config.routes.iter().map(route));
         Self::assemble(parts, routes)

@@ -202,6 +202,7 @@ fn template(rejection: &Rejection) -> Template {
             (StatusCode::TOO_MANY_REQUESTS, "The caller has made more requests than its limits allow.", None)
         }
         Rejection::LimiterUnavailable => UNAVAILABLE,
+        Rejection::PeerNotTrusted => (StatusCode::FORBIDDEN, "This listener answers trusted peers only.", None),
         Rejection::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "The upstream cannot be reached.", None),
         Rejection::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "The upstream did not answer in time.", None),
     };
@@ -270,6 +271,7 @@ mod tests {
                 retry_after: std::time::Duration::from_millis(1500),
             },
             Denial::Unavailable { cause: crate::verifier::Outage::Database }.into(),
+            Rejection::PeerNotTrusted,
             Rejection::UpstreamUnreachable,
             Rejection::UpstreamTimeout,
         ];

@@ -35,6 +35,8 @@ pub enum Rejection {
     },
     /// Requests cannot be counted, and the configuration requires that they are.
     LimiterUnavailable,
+    /// The sender of the request is not trusted to ask about requests of others.
+    PeerNotTrusted,
     /// The upstream cannot be reached, or closed the connection before it answered.
     UpstreamUnreachable,
     /// The upstream did not answer in time.
@@ -54,6 +56,7 @@ impl Rejection {
             Self::ScopeInsufficient { .. } => "scope_insufficient",
             Self::QuotaExceeded { .. } => "quota_exceeded",
             Self::LimiterUnavailable => "unavailable",
+            Self::PeerNotTrusted => "peer_not_trusted",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
         }

@@ -48,6 +48,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("wire", &["config", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
     ("pipeline", &["config", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
     ("gateway", &["config", "id", "pipeline", "ratelimit", "tls", "verifier", "wire"]),
+    ("external_auth", &["cidr", "config", "id", "pipeline", "ratelimit", "verifier", "wire"]),
     (
         "admin",
         &[
@@ -78,11 +79,13 @@ const MODULES: &[(&str, &[&str])] = &[
             "duration",
             "engine",
             "cache_sync",
+            "external_auth",
             "gateway",
             "id",
             "key",
             "signing_keys",
             "lifecycle",
+            "pipeline",
             "ratelimit",
             "redis",
             "request_context",
@@ -99,7 +102,9 @@ const MODULES: &[(&str, &[&str])] = &[
 /// Crates that only some modules may name.
 const RESERVED: &[(&str, &[&str])] = &[
     ("pingora", &["gateway", "app"]),
-    ("axum", &["admin"]),
+    ("axum", &["admin", "external_auth"]),
+    ("tonic", &["external_auth"]),
+    ("envoy_types", &["external_auth"]),
     ("sqlx", &["store"]),
     ("redis", &["redis", "cache", "ratelimit", "app"]),
     ("reqwest", &["signing_keys", "cli"]),

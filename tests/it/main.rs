@@ -13,6 +13,7 @@ mod conformance;
 mod crash;
 mod derived;
 mod dev;
+mod external_auth;
 mod failures;
 mod fuzz_corpus;
 mod gateway;

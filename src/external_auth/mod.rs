@@ -1,0 +1,20 @@
+//! External authorization: other proxies ask whether a request is authorized, over HTTP or gRPC, and this front answers from the same
+//! [`pipeline`](crate::pipeline) as the gateway.
+//!
+//! - `server`, `socket`, `service`: listeners, runtime, which peers are trusted.
+//! - `original`: the request that a proxy asks about. `endpoint`: where each proxy puts it.
+//! - `check`: the steps of the pipeline for it.
+//! - `http`, `grpc`: the result in the form that each proxy reads.
+
+mod check;
+mod endpoint;
+mod grpc;
+mod http;
+mod original;
+mod router;
+mod server;
+mod service;
+mod socket;
+
+pub use service::{ExternalAuth, Sockets};
+pub use socket::UnixSocket;

@@ -1,0 +1,94 @@
+//! The listeners of external authorization, on a runtime of their own: start, stop.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::check::Checker;
+use super::router::router;
+use super::server::Acceptor;
+use super::socket::UnixSocket;
+use crate::config::ExternalAuthConfig;
+use crate::pipeline::{CurrentSnapshot, Snapshot, SnapshotParts};
+
+/// How much longer than the grace period the stop may take.
+const STOP_MARGIN: Duration = Duration::from_secs(1);
+
+/// The sockets to listen on.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// The TCP socket.
+    pub tcp: Option<TcpListener>,
+    /// The Unix socket.
+    pub unix: Option<UnixSocket>,
+}
+
+/// Running external authorization.
+pub struct ExternalAuth {
+    address: Option<SocketAddr>,
+    runtime: Runtime,
+    stop: watch::Sender<bool>,
+    accepting: JoinSet<()>,
+    grace: Duration,
+    /// Removes the path of the socket at the end.
+    _unix: Option<UnixSocket>,
+}
+
+impl ExternalAuth {
+    /// Starts to serve on bound sockets. `parts` has the routes, limits and header selection.
+    ///
+    /// # Errors
+    /// If a socket cannot be used or the threads cannot be started.
+    pub fn start(config: &ExternalAuthConfig, parts: SnapshotParts<'_>, sockets: Sockets) -> io::Result<Self> {
+        let Sockets { tcp, unix } = sockets;
+        let snapshot = Arc::new(CurrentSnapshot::from_pointee(Snapshot::new(parts, |_| ())));
+        let router = router(&Checker::new(snapshot));
+        let runtime = runtime(config.threads)?;
+        let (stop, stopped) = watch::channel(false);
+        let grace = config.shutdown_grace.0;
+        let acceptor =
+            || Acceptor { router: router.clone(), trusted: config.trusted(), stopped: stopped.clone(), grace };
+        let address = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
+        let mut accepting = JoinSet::new();
+        let guard = runtime.enter();
+        if let Some(listener) = tcp {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            accepting.spawn(acceptor().serve_tcp(listener));
+        }
+        if let Some(socket) = &unix {
+            let listener = socket.listener()?;
+            listener.set_nonblocking(true)?;
+            accepting.spawn(acceptor().serve_unix(tokio::net::UnixListener::from_std(listener)?));
+        }
+        drop(guard);
+        Ok(Self { address, runtime, stop, accepting, grace, _unix: unix })
+    }
+
+    /// The address of the TCP socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Stops accepting, waits for requests in flight up to the grace period, and returns.
+    pub fn stop(self) {
+        // An error means that the accept loops have stopped already.
+        let _ = self.stop.send(true);
+        let limit = self.grace + STOP_MARGIN;
+        let finished = self.runtime.block_on(async { tokio::time::timeout(limit, self.accepting.join_all()).await });
+        if finished.is_err() {
+            tracing::warn!("external authorization: requests were still in flight at the end of the grace period");
+        }
+        self.runtime.shutdown_background();
+    }
+}
+
+fn runtime(threads: usize) -> io::Result<Runtime> {
+    let threads = if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, usize::from) };
+    Builder::new_multi_thread().worker_threads(threads).thread_name("external-auth").enable_all().build()
+}

@@ -6,6 +6,7 @@ mod document;
 mod fixture;
 mod front;
 mod http;
+mod peers;
 mod row;
 mod table;
 
@@ -20,6 +21,7 @@ use check::{Sent, differences};
 use credentials::{Credentials, Kind, State};
 use fixture::Fixture;
 use front::{Front, GATEWAY, Listener};
+use peers::{CADDY, ENVOY_GRPC, ENVOY_HTTP, NGINX};
 use row::Row;
 
 /// How many rows are sent at once.
@@ -112,6 +114,39 @@ macro_rules! front_tests {
 
 front_tests! {
     gateway: |fixture| Some(Listener::gateway(fixture));
+    nginx: |fixture| NGINX.start(fixture);
+    caddy: |fixture| CADDY.start(fixture);
+    envoy_http: |fixture| ENVOY_HTTP.start(fixture);
+    envoy_grpc: |fixture| ENVOY_GRPC.start(fixture);
+}
+
+#[tokio::test]
+async fn peers_reject_every_request_while_keygate_does_not_answer() {
+    let mut fixture = Fixture::start();
+    let (key_id, text) = fixture.keygate.issue(json!({})).await;
+    let credential = credentials::Credential { text, key_id, scopes: &[] };
+    let credentials = Credentials::from([((Kind::Issued, State::Valid), credential)]);
+    let valid = Row::get("/required").bearer(Kind::Issued, State::Valid);
+    let peers: Vec<_> = [&NGINX, &CADDY, &ENVOY_HTTP, &ENVOY_GRPC]
+        .into_iter()
+        .filter_map(|peer| Some((peer, peer.start(&fixture)?)))
+        .collect();
+    let mut number = 0;
+    for keygate_answers in [true, false] {
+        if !keygate_answers {
+            fixture.keygate.process.kill();
+        }
+        for (peer, front) in &peers {
+            for row in [&valid, &Row::get("/open")] {
+                number += 1;
+                let marker = format!("request={number}.");
+                let answer = front.send(&row.request(&credentials, &marker, "down"), &marker).await;
+                let status = if keygate_answers { 200 } else { peer.status_without_keygate };
+                assert_eq!(answer.response.status, status, "{}: {answer:?}", peer.description.name);
+                assert_eq!(answer.forwarded.is_some(), keygate_answers, "{}: {answer:?}", peer.description.name);
+            }
+        }
+    }
 }
 
 #[test]
@@ -124,7 +159,7 @@ fn table_has_no_row_twice() {
 
 #[test]
 fn documented_matrix_is_that_of_the_table() {
-    let fronts = [&GATEWAY];
+    let fronts = [&GATEWAY, &NGINX.description, &CADDY.description, &ENVOY_HTTP.description, &ENVOY_GRPC.description];
     let document = document::document(&table::rows(), &fronts);
     println!("{document}");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conformance.md");

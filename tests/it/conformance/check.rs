@@ -80,7 +80,10 @@ fn rejected(found: &mut Differences, sent: &Sent<'_>, rejection: Rejection, fron
     if let Some(head) = &sent.answer.forwarded {
         found.add(format!("the upstream received {head:?}"));
     }
-    found.field(response, "content-type", Some("application/problem+json"));
+    // The type of a body that is not there may be absent (RFC 9110 section 9.3.2).
+    if sent.request.method != "HEAD" {
+        found.field(response, "content-type", Some("application/problem+json"));
+    }
     found.field(response, "cache-control", Some("no-store"));
     found.field(response, "www-authenticate", challenge(rejection).as_deref());
     let has_retry_after = response.values("retry-after").any(|value| value.parse::<u64>().is_ok_and(|wait| wait > 0));

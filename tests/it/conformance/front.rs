@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use keygate_test_servers::Peer;
+
 use super::fixture::Fixture;
 use super::http::{Request, Response, exchange};
 use super::row::Row;
@@ -52,6 +54,7 @@ pub(crate) struct Listener {
     description: &'static Description,
     address: String,
     upstream: Arc<Upstream>,
+    _peer: Option<Peer>,
 }
 
 /// Keygate's own gateway.
@@ -74,7 +77,13 @@ impl Listener {
     /// The gateway of a fixture.
     pub(crate) fn gateway(fixture: &Fixture) -> Self {
         let address = fixture.keygate.gateway.trim_start_matches("http://").to_owned();
-        Self { description: &GATEWAY, address, upstream: Arc::clone(&fixture.upstream) }
+        Self { description: &GATEWAY, address, upstream: Arc::clone(&fixture.upstream), _peer: None }
+    }
+
+    /// A peer that listens on a port.
+    pub(crate) fn peer(description: &'static Description, port: u16, peer: Peer, fixture: &Fixture) -> Self {
+        let address = format!("127.0.0.1:{port}");
+        Self { description, address, upstream: Arc::clone(&fixture.upstream), _peer: Some(peer) }
     }
 }
 

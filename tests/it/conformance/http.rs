@@ -51,17 +51,18 @@ pub(crate) async fn exchange(address: &str, request: &Request) -> Response {
     let bytes = timeout(WAIT_TIMEOUT, transfer).await.expect("a response in time");
     let bytes = bytes.unwrap_or_else(|error| panic!("{method} {target}: {error}"));
     let text = String::from_utf8(bytes).unwrap();
-    parse(&text).unwrap_or_else(|| panic!("{method} {target}: no response: {text:?}"))
+    parse(&text, *method == "HEAD").unwrap_or_else(|| panic!("{method} {target}: no response: {text:?}"))
 }
 
-fn parse(text: &str) -> Option<Response> {
+/// The response to a HEAD request has no body, also if its fields describe one.
+fn parse(text: &str, is_head: bool) -> Option<Response> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.split("\r\n");
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
     let field = |line: &str| line.split_once(':').map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
     let fields: Vec<_> = lines.map(field).collect::<Option<_>>()?;
     let is_chunked = fields.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
-    let body = if is_chunked { unchunk(body)? } else { body.to_owned() };
+    let body = if is_chunked && !is_head { unchunk(body)? } else { body.to_owned() };
     Some(Response { status, fields, body })
 }
 

@@ -101,11 +101,11 @@ fn requested_host(question: &Parts) -> Result<&str, Invalid> {
 }
 
 /// The first of the values that are present; an error if one differs from another.
-fn agreeing<'f, const N: usize>(
-    values: [Option<&'f str>; N],
+fn agreeing<const N: usize>(
+    values: [Option<&str>; N],
     same: impl Fn(&str, &str) -> bool,
     differ: Invalid,
-) -> Result<Option<&'f str>, Invalid> {
+) -> Result<Option<&str>, Invalid> {
     let mut present = values.into_iter().flatten();
     let first = present.next();
     match first {

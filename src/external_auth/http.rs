@@ -39,8 +39,8 @@ pub(super) async fn envoy(State(checker): State<Checker>, request: Request) -> R
 async fn answer(checker: &Checker, endpoint: Endpoint, request: Request) -> Response<Body> {
     let (question, body) = request.into_parts();
     let is_discarded = discard(body).await;
-    let checked = checker.check(endpoint.original(&question), &question.headers).await;
-    let mut response = match (checked, endpoint) {
+    let result = checker.check(endpoint.original(&question), &question.headers).await;
+    let mut response = match (result, endpoint) {
         (Checked::Allowed(allowed), Endpoint::Envoy) => {
             let removed = allowed.removed(&question.headers).collect::<Vec<_>>().join(",");
             let mut response = allow(allowed);

@@ -72,7 +72,7 @@ pub(crate) const ENVOY_HTTP: PeerFront = PeerFront {
         name: "Envoy, HTTP",
         keeps_bodies: true,
         keeps_request_id: true,
-        keeps_authorization: false,
+        keeps_authorization: true,
         exceptions: &[ENCODED_SLASHES, PATH_PARAMETERS, UNDERSCORES, TWO_AUTHORIZATIONS, TWO_API_KEYS],
     },
     program: PeerProgram::Envoy,

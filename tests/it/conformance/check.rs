@@ -1,5 +1,7 @@
 //! The comparison of an answer with what its row and its front say.
 
+use std::fmt::Write;
+
 use super::credentials::{ACTOR, Credential};
 use super::front::{Answer, Description};
 use super::http::{Request, Response};
@@ -163,10 +165,10 @@ fn challenge(rejection: Rejection) -> Option<String> {
     let error = template(rejection.code).error?;
     let mut challenge = r#"Bearer realm="keygate""#.to_owned();
     if !error.is_empty() {
-        challenge.push_str(&format!(r#", error="{error}""#));
+        let _ = write!(challenge, r#", error="{error}""#);
     }
     if let Some(scope) = rejection.scope {
-        challenge.push_str(&format!(r#", scope="{scope}""#));
+        let _ = write!(challenge, r#", scope="{scope}""#);
     }
     Some(challenge)
 }

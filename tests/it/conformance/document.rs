@@ -16,6 +16,9 @@ fields and body of the response, and identity and credential in what the upstrea
 
 ";
 
+/// Whether a front has a property.
+type Property = fn(&Description) -> bool;
+
 /// The whole document.
 pub(crate) fn document(rows: &[Row], fronts: &[&Description]) -> String {
     let mut text = INTRODUCTION.to_owned();
@@ -25,7 +28,7 @@ pub(crate) fn document(rows: &[Row], fronts: &[&Description]) -> String {
 }
 
 fn capabilities(text: &mut String, fronts: &[&Description]) {
-    let properties: [(&str, fn(&Description) -> bool); 3] = [
+    let properties: [(&str, Property); 3] = [
         ("the client gets the body of a rejection as Keygate wrote it, otherwise one with status and code", |front| {
             front.keeps_bodies
         }),

@@ -40,10 +40,10 @@ pub(crate) struct Description {
     pub(crate) exceptions: &'static [Exception],
 }
 
-/// A row that the server of a front answers in its own way.
+/// Rows that the server of a front answers in its own way.
 #[derive(Debug)]
 pub(crate) struct Exception {
-    /// The `note` of the row.
+    /// How the `note` of the rows begins.
     pub(crate) note: &'static str,
     pub(crate) status: u16,
     pub(crate) reason: &'static str,
@@ -69,7 +69,7 @@ pub(crate) const GATEWAY: Description = Description {
 impl Description {
     /// How this front treats a row differently.
     pub(crate) fn exception(&self, row: &Row) -> Option<&'static Exception> {
-        self.exceptions.iter().find(|exception| !row.note.is_empty() && exception.note == row.note)
+        self.exceptions.iter().find(|exception| row.note.starts_with(exception.note))
     }
 }
 

@@ -1,5 +1,7 @@
 //! A minimal HTTP/1.1 client: it sends targets and repeated fields as they are.
 
+use std::fmt::Write;
+
 use keygate_test_servers::WAIT_TIMEOUT;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -35,10 +37,10 @@ pub(crate) async fn exchange(address: &str, request: &Request) -> Response {
     let Request { method, host, target, fields, body } = request;
     let mut text = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for (name, value) in fields {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        let _ = write!(text, "{name}: {value}\r\n");
     }
     if !body.is_empty() {
-        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        let _ = write!(text, "Content-Length: {}\r\n", body.len());
     }
     text.push_str("\r\n");
     text.push_str(body);

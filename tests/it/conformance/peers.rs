@@ -27,7 +27,7 @@ pub(crate) const NGINX: PeerFront = PeerFront {
         keeps_request_id: false,
         keeps_authorization: false,
         exceptions: &[Exception {
-            note: "in Authorization, twice, two values",
+            note: "in Authorization, twice",
             status: 400,
             reason: "nginx rejects a second Authorization field",
         }],
@@ -57,12 +57,12 @@ const PATH_PARAMETERS: Exception =
 const UNDERSCORES: Exception =
     Exception { note: "with X_Keygate_Actor_Id", status: 400, reason: "Envoy rejects names with underscores" };
 const TWO_AUTHORIZATIONS: Exception = Exception {
-    note: "in Authorization, twice, two values",
+    note: "in Authorization, twice",
     status: 400,
     reason: "Envoy joins the fields, so the code is `credential_malformed`",
 };
 const TWO_API_KEYS: Exception = Exception {
-    note: "in X-API-Key, twice, two values",
+    note: "in X-API-Key, twice",
     status: 401,
     reason: "Envoy joins the fields, so the code is `credential_invalid`",
 };

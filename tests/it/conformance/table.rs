@@ -109,6 +109,12 @@ fn extraction() -> Vec<Row> {
             .field("X-API-Key", "other")
             .note("and another one in X-API-Key")
             .rejected("credential_ambiguous"),
+        valid("/required").field("X-API-Key", "{}").field("X-API-Key", "{}").note("in X-API-Key, twice").identified(),
+        valid("/required")
+            .field("Authorization", "Bearer {}")
+            .field("Authorization", "Bearer {}")
+            .note("in Authorization, twice")
+            .identified(),
         valid("/required")
             .field("X-API-Key", "{}")
             .field("X-API-Key", "other")

@@ -9,6 +9,7 @@ mod bad_input;
 mod cache_races;
 mod cli;
 mod config;
+mod conformance;
 mod crash;
 mod derived;
 mod dev;

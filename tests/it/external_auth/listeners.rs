@@ -106,3 +106,27 @@ fn address_in_use_is_reported_with_its_setting() {
     assert!(!output.status.success() && text.contains("external_auth.address"), "{text}");
     assert!(!folder.path().join("keys.db").exists(), "sockets are bound before the database is opened");
 }
+
+#[tokio::test]
+async fn credentials_are_not_in_the_log() {
+    let mut fixture = Fixture::with(&json!({"log": {"level": "debug"}}));
+    let (id, revoked) = fixture.keygate.issue(json!({})).await;
+    let (_, valid) = fixture.keygate.issue(json!({})).await;
+    fixture.keygate.revoke(&id).await;
+    let secrets = [&*valid, &revoked, "sk_live_unknown-secret"];
+    for proxy in PROXIES {
+        for secret in secrets {
+            for line in ["GET /plain", "GET /plain?key=x", "GET /nowhere", "GET *"] {
+                fixture.ask_with(proxy, line, secret);
+            }
+            fixture.ask(proxy, "GET /plain", &format!("Authorization: Bearer {secret}\r\nX-API-Key: {secret}x\r\n"));
+        }
+    }
+    let log = fixture.keygate.whole_log();
+    for outcome in ["credential_revoked", "credential_invalid", "credential_ambiguous", "request_invalid"] {
+        assert!(log.contains(outcome), "the test did not cause {outcome}");
+    }
+    for secret in secrets {
+        assert!(!log.contains(secret), "{log}");
+    }
+}

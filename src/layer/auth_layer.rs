@@ -43,6 +43,13 @@ impl AuthLayer {
         self.with_route(|route| route.auth = Auth::Optional)
     }
 
+    /// Does not look at credentials, which stay in the request: `auth: none` of the gateway. Identity fields of the client are removed, and
+    /// limits are charged by address.
+    #[must_use]
+    pub fn without_auth(self) -> Self {
+        self.with_route(|route| route.auth = Auth::None)
+    }
+
     /// Requires scopes of the credential, all of them, in addition to those that are required already.
     #[must_use]
     pub fn require_scopes<S: Into<String>>(self, scopes: impl IntoIterator<Item = S>) -> Self {

@@ -6,6 +6,7 @@ mod document;
 mod fixture;
 mod front;
 mod http;
+mod layer;
 mod peers;
 mod row;
 mod table;
@@ -21,6 +22,7 @@ use check::{Sent, differences};
 use credentials::{Credentials, Kind, State};
 use fixture::Fixture;
 use front::{Front, GATEWAY, Listener};
+use layer::LAYER;
 use peers::{CADDY, ENVOY_GRPC, ENVOY_HTTP, NGINX};
 use row::Row;
 
@@ -28,9 +30,9 @@ use row::Row;
 const CONCURRENCY: usize = 16;
 
 /// Sends all rows through a front and reports each one that differs. A front that cannot be had is skipped.
-async fn conforms<F: Front>(fixture: &Fixture, front: Option<F>) {
+async fn conforms<F: Front>(credentials: Credentials, front: Option<F>) {
     let Some(front) = front.map(Arc::new) else { return };
-    let credentials = Arc::new(credentials::make(&fixture.keygate).await);
+    let credentials = Arc::new(credentials);
     let slots = Arc::new(Semaphore::new(CONCURRENCY));
     let mut tasks = JoinSet::new();
     for (number, row) in table::rows().into_iter().enumerate() {
@@ -99,7 +101,8 @@ macro_rules! front_tests {
             async fn conforms_to_the_table() {
                 let fixture = Fixture::start();
                 let start: fn(&Fixture) -> Option<_> = $start;
-                conforms(&fixture, start(&fixture)).await;
+                let credentials = credentials::make(&fixture.keygate).await;
+                conforms(credentials, start(&fixture)).await;
             }
 
             #[tokio::test]
@@ -118,6 +121,14 @@ front_tests! {
     caddy: |fixture| CADDY.start(fixture);
     envoy_http: |fixture| ENVOY_HTTP.start(fixture);
     envoy_grpc: |fixture| ENVOY_GRPC.start(fixture);
+}
+
+/// That a revocation reaches the layer is tested with its examples: it is made by another process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tower_layer_conforms_to_the_table() {
+    let fixture = Fixture::shared();
+    let credentials = credentials::make(&fixture.keygate).await;
+    conforms(credentials, Some(layer::start(&fixture).await)).await;
 }
 
 #[tokio::test]
@@ -159,7 +170,8 @@ fn table_has_no_row_twice() {
 
 #[test]
 fn documented_matrix_is_that_of_the_table() {
-    let fronts = [&GATEWAY, &NGINX.description, &CADDY.description, &ENVOY_HTTP.description, &ENVOY_GRPC.description];
+    let fronts =
+        [&GATEWAY, &LAYER, &NGINX.description, &CADDY.description, &ENVOY_HTTP.description, &ENVOY_GRPC.description];
     let document = document::document(&table::rows(), &fronts);
     println!("{document}");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conformance.md");

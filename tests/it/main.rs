@@ -9,11 +9,12 @@ mod bad_input;
 mod cache_races;
 mod cli;
 mod config;
+#[cfg(feature = "axum")]
 mod conformance;
 mod crash;
 mod derived;
 mod dev;
-#[cfg(all(feature = "axum", feature = "layer"))]
+#[cfg(feature = "axum")]
 mod examples;
 mod external_auth;
 mod failures;

@@ -28,7 +28,7 @@ pub(crate) fn document(rows: &[Row], fronts: &[&Description]) -> String {
 }
 
 fn capabilities(text: &mut String, fronts: &[&Description]) {
-    let properties: [(&str, Property); 3] = [
+    let properties: [(&str, Property); 4] = [
         ("the client gets the body of a rejection as Keygate wrote it, otherwise one with status and code", |front| {
             front.keeps_bodies
         }),
@@ -39,6 +39,7 @@ fn capabilities(text: &mut String, fronts: &[&Description]) {
             "on routes with `auth: none` the upstream gets the client's `Authorization`, otherwise it is removed",
             |front| front.keeps_authorization,
         ),
+        ("Keygate matches the route, otherwise the service does and its 404 is its own", |front| front.matches_routes),
     ];
     text.push_str("## Differences\n\n");
     table_head(text, &["property"], fronts);

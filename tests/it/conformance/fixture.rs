@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use keygate_test_servers::free_port;
+use keygate_test_servers::{Postgres, free_port};
 use serde_json::{Value, json};
 
 use super::credentials::AUDIENCE;
 use crate::support::admin::SIGNING_KEYS;
-use crate::support::keygate::Keygate;
+use crate::support::keygate::{Keygate, merge};
 use crate::support::upstream::Upstream;
 
 /// The `gateway` section: the routes of all rows, and their limits.
@@ -45,21 +45,36 @@ pub(crate) struct Fixture {
     pub(crate) upstream: Arc<Upstream>,
     /// The port of the listener for other servers.
     pub(crate) external_auth: u16,
+    /// `None` for keys in SQLite.
+    _postgres: Option<Postgres>,
 }
 
 impl Fixture {
-    /// Starts both.
+    /// Starts both, with keys in SQLite.
     pub(crate) fn start() -> Self {
+        Self::with_settings(&json!({}), None)
+    }
+
+    /// Starts both, with keys in a database that other programs can share.
+    pub(crate) fn shared() -> Self {
+        let postgres = Postgres::start();
+        let dsn = format!("{}?acquire_timeout=10s", postgres.url("postgres"));
+        Self::with_settings(&json!({"db": {"dsn": dsn, "auto_migrate": true}}), Some(postgres))
+    }
+
+    fn with_settings(database: &Value, postgres: Option<Postgres>) -> Self {
         use base64::Engine;
         let upstream = Arc::new(Upstream::start());
         let external_auth = free_port();
         let keys = base64::engine::general_purpose::STANDARD.encode(SIGNING_KEYS);
-        let settings = json!({
+        let mut settings = json!({
             "external_auth": {"address": format!("127.0.0.1:{external_auth}")},
             // The client of the admin API states its address when it derives a token.
             "serve": {"http": {"client_ip_source": "CLIENT_IP_SOURCE_X_REAL_IP"}},
             "credentials": {"derived_tokens": {"jwt": {"signing_keys": {"urls": [format!("base64://{keys}")]}}}}
         });
-        Self { keygate: Keygate::serve(&gateway(&upstream.url), &settings), upstream, external_auth }
+        merge(&mut settings, database);
+        let keygate = Keygate::serve(&gateway(&upstream.url), &settings);
+        Self { keygate, upstream, external_auth, _postgres: postgres }
     }
 }

@@ -1,12 +1,13 @@
 //! Fronts: where requests arrive that Keygate authorizes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use keygate_test_servers::Peer;
 
 use super::fixture::Fixture;
 use super::http::{Request, Response, exchange};
-use super::row::Row;
+use super::row::{Outcome, Row};
 use crate::support::upstream::Upstream;
 
 /// A front under test.
@@ -36,6 +37,8 @@ pub(crate) struct Description {
     pub(crate) keeps_request_id: bool,
     /// Whether the upstream gets the client's `Authorization` on routes with `auth: none`.
     pub(crate) keeps_authorization: bool,
+    /// Whether Keygate matches the route. Otherwise the service does, and its 404 is its own.
+    pub(crate) matches_routes: bool,
     /// Rows that the server itself answers in another way.
     pub(crate) exceptions: &'static [Exception],
 }
@@ -63,6 +66,7 @@ pub(crate) const GATEWAY: Description = Description {
     keeps_bodies: true,
     keeps_request_id: true,
     keeps_authorization: true,
+    matches_routes: true,
     exceptions: &[],
 };
 
@@ -71,6 +75,12 @@ impl Description {
     pub(crate) fn exception(&self, row: &Row) -> Option<&'static Exception> {
         self.exceptions.iter().find(|exception| row.note.starts_with(exception.note))
     }
+
+    /// Whether Keygate answers a row that is rejected.
+    pub(crate) fn answers(&self, row: &Row) -> bool {
+        let is_unrouted = matches!(row.outcome, Outcome::Rejected(rejection) if rejection.code == "route_not_found");
+        self.exception(row).is_none() && (self.matches_routes || !is_unrouted)
+    }
 }
 
 impl Listener {
@@ -78,6 +88,11 @@ impl Listener {
     pub(crate) fn gateway(fixture: &Fixture) -> Self {
         let address = fixture.keygate.gateway.trim_start_matches("http://").to_owned();
         Self { description: &GATEWAY, address, upstream: Arc::clone(&fixture.upstream), _peer: None }
+    }
+
+    /// A service in this process.
+    pub(crate) fn service(description: &'static Description, address: SocketAddr, fixture: &Fixture) -> Self {
+        Self { description, address: address.to_string(), upstream: Arc::clone(&fixture.upstream), _peer: None }
     }
 
     /// A peer that listens on a port.

@@ -62,7 +62,5 @@ pub use prepared::ClientIp;
 pub use principal::{LimitState, Principal};
 pub use service::AuthService;
 
-pub use crate::credential::CredentialKind;
-
 #[cfg(test)]
 mod tests;

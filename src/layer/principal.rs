@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::credential::CredentialKind;
 use crate::id::{KeyId, TenantId};
 use crate::key::Metadata;
 use crate::pipeline::{Exchange, RateLimitOutcome};
 use crate::policy::Scopes;
-use crate::verifier::Verdict;
+use crate::verifier::{CredentialKind, Verdict};
 
 /// Who makes an authorized request, in the extensions of the request. Cheap to clone.
 #[derive(Debug, Clone)]

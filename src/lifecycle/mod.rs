@@ -28,6 +28,7 @@ pub use issue::Issued;
 pub use list::{ListKeys, Page};
 pub use metrics::Metrics;
 pub use rotate::Rotated;
+#[doc(hidden)]
 pub use settings::{DerivedSettings, Settings};
 pub use write_side::Lifecycle;
 

@@ -24,6 +24,7 @@ pub struct Route<U = ()> {
     /// The audiences of which the credential must name one; any credential without audiences if empty.
     pub audiences: Vec<String>,
     /// The rate limits; `None` if rate limits are not enforced.
+    #[doc(hidden)]
     pub limits: Option<RouteLimits>,
     /// What the front keeps for the upstream.
     pub upstream: U,

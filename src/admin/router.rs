@@ -4,7 +4,7 @@ use axum::Router;
 use prometheus::Registry;
 
 use super::state::AdminState;
-use super::{error, health, middleware, openapi, v2alpha1};
+use super::{error, health, keygate_v1, middleware, openapi, v2alpha1};
 
 /// The routes of the admin API, with its middleware.
 ///
@@ -14,6 +14,7 @@ pub fn router(state: AdminState, registry: &Registry) -> Result<Router, promethe
     let metrics = middleware::Metrics::register(registry)?;
     let quiet_health = state.quiet_health;
     let routes = v2alpha1::routes()
+        .merge(keygate_v1::routes())
         .merge(health::routes())
         .merge(openapi::routes())
         .fallback(error::not_found)

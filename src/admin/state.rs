@@ -25,6 +25,8 @@ pub struct AdminState {
     pub limiter: Option<Arc<Limiter>>,
     /// The served tenant.
     pub tenant: TenantId,
+    /// Whether introspection reports tokens of revoked or deleted keys as inactive, as the gateway rejects them.
+    pub revoke_with_parent: bool,
     /// The source of a client's address.
     pub client_ip_source: ClientIpSource,
     /// The response of `/version`.

@@ -1,12 +1,9 @@
-//! The version of this build, and the signing keys of a configuration.
+//! The version of this build.
 
-use prometheus::Registry;
 use sha2::{Digest, Sha256};
 
-use super::error::AppError;
 use crate::admin::Version;
 use crate::config::Config;
-use crate::signing_keys::{self, SigningKeyRefresher};
 
 /// The commit that this binary was built from, if `KEYGATE_COMMIT` was set at build time.
 pub const COMMIT: &str = match option_env!("KEYGATE_COMMIT") {
@@ -28,14 +25,4 @@ pub(super) fn version(config: &Config) -> Version {
         build_time: BUILD_TIME.into(),
         config_hash: hex::encode(Sha256::digest(text)),
     }
-}
-
-/// Loads the keys that sign derived JWTs.
-pub(super) async fn signing_keys(config: &Config, registry: &Registry) -> Result<SigningKeyRefresher, AppError> {
-    let sources = &config.credentials.derived_tokens.jwt.signing_keys;
-    let options = signing_keys::Options { allow_internal: sources.allow_internal, ..signing_keys::Options::default() };
-    let metrics = signing_keys::Metrics::register(registry)?;
-    SigningKeyRefresher::load(&sources.urls, options, metrics)
-        .await
-        .map_err(|why| AppError::Setting(format!("credentials.derived_tokens.jwt.signing_keys.urls: {why}")))
 }

@@ -1,6 +1,7 @@
 //! Why the process cannot start.
 
 use crate::config::ConfigErrors;
+use crate::engine::EngineError;
 use crate::gateway::GatewayError;
 use crate::store::{SchemaError, StoreError};
 
@@ -27,6 +28,9 @@ pub enum AppError {
     /// The schema of the database is not the one that this version needs.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// The engine cannot be started.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// The gateway cannot be started.
     #[error(transparent)]
     Gateway(#[from] GatewayError),

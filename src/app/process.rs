@@ -7,24 +7,15 @@ use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 
 use super::build;
-use super::caches;
-use super::database;
 use super::error::AppError;
 use super::external_auth;
-use super::last_used::LastUsed;
-use super::limiter::RunningLimiter;
 use super::listeners::Listeners;
-use super::lookup_throttle;
 use crate::admin::{self, AdminState, Server, ServerOptions};
-use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::engine::{Engine, EngineParts};
+use crate::engine::{Engine, RunningEngine};
 use crate::external_auth::ExternalAuth;
-use crate::gateway::{Gateway, GatewayParts};
+use crate::gateway::Gateway;
 use crate::lifecycle::Lifecycle;
-use crate::pipeline;
-use crate::request_context::RequestContext;
-use crate::store::KeyStore;
 
 /// Threads of the admin API. More than one, so that a slow call does not block the others.
 const ADMIN_THREADS: usize = 2;
@@ -37,10 +28,7 @@ pub struct App {
     external_auth: Option<ExternalAuth>,
     admin: Server,
     metrics: Server,
-    lifecycle: Arc<Lifecycle>,
-    limits: RunningLimiter,
-    last_used: LastUsed,
-    store: Arc<dyn KeyStore>,
+    engine: RunningEngine,
     /// Outlives the servers, so that database connections never lose their runtime.
     background: Runtime,
 }
@@ -58,39 +46,17 @@ impl App {
             .build();
         let background = background.map_err(|cause| AppError::io("threads cannot be started", cause))?;
         let registry = Registry::new();
-        let store = background.block_on(database::open(&config.db))?;
-        let refresher = background.block_on(build::signing_keys(config, &registry))?;
-        let signing_keys = refresher.keys();
-        let redis = caches::connect_redis(config, &background)?;
-        let caches = caches::start(config, &store, redis.as_ref(), &registry, &background)?;
-        let limits = RunningLimiter::start(config, redis.as_ref(), &registry, &background)?;
-        let last_used = LastUsed::start(config, &store, &registry, &background)?;
-        let throttle = lookup_throttle::start(config, &store, &registry, &background)?;
-        let parts = EngineParts {
-            config,
-            store: Arc::clone(&store),
-            caches,
-            signing_keys: Arc::clone(&signing_keys),
-            clock: Arc::new(SystemClock),
-            tracker: Some(last_used.tracker()),
-            throttle,
-        };
-        let engine = Engine::new(parts, &registry)?;
-        background.spawn(async move { refresher.run().await });
-        let keep = config.retention.expired_keys.0;
-        if !keep.is_zero() {
-            let lifecycle = Arc::clone(&engine.lifecycle);
-            let context = RequestContext::system(config.tenant());
-            background.spawn(async move { lifecycle.keep_purging(&context, keep).await });
-        }
+        let engine = Engine::builder(config.clone()).registry(registry.clone());
+        let engine = background.block_on(engine.start())?;
         let state = AdminState {
-            lifecycle: Arc::clone(&engine.lifecycle),
-            verifier: Arc::clone(&engine.verifier),
-            signing_keys,
+            lifecycle: Arc::clone(engine.lifecycle()),
+            verifier: Arc::clone(engine.verifier()),
+            signing_keys: Arc::clone(engine.signing_keys()),
             tenant: config.tenant(),
+            revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
             client_ip_source: config.serve.http.client_ip_source,
             version: Arc::new(build::version(config)),
-            limiter: limits.limiter.clone(),
+            limiter: engine.limiter().cloned(),
             quiet_health: config.serve.http.request_log.exclude_health_endpoints,
         };
         let grace = config.serve.http.shutdown_grace.0;
@@ -101,25 +67,12 @@ impl App {
         };
         let metrics = serve(listeners.metrics, admin::metrics_router(state.clone(), registry.clone()), "metrics", 1)?;
         let admin = serve(listeners.admin, admin::router(state, &registry)?, "admin", ADMIN_THREADS)?;
-        let requests = pipeline::Metrics::register(&registry)?;
-        let external_auth =
-            external_auth::start(config, listeners.external_auth, &engine.verifier, &limits, requests.clone())?;
+        let external_auth = external_auth::start(&engine, listeners.external_auth)?;
         let gateway = match (&config.gateway, listeners.gateway) {
-            (Some(settings), Some(listener)) => {
-                let parts = GatewayParts {
-                    config: settings,
-                    verifier: engine.verifier,
-                    limiter: limits.limiter.clone(),
-                    on_backend_down: config.rate_limit.on_backend_down,
-                    tenant: config.tenant(),
-                    revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
-                };
-                Some(Gateway::start(parts, listener, requests)?)
-            }
+            (Some(settings), Some(listener)) => Some(Gateway::start(engine.snapshot_parts(settings), listener)?),
             _ => None,
         };
-        let lifecycle = engine.lifecycle;
-        Ok(Self { gateway, external_auth, admin, metrics, lifecycle, limits, last_used, store, background })
+        Ok(Self { gateway, external_auth, admin, metrics, engine, background })
     }
 
     /// The address of the gateway, if there is one.
@@ -139,7 +92,7 @@ impl App {
 
     /// The lifecycle of keys, for commands of this process.
     pub fn lifecycle(&self) -> &Lifecycle {
-        &self.lifecycle
+        self.engine.lifecycle()
     }
 
     /// The runtime of background work.
@@ -157,9 +110,7 @@ impl App {
             gateway.stop();
         }
         self.admin.stop();
-        self.background.block_on(self.limits.stop());
-        self.last_used.stop(&self.background);
-        self.background.block_on(self.store.close());
+        self.background.block_on(self.engine.stop());
         // Last, so that health checks are answered until the end.
         self.metrics.stop();
         tracing::info!("stopped");

@@ -66,7 +66,8 @@ pub struct PrefixConfig {
 pub struct DerivedTokensConfig {
     /// Lifetime of tokens that are derived without one.
     pub default_ttl: ConfigDuration,
-    /// Whether the gateway rejects tokens whose parent key was revoked or deleted. `:verify` accepts them until they expire.
+    /// Whether the gateway rejects, and introspection reports as inactive, tokens whose parent key was revoked or deleted. `:verify`
+    /// accepts them until they expire.
     pub revoke_with_parent: bool,
     /// JWTs.
     pub jwt: JwtConfig,

@@ -218,6 +218,24 @@ pub struct UnknownKeysConfig {
     pub per_second: u32,
 }
 
+impl Default for RouteConfig {
+    /// A route for all requests that requires a credential, without a name and an upstream.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            hosts: Vec::new(),
+            path_prefix: root(),
+            methods: Vec::new(),
+            upstream: None,
+            auth: Auth::default(),
+            scopes: Vec::new(),
+            audiences: Vec::new(),
+            limits: Vec::new(),
+            cost: one(),
+        }
+    }
+}
+
 impl Default for UnknownKeysConfig {
     fn default() -> Self {
         Self { burst: 100, per_second: 10 }

@@ -38,6 +38,10 @@ pub struct TokenSettings {
 pub struct DerivedToken {
     /// JWT or macaroon.
     pub kind: CredentialKind,
+    /// The id of the token (`jti`). Tokens created here have one.
+    pub id: Option<String>,
+    /// The issuer of the token (`iss`): the current one, or a retired one that is still accepted.
+    pub issuer: String,
     /// The id of the parent key.
     pub key_id: KeyId,
     /// The tenant of the parent key.
@@ -50,6 +54,10 @@ pub struct DerivedToken {
     pub metadata: Map<String, Value>,
     /// Visibility of the parent key.
     pub visibility: Visibility,
+    /// When the token was issued (`iat`).
+    pub issue_time: Option<Timestamp>,
+    /// Start of validity (`nbf`), the latest over all caveats; clock skew is not applied.
+    pub not_before: Option<Timestamp>,
     /// When the token expires.
     pub expire_time: Option<Timestamp>,
     /// The client address must be in every one of these sets.
@@ -186,13 +194,14 @@ impl TokenSettings {
 
     fn verify_macaroon(&self, body: &str, now: Timestamp) -> Option<(Claims, Vec<Claims>)> {
         let macaroon = Macaroon::decode(&URL_SAFE_NO_PAD.decode(body).ok()?)?;
-        Claims::parse(&macaroon.identifier)?.jti?;
+        let jti = Claims::parse(&macaroon.identifier)?.jti?;
         if !self.keyring.keys(Purpose::Macaroon, now).any(|root_key| macaroon.verify(root_key)) {
             return None;
         }
         let claims = |caveat: &Vec<u8>| Claims::parse(caveat).filter(|claims| self.is_valid(claims, now));
         let mut chain = macaroon.caveats.iter().map(claims).collect::<Option<Vec<_>>>()?.into_iter();
-        Some((chain.next()?, chain.collect()))
+        let first = Claims { jti: Some(jti), ..chain.next()? };
+        Some((first, chain.collect()))
     }
 
     /// Checks issuer, `exp` and `nbf`.
@@ -200,12 +209,12 @@ impl TokenSettings {
         let issuer = claims.iss.as_deref().unwrap_or_default();
         let accepted = issuer == self.issuer
             || self.issuers_retired.iter().any(|retired| retired.value == issuer && retired.is_active(now));
-        let unexpired = claims.exp.is_none_or(|exp| Timestamp::from_timestamp(exp, 0).is_some_and(|exp| now <= exp));
+        let unexpired = claims.exp.is_none_or(|exp| time(exp).is_some_and(|exp| now <= exp));
         accepted && unexpired && claims.nbf.is_none_or(|nbf| self.has_started(nbf, now))
     }
 
     fn has_started(&self, seconds: i64, now: Timestamp) -> bool {
-        Timestamp::from_timestamp(seconds, 0).is_some_and(|time| time <= now + self.clock_skew)
+        time(seconds).is_some_and(|start| start <= now + self.clock_skew)
     }
 }
 
@@ -217,13 +226,17 @@ impl DerivedToken {
         let public = claims.vis.as_deref() == Some(visibility_text(Visibility::Public));
         Some(Self {
             kind,
+            id: claims.jti,
+            issuer: claims.iss.unwrap_or_default(),
             key_id: KeyId::parse_issued(&subject).or_else(|| KeyId::parse_imported(&subject))?,
             tenant,
             actor_id: claims.act.unwrap_or_default(),
             scopes: claims.scp.unwrap_or_default().into_iter().collect(),
             metadata,
             visibility: if public { Visibility::Public } else { Visibility::Secret },
-            expire_time: claims.exp.and_then(|exp| Timestamp::from_timestamp(exp, 0)),
+            issue_time: claims.iat.and_then(time),
+            not_before: claims.nbf.and_then(time),
+            expire_time: claims.exp.and_then(time),
             networks: claims.acl.map(|acl| CidrSet::parse(&acl)).transpose().ok()?.into_iter().collect(),
             audiences: claims.aud,
         })
@@ -231,9 +244,10 @@ impl DerivedToken {
 
     /// Applies one more caveat, which can only restrict the token. `None` if the caveat is malformed.
     fn attenuated(mut self, caveat: Claims) -> Option<Self> {
-        if let Some(expiry) = caveat.exp.and_then(|exp| Timestamp::from_timestamp(exp, 0)) {
+        if let Some(expiry) = caveat.exp.and_then(time) {
             self.expire_time = Some(self.expire_time.map_or(expiry, |current| current.min(expiry)));
         }
+        self.not_before = self.not_before.max(caveat.nbf.and_then(time));
         if let Some(allowed) = caveat.scp {
             self.scopes = self.scopes.iter().filter(|scope| allowed.iter().any(|other| other == scope)).collect();
         }
@@ -276,6 +290,11 @@ impl DerivedToken {
     pub fn audiences(&self) -> &[String] {
         self.audiences.as_deref().unwrap_or_default()
     }
+}
+
+/// A time of a claim, in whole seconds since 1970; `None` if it is out of range.
+fn time(seconds: i64) -> Option<Timestamp> {
+    Timestamp::from_timestamp(seconds, 0)
 }
 
 fn visibility_text(visibility: Visibility) -> &'static str {

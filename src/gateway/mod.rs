@@ -6,4 +6,4 @@ mod respond;
 mod service;
 pub mod upstream;
 
-pub use service::{Gateway, GatewayError, GatewayParts};
+pub use service::{Gateway, GatewayError};

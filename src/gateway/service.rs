@@ -16,11 +16,8 @@ use tokio::sync::watch;
 
 use super::pingora::{Proxy, RouteUpstream};
 use super::upstream::Upstream;
-use crate::config::{GatewayConfig, OnBackendDown, UpstreamConfig};
-use crate::id::TenantId;
+use crate::config::UpstreamConfig;
 use crate::pipeline::{CurrentSnapshot, Metrics, Snapshot, SnapshotParts};
-use crate::ratelimit::Limiter;
-use crate::verifier::Verifier;
 
 /// How often draining checks for requests in flight.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -37,22 +34,6 @@ pub struct Gateway {
     grace: Duration,
 }
 
-/// What a gateway works with.
-pub struct GatewayParts<'a> {
-    /// Its settings.
-    pub config: &'a GatewayConfig,
-    /// Verifies credentials.
-    pub verifier: Arc<Verifier>,
-    /// Counts requests; `None` if rate limits are not enforced.
-    pub limiter: Option<Arc<Limiter>>,
-    /// What happens to requests that cannot be counted.
-    pub on_backend_down: OnBackendDown,
-    /// The tenant whose keys are accepted.
-    pub tenant: TenantId,
-    /// Whether derived tokens of revoked keys are denied.
-    pub revoke_with_parent: bool,
-}
-
 /// Why a gateway cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
@@ -66,13 +47,14 @@ impl Gateway {
     ///
     /// # Errors
     /// [`GatewayError`] when the listener cannot be used or threads cannot be started.
-    pub fn start(parts: GatewayParts<'_>, listener: TcpListener, metrics: Metrics) -> Result<Self, GatewayError> {
+    pub fn start(parts: SnapshotParts<'_>, listener: TcpListener) -> Result<Self, GatewayError> {
         crate::tls::install_crypto_provider();
         let config = parts.config;
+        let metrics = parts.metrics.clone();
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let threads = threads(config.threads);
-        let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts, metrics.clone())));
+        let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts)));
         let proxy = Proxy { snapshot };
         let ((stop, stopped), (end, mut ended)) = (watch::channel(false), watch::channel(false));
         let server = Arc::new(ServerConf { threads, ..ServerConf::default() });
@@ -130,10 +112,8 @@ fn threads(configured: usize) -> usize {
 }
 
 /// The snapshot of a configuration, with one upstream object for all routes that name it.
-fn snapshot(parts: GatewayParts<'_>, metrics: Metrics) -> Snapshot<RouteUpstream> {
-    let GatewayParts { config, verifier, limiter, on_backend_down, tenant, revoke_with_parent } = parts;
+fn snapshot(parts: SnapshotParts<'_>) -> Snapshot<RouteUpstream> {
     let upstream = |(name, upstream): (&String, &UpstreamConfig)| (name.clone(), Arc::new(Upstream::new(upstream)));
-    let upstreams: HashMap<String, Arc<Upstream>> = config.upstreams.iter().map(upstream).collect();
-    let parts = SnapshotParts { config, verifier, limiter, on_backend_down, tenant, revoke_with_parent, metrics };
+    let upstreams: HashMap<String, Arc<Upstream>> = parts.config.upstreams.iter().map(upstream).collect();
     Snapshot::new(parts, |name| upstreams.get(name).cloned())
 }

@@ -19,5 +19,6 @@ pub use draft::{KeyDraft, RevokeKey};
 pub use filter::{FilterError, KeyFilter};
 pub use header_value::{encode_text, encode_words};
 pub use limits::{InvalidField, check_ranges, check_scopes};
+#[doc(hidden)]
 pub use page_token::{PageTokenError, open_page_token, seal_page_token};
 pub use status::{EffectiveStatus, Revocation, RevocationReason, Status};

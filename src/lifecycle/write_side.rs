@@ -34,6 +34,7 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// Creates the write side over `store`, which invalidates `caches` on every change. `rng` must be cryptographically
     /// secure: it generates the secret part of new keys.
+    #[doc(hidden)]
     pub fn new(
         settings: Settings,
         store: Arc<dyn KeyStore>,

@@ -14,6 +14,9 @@ const COMMON_STATUSES: [u16; 6] = [200, 201, 204, 304, 404, 500];
 /// The status that is logged when the client closed the connection before the response, as nginx does.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
+/// The target of the access log.
+const ACCESS_LOG: &str = "keygate::access";
+
 /// The metrics of all requests. Registered once in a process; every snapshot uses the same ones.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -39,7 +42,8 @@ pub(super) struct InFlight(IntGauge);
 /// One finished request, as it is counted and logged.
 #[derive(Debug)]
 pub(super) struct RequestLog<'a> {
-    pub(super) request_id: &'a RequestId,
+    /// `None` if no log line is written.
+    pub(super) request_id: Option<&'a RequestId>,
     pub(super) method: &'a str,
     /// The path as received, without the query: a query may contain secrets.
     pub(super) path: &'a str,
@@ -136,10 +140,15 @@ impl CachedSeries {
 }
 
 impl RequestLog<'_> {
+    /// Whether log lines are written.
+    pub(super) fn is_enabled() -> bool {
+        tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO)
+    }
+
     fn write(&self, status: u16, elapsed: Duration) {
         tracing::info!(
-            target: "keygate::access",
-            request_id = self.request_id.as_str(),
+            target: ACCESS_LOG,
+            request_id = self.request_id.map(RequestId::as_str),
             method = self.method,
             path = self.path,
             status,

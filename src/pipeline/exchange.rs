@@ -311,6 +311,18 @@ impl<U> Exchange<U> {
         edits
     }
 
+    /// The edits that add the rate-limit fields to a response, for a front that does not forward it.
+    pub fn limit_edits<F: Fields>(&self, fields: &F) -> FieldEdits {
+        let mut edits = FieldEdits::default();
+        self.limits.fields().edit(&mut edits, fields, self.snapshot.upstream_limit_fields);
+        edits
+    }
+
+    /// The result of charging the rate limits.
+    pub fn limits(&self) -> &RateLimitOutcome {
+        &self.limits
+    }
+
     /// The rate-limit fields of a response that is not the upstream's: they are set on `headers`.
     pub fn insert_limit_fields(&self, headers: &mut HeaderMap) {
         self.limits.fields().insert_into(headers);
@@ -356,7 +368,8 @@ impl<U> Exchange<U> {
     fn record(&mut self, response: ResponseInfo) {
         let Some(in_flight) = self.in_flight.take() else { return };
         self.snapshot.metrics.record(&RequestLog {
-            request_id: self.request_id(),
+            // Without a log line, a request that has no id needs none.
+            request_id: RequestLog::is_enabled().then(|| self.request_id()),
             method: self.method.as_str(),
             path: self.received_path(),
             route: self.route().map(|route| &route.series),

@@ -6,16 +6,18 @@
 //! - [`Exchange`] carries one request from its head to its response.
 //! - [`Snapshot`] is everything that requests need from the configuration, immutable.
 //! - [`route`], [`path`]: route matching on normalized paths.
-//! - [`authorize`], [`rate_limit`]: credential, scopes, rate limits.
+//! - `authorize`, `rate_limit`: credential, scopes, rate limits.
 //! - [`headers`]: which fields pass, in both directions.
 //! - [`access_log`]: the log line and the metrics of a request.
 
 pub mod access_log;
+#[doc(hidden)]
 pub mod authorize;
 mod exchange;
 mod head;
 pub mod headers;
 pub mod path;
+#[doc(hidden)]
 pub mod rate_limit;
 pub mod route;
 mod snapshot;
@@ -24,6 +26,7 @@ pub use access_log::{Metrics, ResponseInfo};
 pub use exchange::{Connection, Exchange, RequestEdits};
 pub use head::{RequestHead, Target};
 pub use headers::FieldEdits;
+pub use rate_limit::RateLimitOutcome;
 pub use route::Route;
 pub use snapshot::{CurrentSnapshot, Snapshot, SnapshotParts};
 

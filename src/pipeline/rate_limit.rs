@@ -60,7 +60,7 @@ pub struct RouteLimits {
 }
 
 /// The result of charging a request. Rendered as response fields by [`RateLimitOutcome::fields`].
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RateLimitOutcome {
     plan: Option<Arc<Plan>>,
     /// The groups of the plan that were counted, by index, and their results. Most plans have one group.
@@ -202,6 +202,12 @@ impl RateLimitOutcome {
     /// The outcome of a request that is rejected because its limits cannot be read or counted.
     pub(super) fn unavailable(rejection: Rejection) -> Self {
         Self { rejection: Some(rejection), ..Self::default() }
+    }
+
+    /// The limits that were counted, with their state after the request.
+    pub fn states(&self) -> impl Iterator<Item = (&NamedLimit, &Outcome)> {
+        let groups = self.plan.as_ref().map_or(&[][..], |plan| plan.groups());
+        self.counted.iter().flat_map(move |(index, outcomes)| groups[*index].limits().iter().zip(outcomes))
     }
 
     /// The response fields that describe the limits.

@@ -30,6 +30,7 @@ pub struct SnapshotParts<'a> {
     /// Verifies credentials.
     pub verifier: Arc<Verifier>,
     /// Counts requests; `None` if rate limits are not enforced.
+    #[doc(hidden)]
     pub limiter: Option<Arc<Limiter>>,
     /// What happens to requests that cannot be counted.
     pub on_backend_down: OnBackendDown,
@@ -107,6 +108,7 @@ impl<U> Snapshot<U> {
     }
 
     /// Authorizes requests.
+    #[doc(hidden)]
     pub fn authorizer(&self) -> &Authorizer {
         &self.authorizer
     }

@@ -79,13 +79,15 @@ impl Local {
         }
     }
 
-    /// Sets the buckets to the state in another backend's decision.
+    /// Raises the use of the buckets to that in another backend's decision. Decisions of concurrent requests arrive in any order, so an
+    /// older one must not give tokens back.
     pub(super) fn update(&self, charge: &Charge<'_>, decision: &Decision) {
         let now = Micros::of(self.clock.now());
         let mut entry = self.entry(charge.owner);
         let buckets = entry.buckets(now);
         for (named, outcome) in charge.limits.iter().zip(&decision.outcomes) {
-            *buckets.of(&named.name) = Tat::with_used(now, outcome.used);
+            let bucket = buckets.of(&named.name);
+            *bucket = Tat::with_used(now, outcome.used).max(*bucket);
         }
     }
 

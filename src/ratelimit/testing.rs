@@ -15,14 +15,14 @@ use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::id::{KeyId, TenantId};
 
 #[cfg(feature = "redis")]
-pub(super) use crate::testing::eventually;
+pub(super) use crate::test_servers::eventually;
 
 /// A Redis server, the connection to it, and its runtime.
 #[cfg(feature = "redis")]
 pub(super) struct RedisServer {
     pub(super) runtime: tokio::runtime::Runtime,
     pub(super) redis: Arc<crate::redis::Redis>,
-    pub(super) server: crate::testing::Redis,
+    pub(super) server: crate::test_servers::Redis,
 }
 
 #[cfg(feature = "redis")]
@@ -34,7 +34,7 @@ impl RedisServer {
 
     /// Starts a server with more options and connects.
     pub(super) fn start_with(options: &[&str]) -> Self {
-        let server = crate::testing::Redis::start_with(options);
+        let server = crate::test_servers::Redis::start_with(options);
         let timeout = crate::duration::ConfigDuration(Duration::from_secs(10));
         let config = crate::config::RedisConfig { addrs: vec![server.address()], timeout, ..Default::default() };
         let redis = Arc::new(crate::redis::Redis::new(&config).unwrap());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Migration, PostgresOptions, PostgresStore};
 
-pub(super) use crate::testing::Postgres;
+pub(super) use crate::test_servers::Postgres;
 
 /// Store options for a database of the server.
 pub(super) fn options(server: &Postgres, database: &str) -> PostgresOptions {

@@ -11,10 +11,17 @@ mod verify;
 mod weight;
 
 pub use denial::{Denial, Outage, UnknownReason};
+#[doc(hidden)]
 pub use lookup_throttle::{Batcher, LookupThrottle, LookupThrottleMetrics, LookupThrottleSettings, lookup_throttle};
 pub use metrics::Metrics;
-pub use proof_cache::{ConnectionMemory, ProofCacheSettings, VerifiedBy};
-pub use resolver::{CacheOutcome, CachePolicy, KeyResolver, Lookup};
+#[doc(hidden)]
+pub use proof_cache::ProofCacheSettings;
+pub use proof_cache::{ConnectionMemory, VerifiedBy};
+pub use resolver::{CacheOutcome, CachePolicy};
+#[doc(hidden)]
+pub use resolver::{KeyResolver, Lookup};
 pub use verdict::Verdict;
 pub use verification::{PendingVerification, Presented, Verification};
-pub use verify::{Settings, Verifier};
+#[doc(hidden)]
+pub use verify::Settings;
+pub use verify::Verifier;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::proof_cache::ProvenToken;
 use crate::clock::Timestamp;
-use crate::credential::CredentialKind;
+use crate::credential::{CredentialKind, DerivedToken};
 use crate::id::{KeyId, TenantId};
 use crate::key::{Actor, CachedKey, Grant, Metadata};
 use crate::policy::{RateLimitPolicy, Scopes, Visibility};
@@ -23,7 +23,7 @@ enum Subject {
 }
 
 impl Verdict {
-    pub(super) fn of_key(record: Arc<CachedKey>, kind: CredentialKind) -> Self {
+    pub(crate) fn of_key(record: Arc<CachedKey>, kind: CredentialKind) -> Self {
         Self { subject: Subject::Key(record), kind }
     }
 
@@ -36,6 +36,14 @@ impl Verdict {
         match &self.subject {
             Subject::Key(key) => Some(key),
             Subject::Token(_) => None,
+        }
+    }
+
+    /// The token, if the credential is a token and not a key.
+    pub fn token(&self) -> Option<&DerivedToken> {
+        match &self.subject {
+            Subject::Key(_) => None,
+            Subject::Token(token) => Some(token.as_ref()),
         }
     }
 

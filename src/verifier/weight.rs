@@ -6,7 +6,7 @@ use crate::credential::DerivedToken;
 use crate::key::Metadata;
 
 /// Bytes of a token without text.
-const TOKEN: usize = 512;
+const TOKEN: usize = 608;
 /// Bytes of an object: its tables, which are allocated larger than their content.
 const OBJECT: usize = 256;
 /// Bytes of a text or a list: its pointer and the allocator's overhead.
@@ -17,8 +17,9 @@ pub(super) fn weigh(token: &DerivedToken) -> u64 {
     // Actor and scopes are stored twice: in the token, and in the form that keys share.
     let scopes: usize = token.scopes.iter().map(|scope| 2 * (ALLOCATION + scope.len())).sum();
     let audiences: usize = token.audiences().iter().map(|audience| ALLOCATION + audience.len()).sum();
+    let names = 2 * ALLOCATION + token.id.as_ref().map_or(0, String::len) + token.issuer.len();
     let metadata = if token.metadata.is_empty() { 0 } else { weigh_object(&token.metadata) };
-    (TOKEN + 2 * token.actor_id.len() + scopes + audiences + token.ranges() * 2 * ALLOCATION + metadata) as u64
+    (TOKEN + 2 * token.actor_id.len() + names + scopes + audiences + token.ranges() * 2 * ALLOCATION + metadata) as u64
 }
 
 fn weigh_object(object: &Metadata) -> usize {

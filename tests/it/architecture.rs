@@ -44,11 +44,31 @@ const MODULES: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    ("engine", &["cache", "clock", "config", "credential", "last_used", "lifecycle", "store", "verifier"]),
     ("wire", &["config", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
     ("pipeline", &["config", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
-    ("gateway", &["config", "id", "pipeline", "ratelimit", "tls", "verifier", "wire"]),
-    ("external_auth", &["cidr", "config", "id", "pipeline", "ratelimit", "verifier", "wire"]),
+    (
+        "engine",
+        &[
+            "cache",
+            "cache_sync",
+            "clock",
+            "config",
+            "credential",
+            "duration",
+            "last_used",
+            "lifecycle",
+            "pipeline",
+            "ratelimit",
+            "redis",
+            "request_context",
+            "signing_keys",
+            "store",
+            "tls",
+            "verifier",
+        ],
+    ),
+    ("gateway", &["config", "id", "pipeline", "tls", "wire"]),
+    ("external_auth", &["cidr", "config", "id", "pipeline", "wire"]),
     (
         "admin",
         &[
@@ -72,26 +92,34 @@ const MODULES: &[(&str, &[&str])] = &[
         "app",
         &[
             "admin",
-            "cache",
-            "clock",
             "config",
-            "credential",
             "duration",
             "engine",
-            "cache_sync",
             "external_auth",
             "gateway",
             "id",
             "key",
-            "signing_keys",
             "lifecycle",
-            "pipeline",
-            "ratelimit",
-            "redis",
             "request_context",
             "store",
             "telemetry",
-            "last_used",
+        ],
+    ),
+    ("layer", &["config", "credential", "engine", "id", "key", "pipeline", "policy", "verifier", "wire"]),
+    (
+        "testing",
+        &[
+            "cidr",
+            "clock",
+            "config",
+            "credential",
+            "engine",
+            "id",
+            "key",
+            "layer",
+            "policy",
+            "request_context",
+            "store",
             "verifier",
         ],
     ),
@@ -106,7 +134,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("tonic", &["external_auth"]),
     ("envoy_types", &["external_auth"]),
     ("sqlx", &["store"]),
-    ("redis", &["redis", "cache", "ratelimit", "app"]),
+    ("redis", &["redis", "cache", "ratelimit", "engine"]),
     ("reqwest", &["signing_keys", "cli"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli", "main"]),
@@ -245,9 +273,11 @@ fn production_sources() -> Vec<(PathBuf, String)> {
     assert!(files.len() > 50, "only {} sources were read", files.len());
     let relative = files.iter().map(|file| (file.strip_prefix(&root).unwrap().to_owned(), file));
     let production = relative.filter(|(path, _)| {
-        let is_test_file =
-            ["tests.rs", "testing.rs", "contract.rs", "model.rs"].iter().any(|name| path.ends_with(name));
-        !is_test_file && !path.iter().any(|folder| folder == "tests")
+        let is_test_file = ["tests.rs", "testing.rs", "test_servers.rs", "contract.rs", "model.rs"]
+            .iter()
+            .any(|name| path.ends_with(name));
+        let is_public = path.as_os_str() == "testing.rs";
+        (is_public || !is_test_file) && !path.iter().any(|folder| folder == "tests")
     });
     production.map(|(path, file)| (path, std::fs::read_to_string(file).unwrap())).collect()
 }

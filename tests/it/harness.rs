@@ -1,10 +1,11 @@
 //! The temporary servers of the tests work, and their processes and folders are removed on drop, also when a test panics.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use keygate_test_servers::{Postgres, Redis, eventually};
+use keygate_test_servers::{PeerProgram, Postgres, Redis, eventually, free_port};
 
 fn assert_removed((id, folder): (u32, PathBuf)) {
     eventually("the process has ended", || !Path::new(&format!("/proc/{id}")).exists());
@@ -31,6 +32,43 @@ fn redis_serves_and_is_removed_on_drop() {
     let process_and_folder = server.process_and_folder();
     drop(server);
     assert_removed(process_and_folder);
+}
+
+#[test]
+fn peers_serve_their_configuration_and_are_removed_on_drop() {
+    let envoy = r#"
+static_resources:
+  listeners:
+  - address: { socket_address: { address: 127.0.0.1, port_value: PORT } }
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: test
+          route_config:
+            virtual_hosts:
+            - { name: test, domains: ["*"], routes: [{ match: { prefix: / }, direct_response: { status: 418 } }] }
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }
+"#;
+    for (program, config) in [
+        (PeerProgram::Nginx, "events {} http { server { listen 127.0.0.1:PORT; return 418; } }"),
+        (PeerProgram::Caddy, "http://:PORT {\n bind 127.0.0.1\n respond 418\n}"),
+        (PeerProgram::Envoy, envoy),
+    ] {
+        let port = free_port();
+        let Some(peer) = program.start(&config.replace("PORT", &port.to_string()), port) else { continue };
+        let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        connection.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+        let mut response = String::new();
+        connection.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 418 "), "{program:?}: {response}");
+        let process_and_folder = peer.process_and_folder();
+        drop(peer);
+        assert_removed(process_and_folder);
+    }
 }
 
 #[test]

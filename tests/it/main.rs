@@ -9,15 +9,21 @@ mod bad_input;
 mod cache_races;
 mod cli;
 mod config;
+mod conformance;
 mod crash;
 mod derived;
 mod dev;
+#[cfg(all(feature = "axum", feature = "layer"))]
+mod examples;
 mod external_auth;
 mod failures;
 mod fuzz_corpus;
 mod gateway;
 mod harness;
+mod introspection;
 mod last_used;
+#[cfg(feature = "layer")]
+mod layer;
 mod limits;
 mod lists;
 mod lookup_flood;

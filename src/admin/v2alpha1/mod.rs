@@ -12,7 +12,6 @@ pub(super) mod jwks;
 mod key;
 pub(super) mod list;
 mod paths;
-mod rate_limit_status;
 pub(super) mod revoke;
 pub(super) mod rotate;
 mod routes;

@@ -12,11 +12,11 @@ use utoipa::ToSchema;
 
 use super::enums::{KeyStatus, KeyVisibility, VerificationErrorCode as Code};
 use super::key::{RateLimitPolicy, object_or_null, time_text};
-use super::rate_limit_status::RateLimitStatus;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::json::Int64;
+use crate::admin::rate_limit_status::RateLimitStatus;
 use crate::admin::state::AdminState;
 use crate::credential::CREDENTIAL_MAX;
 use crate::key::Metadata;
@@ -182,7 +182,7 @@ pub(super) fn check_credential(credential: &str) -> Result<(), ApiError> {
 }
 
 /// Checks that there are at most 100 audiences of 1 to 255 characters each.
-pub(super) fn check_audiences(name: &str, audiences: &[String]) -> Result<(), ApiError> {
+pub(in crate::admin) fn check_audiences(name: &str, audiences: &[String]) -> Result<(), ApiError> {
     let is_valid = audiences.len() <= AUDIENCES_MAX
         && audiences.iter().all(|audience| (1..=AUDIENCE_MAX).contains(&audience.chars().count()));
     if is_valid {

@@ -87,6 +87,11 @@ fn test_vector_tokens_are_valid_until_they_expire() {
         assert_eq!((token.kind, token.actor_id.as_str(), token.expire_time), (kind, "user_1", Some(at(3600))));
         assert_eq!(token.key_id.to_string(), "11111111-2222-4333-8444-555555555555");
         assert!(token.scopes.iter().eq(["read"]) && token.metadata.is_empty() && token.is_for(&[]));
+        assert_eq!(
+            (token.id.as_deref(), token.issuer.as_str()),
+            (Some("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"), "https://api.example.com")
+        );
+        assert_eq!((token.issue_time, token.not_before), (Some(at(0)), Some(at(0))));
         assert!(checked_at(text, at(3600)).is_ok());
         let late = at(3600) + TimeDelta::milliseconds(1);
         assert_eq!(checked_at(text, late), Err(TokenError::Signature), "clock skew does not extend exp");
@@ -274,4 +279,12 @@ proptest! {
         bytes[index] = byte;
         prop_assert!(checked(std::str::from_utf8(&bytes).unwrap()).is_err());
     }
+}
+
+#[test]
+fn caveat_can_only_delay_the_start_of_a_macaroon() {
+    let caveat = |nbf: i64| json!({"iss": ISSUER, "nbf": at(nbf).timestamp()});
+    let start = |caveats: &[Value]| checked_at(&attenuated(caveats), at(10)).unwrap().not_before;
+    assert_eq!(start(&[caveat(5), caveat(2)]), Some(at(5)));
+    assert_eq!(start(&[caveat(-5), json!({"iss": ISSUER})]), Some(at(0)));
 }

@@ -77,3 +77,15 @@ fn owner_whose_buckets_are_full_soonest_is_evicted_at_the_cap() {
         assert!(local.len() <= 8);
     }
 }
+
+#[test]
+fn older_decision_of_another_backend_gives_no_tokens_back() {
+    let (local, remote) = (Local::new(1000, clock()), Local::new(1000, clock()));
+    let limits = [named("default", 5, MINUTE)];
+    let charge = Charge { owner: owner(1), limits: &limits, cost: 1 };
+    let decisions: Vec<_> = (0..5).map(|_| remote.charge(&charge)).collect();
+    for decision in decisions.iter().rev() {
+        local.update(&charge, decision);
+    }
+    assert_eq!(admitted(&local, owner(1), &limits), 0);
+}

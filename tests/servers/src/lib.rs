@@ -1,12 +1,15 @@
-//! Temporary PostgreSQL and Redis servers: each has its own port and its own folder, and is removed when its value is dropped.
+//! Temporary servers (PostgreSQL, Redis, nginx, Caddy, Envoy): each has its own port and its own folder, and is removed when its
+//! value is dropped.
 //!
 //! Unit tests, integration tests and benchmarks share this crate. Everything here panics on failure.
 
+mod peer;
 mod postgres;
 mod process;
 mod redis;
 mod wait;
 
+pub use peer::{Peer, PeerProgram};
 pub use postgres::{Postgres, StoppedPostgres};
 pub use process::{PausedProcesses, Process};
 pub use redis::{Redis, StoppedRedis};

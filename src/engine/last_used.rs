@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
-use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use super::error::AppError;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::last_used::{self, Tracker};
@@ -28,8 +26,7 @@ impl LastUsed {
         config: &Config,
         store: &Arc<dyn KeyStore>,
         registry: &Registry,
-        background: &Runtime,
-    ) -> Result<Self, AppError> {
+    ) -> Result<Self, prometheus::Error> {
         let settings = &config.last_used;
         let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
         let (tracker, writer) = last_used::tracker(
@@ -47,7 +44,7 @@ impl LastUsed {
         let mut writers = JoinSet::new();
         for _ in 0..settings.num_workers {
             let writer = Arc::clone(&writer);
-            writers.spawn_on(async move { writer.run().await }, background.handle());
+            writers.spawn(async move { writer.run().await });
         }
         Ok(Self { tracker: Arc::new(tracker), writers })
     }
@@ -57,10 +54,9 @@ impl LastUsed {
     }
 
     /// Writes the remaining uses. Called when no more credentials are verified.
-    pub(super) fn stop(self, background: &Runtime) {
+    pub(super) async fn stop(self) {
         self.tracker.close();
-        let written = background.block_on(async { tokio::time::timeout(STOP_TIMEOUT, self.writers.join_all()).await });
-        if written.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT, self.writers.join_all()).await.is_err() {
             tracing::warn!("the last uses of some keys were not written: the database did not take them in time");
         }
     }

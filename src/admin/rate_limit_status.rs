@@ -2,10 +2,11 @@
 
 use http::HeaderMap;
 
-use crate::admin::state::AdminState;
+use super::state::AdminState;
 use crate::clock::Timestamp;
+use crate::policy::RateLimitPolicy;
 use crate::ratelimit::{BucketOwner, Charge, ChargeResult, NamedLimit, Outcome};
-use crate::verifier::Verification;
+use crate::verifier::{Verdict, Verification};
 use crate::wire::ratelimit::describe;
 
 /// A key's limit, and its outcome for a verification.
@@ -16,15 +17,20 @@ pub(super) struct RateLimitStatus {
 }
 
 impl RateLimitStatus {
-    /// Charges the verification of a valid key to its limit, if limits are enforced. If it cannot be counted, it is admitted.
-    /// Derived tokens have no limit in this API.
+    /// Charges the verification of a valid key to its limit. Derived tokens have no limit in the contract.
     pub(super) async fn charge(verification: &Verification, state: &AdminState) -> Self {
         let Ok(verdict) = &verification.outcome else {
             return Self::default();
         };
-        let Some(policy) = verdict.rate_limit() else {
-            return Self::default();
-        };
+        match verdict.rate_limit() {
+            Some(policy) => Self::charge_key(verdict, policy, state).await,
+            None => Self::default(),
+        }
+    }
+
+    /// Charges one use to the limit of the key behind a credential, if limits are enforced. If it cannot be counted, it is
+    /// admitted.
+    pub(super) async fn charge_key(verdict: &Verdict, policy: RateLimitPolicy, state: &AdminState) -> Self {
         let limit = NamedLimit::of_key(policy);
         let outcome = match &state.limiter {
             Some(limiter) => {

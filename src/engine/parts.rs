@@ -1,4 +1,4 @@
-//! The embedded engine: the verifier and the lifecycle of keys over one store, built from one configuration.
+//! The verifier and the lifecycle of keys, and their settings in a configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,10 @@ use crate::verifier::{self, KeyResolver, LookupThrottle, ProofCacheSettings, Ver
 /// Maximum life of a derived token, whatever is configured (contract, admin API section 2.1).
 const MAX_TOKEN_LIFE: Duration = Duration::from_secs(315_360_000);
 /// Maximum number of revoked keys that are kept in memory for the sake of their tokens, about 100 bytes each.
-pub(crate) const MAX_REVOKED_PARENTS: usize = 100_000;
+pub(super) const MAX_REVOKED_PARENTS: usize = 100_000;
+/// Maximum number of bucket owners in memory, about 200 bytes each.
+#[cfg(feature = "embedded")]
+pub(super) const MAX_OWNERS: usize = 1_000_000;
 
 /// The read side and the write side over the same keys.
 #[derive(Clone)]
@@ -53,6 +56,7 @@ impl Engine {
     ///
     /// # Errors
     /// When `registry` has the metrics of an engine already.
+    #[doc(hidden)]
     pub fn new(parts: EngineParts<'_>, registry: &Registry) -> Result<Self, prometheus::Error> {
         let EngineParts { config, store, caches, signing_keys, clock, tracker, throttle } = parts;
         let keyring = Arc::new(keyring(config));
@@ -109,7 +113,7 @@ impl Engine {
 }
 
 /// The longest life of a derived token: that of a key.
-pub(crate) fn longest_token_life(config: &Config) -> Duration {
+pub(super) fn longest_token_life(config: &Config) -> Duration {
     let max = config.credentials.api_keys.max_ttl.0;
     if max.is_zero() { MAX_TOKEN_LIFE } else { max.min(MAX_TOKEN_LIFE) }
 }

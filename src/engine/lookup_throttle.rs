@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use prometheus::Registry;
-use tokio::runtime::Runtime;
 
-use super::error::AppError;
+use super::tasks::Tasks;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::store::KeyStore;
@@ -14,24 +13,19 @@ use crate::verifier::{LookupThrottle, LookupThrottleMetrics, LookupThrottleSetti
 /// Maximum number of waiting lookups, about 200 bytes each: as many as the batcher makes in a second.
 const MAX_WAITING: usize = 10_000;
 
-/// Starts the throttle and its batcher, if there is a gateway.
+/// Starts the throttle and its batcher.
 pub(super) fn start(
     config: &Config,
     store: &Arc<dyn KeyStore>,
     registry: &Registry,
-    background: &Runtime,
-) -> Result<Option<Arc<LookupThrottle>>, AppError> {
-    let Some(gateway) = &config.gateway else {
-        return Ok(None);
-    };
-    let settings = LookupThrottleSettings {
-        burst: gateway.unknown_keys.burst,
-        per_second: gateway.unknown_keys.per_second,
-        waiting: MAX_WAITING,
-    };
+    tasks: &mut Tasks,
+) -> Result<Arc<LookupThrottle>, prometheus::Error> {
+    let unknown_keys = config.gateway.as_ref().map(|gateway| gateway.unknown_keys).unwrap_or_default();
+    let settings =
+        LookupThrottleSettings { burst: unknown_keys.burst, per_second: unknown_keys.per_second, waiting: MAX_WAITING };
     let metrics = LookupThrottleMetrics::register(registry)?;
     let (throttle, batcher) =
         lookup_throttle(settings, Arc::<dyn KeyStore>::clone(store), Arc::new(SystemClock), &metrics);
-    background.spawn(batcher.run());
-    Ok(Some(Arc::new(throttle)))
+    tasks.spawn(batcher.run());
+    Ok(Arc::new(throttle))
 }

@@ -1,0 +1,9 @@
+//! Keygate's own operations, which the contract does not have, below `/keygate/v1`.
+
+mod form;
+mod introspect;
+mod introspection;
+mod oauth_error;
+mod routes;
+
+pub(super) use routes::routes;

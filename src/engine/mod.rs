@@ -1,0 +1,38 @@
+//! The embedded engine: the verifier and the lifecycle of keys over one store.
+//!
+//! [`Engine`] is built from parts; [`Engine::builder`] builds the parts from a configuration and runs their background work.
+
+#[cfg(feature = "embedded")]
+mod builder;
+#[cfg(feature = "embedded")]
+mod caches;
+#[cfg(feature = "embedded")]
+mod database;
+#[cfg(feature = "embedded")]
+mod error;
+#[cfg(feature = "embedded")]
+mod last_used;
+#[cfg(feature = "embedded")]
+mod limiter;
+#[cfg(feature = "embedded")]
+mod lookup_throttle;
+#[cfg(feature = "embedded")]
+#[cfg_attr(not(feature = "redis"), path = "single_node.rs")]
+mod nodes;
+mod parts;
+#[cfg(feature = "embedded")]
+mod running;
+#[cfg(feature = "embedded")]
+mod tasks;
+
+#[cfg(feature = "embedded")]
+pub use builder::EngineBuilder;
+#[cfg(all(feature = "embedded", any(feature = "sqlite", feature = "postgres")))]
+pub(crate) use database::database;
+#[cfg(feature = "embedded")]
+pub use error::EngineError;
+pub use parts::Engine;
+#[doc(hidden)]
+pub use parts::EngineParts;
+#[cfg(feature = "embedded")]
+pub use running::RunningEngine;

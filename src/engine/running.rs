@@ -1,0 +1,104 @@
+//! An engine with its background work.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+
+use super::last_used::LastUsed;
+use super::limiter::RunningLimiter;
+use super::parts::Engine;
+use super::tasks::Tasks;
+use crate::config::{Config, GatewayConfig};
+use crate::credential::SigningKeys;
+use crate::lifecycle::Lifecycle;
+use crate::pipeline::{Metrics, SnapshotParts};
+use crate::ratelimit::Limiter;
+use crate::store::KeyStore;
+use crate::verifier::Verifier;
+
+/// An engine whose caches, limits and signing keys are kept up to date in the background. Clones are the same engine; the background
+/// work ends with [`RunningEngine::stop`], or when the last clone is dropped.
+#[derive(Clone)]
+pub struct RunningEngine(Arc<Shared>);
+
+struct Shared {
+    engine: Engine,
+    config: Config,
+    store: Arc<dyn KeyStore>,
+    signing_keys: Arc<ArcSwap<SigningKeys>>,
+    metrics: Metrics,
+    limits: RunningLimiter,
+    /// `None` once stopped.
+    background: Mutex<Option<(LastUsed, Tasks)>>,
+}
+
+impl RunningEngine {
+    #[expect(clippy::too_many_arguments, reason = "one for each field")]
+    pub(super) fn new(
+        engine: Engine,
+        config: Config,
+        store: Arc<dyn KeyStore>,
+        signing_keys: Arc<ArcSwap<SigningKeys>>,
+        metrics: Metrics,
+        limits: RunningLimiter,
+        last_used: LastUsed,
+        tasks: Tasks,
+    ) -> Self {
+        let background = Mutex::new(Some((last_used, tasks)));
+        Self(Arc::new(Shared { engine, config, store, signing_keys, metrics, limits, background }))
+    }
+
+    /// Verifies credentials.
+    pub fn verifier(&self) -> &Arc<Verifier> {
+        &self.0.engine.verifier
+    }
+
+    /// Issues, imports, changes and revokes keys.
+    pub fn lifecycle(&self) -> &Arc<Lifecycle> {
+        &self.0.engine.lifecycle
+    }
+
+    /// The configuration that the engine was started with.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The limiter; `None` if limits are not enforced.
+    pub fn limiter(&self) -> Option<&Arc<Limiter>> {
+        self.0.limits.limiter.as_ref()
+    }
+
+    /// The keys that sign derived JWTs.
+    pub fn signing_keys(&self) -> &Arc<ArcSwap<SigningKeys>> {
+        &self.0.signing_keys
+    }
+
+    /// The metrics of the requests of all fronts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The parts of a snapshot with these routes and limits, for a front of this process.
+    pub fn snapshot_parts<'a>(&self, gateway: &'a GatewayConfig) -> SnapshotParts<'a> {
+        let config = &self.0.config;
+        SnapshotParts {
+            config: gateway,
+            verifier: Arc::clone(self.verifier()),
+            limiter: self.limiter().cloned(),
+            on_backend_down: config.rate_limit.on_backend_down,
+            tenant: config.tenant(),
+            revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
+            metrics: self.0.metrics.clone(),
+        }
+    }
+
+    /// Ends the background work, writes the last uses of keys and closes the database. Called when no more credentials are verified.
+    pub async fn stop(&self) {
+        let Some((last_used, tasks)) = self.0.background.lock().await.take() else { return };
+        self.0.limits.stop().await;
+        last_used.stop().await;
+        drop(tasks);
+        self.0.store.close().await;
+    }
+}

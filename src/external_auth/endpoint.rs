@@ -133,6 +133,7 @@ fn split_url(url: &str) -> Result<(&str, &str), Invalid> {
 #[cfg(test)]
 mod tests {
     use http::{HeaderValue, Request};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -235,6 +236,17 @@ mod tests {
             ("GET /envoy/a", "Host: a\nHost: a\n"),
         ] {
             assert!(read(line, fields).is_err(), "{line} {fields}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn url_and_uri_describe_the_same_request(host in "[a-z]{1,8}(:[0-9]{1,4})?", target in "/[!\"$-~]{0,20}") {
+            let by_url = format!("X-Original-Method: GET\nX-Original-URL: https://{host}{target}\n");
+            let by_uri = format!("X-Original-Method: GET\nX-Original-URI: {target}\nX-Original-Host: {host}\n");
+            let by_url = read(Endpoint::Nginx, "GET /nginx", &by_url);
+            prop_assert_eq!(&by_url, &Ok(format!("GET {host}{target} -")));
+            prop_assert_eq!(by_url, read(Endpoint::Nginx, "GET /nginx", &by_uri));
         }
     }
 }

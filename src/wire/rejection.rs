@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::extract::ExtractError;
 use crate::verifier::Denial;
 
-/// Why the pipeline answers a request itself. [`rejection_response`](super::problem::rejection_response) maps each variant to its HTTP response.
+/// Why the pipeline answers a request itself. [`rejection_response`](super::problem::rejection_response) maps each variant to its
+/// HTTP response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejection {
     /// No route matches the request.

@@ -68,7 +68,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("gateway", &["config", "id", "pipeline", "tls", "wire"]),
-    ("external_auth", &["cidr", "config", "id", "pipeline", "wire"]),
+    ("external_auth", &["cidr", "config", "id", "pipeline", "verifier", "wire"]),
     (
         "admin",
         &[

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::nodes::Nodes;
 use crate::support::keygate::Keygate;
+use crate::support::wait::is_machine_quiet;
 
 const NODES: usize = 3;
 const KEYS: usize = 400;
@@ -136,20 +137,6 @@ async fn propagation(nodes: &[Keygate]) -> Vec<(f64, u64)> {
         }
     }
     sums
-}
-
-/// Whether the processors are at least half idle, so that other programs cause no delays.
-async fn is_machine_quiet() -> bool {
-    let ticks = || {
-        let text = std::fs::read_to_string("/proc/stat").unwrap();
-        let ticks = text.lines().next().unwrap().split_whitespace().skip(1);
-        let ticks: Vec<u64> = ticks.map(|ticks| ticks.parse().unwrap()).collect();
-        (ticks[3], ticks[..8].iter().sum::<u64>())
-    };
-    let (idle_before, all_before) = ticks();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let (idle, all) = ticks();
-    (idle - idle_before) * 2 > all - all_before
 }
 
 /// The index of a quantile among `count` sorted values.

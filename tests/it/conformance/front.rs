@@ -29,6 +29,7 @@ pub(crate) struct Answer {
 
 /// What a front cannot do, because its server does not allow it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a property of its own, documented as one")]
 pub(crate) struct Description {
     pub(crate) name: &'static str,
     /// Whether the client gets the body of a rejection as Keygate wrote it. Otherwise it gets one with status and code.

@@ -15,3 +15,17 @@ pub(crate) async fn wait_for<T>(mut check: impl AsyncFnMut() -> Result<T, String
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// Whether the processors are at least half idle, so that other programs cause no delays.
+pub(crate) async fn is_machine_quiet() -> bool {
+    let ticks = || {
+        let text = std::fs::read_to_string("/proc/stat").unwrap();
+        let ticks = text.lines().next().unwrap().split_whitespace().skip(1);
+        let ticks: Vec<u64> = ticks.map(|ticks| ticks.parse().unwrap()).collect();
+        (ticks[3], ticks[..8].iter().sum::<u64>())
+    };
+    let (idle_before, all_before) = ticks();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (idle, all) = ticks();
+    (idle - idle_before) * 2 > all - all_before
+}

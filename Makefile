@@ -57,7 +57,7 @@ fuzz: ## Fuzz every parser of untrusted text, 30 seconds each
 
 # Debian installs nginx and HAProxy to /usr/sbin, which is not on the PATH of most users.
 bench: export PATH := $(PATH):/usr/sbin
-bench: ## Compare the cost of a request with bare pingora and other gateways; ROUNDS=5 SECONDS=4, GROWTH=1, KEYGATE=a/binary
+bench: ## Compare the cost of a request with bare pingora and other gateways; ROUNDS=5 SECONDS=4, GROWTH=1, ONLY=auth, KEYGATE=a/binary
 	@deploy/ci/ensure.sh bench
 	[ -n "$(KEYGATE)" ] || cargo build --release --locked
 	[ -n "$(BARE)" ] || cargo build --release --locked $(BARE_PROXY)

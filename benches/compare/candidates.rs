@@ -1,6 +1,6 @@
 //! The comparison: who takes part, with what.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -9,7 +9,7 @@ use crate::keygate::{self, ISSUER, Keygate, Node};
 use crate::keys::{fill, forge};
 use crate::load::{Generator, write_requests};
 use crate::machine::{PROXY_CORE, pinned};
-use crate::peers::{PEERS, Task};
+use crate::peers::{AUTHORIZED_PEERS, PEERS, Task};
 use crate::picture::{Bar, Group};
 use crate::results::Results;
 use crate::rounds::{Bench, Candidate, Measured};
@@ -56,16 +56,51 @@ const PAIRS: [Pair; 14] = [
     Pair { what: "refusals per core and second ÷ those of Envoy", one: "Envoy, garbage", other: "Keygate, garbage" },
 ];
 
+/// What external authorization costs, compared with Keygate's own gateway and with each proxy's own check.
+const AUTH_PAIRS: [Pair; 6] = [
+    Pair {
+        what: "nginx, Keygate auth_request ÷ Keygate, keys + limit",
+        one: "nginx, Keygate auth_request",
+        other: "Keygate, keys + limit",
+    },
+    Pair {
+        what: "nginx, Keygate auth_request ÷ nginx auth_request",
+        one: "nginx, Keygate auth_request",
+        other: "nginx auth_request",
+    },
+    Pair {
+        what: "Envoy, Keygate ext_authz HTTP ÷ Keygate, keys + limit",
+        one: "Envoy, Keygate ext_authz HTTP",
+        other: "Keygate, keys + limit",
+    },
+    Pair { what: "Envoy, Keygate ext_authz HTTP ÷ Envoy", one: "Envoy, Keygate ext_authz HTTP", other: "Envoy" },
+    Pair {
+        what: "Envoy, Keygate ext_authz gRPC ÷ Keygate, keys + limit",
+        one: "Envoy, Keygate ext_authz gRPC",
+        other: "Keygate, keys + limit",
+    },
+    Pair { what: "Envoy, Keygate ext_authz gRPC ÷ Envoy", one: "Envoy, Keygate ext_authz gRPC", other: "Envoy" },
+];
+
 /// Measures everybody, prints what came out and keeps it.
 pub(crate) fn run(settings: &Settings) {
     let folder = TempDir::new().unwrap();
     let upstream = upstream::start();
-    let measured = line_up(settings, folder.path(), &upstream.address).run(settings);
-    println!("\n{}\n{}", table::all(&measured), table::pairs(&measured, &PAIRS));
+    let mut bench = line_up(settings, folder.path(), &upstream.address);
+    if settings.only_auth {
+        let compared = |name: &str| AUTH_PAIRS.iter().any(|pair| [pair.one, pair.other].contains(&name));
+        // All ratios are to the first.
+        let first = bench.candidates[0].name.clone();
+        bench.candidates.retain(|candidate| candidate.name == first || compared(&candidate.name));
+    }
+    let measured = bench.run(settings);
+    let pairs = table::pairs(&measured, PAIRS.iter().chain(&AUTH_PAIRS));
+    println!("\n{}\n{pairs}\n{}", table::all(&measured), table::authorizers(&measured));
     let bars = measured.iter().map(|candidate| bar(candidate, &measured[0])).collect();
     let title = format!("CPU time of the proxy, µs for each request, {KEYS} keys");
     let groups = [Group { title: "and its ratio to bare pingora".to_owned(), bars }];
-    Results { suffix: "", title: &title, measured: &measured, groups: &groups }.write(settings);
+    let suffix = if settings.only_auth { "-auth" } else { "" };
+    Results { suffix, title: &title, measured: &measured, groups: &groups }.write(settings);
 }
 
 fn bar(candidate: &Measured, yardstick: &Measured) -> Bar {
@@ -90,13 +125,14 @@ fn line_up(settings: &Settings, folder: &Path, upstream: &str) -> Bench {
     line_up.measure("bare pingora", bare, &good);
     line_up.add_keygate(settings, upstream, &keys);
     for peer in PEERS {
-        let Some(server) = peer.start(&Task { folder, upstream, keys: &keys }) else { continue };
+        let Some(server) = peer.start(&Task { folder, upstream, keys: &keys, authorizer: None }) else { continue };
         let server = line_up.add(server);
         line_up.measure(peer.name, server, &good);
         if peer.name != "nginx auth_request" {
             line_up.refuse(&format!("{}, garbage", peer.name), server, &forged);
         }
     }
+    line_up.add_authorized_peers(settings, upstream, &good);
     line_up.bench
 }
 
@@ -126,10 +162,32 @@ impl LineUp<'_> {
     }
 
     /// A file with requests that present one credential each.
-    fn requests(&self, name: &str, credentials: &[String]) -> std::path::PathBuf {
+    fn requests(&self, name: &str, credentials: &[String]) -> PathBuf {
         let file = self.folder.join(format!("{name}.requests"));
         write_requests(&file, credentials.iter().map(|credential| ("/", credential.as_str())));
         file
+    }
+
+    /// The folder of a node to be, with the keys in it.
+    fn node_folder(&self, name: &str) -> PathBuf {
+        let folder = self.folder.join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy(keygate::database(self.folder), keygate::database(&folder)).unwrap();
+        folder
+    }
+
+    /// Proxies that ask Keygate, each with a Keygate of its own, so that CPU time is known for each.
+    fn add_authorized_peers(&mut self, settings: &Settings, upstream: &str, requests: &Path) {
+        for peer in AUTHORIZED_PEERS {
+            let name = format!("authorizer of {}", peer.name);
+            let folder = self.node_folder(&name);
+            let gateway = keygate::gateway(upstream, &["ample"]);
+            let node = Node { name: &name, folder: &folder, gateway, sections: Value::Null }.start_authorizer(settings);
+            let task = Task { folder: self.folder, upstream, keys: &[], authorizer: Some(&node.server.address) };
+            let Some(server) = peer.start(&task) else { continue };
+            let server = self.add(server.with_authorizer(node.server));
+            self.measure(peer.name, server, requests);
+        }
     }
 
     /// Keygate in all its parts: one process for each configuration.
@@ -138,9 +196,7 @@ impl LineUp<'_> {
         let tokens = json!({"jwt": {"signing_keys": {"urls": [format!("file://{}", signing.display())]}}});
         let credentials = json!({"issuer": ISSUER, "derived_tokens": tokens});
         let start_with = |name: &str, gateway: Value, sections: Value| -> Keygate {
-            let folder = self.folder.join(name);
-            std::fs::create_dir(&folder).unwrap();
-            std::fs::copy(keygate::database(self.folder), keygate::database(&folder)).unwrap();
+            let folder = self.node_folder(name);
             Node { name, folder: &folder, gateway, sections }.start(settings)
         };
         let start =

@@ -1,7 +1,7 @@
 //! What processes and cores have done, from `/proc`.
 
 use std::fs;
-use std::ops::Sub;
+use std::ops::{Add, Sub};
 
 /// CPU time of a server: of its first process and of all below it, with all their threads.
 #[derive(Clone, Copy, Default)]
@@ -25,13 +25,21 @@ impl CpuTime {
     pub(crate) fn of(server: u32) -> Self {
         family(server).into_iter().fold(Self::default(), |sum, process| {
             let (_, user, system) = stat(process).unwrap_or_default();
-            Self { nanos: sum.nanos + ran(process), user: sum.user + user, system: sum.system + system }
+            sum + Self { nanos: ran(process), user, system }
         })
     }
 
     /// The part of it that was in user mode, 0 to 1. Ticks are coarse: over seconds it is good to a percent.
     pub(crate) fn user_share(self) -> f64 {
         ratio(self.user, self.user + self.system)
+    }
+}
+
+impl Add for CpuTime {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { nanos: self.nanos + other.nanos, user: self.user + other.user, system: self.system + other.system }
     }
 }
 

@@ -65,9 +65,20 @@ pub(crate) fn ample_limit() -> Value {
 }
 
 impl Node<'_> {
-    /// Starts it on the proxies' core.
+    /// Starts its gateway on the proxies' core.
     pub(crate) fn start(&self, settings: &Settings) -> Keygate {
-        let [gateway, admin, metrics] = [(); 3].map(|()| free_port());
+        self.serve(settings, "gateway")
+    }
+
+    /// Starts it on the proxies' core with external authorization and without a proxy.
+    pub(crate) fn start_authorizer(mut self, settings: &Settings) -> Keygate {
+        self.gateway["enabled"] = false.into();
+        self.serve(settings, "external_auth")
+    }
+
+    /// Starts it with the listener of a section, which has one thread.
+    fn serve(&self, settings: &Settings, listener: &str) -> Keygate {
+        let [port, admin, metrics] = [(); 3].map(|()| free_port());
         let mut config = json!({
             "serve": {"http": {"port": admin}, "metrics": {"host": "127.0.0.1", "port": metrics}},
             "credentials": {"issuer": ISSUER},
@@ -77,8 +88,9 @@ impl Node<'_> {
             "log": {"level": "warn"},
             "gateway": self.gateway,
         });
-        config["gateway"]["threads"] = 1.into();
-        config["gateway"]["address"] = format!("127.0.0.1:{gateway}").into();
+        let address = format!("127.0.0.1:{port}");
+        config[listener]["threads"] = 1.into();
+        config[listener]["address"] = address.as_str().into();
         for (name, section) in self.sections.as_object().into_iter().flatten() {
             config[name] = section.clone();
         }
@@ -92,7 +104,7 @@ impl Node<'_> {
         command.arg("serve").arg("--config").arg(file);
         // Its log would tell of every connection that the load closes at its end.
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        let server = Server::start(self.name, command, format!("127.0.0.1:{gateway}"));
+        let server = Server::start(self.name, command, address);
         Keygate { server: server.expect("Keygate starts"), admin: format!("http://127.0.0.1:{admin}") }
     }
 }

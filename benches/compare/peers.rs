@@ -16,6 +16,8 @@ pub(crate) struct Task<'a> {
     pub(crate) upstream: &'a str,
     /// What callers present.
     pub(crate) keys: &'a [String],
+    /// `ip:port` of the external authorization of a Keygate, for those that ask it.
+    pub(crate) authorizer: Option<&'a str>,
 }
 
 /// A gateway that Keygate is compared with.
@@ -62,12 +64,36 @@ pub(crate) const PEERS: [Peer; 4] = [
         program: "envoy",
         file: "envoy.yaml",
         template: include_str!("peers/envoy.yaml"),
-        arguments: |file| {
-            ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "--config-path", &text(file)]
-                .map(ToOwned::to_owned)
-                .to_vec()
-        },
-        entry: |key, caller| format!("                        - {{ key: \"{key}\", client: {caller} }}\n"),
+        arguments: envoy_arguments,
+        entry: envoy_entry,
+    },
+];
+
+/// Peers that ask Keygate about each request, configured as in docs/external-auth.md. They have no keys.
+pub(crate) const AUTHORIZED_PEERS: [Peer; 3] = [
+    Peer {
+        name: "nginx, Keygate auth_request",
+        program: "nginx",
+        file: "nginx.conf",
+        template: include_str!("peers/nginx-keygate.conf"),
+        arguments: nginx_arguments,
+        entry: nginx_entry,
+    },
+    Peer {
+        name: "Envoy, Keygate ext_authz HTTP",
+        program: "envoy",
+        file: "envoy.yaml",
+        template: include_str!("peers/envoy-keygate-http.yaml"),
+        arguments: envoy_arguments,
+        entry: envoy_entry,
+    },
+    Peer {
+        name: "Envoy, Keygate ext_authz gRPC",
+        program: "envoy",
+        file: "envoy.yaml",
+        template: include_str!("peers/envoy-keygate-grpc.yaml"),
+        arguments: envoy_arguments,
+        entry: envoy_entry,
     },
 ];
 
@@ -97,6 +123,8 @@ impl Peer {
         std::fs::write(&keys_file, &keys).unwrap();
         let (host, port) = address.split_once(':').unwrap();
         let (upstream_host, upstream_port) = task.upstream.split_once(':').unwrap();
+        let authorizer = task.authorizer.unwrap_or_default();
+        let (authorizer_host, authorizer_port) = authorizer.split_once(':').unwrap_or_default();
         let places = [
             ("folder", text(folder)),
             ("address", address.to_owned()),
@@ -105,6 +133,9 @@ impl Peer {
             ("upstream", task.upstream.to_owned()),
             ("upstream_host", upstream_host.to_owned()),
             ("upstream_port", upstream_port.to_owned()),
+            ("authorizer", authorizer.to_owned()),
+            ("authorizer_host", authorizer_host.to_owned()),
+            ("authorizer_port", authorizer_port.to_owned()),
             ("keys", text(&keys_file)),
             ("credentials", keys.trim_end().to_owned()),
         ];
@@ -124,6 +155,16 @@ fn nginx_arguments(file: &Path) -> Vec<String> {
 
 fn nginx_entry(key: &str, caller: &str) -> String {
     format!("\"Bearer {key}\" {caller};\n")
+}
+
+fn envoy_arguments(file: &Path) -> Vec<String> {
+    ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "--config-path", &text(file)]
+        .map(ToOwned::to_owned)
+        .to_vec()
+}
+
+fn envoy_entry(key: &str, caller: &str) -> String {
+    format!("                        - {{ key: \"{key}\", client: {caller} }}\n")
 }
 
 fn text(path: &Path) -> String {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::cpu::{CoreTime, CpuTime, resident};
+use crate::cpu::CoreTime;
 use crate::load::{Generator, Load};
 use crate::machine::{PROXY_CORE, load_core};
 use crate::server::Server;
@@ -38,10 +38,13 @@ pub(crate) struct Bench {
 #[derive(Serialize)]
 pub(crate) struct Sample {
     load: Load,
-    /// CPU time of the proxy for each request, in nanoseconds.
+    /// CPU time of the proxy for each request, in nanoseconds, with that of its authorizer.
     cpu_nanos: f64,
     /// The part of it in user mode, 0 to 1.
     user_share: f64,
+    /// The part of `cpu_nanos` that the authorizer used; `None` without an authorizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorizer_cpu_nanos: Option<f64>,
     /// Memory of the proxy afterwards, in bytes.
     resident: u64,
     /// What the proxy itself used of its core, 0 to 1.
@@ -79,16 +82,18 @@ impl Bench {
     }
 
     fn measure(&self, candidate: &Candidate, seconds: u64) -> Sample {
-        let server = self.servers[candidate.server].id();
-        let (cores, cpu, others) = (cores(), CpuTime::of(server), self.others(candidate));
+        let server = &self.servers[candidate.server];
+        let (cores, cpu, authorizer, others) = (cores(), server.cpu(), server.authorizer_cpu(), self.others(candidate));
         let load = self.send(candidate, seconds);
-        let (used, others_used) = (CpuTime::of(server) - cpu, self.others(candidate) - others);
+        let (used, others_used) = (server.cpu() - cpu, self.others(candidate) - others);
+        let authorizer_used = server.authorizer_cpu().zip(authorizer).map(|(now, earlier)| now - earlier);
         let [proxy_core_busy, load_core_busy] = [0, 1].map(|which| self::cores()[which].busy_since(cores[which]));
         let of_core = |nanos: u64| float(nanos) / (float(load.micros) * 1000.0);
         Sample {
             cpu_nanos: float(used.nanos) / float(load.requests),
             user_share: used.user_share(),
-            resident: resident(server),
+            authorizer_cpu_nanos: authorizer_used.map(|used| float(used.nanos) / float(load.requests)),
+            resident: server.resident(),
             proxy_core_busy,
             load_core_busy,
             proxy_busy: of_core(used.nanos),
@@ -100,7 +105,7 @@ impl Bench {
     /// CPU time of all servers but the candidate's, in nanoseconds.
     fn others(&self, candidate: &Candidate) -> u64 {
         let others = self.servers.iter().enumerate().filter(|(number, _)| *number != candidate.server);
-        others.map(|(_, server)| CpuTime::of(server.id()).nanos).sum()
+        others.map(|(_, server)| server.cpu().nanos).sum()
     }
 
     /// Sends load, and sees that it is answered as it should be: another answer costs something else.
@@ -133,7 +138,17 @@ impl Measured {
         self.median(|sample| sample.cpu_nanos / 1000.0)
     }
 
-    /// The part of it in user mode.
+    /// CPU time of the proxy and of its authorizer for each request, in microseconds; `None` without an authorizer.
+    pub(crate) fn split_cpu_micros(&self) -> Option<[f64; 2]> {
+        let split = |sample: &Sample| {
+            let authorizer = sample.authorizer_cpu_nanos?;
+            Some([(sample.cpu_nanos - authorizer) / 1000.0, authorizer / 1000.0])
+        };
+        let rounds: Vec<[f64; 2]> = self.rounds.iter().map(split).collect::<Option<_>>()?;
+        Some([0, 1].map(|which| median(rounds.iter().map(|round| round[which]))))
+    }
+
+    /// The part of [`Measured::cpu_micros`] in user mode.
     pub(crate) fn user_micros(&self) -> f64 {
         self.median(|sample| sample.cpu_nanos / 1000.0 * sample.user_share)
     }

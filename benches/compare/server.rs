@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::cpu::family;
+use crate::cpu::{CpuTime, family, resident};
 use keygate_test_servers::Process;
 
 /// How long a server may take until it listens.
@@ -13,6 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A running server; it ends with this value.
 pub(crate) struct Server {
     process: Process,
+    /// The server that this one asks about each request; it runs as long as this one.
+    authorizer: Option<Box<Self>>,
     /// Where it listens, `ip:port`.
     pub(crate) address: String,
 }
@@ -30,11 +32,32 @@ impl Server {
             assert!(Instant::now() < deadline, "{name} was to listen at {address} within {PATIENCE:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Some(Self { process, address })
+        Some(Self { process, authorizer: None, address })
+    }
+
+    /// The same server with an authorizer, whose CPU time and memory count as its own.
+    pub(crate) fn with_authorizer(mut self, authorizer: Self) -> Self {
+        self.authorizer = Some(Box::new(authorizer));
+        self
+    }
+
+    /// CPU time so far, with that of the authorizer.
+    pub(crate) fn cpu(&self) -> CpuTime {
+        CpuTime::of(self.id()) + self.authorizer_cpu().unwrap_or_default()
+    }
+
+    /// The part of [`Server::cpu`] that the authorizer used; `None` without an authorizer.
+    pub(crate) fn authorizer_cpu(&self) -> Option<CpuTime> {
+        self.authorizer.as_ref().map(|authorizer| authorizer.cpu())
+    }
+
+    /// Resident memory in bytes, with that of the authorizer.
+    pub(crate) fn resident(&self) -> u64 {
+        resident(self.id()) + self.authorizer.as_ref().map_or(0, |authorizer| authorizer.resident())
     }
 
     /// The id of its first process; it may have children.
-    pub(crate) fn id(&self) -> u32 {
+    fn id(&self) -> u32 {
         self.process.id()
     }
 }

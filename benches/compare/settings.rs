@@ -22,10 +22,12 @@ pub(crate) struct Settings {
     pub(crate) bare: PathBuf,
     /// Whether the cost as the work grows is measured, instead of the comparison.
     pub(crate) growth: bool,
+    /// Whether the comparison is only of external authorization and what it is compared with.
+    pub(crate) only_auth: bool,
 }
 
 impl Settings {
-    /// `ROUNDS`, `SECONDS`, `KEYGATE`, `BARE`, `GROWTH`; what is empty counts as absent.
+    /// `ROUNDS`, `SECONDS`, `KEYGATE`, `BARE`, `GROWTH`, `ONLY`; what is empty counts as absent.
     pub(crate) fn from_environment() -> Self {
         Self {
             rounds: number("ROUNDS", ROUNDS),
@@ -33,6 +35,11 @@ impl Settings {
             keygate: program("KEYGATE", "release/keygate"),
             bare: program("BARE", "bare-proxy/release/bare-proxy"),
             growth: text("GROWTH").is_some_and(|wanted| wanted != "0"),
+            only_auth: match text("ONLY").as_deref() {
+                None => false,
+                Some("auth") => true,
+                Some(other) => panic!("ONLY is auth or empty, not {other:?}"),
+            },
         }
     }
 }

@@ -48,8 +48,22 @@ pub(crate) fn all(measured: &[Measured]) -> String {
     table
 }
 
+/// CPU time of those with an authorizer, divided between proxy and authorizer; empty if there are none.
+pub(crate) fn authorizers(measured: &[Measured]) -> String {
+    let mut table = String::new();
+    for candidate in measured {
+        let Some([proxy, authorizer]) = candidate.split_cpu_micros() else { continue };
+        if table.is_empty() {
+            table += "| CPU µs/request | both | proxy | Keygate |\n| --- | ---: | ---: | ---: |\n";
+        }
+        let both = candidate.cpu_micros();
+        writeln!(table, "| {} | {both:.1} | {proxy:.1} | {authorizer:.1} |", candidate.name).unwrap();
+    }
+    table
+}
+
 /// The pairs of which both were measured.
-pub(crate) fn pairs(measured: &[Measured], pairs: &[Pair]) -> String {
+pub(crate) fn pairs<'a>(measured: &[Measured], pairs: impl IntoIterator<Item = &'a Pair>) -> String {
     let mut table = "| | median | least to greatest of the rounds |\n| --- | ---: | ---: |\n".to_owned();
     let find = |name: &str| measured.iter().find(|candidate| candidate.name == name);
     for pair in pairs {

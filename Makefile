@@ -42,6 +42,7 @@ lint: ## Check format, lints, docs, licences and sources
 	cargo fmt --check
 	cargo fmt --check --manifest-path tests/sdk-first/Cargo.toml
 	cargo fmt --check --manifest-path tests/embedding/Cargo.toml
+	cargo fmt --check --manifest-path tests/public-api/Cargo.toml
 	cargo fmt --check --manifest-path tests/servers/Cargo.toml
 	cargo fmt --check --manifest-path benches/bare-proxy/Cargo.toml
 	cargo clippy --locked --all-targets --all-features -- -D warnings
@@ -49,6 +50,7 @@ lint: ## Check format, lints, docs, licences and sources
 	cargo clippy --locked $(EMBEDDING) -- -D warnings
 	cargo clippy --locked $(BARE_PROXY) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
+	deploy/ci/public-api.sh
 	deploy/ci/deny.sh
 
 fuzz: ## Fuzz every parser of untrusted text, 30 seconds each

@@ -1,6 +1,7 @@
 //! What both runners share: the stages of a request, and the parts that they are made of.
 
 mod exchange;
+mod layer;
 pub(crate) mod parts;
 pub(crate) mod request;
 mod stages;

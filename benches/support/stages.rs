@@ -11,6 +11,7 @@ use keygate::verifier::ConnectionMemory;
 use keygate::wire::extract::extract;
 
 use super::exchange::Client;
+use super::layer::LayerClient;
 use super::parts::{Charging, Credential, PEER, Parts, routing, service_target, services};
 use super::request::{Request, forward, send_back, to_forward, to_send_back};
 use super::traffic::{Proof, Traffic};
@@ -143,6 +144,8 @@ pub(crate) const STAGES: &[Stage] = &[
         prepare: |_| exchange(Credential::Jwt, Proof::Connection, 200),
     },
     Stage { name: "whole exchange: a forged key", prepare: |_| exchange(Credential::Forged, Proof::Process, 401) },
+    Stage { name: "layer: copy a request", prepare: |_| layer_copy() },
+    Stage { name: "layer: copy a request, a key, proof cached", prepare: |_| layer() },
     Stage { name: "whole exchange: an unknown key", prepare: |_| exchange(Credential::Unknown, Proof::Process, 401) },
 ];
 
@@ -256,4 +259,16 @@ fn edit_response(names: Option<&[&str]>) -> Box<dyn FnMut()> {
 fn exchange(kind: Credential, proof: Proof, status: u16) -> Box<dyn FnMut()> {
     let mut client = Client::new(kind, proof == Proof::Connection);
     warmed(move || assert_eq!(client.send(), status))
+}
+
+fn layer_copy() -> Box<dyn FnMut()> {
+    let client = LayerClient::new();
+    warmed(move || {
+        black_box(client.copy());
+    })
+}
+
+fn layer() -> Box<dyn FnMut()> {
+    let mut client = LayerClient::new();
+    warmed(move || assert_eq!(client.send(), 200))
 }

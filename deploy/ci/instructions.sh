@@ -4,4 +4,4 @@
 set -eu
 cd "$(dirname "$0")/../.."
 deploy/ci/ensure.sh instructions
-exec cargo bench --locked --profile instructions --no-default-features --features gateway,mimalloc --bench instructions
+exec cargo bench --locked --profile instructions --no-default-features --features gateway,layer,mimalloc --bench instructions

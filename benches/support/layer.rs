@@ -26,7 +26,8 @@ pub(super) struct LayerClient {
     service: AuthService<Answer>,
     request: Request<()>,
     _engine: RunningEngine,
-    _runtime: Runtime,
+    /// Runs the background work of the engine.
+    runtime: Runtime,
 }
 
 impl Service<Request<()>> for Answer {
@@ -52,10 +53,10 @@ impl LayerClient {
         let service = AuthLayer::new(&engine).require_scopes(["orders:read"]).layer(Answer);
         let request = Request::get("/v1/orders/4711?page=2").header("host", HOST_NAME).header("accept", "*/*");
         let request = request.header("authorization", format!("Bearer {key}")).body(()).expect("the request is one");
-        let mut client = Self { service, request, _engine: engine, _runtime: runtime };
+        let mut client = Self { service, request, _engine: engine, runtime };
         // The first request looks the key up.
         let first = client.service.call(client.request.clone());
-        assert_eq!(client._runtime.block_on(first).expect("the service answers").status(), 200);
+        assert_eq!(client.runtime.block_on(first).expect("the service answers").status(), 200);
         client
     }
 

@@ -1,4 +1,4 @@
-//! `external_auth`: the listener on which other proxies ask whether a request is authorized.
+//! `external_auth`: the listener for checks of other proxies.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub struct ExternalAuthConfig {
     pub address: Option<String>,
     /// Path of a Unix socket to listen on, with mode 0660. Its peers are always trusted. A socket that an earlier process left is replaced.
     pub socket: Option<String>,
-    /// Address ranges of the proxies that may ask. What they say about a request is believed; other peers get 403.
+    /// Address ranges of the proxies that may send checks. Their description of a request is trusted; other peers get 403.
     pub trusted_peers: Vec<String>,
     /// Number of worker threads; 0 for one per core.
     #[schemars(range(max = 1024))]

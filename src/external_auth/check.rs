@@ -1,4 +1,4 @@
-//! The steps of the pipeline for a request that a proxy asks about.
+//! The steps of the pipeline for the original request of a check.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl Checker {
         Self { snapshot }
     }
 
-    /// Checks a request. `fields` are those of the question, which include the client's credential.
+    /// Checks a request. `fields` are those of the check, which include the client's credential.
     pub(super) async fn check(&self, original: Result<Original<'_>, Invalid>, fields: &HeaderMap) -> Checked {
         let original = match original {
             Ok(original) => original,
@@ -65,7 +65,7 @@ impl Checker {
         }
     }
 
-    /// Rejects a question that does not describe a request.
+    /// Rejects a check that does not describe a request.
     fn deny_invalid(&self, why: Invalid, fields: &HeaderMap) -> Denied {
         let head = RequestHead { method: &Method::GET, authority: None, path: "", query: None, fields };
         let exchange = Exchange::begin(self.snapshot.load_full(), &head, &Connection::default());

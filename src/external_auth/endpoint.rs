@@ -42,18 +42,18 @@ pub(super) enum Endpoint {
 }
 
 impl Endpoint {
-    /// The request that a question is about.
-    pub(super) fn original(self, question: &Parts) -> Result<Original<'_>, Invalid> {
+    /// The original request of a check.
+    pub(super) fn original(self, check_request: &Parts) -> Result<Original<'_>, Invalid> {
         match self {
-            Self::Nginx => nginx(question),
-            Self::Forward => forward(&question.headers),
-            Self::Envoy => envoy(question),
+            Self::Nginx => nginx(check_request),
+            Self::Forward => forward(&check_request.headers),
+            Self::Envoy => envoy(check_request),
         }
     }
 }
 
-fn nginx(question: &Parts) -> Result<Original<'_>, Invalid> {
-    let fields = &question.headers;
+fn nginx(check_request: &Parts) -> Result<Original<'_>, Invalid> {
+    let fields = &check_request.headers;
     let method = single(fields, &X_ORIGINAL_METHOD)?.ok_or(METHOD_MISSING)?;
     let url = single(fields, &X_ORIGINAL_URL)?.map(split_url).transpose()?;
     let target = agreeing(
@@ -64,7 +64,7 @@ fn nginx(question: &Parts) -> Result<Original<'_>, Invalid> {
     let named = [url.map(|(host, _)| host), single(fields, &X_ORIGINAL_HOST)?, single(fields, &X_FORWARDED_HOST)?];
     let host = match agreeing(named, same_host, HOSTS_DIFFER)? {
         Some(host) => host,
-        None => requested_host(question)?,
+        None => requested_host(check_request)?,
     };
     let client_ip = match single(fields, &X_REAL_IP)? {
         Some(value) => address(value),
@@ -80,10 +80,15 @@ fn forward(fields: &HeaderMap) -> Result<Original<'_>, Invalid> {
     Original::new(method, host, target, last_address(fields, &X_FORWARDED_FOR))
 }
 
-fn envoy(question: &Parts) -> Result<Original<'_>, Invalid> {
-    let target = question.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+fn envoy(check_request: &Parts) -> Result<Original<'_>, Invalid> {
+    let target = check_request.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
     let target = target.strip_prefix(ENVOY_PREFIX).ok_or(TARGET_MISSING)?;
-    Original::new(question.method.as_str(), requested_host(question)?, target, envoy_client(&question.headers)?)
+    Original::new(
+        check_request.method.as_str(),
+        requested_host(check_request)?,
+        target,
+        envoy_client(&check_request.headers)?,
+    )
 }
 
 fn envoy_client(fields: &HeaderMap) -> Result<Option<IpAddr>, Invalid> {
@@ -93,10 +98,10 @@ fn envoy_client(fields: &HeaderMap) -> Result<Option<IpAddr>, Invalid> {
     })
 }
 
-/// The host of the question itself: its authority, and its `Host` field.
-fn requested_host(question: &Parts) -> Result<&str, Invalid> {
-    let authority = question.uri.authority().map(http::uri::Authority::as_str);
-    let host = agreeing([authority, single(&question.headers, &HOST)?], same_host, HOSTS_DIFFER)?;
+/// The host of the check itself: its authority, and its `Host` field.
+fn requested_host(check_request: &Parts) -> Result<&str, Invalid> {
+    let authority = check_request.uri.authority().map(http::uri::Authority::as_str);
+    let host = agreeing([authority, single(&check_request.headers, &HOST)?], same_host, HOSTS_DIFFER)?;
     host.ok_or(HOST_MISSING)
 }
 
@@ -137,17 +142,17 @@ mod tests {
 
     use super::*;
 
-    /// The method, host, path and client of a question to an endpoint, with fields one a line.
+    /// The method, host, path and client of a check to an endpoint, with fields one a line.
     fn read(endpoint: Endpoint, line: &str, fields: &str) -> Result<String, Invalid> {
         let (method, uri) = line.split_once(' ').unwrap();
-        let mut question = Request::builder().method(method).uri(uri).body(()).unwrap();
+        let mut check_request = Request::builder().method(method).uri(uri).body(()).unwrap();
         for (name, value) in fields.lines().filter_map(|line| line.split_once(':')) {
             let name: HeaderName = name.trim().parse().unwrap();
-            question.headers_mut().append(name, HeaderValue::from_str(value.trim()).unwrap());
+            check_request.headers_mut().append(name, HeaderValue::from_str(value.trim()).unwrap());
         }
-        let (question, ()) = question.into_parts();
-        let original = endpoint.original(&question)?;
-        let head = original.head(&question.headers);
+        let (check_request, ()) = check_request.into_parts();
+        let original = endpoint.original(&check_request)?;
+        let head = original.head(&check_request.headers);
         let query = head.query.map(|query| format!("?{query}")).unwrap_or_default();
         let client = original.client_ip().map_or("-".to_owned(), |client| client.to_string());
         Ok(format!("{} {}{}{query} {client}", head.method, head.authority.unwrap(), head.path))
@@ -178,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn incomplete_and_contradictory_questions_of_nginx_are_invalid() {
+    fn incomplete_and_contradictory_checks_of_nginx_are_invalid() {
         let read = |fields: &str| read(Endpoint::Nginx, "GET /nginx", fields);
         assert_eq!(read(&without(NGINX, "X-Original-Method")), Err(METHOD_MISSING));
         assert_eq!(read(&without(NGINX, "X-Original-URI")), Err(TARGET_MISSING));

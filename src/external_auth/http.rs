@@ -37,12 +37,12 @@ pub(super) async fn envoy(State(checker): State<Checker>, request: Request) -> R
 }
 
 async fn answer(checker: &Checker, endpoint: Endpoint, request: Request) -> Response<Body> {
-    let (question, body) = request.into_parts();
+    let (check_request, body) = request.into_parts();
     let is_discarded = discard(body).await;
-    let result = checker.check(endpoint.original(&question), &question.headers).await;
+    let result = checker.check(endpoint.original(&check_request), &check_request.headers).await;
     let mut response = match (result, endpoint) {
         (Checked::Allowed(allowed), Endpoint::Envoy) => {
-            let removed = allowed.removed(&question.headers).collect::<Vec<_>>().join(",");
+            let removed = allowed.removed(&check_request.headers).collect::<Vec<_>>().join(",");
             let mut response = allow(allowed);
             if let Some(removed) = HeaderValue::try_from(removed).ok().filter(|removed| !removed.is_empty()) {
                 response.headers_mut().insert(ENVOY_REMOVE, removed);
@@ -54,7 +54,7 @@ async fn answer(checker: &Checker, endpoint: Endpoint, request: Request) -> Resp
         (Checked::Denied(denied), _) => denied.response.map(Body::from),
     };
     // HTTP/2 resets the stream instead.
-    if !is_discarded && question.version <= Version::HTTP_11 {
+    if !is_discarded && check_request.version <= Version::HTTP_11 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

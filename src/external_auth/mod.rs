@@ -1,8 +1,8 @@
-//! External authorization: other proxies ask whether a request is authorized, over HTTP or gRPC, and this front answers from the same
+//! External authorization: other proxies send a check for each request, over HTTP or gRPC, and this front answers it from the same
 //! [`pipeline`](crate::pipeline) as the gateway.
 //!
 //! - `server`, `socket`, `service`: listeners, runtime, which peers are trusted.
-//! - `original`: the request that a proxy asks about. `endpoint`: where each proxy puts it.
+//! - `original`: the request that a check is about. `endpoint`: where each proxy puts it.
 //! - `check`: the steps of the pipeline for it.
 //! - `http`, `grpc`: the result in the form that each proxy reads.
 

@@ -1,4 +1,4 @@
-//! The request that a proxy asks about, and how its parts are read from fields.
+//! The request that a check is about, and how its parts are read from fields.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ const HOST_MISSING: Invalid = "The host of the original request is missing.";
 const DUPLICATE: Invalid = "A field that describes the original request occurs more than once.";
 const UNREADABLE: Invalid = "A field that describes the original request is not readable.";
 
-/// The request that a proxy asks about. Its fields are those of the question.
+/// The request that a check is about. Its fields are those of the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Original<'a> {
     method: Method,
@@ -80,7 +80,7 @@ pub(super) fn address(value: &str) -> Option<IpAddr> {
     value.trim().parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// The address that the sender of the question appended to a list: the last entry of the last field.
+/// The address that the sender of the check appended to a list: the last entry of the last field.
 pub(super) fn last_address(fields: &HeaderMap, name: &HeaderName) -> Option<IpAddr> {
     let value = fields.field_values(name).last().and_then(text)?;
     address(value.rsplit(',').next()?)

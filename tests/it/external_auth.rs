@@ -1,6 +1,6 @@
-//! External authorization: what each proxy asks and gets, over HTTP and gRPC, and whom the listener answers.
+//! External authorization: the checks of each proxy and their answers, over HTTP and gRPC, and which peers are trusted.
 
-mod ask;
+mod check;
 mod grpc;
 mod http;
 mod listeners;

@@ -55,7 +55,7 @@ pub(crate) const CADDY: PeerFront = PeerFront {
 const ENCODED_SLASHES: Exception =
     Exception { note: "encoded slashes", status: 400, reason: "Envoy rejects encoded slashes" };
 const PATH_PARAMETERS: Exception =
-    Exception { note: "path parameters", status: 401, reason: "Envoy resolves `..;` like `..` before it asks Keygate" };
+    Exception { note: "path parameters", status: 401, reason: "Envoy resolves `..;` like `..` before the check" };
 const UNDERSCORES: Exception =
     Exception { note: "with X_Keygate_Actor_Id", status: 400, reason: "Envoy rejects names with underscores" };
 const TWO_AUTHORIZATIONS: Exception = Exception {

@@ -6,7 +6,7 @@ use keygate_test_servers::{WAIT_TIMEOUT, free_port};
 use serde_json::json;
 
 use super::Fixture;
-use super::ask::{PROXIES, Proxy, exchange};
+use super::check::{PROXIES, Proxy, exchange};
 use crate::support::keygate::Keygate;
 use crate::support::upstream::Upstream;
 
@@ -23,7 +23,8 @@ async fn authorized_request_gets_the_identity_of_its_caller() {
         fields["scopes"] = json!(["read:orders"]);
         let (id, key) = fixture.keygate.issue(fields).await;
         let id_field = "X-Request-Id: req-1\r\n";
-        let answer = fixture.ask(proxy, "GET /orders/1?page=2", &format!("{id_field}Authorization: Bearer {key}\r\n"));
+        let answer =
+            fixture.check(proxy, "GET /orders/1?page=2", &format!("{id_field}Authorization: Bearer {key}\r\n"));
         assert_eq!((answer.status, answer.body.len()), (200, 0), "{proxy:?} {answer:?}");
         for (name, value) in [
             ("x-keygate-key-id", &*id),
@@ -40,7 +41,7 @@ async fn authorized_request_gets_the_identity_of_its_caller() {
         assert!(answer.field("ratelimit").starts_with(r#""default";r=8;t="#), "{answer:?}");
         let removed = if proxy == Proxy::Envoy { "authorization" } else { "" };
         assert_eq!(answer.field("x-envoy-auth-headers-to-remove"), removed, "{proxy:?}");
-        let api_key = fixture.ask(proxy, "GET /orders/1", &format!("X-API-Key: {key}\r\n"));
+        let api_key = fixture.check(proxy, "GET /orders/1", &format!("X-API-Key: {key}\r\n"));
         assert_eq!(api_key.status, 200, "{proxy:?}");
     }
 }
@@ -65,7 +66,7 @@ async fn each_rejection_has_the_form_that_the_proxy_reads() {
             ("GET /open/..%2forders", "", 404, "route_not_found", ""),
             ("GET /ORDERS", &bearer, 404, "route_not_found", ""),
         ] {
-            let answer = fixture.ask(proxy, line, fields);
+            let answer = fixture.check(proxy, line, fields);
             assert_eq!(answer.rejection(proxy), (status, code.to_owned()), "{proxy:?} {line} {fields}");
             assert!(answer.field("www-authenticate").contains(challenge), "{proxy:?} {line} {answer:?}");
             assert!(!answer.head.contains("x-keygate-key-id"), "{answer:?}");
@@ -78,8 +79,8 @@ async fn exceeded_limit_is_reported_with_the_time_to_wait() {
     let fixture = Fixture::start();
     for proxy in PROXIES {
         let (_, key) = fixture.keygate.issue(limit(1)).await;
-        assert_eq!(fixture.ask_with(proxy, "GET /plain", &key).status, 200);
-        let refused = fixture.ask_with(proxy, "GET /plain", &key);
+        assert_eq!(fixture.check_with_key(proxy, "GET /plain", &key).status, 200);
+        let refused = fixture.check_with_key(proxy, "GET /plain", &key);
         assert_eq!(refused.rejection(proxy), (429, "quota_exceeded".to_owned()));
         let wait: u64 = refused.field("retry-after").parse().unwrap();
         assert!((1800..=3600).contains(&wait), "{wait}");
@@ -94,10 +95,10 @@ async fn revocation_takes_effect_on_the_next_check() {
     for proxy in PROXIES {
         let (id, key) = fixture.keygate.issue(json!({})).await;
         for _ in 0..2 {
-            assert_eq!(fixture.ask_with(proxy, "GET /plain", &key).status, 200);
+            assert_eq!(fixture.check_with_key(proxy, "GET /plain", &key).status, 200);
         }
         fixture.keygate.revoke(&id).await;
-        let answer = fixture.ask_with(proxy, "GET /plain", &key);
+        let answer = fixture.check_with_key(proxy, "GET /plain", &key);
         assert_eq!(answer.rejection(proxy), (401, "credential_revoked".to_owned()), "{proxy:?}");
     }
 }
@@ -109,8 +110,8 @@ async fn address_of_the_client_is_the_one_that_the_proxy_states() {
     let (_, outside) =
         fixture.keygate.issue(json!({"ip_restriction": {"allowed_cidrs": ["10.0.0.0/8", "127.0.0.0/8"]}})).await;
     for proxy in PROXIES {
-        assert_eq!(fixture.ask_with(proxy, "GET /plain", &inside).status, 200, "{proxy:?}");
-        let refused = fixture.ask_with(proxy, "GET /plain", &outside);
+        assert_eq!(fixture.check_with_key(proxy, "GET /plain", &inside).status, 200, "{proxy:?}");
+        let refused = fixture.check_with_key(proxy, "GET /plain", &outside);
         assert_eq!(refused.rejection(proxy), (403, "address_not_allowed".to_owned()), "{proxy:?}");
     }
 }
@@ -122,7 +123,7 @@ async fn anonymous_request_passes_without_forged_identity() {
         "X-Keygate-Actor-Id: root\r\nX-Keygate_Scopes: admin\r\nX-Keygate-Key-Id: 1\r\nX-Keygate-Key-Id: 2\r\n";
     for proxy in PROXIES {
         for line in ["GET /maybe", "GET /open"] {
-            let answer = fixture.ask(proxy, line, forged);
+            let answer = fixture.check(proxy, line, forged);
             assert_eq!(answer.status, 200, "{proxy:?} {line} {answer:?}");
             for name in ["x-keygate-actor-id", "x-keygate-scopes", "x-keygate-key-id"] {
                 assert_eq!(answer.field(name), "", "{proxy:?} {line} {name}");
@@ -133,11 +134,11 @@ async fn anonymous_request_passes_without_forged_identity() {
                 assert_eq!(removed, ["x-keygate-actor-id", "x-keygate-key-id", "x-keygate_scopes"]);
             }
         }
-        let answer = fixture.ask(proxy, "GET /maybe", "Authorization: Bearer x\r\n");
+        let answer = fixture.check(proxy, "GET /maybe", "Authorization: Bearer x\r\n");
         assert_eq!(answer.rejection(proxy), (401, "credential_invalid".to_owned()));
     }
     // On a route without authentication the credential belongs to the upstream.
-    let answer = fixture.ask(Proxy::Envoy, "GET /open", "Authorization: Bearer x\r\n");
+    let answer = fixture.check(Proxy::Envoy, "GET /open", "Authorization: Bearer x\r\n");
     assert_eq!((answer.status, answer.field("x-envoy-auth-headers-to-remove")), (200, ""));
 }
 
@@ -159,7 +160,7 @@ async fn contradictory_and_repeated_descriptions_are_rejected() {
         (Proxy::Forward, "GET *", ""),
         (Proxy::Forward, "GET http://api.example.com/open", ""),
     ] {
-        let answer = fixture.ask(proxy, line, fields);
+        let answer = fixture.check(proxy, line, fields);
         assert_eq!(answer.rejection(proxy), (400, "request_invalid".to_owned()), "{proxy:?} {line} {fields}");
     }
 }
@@ -169,8 +170,8 @@ async fn route_is_chosen_by_the_original_request() {
     let fixture = Fixture::start();
     let (_, key) = fixture.keygate.issue(json!({"scopes": ["admin"]})).await;
     let host = |proxy: Proxy, line: &str| {
-        let question = proxy.question(line, &format!("Authorization: Bearer {key}\r\n"));
-        question.replace("api.example.com", "Admin.Example.com:443")
+        let request = proxy.request(line, &format!("Authorization: Bearer {key}\r\n"));
+        request.replace("api.example.com", "Admin.Example.com:443")
     };
     for proxy in PROXIES {
         let mut stream = TcpStream::connect(&fixture.address).unwrap();
@@ -187,11 +188,11 @@ async fn bodies_are_discarded_within_bounds() {
     stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     let body = "x".repeat(60_000);
     for _ in 0..2 {
-        let question = Proxy::Forward.question("GET /open", &format!("Content-Length: {}\r\n", body.len()));
-        assert_eq!(exchange(&mut stream, &format!("{question}{body}")).status, 200);
+        let request = Proxy::Forward.request("GET /open", &format!("Content-Length: {}\r\n", body.len()));
+        assert_eq!(exchange(&mut stream, &format!("{request}{body}")).status, 200);
     }
-    let question = Proxy::Forward.question("GET /open", "Content-Length: 1000000\r\n");
-    let answer = exchange(&mut stream, &format!("{question}{body}{body}"));
+    let request = Proxy::Forward.request("GET /open", "Content-Length: 1000000\r\n");
+    let answer = exchange(&mut stream, &format!("{request}{body}{body}"));
     assert_eq!((answer.status, answer.field("connection")), (200, "close"), "{answer:?}");
 }
 
@@ -216,10 +217,10 @@ async fn gateway_and_checks_charge_the_same_limits() {
     let keygate = Keygate::serve(&gateway, &json!({"external_auth": {"address": address}}));
     let fixture = Fixture { keygate, address };
     let (_, key) = fixture.keygate.issue(limit(2)).await;
-    assert_eq!(fixture.ask_with(Proxy::Nginx, "GET /plain", &key).status, 200);
+    assert_eq!(fixture.check_with_key(Proxy::Nginx, "GET /plain", &key).status, 200);
     assert_eq!(fixture.keygate.call("/plain", &key).await.status(), 200);
     assert_eq!(fixture.keygate.call("/plain", &key).await.status(), 429);
-    assert_eq!(fixture.ask_with(Proxy::Nginx, "GET /plain", &key).rejection(Proxy::Nginx).0, 429);
+    assert_eq!(fixture.check_with_key(Proxy::Nginx, "GET /plain", &key).rejection(Proxy::Nginx).0, 429);
     let counted = |status: u16, denial: &str| {
         format!(r#"keygate_gateway_requests_total{{denial="{denial}",route="plain",status="{status}"}}"#)
     };

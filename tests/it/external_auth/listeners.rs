@@ -9,7 +9,7 @@ use keygate_test_servers::{WAIT_TIMEOUT, free_port};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::ask::{PROXIES, Proxy, exchange};
+use super::check::{PROXIES, Proxy, exchange};
 use super::{Fixture, routes};
 use crate::support::keygate::Keygate;
 
@@ -32,7 +32,7 @@ async fn untrusted_peer_gets_403_for_everything() {
     let mut fixture = Fixture::with(&json!({"external_auth": {"trusted_peers": ["10.0.0.0/8"]}}));
     let (_, key) = fixture.keygate.issue(json!({})).await;
     for proxy in PROXIES {
-        let answer = fixture.ask_with(proxy, "GET /plain", &key);
+        let answer = fixture.check_with_key(proxy, "GET /plain", &key);
         assert_eq!((answer.status, answer.field("connection")), (403, "close"), "{answer:?}");
         assert_eq!(answer.rejection(Proxy::Forward).1, "peer_not_trusted");
         assert_eq!(answer.field("x-keygate-key-id"), "");
@@ -49,8 +49,8 @@ async fn unix_socket_is_trusted_and_closed_to_others() {
     let (_, key) = keygate.issue(json!({})).await;
     let mut stream = connect(&socket);
     for proxy in PROXIES {
-        let question = proxy.question("GET /plain", &format!("Authorization: Bearer {key}\r\n"));
-        assert_eq!(exchange(&mut stream, &question).status, 200, "{proxy:?}");
+        let request = proxy.request("GET /plain", &format!("Authorization: Bearer {key}\r\n"));
+        assert_eq!(exchange(&mut stream, &request).status, 200, "{proxy:?}");
     }
     // The open connection does not keep the process from ending.
     keygate.whole_log();
@@ -64,7 +64,7 @@ async fn socket_of_a_killed_process_is_replaced() {
     keygate.process.wait(WAIT_TIMEOUT);
     assert!(UnixStream::connect(&socket).is_err() && socket.exists(), "the killed process leaves a stale socket");
     keygate.start_again();
-    let answer = exchange(&mut connect(&socket), &Proxy::Nginx.question("GET /open", ""));
+    let answer = exchange(&mut connect(&socket), &Proxy::Nginx.request("GET /open", ""));
     assert_eq!(answer.status, 200);
 }
 
@@ -72,7 +72,7 @@ async fn socket_of_a_killed_process_is_replaced() {
 async fn disabled_gateway_does_not_listen() {
     let fixture = Fixture::start();
     assert!(TcpStream::connect(fixture.keygate.gateway.trim_start_matches("http://")).is_err());
-    assert_eq!(fixture.ask(Proxy::Forward, "GET /open", "").status, 200);
+    assert_eq!(fixture.check(Proxy::Forward, "GET /open", "").status, 200);
 }
 
 #[tokio::test]
@@ -80,11 +80,11 @@ async fn oversized_head_is_rejected() {
     let fixture = Fixture::start();
     let mut stream = TcpStream::connect(&fixture.address).unwrap();
     stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
-    let question = Proxy::Forward.question("GET /open", &format!("X-Large: {}\r\n", "x".repeat(70_000)));
-    assert_eq!(exchange(&mut stream, &question).status, 431);
-    let question = Proxy::Forward.question("GET /open", &format!("X-Large: {}\r\n", "x".repeat(30_000)));
+    let request = Proxy::Forward.request("GET /open", &format!("X-Large: {}\r\n", "x".repeat(70_000)));
+    assert_eq!(exchange(&mut stream, &request).status, 431);
+    let request = Proxy::Forward.request("GET /open", &format!("X-Large: {}\r\n", "x".repeat(30_000)));
     let mut stream = TcpStream::connect(&fixture.address).unwrap();
-    assert_eq!(exchange(&mut stream, &question).status, 200);
+    assert_eq!(exchange(&mut stream, &request).status, 200);
 }
 
 #[test]
@@ -117,9 +117,9 @@ async fn credentials_are_not_in_the_log() {
     for proxy in PROXIES {
         for secret in secrets {
             for line in ["GET /plain", "GET /plain?key=x", "GET /nowhere", "GET *"] {
-                fixture.ask_with(proxy, line, secret);
+                fixture.check_with_key(proxy, line, secret);
             }
-            fixture.ask(proxy, "GET /plain", &format!("Authorization: Bearer {secret}\r\nX-API-Key: {secret}x\r\n"));
+            fixture.check(proxy, "GET /plain", &format!("Authorization: Bearer {secret}\r\nX-API-Key: {secret}x\r\n"));
         }
     }
     let log = fixture.keygate.whole_log();

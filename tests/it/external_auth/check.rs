@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Fixture;
 use crate::support::upstream::header;
 
-/// Which proxy asks.
+/// Which proxy sends the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proxy {
     Nginx,
@@ -30,8 +30,8 @@ pub(super) struct Answer {
 }
 
 impl Proxy {
-    /// The head of a question about a request; `line` is its method and target, `fields` are more lines.
-    pub(super) fn question(self, line: &str, fields: &str) -> String {
+    /// The head of a request about a request; `line` is its method and target, `fields` are more lines.
+    pub(super) fn request(self, line: &str, fields: &str) -> String {
         let (method, target) = line.split_once(' ').unwrap();
         let host = "api.example.com";
         match self {
@@ -82,16 +82,16 @@ impl Answer {
 }
 
 impl Fixture {
-    /// Asks on a new connection.
-    pub(super) fn ask(&self, proxy: Proxy, line: &str, fields: &str) -> Answer {
+    /// Sends a check on a new connection.
+    pub(super) fn check(&self, proxy: Proxy, line: &str, fields: &str) -> Answer {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
-        exchange(&mut stream, &proxy.question(line, fields))
+        exchange(&mut stream, &proxy.request(line, fields))
     }
 
-    /// Asks about a request with a key as bearer token.
-    pub(super) fn ask_with(&self, proxy: Proxy, line: &str, key: &str) -> Answer {
-        self.ask(proxy, line, &format!("Authorization: Bearer {key}\r\n"))
+    /// Sends a check of a request with a key as bearer token.
+    pub(super) fn check_with_key(&self, proxy: Proxy, line: &str, key: &str) -> Answer {
+        self.check(proxy, line, &format!("Authorization: Bearer {key}\r\n"))
     }
 }
 

@@ -88,19 +88,31 @@ fn minor(version: &str) -> Option<&str> {
     version.rsplit_once('.').map(|(minor, _)| minor)
 }
 
-/// Fails for items that name a crate which users of the library need not have.
+/// Fails for items that name a type of a crate which users of the library need not have, or a type of a hidden module.
 fn report_foreign(api: &PublicApi) -> Result<(), String> {
-    let is_allowed = |name: &str| FOREIGN.contains(&name) || IMPLEMENTED.contains(&name);
-    let leaking: Vec<String> =
-        items(api).into_iter().filter(|item| crates(item).any(|name| !is_allowed(name))).collect();
+    let items = items(api);
+    let types: BTreeSet<&str> = items.iter().filter_map(|item| defined_type(item)).collect();
+    let is_allowed = |path: &str| match path.split("::").next() {
+        // A type of a hidden module that a public one exports again.
+        Some("crate" | "super") => path.rsplit("::").next().is_some_and(|name| types.contains(name)),
+        Some(root) => FOREIGN.contains(&root) || IMPLEMENTED.contains(&root),
+        None => true,
+    };
+    let leaking: Vec<&str> = items.iter().map(String::as_str).filter(|item| !paths(item).all(is_allowed)).collect();
     if leaking.is_empty() { Ok(()) } else { Err(format!("types of other crates are public:\n{}", leaking.join("\n"))) }
 }
 
-/// The first segments of all paths in an item.
-fn crates(item: &str) -> impl Iterator<Item = &str> {
+/// The name of the type or trait that an item defines.
+fn defined_type(item: &str) -> Option<&str> {
+    let kinds = ["pub struct ", "pub enum ", "pub trait ", "pub type ", "pub use "];
+    let path = kinds.iter().find_map(|kind| item.strip_prefix(kind))?;
+    let path = path.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).next()?;
+    path.rsplit("::").next()
+}
+
+/// All paths in an item, without those of type parameters, such as `S::Error`.
+fn paths(item: &str) -> impl Iterator<Item = &str> {
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    item.split(move |c| !is_path(c)).filter_map(|path| path.split_once("::")).map(|(root, _)| root).filter(|root| {
-        // `Self::Error`, `S::Error`: of a type parameter.
-        root.chars().next().is_some_and(char::is_lowercase)
-    })
+    let paths = item.split(move |c| !is_path(c)).filter(|path| path.contains("::"));
+    paths.filter(|path| path.chars().next().is_some_and(char::is_lowercase))
 }

@@ -58,6 +58,8 @@ pub struct Loaded {
 /// Where a result came from that was not in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
+    /// From this cache: another read has stored it since the lookup.
+    Local,
     /// From the shared cache.
     Shared,
     /// From the store.

@@ -196,6 +196,12 @@ impl KeyResolver {
         // A lookup of a key that was found before is no guess.
         let charge = lookup.charge.filter(|_| stale.is_none());
         let load = async |refused| {
+            // A read that ended between the lookup and the start of this one has stored its result.
+            if refused == 0
+                && let Some(entry) = cache.get_at(&key, lookup.now)
+            {
+                return Ok(Loaded { record: entry.record(), source: Source::Local });
+            }
             // A refused result may have come from the shared cache, so that the next one comes from the store.
             if refused == 0
                 && let Some(shared) = &self.caches.shared
@@ -209,6 +215,7 @@ impl KeyResolver {
             (Err(StoreError::Unavailable(_) | StoreError::Timeout), Some(stale)) => {
                 (Ok(Some(stale)), CacheOutcome::StaleHit)
             }
+            (Ok(Loaded { record, source: Source::Local }), _) => (Ok(record), CacheOutcome::Hit),
             (Ok(Loaded { record, source: Source::Shared }), _) => (Ok(record), CacheOutcome::SharedHit),
             (loaded, _) => (loaded.map(|loaded| loaded.record), CacheOutcome::Miss),
         }

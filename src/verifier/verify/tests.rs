@@ -386,3 +386,18 @@ async fn rate_limit_of_a_token_is_an_error_if_its_parent_is_neither_cached_nor_r
     cache.clear();
     assert!(matches!(verifier.limit_of_token(1).await, Err(StoreError::Timeout)));
 }
+
+#[tokio::test]
+async fn lookup_that_another_request_has_completed_meanwhile_is_not_repeated() {
+    let fixture = fixture(&[]);
+    let key = fixture.key("ak", CURRENT, at(0), |_| {}).await;
+    let presented = Presented::new(TenantId::NIL, &key, Instant::now());
+    let mut connection = ConnectionMemory::default();
+    let Err(pending) = fixture.verifier.verify_now(&presented, &mut connection) else {
+        panic!("the key is not cached");
+    };
+    fixture.verify(&key).await.unwrap();
+    let verification = fixture.verifier.verify_later(&presented, &mut connection, pending).await;
+    assert!(verification.outcome.is_ok());
+    assert_eq!(verification.cache, CacheOutcome::Hit, "the store was read again");
+}

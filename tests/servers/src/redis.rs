@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 use crate::{PausedProcesses, Process, eventually, free_port};
 
+/// How often a server is started on another port. A member of a cluster also needs the port that is 10,000 higher, which may be in use.
+const START_MAX: usize = 10;
+
 /// A running Redis server without persistence.
 #[derive(Debug)]
 pub struct Redis {
@@ -34,14 +37,22 @@ impl Redis {
     pub fn start_with(options: &[&str]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         std::fs::write(folder.path().join("redis.conf"), options.join("\n")).expect("redis.conf is written");
-        Self::run(folder, free_port())
+        let mut folder = folder;
+        for _ in 0..START_MAX {
+            match Self::run(folder, free_port()) {
+                Ok(server) => return server,
+                Err(returned) => folder = returned,
+            }
+        }
+        panic!("redis-server ended at the start {START_MAX} times");
     }
 
-    fn run(folder: TempDir, port: u16) -> Self {
+    /// Runs a server and waits until it accepts connections. Returns the folder if the server ends instead.
+    fn run(folder: TempDir, port: u16) -> Result<Self, TempDir> {
         let file = folder.path().join("redis.conf");
         let config = std::fs::read_to_string(&file).expect("redis.conf is read");
         let is_sentinel = config.lines().any(|line| line.starts_with("sentinel "));
-        let process = Process::start(
+        let mut process = Process::start(
             Command::new("redis-server")
                 // A sentinel needs its file as the first argument, and writes to it.
                 .arg(&file)
@@ -50,9 +61,12 @@ impl Redis {
                 .args(is_sentinel.then_some("--sentinel"))
                 .stdout(Stdio::null()),
         );
-        let server = Self { process, port, folder };
-        eventually("Redis accepts connections", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        server
+        let mut has_ended = false;
+        eventually("Redis accepts connections", || {
+            has_ended = process.child().try_wait().is_ok_and(|status| status.is_some());
+            has_ended || TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        if has_ended { Err(folder) } else { Ok(Self { process, port, folder }) }
     }
 
     /// Kills the server; its data is lost.
@@ -116,6 +130,6 @@ impl Redis {
 impl StoppedRedis {
     /// Starts an empty server on the same port.
     pub fn start_again(self) -> Redis {
-        Redis::run(self.folder, self.port)
+        Redis::run(self.folder, self.port).expect("the server starts on its earlier port")
     }
 }

@@ -16,9 +16,9 @@ use crate::testing;
 struct Empty;
 
 /// A body without data, which does not allocate.
-struct NoBody;
+struct EmptyBody;
 
-impl Body for NoBody {
+impl Body for EmptyBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -31,16 +31,16 @@ impl Body for NoBody {
 }
 
 impl Service<Request<()>> for Empty {
-    type Response = Response<NoBody>;
+    type Response = Response<EmptyBody>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<NoBody>, Infallible>>;
+    type Future = Ready<Result<Response<EmptyBody>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _: Request<()>) -> Self::Future {
-        ready(Ok(Response::new(NoBody)))
+        ready(Ok(Response::new(EmptyBody)))
     }
 }
 

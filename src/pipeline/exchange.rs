@@ -111,7 +111,7 @@ pub struct Exchange<U = ()> {
     route: Option<Arc<Route<U>>>,
     /// `None` for a front whose requests are matched already.
     target: Option<Target>,
-    /// Why no route was found, until [`Exchange::authorize`] returns it.
+    /// Why the request is rejected whatever its credential is: no route was found, or the host cannot be read.
     unrouted: Option<Rejection>,
     /// What [`Exchange::authorize`] continues with.
     pending: Option<PendingAuthorization>,
@@ -245,8 +245,8 @@ impl<U> Exchange<U> {
         if self.pending.is_some() {
             return None;
         }
-        if let Some(rejection) = self.unrouted.take() {
-            return Some(Err(rejection));
+        if let Some(rejection) = &self.unrouted {
+            return Some(Err(rejection.clone()));
         }
         let Some(route) = &self.route else {
             return Some(Err(Rejection::RouteNotFound));

@@ -286,6 +286,8 @@ fn no_request_sees_half_of_each_snapshot() {
     let fixture = Fixture::new();
     let [accepting, denying] = accepting_and_denying(&fixture);
     let request = fixture.request();
+    // Afterwards the key is cached: a thread that waits for the lookup of another one would suspend.
+    observe(&accepting, &request, &mut Connection::default());
     let current = ArcSwap::new(Arc::clone(&accepting));
     let (is_done, seen) = (AtomicBool::new(false), [AtomicUsize::new(0), AtomicUsize::new(0)]);
     std::thread::scope(|scope| {
@@ -317,4 +319,20 @@ fn no_request_sees_half_of_each_snapshot() {
         assert!(results.iter().all(Result::is_ok));
     });
     assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) > 0), "both snapshots were used: {seen:?}");
+}
+
+#[test]
+fn request_on_a_known_route_with_two_hosts_stays_rejected() {
+    let fixture = Fixture::new();
+    let config = gateway("a");
+    let snapshot = fixture.snapshot(&config, &fixture.engine.verifier);
+    let mut request = fixture.request();
+    let (route, _) = snapshot.find_route(&RequestHead::from(&request)).unwrap();
+    request.headers_mut().append("host", HeaderValue::from_static("other.example.com"));
+    let mut connection = Connection::default();
+    let mut exchange = Exchange::begin_on(Arc::clone(&snapshot), route, &request, &connection);
+    for _ in 0..2 {
+        let outcome = poll_once(exchange.authorize(request.headers(), &mut connection)).unwrap();
+        assert!(matches!(outcome, Err(Rejection::RequestInvalid(_))), "{outcome:?}");
+    }
 }

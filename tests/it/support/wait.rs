@@ -25,6 +25,7 @@ pub(crate) async fn is_machine_quiet() -> bool {
         (ticks[3], ticks[..8].iter().sum::<u64>())
     };
     let (idle_before, all_before) = ticks();
+    // The load is measured over this time.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let (idle, all) = ticks();
     (idle - idle_before) * 2 > all - all_before

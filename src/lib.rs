@@ -97,6 +97,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 #[doc(hidden)]
+pub mod connection;
+#[doc(hidden)]
 pub mod credential;
 pub mod duration;
 pub mod engine;
@@ -113,6 +115,9 @@ pub mod last_used;
 #[cfg(feature = "layer")]
 pub mod layer;
 pub mod lifecycle;
+#[cfg(any(feature = "gateway", feature = "external_auth"))]
+#[doc(hidden)]
+pub mod listener;
 pub mod pipeline;
 pub mod policy;
 #[doc(hidden)]

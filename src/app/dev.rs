@@ -133,7 +133,7 @@ fn loopback(port: u16) -> SocketAddr {
 
 fn bind_all(options: &DevOptions) -> Result<Listeners, AppError> {
     Ok(Listeners {
-        gateway: Some(bind(loopback(options.gateway_port), "--gateway-port")?),
+        gateway: vec![bind(loopback(options.gateway_port), "--gateway-port")?.into()],
         admin: bind(loopback(options.admin_port), "--admin-port")?,
         metrics: bind(loopback(options.metrics_port), "--metrics-port")?,
         external_auth: Sockets::default(),

@@ -2,16 +2,18 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
 
 use super::error::AppError;
-use crate::config::{Config, ExternalAuthConfig, listen_ip};
-use crate::external_auth::{Sockets, UnixSocket};
+use crate::config::{Config, ExternalAuthConfig, GatewayConfig, ListenerConfig, listen_ip};
+use crate::external_auth::Sockets;
+use crate::listener::{ListeningSocket, UnixSocket};
 
 /// The bound sockets of one process.
 #[derive(Debug)]
 pub struct Listeners {
-    /// The socket of the gateway, if there is one.
-    pub gateway: Option<TcpListener>,
+    /// The sockets of the gateway, one for each of its listeners; none without a gateway.
+    pub gateway: Vec<ListeningSocket>,
     /// The socket of the admin API.
     pub admin: TcpListener,
     /// The socket of health checks and metrics.
@@ -28,14 +30,8 @@ impl Listeners {
     pub fn bind(config: &Config) -> Result<Self, AppError> {
         let http = &config.serve.http;
         let metrics = &config.serve.metrics;
-        let gateway = match &config.gateway {
-            Some(gateway) if gateway.enabled => {
-                Some(bind(parse(&gateway.address, "gateway.address")?, "gateway.address")?)
-            }
-            _ => None,
-        };
         Ok(Self {
-            gateway,
+            gateway: gateway(config.gateway.as_ref())?,
             admin: bind(SocketAddr::new(ip(&http.host, "serve.http.host")?, http.port), "serve.http.port")?,
             metrics: bind(
                 SocketAddr::new(ip(&metrics.host, "serve.metrics.host")?, metrics.port),
@@ -46,17 +42,34 @@ impl Listeners {
     }
 }
 
+fn gateway(config: Option<&GatewayConfig>) -> Result<Vec<ListeningSocket>, AppError> {
+    let Some(config) = config.filter(|config| config.enabled) else { return Ok(Vec::new()) };
+    let bind_one = |(index, listener): (usize, ListenerConfig)| {
+        let setting = match config.listeners.is_empty() {
+            true => "gateway.address".to_owned(),
+            false => format!("gateway.listeners.{index}.address"),
+        };
+        match listener.socket_path() {
+            Some(path) => bind_unix(path, &setting).map(ListeningSocket::Unix),
+            None => bind(parse(&listener.address, &setting)?, &setting).map(ListeningSocket::Tcp),
+        }
+    };
+    config.effective_listeners().into_iter().enumerate().map(bind_one).collect()
+}
+
 fn external_auth(config: Option<&ExternalAuthConfig>) -> Result<Sockets, AppError> {
     let Some(config) = config else { return Ok(Sockets::default()) };
     let tcp = match &config.address {
         Some(address) => Some(bind(parse(address, "external_auth.address")?, "external_auth.address")?),
         None => None,
     };
-    let unix = config.socket.as_ref().map(|path| {
-        UnixSocket::bind(path.as_ref())
-            .map_err(|cause| AppError::io(format!("cannot listen on {path} (external_auth.socket)"), cause))
-    });
+    let unix = config.socket.as_ref().map(|path| bind_unix(path.as_ref(), "external_auth.socket"));
     Ok(Sockets { tcp, unix: unix.transpose()? })
+}
+
+fn bind_unix(path: &Path, setting: &str) -> Result<UnixSocket, AppError> {
+    let message = |cause| AppError::io(format!("cannot listen on {} ({setting})", path.display()), cause);
+    UnixSocket::bind(path).map_err(message)
 }
 
 /// Binds one address; `setting` is the setting that determines it.

@@ -68,16 +68,18 @@ impl App {
         let metrics = serve(listeners.metrics, admin::metrics_router(state.clone(), registry.clone()), "metrics", 1)?;
         let admin = serve(listeners.admin, admin::router(state, &registry)?, "admin", ADMIN_THREADS)?;
         let external_auth = external_auth::start(&engine, listeners.external_auth)?;
-        let gateway = match (&config.gateway, listeners.gateway) {
-            (Some(settings), Some(listener)) => Some(Gateway::start(engine.snapshot_parts(settings), listener)?),
+        let gateway = match &config.gateway {
+            Some(settings) if settings.enabled => {
+                Some(Gateway::start(engine.snapshot_parts(settings), listeners.gateway)?)
+            }
             _ => None,
         };
         Ok(Self { gateway, external_auth, admin, metrics, engine, background })
     }
 
-    /// The address of the gateway, if there is one.
+    /// The address of the gateway's first TCP listener, if there is one.
     pub fn gateway_address(&self) -> Option<SocketAddr> {
-        self.gateway.as_ref().map(Gateway::address)
+        self.gateway.as_ref().and_then(Gateway::address)
     }
 
     /// The address of the admin API.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::listener::validate_ranges;
 use super::problems::Problems;
 use crate::cidr::CidrSet;
 use crate::duration::ConfigDuration;
@@ -67,15 +68,7 @@ impl ExternalAuthConfig {
         if self.address.is_some() && self.trusted_peers.is_empty() {
             problems.add("external_auth.trusted_peers", "must have at least one entry, because an address is set");
         }
-        for (index, range) in self.trusted_peers.iter().enumerate() {
-            if CidrSet::parse(&[range]).is_err() {
-                problems.add(
-                    &format!("external_auth.trusted_peers.{index}"),
-                    "must be an address range, for example 10.0.0.0/8 or 192.0.2.1/32",
-                );
-            }
-        }
-        problems.unique("external_auth.trusted_peers", self.trusted_peers.iter());
+        validate_ranges("external_auth.trusted_peers", &self.trusted_peers, problems);
     }
 }
 

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::endpoint::{EndpointUrl, is_host_name, parse_endpoint};
+use super::listener::{ConnectionsConfig, ListenerConfig};
 use super::problems::Problems;
 use crate::duration::ConfigDuration;
 
@@ -17,8 +18,12 @@ use crate::duration::ConfigDuration;
 pub struct GatewayConfig {
     /// Whether the reverse proxy is started. If not, routes and limits are those of external authorization only.
     pub enabled: bool,
-    /// `ip:port` to listen on.
-    pub address: String,
+    /// Short form for one listener with default settings: its address. The default is `127.0.0.1:8080`.
+    pub address: Option<String>,
+    /// The listeners.
+    pub listeners: Vec<ListenerConfig>,
+    /// Limits of the connections of all listeners.
+    pub connections: ConnectionsConfig,
     /// Number of worker threads; 0 for one per core.
     #[schemars(range(max = 1024))]
     pub threads: usize,
@@ -246,7 +251,9 @@ impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
             enabled: true,
-            address: "127.0.0.1:8080".into(),
+            address: None,
+            listeners: Vec::new(),
+            connections: ConnectionsConfig::default(),
             threads: 0,
             shutdown_grace: ConfigDuration(Duration::from_secs(30)),
             unknown_keys: UnknownKeysConfig::default(),
@@ -277,10 +284,32 @@ fn read_timeout() -> ConfigDuration {
 }
 
 impl GatewayConfig {
-    pub(super) fn validate(&self, problems: &mut Problems) {
-        if self.address.parse::<SocketAddr>().is_err() {
+    /// The listeners: those of `listeners`, else one for `address`.
+    pub fn effective_listeners(&self) -> Vec<ListenerConfig> {
+        match &self.address {
+            _ if !self.listeners.is_empty() => self.listeners.clone(),
+            Some(address) => vec![ListenerConfig::new(address.clone())],
+            None => vec![ListenerConfig::fallback()],
+        }
+    }
+
+    fn validate_listeners(&self, problems: &mut Problems) {
+        if self.address.is_some() && !self.listeners.is_empty() {
+            problems.add("gateway.address", "cannot be set together with gateway.listeners; add it there as an entry");
+        }
+        if let Some(address) = &self.address
+            && address.parse::<SocketAddr>().is_err()
+        {
             problems.add("gateway.address", "must be an IP address and a port, for example 0.0.0.0:8080");
         }
+        for (index, listener) in self.listeners.iter().enumerate() {
+            listener.validate(&format!("gateway.listeners.{index}"), problems);
+        }
+        problems.unique("gateway.listeners", self.listeners.iter().map(|listener| &listener.address));
+    }
+
+    pub(super) fn validate(&self, problems: &mut Problems) {
+        self.validate_listeners(problems);
         for (name, upstream) in &self.upstreams {
             upstream.validate(&format!("gateway.upstreams.{name}"), problems);
         }

@@ -87,12 +87,12 @@ fn check_required(tree: &Value, problems: &mut Problems) {
 
 /// Rejects port 0 in files: the chosen port would be unknown. Programs that embed Keygate may use it.
 fn check_port(tree: &Value, problems: &mut Problems) {
-    for (pointer, path) in
-        [("/gateway/address", "gateway.address"), ("/external_auth/address", "external_auth.address")]
-    {
-        let address = tree.pointer(pointer).and_then(Value::as_str);
+    let listeners = tree.pointer("/gateway/listeners").and_then(Value::as_array).map_or(0, Vec::len);
+    let listeners = (0..listeners).map(|index| format!("gateway.listeners.{index}.address"));
+    for path in listeners.chain(["gateway.address".into(), "external_auth.address".into()]) {
+        let address = tree.pointer(&format!("/{}", path.replace('.', "/"))).and_then(Value::as_str);
         if address.and_then(|address| address.parse::<SocketAddr>().ok()).is_some_and(|address| address.port() == 0) {
-            problems.add(path, "must name a port from 1 to 65535");
+            problems.add(&path, "must name a port from 1 to 65535");
         }
     }
 }

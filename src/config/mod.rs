@@ -12,6 +12,7 @@ mod endpoint;
 mod env;
 mod external_auth;
 mod gateway;
+mod listener;
 mod load;
 mod multitenancy;
 mod problems;
@@ -40,6 +41,10 @@ pub use external_auth::ExternalAuthConfig;
 pub use gateway::{
     AddedHeader, Auth, CountBy, GatewayConfig, LimitConfig, LimitHeadersConfig, RouteConfig, UnknownKeysConfig,
     UpstreamConfig, UpstreamLimitFields,
+};
+pub use listener::{
+    CertificateConfig, ClientCertificateMode, ClientCertificatesConfig, ConnectionsConfig, ListenerConfig,
+    ListenerLimits, ProxyProtocolConfig, TlsConfig, TlsVersion,
 };
 pub use multitenancy::{MultitenancyConfig, NetworkConfig};
 pub use problems::{ConfigError, ConfigErrors};

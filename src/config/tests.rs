@@ -170,6 +170,7 @@ fn type_errors_are_listed_with_their_paths() {
         ("external_auth: { address: '127.0.0.1:0' }", "external_auth.address: must name a port"),
         ("gateway: { upstreams: { a/b: { endpoints: [] } } }", "gateway.upstreams.a/b.endpoints: must have at least"),
         ("gateway: { address: '127.0.0.1:0' }", "gateway.address: must name a port"),
+        ("gateway: { listeners: [{ address: '127.0.0.1:0' }] }", "gateway.listeners.0.address: must name a port"),
         ("log: { level: DEBUG }", "log.level: must be debug, info, warn or error"),
         ("tracing: { exporter: zipkin }", "tracing.exporter: must be otlp"),
         ("serve:", "serve: must be a mapping of http and metrics; remove the name"),

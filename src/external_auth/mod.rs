@@ -1,7 +1,7 @@
 //! External authorization: other proxies send a check for each request, over HTTP or gRPC, and this front answers it from the same
 //! [`pipeline`](crate::pipeline) as the gateway.
 //!
-//! - `server`, `socket`, `service`: listeners, runtime, which peers are trusted.
+//! - `server`, `service`: listeners, runtime, which peers are trusted.
 //! - `original`: the request that a check is about. `endpoint`: where each proxy puts it.
 //! - `check`: the steps of the pipeline for it.
 //! - `http`, `grpc`: the result in the form that each proxy reads.
@@ -14,7 +14,5 @@ mod original;
 mod router;
 mod server;
 mod service;
-mod socket;
 
 pub use service::{ExternalAuth, Sockets};
-pub use socket::UnixSocket;

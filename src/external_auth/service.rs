@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use super::check::Checker;
 use super::router::router;
 use super::server::Acceptor;
-use super::socket::UnixSocket;
 use crate::config::ExternalAuthConfig;
+use crate::listener::UnixSocket;
 use crate::pipeline::{CurrentSnapshot, Snapshot, SnapshotParts};
 
 /// How much longer than the grace period the stop may take.

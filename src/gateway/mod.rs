@@ -3,6 +3,7 @@
 pub mod head_edits;
 mod pingora;
 mod respond;
+mod server_app;
 mod service;
 pub mod upstream;
 

@@ -1,22 +1,28 @@
-//! The gateway's listener, on a runtime of its own: start, drain, stop.
+//! The gateway's listeners, on a runtime of their own: start, drain, stop.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pingora::proxy::http_proxy_service;
+use pingora::listeners::{ListenerConfig, Listeners};
+use pingora::protocols::l4::stream::L4BufferSettings;
+use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
-use pingora::services::Service;
+use pingora::services::Service as _;
+use pingora::services::listening::Service;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::pingora::{Proxy, RouteUpstream};
+use super::server_app::ListenerApp;
 use super::upstream::Upstream;
 use crate::config::UpstreamConfig;
+use crate::listener::{ListeningSocket, UnixSocket};
 use crate::pipeline::{CurrentSnapshot, Metrics, Snapshot, SnapshotParts};
 
 /// How often draining checks for requests in flight.
@@ -24,7 +30,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(10);
 
 /// A running gateway.
 pub struct Gateway {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     thread: JoinHandle<()>,
     /// Stops accepting connections.
     stop: watch::Sender<bool>,
@@ -32,6 +38,14 @@ pub struct Gateway {
     end: watch::Sender<bool>,
     metrics: Metrics,
     grace: Duration,
+    /// Their paths are removed at the end.
+    _unix: Vec<UnixSocket>,
+}
+
+/// A pingora service for one listener, and the descriptor that it listens on.
+struct Listening {
+    service: Service<ListenerApp>,
+    sockets: ListenFds,
 }
 
 /// Why a gateway cannot be started.
@@ -43,42 +57,45 @@ pub enum GatewayError {
 }
 
 impl Gateway {
-    /// Starts to serve on a bound listener.
+    /// Starts to serve on bound sockets, one for each of the effective listeners of the configuration.
     ///
     /// # Errors
-    /// [`GatewayError`] when the listener cannot be used or threads cannot be started.
-    pub fn start(parts: SnapshotParts<'_>, listener: TcpListener) -> Result<Self, GatewayError> {
+    /// [`GatewayError`] when a socket cannot be used or threads cannot be started.
+    pub fn start(parts: SnapshotParts<'_>, sockets: Vec<ListeningSocket>) -> Result<Self, GatewayError> {
         crate::tls::install_crypto_provider();
         let config = parts.config;
         let metrics = parts.metrics.clone();
-        let address = listener.local_addr()?;
-        listener.set_nonblocking(true)?;
+        let address = sockets.iter().find_map(ListeningSocket::address);
         let threads = threads(config.threads);
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts)));
-        let proxy = Proxy { snapshot };
         let ((stop, stopped), (end, mut ended)) = (watch::channel(false), watch::channel(false));
         let server = Arc::new(ServerConf { threads, ..ServerConf::default() });
-        let mut service = http_proxy_service(&server, proxy);
-        // pingora uses a socket that is listed under the address that it would bind.
-        service.add_tcp(&address.to_string());
-        let mut sockets = Fds::new();
-        sockets.add(address.to_string(), listener.into_raw_fd());
-        let sockets: ListenFds = Arc::new(parking_lot::Mutex::new(sockets));
+        let proxy = Arc::new(http_proxy(&server, Proxy { snapshot }));
+        let mut unix = Vec::new();
+        let mut services = Vec::new();
+        for socket in sockets {
+            services.push(Listening::new(&socket, ListenerApp { proxy: Arc::clone(&proxy) })?);
+            if let ListeningSocket::Unix(socket) = socket {
+                unix.push(socket);
+            }
+        }
         let runtime = runtime(threads)?;
         let serve = move || {
             runtime.block_on(async {
-                service.start_service(Some(sockets), stopped, 1).await;
+                let services: JoinSet<()> =
+                    services.into_iter().map(|listening| listening.run(stopped.clone())).collect();
+                services.join_all().await;
                 // Requests in flight need the runtime. An error means that the gateway was dropped, which ends them as well.
                 let _ = ended.wait_for(|ended| *ended).await;
             });
             runtime.shutdown_timeout(DRAIN_POLL);
         };
         let thread = std::thread::Builder::new().name("gateway".into()).spawn(serve)?;
-        Ok(Self { address, thread, stop, end, metrics, grace: config.shutdown_grace.0 })
+        Ok(Self { address, thread, stop, end, metrics, grace: config.shutdown_grace.0, _unix: unix })
     }
 
-    /// The listening address.
-    pub fn address(&self) -> SocketAddr {
+    /// The address of the first TCP listener.
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
@@ -98,6 +115,38 @@ impl Gateway {
         if self.thread.join().is_err() {
             tracing::error!("the gateway's thread has panicked");
         }
+    }
+}
+
+impl Listening {
+    fn new(socket: &ListeningSocket, app: ListenerApp) -> std::io::Result<Self> {
+        let mut listeners = Listeners::new();
+        // pingora uses a socket that is listed under the address that it would bind.
+        let (name, descriptor) = match socket {
+            ListeningSocket::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                let name = listener.local_addr()?.to_string();
+                listeners.add_listener(ListenerConfig::tcp(&name).l4_buffer(L4BufferSettings::unbuffered()));
+                (name, listener.try_clone()?.into_raw_fd())
+            }
+            ListeningSocket::Unix(socket) => {
+                let listener = socket.listener()?;
+                listener.set_nonblocking(true)?;
+                let name = socket.path().display().to_string();
+                // pingora sets the mode once more.
+                let config = ListenerConfig::uds(&name).permissions(UnixSocket::permissions());
+                listeners.add_listener(config.l4_buffer(L4BufferSettings::unbuffered()));
+                (name, listener.into_raw_fd())
+            }
+        };
+        let mut sockets = Fds::new();
+        sockets.add(name, descriptor);
+        let service = Service::with_listeners("gateway".into(), listeners, app);
+        Ok(Self { service, sockets: Arc::new(parking_lot::Mutex::new(sockets)) })
+    }
+
+    async fn run(mut self, stopped: watch::Receiver<bool>) {
+        self.service.start_service(Some(self.sockets), stopped, 1).await;
     }
 }
 

@@ -12,6 +12,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("duration", &[]),
     ("cidr", &[]),
+    ("connection", &[]),
     ("sharded", &[]),
     ("request_context", &["id"]),
     ("policy", &["cidr", "duration"]),
@@ -21,6 +22,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("store", &["cidr", "clock", "id", "key", "policy", "request_context"]),
     ("tls", &[]),
+    ("listener", &["cidr", "config", "connection", "tls"]),
     ("redis", &["config", "tls"]),
     ("cache", &["cidr", "clock", "id", "key", "policy", "redis", "sharded"]),
     ("cache_sync", &["cache", "clock", "store"]),
@@ -44,8 +46,8 @@ const MODULES: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    ("wire", &["config", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
-    ("pipeline", &["config", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
+    ("wire", &["cidr", "config", "connection", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
+    ("pipeline", &["cidr", "config", "connection", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
     (
         "engine",
         &[
@@ -67,8 +69,8 @@ const MODULES: &[(&str, &[&str])] = &[
             "verifier",
         ],
     ),
-    ("gateway", &["config", "id", "pipeline", "tls", "wire"]),
-    ("external_auth", &["cidr", "config", "id", "pipeline", "verifier", "wire"]),
+    ("gateway", &["cidr", "config", "connection", "id", "listener", "pipeline", "tls", "wire"]),
+    ("external_auth", &["cidr", "config", "id", "listener", "pipeline", "verifier", "wire"]),
     (
         "admin",
         &[
@@ -100,6 +102,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "id",
             "key",
             "lifecycle",
+            "listener",
             "request_context",
             "store",
             "telemetry",
@@ -153,7 +156,8 @@ const IMPURE: &[&str] = &[
     "SystemTime::now",
     "Utc::now",
 ];
-const PURE: &[&str] = &["id", "duration", "cidr", "sharded", "request_context", "policy", "credential", "key"];
+const PURE: &[&str] =
+    &["id", "duration", "cidr", "connection", "sharded", "request_context", "policy", "credential", "key"];
 
 /// Crates that the pipeline never names, so that every front can call it.
 const SERVERS: &[&str] = &["pingora", "axum", "hyper", "tower", "tonic"];

@@ -29,7 +29,7 @@ impl UnixSocket {
         let temporary = PathBuf::from(temporary);
         remove(&temporary)?;
         let listener = UnixListener::bind(&temporary)?;
-        let moved = fs::set_permissions(&temporary, Permissions::from_mode(MODE))
+        let moved = fs::set_permissions(&temporary, Self::permissions())
             .and_then(|()| fs::symlink_metadata(&temporary))
             .and_then(|metadata| fs::rename(&temporary, path).map(|()| metadata.ino()));
         match moved {
@@ -39,6 +39,16 @@ impl UnixSocket {
                 Err(error)
             }
         }
+    }
+
+    /// The permissions of the path: the owner and its group may connect.
+    pub fn permissions() -> Permissions {
+        Permissions::from_mode(MODE)
+    }
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The listener; it shares the socket.

@@ -44,17 +44,11 @@ impl Listeners {
 
 fn gateway(config: Option<&GatewayConfig>) -> Result<Vec<ListeningSocket>, AppError> {
     let Some(config) = config.filter(|config| config.enabled) else { return Ok(Vec::new()) };
-    let bind_one = |(index, listener): (usize, ListenerConfig)| {
-        let setting = match config.listeners.is_empty() {
-            true => "gateway.address".to_owned(),
-            false => format!("gateway.listeners.{index}.address"),
-        };
-        match listener.socket_path() {
+    let bind_one = |(setting, listener): (String, ListenerConfig)| match listener.socket_path() {
             Some(path) => bind_unix(path, &setting).map(ListeningSocket::Unix),
             None => bind(parse(&listener.address, &setting)?, &setting).map(ListeningSocket::Tcp),
-        }
     };
-    config.effective_listeners().into_iter().enumerate().map(bind_one).collect()
+    config.effective_listeners().into_iter().map(bind_one).collect()
 }
 
 fn external_auth(config: Option<&ExternalAuthConfig>) -> Result<Sockets, AppError> {

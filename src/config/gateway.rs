@@ -18,7 +18,7 @@ use crate::duration::ConfigDuration;
 pub struct GatewayConfig {
     /// Whether the reverse proxy is started. If not, routes and limits are those of external authorization only.
     pub enabled: bool,
-    /// Short form for one listener with default settings: its address. The default is `127.0.0.1:8080`.
+    /// Short form for a listener with default settings: its address. If neither this nor `listeners` is set, it is `127.0.0.1:8080`.
     pub address: Option<String>,
     /// The listeners.
     pub listeners: Vec<ListenerConfig>,
@@ -284,19 +284,16 @@ fn read_timeout() -> ConfigDuration {
 }
 
 impl GatewayConfig {
-    /// The listeners: those of `listeners`, else one for `address`.
-    pub fn effective_listeners(&self) -> Vec<ListenerConfig> {
-        match &self.address {
-            _ if !self.listeners.is_empty() => self.listeners.clone(),
-            Some(address) => vec![ListenerConfig::new(address.clone())],
-            None => vec![ListenerConfig::fallback()],
-        }
+    /// The listeners, each with the path of the setting of its address: that of `address`, then those of `listeners`.
+    pub fn effective_listeners(&self) -> Vec<(String, ListenerConfig)> {
+        let short = self.address.iter().map(|address| ("gateway.address".into(), ListenerConfig::new(address.clone())));
+        let path = |index| format!("gateway.listeners.{index}.address");
+        let listeners = self.listeners.iter().enumerate().map(|(index, listener)| (path(index), listener.clone()));
+        let all: Vec<_> = short.chain(listeners).collect();
+        if all.is_empty() { vec![("gateway.address".into(), ListenerConfig::fallback())] } else { all }
     }
 
     fn validate_listeners(&self, problems: &mut Problems) {
-        if self.address.is_some() && !self.listeners.is_empty() {
-            problems.add("gateway.address", "cannot be set together with gateway.listeners; add it there as an entry");
-        }
         if let Some(address) = &self.address
             && address.parse::<SocketAddr>().is_err()
         {

@@ -1,6 +1,8 @@
 //! The reverse proxy on pingora: listener, upstreams, and the front that calls the [`pipeline`](crate::pipeline) for every request.
 
 pub mod head_edits;
+mod http1;
+mod http2;
 mod pingora;
 mod respond;
 mod server_app;

@@ -1,12 +1,14 @@
 //! The pingora front: calls the steps of the pipeline from pingora's phases and moves the bytes.
 
 use std::any::Any;
-use std::net::IpAddr;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::HeaderValue;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, StatusCode, Version};
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -16,8 +18,11 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::head_edits::{edit_request_head, edit_response_head};
+use super::http1::Progress;
+use super::http2::connection_info;
 use super::respond::respond;
 use super::upstream::{Endpoint, Upstream};
+use crate::connection::ConnectionInfo;
 use crate::id::RequestId;
 use crate::pipeline::{Connection, CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseInfo};
 use crate::wire::problem::{ResponseForm, rejection_response};
@@ -50,7 +55,26 @@ pub(super) struct Context {
     /// Failed connection attempts.
     attempts: usize,
     /// Behind a lock, because pingora gives out the context by shared reference when it collects the state of the connection.
-    connection: Mutex<Option<Box<Connection>>>,
+    connection: Mutex<Option<Box<ConnectionState>>>,
+}
+
+/// What is kept of a connection from one request to the next.
+pub(super) struct ConnectionState {
+    connection: Connection,
+    progress: Arc<Progress>,
+}
+
+impl ConnectionState {
+    pub(super) fn new(info: &ConnectionInfo, progress: Arc<Progress>) -> Self {
+        Self { connection: Connection::new(info.client), progress }
+    }
+
+    /// The state of a request whose connection is shared with other requests at the same time.
+    fn of_session(session: &Session) -> Box<Self> {
+        let digest = session.digest().and_then(|digest| digest.proxy_digest.as_deref());
+        let info = digest.and_then(connection_info).map(|info| (**info).clone()).unwrap_or_default();
+        Box::new(Self::new(&info, Arc::default()))
+    }
 }
 
 #[async_trait]
@@ -74,7 +98,8 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-        let connection = ctx.connection.get_mut().get_or_insert_with(|| Box::new(Connection::new(client_ip(session))));
+        let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
+        let connection = &mut state.connection;
         let request = session.req_header();
         let head = RequestHead::new(&request.method, &request.uri, &request.headers);
         let exchange = ctx.exchange.insert(Exchange::begin(self.snapshot.load_full(), &head, connection));
@@ -111,10 +136,10 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         let host = ctx.upstream_host.clone().unwrap_or_else(|| HeaderValue::from_static(""));
-        let connection = ctx.connection.get_mut().get_or_insert_default();
+        let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
         let exchange = ctx.exchange.as_ref();
-        let edits =
-            exchange.and_then(|exchange| exchange.request_edits(&session.req_header().headers, connection, host));
+        let fields = &session.req_header().headers;
+        let edits = exchange.and_then(|exchange| exchange.request_edits(fields, &mut state.connection, host));
         let mut edits = edits.ok_or_else(unreachable_upstream)?;
         edit_request_head(request, edits.target, |fields| edits.fields.apply(fields))
     }
@@ -130,6 +155,36 @@ impl ProxyHttp for Proxy {
             edit_response_head(response, |fields| exchange.response_edits(status, fields).apply(fields))?;
         }
         Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if session.req_header().version == Version::HTTP_10 && response.headers.contains_key(TRANSFER_ENCODING) {
+            // A client of HTTP/1.0 does not know chunks: the end of the connection is the end of the body.
+            response.remove_header(&TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
+        if is_bodiless(&session.req_header().method, response) {
+            ctx.note_last_part();
+        }
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        is_last: bool,
+        ctx: &mut Context,
+    ) -> pingora::Result<Option<Duration>> {
+        if is_last {
+            ctx.note_last_part();
+        }
+        Ok(None)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
@@ -179,6 +234,13 @@ impl Context {
     fn upstream(&self) -> Option<&Arc<Upstream>> {
         self.exchange.as_ref()?.route()?.upstream.as_ref()
     }
+
+    /// Notes that the part of the response that is written next is the last one.
+    fn note_last_part(&mut self) {
+        if let Some(state) = self.connection.get_mut() {
+            state.progress.set_last_part();
+        }
+    }
 }
 
 fn new_peer(address: std::net::SocketAddr, endpoint: &Endpoint, upstream: &Upstream) -> HttpPeer {
@@ -194,6 +256,15 @@ fn new_peer(address: std::net::SocketAddr, endpoint: &Endpoint, upstream: &Upstr
 fn is_client_disconnect(error: &Error) -> bool {
     error.esource() == &ErrorSource::Downstream
         && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed)
+        && !matches!(stream_error(error), Some(io::ErrorKind::TimedOut | io::ErrorKind::InvalidData))
+}
+
+/// What the stream of the request has reported while the body was read.
+fn stream_error(error: &Error) -> Option<io::ErrorKind> {
+    if error.etype() != &ErrorType::ReadError {
+        return None;
+    }
+    error.root_cause().downcast_ref::<io::Error>().map(io::Error::kind)
 }
 
 fn rejection(error: &Error) -> Rejection {
@@ -205,6 +276,7 @@ fn rejection(error: &Error) -> Rejection {
             | ErrorType::TLSHandshakeTimedout,
             ErrorSource::Upstream,
         ) => Rejection::UpstreamTimeout,
+        (_, ErrorSource::Downstream) if stream_error(error) == Some(io::ErrorKind::TimedOut) => Rejection::RequestTimeout,
         (_, ErrorSource::Downstream) => Rejection::RequestInvalid("The request could not be read."),
         _ => Rejection::UpstreamUnreachable,
     }
@@ -215,6 +287,9 @@ fn unreachable_upstream() -> Box<Error> {
     Error::new_up(ErrorType::ConnectError)
 }
 
-fn client_ip(session: &Session) -> Option<IpAddr> {
-    Some(session.client_addr()?.as_inet()?.ip())
+/// Whether a response ends with its head.
+fn is_bodiless(method: &Method, response: &ResponseHeader) -> bool {
+    let is_empty = || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
+    let has_none = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    !response.status.is_informational() && (method == Method::HEAD || has_none || is_empty())
 }

@@ -1,27 +1,35 @@
-//! What happens to a connection of a listener.
+//! What happens to a connection of a listener: PROXY protocol, TLS, then HTTP/2 or HTTP/1.1.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
-use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 
-use super::pingora::Proxy;
+use super::http1::{self, End, Front};
+use super::http2::Http2Stream;
+use crate::connection::ConnectionInfo;
 
 /// The connections of one listener.
 pub(super) struct ListenerApp {
-    pub(super) proxy: Arc<HttpProxy<Proxy>>,
+    pub(super) front: Front,
 }
 
 #[async_trait]
 impl ServerApp for ListenerApp {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        self.proxy.process_new(stream, shutdown).await
+        let peer = stream.get_socket_digest().and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet().copied()));
+        let info = Arc::new(ConnectionInfo::plain(peer));
+        if let End::Http2(stream, received) = http1::serve(&self.front, stream, Arc::clone(&info), shutdown).await {
+            let stream = Http2Stream::new(stream, received, info);
+            self.front.proxy.process_new(Box::new(stream), shutdown).await;
+        }
+        None
     }
 
     async fn cleanup(&self) {
-        self.proxy.http_cleanup().await;
+        self.front.clock.stop();
+        self.front.proxy.http_cleanup().await;
     }
 }

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::pingora::{Proxy, RouteUpstream};
+use super::http1::{Clock, Front};
 use super::server_app::ListenerApp;
 use super::upstream::Upstream;
 use crate::config::UpstreamConfig;
@@ -67,14 +68,23 @@ impl Gateway {
         let metrics = parts.metrics.clone();
         let address = sockets.iter().find_map(ListeningSocket::address);
         let threads = threads(config.threads);
+        let listeners = config.effective_listeners();
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts)));
         let ((stop, stopped), (end, mut ended)) = (watch::channel(false), watch::channel(false));
         let server = Arc::new(ServerConf { threads, ..ServerConf::default() });
-        let proxy = Arc::new(http_proxy(&server, Proxy { snapshot }));
+        let proxy = Arc::new(http_proxy(&server, Proxy { snapshot: Arc::clone(&snapshot) }));
+        let clock = Clock::new();
         let mut unix = Vec::new();
         let mut services = Vec::new();
-        for socket in sockets {
-            services.push(Listening::new(&socket, ListenerApp { proxy: Arc::clone(&proxy) })?);
+        for (socket, (_, listener)) in sockets.into_iter().zip(listeners) {
+            let front = Front {
+                proxy: Arc::clone(&proxy),
+                snapshot: Arc::clone(&snapshot),
+                clock: Arc::clone(&clock),
+                limits: listener.limits,
+                http2: listener.http2,
+            };
+            services.push(Listening::new(&socket, ListenerApp { front })?);
             if let ListeningSocket::Unix(socket) = socket {
                 unix.push(socket);
             }
@@ -82,6 +92,7 @@ impl Gateway {
         let runtime = runtime(threads)?;
         let serve = move || {
             runtime.block_on(async {
+                tokio::spawn(clock.run());
                 let services: JoinSet<()> =
                     services.into_iter().map(|listening| listening.run(stopped.clone())).collect();
                 services.join_all().await;

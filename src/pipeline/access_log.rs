@@ -23,6 +23,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     duration: HistogramVec,
     in_flight: IntGauge,
+    malformed: IntCounterVec,
 }
 
 /// The metric series of a route, cached after their first use. Each series appears when it is first counted.
@@ -84,10 +85,15 @@ impl Metrics {
                 &["route"],
             )?,
             in_flight: IntGauge::new("keygate_gateway_requests_in_flight", "Requests in flight")?,
+            malformed: IntCounterVec::new(
+                Opts::new("keygate_gateway_malformed_requests_total", "Requests whose head was refused, by reason"),
+                &["reason"],
+            )?,
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
+        registry.register(Box::new(metrics.malformed.clone()))?;
         Ok(metrics)
     }
 
@@ -100,6 +106,11 @@ impl Metrics {
     pub(super) fn begin(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
+    }
+
+    /// Counts a request whose head was refused.
+    pub(super) fn count_malformed(&self, reason: &str) {
+        self.malformed.with_label_values(&[reason]).inc();
     }
 
     /// Counts a finished request and writes its access-log line.

@@ -21,6 +21,7 @@ pub mod path;
 pub mod rate_limit;
 pub mod route;
 mod snapshot;
+mod unread;
 
 pub use access_log::{Metrics, ResponseInfo};
 pub use exchange::{Connection, Exchange, RequestEdits};
@@ -29,6 +30,8 @@ pub use headers::FieldEdits;
 pub use rate_limit::RateLimitOutcome;
 pub use route::Route;
 pub use snapshot::{CurrentSnapshot, Snapshot, SnapshotParts};
+#[doc(hidden)]
+pub use unread::UnreadRequest;
 
 pub use crate::wire::Rejection;
 pub use crate::wire::problem::ResponseForm;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Serialize, Serializer};
@@ -26,6 +26,8 @@ const HEADERS_USUAL: usize = 8;
 const BODY_USUAL: usize = 256;
 /// `Retry-After` when Keygate cannot decide, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// The methods that are served, without extension methods (RFC 9110 section 15.5.6 requires the field).
+const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 const CHALLENGE_MISSING: &str = r#"Bearer realm="keygate""#;
 const CHALLENGE_INVALID_REQUEST: &str = r#"Bearer realm="keygate", error="invalid_request""#;
 const CHALLENGE_INVALID_TOKEN: &str = r#"Bearer realm="keygate", error="invalid_token""#;
@@ -106,6 +108,7 @@ pub fn rejection_response(rejection: &Rejection, request_id: &RequestId, form: R
         Rejection::Denied(Denial::Unavailable { .. }) | Rejection::LimiterUnavailable => {
             headers.insert(RETRY_AFTER, RETRY_SECONDS)
         }
+        Rejection::MethodNotAllowed => headers.insert(ALLOW, ALLOWED_METHODS),
         Rejection::QuotaExceeded { retry_after: wait, .. } => {
             retry_after(*wait).and_then(|seconds| headers.insert(RETRY_AFTER, seconds))
         }
@@ -177,6 +180,15 @@ fn template(rejection: &Rejection) -> Template {
     let (status, detail, challenge) = match rejection {
         Rejection::RouteNotFound => (StatusCode::NOT_FOUND, "No route takes this request.", None),
         Rejection::RequestInvalid(why) => (StatusCode::BAD_REQUEST, *why, None),
+        Rejection::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "CONNECT and TRACE are not served.", None),
+        Rejection::TargetTooLong => (StatusCode::URI_TOO_LONG, "The request target is longer than the limit.", None),
+        Rejection::HeadTooLarge => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head exceeds a limit.", None)
+        }
+        Rejection::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "The request did not arrive in time.", None),
+        Rejection::VersionNotSupported => {
+            (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.0, HTTP/1.1 and HTTP/2 are served.", None)
+        }
         Rejection::CredentialMissing => (
             StatusCode::UNAUTHORIZED,
             "Send an API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`.",
@@ -203,6 +215,9 @@ fn template(rejection: &Rejection) -> Template {
         }
         Rejection::LimiterUnavailable => UNAVAILABLE,
         Rejection::PeerNotTrusted => (StatusCode::FORBIDDEN, "This listener answers trusted peers only.", None),
+        Rejection::InternalError => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "The gateway failed to process the request.", None)
+        }
         Rejection::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "The upstream cannot be reached.", None),
         Rejection::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "The upstream did not answer in time.", None),
     };
@@ -255,6 +270,11 @@ mod tests {
         let rejections = [
             Rejection::RouteNotFound,
             Rejection::RequestInvalid("The request has two Host fields."),
+            Rejection::MethodNotAllowed,
+            Rejection::TargetTooLong,
+            Rejection::HeadTooLarge,
+            Rejection::RequestTimeout,
+            Rejection::VersionNotSupported,
             Rejection::CredentialMissing,
             Rejection::CredentialAmbiguous,
             Rejection::CredentialMalformed,
@@ -272,6 +292,7 @@ mod tests {
             },
             Denial::Unavailable { cause: crate::verifier::Outage::Database }.into(),
             Rejection::PeerNotTrusted,
+            Rejection::InternalError,
             Rejection::UpstreamUnreachable,
             Rejection::UpstreamTimeout,
         ];

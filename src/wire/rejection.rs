@@ -14,6 +14,16 @@ pub enum Rejection {
     RouteNotFound,
     /// The request is malformed; the text says how.
     RequestInvalid(&'static str),
+    /// The method is not served: CONNECT or TRACE.
+    MethodNotAllowed,
+    /// The request target is longer than the limit.
+    TargetTooLong,
+    /// The request head is larger than the limit, or has more fields.
+    HeadTooLarge,
+    /// The request did not arrive in time.
+    RequestTimeout,
+    /// The version of HTTP is not served.
+    VersionNotSupported,
     /// The route requires a credential and the request carries none.
     CredentialMissing,
     /// The request carries two different credentials.
@@ -38,6 +48,8 @@ pub enum Rejection {
     LimiterUnavailable,
     /// The sender of the request is not trusted to ask about requests of others.
     PeerNotTrusted,
+    /// This program has a defect.
+    InternalError,
     /// The upstream cannot be reached, or closed the connection before it answered.
     UpstreamUnreachable,
     /// The upstream did not answer in time.
@@ -50,6 +62,11 @@ impl Rejection {
         match self {
             Self::RouteNotFound => "route_not_found",
             Self::RequestInvalid(_) => "request_invalid",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::TargetTooLong => "target_too_long",
+            Self::HeadTooLarge => "head_too_large",
+            Self::RequestTimeout => "request_timeout",
+            Self::VersionNotSupported => "version_not_supported",
             Self::CredentialMissing => "credential_missing",
             Self::CredentialAmbiguous => "credential_ambiguous",
             Self::CredentialMalformed => "credential_malformed",
@@ -58,6 +75,7 @@ impl Rejection {
             Self::QuotaExceeded { .. } => "quota_exceeded",
             Self::LimiterUnavailable => "unavailable",
             Self::PeerNotTrusted => "peer_not_trusted",
+            Self::InternalError => "internal_error",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
         }

@@ -1,0 +1,300 @@
+//! An HTTP/1.1 connection: reads the head of each request, hands the request to pingora, and owns the connection between requests.
+
+use std::any::Any;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use pingora::apps::HttpServerApp;
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+
+use super::deadline::{Clock, Deadlines, Direction};
+use super::error::HeadError;
+use super::head::Head;
+use super::refusal::closing_response;
+use super::request_stream::{Progress, RequestStream, Returned, Shared, Slot};
+use super::scan::HeadScan;
+use crate::config::ListenerLimits;
+use crate::connection::ConnectionInfo;
+use crate::gateway::pingora::{ConnectionState, Proxy};
+use crate::gateway::pingora::RouteUpstream;
+use crate::pipeline::{CurrentSnapshot, Rejection, UnreadRequest};
+
+/// How much of a head is read at once. The bytes are on the stack until there are some, so a silent connection has no buffer.
+const READ: usize = 8 * 1024;
+/// How long the rest of a request is read after the last response, so that the client receives the response.
+const LINGER_LIMIT: Duration = Duration::from_secs(2);
+/// How much of it is read.
+const LINGER_MAX: usize = 1024 * 1024;
+/// How long an old connection may still be idle: the client may have sent a request already.
+const LAST_IDLE_LIMIT: Duration = Duration::from_secs(1);
+/// The first bytes of an HTTP/2 connection (RFC 9113 section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What all connections of a listener share.
+pub(crate) struct Front {
+    pub(crate) proxy: Arc<HttpProxy<Proxy>>,
+    pub(crate) snapshot: Arc<CurrentSnapshot<RouteUpstream>>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) limits: ListenerLimits,
+    pub(crate) http2: bool,
+}
+
+/// A connection and what was received on it.
+pub(super) struct Connection<'f> {
+    front: &'f Front,
+    stream: Option<Stream>,
+    received: BytesMut,
+    info: Arc<ConnectionInfo>,
+    shared: Shared,
+    /// What the proxy keeps from one request to the next.
+    state: Option<Box<ConnectionState>>,
+    opened: Duration,
+    requests: u32,
+    is_half_closed: bool,
+}
+
+/// The result of waiting for a request.
+enum Next {
+    Request(Head),
+    Malformed(HeadError, Instant),
+    Http2,
+    End,
+}
+
+/// How a connection ends.
+pub(crate) enum End {
+    Closed,
+    /// The client speaks HTTP/2. The bytes were received already.
+    Http2(Stream, BytesMut),
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(front: &Front, stream: Stream, info: Arc<ConnectionInfo>, shutdown: &ShutdownWatch) -> End {
+    let deadlines = Arc::new(Deadlines::new(&front.clock));
+    let mut connection = Connection {
+        front,
+        stream: Some(stream),
+        received: BytesMut::new(),
+        info,
+        opened: deadlines.now(),
+        shared: Shared {
+            deadlines,
+            limits: front.limits,
+            progress: Arc::new(Progress::default()),
+            slot: Arc::new(Slot::default()),
+        },
+        state: None,
+        requests: 0,
+        is_half_closed: false,
+    };
+    loop {
+        match connection.next().await {
+            Next::Request(head) => {
+                let exchange = Box::pin(connection.exchange(head, shutdown));
+                if exchange.await.is_break() {
+                    return End::Closed;
+                }
+            }
+            Next::Malformed(error, arrived) => {
+                Box::pin(connection.refuse(error, arrived)).await;
+                return End::Closed;
+            }
+            Next::Http2 => {
+                return connection.stream.map_or(End::Closed, |stream| End::Http2(stream, connection.received));
+            }
+            Next::End => return End::Closed,
+        }
+    }
+}
+
+impl Connection<'_> {
+    /// Waits for the next request and reads its head.
+    async fn next(&mut self) -> Next {
+        let limits = self.shared.limits;
+        let mut scan = HeadScan::default();
+        let mut arrived = (!self.received.is_empty()).then(Instant::now);
+        let is_first = self.requests == 0;
+        let wait = if is_first || arrived.is_some() { limits.head_timeout.0 } else { self.idle_limit() };
+        self.shared.deadlines.set(Direction::Read, wait);
+        loop {
+            if is_first && self.front.http2 && self.received.starts_with(HTTP2_PREFACE) {
+                return Next::Http2;
+            }
+            let may_be_http2 = is_first && self.front.http2 && HTTP2_PREFACE.starts_with(&self.received);
+            match scan.find(&self.received, &limits) {
+                _ if may_be_http2 => {}
+                Ok(None) => {}
+                Ok(Some(span)) => {
+                    let head = self.received.split_to(span.end);
+                    return match Head::parse(&head[span.start..], &limits) {
+                        Ok(head) => Next::Request(head),
+                        Err(error) => Next::Malformed(error, arrived.unwrap_or_else(Instant::now)),
+                    };
+                }
+                Err(error) => return Next::Malformed(error, arrived.unwrap_or_else(Instant::now)),
+            }
+            if self.is_half_closed {
+                return Next::End;
+            }
+            match std::future::poll_fn(|context| self.poll_receive(context)).await {
+                Ok(1..) if arrived.is_none() => {
+                    arrived = Some(Instant::now());
+                    if !is_first {
+                        self.shared.deadlines.set(Direction::Read, limits.head_timeout.0);
+                    }
+                }
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return arrived.map_or(Next::End, |arrived| Next::Malformed(HeadError::Timeout, arrived));
+                }
+                Ok(0) | Err(_) => return Next::End,
+            }
+        }
+    }
+
+    /// How long the connection may be idle: less than the idle limit if its age is near the limit.
+    fn idle_limit(&self) -> Duration {
+        let age = self.shared.deadlines.now().saturating_sub(self.opened);
+        let rest = self.shared.limits.connection_age.0.saturating_sub(age);
+        self.shared.limits.idle_timeout.0.min(rest.max(LAST_IDLE_LIMIT))
+    }
+
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(0)) };
+        let mut bytes = [MaybeUninit::<u8>::uninit(); READ];
+        let mut buffer = ReadBuf::uninit(&mut bytes);
+        match Pin::new(stream).poll_read(context, &mut buffer) {
+            Poll::Ready(result) => {
+                self.received.extend_from_slice(buffer.filled());
+                Poll::Ready(result.map(|()| buffer.filled().len()))
+            }
+            Poll::Pending => {
+                if self.received.is_empty() {
+                    self.received = BytesMut::new();
+                }
+                let deadlines = &self.shared.deadlines;
+                let exceeded = deadlines.poll_exceeded(Direction::Read, context);
+                let is_stopped = self.received.is_empty() && deadlines.clock().is_stopping();
+                if exceeded.is_ready() || is_stopped { Poll::Ready(Err(Deadlines::error())) } else { Poll::Pending }
+            }
+        }
+    }
+
+    /// Hands a request to pingora. `Continue` if the connection can be used for another one.
+    async fn exchange(&mut self, head: Head, shutdown: &ShutdownWatch) -> ControlFlow<()> {
+        let Some(stream) = self.stream.take() else { return ControlFlow::Break(()) };
+        self.requests += 1;
+        let received = std::mem::take(&mut self.received);
+        let stream = RequestStream::new(stream, head, received, &self.shared);
+        let mut session = ServerSession::new_http1(Box::new(stream));
+        // The limits of the stream apply.
+        session.set_read_timeout(None);
+        if self.is_last_request() {
+            session.set_keepalive_reuses_remaining(Some(0));
+        }
+        let state = self.state.take().unwrap_or_else(|| {
+            Box::new(ConnectionState::new(&self.info, Arc::clone(&self.shared.progress)))
+        });
+        session.set_connection_user_context(Some(state as Box<dyn Any + Send + Sync>));
+        let arrived = Instant::now();
+        let outcome = catch_panic(self.front.proxy.process_new_http(session, shutdown)).await;
+        let is_panicked = outcome.is_none();
+        let mut is_reusable = false;
+        if let Some(Some(reused)) = outcome {
+            let (stream, settings) = reused.consume();
+            drop(stream);
+            is_reusable = true;
+            let state = settings.and_then(|mut settings| settings.take_user_context());
+            self.state = state.and_then(|state| state.downcast().ok());
+        }
+        let Some(returned) = self.shared.slot.take() else { return ControlFlow::Break(()) };
+        let Returned { connection, received, is_body_read, is_answered, is_half_closed } = returned;
+        self.stream = Some(connection);
+        self.received = received;
+        self.is_half_closed = is_half_closed;
+        if is_reusable && is_body_read {
+            return ControlFlow::Continue(());
+        }
+        if is_panicked && !is_answered {
+            tracing::error!("a request has failed because of a defect in this program; its client got no other response");
+            self.respond_unread("panic", &Rejection::InternalError, arrived).await;
+        } else {
+            self.close().await;
+        }
+        ControlFlow::Break(())
+    }
+
+    fn is_last_request(&self) -> bool {
+        let limits = &self.shared.limits;
+        let age = self.shared.deadlines.now().saturating_sub(self.opened);
+        self.requests >= limits.requests_per_connection
+            || age >= limits.connection_age.0
+            || self.shared.deadlines.clock().is_stopping()
+    }
+
+    /// Answers a malformed request and closes the connection.
+    async fn refuse(&mut self, error: HeadError, arrived: Instant) {
+        self.respond_unread(error.reason(), &error.rejection(), arrived).await;
+    }
+
+    async fn respond_unread(&mut self, reason: &'static str, rejection: &Rejection, arrived: Instant) {
+        let request = UnreadRequest { reason, client_ip: self.info.client, arrived };
+        let response = self.front.snapshot.load().reject_unread(&request, rejection);
+        if let Some(stream) = &mut self.stream {
+            let limit = self.shared.limits.response_stall_timeout.0;
+            let text = closing_response(&response);
+            let written = async {
+                stream.write_all(&text).await?;
+                stream.flush().await
+            };
+            let _ = tokio::time::timeout(limit, written).await;
+        }
+        self.close().await;
+    }
+
+    /// Closes the connection: no more is sent; what the client still sends is read for a while, because a reset could destroy the
+    /// response on its way (RFC 9112 section 9.6).
+    async fn close(&mut self) {
+        let Some(mut stream) = self.stream.take() else { return };
+        let linger = async {
+            AsyncWriteExt::shutdown(&mut stream).await?;
+            let mut read = 0;
+            while read < LINGER_MAX {
+                match std::future::poll_fn(|context| poll_discard(&mut stream, context)).await? {
+                    0 => break,
+                    length => read += length,
+                }
+            }
+            io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(LINGER_LIMIT, linger).await;
+    }
+}
+
+fn poll_discard(stream: &mut Stream, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let mut bytes = [MaybeUninit::<u8>::uninit(); READ];
+    let mut buffer = ReadBuf::uninit(&mut bytes);
+    Pin::new(stream).poll_read(context, &mut buffer).map_ok(|()| buffer.filled().len())
+}
+
+/// The output of a future; `None` if it panics.
+async fn catch_panic<T>(mut future: Pin<Box<dyn Future<Output = T> + Send + '_>>) -> Option<T> {
+    std::future::poll_fn(|context| {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Some),
+            Err(_) => Poll::Ready(None),
+        }
+    })
+    .await
+}

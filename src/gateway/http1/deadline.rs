@@ -1,0 +1,232 @@
+//! One coarse clock for the time limits of all connections. A limit costs a store, not a timer.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use atomic_waker::AtomicWaker;
+use parking_lot::Mutex;
+use slab::Slab;
+
+/// How often the clock advances: limits are late by up to this time.
+const TICK: Duration = Duration::from_millis(100);
+/// The number of lists of connections. More than one keeps threads from waiting for each other.
+const LISTS: usize = 16;
+/// A time that never comes.
+const NEVER: u64 = u64::MAX;
+
+/// The clock of all connections of a gateway.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+    /// Milliseconds since the start.
+    now: AtomicU64,
+    lists: [Mutex<Slab<Arc<Timers>>>; LISTS],
+    next: AtomicUsize,
+    is_stopping: AtomicBool,
+}
+
+/// The time limits of a connection: of what it waits to receive, and of what it waits to send.
+#[derive(Debug)]
+pub(super) struct Deadlines {
+    clock: Arc<Clock>,
+    timers: Arc<Timers>,
+    list: usize,
+    entry: usize,
+}
+
+/// Times in milliseconds of the clock; [`NEVER`] for none.
+#[derive(Debug)]
+pub(super) struct Timers {
+    read: AtomicU64,
+    write: AtomicU64,
+    waker: AtomicWaker,
+}
+
+/// A direction of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Direction {
+    Read,
+    Write,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            started: Instant::now(),
+            now: AtomicU64::new(0),
+            lists: Default::default(),
+            next: AtomicUsize::new(0),
+            is_stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// Advances the clock until the runtime ends.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.advance(self.started.elapsed());
+        }
+    }
+
+    pub(super) fn advance(&self, elapsed: Duration) {
+        let now = millis(elapsed);
+        self.now.store(now, Ordering::Relaxed);
+        self.wake(|timers| timers.earliest() <= now);
+    }
+
+    /// Wakes all connections, so that idle ones are closed.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        self.wake(|_| true);
+    }
+
+    /// Whether idle connections are to be closed.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    fn wake(&self, is_due: impl Fn(&Timers) -> bool) {
+        for list in &self.lists {
+            for (_, timers) in list.lock().iter() {
+                if is_due(timers) {
+                    timers.waker.wake();
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+}
+
+impl Timers {
+    fn of(&self, direction: Direction) -> &AtomicU64 {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
+
+    fn earliest(&self) -> u64 {
+        self.read.load(Ordering::Relaxed).min(self.write.load(Ordering::Relaxed))
+    }
+}
+
+impl Deadlines {
+    /// The limits of a new connection; none is set.
+    pub(super) fn new(clock: &Arc<Clock>) -> Self {
+        let timers =
+            Arc::new(Timers { read: AtomicU64::new(NEVER), write: AtomicU64::new(NEVER), waker: AtomicWaker::new() });
+        let list = clock.next.fetch_add(1, Ordering::Relaxed) % LISTS;
+        let entry = clock.lists[list].lock().insert(Arc::clone(&timers));
+        Self { clock: Arc::clone(clock), timers, list, entry }
+    }
+
+    /// The clock.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The time since the start of the clock, late by up to a tick.
+    pub(super) fn now(&self) -> Duration {
+        Duration::from_millis(self.clock.now())
+    }
+
+    /// Sets the limit of a direction: this time from now.
+    pub(super) fn set(&self, direction: Direction, limit: Duration) {
+        let due = self.clock.now().saturating_add(millis(limit)).min(NEVER - 1);
+        self.timers.of(direction).store(due, Ordering::Relaxed);
+    }
+
+    /// Sets the limit of a direction unless one is set.
+    pub(super) fn set_if_unset(&self, direction: Direction, limit: impl FnOnce() -> Duration) {
+        if self.timers.of(direction).load(Ordering::Relaxed) == NEVER {
+            self.set(direction, limit());
+        }
+    }
+
+    /// Removes the limit of a direction.
+    pub(super) fn clear(&self, direction: Direction) {
+        self.timers.of(direction).store(NEVER, Ordering::Relaxed);
+    }
+
+    /// Whether the limit of a direction is exceeded. If not, the task of `context` is woken when a limit of the connection is, and when
+    /// the clock stops.
+    pub(super) fn poll_exceeded(&self, direction: Direction, context: &Context<'_>) -> Poll<()> {
+        self.timers.waker.register(context.waker());
+        let due = self.timers.of(direction).load(Ordering::Relaxed);
+        if self.clock.now() >= due { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// The error of an exceeded limit.
+    pub(super) fn error() -> io::Error {
+        io::Error::from(io::ErrorKind::TimedOut)
+    }
+}
+
+impl Drop for Deadlines {
+    fn drop(&mut self) {
+        self.clock.lists[self.list].lock().try_remove(self.entry);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Wake, Waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn exceeded_limit_wakes_its_connection_only() {
+        let clock = Clock::new();
+        let connections = [Deadlines::new(&clock), Deadlines::new(&clock)];
+        let counters = [Arc::new(Counter::default()), Arc::new(Counter::default())];
+        connections[0].set(Direction::Read, Duration::from_secs(2));
+        for (connection, counter) in connections.iter().zip(&counters) {
+            let waker = Waker::from(Arc::clone(counter));
+            assert!(connection.poll_exceeded(Direction::Read, &Context::from_waker(&waker)).is_pending());
+        }
+        let wakes = || counters.each_ref().map(|counter| counter.0.load(Ordering::Relaxed));
+        clock.advance(Duration::from_millis(1_999));
+        assert_eq!(wakes(), [0, 0]);
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(wakes(), [1, 0]);
+        let context = Context::from_waker(Waker::noop());
+        assert!(connections[0].poll_exceeded(Direction::Read, &context).is_ready());
+        assert!(connections[0].poll_exceeded(Direction::Write, &context).is_pending());
+        connections[0].clear(Direction::Read);
+        assert!(connections[0].poll_exceeded(Direction::Read, &context).is_pending());
+    }
+
+    #[test]
+    fn set_limit_is_kept_and_connections_are_forgotten_at_their_end() {
+        let clock = Clock::new();
+        let connection = Deadlines::new(&clock);
+        connection.set_if_unset(Direction::Write, || Duration::from_secs(1));
+        connection.set_if_unset(Direction::Write, || Duration::from_secs(9));
+        clock.advance(Duration::from_secs(1));
+        assert!(connection.poll_exceeded(Direction::Write, &Context::from_waker(Waker::noop())).is_ready());
+        drop(connection);
+        assert!(clock.lists.iter().all(|list| list.lock().is_empty()));
+    }
+}

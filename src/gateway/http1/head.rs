@@ -1,0 +1,207 @@
+//! Parses a request head strictly and serializes it again: what is forwarded was understood, and no line is copied as it came.
+
+use std::mem::MaybeUninit;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use httparse::{Header, Request, Status};
+
+use super::body::Body;
+use super::error::HeadError;
+use crate::config::ListenerLimits;
+
+/// The largest number of fields that can be configured.
+const FIELDS_MAX: usize = 256;
+/// Fields that end at this connection, besides those that are rewritten.
+const DROPPED: [&str; 1] = ["http2-settings"];
+
+/// A request head that is valid.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// The head, serialized.
+    pub(super) bytes: Bytes,
+    /// The framing of the body.
+    pub(super) body: Body,
+}
+
+/// What the fields say about the connection and the body.
+#[derive(Debug, Default)]
+struct Control<'h> {
+    host: Option<&'h [u8]>,
+    length: Option<u64>,
+    is_chunked: bool,
+    is_websocket: bool,
+}
+
+impl Head {
+    /// Parses the bytes of a head, with its empty line.
+    ///
+    /// # Errors
+    /// [`HeadError`].
+    pub(super) fn parse(bytes: &[u8], limits: &ListenerLimits) -> Result<Self, HeadError> {
+        let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELDS_MAX];
+        let mut request = Request::new(&mut []);
+        match request.parse_with_uninit_headers(bytes, &mut fields) {
+            Ok(Status::Complete(length)) if length == bytes.len() => {}
+            Ok(_) => return Err(HeadError::RequestLine),
+            Err(error) => return Err(parse_error(error, bytes)),
+        }
+        let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
+            return Err(HeadError::RequestLine);
+        };
+        if matches!(method, "CONNECT" | "TRACE") {
+            return Err(HeadError::Method);
+        }
+        if target.len() > limits.target_bytes {
+            return Err(HeadError::TargetTooLong);
+        }
+        let authority = check_target(method, target)?;
+        let control = Control::read(request.headers, minor)?;
+        control.check_host(authority, minor)?;
+        let body = if control.is_chunked { Body::chunked() } else { Body::of_length(control.length.unwrap_or(0)) };
+        let head = serialize(&request, (method, target, minor), &control, bytes.len());
+        Ok(Self { bytes: head, body })
+    }
+}
+
+impl<'h> Control<'h> {
+    fn read(fields: &[Header<'h>], minor: u8) -> Result<Self, HeadError> {
+        let mut control = Self::default();
+        for field in fields {
+            match field.name.len() {
+                4 if field.name.eq_ignore_ascii_case("host") => {
+                    if control.host.replace(field.value).is_some() {
+                        return Err(HeadError::Host);
+                    }
+                }
+                14 if field.name.eq_ignore_ascii_case("content-length") => {
+                    let length = content_length(field.value).ok_or(HeadError::ContentLength)?;
+                    if control.length.replace(length).is_some_and(|other| other != length) {
+                        return Err(HeadError::ContentLength);
+                    }
+                }
+                17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
+                    let is_valid = !control.is_chunked && minor == 1 && field.value.eq_ignore_ascii_case(b"chunked");
+                    if !is_valid {
+                        return Err(HeadError::TransferEncoding);
+                    }
+                    control.is_chunked = true;
+                }
+                7 if field.name.eq_ignore_ascii_case("upgrade") => {
+                    control.is_websocket = field.value.eq_ignore_ascii_case(b"websocket");
+                }
+                _ => {}
+            }
+        }
+        if control.is_chunked && control.length.is_some() {
+            return Err(HeadError::TransferEncoding);
+        }
+        control.is_websocket &= minor == 1 && !control.is_chunked && control.length.unwrap_or(0) == 0;
+        Ok(control)
+    }
+
+    fn check_host(&self, authority: Option<&[u8]>, minor: u8) -> Result<(), HeadError> {
+        let is_valid = match (self.host, authority) {
+            (None, _) => minor == 0,
+            (Some(host), None) => host.is_empty() || is_authority(host),
+            (Some(host), Some(authority)) => host.eq_ignore_ascii_case(authority),
+        };
+        if is_valid { Ok(()) } else { Err(HeadError::Host) }
+    }
+}
+
+/// The value of a `Content-Length` field: digits only, as a list if the values are equal (RFC 9110 section 8.6).
+fn content_length(value: &[u8]) -> Option<u64> {
+    let parse = |text: &[u8]| {
+        let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+        std::str::from_utf8(text).ok().filter(|_| is_number)?.parse::<u64>().ok()
+    };
+    let mut values = value.split(|byte| *byte == b',').map(|text| parse(text.trim_ascii()));
+    let first = values.next()??;
+    values.all(|other| other == Some(first)).then_some(first)
+}
+
+/// Checks the form of a target (RFC 9112 section 3.2). Returns the authority of one in absolute form.
+fn check_target<'t>(method: &str, target: &'t str) -> Result<Option<&'t [u8]>, HeadError> {
+    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err(HeadError::Target);
+    }
+    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+        return Ok(None);
+    }
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| target.get(..scheme.len()).filter(|start| start.eq_ignore_ascii_case(scheme)).map(str::len))
+        .map(|length| &target[length..])
+        .ok_or(HeadError::Target)?;
+    let authority = rest.split(['/', '?']).next().unwrap_or_default().as_bytes();
+    if is_authority(authority) { Ok(Some(authority)) } else { Err(HeadError::Target) }
+}
+
+/// Whether a text is a host and an optional port, without user information (RFC 3986 section 3.2). No comma, which would make a list.
+fn is_authority(text: &[u8]) -> bool {
+    let (host, port) = match text.iter().rposition(|byte| *byte == b':') {
+        Some(colon) if !text[colon..].contains(&b']') => (&text[..colon], &text[colon + 1..]),
+        _ => (text, &text[text.len()..]),
+    };
+    let is_host = |host: &[u8]| host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte));
+    let is_literal = |address: &[u8]| address.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte));
+    let is_valid = match host {
+        [b'[', address @ .., b']'] => !address.is_empty() && is_literal(address),
+        [] => false,
+        name => is_host(name),
+    };
+    is_valid && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
+}
+
+/// Writes a head with one space between parts, one line for each field, and one `Content-Length`.
+fn serialize(request: &Request<'_, '_>, line: (&str, &str, u8), control: &Control<'_>, size: usize) -> Bytes {
+    let (method, target, minor) = line;
+    let mut head = BytesMut::with_capacity(size + 16);
+    for part in [method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.", if minor == 0 { b"0" } else { b"1" }, b"\r\n"] {
+        head.put_slice(part);
+    }
+    for field in request.headers.iter() {
+        let is_dropped = match field.name.len() {
+            14 if field.name.eq_ignore_ascii_case("content-length") => true,
+            7 if field.name.eq_ignore_ascii_case("upgrade") => !control.is_websocket,
+            _ => DROPPED.iter().any(|name| field.name.eq_ignore_ascii_case(name)),
+        };
+        if !is_dropped {
+            put_field(&mut head, field.name, field.value);
+        }
+    }
+    if let Some(length) = control.length {
+        put_field(&mut head, "Content-Length", length.to_string().as_bytes());
+    }
+    head.put_slice(b"\r\n");
+    head.freeze()
+}
+
+fn put_field(head: &mut BytesMut, name: &str, value: &[u8]) {
+    head.put_slice(name.as_bytes());
+    head.put_slice(b": ");
+    head.put_slice(value);
+    head.put_slice(b"\r\n");
+}
+
+fn parse_error(error: httparse::Error, bytes: &[u8]) -> HeadError {
+    match error {
+        httparse::Error::HeaderName => HeadError::FieldName,
+        httparse::Error::HeaderValue => HeadError::FieldValue,
+        httparse::Error::TooManyHeaders => HeadError::TooManyFields,
+        httparse::Error::Version if has_other_version(bytes) => HeadError::Version,
+        // A control character in a field value is reported as a wrong line end.
+        httparse::Error::NewLine => HeadError::FieldValue,
+        _ => HeadError::RequestLine,
+    }
+}
+
+/// Whether the request line has three parts, and the last is a version that is well formed.
+fn has_other_version(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let version = line.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests;

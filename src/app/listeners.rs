@@ -45,8 +45,8 @@ impl Listeners {
 fn gateway(config: Option<&GatewayConfig>) -> Result<Vec<ListeningSocket>, AppError> {
     let Some(config) = config.filter(|config| config.enabled) else { return Ok(Vec::new()) };
     let bind_one = |(setting, listener): (String, ListenerConfig)| match listener.socket_path() {
-            Some(path) => bind_unix(path, &setting).map(ListeningSocket::Unix),
-            None => bind(parse(&listener.address, &setting)?, &setting).map(ListeningSocket::Tcp),
+        Some(path) => bind_unix(path, &setting).map(ListeningSocket::Unix),
+        None => bind(parse(&listener.address, &setting)?, &setting).map(ListeningSocket::Tcp),
     };
     config.effective_listeners().into_iter().map(bind_one).collect()
 }

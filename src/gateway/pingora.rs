@@ -276,7 +276,9 @@ fn rejection(error: &Error) -> Rejection {
             | ErrorType::TLSHandshakeTimedout,
             ErrorSource::Upstream,
         ) => Rejection::UpstreamTimeout,
-        (_, ErrorSource::Downstream) if stream_error(error) == Some(io::ErrorKind::TimedOut) => Rejection::RequestTimeout,
+        (_, ErrorSource::Downstream) if stream_error(error) == Some(io::ErrorKind::TimedOut) => {
+            Rejection::RequestTimeout
+        }
         (_, ErrorSource::Downstream) => Rejection::RequestInvalid("The request could not be read."),
         _ => Rejection::UpstreamUnreachable,
     }

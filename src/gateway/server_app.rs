@@ -19,7 +19,8 @@ pub(super) struct ListenerApp {
 #[async_trait]
 impl ServerApp for ListenerApp {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let peer = stream.get_socket_digest().and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet().copied()));
+        let peer =
+            stream.get_socket_digest().and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet().copied()));
         let info = Arc::new(ConnectionInfo::plain(peer));
         if let End::Http2(stream, received) = http1::serve(&self.front, stream, Arc::clone(&info), shutdown).await {
             let stream = Http2Stream::new(stream, received, info);

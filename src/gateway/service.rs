@@ -18,8 +18,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::pingora::{Proxy, RouteUpstream};
 use super::http1::{Clock, Front};
+use super::pingora::{Proxy, RouteUpstream};
 use super::server_app::ListenerApp;
 use super::upstream::Upstream;
 use crate::config::UpstreamConfig;

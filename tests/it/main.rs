@@ -21,6 +21,7 @@ mod failures;
 mod fuzz_corpus;
 mod gateway;
 mod harness;
+mod http1;
 mod introspection;
 mod last_used;
 #[cfg(feature = "layer")]

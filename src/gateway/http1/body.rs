@@ -150,7 +150,9 @@ impl Chunk {
             (Self::DataEnd, b'\n') => Step::Keep(Self::Size { digits: 0, size: 0 }),
             (Self::LineStart { .. }, b'\r') => Step::Keep(Self::End),
             (Self::Line { length }, b'\r') => Step::Remove(Self::LineEnd { length: *length }),
-            (Self::LineStart { length } | Self::Line { length }, b'\t' | b' '..=b'~' | 0x80..) if *length < TRAILERS_MAX => {
+            (Self::LineStart { length } | Self::Line { length }, b'\t' | b' '..=b'~' | 0x80..)
+                if *length < TRAILERS_MAX =>
+            {
                 Step::Remove(Self::Line { length: length + 1 })
             }
             (Self::LineEnd { length }, b'\n') => Step::Remove(Self::LineStart { length: *length }),
@@ -192,7 +194,12 @@ mod tests {
             (Body::chunked(), b"0\r\n\r\nGET", b"0\r\n\r\n", b"GET"),
             (Body::chunked(), b"3\r\nabc\r\n0\r\n\r\nGET", b"3\r\nabc\r\n0\r\n\r\n", b"GET"),
             (Body::chunked(), b"3;a=\"b\"\r\nabc\r\n0;x\r\n\r\n", b"3\r\nabc\r\n0\r\n\r\n", b""),
-            (Body::chunked(), b"00A\r\n0123456789\r\n0\r\nA: b\r\nC: d\r\n\r\nG", b"00A\r\n0123456789\r\n0\r\n\r\n", b"G"),
+            (
+                Body::chunked(),
+                b"00A\r\n0123456789\r\n0\r\nA: b\r\nC: d\r\n\r\nG",
+                b"00A\r\n0123456789\r\n0\r\n\r\n",
+                b"G",
+            ),
         ] {
             for sizes in [&[usize::MAX][..], &[1], &[2, 3]] {
                 let result = filter(body.clone(), input, sizes).unwrap();
@@ -206,9 +213,28 @@ mod tests {
         let long = [b"3;".to_vec(), vec![b'a'; EXTENSION_MAX + 1], b"\r\nabc".to_vec()].concat();
         let trailers = [b"0\r\n".to_vec(), vec![b'a'; TRAILERS_MAX + 1]].concat();
         for input in [
-            &b"\r\n"[..], b";a\r\n", b" 3\r\n", b"3 \r\n", b"+3\r\n", b"0x3\r\n", b"3\nabc", b"3\r\r\n", b"3;a\n", b"3;\0\r\n",
-            b"3\r\nabcd", b"3\r\nabc\n", b"3\r\nabc\r\r", b"0\r\n\n", b"0\r\nA: b\n", b"0\r\nA\rb", b"0\r\n\r\r",
-            b"11111111111111111\r\n", b"-1\r\n", b"g\r\n", &long, &trailers,
+            &b"\r\n"[..],
+            b";a\r\n",
+            b" 3\r\n",
+            b"3 \r\n",
+            b"+3\r\n",
+            b"0x3\r\n",
+            b"3\nabc",
+            b"3\r\r\n",
+            b"3;a\n",
+            b"3;\0\r\n",
+            b"3\r\nabcd",
+            b"3\r\nabc\n",
+            b"3\r\nabc\r\r",
+            b"0\r\n\n",
+            b"0\r\nA: b\n",
+            b"0\r\nA\rb",
+            b"0\r\n\r\r",
+            b"11111111111111111\r\n",
+            b"-1\r\n",
+            b"g\r\n",
+            &long,
+            &trailers,
         ] {
             let error = filter(Body::chunked(), input, &[usize::MAX]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{input:?}");

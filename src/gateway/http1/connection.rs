@@ -26,8 +26,8 @@ use super::request_stream::{Progress, RequestStream, Returned, Shared, Slot};
 use super::scan::HeadScan;
 use crate::config::ListenerLimits;
 use crate::connection::ConnectionInfo;
-use crate::gateway::pingora::{ConnectionState, Proxy};
 use crate::gateway::pingora::RouteUpstream;
+use crate::gateway::pingora::{ConnectionState, Proxy};
 use crate::pipeline::{CurrentSnapshot, Rejection, UnreadRequest};
 
 /// How much of a head is read at once. The bytes are on the stack until there are some, so a silent connection has no buffer.
@@ -203,9 +203,10 @@ impl Connection<'_> {
         if self.is_last_request() {
             session.set_keepalive_reuses_remaining(Some(0));
         }
-        let state = self.state.take().unwrap_or_else(|| {
-            Box::new(ConnectionState::new(&self.info, Arc::clone(&self.shared.progress)))
-        });
+        let state = self
+            .state
+            .take()
+            .unwrap_or_else(|| Box::new(ConnectionState::new(&self.info, Arc::clone(&self.shared.progress))));
         session.set_connection_user_context(Some(state as Box<dyn Any + Send + Sync>));
         let arrived = Instant::now();
         let outcome = catch_panic(self.front.proxy.process_new_http(session, shutdown)).await;
@@ -227,7 +228,9 @@ impl Connection<'_> {
             return ControlFlow::Continue(());
         }
         if is_panicked && !is_answered {
-            tracing::error!("a request has failed because of a defect in this program; its client got no other response");
+            tracing::error!(
+                "a request has failed because of a defect in this program; its client got no other response"
+            );
             self.respond_unread("panic", &Rejection::InternalError, arrived).await;
         } else {
             self.close().await;
@@ -290,11 +293,9 @@ fn poll_discard(stream: &mut Stream, context: &mut Context<'_>) -> Poll<io::Resu
 
 /// The output of a future; `None` if it panics.
 async fn catch_panic<T>(mut future: Pin<Box<dyn Future<Output = T> + Send + '_>>) -> Option<T> {
-    std::future::poll_fn(|context| {
-        match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Some),
-            Err(_) => Poll::Ready(None),
-        }
+    std::future::poll_fn(|context| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
     })
     .await
 }

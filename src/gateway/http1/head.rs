@@ -143,7 +143,8 @@ fn is_authority(text: &[u8]) -> bool {
         Some(colon) if !text[colon..].contains(&b']') => (&text[..colon], &text[colon + 1..]),
         _ => (text, &text[text.len()..]),
     };
-    let is_host = |host: &[u8]| host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte));
+    let is_host =
+        |host: &[u8]| host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte));
     let is_literal = |address: &[u8]| address.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte));
     let is_valid = match host {
         [b'[', address @ .., b']'] => !address.is_empty() && is_literal(address),
@@ -157,7 +158,8 @@ fn is_authority(text: &[u8]) -> bool {
 fn serialize(request: &Request<'_, '_>, line: (&str, &str, u8), control: &Control<'_>, size: usize) -> Bytes {
     let (method, target, minor) = line;
     let mut head = BytesMut::with_capacity(size + 16);
-    for part in [method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.", if minor == 0 { b"0" } else { b"1" }, b"\r\n"] {
+    for part in [method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.", if minor == 0 { b"0" } else { b"1" }, b"\r\n"]
+    {
         head.put_slice(part);
     }
     for field in request.headers.iter() {

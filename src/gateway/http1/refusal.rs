@@ -45,10 +45,7 @@ mod tests {
         let text = closing_response(&response.body(Bytes::from_static(b"{}")).unwrap());
         let text = String::from_utf8(text.to_vec()).unwrap();
         let (head, rest) = text.split_once("Date: ").unwrap();
-        assert_eq!(
-            head,
-            "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 2\r\nX-Request-Id: a\r\n"
-        );
+        assert_eq!(head, "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 2\r\nX-Request-Id: a\r\n");
         assert!(rest.ends_with(" GMT\r\nConnection: close\r\n\r\n{}"), "{rest}");
     }
 }

@@ -23,12 +23,8 @@ fn start(body: Body, received: &[u8]) -> Fixture {
         ..ListenerLimits::default()
     };
     let clock = Clock::new();
-    let shared = Shared {
-        deadlines: Arc::new(Deadlines::new(&clock)),
-        limits,
-        progress: Arc::default(),
-        slot: Arc::default(),
-    };
+    let shared =
+        Shared { deadlines: Arc::new(Deadlines::new(&clock)), limits, progress: Arc::default(), slot: Arc::default() };
     let (client, server) = duplex(64);
     let head = Head { bytes: Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n"), body };
     let connection: Stream = Box::new(server);
@@ -155,7 +151,7 @@ async fn complete_response_ends_an_upload_that_goes_on() {
 async fn half_closed_connection_is_kept_for_a_while() {
     let mut fixture = start(Body::Done, b"");
     read_some(&mut fixture.stream).await.unwrap();
-    fixture.client.shutdown().await.unwrap();
+    AsyncWriteExt::shutdown(&mut fixture.client).await.unwrap();
     assert!(poll_read(&mut fixture.stream).is_pending());
     fixture.clock.advance(HALF_CLOSED_LIMIT);
     assert!(poll_read(&mut fixture.stream).is_ready_and(|result: io::Result<usize>| result.unwrap() == 0));
@@ -169,6 +165,9 @@ trait ReadyAnd<T> {
 
 impl<T> ReadyAnd<T> for Poll<T> {
     fn is_ready_and(self, test: impl FnOnce(T) -> bool) -> bool {
-        matches!(self, Poll::Ready(value) if test(value))
+        match self {
+            Poll::Ready(value) => test(value),
+            Poll::Pending => false,
+        }
     }
 }

@@ -1,0 +1,102 @@
+//! The front door of HTTP/1.1, byte by byte: which requests are refused, what the upstream receives, how connections go on and end.
+
+mod cases;
+mod handover;
+mod limits;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use keygate_test_servers::WAIT_TIMEOUT;
+use serde_json::{Value, json};
+
+use crate::support::keygate::Keygate;
+use crate::support::raw_upstream::RawUpstream;
+
+/// A gateway that forwards everything without a credential.
+fn start(upstream: &RawUpstream, limits: &Value) -> Keygate {
+    let listener = json!({"address": format!("127.0.0.1:{}", keygate_test_servers::free_port()), "limits": limits});
+    let gateway = json!({
+        "listeners": [listener],
+        "routes": [{"name": "all", "upstream": "api", "auth": "none"}, {"name": "keys", "path_prefix": "/keys", "upstream": "api"}],
+        "upstreams": {"api": {"endpoints": [upstream.url]}}
+    });
+    let mut keygate = Keygate::serve(&gateway, &json!({}));
+    keygate.gateway = format!("http://{}", gateway["listeners"][0]["address"].as_str().unwrap());
+    keygate
+}
+
+fn connect(keygate: &Keygate) -> TcpStream {
+    let stream = TcpStream::connect(keygate.gateway.trim_start_matches("http://")).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Sends bytes and reads until the gateway closes the connection. An error of the connection ends the reading, too.
+fn send(keygate: &Keygate, request: &[u8]) -> Vec<u8> {
+    let mut stream = connect(keygate);
+    // The gateway may close the connection before it has read everything.
+    let _ = stream.write_all(request);
+    read_to_end(&mut stream)
+}
+
+fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut received = Vec::new();
+    let mut bytes = [0; 8192];
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(0) => return received,
+            Ok(length) => received.extend_from_slice(&bytes[..length]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                panic!("the connection stays open after {received:?}")
+            }
+            Err(_) => return received,
+        }
+    }
+}
+
+/// Reads until the text ends with `end`.
+fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut received = Vec::new();
+    let mut byte = [0];
+    while !received.ends_with(end.as_bytes()) {
+        let read = stream.read(&mut byte).unwrap();
+        assert!(read > 0, "the connection was closed after {:?}", String::from_utf8_lossy(&received));
+        received.push(byte[0]);
+    }
+    String::from_utf8(received).unwrap()
+}
+
+/// The statuses of the responses in the bytes of a connection, without interim ones. Bodies are skipped by their framing.
+fn statuses(mut bytes: &[u8]) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    while !bytes.is_empty() {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+        let end = end.unwrap_or_else(|| panic!("no response head in {:?}", String::from_utf8_lossy(bytes))) + 4;
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_ascii_lowercase();
+        let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
+        bytes = &bytes[end..];
+        if status < 200 && status != 101 {
+            continue;
+        }
+        statuses.push(status);
+        let has_body = !matches!(status, 101 | 204 | 304);
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        match length {
+            Some(length) if has_body => bytes = &bytes[length.parse::<usize>().unwrap().min(bytes.len())..],
+            None if head.contains("transfer-encoding: chunked") => {
+                let end = bytes.windows(5).position(|window| window == b"0\r\n\r\n").unwrap() + 5;
+                bytes = &bytes[end..];
+            }
+            None if has_body => bytes = &[],
+            _ => {}
+        }
+    }
+    statuses
+}
+
+/// Closes the sending side.
+fn close_sending(stream: &TcpStream) {
+    stream.shutdown(Shutdown::Write).unwrap();
+}

@@ -32,6 +32,21 @@ struct Control<'h> {
     is_websocket: bool,
 }
 
+/// The parts of a request line as it is serialized.
+struct RequestLine<'h> {
+    method: &'h str,
+    target: Target<'h>,
+    minor: u8,
+    /// The authority of the target, for a request without `Host`.
+    host: Option<&'h [u8]>,
+}
+
+/// A target in origin form, in two parts.
+struct Target<'h> {
+    root: &'static str,
+    rest: &'h str,
+}
+
 impl Head {
     /// Parses the bytes of a head, with its empty line.
     ///
@@ -54,11 +69,13 @@ impl Head {
         if target.len() > limits.target_bytes {
             return Err(HeadError::TargetTooLong);
         }
-        let authority = check_target(method, target)?;
+        let (authority, target) = check_target(method, target)?;
         let control = Control::read(request.headers, minor)?;
         control.check_host(authority, minor)?;
+        let host = authority.filter(|_| control.host.is_none());
         let body = if control.is_chunked { Body::chunked() } else { Body::of_length(control.length.unwrap_or(0)) };
-        let head = serialize(&request, (method, target, minor), &control, bytes.len());
+        let line = RequestLine { method, target, minor, host };
+        let head = serialize(&request, &line, &control, bytes.len());
         Ok(Self { bytes: head, body })
     }
 }
@@ -120,21 +137,29 @@ fn content_length(value: &[u8]) -> Option<u64> {
     values.all(|other| other == Some(first)).then_some(first)
 }
 
-/// Checks the form of a target (RFC 9112 section 3.2). Returns the authority of one in absolute form.
-fn check_target<'t>(method: &str, target: &'t str) -> Result<Option<&'t [u8]>, HeadError> {
+/// Checks the form of a target (RFC 9112 section 3.2). Returns the authority of one in absolute form, and the target in origin form.
+fn check_target<'t>(method: &str, target: &'t str) -> Result<(Option<&'t [u8]>, Target<'t>), HeadError> {
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err(HeadError::Target);
     }
     if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
-        return Ok(None);
+        return Ok((None, Target { root: "", rest: target }));
     }
     let rest = ["http://", "https://"]
         .iter()
         .find_map(|scheme| target.get(..scheme.len()).filter(|start| start.eq_ignore_ascii_case(scheme)).map(str::len))
         .map(|length| &target[length..])
         .ok_or(HeadError::Target)?;
-    let authority = rest.split(['/', '?']).next().unwrap_or_default().as_bytes();
-    if is_authority(authority) { Ok(Some(authority)) } else { Err(HeadError::Target) }
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    if !is_authority(authority.as_bytes()) {
+        return Err(HeadError::Target);
+    }
+    let root = match path {
+        "" if method == "OPTIONS" => "*",
+        path if path.starts_with('/') => "",
+        _ => "/",
+    };
+    Ok((Some(authority.as_bytes()), Target { root, rest: path }))
 }
 
 /// Whether a text is a host and an optional port, without user information (RFC 3986 section 3.2). No comma, which would make a list.
@@ -155,12 +180,14 @@ fn is_authority(text: &[u8]) -> bool {
 }
 
 /// Writes a head with one space between parts, one line for each field, and one `Content-Length`.
-fn serialize(request: &Request<'_, '_>, line: (&str, &str, u8), control: &Control<'_>, size: usize) -> Bytes {
-    let (method, target, minor) = line;
+fn serialize(request: &Request<'_, '_>, line: &RequestLine<'_>, control: &Control<'_>, size: usize) -> Bytes {
     let mut head = BytesMut::with_capacity(size + 16);
-    for part in [method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.", if minor == 0 { b"0" } else { b"1" }, b"\r\n"]
-    {
-        head.put_slice(part);
+    let version = if line.minor == 0 { "HTTP/1.0" } else { "HTTP/1.1" };
+    for part in [line.method, " ", line.target.root, line.target.rest, " ", version, "\r\n"] {
+        head.put_slice(part.as_bytes());
+    }
+    if let Some(host) = line.host {
+        put_field(&mut head, "Host", host);
     }
     for field in request.headers.iter() {
         let is_dropped = match field.name.len() {

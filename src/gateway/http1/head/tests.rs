@@ -36,7 +36,9 @@ fn head_is_serialized_in_one_way() {
             "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nConnection: upgrade\r\n\r\n",
         ),
         ("GET / HTTP/1.1", &["Host: a", "X:"], "GET / HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n"),
-        ("GET http://A:1/x HTTP/1.1", &["Host: a:1"], "GET http://A:1/x HTTP/1.1\r\nHost: a:1\r\n\r\n"),
+        ("GET http://A:1/x HTTP/1.1", &["Host: a:1"], "GET /x HTTP/1.1\r\nHost: a:1\r\n\r\n"),
+        ("GET HTTPS://a?q HTTP/1.0", &[], "GET /?q HTTP/1.0\r\nHost: a\r\n\r\n"),
+        ("OPTIONS http://a HTTP/1.1", &["Host: a"], "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
         ("OPTIONS * HTTP/1.1", &["Host: a"], "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
     ] {
         let head = parse(&with(line, fields)).unwrap();

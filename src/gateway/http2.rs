@@ -1,13 +1,21 @@
-//! An HTTP/2 connection as pingora reads it.
+//! HTTP/2: the connection as pingora reads it.
+//!
+//! - `connection`: accepts requests within limits.
+//! - `frames`: counts frames that cost this side more than the client.
+
+mod connection;
+mod frames;
 
 use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use http::StatusCode;
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -19,18 +27,68 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::connection::ConnectionInfo;
 
+pub(super) use connection::serve;
+use frames::FrameCounter;
+
+use super::http1::{Clock, Deadlines, Direction};
+
 /// A connection whose client speaks HTTP/2, by ALPN or with prior knowledge.
 pub(super) struct Http2Stream {
     connection: Stream,
     /// What was received already.
     received: BytesMut,
     info: Arc<ConnectionInfo>,
+    deadlines: Arc<Deadlines>,
+    stall_limit: Duration,
+    frames: FrameCounter,
+    flood: Arc<Flood>,
+}
+
+/// Whether the client has sent more frames than its budget allows. Nothing more is read then.
+#[derive(Debug, Default)]
+struct Flood {
+    is_exceeded: AtomicBool,
+}
+
+impl Flood {
+    fn is_exceeded(&self) -> bool {
+        self.is_exceeded.load(Ordering::Relaxed)
+    }
 }
 
 impl Http2Stream {
-    /// `received` are the first bytes, which were read to find out the protocol.
-    pub(super) fn new(connection: Stream, received: BytesMut, info: Arc<ConnectionInfo>) -> Self {
-        Self { connection, received, info }
+    /// `received` are the first bytes, which were read to find out the protocol. A client that reads nothing for `stall_limit` is given
+    /// up.
+    pub(super) fn new(
+        connection: Stream,
+        received: BytesMut,
+        info: Arc<ConnectionInfo>,
+        clock: &Arc<Clock>,
+        stall_limit: Duration,
+    ) -> Self {
+        let deadlines = Arc::new(Deadlines::new(clock));
+        let frames = FrameCounter::new(deadlines.now());
+        Self { connection, received, info, deadlines, stall_limit, frames, flood: Arc::default() }
+    }
+
+    /// Counts the frames in received bytes.
+    fn count(&mut self, bytes: &[u8], context: &Context<'_>) {
+        if !self.frames.accept(bytes, self.deadlines.now()) {
+            self.flood.is_exceeded.store(true, Ordering::Relaxed);
+            // The owner of the connection is the same task; it looks once more.
+            context.waker().wake_by_ref();
+        }
+    }
+
+    /// Limits how long the client may read nothing, and counts what it has read.
+    fn limit_write(&mut self, context: &Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(result) = result {
+            self.deadlines.clear(Direction::Write);
+            self.frames.note_sent(*result.as_ref().unwrap_or(&0));
+            return Poll::Ready(result);
+        }
+        self.deadlines.set_if_unset(Direction::Write, || self.stall_limit);
+        self.deadlines.poll_exceeded(Direction::Write, context).map(|()| Err(Deadlines::error()))
     }
 }
 
@@ -45,19 +103,26 @@ impl AsyncRead for Http2Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.received.is_empty() {
-            let length = self.received.len().min(buffer.remaining());
-            buffer.put_slice(&self.received[..length]);
-            self.received.advance(length);
-            return Poll::Ready(Ok(()));
+        let this = &mut *self;
+        if this.flood.is_exceeded() {
+            return Poll::Pending;
         }
-        Pin::new(&mut self.connection).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        if this.received.is_empty() {
+            ready!(Pin::new(&mut this.connection).poll_read(context, buffer))?;
+        } else {
+            let length = this.received.len().min(buffer.remaining());
+            buffer.put_slice(&this.received.split_to(length));
+        }
+        this.count(&buffer.filled()[before..], context);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Http2Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.connection).poll_write(context, bytes)
+        let result = Pin::new(&mut self.connection).poll_write(context, bytes);
+        self.limit_write(context, result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -73,7 +138,8 @@ impl AsyncWrite for Http2Stream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.connection).poll_write_vectored(context, slices)
+        let result = Pin::new(&mut self.connection).poll_write_vectored(context, slices);
+        self.limit_write(context, result)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -8,7 +8,7 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 
 use super::http1::{self, End, Front};
-use super::http2::Http2Stream;
+use super::http2::{self, Http2Stream};
 use crate::connection::ConnectionInfo;
 
 /// The connections of one listener.
@@ -23,8 +23,9 @@ impl ServerApp for ListenerApp {
             stream.get_socket_digest().and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet().copied()));
         let info = Arc::new(ConnectionInfo::plain(peer));
         if let End::Http2(stream, received) = http1::serve(&self.front, stream, Arc::clone(&info), shutdown).await {
-            let stream = Http2Stream::new(stream, received, info);
-            self.front.proxy.process_new(Box::new(stream), shutdown).await;
+            let stall_limit = self.front.limits.response_stall_timeout.0;
+            let stream = Http2Stream::new(stream, received, info, &self.front.clock, stall_limit);
+            http2::serve(&self.front, stream, shutdown).await;
         }
         None
     }

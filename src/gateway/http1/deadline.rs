@@ -30,7 +30,7 @@ pub(crate) struct Clock {
 
 /// The time limits of a connection: of what it waits to receive, and of what it waits to send.
 #[derive(Debug)]
-pub(super) struct Deadlines {
+pub(crate) struct Deadlines {
     clock: Arc<Clock>,
     timers: Arc<Timers>,
     list: usize,
@@ -47,7 +47,7 @@ pub(super) struct Timers {
 
 /// A direction of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     Read,
     Write,
 }
@@ -86,7 +86,7 @@ impl Clock {
     }
 
     /// Whether idle connections are to be closed.
-    pub(super) fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Acquire)
     }
 
@@ -120,7 +120,7 @@ impl Timers {
 
 impl Deadlines {
     /// The limits of a new connection; none is set.
-    pub(super) fn new(clock: &Arc<Clock>) -> Self {
+    pub(crate) fn new(clock: &Arc<Clock>) -> Self {
         let timers =
             Arc::new(Timers { read: AtomicU64::new(NEVER), write: AtomicU64::new(NEVER), waker: AtomicWaker::new() });
         let list = clock.next.fetch_add(1, Ordering::Relaxed) % LISTS;
@@ -129,43 +129,43 @@ impl Deadlines {
     }
 
     /// The clock.
-    pub(super) fn clock(&self) -> &Clock {
+    pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
 
     /// The time since the start of the clock, late by up to a tick.
-    pub(super) fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         Duration::from_millis(self.clock.now())
     }
 
     /// Sets the limit of a direction: this time from now.
-    pub(super) fn set(&self, direction: Direction, limit: Duration) {
+    pub(crate) fn set(&self, direction: Direction, limit: Duration) {
         let due = self.clock.now().saturating_add(millis(limit)).min(NEVER - 1);
         self.timers.of(direction).store(due, Ordering::Relaxed);
     }
 
     /// Sets the limit of a direction unless one is set.
-    pub(super) fn set_if_unset(&self, direction: Direction, limit: impl FnOnce() -> Duration) {
+    pub(crate) fn set_if_unset(&self, direction: Direction, limit: impl FnOnce() -> Duration) {
         if self.timers.of(direction).load(Ordering::Relaxed) == NEVER {
             self.set(direction, limit());
         }
     }
 
     /// Removes the limit of a direction.
-    pub(super) fn clear(&self, direction: Direction) {
+    pub(crate) fn clear(&self, direction: Direction) {
         self.timers.of(direction).store(NEVER, Ordering::Relaxed);
     }
 
     /// Whether the limit of a direction is exceeded. If not, the task of `context` is woken when a limit of the connection is, and when
     /// the clock stops.
-    pub(super) fn poll_exceeded(&self, direction: Direction, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_exceeded(&self, direction: Direction, context: &Context<'_>) -> Poll<()> {
         self.timers.waker.register(context.waker());
         let due = self.timers.of(direction).load(Ordering::Relaxed);
         if self.clock.now() >= due { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The error of an exceeded limit.
-    pub(super) fn error() -> io::Error {
+    pub(crate) fn error() -> io::Error {
         io::Error::from(io::ErrorKind::TimedOut)
     }
 }

@@ -17,5 +17,5 @@ mod scan;
 mod write_buffer;
 
 pub(super) use connection::{End, Front, serve};
-pub(super) use deadline::Clock;
+pub(super) use deadline::{Clock, Deadlines, Direction};
 pub(super) use request_stream::Progress;

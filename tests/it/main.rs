@@ -22,6 +22,7 @@ mod fuzz_corpus;
 mod gateway;
 mod harness;
 mod http1;
+mod http2;
 mod introspection;
 mod last_used;
 #[cfg(feature = "layer")]

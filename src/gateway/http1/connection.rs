@@ -110,10 +110,10 @@ pub(crate) async fn serve(
     loop {
         match connection.next().await {
             Next::Request(head) => {
-                // A request that has arrived before its connection was evicted is answered.
-                let is_open = admitted.set_active();
+                // A request that arrives as its connection is evicted is answered; it is the last one.
+                admitted.set_active();
                 let exchange = Box::pin(connection.exchange(head, shutdown));
-                if exchange.await.is_break() || !is_open {
+                if exchange.await.is_break() {
                     return End::Closed;
                 }
                 admitted.set_idle();
@@ -257,6 +257,7 @@ impl Connection<'_> {
         self.requests >= limits.requests_per_connection
             || age >= limits.connection_age.0
             || self.shared.deadlines.clock().is_stopping()
+            || self.admitted.is_evicted()
     }
 
     /// Answers a malformed request and closes the connection.

@@ -47,6 +47,15 @@ impl CidrSet {
     }
 }
 
+/// The addresses that one client usually controls: an IPv4 address, or the /64 network of an IPv6 address. IPv4 in IPv6 is IPv4.
+pub fn client_network(address: IpAddr) -> IpAddr {
+    const NETWORK: u128 = u128::MAX << 64;
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 fn parse_range(text: &str) -> Result<IpNet, CidrError> {
     let range: IpNet = text.parse().map_err(|_| CidrError(text.to_owned()))?;
     Ok(match range {
@@ -84,6 +93,15 @@ mod tests {
             assert_eq!(set.contains(address.parse().unwrap()), inside, "{address}");
         }
         assert_eq!(&*set.texts()[0], "10.1.2.3/8");
+    }
+
+    #[test]
+    fn client_is_an_ipv4_address_or_an_ipv6_network() {
+        for (address, client) in
+            [("192.0.2.1", "192.0.2.1"), ("::ffff:192.0.2.1", "192.0.2.1"), ("2001:db8:0:1:ffff::2", "2001:db8:0:1::")]
+        {
+            assert_eq!(client_network(address.parse().unwrap()), client.parse::<IpAddr>().unwrap(), "{address}");
+        }
     }
 
     #[test]

@@ -115,7 +115,7 @@ pub mod last_used;
 #[cfg(feature = "layer")]
 pub mod layer;
 pub mod lifecycle;
-#[cfg(any(feature = "gateway", feature = "external_auth"))]
+#[cfg(any(feature = "gateway", feature = "external_auth", feature = "admin"))]
 #[doc(hidden)]
 pub mod listener;
 pub mod pipeline;

@@ -298,6 +298,7 @@ fn snapshot(config: &GatewayConfig, verifier: &Arc<Verifier>) -> Arc<Snapshot> {
         config,
         verifier: Arc::clone(verifier),
         limiter: Some(Arc::new(Limiter::local(local, limiter_metrics.expect("the registry is new")))),
+        auth_failures: None,
         on_backend_down: OnBackendDown::default(),
         tenant: TenantId::NIL,
         revoke_with_parent: true,

@@ -1,30 +1,37 @@
-//! Serves a router on its own listener and runtime, with timeouts for slow clients (contract, operations section 4).
+//! Serves a router on its own listener and runtime, within caps and time limits (contract, operations section 4).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpStream;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The pause after a failed accept, for example when no file descriptor is free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::listener::{AcceptLoop, AcceptedConnection, Admission, ConnectionTimes, RequestInFlight, TimedStream};
+
+/// The time limits of connections. Bodies have their own, see `body`.
+const TIMES: ConnectionTimes = ConnectionTimes {
+    head: Duration::from_secs(5),
+    idle: Duration::from_secs(75),
+    write_stall: Duration::from_secs(60),
+};
+/// The maximum size in bytes of a request head; 431.
+const HEAD_MAX: usize = 64 * 1024;
 
 /// The TCP peer of a request, set by the server.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
 /// Options of a server.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct ServerOptions {
     /// The name of the threads.
     pub name: &'static str,
@@ -32,6 +39,8 @@ pub struct ServerOptions {
     pub threads: usize,
     /// The grace period for requests in flight at shutdown.
     pub grace: Duration,
+    /// The caps of connections.
+    pub admission: Admission,
 }
 
 /// A running server.
@@ -61,7 +70,9 @@ impl Server {
             tokio::net::TcpListener::from_std(listener)?
         };
         let (stop, stopped) = watch::channel(false);
-        let accepting = runtime.spawn(accept(listener, router, stopped, options.grace));
+        let accept = AcceptLoop { admission: options.admission, stopped, grace: options.grace };
+        let serve = move |stream, peer, accepted| serve(stream, peer, accepted, router.clone());
+        let accepting = runtime.spawn(accept.run(listener, serve));
         Ok(Self { address, runtime, stop, accepting, grace: options.grace })
     }
 
@@ -83,45 +94,39 @@ impl Server {
     }
 }
 
-async fn accept(
-    listener: tokio::net::TcpListener,
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Option<IpAddr>,
+    accepted: AcceptedConnection,
     router: Router,
-    mut stopped: watch::Receiver<bool>,
-    grace: Duration,
 ) {
-    let graceful = GracefulShutdown::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopped.changed() => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => serve(stream, peer, router.clone(), &graceful),
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
-    // Requests still in flight after the grace period are dropped with the runtime.
-    let _ = tokio::time::timeout(grace, graceful.shutdown()).await;
-}
-
-fn serve(stream: TcpStream, peer: SocketAddr, router: Router, graceful: &GracefulShutdown) {
+    let in_flight = RequestInFlight::default();
+    let stream = TimedStream::new(stream, TIMES, in_flight.clone());
+    let admitted = Arc::clone(accepted.admitted());
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer.ip().to_canonical()));
-        router.clone().oneshot(request)
+        // An evicted connection is closed after this response.
+        admitted.set_active();
+        in_flight.set(true);
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(Peer(peer));
+        }
+        let response = router.clone().oneshot(request);
+        let (admitted, in_flight) = (Arc::clone(&admitted), in_flight.clone());
+        async move {
+            let response = response.await;
+            in_flight.set(false);
+            admitted.set_idle();
+            response
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
-        // Broken connections are expected; the requests are in the access log.
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection was closed early");
-        }
-    });
+    // Broken connections are expected; the requests are in the access log.
+    match accepted.run(connection, |connection| connection.graceful_shutdown()).await {
+        Some(Err(error)) => tracing::debug!(%error, "a connection was closed early"),
+        None => tracing::debug!("an evicted connection did not end in time"),
+        Some(Ok(())) => {}
+    }
 }

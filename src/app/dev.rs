@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use prometheus::Registry;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -13,17 +14,23 @@ use super::error::AppError;
 use super::listeners::{Listeners, bind};
 use super::process::App;
 use crate::admin::{Server, ServerOptions, sample_router};
-use crate::config::{Auth, Config, GatewayConfig, LogConfig, LogFormat, RouteConfig, UpstreamConfig, parse_endpoint};
+use crate::cidr::CidrSet;
+use crate::config::{
+    Auth, Config, ConnectionsConfig, GatewayConfig, LogConfig, LogFormat, RouteConfig, UpstreamConfig, parse_endpoint,
+};
 use crate::duration::ConfigDuration;
 use crate::external_auth::Sockets;
 use crate::id::KeyId;
 use crate::key::KeyDraft;
 use crate::lifecycle::LifecycleError;
+use crate::listener::{Admission, ConnectionMetrics};
 use crate::request_context::RequestContext;
 
 const ISSUER: &str = "http://localhost/keygate";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum number of connections of the sample API.
+const SAMPLE_CONNECTIONS: usize = 512;
 /// Request id of the demonstration key, so that every start uses the same key.
 const DEMONSTRATION: &str = "demonstration";
 
@@ -151,7 +158,11 @@ fn checked(upstream: &str) -> Result<String, AppError> {
 }
 
 fn start_sample() -> Result<(String, Option<Server>), AppError> {
-    let options = ServerOptions { name: "sample", threads: 1, grace: Duration::from_secs(1) };
+    // The metrics of the sample are not published.
+    let metrics = ConnectionMetrics::register(&Registry::new())?;
+    let caps = ConnectionsConfig::total(SAMPLE_CONNECTIONS);
+    let admission = Admission::new("sample", caps, CidrSet::default(), &metrics);
+    let options = ServerOptions { name: "sample", threads: 1, grace: Duration::from_secs(1), admission };
     let server = Server::start(bind(loopback(0), "port")?, sample_router(), options)
         .map_err(|cause| AppError::io("the sample API cannot be served", cause))?;
     Ok((format!("http://{}", server.address()), Some(server)))

@@ -3,13 +3,18 @@
 use super::error::AppError;
 use crate::engine::RunningEngine;
 use crate::external_auth::{ExternalAuth, Sockets};
+use crate::listener::Admission;
 
 /// Starts external authorization, if the configuration has it.
-pub(super) fn start(engine: &RunningEngine, sockets: Sockets) -> Result<Option<ExternalAuth>, AppError> {
+pub(super) fn start(
+    engine: &RunningEngine,
+    sockets: Sockets,
+    admission: Admission,
+) -> Result<Option<ExternalAuth>, AppError> {
     let config = engine.config();
     let (Some(settings), Some(routes)) = (&config.external_auth, &config.gateway) else {
         return Ok(None);
     };
     let parts = engine.snapshot_parts(routes);
-    ExternalAuth::start(settings, parts, sockets).map(Some).map_err(AppError::ExternalAuth)
+    ExternalAuth::start(settings, parts, sockets, admission).map(Some).map_err(AppError::ExternalAuth)
 }

@@ -1,5 +1,6 @@
 //! The process: from a configuration to running parts.
 
+mod admissions;
 mod build;
 mod data_dir;
 mod dev;

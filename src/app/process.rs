@@ -6,6 +6,7 @@ use std::sync::Arc;
 use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 
+use super::admissions::Admissions;
 use super::build;
 use super::error::AppError;
 use super::external_auth;
@@ -46,6 +47,7 @@ impl App {
             .build();
         let background = background.map_err(|cause| AppError::io("threads cannot be started", cause))?;
         let registry = Registry::new();
+        let admissions = Admissions::new(config, &registry)?;
         let engine = Engine::builder(config.clone()).registry(registry.clone());
         let engine = background.block_on(engine.start())?;
         let state = AdminState {
@@ -60,17 +62,19 @@ impl App {
             quiet_health: config.serve.http.request_log.exclude_health_endpoints,
         };
         let grace = config.serve.http.shutdown_grace.0;
-        let serve = |listener, router, name, threads| {
-            let options = ServerOptions { name, threads, grace };
+        let serve = |listener, router, admission, name, threads| {
+            let options = ServerOptions { name, threads, grace, admission };
             Server::start(listener, router, options)
                 .map_err(|cause| AppError::io(format!("{name} cannot be served"), cause))
         };
-        let metrics = serve(listeners.metrics, admin::metrics_router(state.clone(), registry.clone()), "metrics", 1)?;
-        let admin = serve(listeners.admin, admin::router(state, &registry)?, "admin", ADMIN_THREADS)?;
-        let external_auth = external_auth::start(&engine, listeners.external_auth)?;
+        let metrics_router = admin::metrics_router(state.clone(), registry.clone());
+        let metrics = serve(listeners.metrics, metrics_router, admissions.metrics, "metrics", 1)?;
+        let admin_router = admin::router(state, &registry)?;
+        let admin = serve(listeners.admin, admin_router, admissions.admin, "admin", ADMIN_THREADS)?;
+        let external_auth = external_auth::start(&engine, listeners.external_auth, admissions.external_auth)?;
         let gateway = match &config.gateway {
             Some(settings) if settings.enabled => {
-                Some(Gateway::start(engine.snapshot_parts(settings), listeners.gateway)?)
+                Some(Gateway::start(engine.snapshot_parts(settings), listeners.gateway, admissions.gateway)?)
             }
             _ => None,
         };

@@ -7,9 +7,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::auth_failures::AuthFailuresConfig;
 use super::endpoint::{EndpointUrl, is_host_name, parse_endpoint};
 use super::listener::{ConnectionsConfig, ListenerConfig};
 use super::problems::Problems;
+use crate::cidr::CidrSet;
 use crate::duration::ConfigDuration;
 
 /// The reverse proxy.
@@ -31,6 +33,8 @@ pub struct GatewayConfig {
     pub shutdown_grace: ConfigDuration,
     /// Throttling of database lookups of unknown keys, per client address. Above the limit, lookups are delayed and batched.
     pub unknown_keys: UnknownKeysConfig,
+    /// Throttling of client addresses that repeatedly present rejected credentials.
+    pub auth_failures: AuthFailuresConfig,
     /// The routes. A route that names the host has precedence over one that does not; then the longest prefix wins.
     pub routes: Vec<RouteConfig>,
     /// The upstreams, by name.
@@ -257,6 +261,7 @@ impl Default for GatewayConfig {
             threads: 0,
             shutdown_grace: ConfigDuration(Duration::from_secs(30)),
             unknown_keys: UnknownKeysConfig::default(),
+            auth_failures: AuthFailuresConfig::default(),
             routes: Vec::new(),
             upstreams: BTreeMap::new(),
             limits: BTreeMap::new(),
@@ -293,6 +298,14 @@ impl GatewayConfig {
         if all.is_empty() { vec![("gateway.address".into(), ListenerConfig::fallback())] } else { all }
     }
 
+    /// The address ranges of all proxies that listeners trust. Ranges that are not valid contain no address.
+    pub fn trusted_ranges(&self) -> CidrSet {
+        let ranges =
+            |listener: &ListenerConfig| [&listener.proxy_protocol.trusted[..], &listener.trusted_proxies].concat();
+        let ranges: Vec<String> = self.listeners.iter().flat_map(ranges).collect();
+        CidrSet::parse(&ranges).unwrap_or_default()
+    }
+
     fn validate_listeners(&self, problems: &mut Problems) {
         if let Some(address) = &self.address
             && address.parse::<SocketAddr>().is_err()
@@ -307,6 +320,7 @@ impl GatewayConfig {
 
     pub(super) fn validate(&self, problems: &mut Problems) {
         self.validate_listeners(problems);
+        self.auth_failures.validate("gateway.auth_failures", problems);
         for (name, upstream) in &self.upstreams {
             upstream.validate(&format!("gateway.upstreams.{name}"), problems);
         }

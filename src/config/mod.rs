@@ -4,6 +4,7 @@
 //! schema that is generated from the types, deserialized, and checked by the rules across fields. Every error names the
 //! path of its setting. Values are never shown: any of them may be a secret.
 
+mod auth_failures;
 mod cache;
 mod check;
 mod credentials;
@@ -26,6 +27,7 @@ mod serve;
 mod suggestions;
 mod telemetry;
 
+pub use auth_failures::{AuthFailureMode, AuthFailuresConfig};
 pub use cache::{
     CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, OnDatabaseDown, RedisConfig, RedisTlsConfig,
     SentinelConfig,

@@ -13,7 +13,7 @@ use super::nodes::connect_redis;
 use super::parts::{Engine, EngineParts};
 use super::running::RunningEngine;
 use super::tasks::Tasks;
-use super::{caches, database, lookup_throttle};
+use super::{auth_failures, caches, database, lookup_throttle};
 use crate::clock::SystemClock;
 use crate::config::{Config, CountBy, LimitConfig};
 use crate::duration::ConfigDuration;
@@ -104,8 +104,9 @@ impl EngineBuilder {
         let engine = Engine::new(parts, &registry)?;
         tasks.spawn(async move { refresher.run().await });
         purge_expired_keys(&config, &engine, &mut tasks);
+        let auth_failures = auth_failures::start(&config, &registry)?;
         let metrics = pipeline::Metrics::register(&registry)?;
-        Ok(RunningEngine::new(engine, config, store, signing_keys, metrics, limits, last_used, tasks))
+        Ok(RunningEngine::new(engine, config, store, signing_keys, metrics, limits, auth_failures, last_used, tasks))
     }
 }
 

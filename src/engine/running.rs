@@ -12,7 +12,7 @@ use super::tasks::Tasks;
 use crate::config::{Config, GatewayConfig};
 use crate::credential::SigningKeys;
 use crate::lifecycle::Lifecycle;
-use crate::pipeline::{Metrics, SnapshotParts};
+use crate::pipeline::{AuthFailureThrottle, Metrics, SnapshotParts};
 use crate::ratelimit::Limiter;
 use crate::store::KeyStore;
 use crate::verifier::Verifier;
@@ -29,6 +29,7 @@ struct Shared {
     signing_keys: Arc<ArcSwap<SigningKeys>>,
     metrics: Metrics,
     limits: RunningLimiter,
+    auth_failures: Option<Arc<AuthFailureThrottle>>,
     /// `None` once stopped.
     background: Mutex<Option<(LastUsed, Tasks)>>,
 }
@@ -42,11 +43,12 @@ impl RunningEngine {
         signing_keys: Arc<ArcSwap<SigningKeys>>,
         metrics: Metrics,
         limits: RunningLimiter,
+        auth_failures: Option<Arc<AuthFailureThrottle>>,
         last_used: LastUsed,
         tasks: Tasks,
     ) -> Self {
         let background = Mutex::new(Some((last_used, tasks)));
-        Self(Arc::new(Shared { engine, config, store, signing_keys, metrics, limits, background }))
+        Self(Arc::new(Shared { engine, config, store, signing_keys, metrics, limits, auth_failures, background }))
     }
 
     /// Verifies credentials.
@@ -86,6 +88,7 @@ impl RunningEngine {
             config: gateway,
             verifier: Arc::clone(self.verifier()),
             limiter: self.limiter().cloned(),
+            auth_failures: self.0.auth_failures.clone(),
             on_backend_down: config.rate_limit.on_backend_down,
             tenant: config.tenant(),
             revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,

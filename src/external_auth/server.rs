@@ -1,13 +1,13 @@
 //! Accepts connections and serves HTTP/1.1 and HTTP/2 with prior knowledge on them, within bounds.
 
-use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use tower::ServiceExt;
 
 use super::router::untrusted;
 use crate::cidr::CidrSet;
+use crate::listener::{AcceptLoop, AcceptedConnection, Admission, Admitted};
 
 /// How long a connection of a trusted peer may wait for a request head, also between requests: longer than proxies keep idle
 /// connections, so that a proxy never sends a request on a connection that is being closed.
@@ -27,86 +28,108 @@ const HEAD_MAX: u32 = 64 * 1024;
 const STREAMS_MAX: u32 = 1024;
 /// How often an HTTP/2 connection is probed, and how long the answer may take.
 const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
-/// The pause after a failed accept, for example when no file descriptor is free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the listeners until the stop signal, then waits for requests in flight up to the grace period.
+#[derive(Clone)]
 pub(super) struct Acceptor {
     pub(super) router: Router,
     pub(super) trusted: CidrSet,
+    pub(super) admission: Admission,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) grace: Duration,
 }
 
 impl Acceptor {
-    pub(super) async fn serve_tcp(mut self, listener: TcpListener) {
-        let graceful = GracefulShutdown::new();
-        while let Some(accepted) = until_stopped(&mut self.stopped, listener.accept()).await {
-            match accepted {
-                Ok((stream, peer)) if self.trusted.contains(peer.ip()) => {
-                    // Answers are small and written at once.
-                    let _ = stream.set_nodelay(true);
-                    serve(stream, self.router.clone(), &graceful);
+    pub(super) async fn serve_tcp(self, listener: TcpListener) {
+        let (accept, Self { router, trusted, .. }) = (self.accept_loop(), self);
+        accept
+            .run(listener, move |stream, peer, accepted| {
+                let is_trusted = peer.is_some_and(|peer| trusted.contains(peer));
+                let router = router.clone();
+                async move {
+                    if is_trusted {
+                        // Answers are small and written at once.
+                        let _ = stream.set_nodelay(true);
+                        serve(stream, accepted, router).await;
+                    } else {
+                        let peer = peer.map(tracing::field::display);
+                        tracing::warn!(
+                            peer,
+                            "external authorization: the peer is not trusted (external_auth.trusted_peers)"
+                        );
+                        refuse(stream, accepted).await;
+                    }
                 }
-                Ok((stream, peer)) => {
-                    tracing::warn!(peer = %peer.ip(), "external authorization: the peer is not trusted (external_auth.trusted_peers)");
-                    refuse(stream);
-                }
-                Err(error) => pause(&error).await,
-            }
-        }
-        drop(listener);
-        // Requests still in flight after the grace period are dropped with the runtime.
-        let _ = tokio::time::timeout(self.grace, graceful.shutdown()).await;
+            })
+            .await;
     }
 
-    pub(super) async fn serve_unix(mut self, listener: UnixListener) {
-        let graceful = GracefulShutdown::new();
-        while let Some(accepted) = until_stopped(&mut self.stopped, listener.accept()).await {
-            match accepted {
-                Ok((stream, _)) => serve(stream, self.router.clone(), &graceful),
-                Err(error) => pause(&error).await,
-            }
-        }
-        drop(listener);
-        let _ = tokio::time::timeout(self.grace, graceful.shutdown()).await;
+    pub(super) async fn serve_unix(self, listener: UnixListener) {
+        let (accept, router) = (self.accept_loop(), self.router);
+        accept.run(listener, move |stream, _, accepted| serve(stream, accepted, router.clone())).await;
+    }
+
+    fn accept_loop(&self) -> AcceptLoop {
+        AcceptLoop { admission: self.admission.clone(), stopped: self.stopped.clone(), grace: self.grace }
     }
 }
 
-/// The output of a future; `None` after the stop signal.
-async fn until_stopped<T>(stopped: &mut watch::Receiver<bool>, future: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        output = future => Some(output),
-        _ = stopped.changed() => None,
-    }
-}
-
-async fn pause(error: &io::Error) {
-    tracing::warn!(%error, "a connection could not be accepted");
-    tokio::time::sleep(ACCEPT_PAUSE).await;
-}
-
-fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, graceful: &GracefulShutdown) {
-    let service = service_fn(move |request| router.clone().oneshot(request));
-    let connection = builder(IDLE_TIMEOUT).serve_connection(TokioIo::new(stream), service).into_owned();
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
-        // Broken connections are expected; the requests are in the access log.
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection was closed early");
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    accepted: AcceptedConnection,
+    router: Router,
+) {
+    let requests = Requests::new(&accepted);
+    let service = service_fn(move |request| {
+        let (response, requests) = (router.clone().oneshot(request), requests.clone());
+        requests.count();
+        async move {
+            let response = response.await;
+            requests.end();
+            response
         }
     });
+    let builder = builder(IDLE_TIMEOUT);
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    // Broken connections are expected; the requests are in the access log.
+    if let Some(Err(error)) = accepted.run(connection, |connection| connection.graceful_shutdown()).await {
+        tracing::debug!(%error, "a connection was closed early");
+    }
 }
 
 /// Answers 403 and closes the connection.
-fn refuse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+async fn refuse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, accepted: AcceptedConnection) {
     let service = service_fn(|request| untrusted().oneshot(request));
     let mut builder = builder(UNTRUSTED_TIMEOUT);
     builder.http1().keep_alive(false);
-    tokio::spawn(async move {
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let _ = tokio::time::timeout(UNTRUSTED_TIMEOUT, connection).await;
-    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    let connection = tokio::time::timeout(UNTRUSTED_TIMEOUT, connection);
+    let _ = accepted.run(connection, |_| {}).await;
+}
+
+/// The requests in flight on a connection, more than one over HTTP/2.
+#[derive(Clone)]
+struct Requests {
+    admitted: Arc<Admitted>,
+    in_flight: Arc<AtomicUsize>,
+}
+
+impl Requests {
+    fn new(accepted: &AcceptedConnection) -> Self {
+        Self { admitted: Arc::clone(accepted.admitted()), in_flight: Arc::default() }
+    }
+
+    fn count(&self) {
+        if self.in_flight.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.admitted.set_active();
+        }
+    }
+
+    fn end(&self) {
+        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.admitted.set_idle();
+        }
+    }
 }
 
 fn builder(head_timeout: Duration) -> Builder<TokioExecutor> {

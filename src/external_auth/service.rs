@@ -13,7 +13,7 @@ use super::check::Checker;
 use super::router::router;
 use super::server::Acceptor;
 use crate::config::ExternalAuthConfig;
-use crate::listener::UnixSocket;
+use crate::listener::{Admission, UnixSocket};
 use crate::pipeline::{CurrentSnapshot, Snapshot, SnapshotParts};
 
 /// How much longer than the grace period the stop may take.
@@ -40,31 +40,35 @@ pub struct ExternalAuth {
 }
 
 impl ExternalAuth {
-    /// Starts to serve on bound sockets. `parts` has the routes, limits and header selection.
+    /// Starts to serve on bound sockets. `parts` has the routes, limits and header selection; `admission` has the caps of connections.
     ///
     /// # Errors
     /// If a socket cannot be used or the threads cannot be started.
-    pub fn start(config: &ExternalAuthConfig, parts: SnapshotParts<'_>, sockets: Sockets) -> io::Result<Self> {
+    pub fn start(
+        config: &ExternalAuthConfig,
+        parts: SnapshotParts<'_>,
+        sockets: Sockets,
+        admission: Admission,
+    ) -> io::Result<Self> {
         let Sockets { tcp, unix } = sockets;
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(Snapshot::new(parts, |_| ())));
         let router = router(&Checker::new(snapshot));
         let runtime = runtime(config.threads)?;
         let (stop, stopped) = watch::channel(false);
         let grace = config.shutdown_grace.0;
-        let acceptor =
-            || Acceptor { router: router.clone(), trusted: config.trusted(), stopped: stopped.clone(), grace };
+        let acceptor = Acceptor { router, trusted: config.trusted(), admission, stopped, grace };
         let address = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
         let mut accepting = JoinSet::new();
         let guard = runtime.enter();
         if let Some(listener) = tcp {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            accepting.spawn(acceptor().serve_tcp(listener));
+            accepting.spawn(acceptor.clone().serve_tcp(listener));
         }
         if let Some(socket) = &unix {
             let listener = socket.listener()?;
             listener.set_nonblocking(true)?;
-            accepting.spawn(acceptor().serve_unix(tokio::net::UnixListener::from_std(listener)?));
+            accepting.spawn(acceptor.serve_unix(tokio::net::UnixListener::from_std(listener)?));
         }
         drop(guard);
         Ok(Self { address, runtime, stop, accepting, grace, _unix: unix })

@@ -10,10 +10,13 @@ use pingora::server::ShutdownWatch;
 use super::http1::{self, End, Front};
 use super::http2::{self, Http2Stream};
 use crate::connection::ConnectionInfo;
+use crate::listener::Admission;
 
 /// The connections of one listener.
 pub(super) struct ListenerApp {
     pub(super) front: Front,
+    /// The caps of connections, those of all listeners together.
+    pub(super) admission: Admission,
 }
 
 #[async_trait]
@@ -22,7 +25,12 @@ impl ServerApp for ListenerApp {
         let peer =
             stream.get_socket_digest().and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet().copied()));
         let info = Arc::new(ConnectionInfo::plain(peer));
-        if let End::Http2(stream, received) = http1::serve(&self.front, stream, Arc::clone(&info), shutdown).await {
+        // A refused connection is closed at once.
+        let admitted = self.admission.admit(info.client).ok()?;
+        let end = http1::serve(&self.front, stream, Arc::clone(&info), &admitted, shutdown).await;
+        if let End::Http2(stream, received) = end {
+            // Its requests are not followed, so it is never idle.
+            admitted.set_active();
             let stall_limit = self.front.limits.response_stall_timeout.0;
             let stream = Http2Stream::new(stream, received, info, &self.front.clock, stall_limit);
             http2::serve(&self.front, stream, shutdown).await;

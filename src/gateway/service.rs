@@ -23,7 +23,7 @@ use super::pingora::{Proxy, RouteUpstream};
 use super::server_app::ListenerApp;
 use super::upstream::Upstream;
 use crate::config::UpstreamConfig;
-use crate::listener::{ListeningSocket, UnixSocket};
+use crate::listener::{Admission, ListeningSocket, UnixSocket};
 use crate::pipeline::{CurrentSnapshot, Metrics, Snapshot, SnapshotParts};
 
 /// How often draining checks for requests in flight.
@@ -58,11 +58,16 @@ pub enum GatewayError {
 }
 
 impl Gateway {
-    /// Starts to serve on bound sockets, one for each of the effective listeners of the configuration.
+    /// Starts to serve on bound sockets, one for each of the effective listeners of the configuration. `admission` has the
+    /// caps of their connections.
     ///
     /// # Errors
     /// [`GatewayError`] when a socket cannot be used or threads cannot be started.
-    pub fn start(parts: SnapshotParts<'_>, sockets: Vec<ListeningSocket>) -> Result<Self, GatewayError> {
+    pub fn start(
+        parts: SnapshotParts<'_>,
+        sockets: Vec<ListeningSocket>,
+        admission: Admission,
+    ) -> Result<Self, GatewayError> {
         crate::tls::install_crypto_provider();
         let config = parts.config;
         let metrics = parts.metrics.clone();
@@ -84,7 +89,8 @@ impl Gateway {
                 limits: listener.limits,
                 http2: listener.http2,
             };
-            services.push(Listening::new(&socket, ListenerApp { front })?);
+            let app = ListenerApp { front, admission: admission.clone() };
+            services.push(Listening::new(&socket, app)?);
             if let ListeningSocket::Unix(socket) = socket {
                 unix.push(socket);
             }

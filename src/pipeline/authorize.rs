@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::auth_failures::{AuthFailureThrottle, Delay};
 use super::rate_limit::{Caller, RateLimitOutcome, RouteLimits};
 use super::route::Route;
 use crate::config::{Auth, OnBackendDown};
@@ -20,6 +21,7 @@ pub struct Authorizer {
     verifier: Arc<Verifier>,
     tenant: TenantId,
     revoke_with_parent: bool,
+    auth_failures: Option<Arc<AuthFailureThrottle>>,
 }
 
 /// The parts of a request that authorization reads.
@@ -42,12 +44,14 @@ pub struct Authorization {
     pub limits: RateLimitOutcome,
 }
 
-/// An authorization that needs a record or a counter which this process does not have in memory.
+/// An authorization that needs a record or a counter which this process does not have in memory, or whose rejection is delayed.
 pub enum PendingAuthorization {
     /// The credential is being verified.
     Verification(PendingVerification),
     /// The limits must be charged.
     Charge(Option<Verdict>),
+    /// The response to a rejected credential is delayed.
+    Delay(Rejection, Delay),
 }
 
 impl Authorization {
@@ -60,7 +64,13 @@ impl Authorization {
 impl Authorizer {
     /// An authorizer for a tenant. With `revoke_with_parent`, derived tokens of revoked keys are denied.
     pub fn new(verifier: Arc<Verifier>, tenant: TenantId, revoke_with_parent: bool) -> Self {
-        Self { verifier, tenant, revoke_with_parent }
+        Self { verifier, tenant, revoke_with_parent, auth_failures: None }
+    }
+
+    /// Throttles addresses that repeatedly present rejected credentials.
+    #[must_use]
+    pub fn throttled(self, auth_failures: Option<Arc<AuthFailureThrottle>>) -> Self {
+        Self { auth_failures, ..self }
     }
 
     /// Authorizes a request on a route. Neither suspends nor allocates if the key is cached and limits are counted in this process, apart
@@ -88,14 +98,22 @@ impl Authorizer {
         memory: &mut ConnectionMemory,
     ) -> Result<Authorization, PendingAuthorization> {
         let verdict = match self.presented(route, request) {
-            Ok(Some(presented)) => {
-                let verification = self.verifier.verify_now(&presented, memory);
-                let verification = verification.map_err(PendingAuthorization::Verification)?;
-                verdict(verification, route).map(Some)
-            }
+            Ok(Some(presented)) => match self.check_auth_failures(&presented, memory) {
+                Ok(()) => {
+                    let verification = self.verifier.verify_now(&presented, memory);
+                    let verification = verification.map_err(PendingAuthorization::Verification)?;
+                    verdict(verification, route).map(Some)
+                }
+                Err(rejection) => Err(rejection),
+            },
             Ok(None) => Ok(None),
             Err(rejection) => Err(rejection),
         };
+        if let Err(rejection) = &verdict
+            && let Some(delay) = self.count_auth_failure(rejection, request.client_ip)
+        {
+            return Err(PendingAuthorization::Delay(rejection.clone(), delay));
+        }
         match (verdict, &route.limits) {
             (Ok(verdict), Some(limits)) => match self.charge_now(limits, verdict.as_ref(), request, memory) {
                 Some(limits) => Ok(Authorization::charged(verdict, limits)),
@@ -115,9 +133,19 @@ impl Authorizer {
     ) -> Authorization {
         let verdict = match pending {
             PendingAuthorization::Charge(verdict) => Ok(verdict),
+            PendingAuthorization::Delay(rejection, delay) => {
+                delay.wait().await;
+                Err(rejection)
+            }
             PendingAuthorization::Verification(pending) => match self.presented(route, request) {
                 Ok(Some(presented)) => {
-                    verdict(self.verifier.verify_later(&presented, memory, pending).await, route).map(Some)
+                    let verdict = verdict(self.verifier.verify_later(&presented, memory, pending).await, route);
+                    if let Err(rejection) = &verdict
+                        && let Some(delay) = self.count_auth_failure(rejection, request.client_ip)
+                    {
+                        delay.wait().await;
+                    }
+                    verdict.map(Some)
                 }
                 Ok(None) => Ok(None),
                 Err(rejection) => Err(rejection),
@@ -154,6 +182,17 @@ impl Authorizer {
             lookup_charge: request.client_ip,
             revoke_with_parent: self.revoke_with_parent,
         }))
+    }
+
+    /// Rejects a request of an address with too many rejected credentials, unless the credential was verified before.
+    fn check_auth_failures(&self, presented: &Presented<'_>, memory: &ConnectionMemory) -> Result<(), Rejection> {
+        let Some(throttle) = &self.auth_failures else { return Ok(()) };
+        throttle.check(presented.client_ip, presented.arrived, || self.verifier.is_proven(presented, memory))
+    }
+
+    /// Counts a rejected credential. Returns the delay of its response, if there is one.
+    fn count_auth_failure(&self, rejection: &Rejection, client_ip: Option<IpAddr>) -> Option<Delay> {
+        self.auth_failures.as_ref()?.count(rejection, client_ip)
     }
 
     /// Charges the limits that are counted in this process; `None` if they are counted elsewhere, or the limit of the key must be looked

@@ -84,7 +84,7 @@ pub struct Connection {
 /// # let gateway: GatewayConfig = serde_json::from_str(
 /// #     r#"{ "routes": [{ "name": "orders", "path_prefix": "/orders", "upstream": "orders" }] }"#).unwrap();
 /// # let parts = SnapshotParts {
-/// #     config: &gateway, verifier: engine.verifier.clone(), limiter: None, on_backend_down: OnBackendDown::default(),
+/// #     config: &gateway, verifier: engine.verifier.clone(), limiter: None, auth_failures: None, on_backend_down: OnBackendDown::default(),
 /// #     tenant: TenantId::NIL, revoke_with_parent: true, metrics: Metrics::register(&registry).unwrap(),
 /// # };
 /// # let snapshot: Arc<Snapshot> = Arc::new(Snapshot::new(parts, |_| ()));

@@ -6,11 +6,12 @@
 //! - [`Exchange`] carries one request from its head to its response.
 //! - [`Snapshot`] is everything that requests need from the configuration, immutable.
 //! - [`route`], [`path`]: route matching on normalized paths.
-//! - `authorize`, `rate_limit`: credential, scopes, rate limits.
+//! - `authorize`, `rate_limit`: credential, scopes, rate limits. `auth_failures`: addresses that repeatedly present rejected credentials.
 //! - [`headers`]: which fields pass, in both directions.
 //! - [`access_log`]: the log line and the metrics of a request.
 
 pub mod access_log;
+mod auth_failures;
 #[doc(hidden)]
 pub mod authorize;
 mod exchange;
@@ -24,6 +25,8 @@ mod snapshot;
 mod unread;
 
 pub use access_log::{Metrics, ResponseInfo};
+#[doc(hidden)]
+pub use auth_failures::{AuthFailureMetrics, AuthFailureThrottle};
 pub use exchange::{Connection, Exchange, RequestEdits};
 pub use head::{RequestHead, Target};
 pub use headers::FieldEdits;

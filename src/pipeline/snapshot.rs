@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 
 use super::access_log::Metrics;
+use super::auth_failures::AuthFailureThrottle;
 use super::authorize::Authorizer;
 use super::head::{RequestHead, Target};
 use super::headers::{HeaderSelection, value_of};
@@ -32,6 +33,9 @@ pub struct SnapshotParts<'a> {
     /// Counts requests; `None` if rate limits are not enforced.
     #[doc(hidden)]
     pub limiter: Option<Arc<Limiter>>,
+    /// Throttles addresses that repeatedly present rejected credentials; `None` if none is throttled.
+    #[doc(hidden)]
+    pub auth_failures: Option<Arc<AuthFailureThrottle>>,
     /// What happens to requests that cannot be counted.
     pub on_backend_down: OnBackendDown,
     /// The tenant whose keys are accepted.
@@ -80,7 +84,8 @@ impl<U> Snapshot<U> {
         let SnapshotParts { config, metrics, .. } = parts;
         Self {
             routes,
-            authorizer: Authorizer::new(parts.verifier, parts.tenant, parts.revoke_with_parent),
+            authorizer: Authorizer::new(parts.verifier, parts.tenant, parts.revoke_with_parent)
+                .throttled(parts.auth_failures),
             headers: HeaderSelection::new(&config.request_headers),
             tenant: value_of(parts.tenant.to_string()),
             upstream_limit_fields: config.limit_headers.upstream,

@@ -4,6 +4,7 @@
 //! request ([`Exact`]), or on leases that this node takes from the buckets in Redis ([`Leased`]). The fronts call [`Limiter`],
 //! which also handles an unavailable Redis.
 
+mod address_budget;
 mod bucket_store;
 pub mod gcra;
 mod leased;
@@ -18,6 +19,7 @@ mod testing;
 
 #[cfg(feature = "redis")]
 pub use self::redis::RedisBucketStore;
+pub use address_budget::AddressBudget;
 pub use bucket_store::{BucketStore, ChargeRequest, ChargeResponse, Exact};
 pub use gcra::{Decision, Limit, Micros, Outcome, Outcomes};
 pub use leased::{LeaseWorker, Leased};

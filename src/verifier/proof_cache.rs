@@ -180,6 +180,11 @@ impl ConnectionMemory {
         is_valid.then_some(CachedProof { check: VerifiedBy::Connection, ..cached })
     }
 
+    /// Whether [`ConnectionMemory::take`] would return a proof.
+    pub(super) fn has(&self, fingerprint: Fingerprint, keys: &ArcSwap<SigningKeys>, now: Timestamp) -> bool {
+        self.proof.as_ref().is_some_and(|cached| cached.fingerprint == fingerprint && cached.proof.is_valid(keys, now))
+    }
+
     pub(super) fn set(&mut self, proof: CachedProof) {
         self.proof = Some(proof);
     }

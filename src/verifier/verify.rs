@@ -146,6 +146,13 @@ impl Verifier {
         verification
     }
 
+    /// Whether this process has verified the text of a credential before, so that verifying it again costs no signature or checksum.
+    pub fn is_proven(&self, presented: &Presented<'_>, connection: &ConnectionMemory) -> bool {
+        let (keys, now) = (&*self.signing_keys, self.clock.now());
+        let fingerprint = self.proof_cache.fingerprint(self.generation, presented.tenant, presented.credential);
+        connection.has(fingerprint, keys, now) || self.proof_cache.get(fingerprint, keys, now).is_some()
+    }
+
     /// The rate limit of the key behind a verified credential, if this process has it in memory.
     pub fn rate_limit_now(
         &self,

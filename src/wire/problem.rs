@@ -109,7 +109,7 @@ pub fn rejection_response(rejection: &Rejection, request_id: &RequestId, form: R
             headers.insert(RETRY_AFTER, RETRY_SECONDS)
         }
         Rejection::MethodNotAllowed => headers.insert(ALLOW, ALLOWED_METHODS),
-        Rejection::QuotaExceeded { retry_after: wait, .. } => {
+        Rejection::QuotaExceeded { retry_after: wait, .. } | Rejection::AuthFailuresExceeded { retry_after: wait } => {
             retry_after(*wait).and_then(|seconds| headers.insert(RETRY_AFTER, seconds))
         }
         _ => None,
@@ -213,6 +213,11 @@ fn template(rejection: &Rejection) -> Template {
         Rejection::QuotaExceeded { .. } => {
             (StatusCode::TOO_MANY_REQUESTS, "The caller has made more requests than its limits allow.", None)
         }
+        Rejection::AuthFailuresExceeded { .. } => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many rejected credentials came from this address; try again later.",
+            None,
+        ),
         Rejection::LimiterUnavailable => UNAVAILABLE,
         Rejection::PeerNotTrusted => (StatusCode::FORBIDDEN, "This listener answers trusted peers only.", None),
         Rejection::InternalError => {
@@ -290,6 +295,7 @@ mod tests {
                 violated: vec!["default".into(), "burst".into()],
                 retry_after: std::time::Duration::from_millis(1500),
             },
+            Rejection::AuthFailuresExceeded { retry_after: std::time::Duration::from_millis(1500) },
             Denial::Unavailable { cause: crate::verifier::Outage::Database }.into(),
             Rejection::PeerNotTrusted,
             Rejection::InternalError,

@@ -44,6 +44,11 @@ pub enum Rejection {
         /// The time until none of them is exceeded.
         retry_after: Duration,
     },
+    /// Too many rejected credentials came from the client's address.
+    AuthFailuresExceeded {
+        /// The time until the next request of the address is verified.
+        retry_after: Duration,
+    },
     /// Requests cannot be counted, and the configuration requires that they are.
     LimiterUnavailable,
     /// The sender of the request is not trusted to ask about requests of others.
@@ -73,6 +78,7 @@ impl Rejection {
             Self::Denied(denial) => denial.code(),
             Self::ScopeInsufficient { .. } => "scope_insufficient",
             Self::QuotaExceeded { .. } => "quota_exceeded",
+            Self::AuthFailuresExceeded { .. } => "auth_failures_exceeded",
             Self::LimiterUnavailable => "unavailable",
             Self::PeerNotTrusted => "peer_not_trusted",
             Self::InternalError => "internal_error",

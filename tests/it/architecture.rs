@@ -28,7 +28,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("cache_sync", &["cache", "clock", "store"]),
     ("last_used", &["clock", "id", "key", "request_context", "store"]),
     ("signing_keys", &["credential"]),
-    ("ratelimit", &["clock", "config", "id", "policy", "redis", "sharded"]),
+    ("ratelimit", &["cidr", "clock", "config", "id", "policy", "redis", "sharded"]),
     ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "ratelimit", "store", "last_used"]),
     (
         "lifecycle",
@@ -82,6 +82,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "id",
             "key",
             "lifecycle",
+            "listener",
             "policy",
             "ratelimit",
             "request_context",
@@ -94,6 +95,7 @@ const MODULES: &[(&str, &[&str])] = &[
         "app",
         &[
             "admin",
+            "cidr",
             "config",
             "duration",
             "engine",

@@ -11,6 +11,7 @@ mod cli;
 mod config;
 #[cfg(feature = "axum")]
 mod conformance;
+mod connections;
 mod crash;
 mod derived;
 mod dev;

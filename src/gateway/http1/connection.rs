@@ -28,6 +28,7 @@ use crate::config::ListenerLimits;
 use crate::connection::ConnectionInfo;
 use crate::gateway::pingora::RouteUpstream;
 use crate::gateway::pingora::{ConnectionState, Proxy};
+use crate::listener::Admitted;
 use crate::pipeline::{CurrentSnapshot, Rejection, UnreadRequest};
 
 /// How much of a head is read at once. The bytes are on the stack until there are some, so a silent connection has no buffer.
@@ -53,6 +54,7 @@ pub(crate) struct Front {
 /// A connection and what was received on it.
 pub(super) struct Connection<'f> {
     front: &'f Front,
+    admitted: &'f Admitted,
     stream: Option<Stream>,
     received: BytesMut,
     info: Arc<ConnectionInfo>,
@@ -80,10 +82,17 @@ pub(crate) enum End {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(front: &Front, stream: Stream, info: Arc<ConnectionInfo>, shutdown: &ShutdownWatch) -> End {
+pub(crate) async fn serve(
+    front: &Front,
+    stream: Stream,
+    info: Arc<ConnectionInfo>,
+    admitted: &Admitted,
+    shutdown: &ShutdownWatch,
+) -> End {
     let deadlines = Arc::new(Deadlines::new(&front.clock));
     let mut connection = Connection {
         front,
+        admitted,
         stream: Some(stream),
         received: BytesMut::new(),
         info,
@@ -101,10 +110,13 @@ pub(crate) async fn serve(front: &Front, stream: Stream, info: Arc<ConnectionInf
     loop {
         match connection.next().await {
             Next::Request(head) => {
+                // A request that arrives as its connection is evicted is answered; it is the last one.
+                admitted.set_active();
                 let exchange = Box::pin(connection.exchange(head, shutdown));
                 if exchange.await.is_break() {
                     return End::Closed;
                 }
+                admitted.set_idle();
             }
             Next::Malformed(error, arrived) => {
                 Box::pin(connection.refuse(error, arrived)).await;
@@ -185,7 +197,8 @@ impl Connection<'_> {
                 }
                 let deadlines = &self.shared.deadlines;
                 let exceeded = deadlines.poll_exceeded(Direction::Read, context);
-                let is_stopped = self.received.is_empty() && deadlines.clock().is_stopping();
+                let is_stopped = self.received.is_empty()
+                    && (deadlines.clock().is_stopping() || self.admitted.poll_evicted(context).is_ready());
                 if exceeded.is_ready() || is_stopped { Poll::Ready(Err(Deadlines::error())) } else { Poll::Pending }
             }
         }
@@ -244,6 +257,7 @@ impl Connection<'_> {
         self.requests >= limits.requests_per_connection
             || age >= limits.connection_age.0
             || self.shared.deadlines.clock().is_stopping()
+            || self.admitted.is_evicted()
     }
 
     /// Answers a malformed request and closes the connection.

@@ -56,6 +56,7 @@ impl Fixture {
             config,
             verifier: Arc::clone(verifier),
             limiter: Some(Arc::clone(&self.limiter)),
+            auth_failures: None,
             on_backend_down: OnBackendDown::default(),
             tenant: TenantId::NIL,
             revoke_with_parent: true,

@@ -8,7 +8,6 @@
 //! Cache hits, and issued keys with a valid checksum, are not throttled.
 
 mod batcher;
-mod budget;
 mod metrics;
 
 pub use batcher::Batcher;
@@ -20,10 +19,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use self::batcher::PendingLookup;
-use self::budget::Budget;
 use crate::cache::CacheKey;
 use crate::clock::Clock;
 use crate::key::ApiKey;
+use crate::ratelimit::AddressBudget;
 use crate::store::{KeySource, StoreError};
 
 /// The guessing budget of an address, and the bound on pending lookups.
@@ -39,7 +38,7 @@ pub struct LookupThrottleSettings {
 
 /// Decides whether a lookup is made at once or in a batch.
 pub struct LookupThrottle {
-    budget: Budget,
+    budget: AddressBudget,
     pending: mpsc::Sender<PendingLookup>,
     metrics: LookupThrottleMetrics,
 }
@@ -52,7 +51,7 @@ pub fn lookup_throttle(
     metrics: &LookupThrottleMetrics,
 ) -> (LookupThrottle, Batcher) {
     let (pending, receiver) = mpsc::channel(settings.waiting.max(1));
-    let budget = Budget::new(settings.burst, settings.per_second, clock);
+    let budget = AddressBudget::new(settings.burst, settings.per_second, clock);
     (LookupThrottle { budget, pending, metrics: metrics.clone() }, Batcher::new(receiver, store, metrics.clone()))
 }
 

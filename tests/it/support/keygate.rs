@@ -30,7 +30,13 @@ pub(crate) struct Keygate {
 
 /// A `keygate` command without settings in its environment; stdout and stderr are piped.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(BINARY);
+    command_of(BINARY, &[])
+}
+
+/// A command of a program that ends as the `keygate` command.
+fn command_of(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments);
     for (name, _) in std::env::vars() {
         if name.starts_with("KEYGATE_") || name.starts_with("TALOS_") {
             command.env_remove(name);
@@ -69,11 +75,29 @@ impl Keygate {
 
     /// Starts `keygate serve` with a `gateway` section and more settings, which are merged into defaults. It logs to `keygate.log`.
     pub(crate) fn serve(gateway: &Value, settings: &Value) -> Self {
-        Self::serve_trusting(gateway, settings, None)
+        Self::launch(gateway, settings, command())
     }
 
     /// The same; the system's certificate authorities are those in a file.
     pub(crate) fn serve_trusting(gateway: &Value, settings: &Value, authorities: Option<&Path>) -> Self {
+        let mut command = command();
+        command.envs(authorities.map(|file| ("SSL_CERT_FILE", file)));
+        Self::launch(gateway, settings, command)
+    }
+
+    /// The same, with soft and hard limit of open files.
+    pub(crate) fn serve_within(gateway: &Value, open_files: Option<(u32, u32)>) -> Self {
+        let command = match open_files {
+            Some((soft, hard)) => {
+                let script = format!(r#"ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$0" "$@""#);
+                command_of("sh", &["-c", &script, BINARY])
+            }
+            None => command(),
+        };
+        Self::launch(gateway, &json!({}), command)
+    }
+
+    fn launch(gateway: &Value, settings: &Value, command: Command) -> Self {
         let folder = TempDir::new().unwrap();
         let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
         let mut config = json!({
@@ -86,7 +110,7 @@ impl Keygate {
         merge(&mut config, settings);
         config["gateway"]["address"] = format!("127.0.0.1:{}", ports[0]).into();
         std::fs::write(folder.path().join("keygate.json"), config.to_string()).unwrap();
-        let process = serve(folder.path(), authorities, ports.iter().map(|port| format!("127.0.0.1:{port}")));
+        let process = serve(folder.path(), command, ports.iter().map(|port| format!("127.0.0.1:{port}")));
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         Self {
             process,
@@ -116,7 +140,8 @@ impl Keygate {
         let urls = [&self.gateway, &self.admin, &self.metrics];
         // The earlier connections are closed.
         self.http = Client::new();
-        self.process = serve(self.folder.path(), None, urls.map(|url| url.trim_start_matches("http://").to_owned()));
+        self.process =
+            serve(self.folder.path(), command(), urls.map(|url| url.trim_start_matches("http://").to_owned()));
     }
 
     /// Stops `serve` and returns its whole log. While it runs, the last lines may not be written yet.
@@ -172,11 +197,9 @@ impl Keygate {
 }
 
 /// Starts `keygate serve` with the files of a folder and waits until it listens.
-fn serve(folder: &Path, authorities: Option<&Path>, addresses: impl IntoIterator<Item = String>) -> Process {
+fn serve(folder: &Path, mut command: Command, addresses: impl IntoIterator<Item = String>) -> Process {
     let log = File::options().create(true).append(true).open(folder.join("keygate.log")).unwrap();
     let config = folder.join("keygate.json");
-    let mut command = command();
-    command.envs(authorities.map(|file| ("SSL_CERT_FILE", file)));
     let process = Process::start(command.arg("serve").arg("--config").arg(config).stderr(log).stdout(Stdio::null()));
     // All ports are bound before the database is opened, so wait for a response of the last one, which is for probes.
     let probes = addresses.into_iter().last().unwrap();

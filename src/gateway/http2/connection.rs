@@ -66,7 +66,8 @@ pub(in crate::gateway) async fn serve(front: &Front, stream: Http2Stream, shutdo
     let (deadlines, flood) = (Arc::clone(&stream.deadlines), Arc::clone(&stream.flood));
     let handshake = handshake(Box::new(stream), Some(options(&limits)));
     let Ok(Ok(mut connection)) = tokio::time::timeout(limits.head_timeout.0, handshake).await else { return };
-    let mut requests = Requests { front, shutdown, digest, deadlines, flood, active: Arc::default(), number: 0, malformed: 0 };
+    let mut requests =
+        Requests { front, shutdown, digest, deadlines, flood, active: Arc::default(), number: 0, malformed: 0 };
     match requests.accept(&mut connection).await {
         Stop::Closed => {}
         Stop::Gracefully => {

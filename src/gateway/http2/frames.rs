@@ -130,7 +130,14 @@ mod tests {
     #[test]
     fn frames_that_cost_their_sender_little_are_counted() {
         for piece in [1, 4, 10, 100] {
-            for (kind, payload) in [(PING, &[0; 8][..]), (RST_STREAM, &[0; 4]), (CONTINUATION, b"x"), (DATA, b""), (0x4, b""), (0xfa, b"abc")] {
+            for (kind, payload) in [
+                (PING, &[0; 8][..]),
+                (RST_STREAM, &[0; 4]),
+                (CONTINUATION, b"x"),
+                (DATA, b""),
+                (0x4, b""),
+                (0xfa, b"abc"),
+            ] {
                 assert_eq!(accepted(&frame(kind, 0, payload), piece), 1_000, "{kind} in pieces of {piece}");
             }
             assert_eq!(accepted(&frame(WINDOW_UPDATE, 0, &[0; 4]), piece), 1_000);

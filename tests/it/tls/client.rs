@@ -176,8 +176,10 @@ pub(super) fn names(san: &[Box<str>]) -> Vec<&str> {
 /// (RFC 5246 section 7.2).
 pub(super) async fn refusal(server: &Server, version: u16) -> &'static str {
     let [high, low] = version.to_be_bytes();
-    // Random, empty session id, TLS_RSA_WITH_AES_128_CBC_SHA, no compression.
-    let body = [&[high, low][..], &[7; 32], &[0, 0, 2, 0, 0x2f, 1, 0]].concat();
+    // Empty session id, TLS_RSA_WITH_AES_128_CBC_SHA, no compression; signature_algorithms, without which the alert is another one.
+    let (suites, extensions) = ([0, 0, 2, 0, 0x2f, 1, 0], [0, 8, 0, 13, 0, 4, 0, 2, 4, 3]);
+    let random = [7; 32];
+    let body = [&[high, low][..], &random, &suites, &extensions].concat();
     let length = u8::try_from(body.len()).unwrap();
     let record = [&[22, 3, 1, 0, length + 4, 1, 0, 0, length][..], &body].concat();
     let mut stream = TcpStream::connect(server.address).await.unwrap();

@@ -138,7 +138,7 @@ pub mod telemetry;
 mod test_servers;
 #[cfg(feature = "layer")]
 pub mod testing;
-#[cfg(any(feature = "gateway", feature = "redis", feature = "embedded"))]
+#[cfg(any(feature = "gateway", feature = "admin", feature = "redis", feature = "embedded"))]
 #[doc(hidden)]
 pub mod tls;
 pub mod verifier;

@@ -6,7 +6,7 @@ use keygate::config::{AddedHeader, UpstreamLimitFields};
 use keygate::gateway::head_edits::{edit_request_head, edit_response_head};
 use keygate::id::RequestId;
 use keygate::pipeline::RequestHead;
-use keygate::pipeline::headers::{ForwardContext, HeaderSelection, edit_request, edit_response};
+use keygate::pipeline::headers::{CertificateHeaders, ForwardContext, HeaderSelection, edit_request, edit_response};
 use keygate::pipeline::rate_limit::LimitFields;
 use keygate::verifier::Verdict;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -74,12 +74,13 @@ pub(super) fn forward(
     request_id: &RequestId,
 ) {
     let context = ForwardContext {
-        identity: Some(HeaderSelection::new(&AddedHeader::ALL).identity(verdict, &TENANT)),
+        identity: Some(HeaderSelection::new(&AddedHeader::DEFAULT).identity(verdict, &TENANT)),
         strip_credential: true,
         forwarded_for: Some(forwarded_for),
         proto: Some("http"),
         host: Some(HOST_NAME),
         request_id: Some(request_id.value()),
+        certificate: CertificateHeaders::default(),
         upstream_host: UPSTREAM_HOST,
     };
     edit_request_head(request, TARGET, |fields| edit_request(fields, context).apply(fields))

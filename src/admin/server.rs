@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+use crate::listener::tls::TlsAcceptor;
 use crate::listener::{AcceptLoop, AcceptedConnection, Admission, ConnectionTimes, RequestInFlight, TimedStream};
 
 /// The time limits of connections. Bodies have their own, see `body`.
@@ -41,6 +42,8 @@ pub struct ServerOptions {
     pub grace: Duration,
     /// The caps of connections.
     pub admission: Admission,
+    /// TLS; `None` for connections in clear text.
+    pub tls: Option<TlsAcceptor>,
 }
 
 /// A running server.
@@ -71,7 +74,8 @@ impl Server {
         };
         let (stop, stopped) = watch::channel(false);
         let accept = AcceptLoop { admission: options.admission, stopped, grace: options.grace };
-        let serve = move |stream, peer, accepted| serve(stream, peer, accepted, router.clone());
+        let tls = options.tls;
+        let serve = move |stream, peer, accepted| handshake(tls.clone(), stream, peer, accepted, router.clone());
         let accepting = runtime.spawn(accept.run(listener, serve));
         Ok(Self { address, runtime, stop, accepting, grace: options.grace })
     }
@@ -91,6 +95,25 @@ impl Server {
             tracing::warn!("requests were still in flight at the end of the grace period");
         }
         self.runtime.shutdown_background();
+    }
+}
+
+/// Serves a connection after its TLS handshake, if the listener has TLS.
+async fn handshake(
+    tls: Option<TlsAcceptor>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Option<IpAddr>,
+    accepted: AcceptedConnection,
+    router: Router,
+) {
+    let Some(tls) = tls else { return serve(stream, peer, accepted, router).await };
+    let result = tokio::select! {
+        result = tls.accept(stream) => result,
+        () = accepted.ending() => return,
+    };
+    match result {
+        Ok((stream, _)) => serve(stream, peer, accepted, router).await,
+        Err(error) => tracing::debug!(%error, "a connection was closed"),
     }
 }
 

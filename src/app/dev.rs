@@ -162,7 +162,7 @@ fn start_sample() -> Result<(String, Option<Server>), AppError> {
     let metrics = ConnectionMetrics::register(&Registry::new())?;
     let caps = ConnectionsConfig::total(SAMPLE_CONNECTIONS);
     let admission = Admission::new("sample", caps, CidrSet::default(), &metrics);
-    let options = ServerOptions { name: "sample", threads: 1, grace: Duration::from_secs(1), admission };
+    let options = ServerOptions { name: "sample", threads: 1, grace: Duration::from_secs(1), admission, tls: None };
     let server = Server::start(bind(loopback(0), "port")?, sample_router(), options)
         .map_err(|cause| AppError::io("the sample API cannot be served", cause))?;
     Ok((format!("http://{}", server.address()), Some(server)))

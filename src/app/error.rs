@@ -3,6 +3,7 @@
 use crate::config::ConfigErrors;
 use crate::engine::EngineError;
 use crate::gateway::GatewayError;
+use crate::listener::tls::TlsError;
 use crate::store::{SchemaError, StoreError};
 
 /// Why Keygate cannot start.
@@ -34,6 +35,9 @@ pub enum AppError {
     /// The gateway cannot be started.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// The files of certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// External authorization cannot be started.
     #[error("external authorization cannot be served: {0}")]
     ExternalAuth(std::io::Error),

@@ -10,6 +10,7 @@ mod listeners;
 mod migrations;
 mod process;
 mod signals;
+mod tls;
 
 pub use crate::admin::openapi_json;
 pub use build::{BUILD_TIME, COMMIT};
@@ -19,3 +20,4 @@ pub use listeners::{Listeners, bind};
 pub use migrations::Migrations;
 pub use process::App;
 pub use signals::wait_for_stop;
+pub use tls::check_tls;

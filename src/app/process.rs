@@ -11,6 +11,7 @@ use super::build;
 use super::error::AppError;
 use super::external_auth;
 use super::listeners::Listeners;
+use super::tls::TlsAcceptors;
 use crate::admin::{self, AdminState, Server, ServerOptions};
 use crate::config::Config;
 use crate::engine::{Engine, RunningEngine};
@@ -48,6 +49,7 @@ impl App {
         let background = background.map_err(|cause| AppError::io("threads cannot be started", cause))?;
         let registry = Registry::new();
         let admissions = Admissions::new(config, &registry)?;
+        let tls = TlsAcceptors::new(config, &registry)?;
         let engine = Engine::builder(config.clone()).registry(registry.clone());
         let engine = background.block_on(engine.start())?;
         let state = AdminState {
@@ -62,15 +64,16 @@ impl App {
             quiet_health: config.serve.http.request_log.exclude_health_endpoints,
         };
         let grace = config.serve.http.shutdown_grace.0;
-        let serve = |listener, router, admission, name, threads| {
-            let options = ServerOptions { name, threads, grace, admission };
+        tls.watch(&background);
+        let serve = |listener, router, (admission, tls), name, threads| {
+            let options = ServerOptions { name, threads, grace, admission, tls };
             Server::start(listener, router, options)
                 .map_err(|cause| AppError::io(format!("{name} cannot be served"), cause))
         };
         let metrics_router = admin::metrics_router(state.clone(), registry.clone());
-        let metrics = serve(listeners.metrics, metrics_router, admissions.metrics, "metrics", 1)?;
+        let metrics = serve(listeners.metrics, metrics_router, (admissions.metrics, tls.metrics), "metrics", 1)?;
         let admin_router = admin::router(state, &registry)?;
-        let admin = serve(listeners.admin, admin_router, admissions.admin, "admin", ADMIN_THREADS)?;
+        let admin = serve(listeners.admin, admin_router, (admissions.admin, tls.admin), "admin", ADMIN_THREADS)?;
         let external_auth = external_auth::start(&engine, listeners.external_auth, admissions.external_auth)?;
         let gateway = match &config.gateway {
             Some(settings) if settings.enabled => {

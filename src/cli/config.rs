@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::output;
-use crate::app::openapi_json;
+use crate::app::{check_tls, openapi_json};
 use crate::config::{Config, UnknownVariable, json_schema, unknown_variables};
 
 /// The `--config` argument.
@@ -21,7 +21,7 @@ pub(super) struct ConfigFile {
 /// `keygate config`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Validate a configuration file, including overrides from the environment, without starting the server
+    /// Validate a configuration file, including overrides from the environment and the files of certificates, without starting the server
     Check(ConfigFile),
     /// Print the JSON schema of configuration files
     Schema,
@@ -65,7 +65,11 @@ pub(super) fn print_warnings(unknown: &[UnknownVariable]) {
 fn check(file: &ConfigFile) -> anyhow::Result<()> {
     let (config, unknown) = file.load();
     print_warnings(&unknown);
-    config?;
+    let problems = check_tls(&config?);
+    if !problems.is_empty() {
+        let problems: Vec<_> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+        anyhow::bail!("files that the configuration names cannot be used:{}", problems.concat());
+    }
     println!("{}: the configuration is valid", file.config.display());
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::auth_failures::AuthFailuresConfig;
 use super::endpoint::{EndpointUrl, is_host_name, parse_endpoint};
 use super::listener::{ConnectionsConfig, ListenerConfig};
 use super::problems::Problems;
+use super::route_certificate::RouteCertificateConfig;
 use crate::cidr::CidrSet;
 use crate::duration::ConfigDuration;
 
@@ -72,11 +73,16 @@ pub enum AddedHeader {
     XForwardedProto,
     /// Host that the client requested.
     XForwardedHost,
+    /// Subject of the client's certificate (RFC 4514), percent-encoded.
+    XKeygateClientSubject,
+    /// Alternative names of the client's certificate, separated by spaces, each with its type, for example
+    /// `URI:spiffe://example/reports`, percent-encoded.
+    XKeygateClientSan,
 }
 
 impl AddedHeader {
-    /// All headers.
-    pub const ALL: [Self; 9] = [
+    /// The headers that are added by default.
+    pub const DEFAULT: [Self; 9] = [
         Self::XKeygateKeyId,
         Self::XKeygateActorId,
         Self::XKeygateTenantId,
@@ -176,6 +182,10 @@ pub struct RouteConfig {
     #[serde(default)]
     #[schemars(length(max = 100), inner(length(min = 1, max = 255)))]
     pub audiences: Vec<String>,
+    /// What the certificate of the client must be; none is required when absent. Requires a listener with
+    /// `tls.client_certificates`.
+    #[serde(default)]
+    pub client_certificate: Option<RouteCertificateConfig>,
     /// Names of `gateway.limits` that apply to the route.
     #[serde(default)]
     #[schemars(length(max = 16))]
@@ -239,6 +249,7 @@ impl Default for RouteConfig {
             auth: Auth::default(),
             scopes: Vec::new(),
             audiences: Vec::new(),
+            client_certificate: None,
             limits: Vec::new(),
             cost: one(),
         }
@@ -267,7 +278,7 @@ impl Default for GatewayConfig {
             limits: BTreeMap::new(),
             tenant_limits: Vec::new(),
             limit_headers: LimitHeadersConfig::default(),
-            request_headers: AddedHeader::ALL.to_vec(),
+            request_headers: AddedHeader::DEFAULT.to_vec(),
         }
     }
 }
@@ -345,6 +356,12 @@ impl GatewayConfig {
                 _ => {}
             }
             route.validate(&path, problems);
+            if route.client_certificate.is_some() && !self.requests_client_certificates() {
+                problems.add(
+                    &format!("{path}.client_certificate"),
+                    "requires a listener that requests certificates; set gateway.listeners.0.tls.client_certificates",
+                );
+            }
             self.check_limit_names(&format!("{path}.limits"), &route.limits, problems);
             for (earlier, other) in self.routes[..index].iter().enumerate() {
                 if route.conflicts_with(other) {
@@ -352,6 +369,11 @@ impl GatewayConfig {
                 }
             }
         }
+    }
+
+    fn requests_client_certificates(&self) -> bool {
+        let requests = |listener: &ListenerConfig| listener.tls.as_ref()?.client_certificates.as_ref();
+        self.listeners.iter().any(|listener| requests(listener).is_some())
     }
 
     fn check_limit_names(&self, path: &str, names: &[String], problems: &mut Problems) {
@@ -410,6 +432,9 @@ impl RouteConfig {
         problems.unique(&format!("{path}.audiences"), self.audiences.iter());
         if self.auth == Auth::None && !self.audiences.is_empty() {
             problems.add(&format!("{path}.audiences"), "cannot be required on a route with `auth: none`");
+        }
+        if let Some(certificate) = &self.client_certificate {
+            certificate.validate(&format!("{path}.client_certificate"), problems);
         }
     }
 

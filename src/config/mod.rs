@@ -21,6 +21,7 @@ mod quota;
 mod rate_limit;
 mod retention;
 mod root;
+mod route_certificate;
 mod schema;
 mod secrets;
 mod serve;
@@ -54,6 +55,7 @@ pub use quota::QuotaConfig;
 pub use rate_limit::{OnBackendDown, RateLimitBackend, RateLimitConfig, RateLimitMode};
 pub use retention::RetentionConfig;
 pub use root::Config;
+pub use route_certificate::RouteCertificateConfig;
 pub use schema::json_schema;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 #[cfg(feature = "server")]

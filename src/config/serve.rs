@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::listener::TlsConfig;
 use super::problems::Problems;
 use crate::duration::ConfigDuration;
 
@@ -27,6 +28,8 @@ pub struct HttpConfig {
     /// The port to listen on.
     #[schemars(range(min = 1))]
     pub port: u16,
+    /// TLS. If absent, connections are in clear text.
+    pub tls: Option<TlsConfig>,
     /// The access log of the admin API.
     pub request_log: RequestLogConfig,
     /// Source of the client address that `:verify` checks.
@@ -104,6 +107,8 @@ pub struct MetricsConfig {
     /// The port to listen on.
     #[schemars(range(min = 1))]
     pub port: u16,
+    /// TLS. If absent, connections are in clear text.
+    pub tls: Option<TlsConfig>,
 }
 
 impl Default for HttpConfig {
@@ -111,6 +116,7 @@ impl Default for HttpConfig {
         Self {
             host: "127.0.0.1".into(),
             port: 4420,
+            tls: None,
             request_log: RequestLogConfig::default(),
             client_ip_source: ClientIpSource::default(),
             trust_forwarded_host: false,
@@ -122,7 +128,7 @@ impl Default for HttpConfig {
 
 impl Default for MetricsConfig {
     fn default() -> Self {
-        Self { host: "0.0.0.0".into(), port: 4422 }
+        Self { host: "0.0.0.0".into(), port: 4422, tls: None }
     }
 }
 
@@ -159,6 +165,11 @@ impl ServeConfig {
         }
         if listen_ip(&self.metrics.host).is_none() {
             problems.add("serve.metrics.host", "must be an IP address, for example 0.0.0.0");
+        }
+        for (path, tls) in [("serve.http.tls", &self.http.tls), ("serve.metrics.tls", &self.metrics.tls)] {
+            if let Some(tls) = tls {
+                tls.validate(path, problems);
+            }
         }
         problems.unique("serve.http.cors.allowed_origins", self.http.cors.allowed_origins.iter());
         problems.unsupported(self.http.cors.enabled, "serve.http.cors.enabled", "set it to false");

@@ -66,7 +66,8 @@ pub(super) struct ConnectionState {
 
 impl ConnectionState {
     pub(super) fn new(info: &ConnectionInfo, progress: Arc<Progress>) -> Self {
-        Self { connection: Connection::new(info.client), progress }
+        let certificate = info.tls.as_ref().and_then(|tls| tls.client_certificate.clone());
+        Self { connection: Connection::new(info.client).with_certificate(certificate), progress }
     }
 
     /// The state of a request whose connection is shared with other requests at the same time.

@@ -106,6 +106,15 @@ impl AcceptedConnection {
         &self.admitted
     }
 
+    /// Completes when the connection is evicted or the listener stops.
+    pub async fn ending(&self) {
+        let mut stopped = self.stopped.clone();
+        tokio::select! {
+            () = self.admitted.evicted() => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+    }
+
     /// Runs a connection to its end. `close` asks it to end after the response in flight, if it is evicted or the listener stops. `None`
     /// if an evicted connection does not end in time.
     pub async fn run<C: Future>(mut self, connection: C, close: impl FnOnce(Pin<&mut C>)) -> Option<C::Output> {

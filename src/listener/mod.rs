@@ -2,13 +2,17 @@
 //!
 //! - `admission`: caps of connections, eviction of idle ones. `descriptors`: the limit of open files, and its shares.
 //! - `accept`: the accept loop of the listeners that a library serves. `timed_stream`: the time limits of their connections.
+//! - `proxy_protocol`, `tls`: the steps of a new connection.
 
 mod accept;
 mod admission;
 #[cfg(feature = "server")]
 mod descriptors;
+pub mod proxy_protocol;
 mod socket;
 mod timed_stream;
+#[cfg(any(feature = "gateway", feature = "admin"))]
+pub mod tls;
 mod unix_socket;
 
 pub use accept::{Accept, AcceptLoop, AcceptedConnection};

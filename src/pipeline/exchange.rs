@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use super::access_log::{InFlight, RequestLog, ResponseInfo};
 use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
+use super::client_certificate::{certificate_headers, is_allowed};
 use super::head::{RequestHead, Target};
 use super::headers::{
     FieldEdits, ForwardContext, IdentityHeaders, edit_identity, edit_request, edit_response, forwarded_for,
@@ -17,6 +18,7 @@ use super::rate_limit::RateLimitOutcome;
 use super::route::Route;
 use super::snapshot::Snapshot;
 use crate::config::{AddedHeader, Auth};
+use crate::connection::ClientCertificate;
 use crate::id::RequestId;
 use crate::verifier::{ConnectionMemory, Verdict};
 use crate::wire::Rejection;
@@ -28,6 +30,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 pub struct Connection {
     client_ip: Option<IpAddr>,
     forwarded_for: Option<HeaderValue>,
+    certificate: Option<Box<ClientCertificate>>,
     memory: ConnectionMemory,
 }
 
@@ -111,7 +114,8 @@ pub struct Exchange<U = ()> {
     route: Option<Arc<Route<U>>>,
     /// `None` for a front whose requests are matched already.
     target: Option<Target>,
-    /// Why the request is rejected whatever its credential is: no route was found, or the host cannot be read.
+    /// Why the request is rejected whatever its credential is: no route was found, the host cannot be read, or the route requires another
+    /// client certificate.
     unrouted: Option<Rejection>,
     /// What [`Exchange::authorize`] continues with.
     pending: Option<PendingAuthorization>,
@@ -154,6 +158,12 @@ impl Connection {
         Self { client_ip, ..Self::default() }
     }
 
+    /// The state with the verified certificate of the client.
+    #[must_use]
+    pub fn with_certificate(self, certificate: Option<ClientCertificate>) -> Self {
+        Self { certificate: certificate.map(Box::new), ..self }
+    }
+
     /// The client's address as the value of `X-Forwarded-For`.
     fn forwarded_for(&mut self) -> Option<HeaderValue> {
         let client_ip = self.client_ip?;
@@ -193,6 +203,10 @@ impl<U> Exchange<U> {
         connection: &Connection,
     ) -> Self {
         let Matched { route, target, unrouted, path } = matched;
+        let demand = route.as_ref().and_then(|route| route.client_certificate.as_ref());
+        let certificate = connection.certificate.as_deref();
+        let unrouted =
+            unrouted.or_else(|| (!is_allowed(demand, certificate)).then_some(Rejection::ClientCertificateRequired));
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
         Self {
@@ -299,6 +313,7 @@ impl<U> Exchange<U> {
             proto: selected.when(AddedHeader::XForwardedProto, || "http"),
             host: selected.when(AddedHeader::XForwardedHost, || target.host()),
             request_id: selected.when(AddedHeader::XRequestId, || self.request_id().value()),
+            certificate: certificate_headers(selected, connection.certificate.as_deref()),
             upstream_host,
         };
         Some(RequestEdits { target: target.path_and_query(), fields: edit_request(fields, context) })

@@ -44,6 +44,10 @@ pub enum SetName {
     Scopes,
     /// `X-Keygate-Credential-Type`
     CredentialType,
+    /// `X-Keygate-Client-Subject`
+    ClientSubject,
+    /// `X-Keygate-Client-San`
+    ClientSan,
     /// `RateLimit-Policy`
     RateLimitPolicy,
     /// `RateLimit`
@@ -125,7 +129,7 @@ const ESSENTIAL: [&str; 9] = [
 const FORBIDDEN_UPGRADES: [&str; 5] = ["h2c", "h2", "h3", "http", "tls"];
 
 /// The most fields that are set on a request.
-const REQUEST_SET_MAX: usize = 11;
+const REQUEST_SET_MAX: usize = 13;
 /// Inline capacity for set fields: enough for most responses. Larger edits are on the heap, which is cheaper than to move them.
 const SET_INLINE: usize = 3;
 
@@ -144,6 +148,15 @@ pub struct IdentityHeaders {
     pub credential_type: Option<HeaderValue>,
 }
 
+/// The certificate of the client as field values; `None` for a field that the upstream does not get.
+#[derive(Debug, Clone, Default)]
+pub struct CertificateHeaders {
+    /// The subject.
+    pub subject: Option<HeaderValue>,
+    /// The alternative names, separated by spaces.
+    pub san: Option<HeaderValue>,
+}
+
 /// What the edits of a request depend on besides its fields. A field that is `None` is not set.
 #[derive(Debug)]
 pub struct ForwardContext<'a> {
@@ -159,6 +172,8 @@ pub struct ForwardContext<'a> {
     pub host: Option<&'a str>,
     /// The request id.
     pub request_id: Option<&'a HeaderValue>,
+    /// The certificate of the client.
+    pub certificate: CertificateHeaders,
     /// The `Host` for the upstream.
     pub upstream_host: HeaderValue,
 }
@@ -203,6 +218,8 @@ impl SetName {
             Self::TenantId => const { HeaderName::from_static("x-keygate-tenant-id") },
             Self::Scopes => const { HeaderName::from_static("x-keygate-scopes") },
             Self::CredentialType => const { HeaderName::from_static("x-keygate-credential-type") },
+            Self::ClientSubject => const { HeaderName::from_static("x-keygate-client-subject") },
+            Self::ClientSan => const { HeaderName::from_static("x-keygate-client-san") },
             Self::RateLimitPolicy => RATE_LIMIT_POLICY,
             Self::RateLimit => RATE_LIMIT,
             Self::LegacyLimit => X_RATE_LIMIT_LIMIT,
@@ -319,6 +336,8 @@ pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> Field
     edits.set_some(SetName::ForwardedFor, context.forwarded_for);
     edits.set_some(SetName::ForwardedProto, context.proto.map(HeaderValue::from_static));
     edits.set_some(SetName::ForwardedHost, context.host.and_then(|host| forwarded_host(fields, host)));
+    edits.set_some(SetName::ClientSubject, context.certificate.subject);
+    edits.set_some(SetName::ClientSan, context.certificate.san);
     if let Some(identity) = context.identity {
         set_identity_headers(&mut edits, identity);
     }

@@ -14,6 +14,7 @@ pub mod access_log;
 mod auth_failures;
 #[doc(hidden)]
 pub mod authorize;
+mod client_certificate;
 mod exchange;
 mod head;
 pub mod headers;

@@ -10,7 +10,7 @@ use http::Method;
 use super::access_log::{CachedSeries, Metrics};
 use super::path::NormalPath;
 use super::rate_limit::RouteLimits;
-use crate::config::{Auth, RouteConfig};
+use crate::config::{Auth, RouteCertificateConfig, RouteConfig};
 
 /// A route: what it requires of a request, and where it forwards to.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Route<U = ()> {
     pub scopes: Arc<[Box<str>]>,
     /// The audiences of which the credential must name one; any credential without audiences if empty.
     pub audiences: Vec<String>,
+    /// What the certificate of the client must be; `None` if none is required.
+    pub client_certificate: Option<RouteCertificateConfig>,
     /// The rate limits; `None` if rate limits are not enforced.
     #[doc(hidden)]
     pub limits: Option<RouteLimits>,
@@ -82,6 +84,7 @@ impl<U> Route<U> {
             auth: config.auth,
             scopes: config.scopes.iter().map(|scope| scope.as_str().into()).collect(),
             audiences: config.audiences.clone(),
+            client_certificate: config.client_certificate.clone(),
             limits,
             upstream,
         }

@@ -205,6 +205,9 @@ fn template(rejection: &Rejection) -> Template {
             Some(CHALLENGE_INVALID_REQUEST),
         ),
         Rejection::Denied(denial) => denied(denial),
+        Rejection::ClientCertificateRequired => {
+            (StatusCode::FORBIDDEN, "This route requires another client certificate, presented over TLS.", None)
+        }
         Rejection::ScopeInsufficient { .. } => (
             StatusCode::FORBIDDEN,
             "The credential lacks a scope that this route demands.",
@@ -290,6 +293,7 @@ mod tests {
             Denial::SignatureInvalid.into(),
             Denial::AddressNotAllowed { known: true }.into(),
             Denial::AudienceMismatch.into(),
+            Rejection::ClientCertificateRequired,
             Rejection::ScopeInsufficient { required },
             Rejection::QuotaExceeded {
                 violated: vec!["default".into(), "burst".into()],

@@ -32,6 +32,8 @@ pub enum Rejection {
     CredentialMalformed,
     /// The verifier denies the credential, or cannot decide.
     Denied(Denial),
+    /// The route requires a client certificate, and the connection has none or another one.
+    ClientCertificateRequired,
     /// The credential lacks a scope.
     ScopeInsufficient {
         /// All scopes that the route requires.
@@ -76,6 +78,7 @@ impl Rejection {
             Self::CredentialAmbiguous => "credential_ambiguous",
             Self::CredentialMalformed => "credential_malformed",
             Self::Denied(denial) => denial.code(),
+            Self::ClientCertificateRequired => "client_certificate_required",
             Self::ScopeInsufficient { .. } => "scope_insufficient",
             Self::QuotaExceeded { .. } => "quota_exceeded",
             Self::AuthFailuresExceeded { .. } => "auth_failures_exceeded",

@@ -44,3 +44,4 @@ mod sdk;
 mod sdk_first;
 mod secrecy;
 mod support;
+mod tls;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::config::{Config, GatewayConfig, OnBackendDown};
+use crate::config::{Config, GatewayConfig, OnBackendDown, RouteCertificateConfig};
 use crate::engine::Engine;
 use crate::id::TenantId;
 use crate::key::KeyDraft;
@@ -233,6 +233,37 @@ fn edits_exist_only_after_authorization() {
     assert_eq!(
         (&fields["x-keygate-actor-id"], &fields["x-forwarded-host"]),
         (&"a".parse().unwrap(), &"api.example.com".parse().unwrap())
+    );
+}
+
+#[test]
+fn route_that_requires_a_certificate_rejects_clients_without_it() {
+    let fixture = Fixture::new();
+    let mut config = gateway("a");
+    let demand = RouteCertificateConfig { subjects: vec!["CN=reports".into()], sans: Vec::new() };
+    config.routes[0].client_certificate = Some(demand);
+    config.request_headers = vec![AddedHeader::XKeygateClientSubject, AddedHeader::XKeygateClientSan];
+    let snapshot = fixture.snapshot(&config, &fixture.engine.verifier);
+    let request = fixture.request();
+    let certificate = |subject: &str| ClientCertificate { subject: subject.into(), san: ["URI:urn:a".into()].into() };
+    for certificate in [None, Some(certificate("CN=other"))] {
+        let mut connection = Connection::default().with_certificate(certificate);
+        let mut exchange = begin(&snapshot, &request, &connection);
+        let rejection = poll_once(exchange.authorize(request.headers(), &mut connection)).unwrap().unwrap_err();
+        assert!(matches!(rejection, Rejection::ClientCertificateRequired));
+        assert_eq!(exchange.reject(&rejection, ResponseForm::default()).status(), StatusCode::FORBIDDEN);
+    }
+    let mut connection = Connection::default().with_certificate(Some(certificate("CN=reports")));
+    let mut exchange = begin(&snapshot, &request, &connection);
+    poll_once(exchange.authorize(request.headers(), &mut connection)).unwrap().unwrap();
+    let mut fields = request.headers().clone();
+    fields.insert("x-keygate-client-subject", HeaderValue::from_static("CN=admin"));
+    fields.insert("x-keygate-client-san", HeaderValue::from_static("URI:urn:admin"));
+    let host = HeaderValue::from_static("upstream:9000");
+    exchange.request_edits(&fields, &mut connection, host).unwrap().fields.apply(&mut fields);
+    assert_eq!(
+        (&fields["x-keygate-client-subject"], &fields["x-keygate-client-san"]),
+        (&"CN=reports".parse().unwrap(), &"URI:urn:a".parse().unwrap())
     );
 }
 

@@ -1,0 +1,74 @@
+//! TLS of the listeners, from the files that the configuration names.
+
+use prometheus::Registry;
+use tokio::runtime::Runtime;
+
+use super::error::AppError;
+use crate::config::{Config, GatewayConfig, TlsConfig};
+use crate::listener::tls::{Metrics, TlsAcceptor, TlsError, check_files};
+
+/// TLS of the listeners; `None` for one in clear text.
+pub(super) struct TlsAcceptors {
+    pub(super) admin: Option<TlsAcceptor>,
+    pub(super) metrics: Option<TlsAcceptor>,
+    /// In the order of the effective listeners of the gateway.
+    pub(super) gateway: Vec<Option<TlsAcceptor>>,
+}
+
+/// A listener in the configuration.
+struct Listener {
+    /// The setting of its TLS.
+    setting: String,
+    tls: Option<TlsConfig>,
+    http2: bool,
+}
+
+impl TlsAcceptors {
+    /// Loads the files of all listeners.
+    ///
+    /// # Errors
+    /// [`AppError`] with the first file that is not usable.
+    pub(super) fn new(config: &Config, registry: &Registry) -> Result<Self, AppError> {
+        let metrics = Metrics::register(registry)?;
+        let acceptor = |listener: Listener| {
+            let Listener { setting, tls, http2 } = listener;
+            tls.map(|tls| TlsAcceptor::new(&tls, http2, &setting, &metrics)).transpose()
+        };
+        Ok(Self {
+            admin: acceptor(admin(config))?,
+            metrics: acceptor(metrics_listener(config))?,
+            gateway: gateway(config).map(acceptor).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Watches the files on a runtime.
+    pub(super) fn watch(&self, runtime: &Runtime) {
+        for acceptor in [&self.admin, &self.metrics].into_iter().chain(&self.gateway).flatten() {
+            runtime.spawn(acceptor.watch());
+        }
+    }
+}
+
+/// Reads the files of certificates that a configuration names, and returns what is wrong with them.
+pub fn check_tls(config: &Config) -> Vec<TlsError> {
+    let listeners = [admin(config), metrics_listener(config)].into_iter().chain(gateway(config));
+    listeners.filter_map(|listener| Some(check_files(&listener.tls?, &listener.setting))).flatten().collect()
+}
+
+fn admin(config: &Config) -> Listener {
+    Listener { setting: "serve.http.tls".into(), tls: config.serve.http.tls.clone(), http2: false }
+}
+
+fn metrics_listener(config: &Config) -> Listener {
+    Listener { setting: "serve.metrics.tls".into(), tls: config.serve.metrics.tls.clone(), http2: false }
+}
+
+fn gateway(config: &Config) -> impl Iterator<Item = Listener> {
+    let gateway = config.gateway.as_ref().filter(|gateway| gateway.enabled);
+    let listeners = gateway.into_iter().flat_map(GatewayConfig::effective_listeners);
+    listeners.map(|(address, listener)| Listener {
+        setting: address.replace(".address", ".tls"),
+        tls: listener.tls,
+        http2: listener.http2,
+    })
+}

@@ -187,6 +187,7 @@ fn configure(options: &DevOptions, upstream: &str) -> Result<Config, AppError> {
             auth: Auth::Required,
             scopes: Vec::new(),
             audiences: Vec::new(),
+            client_certificate: None,
             limits: Vec::new(),
             cost: 1,
         }],

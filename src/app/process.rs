@@ -13,11 +13,13 @@ use super::external_auth;
 use super::listeners::Listeners;
 use super::tls::TlsAcceptors;
 use crate::admin::{self, AdminState, Server, ServerOptions};
-use crate::config::Config;
+use crate::config::{Config, GatewayConfig};
 use crate::engine::{Engine, RunningEngine};
 use crate::external_auth::ExternalAuth;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, GatewayListener};
 use crate::lifecycle::Lifecycle;
+use crate::listener::ListeningSocket;
+use crate::listener::tls::TlsAcceptor;
 
 /// Threads of the admin API. More than one, so that a slow call does not block the others.
 const ADMIN_THREADS: usize = 2;
@@ -77,7 +79,8 @@ impl App {
         let external_auth = external_auth::start(&engine, listeners.external_auth, admissions.external_auth)?;
         let gateway = match &config.gateway {
             Some(settings) if settings.enabled => {
-                Some(Gateway::start(engine.snapshot_parts(settings), listeners.gateway, admissions.gateway)?)
+                let listeners = gateway_listeners(settings, listeners.gateway, tls.gateway);
+                Some(Gateway::start(engine.snapshot_parts(settings), listeners, &admissions.gateway)?)
             }
             _ => None,
         };
@@ -124,4 +127,14 @@ impl App {
         self.metrics.stop();
         tracing::info!("stopped");
     }
+}
+
+/// The effective listeners of a gateway with their sockets and their TLS, which are in the same order.
+fn gateway_listeners(
+    config: &GatewayConfig,
+    sockets: Vec<ListeningSocket>,
+    tls: Vec<Option<TlsAcceptor>>,
+) -> Vec<GatewayListener> {
+    let listeners = config.effective_listeners().into_iter().zip(sockets).zip(tls);
+    listeners.map(|(((_, config), socket), tls)| GatewayListener { config, socket, tls }).collect()
 }

@@ -372,8 +372,7 @@ impl GatewayConfig {
     }
 
     fn requests_client_certificates(&self) -> bool {
-        let requests = |listener: &ListenerConfig| listener.tls.as_ref()?.client_certificates.as_ref();
-        self.listeners.iter().any(|listener| requests(listener).is_some())
+        self.listeners.iter().filter_map(|listener| listener.tls.as_ref()).any(|tls| tls.client_certificates.is_some())
     }
 
     fn check_limit_names(&self, path: &str, names: &[String], problems: &mut Problems) {

@@ -7,6 +7,7 @@ mod pingora;
 mod respond;
 mod server_app;
 mod service;
+mod tls_stream;
 pub mod upstream;
 
-pub use service::{Gateway, GatewayError};
+pub use service::{Gateway, GatewayError, GatewayListener};

@@ -22,7 +22,9 @@ use super::http1::{Clock, Front};
 use super::pingora::{Proxy, RouteUpstream};
 use super::server_app::ListenerApp;
 use super::upstream::Upstream;
-use crate::config::UpstreamConfig;
+use crate::cidr::CidrSet;
+use crate::config::{self, UpstreamConfig};
+use crate::listener::tls::TlsAcceptor;
 use crate::listener::{Admission, ListeningSocket, UnixSocket};
 use crate::pipeline::{CurrentSnapshot, Metrics, Snapshot, SnapshotParts};
 
@@ -49,6 +51,16 @@ struct Listening {
     sockets: ListenFds,
 }
 
+/// A listener of the gateway, ready to serve.
+pub struct GatewayListener {
+    /// Its settings.
+    pub config: config::ListenerConfig,
+    /// Its bound socket.
+    pub socket: ListeningSocket,
+    /// Its TLS; `None` for clear text.
+    pub tls: Option<TlsAcceptor>,
+}
+
 /// Why a gateway cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
@@ -58,22 +70,20 @@ pub enum GatewayError {
 }
 
 impl Gateway {
-    /// Starts to serve on bound sockets, one for each of the effective listeners of the configuration. `admission` has the
-    /// caps of their connections.
+    /// Starts to serve on bound sockets. `admission` has the caps of their connections.
     ///
     /// # Errors
     /// [`GatewayError`] when a socket cannot be used or threads cannot be started.
     pub fn start(
         parts: SnapshotParts<'_>,
-        sockets: Vec<ListeningSocket>,
-        admission: Admission,
+        listeners: Vec<GatewayListener>,
+        admission: &Admission,
     ) -> Result<Self, GatewayError> {
         crate::tls::install_crypto_provider();
         let config = parts.config;
         let metrics = parts.metrics.clone();
-        let address = sockets.iter().find_map(ListeningSocket::address);
+        let address = listeners.iter().find_map(|listener| listener.socket.address());
         let threads = threads(config.threads);
-        let listeners = config.effective_listeners();
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts)));
         let ((stop, stopped), (end, mut ended)) = (watch::channel(false), watch::channel(false));
         let server = Arc::new(ServerConf { threads, ..ServerConf::default() });
@@ -81,15 +91,17 @@ impl Gateway {
         let clock = Clock::new();
         let mut unix = Vec::new();
         let mut services = Vec::new();
-        for (socket, (_, listener)) in sockets.into_iter().zip(listeners) {
+        for GatewayListener { config, socket, tls } in listeners {
             let front = Front {
                 proxy: Arc::clone(&proxy),
                 snapshot: Arc::clone(&snapshot),
                 clock: Arc::clone(&clock),
-                limits: listener.limits,
-                http2: listener.http2,
+                limits: config.limits,
+                // With TLS it is ALPN that selects HTTP/2.
+                http2: config.http2 && tls.is_none(),
             };
-            let app = ListenerApp { front, admission: admission.clone() };
+            let proxies = CidrSet::parse(&config.proxy_protocol.trusted).unwrap_or_default();
+            let app = ListenerApp { front, admission: admission.clone(), tls, proxies };
             services.push(Listening::new(&socket, app)?);
             if let ListeningSocket::Unix(socket) = socket {
                 unix.push(socket);

@@ -16,6 +16,7 @@ use pingora::server::ShutdownWatch;
 use super::{Flood, Http2Stream};
 use crate::config::ListenerLimits;
 use crate::gateway::http1::{Deadlines, Direction, Front};
+use crate::listener::Admitted;
 
 /// How many malformed requests end a connection.
 const MALFORMED_MAX: usize = 100;
@@ -55,7 +56,7 @@ enum Stop {
 }
 
 /// Serves a connection to its end.
-pub(in crate::gateway) async fn serve(front: &Front, stream: Http2Stream, shutdown: &ShutdownWatch) {
+pub(in crate::gateway) async fn serve(front: &Front, stream: Http2Stream, admitted: &Admitted, shutdown: &ShutdownWatch) {
     let limits = front.limits;
     let digest = Arc::new(Digest {
         ssl_digest: None,
@@ -66,8 +67,18 @@ pub(in crate::gateway) async fn serve(front: &Front, stream: Http2Stream, shutdo
     let (deadlines, flood) = (Arc::clone(&stream.deadlines), Arc::clone(&stream.flood));
     let handshake = handshake(Box::new(stream), Some(options(&limits)));
     let Ok(Ok(mut connection)) = tokio::time::timeout(limits.head_timeout.0, handshake).await else { return };
-    let mut requests =
-        Requests { front, shutdown, digest, deadlines, flood, active: Arc::default(), number: 0, malformed: 0 };
+    let mut requests = Requests {
+        front,
+        admitted,
+        is_marked_idle: false,
+        shutdown,
+        digest,
+        deadlines,
+        flood,
+        active: Arc::default(),
+        number: 0,
+        malformed: 0,
+    };
     match requests.accept(&mut connection).await {
         Stop::Closed => {}
         Stop::Gracefully => {
@@ -97,6 +108,8 @@ fn options(limits: &ListenerLimits) -> H2Options {
 
 struct Requests<'f> {
     front: &'f Front,
+    admitted: &'f Admitted,
+    is_marked_idle: bool,
     shutdown: &'f ShutdownWatch,
     digest: Arc<Digest>,
     deadlines: Arc<Deadlines>,
@@ -129,7 +142,9 @@ impl Requests<'_> {
                         return Poll::Ready(Err(Stop::Abruptly));
                     }
                     let exceeded = self.deadlines.poll_exceeded(Direction::Read, context).is_ready();
-                    if self.deadlines.clock().is_stopping() {
+                    self.mark_idle();
+                    let is_evicted = self.admitted.poll_evicted(context).is_ready();
+                    if is_evicted || self.deadlines.clock().is_stopping() {
                         return Poll::Ready(Err(Stop::Gracefully));
                     }
                     if !exceeded {
@@ -166,6 +181,14 @@ impl Requests<'_> {
         }
     }
 
+    /// Notes for the selection of connections to evict that no request is active.
+    fn mark_idle(&mut self) {
+        if !self.is_marked_idle && self.number > 0 && self.active.load(Ordering::Relaxed) == 0 {
+            self.is_marked_idle = true;
+            self.admitted.set_idle();
+        }
+    }
+
     fn start(&mut self, session: HttpSession) {
         self.number = self.number.saturating_add(1);
         let mut session = ServerSession::new_http2(session);
@@ -173,6 +196,8 @@ impl Requests<'_> {
         let proxy = Arc::clone(&self.front.proxy);
         let shutdown = self.shutdown.clone();
         let active = Active::new(&self.active);
+        self.is_marked_idle = false;
+        self.admitted.set_active();
         tokio::spawn(async move {
             let _active = active;
             proxy.process_new_http(session, &shutdown).await;

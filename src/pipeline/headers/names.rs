@@ -105,5 +105,5 @@ pub(super) fn folds_to_prefix(name: &str, prefix: &str) -> bool {
 /// Whether a name has an underscore or a dot. Servers disagree about such names: some drop them, some read them with a dash.
 pub(super) fn is_ambiguous(name: &str) -> bool {
     // No early exit, so that the compiler can vectorize it.
-    name.bytes().fold(false, |found, byte| found | (byte == b'_') | (byte == b'.'))
+    name.bytes().fold(0, |found, byte| found | u8::from(matches!(byte, b'_' | b'.'))) != 0
 }

@@ -1,4 +1,4 @@
-//! Other HTTP servers that ask Keygate, or stand in front of it: nginx, Caddy, Envoy, HAProxy.
+//! Other HTTP servers that ask Keygate, or stand in front of it: nginx, Caddy, Envoy, `HAProxy`.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ pub enum PeerProgram {
     Caddy,
     /// Envoy; it is configured with a bootstrap configuration in YAML.
     Envoy,
-    /// HAProxy; it is configured with a complete `haproxy.cfg`.
+    /// `HAProxy`; it is configured with a complete `haproxy.cfg`.
     Haproxy,
 }
 
@@ -50,7 +50,7 @@ impl PeerProgram {
         Some(peer)
     }
 
-    /// Debian installs nginx and HAProxy to `/usr/sbin`, which is not on the PATH of most users; `deploy/ci/ensure.sh` installs Envoy to the target
+    /// Debian installs nginx and `HAProxy` to `/usr/sbin`, which is not on the PATH of most users; `deploy/ci/ensure.sh` installs Envoy to the target
     /// folder of cargo, which has this executable.
     fn path(self) -> Option<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();

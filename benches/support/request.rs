@@ -82,6 +82,7 @@ pub(super) fn forward(
         request_id: Some(request_id.value()),
         certificate: CertificateHeaders::default(),
         upstream_host: UPSTREAM_HOST,
+        allow_underscores: false,
     };
     edit_request_head(request, TARGET, |fields| edit_request(fields, context).apply(fields))
         .expect("the target is one");

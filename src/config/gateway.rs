@@ -47,6 +47,8 @@ pub struct GatewayConfig {
     pub tenant_limits: Vec<String>,
     /// Rate limit headers of responses.
     pub limit_headers: LimitHeadersConfig,
+    /// Whether request headers with an underscore or a dot in their name reach upstreams. Many servers read `X_User` as `X-User`.
+    pub allow_underscores: bool,
     /// Headers that are added to requests for upstreams. Headers of these names that a client sends are always removed.
     pub request_headers: Vec<AddedHeader>,
 }
@@ -278,6 +280,7 @@ impl Default for GatewayConfig {
             limits: BTreeMap::new(),
             tenant_limits: Vec::new(),
             limit_headers: LimitHeadersConfig::default(),
+            allow_underscores: false,
             request_headers: AddedHeader::DEFAULT.to_vec(),
         }
     }

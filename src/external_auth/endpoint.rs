@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::original::{Invalid, Original, address, last_address, single};
 use crate::pipeline::route::normal_host;
+use crate::wire::forwarded::{X_FORWARDED_FOR, X_FORWARDED_HOST};
 
 /// The prefix of the original path at the endpoint for Envoy.
 pub(super) const ENVOY_PREFIX: &str = "/envoy";
@@ -19,8 +20,6 @@ const X_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-original-host");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 const X_FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 
 const METHOD_MISSING: Invalid = "The method of the original request is missing.";

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, Method};
 
 use crate::pipeline::RequestHead;
 use crate::wire::fields::{Fields, text};
+use crate::wire::forwarded::last_entry;
 
 /// Why a proxy's description of a request cannot be used; the text of a `request_invalid` rejection.
 pub(super) type Invalid = &'static str;
@@ -82,8 +83,7 @@ pub(super) fn address(value: &str) -> Option<IpAddr> {
 
 /// The address that the sender of the check appended to a list: the last entry of the last field.
 pub(super) fn last_address(fields: &HeaderMap, name: &HeaderName) -> Option<IpAddr> {
-    let value = fields.field_values(name).last().and_then(text)?;
-    address(value.rsplit(',').next()?)
+    address(last_entry(fields, name).and_then(text)?)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::connection::ConnectionInfo;
+use crate::pipeline::ListenerTrust;
 
 pub(super) use connection::serve;
 use frames::FrameCounter;
@@ -37,11 +38,18 @@ pub(super) struct Http2Stream {
     connection: Stream,
     /// What was received already.
     received: BytesMut,
-    info: Arc<ConnectionInfo>,
+    origin: Origin,
     deadlines: Arc<Deadlines>,
     stall_limit: Duration,
     frames: FrameCounter,
     flood: Arc<Flood>,
+}
+
+/// What the listener knows about a connection, and whom it trusts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origin {
+    pub(super) info: Arc<ConnectionInfo>,
+    pub(super) trust: Arc<ListenerTrust>,
 }
 
 /// Whether the client has sent more frames than its budget allows. Nothing more is read then.
@@ -62,13 +70,13 @@ impl Http2Stream {
     pub(super) fn new(
         connection: Stream,
         received: BytesMut,
-        info: Arc<ConnectionInfo>,
+        origin: Origin,
         clock: &Arc<Clock>,
         stall_limit: Duration,
     ) -> Self {
         let deadlines = Arc::new(Deadlines::new(clock));
         let frames = FrameCounter::new(deadlines.now());
-        Self { connection, received, info, deadlines, stall_limit, frames, flood: Arc::default() }
+        Self { connection, received, origin, deadlines, stall_limit, frames, flood: Arc::default() }
     }
 
     /// Counts the frames in received bytes.
@@ -92,8 +100,8 @@ impl Http2Stream {
     }
 }
 
-/// What the listener knows about the connection of an HTTP/2 request: pingora carries it from [`Http2Stream`] to the session.
-pub(super) fn connection_info(digest: &ProxyDigest) -> Option<&Arc<ConnectionInfo>> {
+/// The origin of the connection of an HTTP/2 request: pingora carries it from [`Http2Stream`] to the session.
+pub(super) fn origin(digest: &ProxyDigest) -> Option<&Origin> {
     digest.user_data.as_ref()?.downcast_ref()
 }
 
@@ -184,7 +192,7 @@ impl GetTimingDigest for Http2Stream {
 impl GetProxyDigest for Http2Stream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         let head = ResponseHeader::build(StatusCode::OK, Some(0)).ok()?;
-        Some(Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(Arc::clone(&self.info))))))
+        Some(Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(self.origin.clone())))))
     }
 }
 

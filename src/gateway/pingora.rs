@@ -19,12 +19,13 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::head_edits::{edit_request_head, edit_response_head};
 use super::http1::Progress;
-use super::http2::connection_info;
+use super::http2::{Origin, origin};
 use super::respond::respond;
 use super::upstream::{Endpoint, Upstream};
 use crate::connection::ConnectionInfo;
 use crate::id::RequestId;
-use crate::pipeline::{Connection, CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseInfo};
+use crate::pipeline::headers::is_unasked_upgrade;
+use crate::pipeline::{Connection, CurrentSnapshot, Exchange, ListenerTrust, Rejection, RequestHead, ResponseInfo};
 use crate::wire::problem::{ResponseForm, rejection_response};
 
 /// Time limit for draining the body of a rejected request.
@@ -65,16 +66,15 @@ pub(super) struct ConnectionState {
 }
 
 impl ConnectionState {
-    pub(super) fn new(info: &ConnectionInfo, progress: Arc<Progress>) -> Self {
-        let certificate = info.tls.as_ref().and_then(|tls| tls.client_certificate.clone());
-        Self { connection: Connection::new(info.client).with_certificate(certificate), progress }
+    pub(super) fn new(info: &ConnectionInfo, trust: &Arc<ListenerTrust>, progress: Arc<Progress>) -> Self {
+        Self { connection: Connection::of(info, trust), progress }
     }
 
     /// The state of a request whose connection is shared with other requests at the same time.
     fn of_session(session: &Session) -> Box<Self> {
         let digest = session.digest().and_then(|digest| digest.proxy_digest.as_deref());
-        let info = digest.and_then(connection_info).map(|info| (**info).clone()).unwrap_or_default();
-        Box::new(Self::new(&info, Arc::default()))
+        let Origin { info, trust } = digest.and_then(origin).cloned().unwrap_or_default();
+        Box::new(Self::new(&info, &trust, Arc::default()))
     }
 }
 
@@ -147,10 +147,14 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        if is_unasked_upgrade(&session.req_header().headers, response.status) {
+            let error = Error::explain(ErrorType::InvalidHTTPHeader, "the upstream switched protocols unasked");
+            return Err(error.into_up());
+        }
         if let Some(exchange) = &ctx.exchange {
             let status = response.status;
             edit_response_head(response, |fields| exchange.response_edits(status, fields).apply(fields))?;

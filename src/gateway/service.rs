@@ -26,7 +26,7 @@ use crate::cidr::CidrSet;
 use crate::config::{self, UpstreamConfig};
 use crate::listener::tls::TlsAcceptor;
 use crate::listener::{Admission, ListeningSocket, UnixSocket};
-use crate::pipeline::{CurrentSnapshot, Metrics, Snapshot, SnapshotParts};
+use crate::pipeline::{CurrentSnapshot, ListenerTrust, Metrics, Snapshot, SnapshotParts};
 
 /// How often draining checks for requests in flight.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -97,6 +97,7 @@ impl Gateway {
                 snapshot: Arc::clone(&snapshot),
                 clock: Arc::clone(&clock),
                 limits: config.limits,
+                trust: Arc::new(ListenerTrust::from(&config)),
                 // With TLS it is ALPN that selects HTTP/2.
                 http2: config.http2 && tls.is_none(),
             };

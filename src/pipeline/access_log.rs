@@ -53,6 +53,8 @@ pub(super) struct RequestLog<'a> {
     /// The code of the rejection.
     pub(super) rejection: Option<&'static str>,
     pub(super) client_ip: Option<IpAddr>,
+    /// The peer of the socket, if that is not the client.
+    pub(super) proxy: Option<IpAddr>,
     pub(super) arrived: Instant,
     pub(super) response: ResponseInfo,
 }
@@ -169,6 +171,7 @@ impl RequestLog<'_> {
             key_id = self.key_id.map(tracing::field::display),
             denial = self.rejection,
             peer = self.client_ip.map(tracing::field::display),
+            proxy = self.proxy.map(tracing::field::display),
             "request served",
         );
     }

@@ -10,29 +10,18 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use super::access_log::{InFlight, RequestLog, ResponseInfo};
 use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
 use super::client_certificate::{certificate_headers, is_allowed};
+use super::connection::Connection;
 use super::head::{RequestHead, Target};
-use super::headers::{
-    FieldEdits, ForwardContext, IdentityHeaders, edit_identity, edit_request, edit_response, forwarded_for,
-};
+use super::headers::{FieldEdits, ForwardContext, IdentityHeaders, edit_identity, edit_request, edit_response};
 use super::rate_limit::RateLimitOutcome;
 use super::route::Route;
 use super::snapshot::Snapshot;
 use crate::config::{AddedHeader, Auth};
-use crate::connection::ClientCertificate;
 use crate::id::RequestId;
-use crate::verifier::{ConnectionMemory, Verdict};
+use crate::verifier::Verdict;
 use crate::wire::Rejection;
 use crate::wire::fields::Fields;
 use crate::wire::problem::{ResponseForm, rejection_response};
-
-/// What a front keeps of a client connection from one request to the next.
-#[derive(Default)]
-pub struct Connection {
-    client_ip: Option<IpAddr>,
-    forwarded_for: Option<HeaderValue>,
-    certificate: Option<Box<ClientCertificate>>,
-    memory: ConnectionMemory,
-}
 
 /// One request. Counted and logged by [`Exchange::finish`], or when it is dropped before that.
 ///
@@ -107,6 +96,8 @@ pub struct Exchange<U = ()> {
     snapshot: Arc<Snapshot<U>>,
     arrived: Instant,
     client_ip: Option<IpAddr>,
+    /// The peer of the socket, if that is not the client.
+    proxy: Option<IpAddr>,
     /// The client's id, or a new one once it is needed.
     request_id: OnceLock<RequestId>,
     method: Method,
@@ -114,9 +105,9 @@ pub struct Exchange<U = ()> {
     route: Option<Arc<Route<U>>>,
     /// `None` for a front whose requests are matched already.
     target: Option<Target>,
-    /// Why the request is rejected whatever its credential is: no route was found, the host cannot be read, or the route requires another
-    /// client certificate.
-    unrouted: Option<Rejection>,
+    /// Why the request is rejected whatever its credential is: no route was found, the host cannot be read, the listener requires TLS, or
+    /// the route requires another client certificate.
+    early_rejection: Option<Rejection>,
     /// What [`Exchange::authorize`] continues with.
     pending: Option<PendingAuthorization>,
     is_authorized: bool,
@@ -150,25 +141,6 @@ pub struct RequestEdits<'e> {
     pub target: &'e str,
     /// The changes to the fields.
     pub fields: FieldEdits,
-}
-
-impl Connection {
-    /// The state of a new connection from a client address.
-    pub fn new(client_ip: Option<IpAddr>) -> Self {
-        Self { client_ip, ..Self::default() }
-    }
-
-    /// The state with the verified certificate of the client.
-    #[must_use]
-    pub fn with_certificate(self, certificate: Option<ClientCertificate>) -> Self {
-        Self { certificate: certificate.map(Box::new), ..self }
-    }
-
-    /// The client's address as the value of `X-Forwarded-For`.
-    fn forwarded_for(&mut self) -> Option<HeaderValue> {
-        let client_ip = self.client_ip?;
-        Some(self.forwarded_for.get_or_insert_with(|| forwarded_for(client_ip)).clone())
-    }
 }
 
 impl<U> Exchange<U> {
@@ -209,16 +181,20 @@ impl<U> Exchange<U> {
             unrouted.or_else(|| (!is_allowed(demand, certificate)).then_some(Rejection::ClientCertificateRequired));
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
+        let client_ip = connection.client_ip(head.fields);
+        let early_rejection =
+            if connection.exposes_credential(head.fields) { Some(Rejection::TlsRequired) } else { unrouted };
         Self {
             snapshot,
             arrived,
-            client_ip: connection.client_ip,
+            client_ip,
+            proxy: connection.proxy(client_ip),
             request_id: head.request_id().map_or_else(OnceLock::new, OnceLock::from),
             method: head.method.clone(),
             path,
             route,
             target,
-            unrouted,
+            early_rejection,
             pending: None,
             is_authorized: false,
             verdict: None,
@@ -259,7 +235,7 @@ impl<U> Exchange<U> {
         if self.pending.is_some() {
             return None;
         }
-        if let Some(rejection) = &self.unrouted {
+        if let Some(rejection) = &self.early_rejection {
             return Some(Err(rejection.clone()));
         }
         let Some(route) = &self.route else {
@@ -309,12 +285,15 @@ impl<U> Exchange<U> {
         let context = ForwardContext {
             identity: self.identity(),
             strip_credential: route.auth != Auth::None,
-            forwarded_for: selected.when(AddedHeader::XForwardedFor, || connection.forwarded_for()).flatten(),
-            proto: selected.when(AddedHeader::XForwardedProto, || "http"),
-            host: selected.when(AddedHeader::XForwardedHost, || target.host()),
+            forwarded_for: selected.when(AddedHeader::XForwardedFor, || connection.forwarded_for(fields)).flatten(),
+            proto: selected.when(AddedHeader::XForwardedProto, || connection.scheme(fields).as_str()),
+            host: selected.when(AddedHeader::XForwardedHost, || {
+                connection.forwarded_host(fields).unwrap_or_else(|| target.host())
+            }),
             request_id: selected.when(AddedHeader::XRequestId, || self.request_id().value()),
             certificate: certificate_headers(selected, connection.certificate.as_deref()),
             upstream_host,
+            allow_underscores: self.snapshot.allow_underscores,
         };
         Some(RequestEdits { target: target.path_and_query(), fields: edit_request(fields, context) })
     }
@@ -391,6 +370,7 @@ impl<U> Exchange<U> {
             key_id: self.verdict.as_ref().map(Verdict::key_id),
             rejection: self.rejection,
             client_ip: self.client_ip,
+            proxy: self.proxy,
             arrived: self.arrived,
             response,
         });

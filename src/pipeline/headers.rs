@@ -3,6 +3,8 @@
 //! The rules read a head through [`Fields`] and return [`FieldEdits`]: which names are removed and which fields are set. A front
 //! applies the edits to the form in which it keeps the head, a [`HeaderMap`] or bytes.
 
+mod names;
+
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -10,10 +12,14 @@ use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
+use self::names::{
+    HOP_BY_HOP, IDENTITY_PREFIX, folds_to_prefix, is_ambiguous, is_credential, is_possibly_listed, is_spoofable,
+};
 use crate::config::AddedHeader;
 use crate::key::encode_text;
 use crate::verifier::Verdict;
 use crate::wire::fields::{Fields, text};
+use crate::wire::forwarded::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::wire::problem::X_REQUEST_ID;
 use crate::wire::ratelimit::{
     RATE_LIMIT, RATE_LIMIT_POLICY, X_RATE_LIMIT_LIMIT, X_RATE_LIMIT_REMAINING, X_RATE_LIMIT_RESET,
@@ -60,58 +66,6 @@ pub enum SetName {
     LegacyReset,
 }
 
-/// Headers that a client could use to spoof its identity, its origin or the target of the request. Compared by [`folds_to`].
-const SPOOFABLE_HEADERS: [&str; 14] = [
-    "forwarded",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "x-original-url",
-    "x-original-uri",
-    "x-original-host",
-    "x-rewrite-url",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-request-id",
-];
-const SPOOFABLE_PREFIXES: [&str; 2] = [IDENTITY_PREFIX, "x-forwarded-"];
-/// The prefix of the headers that carry the identity of the caller.
-const IDENTITY_PREFIX: &str = "x-keygate-";
-
-/// Headers that carry credentials. Compared by [`folds_to`].
-const CREDENTIAL_HEADERS: [&str; 2] = ["authorization", "x-api-key"];
-
-/// Hop-by-hop headers (RFC 9110 section 7.6.1). `Transfer-Encoding` belongs to the front, which frames the message.
-const HOP_BY_HOP: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "http2-settings",
-];
-
-/// For each first byte, one bit for each length (bit 31 stands for 31 and more) of a name in the lists above. Most names match no
-/// bit and need no comparison.
-const LISTED_LENGTHS: [u32; 256] = {
-    let mut lengths = mark([0; 256], &SPOOFABLE_HEADERS);
-    lengths = mark(lengths, &CREDENTIAL_HEADERS);
-    lengths = mark(lengths, &HOP_BY_HOP);
-    lengths = mark(lengths, &["upgrade"]);
-    let mut index = 0;
-    while index < SPOOFABLE_PREFIXES.len() {
-        let prefix = SPOOFABLE_PREFIXES[index].as_bytes();
-        lengths = mark_bits(lengths, prefix[0], u32::MAX << prefix.len());
-        index += 1;
-    }
-    lengths
-};
-
 /// Headers that a `Connection` header cannot remove: without them the message would have another meaning.
 const ESSENTIAL: [&str; 9] = [
     "host",
@@ -125,8 +79,8 @@ const ESSENTIAL: [&str; 9] = [
     "upgrade",
 ];
 
-/// Upgrades to these protocols are stripped: the client could send further requests that the pipeline does not see.
-const FORBIDDEN_UPGRADES: [&str; 5] = ["h2c", "h2", "h3", "http", "tls"];
+/// The only protocol that a client may upgrade to. Others are stripped: some, such as `h2c`, carry requests that the pipeline does not see.
+const ALLOWED_UPGRADE: &str = "websocket";
 
 /// The most fields that are set on a request.
 const REQUEST_SET_MAX: usize = 13;
@@ -176,6 +130,8 @@ pub struct ForwardContext<'a> {
     pub certificate: CertificateHeaders,
     /// The `Host` for the upstream.
     pub upstream_host: HeaderValue,
+    /// Whether names with an underscore or a dot are kept.
+    pub allow_underscores: bool,
 }
 
 /// The headers that an upstream gets, as a bit set over [`AddedHeader`].
@@ -201,6 +157,8 @@ struct Strip {
     spoofable: bool,
     identity: bool,
     credential: bool,
+    /// Names with an underscore or a dot.
+    ambiguous: bool,
 }
 
 impl SetName {
@@ -210,9 +168,9 @@ impl SetName {
             Self::Connection => CONNECTION,
             Self::Host => HOST,
             Self::RequestId => X_REQUEST_ID,
-            Self::ForwardedFor => const { HeaderName::from_static("x-forwarded-for") },
-            Self::ForwardedProto => const { HeaderName::from_static("x-forwarded-proto") },
-            Self::ForwardedHost => const { HeaderName::from_static("x-forwarded-host") },
+            Self::ForwardedFor => X_FORWARDED_FOR,
+            Self::ForwardedProto => X_FORWARDED_PROTO,
+            Self::ForwardedHost => X_FORWARDED_HOST,
             Self::KeyId => const { HeaderName::from_static("x-keygate-key-id") },
             Self::ActorId => const { HeaderName::from_static("x-keygate-actor-id") },
             Self::TenantId => const { HeaderName::from_static("x-keygate-tenant-id") },
@@ -309,6 +267,7 @@ impl Strip {
 
     fn removes(&self, name: &str) -> bool {
         (is_possibly_listed(name) && self.lists(name))
+            || (self.ambiguous && is_ambiguous(name))
             || self.names.iter().any(|removed| removed.as_str().eq_ignore_ascii_case(name))
     }
 
@@ -326,7 +285,7 @@ impl Strip {
 pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> FieldEdits {
     let upgrade = requests_upgrade(fields);
     let mut strip = Strip::hop_by_hop(fields, upgrade);
-    (strip.spoofable, strip.credential) = (true, context.strip_credential);
+    (strip.spoofable, strip.credential, strip.ambiguous) = (true, context.strip_credential, !context.allow_underscores);
     let mut edits = FieldEdits { strip, set: SmallVec::with_capacity(REQUEST_SET_MAX) };
     if upgrade {
         edits.set_field(SetName::Connection, HeaderValue::from_static("upgrade"));
@@ -391,61 +350,20 @@ fn set_identity_headers(edits: &mut FieldEdits, identity: IdentityHeaders) {
     edits.set_some(SetName::CredentialType, identity.credential_type);
 }
 
-/// Whether a name may be in one of the lists. Never `false` for a listed name.
-fn is_possibly_listed(name: &str) -> bool {
-    let first = name.as_bytes().first().copied().unwrap_or_default();
-    LISTED_LENGTHS[usize::from(first)] >> name.len().min(31) & 1 == 1
+/// Whether a response switches to a protocol that the request with these fields did not ask for.
+pub fn is_unasked_upgrade<F: Fields>(request_fields: &F, status: StatusCode) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS && !requests_upgrade(request_fields)
 }
 
-const fn mark(mut lengths: [u32; 256], names: &[&str]) -> [u32; 256] {
-    let mut index = 0;
-    while index < names.len() {
-        let name = names[index].as_bytes();
-        lengths = mark_bits(lengths, name[0], 1 << name.len());
-        index += 1;
-    }
-    lengths
-}
-
-/// Marks both cases of a first byte.
-const fn mark_bits(mut lengths: [u32; 256], first: u8, bits: u32) -> [u32; 256] {
-    lengths[first as usize] |= bits;
-    lengths[first.to_ascii_uppercase() as usize] |= bits;
-    lengths
-}
-
-fn is_spoofable(name: &str) -> bool {
-    SPOOFABLE_PREFIXES.iter().any(|prefix| folds_to_prefix(name, prefix))
-        || SPOOFABLE_HEADERS.iter().any(|listed| folds_to(name, listed))
-}
-
-fn is_credential(name: &str) -> bool {
-    CREDENTIAL_HEADERS.iter().any(|listed| folds_to(name, listed))
-}
-
-/// Whether a server that does not distinguish punctuation reads `name` as `listed`: CGI-style servers map all punctuation to `_`, so
-/// that `X_Keygate.Actor-Id` would overwrite the header that Keygate sets.
-fn folds_to(name: &str, listed: &str) -> bool {
-    name.len() == listed.len() && folds_to_prefix(name, listed)
-}
-
-fn folds_to_prefix(name: &str, prefix: &str) -> bool {
-    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
-    name.len() >= prefix.len() && name.bytes().map(fold).zip(prefix.bytes()).all(|(byte, wanted)| byte == wanted)
-}
-
-/// Whether the client requests an upgrade, and only to protocols that carry no requests past the pipeline.
+/// Whether the client requests an upgrade, and only to a protocol that is allowed.
 fn requests_upgrade<F: Fields>(fields: &F) -> bool {
     if !fields.has_field(&UPGRADE) {
         return false;
     }
-    let is_allowed = |protocol: &str| {
-        let name = protocol.split('/').next().unwrap_or_default();
-        !FORBIDDEN_UPGRADES.iter().any(|forbidden| forbidden.eq_ignore_ascii_case(name))
-    };
+    let is_allowed = |protocol: &str| protocol.eq_ignore_ascii_case(ALLOWED_UPGRADE);
     let is_readable = fields.field_values(&UPGRADE).all(|value| text(value).is_some());
     is_readable
-        && list(fields, &UPGRADE).all(is_allowed)
+        && list(fields, &UPGRADE).map(is_allowed).reduce(|one, other| one && other) == Some(true)
         && list(fields, &CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"))
 }
 

@@ -3,7 +3,7 @@
 //! A front keeps the bytes, the connection and the upstream; the pipeline keeps the decisions. It names no server library, reads a
 //! head through a borrowed view ([`RequestHead`]) and returns edits as data ([`FieldEdits`]).
 //!
-//! - [`Exchange`] carries one request from its head to its response.
+//! - [`Exchange`] carries one request from its head to its response; [`Connection`] is what is kept between requests.
 //! - [`Snapshot`] is everything that requests need from the configuration, immutable.
 //! - [`route`], [`path`]: route matching on normalized paths.
 //! - `authorize`, `rate_limit`: credential, scopes, rate limits. `auth_failures`: addresses that repeatedly present rejected credentials.
@@ -15,6 +15,7 @@ mod auth_failures;
 #[doc(hidden)]
 pub mod authorize;
 mod client_certificate;
+mod connection;
 mod exchange;
 mod head;
 pub mod headers;
@@ -28,7 +29,8 @@ mod unread;
 pub use access_log::{Metrics, ResponseInfo};
 #[doc(hidden)]
 pub use auth_failures::{AuthFailureMetrics, AuthFailureThrottle};
-pub use exchange::{Connection, Exchange, RequestEdits};
+pub use connection::{Connection, ListenerTrust};
+pub use exchange::{Exchange, RequestEdits};
 pub use head::{RequestHead, Target};
 pub use headers::FieldEdits;
 pub use rate_limit::RateLimitOutcome;

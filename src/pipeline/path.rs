@@ -1,22 +1,21 @@
 //! Path normalization, and the interpretations that a permissive upstream might give a path.
 //!
 //! Servers disagree about paths: some decode `%2F` before they split segments, some drop `;parameters`, some treat
-//! backslashes as slashes. [`NormalPath`] applies the normalizations that do not change the meaning (RFC 3986 section 6.2.2).
+//! backslashes as slashes, some ignore dots at the end of a name. [`NormalPath`] applies the normalizations that do not change the meaning (RFC 3986 section 6.2.2).
 //! The normal form is both matched and forwarded. [`NormalPath::interpretations`] lists every other path that an upstream could
 //! understand, so that route matching can check all of them.
 
+mod permissive;
+
 use std::borrow::Cow;
+
+use self::permissive::{PERMISSIVE_STEPS, merge_slashes, octet, resolve_dots};
 
 /// Maximum number of interpretations. A path with more is rejected; this bounds the work per path.
 const MAX_INTERPRETATIONS: usize = 24;
 
 /// Maximum length in bytes of a path with more than one interpretation. An unambiguous path may have any length.
 const MAX_AMBIGUOUS_LENGTH: usize = 8 * 1024;
-
-/// Transformations that permissive servers apply, in the order that reveals the most interpretations. Each returns the
-/// transformed path, or `None` if it changes nothing.
-const PERMISSIVE_STEPS: [fn(&str) -> Option<String>; 8] =
-    [decode, decode, cut_at_nul, turn_backslashes, drop_parameters, merge_slashes, resolve_dots, merge_slashes];
 
 /// A path in normal form: absolute, without empty segments and dot segments, with unreserved characters decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +46,7 @@ impl<'a> NormalPath<'a> {
         &self.text
     }
 
-    /// The most permissive interpretation: decoded twice, backslashes as slashes, without `;parameters`, dot segments
-    /// resolved again, in lower case.
+    /// The most permissive interpretation: all transformations of permissive servers applied, in lower case.
     pub fn permissive(&self) -> &str {
         self.interpretations.get(self.permissive).map_or(&self.text, String::as_str)
     }
@@ -107,9 +105,12 @@ impl Survey {
             // A segment that begins with a dot may be a dot segment; `normalize` decides.
             let suspect = previous == b'/' && matches!(byte, b'/' | b'.');
             survey.normal &= is_plain(byte) && !suspect;
-            survey.unambiguous &= !(byte.is_ascii_uppercase() || byte == b';');
+            // The end of a name, and the start of the name of an NTFS stream.
+            let pair = matches!((previous, byte), (b'.', b'/') | (b':', b'$'));
+            survey.unambiguous &= !(byte.is_ascii_uppercase() || byte == b';' || pair);
             previous = byte;
         }
+        survey.unambiguous &= previous != b'.';
         survey
     }
 }
@@ -165,110 +166,6 @@ fn push(text: &mut String, byte: u8, plain: bool) {
         text.push(char::from(DIGITS[usize::from(byte >> 4)]));
         text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
-}
-
-/// Decodes the percent-escape at the start of `bytes`.
-fn octet(bytes: &[u8]) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    match bytes {
-        [b'%', high, low, ..] => Some(digit(*high)? << 4 | digit(*low)?),
-        _ => None,
-    }
-}
-
-/// Decodes escapes of ASCII characters. Other escapes stay: no server uses a non-ASCII character as a separator.
-fn decode(text: &str) -> Option<String> {
-    let mut decoded = String::new();
-    let mut rest = text;
-    let mut changed = false;
-    while let Some(at) = rest.find('%') {
-        decoded.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let (character, length) = ascii_escape(rest.as_bytes()).unwrap_or(('%', 1));
-        changed |= length > 1;
-        decoded.push(character.to_ascii_lowercase());
-        rest = &rest[length..];
-    }
-    decoded.push_str(rest);
-    changed.then_some(decoded)
-}
-
-/// The ASCII character that the escape at the start encodes, and the length of the escape. Lenient decoders accept the
-/// overlong UTF-8 form `%C0%AF` as a slash, so overlong forms are decoded as well.
-fn ascii_escape(bytes: &[u8]) -> Option<(char, usize)> {
-    match octet(bytes)? {
-        byte @ 0..0x80 => Some((char::from(byte), 3)),
-        lead @ 0xC0..=0xC1 => {
-            let trail = octet(bytes.get(3..)?)?;
-            (trail & 0xC0 == 0x80).then(|| (char::from((lead & 1) << 6 | trail & 0x3F), 6))
-        }
-        _ => None,
-    }
-}
-
-/// Truncates at a NUL, as a server that stores paths as C strings does.
-fn cut_at_nul(text: &str) -> Option<String> {
-    text.split_once('\0').map(|(before, _)| before.to_owned())
-}
-
-fn turn_backslashes(text: &str) -> Option<String> {
-    text.contains('\\').then(|| text.replace('\\', "/"))
-}
-
-fn drop_parameters(text: &str) -> Option<String> {
-    if !text.contains(';') {
-        return None;
-    }
-    let mut bare = String::with_capacity(text.len());
-    for segment in text.split_inclusive('/') {
-        match segment.split_once(';') {
-            Some((name, _)) => {
-                bare.push_str(name);
-                bare.push_str(if segment.ends_with('/') { "/" } else { "" });
-            }
-            None => bare.push_str(segment),
-        }
-    }
-    Some(bare)
-}
-
-fn merge_slashes(text: &str) -> Option<String> {
-    if !text.contains("//") {
-        return None;
-    }
-    let mut merged = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character != '/' || !merged.ends_with('/') {
-            merged.push(character);
-        }
-    }
-    Some(merged)
-}
-
-/// Removes dot segments (RFC 3986 section 5.2.4): a trailing dot segment leaves a slash, and `..` removes an empty segment as
-/// well.
-fn resolve_dots(text: &str) -> Option<String> {
-    let is_dots = |segment: &str| segment == "." || segment == "..";
-    if !text.split('/').any(is_dots) {
-        return None;
-    }
-    let mut kept = Vec::new();
-    for segment in text.split('/').skip(1) {
-        match segment {
-            "." => {}
-            ".." => drop(kept.pop()),
-            segment => kept.push(segment),
-        }
-    }
-    if text.rsplit('/').next().is_some_and(is_dots) || kept.is_empty() {
-        kept.push("");
-    }
-    let mut resolved = String::with_capacity(text.len());
-    for segment in kept {
-        resolved.push('/');
-        resolved.push_str(segment);
-    }
-    Some(resolved)
 }
 
 #[cfg(test)]
@@ -330,6 +227,28 @@ mod tests {
             ("/orders;v=1/2", "/orders/2"),
             ("/%2541dmin", "/admin"),
             ("/orders%2500/x", "/orders"),
+            ("/x%25252f..%25252forders", "/orders"),
+            ("/orders%3Fx/y", "/orders"),
+            ("/orders%23x/y", "/orders"),
+            ("/orders#x/y", "/orders"),
+            ("/orders%253fx", "/orders"),
+            ("/orders%20/1", "/orders/1"),
+            ("/orders./1", "/orders/1"),
+            ("/orders.%20.%20", "/orders"),
+            ("/x/..%20/orders", "/orders"),
+            ("/x/.../orders", "/x/orders"),
+            ("/a/...", "/a/"),
+            ("/orders::$DATA", "/orders"),
+            ("/orders:$I30:$Index_Allocation/1", "/orders/1"),
+            ("/orders%3A%3a%24data", "/orders"),
+            ("/v1/orders:cancel", "/v1/orders:cancel"),
+            ("/v1/orders::cancel", "/v1/orders::cancel"),
+            ("/x/%EF%BC%8E%ef%bc%8e/orders", "/orders"),
+            ("/x%EF%BC%8F..%EF%BC%BCorders", "/orders"),
+            ("/x/．．／orders", "/orders"),
+            ("/x/%25EF%25BC%258E%25EF%25BC%258E/orders", "/orders"),
+            ("/ｏＲders", "/orders"),
+            ("/%EF%BB%BF%EF%BD%9F%EF%BF%A0%25EF%25B", "/%ef%bb%bf%ef%bd%9f%ef%bf%a0%ef%b"),
         ] {
             assert_eq!(NormalPath::parse(raw).unwrap().permissive(), permissive, "{raw}");
         }
@@ -343,7 +262,12 @@ mod tests {
         assert_eq!(interpretations("/Orders"), ["/orders"]);
         assert_eq!(interpretations("/%C3%A9"), ["/%c3%a9"]);
         assert_eq!(interpretations("/a%2Fb"), ["/a%2fb", "/a/b"]);
-        assert_eq!(interpretations("/orders%2f.."), ["/orders%2f..", "/orders/..", "/"]);
+        assert_eq!(interpretations("/a.b/.c/d"), [""; 0]);
+        assert_eq!(interpretations("/a."), ["/a.", "/a"]);
+        assert_eq!(interpretations("/a./b"), ["/a./b", "/a/b"]);
+        assert_eq!(interpretations("/a:$b"), ["/a:$b", "/a"]);
+        assert_eq!(interpretations("/a%3Fb"), ["/a%3fb", "/a?b", "/a"]);
+        assert_eq!(interpretations("/orders%2f.."), ["/orders%2f..", "/orders/..", "/orders%2f", "/"]);
         // Dot segments removed before and after slashes are merged.
         let found = interpretations("/a/x%2F..%2Fb%2F%2F..");
         assert!(found.iter().any(|path| path == "/a/") && found.iter().any(|path| path == "/a/b/"));
@@ -366,7 +290,7 @@ mod tests {
         assert_eq!(NormalPath::parse("/a;b%2F%2F..%252F;x%5C..%255C%2F;..%2500%2F..;/c%3B/"), None);
     }
 
-    const TRICKS: &str = "/([a-cA-C.;/\\\\é]|%2[eEfF5]|%5[cC]|%3[bB]|%c0%a[ef]|%[46]1|\\.\\.){0,14}";
+    const TRICKS: &str = "/([a-cA-C.;/\\\\é:$．／]|%2[eEfF50]|%5[cC]|%3[bBfF]|%23|%c0%a[ef]|%[46]1|\\.\\.|%25252f|%ef%bc%8e|::\\$DATA){0,14}";
 
     proptest! {
         #[test]

@@ -393,6 +393,24 @@ mod tests {
             ("\\orders", None, None),
             ("/orders\\1", None, None),
             ("/orders/..%5cx", None, None),
+            ("/orders%3fx", None, None),
+            ("/orders%23", None, None),
+            ("/orders/1%3fx", Some("orders"), Some("orders")),
+            ("/orders.", None, None),
+            ("/orders./1", None, None),
+            ("/orders/report.", Some("orders"), Some("orders")),
+            ("/orders%20", None, None),
+            ("/orders/a%20b%20/c", Some("orders"), Some("orders")),
+            ("/x/..%20/orders", None, None),
+            ("/.../orders", None, None),
+            ("/orders::$DATA", None, None),
+            ("/orders:$i30:$index_allocation/1", None, None),
+            ("/orders/1:cancel", Some("orders"), Some("orders")),
+            ("/orders/1::$DATA", Some("orders"), Some("orders")),
+            ("/x/．．/orders", None, None),
+            ("/x/%ef%bc%8e%ef%bc%8e%ef%bc%8forders", None, None),
+            ("/ｏrders", None, None),
+            ("/x%25252f..%25252forders", None, None),
         ] {
             assert_eq!(found(&alone, "h", "GET", path), alone_matches, "alone {path}");
             for host in ["h", "H:8080", "h.", "H.:8080"] {
@@ -417,7 +435,7 @@ mod tests {
     proptest! {
         /// No interpretation of a path that matches the open route is below the protected route.
         #[test]
-        fn open_route_never_matches_an_interpretation_of_a_protected_path(raw in "/?(orders|x|O|[./\\\\;]|%2[ef]|%252f|%5c){0,8}") {
+        fn open_route_never_matches_an_interpretation_of_a_protected_path(raw in "/?(orders|x|O|[./\\\\;?]|%2[ef]|%252f|%25252e|%5c|%3f|%23|%20|::\\$DATA|%ef%bc%8[ef]){0,8}") {
             let table = RouteTable::new([route("orders", &[], "/orders", &[]), route("open", &[], "/", &[])]);
             if found(&table, "h", "GET", &raw) == Some("open") {
                 let path = NormalPath::parse(&raw).unwrap();

@@ -51,6 +51,8 @@ pub struct Snapshot<U = ()> {
     routes: RouteTable<Route<U>>,
     pub(super) authorizer: Authorizer,
     pub(super) headers: HeaderSelection,
+    /// Whether field names with an underscore or a dot reach the upstream.
+    pub(super) allow_underscores: bool,
     /// The tenant's id as a field value.
     pub(super) tenant: HeaderValue,
     pub(super) upstream_limit_fields: UpstreamLimitFields,
@@ -87,6 +89,7 @@ impl<U> Snapshot<U> {
             authorizer: Authorizer::new(parts.verifier, parts.tenant, parts.revoke_with_parent)
                 .throttled(parts.auth_failures),
             headers: HeaderSelection::new(&config.request_headers),
+            allow_underscores: config.allow_underscores,
             tenant: value_of(parts.tenant.to_string()),
             upstream_limit_fields: config.limit_headers.upstream,
             metrics,

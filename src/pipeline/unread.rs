@@ -17,7 +17,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 pub struct UnreadRequest {
     /// What is wrong, as a label of metrics.
     pub reason: &'static str,
-    /// The address of the client.
+    /// The client of the connection.
     pub client_ip: Option<IpAddr>,
     /// When the head began to arrive.
     pub arrived: Instant,
@@ -37,6 +37,7 @@ impl<U> Snapshot<U> {
             key_id: None,
             rejection: Some(rejection.code()),
             client_ip: request.client_ip,
+            proxy: None,
             arrived: request.arrived,
             response: ResponseInfo { status: Some(response.status().as_u16()), bytes: response.body().len() },
         });

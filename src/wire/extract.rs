@@ -43,6 +43,11 @@ pub fn extract<F: Fields>(fields: &F) -> Result<Option<&str>, ExtractError> {
     }
 }
 
+/// Whether the request has a field that carries a credential, valid or not, of any scheme.
+pub fn has_credential<F: Fields>(fields: &F) -> bool {
+    fields.has_field(&AUTHORIZATION) || fields.has_field(&X_API_KEY)
+}
+
 /// The only distinct value.
 fn single<T: PartialEq>(values: impl Iterator<Item = Result<T, ExtractError>>) -> Result<Option<T>, ExtractError> {
     let mut found = None;

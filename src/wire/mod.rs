@@ -4,6 +4,7 @@
 pub mod client_ip;
 pub mod extract;
 pub mod fields;
+pub mod forwarded;
 pub mod problem;
 pub mod ratelimit;
 mod rejection;

@@ -189,6 +189,11 @@ fn template(rejection: &Rejection) -> Template {
         Rejection::VersionNotSupported => {
             (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.0, HTTP/1.1 and HTTP/2 are served.", None)
         }
+        Rejection::TlsRequired => (
+            StatusCode::FORBIDDEN,
+            "Credentials are accepted over TLS only; use https, and replace the credential.",
+            None,
+        ),
         Rejection::CredentialMissing => (
             StatusCode::UNAUTHORIZED,
             "Send an API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`.",
@@ -283,6 +288,7 @@ mod tests {
             Rejection::HeadTooLarge,
             Rejection::RequestTimeout,
             Rejection::VersionNotSupported,
+            Rejection::TlsRequired,
             Rejection::CredentialMissing,
             Rejection::CredentialAmbiguous,
             Rejection::CredentialMalformed,

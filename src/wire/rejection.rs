@@ -24,6 +24,8 @@ pub enum Rejection {
     RequestTimeout,
     /// The version of HTTP is not served.
     VersionNotSupported,
+    /// The request carries a credential and did not come over TLS, which the listener requires.
+    TlsRequired,
     /// The route requires a credential and the request carries none.
     CredentialMissing,
     /// The request carries two different credentials.
@@ -74,6 +76,7 @@ impl Rejection {
             Self::HeadTooLarge => "head_too_large",
             Self::RequestTimeout => "request_timeout",
             Self::VersionNotSupported => "version_not_supported",
+            Self::TlsRequired => "tls_required",
             Self::CredentialMissing => "credential_missing",
             Self::CredentialAmbiguous => "credential_ambiguous",
             Self::CredentialMalformed => "credential_malformed",

@@ -223,6 +223,14 @@ async fn path_and_host_variants_cannot_bypass_a_route() {
         "/%00",
         "/orders%",
         "/open/../..",
+        "/orders%3fx",
+        "/orders%23x",
+        "/orders.",
+        "/orders%20/1",
+        "/orders::$DATA",
+        "/open/..%20/orders",
+        "/open/%ef%bc%8e%ef%bc%8e/orders",
+        "/open%25252f..%25252forders",
     ] {
         assert_eq!(status(target, "h"), 404, "{target} has no route");
     }

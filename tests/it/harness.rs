@@ -57,6 +57,11 @@ static_resources:
         (PeerProgram::Nginx, "events {} http { server { listen 127.0.0.1:PORT; return 418; } }"),
         (PeerProgram::Caddy, "http://:PORT {\n bind 127.0.0.1\n respond 418\n}"),
         (PeerProgram::Envoy, envoy),
+        (
+            PeerProgram::Haproxy,
+            "defaults\n mode http\n timeout connect 9s\n timeout client 9s\n timeout server 9s\n\
+             frontend test\n bind 127.0.0.1:PORT\n http-request return status 418\n",
+        ),
     ] {
         let port = free_port();
         let Some(peer) = program.start(&config.replace("PORT", &port.to_string()), port) else { continue };

@@ -8,6 +8,7 @@ mod architecture;
 mod bad_input;
 mod cache_races;
 mod cli;
+mod client_address;
 mod config;
 #[cfg(feature = "axum")]
 mod conformance;

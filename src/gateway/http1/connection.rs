@@ -29,7 +29,7 @@ use crate::connection::ConnectionInfo;
 use crate::gateway::pingora::RouteUpstream;
 use crate::gateway::pingora::{ConnectionState, Proxy};
 use crate::listener::Admitted;
-use crate::pipeline::{CurrentSnapshot, Rejection, UnreadRequest};
+use crate::pipeline::{CurrentSnapshot, ListenerTrust, Rejection, UnreadRequest};
 
 /// How much of a head is read at once. The bytes are on the stack until there are some, so a silent connection has no buffer.
 const READ: usize = 8 * 1024;
@@ -48,6 +48,7 @@ pub(crate) struct Front {
     pub(crate) snapshot: Arc<CurrentSnapshot<RouteUpstream>>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) limits: ListenerLimits,
+    pub(crate) trust: Arc<ListenerTrust>,
     pub(crate) http2: bool,
 }
 
@@ -216,10 +217,10 @@ impl Connection<'_> {
         if self.is_last_request() {
             session.set_keepalive_reuses_remaining(Some(0));
         }
-        let state = self
-            .state
-            .take()
-            .unwrap_or_else(|| Box::new(ConnectionState::new(&self.info, Arc::clone(&self.shared.progress))));
+        let state = self.state.take().unwrap_or_else(|| {
+            let progress = Arc::clone(&self.shared.progress);
+            Box::new(ConnectionState::new(&self.info, &self.front.trust, progress))
+        });
         session.set_connection_user_context(Some(state as Box<dyn Any + Send + Sync>));
         let arrived = Instant::now();
         let outcome = catch_panic(self.front.proxy.process_new_http(session, shutdown)).await;

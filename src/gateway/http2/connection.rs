@@ -56,7 +56,12 @@ enum Stop {
 }
 
 /// Serves a connection to its end.
-pub(in crate::gateway) async fn serve(front: &Front, stream: Http2Stream, admitted: &Admitted, shutdown: &ShutdownWatch) {
+pub(in crate::gateway) async fn serve(
+    front: &Front,
+    stream: Http2Stream,
+    admitted: &Admitted,
+    shutdown: &ShutdownWatch,
+) {
     let limits = front.limits;
     let digest = Arc::new(Digest {
         ssl_digest: None,

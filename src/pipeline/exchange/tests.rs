@@ -9,12 +9,14 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::*;
+use crate::cidr::CidrSet;
 use crate::clock::SystemClock;
 use crate::config::{Config, GatewayConfig, OnBackendDown, RouteCertificateConfig};
+use crate::connection::{ClientCertificate, ConnectionInfo, TlsInfo};
 use crate::engine::Engine;
 use crate::id::TenantId;
 use crate::key::KeyDraft;
-use crate::pipeline::{Metrics, ResponseForm, SnapshotParts};
+use crate::pipeline::{ListenerTrust, Metrics, ResponseForm, SnapshotParts};
 use crate::ratelimit::{Limiter, Local, Nodes};
 use crate::request_context::RequestContext;
 use crate::store::MemoryStore;
@@ -129,6 +131,91 @@ fn authorizing_a_cached_key_neither_suspends_nor_allocates() {
         let allowed = if reuse_connection { 0 } else { ROUNDS / 32 };
         assert!(allocating <= allowed, "{allocating} of {ROUNDS} authorizations allocate");
     }
+}
+
+/// A connection in clear text from a peer, on a listener that trusts 10.0.0.0/8.
+fn connection_from(peer: &str, require_tls: bool) -> Connection {
+    let trust = ListenerTrust { proxies: CidrSet::parse(&["10.0.0.0/8"]).unwrap(), require_tls };
+    Connection::of(&ConnectionInfo::plain(format!("{peer}:4711").parse().ok()), &Arc::new(trust))
+}
+
+#[test]
+fn address_of_an_untrusted_peer_is_found_without_allocation() {
+    let fixture = Fixture::new();
+    let snapshot = fixture.snapshot(&gateway("a"), &fixture.engine.verifier);
+    let mut request = fixture.request();
+    let count = |request: &Request<()>, connection: &Connection| {
+        let mut begun = None;
+        let allocations = allocation_counter::measure(|| begun = Some(begin(&snapshot, request, connection)));
+        allocations.count_total
+    };
+    let connection = connection_from("192.0.2.1", true);
+    let without_fields = count(&request, &Connection::new("192.0.2.1".parse().ok()));
+    for (name, value) in
+        [("x-forwarded-for", "1.1.1.1, 2.2.2.2"), ("forwarded", "for=1.1.1.1"), ("x-forwarded-proto", "https")]
+    {
+        request.headers_mut().append(name, HeaderValue::from_static(value));
+    }
+    assert_eq!(count(&request, &connection), without_fields);
+    assert_eq!(begin(&snapshot, &request, &connection).client_ip, "192.0.2.1".parse().ok());
+}
+
+#[test]
+fn upstream_is_told_the_client_of_each_request() {
+    let fixture = Fixture::new();
+    let snapshot = fixture.snapshot(&gateway("a"), &fixture.engine.verifier);
+    let mut request = fixture.request();
+    for (name, value) in [
+        ("x-forwarded-for", "x, 192.0.2.1, 10.0.0.2"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "a.example"),
+    ] {
+        request.headers_mut().append(name, HeaderValue::from_static(value));
+    }
+    for (peer, [client, proxy], told) in [
+        ("10.0.0.1", ["192.0.2.1", "10.0.0.1"], ["192.0.2.1, 10.0.0.2, 10.0.0.1", "https", "a.example"]),
+        ("192.0.2.9", ["192.0.2.9", ""], ["192.0.2.9", "http", "api.example.com"]),
+    ] {
+        let mut connection = connection_from(peer, false);
+        for _ in 0..2 {
+            let mut exchange = begin(&snapshot, &request, &connection);
+            assert_eq!((exchange.client_ip, exchange.proxy), (client.parse().ok(), proxy.parse().ok()), "{peer}");
+            poll_once(exchange.authorize(request.headers(), &mut connection)).unwrap().unwrap();
+            let mut fields = request.headers().clone();
+            let host = HeaderValue::from_static("upstream:9000");
+            exchange.request_edits(request.headers(), &mut connection, host).unwrap().fields.apply(&mut fields);
+            let names = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+            assert_eq!(names.map(|name| fields[name].to_str().unwrap()), told, "{peer}");
+        }
+    }
+}
+
+#[test]
+fn credential_without_tls_is_rejected_before_everything_else() {
+    let fixture = Fixture::new();
+    let snapshot = fixture.snapshot(&gateway("a"), &fixture.engine.verifier);
+    let rejection = |uri: &str, fields: &[(&str, &str)], mut connection: Connection| {
+        let request = fields.iter().fold(Request::get(uri), |request, (name, value)| request.header(*name, *value));
+        let request = request.body(()).unwrap();
+        let mut exchange = begin(&snapshot, &request, &connection);
+        poll_once(exchange.authorize(request.headers(), &mut connection)).unwrap().unwrap_err()
+    };
+    for uri in ["/orders", "/other"] {
+        for (name, value) in [("authorization", "Bearer x"), ("authorization", ""), ("x-api-key", "x")] {
+            let told = [(name, value), ("x-forwarded-proto", "https")];
+            for connection in [connection_from("192.0.2.1", true), connection_from("10.0.0.1", true)] {
+                assert_eq!(rejection(uri, &told[..1], connection), Rejection::TlsRequired);
+            }
+            assert_eq!(rejection(uri, &told, connection_from("192.0.2.1", true)), Rejection::TlsRequired);
+            assert_ne!(rejection(uri, &told, connection_from("10.0.0.1", true)), Rejection::TlsRequired);
+            assert_ne!(rejection(uri, &told[..1], connection_from("192.0.2.1", false)), Rejection::TlsRequired);
+        }
+        assert_ne!(rejection(uri, &[], connection_from("192.0.2.1", true)), Rejection::TlsRequired);
+    }
+    let info = ConnectionInfo { tls: Some(TlsInfo::default()), ..ConnectionInfo::plain("192.0.2.1:1".parse().ok()) };
+    let trust = ListenerTrust { require_tls: true, ..ListenerTrust::default() };
+    let over_tls = Connection::of(&info, &Arc::new(trust));
+    assert_ne!(rejection("/orders", &[("x-api-key", "x")], over_tls), Rejection::TlsRequired);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::names::*;
 use super::*;
 use crate::key::encode_words;
 use crate::wire::fields::FieldList;
@@ -24,6 +25,7 @@ fn context(identity: Option<IdentityHeaders>, strip_credential: bool) -> Forward
         request_id: Some(&REQUEST_ID),
         certificate: CertificateHeaders::default(),
         upstream_host: HeaderValue::from_static("upstream:9000"),
+        allow_underscores: false,
     }
 }
 
@@ -80,6 +82,20 @@ fn spoofable_headers_are_stripped() {
         ("x-http-method-override", "DELETE"),
         ("x-request-id", "theirs"),
         ("x_request_id", "theirs"),
+        ("client-ip", "10.0.0.1"),
+        ("forwarded-for", "10.0.0.1"),
+        ("x-original-forwarded-for", "10.0.0.1"),
+        ("x-remote-user", "root"),
+        ("x-remote-addr", "10.0.0.1"),
+        ("remote-user", "root"),
+        ("remote_user", "root"),
+        ("x-ssl-client-verify", "SUCCESS"),
+        ("x-ssl-client-s-dn", "CN=root"),
+        ("x-client-cert", "root"),
+        ("proxy", "http://evil"),
+        ("proxy-user", "root"),
+        ("x_user", "root"),
+        ("x.user", "root"),
     ]);
     assert_eq!(shown(&stripped), OURS);
 }
@@ -93,13 +109,28 @@ fn other_headers_pass() {
         ("x-keygat", "1"),
         ("x-keygates", "1"),
         ("x-forwarded", "1"),
+        ("x-remote", "1"),
+        ("remote-users", "1"),
+        ("proxies", "1"),
+        ("x-ssl-client", "1"),
         ("transfer-encoding", "chunked"),
     ]);
     let mut expected = OURS.to_vec();
     expected.extend(["accept: */*", "cookie: a=b", "cookie: c=d", "x-keygat: 1", "x-keygates: 1", "x-forwarded: 1"]);
+    expected.extend(["x-remote: 1", "remote-users: 1", "proxies: 1", "x-ssl-client: 1"]);
     expected.push("transfer-encoding: chunked");
     expected.sort_unstable();
     assert_eq!(shown(&kept), expected);
+}
+
+#[test]
+fn names_with_underscores_and_dots_are_kept_if_they_are_allowed() {
+    let mut fields = fields(&[("x_user", "1"), ("x.user", "1"), ("x_keygate_key_id", "x"), ("x_api_key", "x")]);
+    edit(&mut fields, ForwardContext { allow_underscores: true, ..context(None, true) });
+    let mut expected = OURS.to_vec();
+    expected.extend(["x.user: 1", "x_user: 1"]);
+    expected.sort_unstable();
+    assert_eq!(shown(&fields), expected);
 }
 
 #[test]
@@ -181,8 +212,8 @@ fn websocket_upgrade_passes() {
 }
 
 #[test]
-fn upgrade_to_http_is_stripped() {
-    for protocol in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.2"] {
+fn upgrade_to_another_protocol_is_stripped() {
+    for protocol in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.2", "foo", "websocket/13", ""] {
         let fields = edited(&[
             ("connection", "Upgrade, HTTP2-Settings"),
             ("upgrade", protocol),

@@ -1,4 +1,4 @@
-//! Other HTTP servers that ask Keygate: nginx, Caddy, Envoy.
+//! Other HTTP servers that ask Keygate, or stand in front of it: nginx, Caddy, Envoy, `HAProxy`.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -18,6 +18,8 @@ pub enum PeerProgram {
     Caddy,
     /// Envoy; it is configured with a bootstrap configuration in YAML.
     Envoy,
+    /// `HAProxy`; it is configured with a complete `haproxy.cfg`.
+    Haproxy,
 }
 
 /// A running peer; it is killed on drop.
@@ -48,7 +50,7 @@ impl PeerProgram {
         Some(peer)
     }
 
-    /// Debian installs nginx to `/usr/sbin`, which is not on the PATH of most users; `deploy/ci/ensure.sh` installs Envoy to the target
+    /// Debian installs nginx and `HAProxy` to `/usr/sbin`, which is not on the PATH of most users; `deploy/ci/ensure.sh` installs Envoy to the target
     /// folder of cargo, which has this executable.
     fn path(self) -> Option<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -63,6 +65,7 @@ impl PeerProgram {
             Self::Nginx => "nginx",
             Self::Caddy => "caddy",
             Self::Envoy => "envoy",
+            Self::Haproxy => "haproxy",
         }
     }
 
@@ -90,6 +93,11 @@ impl PeerProgram {
             Self::Envoy => {
                 std::fs::write(&file, config).expect("the configuration is written");
                 command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning", "-c"]).arg(file);
+            }
+            Self::Haproxy => {
+                std::fs::write(&file, config).expect("the configuration is written");
+                // In the foreground.
+                command.args(["-db", "-f"]).arg(file);
             }
         }
         command.stdin(Stdio::null());

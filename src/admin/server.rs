@@ -148,7 +148,7 @@ async fn serve(
         .max_buf_size(HEAD_MAX)
         .serve_connection(TokioIo::new(stream), service);
     // Broken connections are expected; the requests are in the access log.
-    match accepted.run(connection, |connection| connection.graceful_shutdown()).await {
+    match accepted.run(connection, hyper::server::conn::http1::Connection::graceful_shutdown).await {
         Some(Err(error)) => tracing::debug!(%error, "a connection was closed early"),
         None => tracing::debug!("an evicted connection did not end in time"),
         Some(Ok(())) => {}

@@ -24,8 +24,9 @@ const TIMES: ConnectionTimes = ConnectionTimes {
     idle: Duration::from_secs(75),
     write_stall: Duration::from_secs(60),
 };
-/// The maximum size in bytes of a request head; 431.
-const HEAD_MAX: usize = 64 * 1024;
+/// The size in bytes of a request head from which it is refused with 431, unless it is complete. hyper reads the same size once more, so
+/// a head has 64 KiB at most.
+const HEAD_MAX: usize = 32 * 1024;
 
 /// The TCP peer of a request, set by the server.
 #[derive(Debug, Clone, Copy)]
@@ -147,7 +148,7 @@ async fn serve(
         .max_buf_size(HEAD_MAX)
         .serve_connection(TokioIo::new(stream), service);
     // Broken connections are expected; the requests are in the access log.
-    match accepted.run(connection, |connection| connection.graceful_shutdown()).await {
+    match accepted.run(connection, hyper::server::conn::http1::Connection::graceful_shutdown).await {
         Some(Err(error)) => tracing::debug!(%error, "a connection was closed early"),
         None => tracing::debug!("an evicted connection did not end in time"),
         Some(Ok(())) => {}

@@ -34,7 +34,7 @@ impl Admissions {
         };
         let settings = config.gateway.as_ref();
         let configured = settings.map(|gateway| gateway.connections).unwrap_or_default();
-        let gateway = configured.at_most(shares.gateway);
+        let gateway = ConnectionsConfig { max: configured.max.min(shares.gateway), ..configured };
         if gateway.max < configured.max && settings.is_some_and(|gateway| gateway.enabled) {
             tracing::warn!(
                 limit = descriptors.limit(),

@@ -245,17 +245,7 @@ impl ListenerLimits {
 impl ConnectionsConfig {
     /// `max` connections in all, without further caps.
     pub fn total(max: usize) -> Self {
-        Self { max, max_per_client: max, max_pending: max }
-    }
-
-    /// These caps, each `max` at most.
-    #[must_use]
-    pub fn at_most(self, max: usize) -> Self {
-        Self {
-            max: self.max.min(max),
-            max_per_client: self.max_per_client.min(max),
-            max_pending: self.max_pending.min(max),
-        }
+        Self { max, max_per_client: usize::MAX, max_pending: usize::MAX }
     }
 }
 

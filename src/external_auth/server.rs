@@ -92,7 +92,9 @@ async fn serve(
     let builder = builder(IDLE_TIMEOUT);
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     // Broken connections are expected; the requests are in the access log.
-    if let Some(Err(error)) = accepted.run(connection, |connection| connection.graceful_shutdown()).await {
+    if let Some(Err(error)) =
+        accepted.run(connection, hyper_util::server::conn::auto::Connection::graceful_shutdown).await
+    {
         tracing::debug!(%error, "a connection was closed early");
     }
 }

@@ -47,6 +47,14 @@ struct Shared {
     counters: Counters,
 }
 
+/// A connection that was added to the table.
+struct NewSlot {
+    index: usize,
+    slot: Arc<Slot>,
+    /// The connection that makes room for it.
+    evicted: Option<Arc<Slot>>,
+}
+
 /// An admitted connection. It is counted until this is dropped.
 pub struct Admitted {
     shared: Arc<Shared>,
@@ -81,7 +89,8 @@ impl Admission {
         let client = shared.counted(client);
         let mut table = shared.table();
         let admitted = shared.admit(&mut table, client);
-        let (index, slot, evicted) = admitted.inspect_err(|refused| shared.counters.refused(*refused).inc())?;
+        let NewSlot { index, slot, evicted } =
+            admitted.inspect_err(|refused| shared.counters.refused(*refused).inc())?;
         drop(table);
         if let Some(evicted) = evicted {
             shared.counters.evicted().inc();
@@ -107,11 +116,7 @@ impl Shared {
         client.filter(|client| !self.exempt.contains(*client)).map(client_network)
     }
 
-    fn admit(
-        &self,
-        table: &mut Table,
-        client: Option<IpAddr>,
-    ) -> Result<(usize, Arc<Slot>, Option<Arc<Slot>>), Refused> {
+    fn admit(&self, table: &mut Table, client: Option<IpAddr>) -> Result<NewSlot, Refused> {
         if client.is_some_and(|client| table.of_client(client) >= self.caps.max_per_client) {
             return Err(Refused::MaxPerClient);
         }
@@ -129,7 +134,7 @@ impl Shared {
         let slot = Arc::new(Slot::default());
         let index = table.insert(Arc::clone(&slot), client);
         self.pending.fetch_add(1, Ordering::AcqRel);
-        Ok((index, slot, evicted))
+        Ok(NewSlot { index, slot, evicted })
     }
 
     fn micros(&self, now: Instant) -> u64 {

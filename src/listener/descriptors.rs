@@ -42,14 +42,11 @@ impl Descriptors {
     pub fn raise() -> Self {
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         let raised = Rlimit { current: maximum, maximum };
-        let limit = match current == maximum || setrlimit(Resource::Nofile, raised).is_ok() {
-            true => maximum,
-            false => {
-                tracing::warn!(?current, ?maximum, "the limit of open files cannot be raised to the hard limit");
-                current
-            }
-        };
-        Self::of(limit)
+        if current != maximum && setrlimit(Resource::Nofile, raised).is_err() {
+            tracing::warn!(?current, ?maximum, "the limit of open files cannot be raised to the hard limit");
+            return Self::of(current);
+        }
+        Self::of(maximum)
     }
 
     /// A limit; `None` for no limit.

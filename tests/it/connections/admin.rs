@@ -43,7 +43,8 @@ async fn large_head_is_refused_with_431() {
     for url in [&keygate.admin, &keygate.metrics] {
         let mut stream = connect(url);
         let head = format!("GET /health/alive HTTP/1.1\r\nHost: h\r\nX-Large: {}\r\n\r\n", "x".repeat(70_000));
-        assert!(exchange(&mut stream, head.as_bytes()).starts_with("HTTP/1.1 431"));
+        let response = exchange(&mut stream, head.as_bytes());
+        assert!(response.starts_with("HTTP/1.1 431"), "{response}");
     }
 }
 

@@ -49,11 +49,13 @@ fn example_file_lists_every_setting() {
     assert_eq!(missing, Vec::<String>::new(), "config/keygate.yaml does not show these");
 }
 
-/// Collects the settings of a schema that a tree lacks. Of lists and of mappings by name, the first entry is checked.
+/// Collects the settings of a schema that a tree lacks. Of lists and of mappings by name, the first entry is checked. The settings below
+/// a section that is null are shown by another section of the same type.
 fn find_missing(schema: &serde_json::Value, tree: &serde_json::Value, path: &str, missing: &mut Vec<String>) {
     for (name, member) in schema::members(schema).into_iter().flatten() {
         let path = format!("{path}.{name}");
         match tree.get(name) {
+            Some(value) if value.is_null() => {}
             Some(value) => find_missing(member, value, &path, missing),
             None => missing.push(path),
         }

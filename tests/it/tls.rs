@@ -1,6 +1,7 @@
 //! TLS of listeners, over real sockets: choice of a certificate, replaced files, client certificates, versions, resumption.
 
 mod client;
+mod served;
 mod server;
 
 use std::path::Path;

@@ -1,8 +1,10 @@
 //! HTTP/2: the connection as pingora reads it.
 //!
 //! - `connection`: accepts requests within limits.
+//! - `body_watch`: limits the time of a body.
 //! - `frames`: counts frames that cost this side more than the client.
 
+mod body_watch;
 mod connection;
 mod frames;
 
@@ -16,17 +18,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use http::StatusCode;
-use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
     UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-use crate::connection::ConnectionInfo;
-use crate::pipeline::ListenerTrust;
 
 pub(super) use connection::serve;
 use frames::FrameCounter;
@@ -38,18 +35,10 @@ pub(super) struct Http2Stream {
     connection: Stream,
     /// What was received already.
     received: BytesMut,
-    origin: Origin,
     deadlines: Arc<Deadlines>,
     stall_limit: Duration,
     frames: FrameCounter,
     flood: Arc<Flood>,
-}
-
-/// What the listener knows about a connection, and whom it trusts.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Origin {
-    pub(super) info: Arc<ConnectionInfo>,
-    pub(super) trust: Arc<ListenerTrust>,
 }
 
 /// Whether the client has sent more frames than its budget allows. Nothing more is read then.
@@ -67,16 +56,10 @@ impl Flood {
 impl Http2Stream {
     /// `received` are the first bytes, which were read to find out the protocol. A client that reads nothing for `stall_limit` is given
     /// up.
-    pub(super) fn new(
-        connection: Stream,
-        received: BytesMut,
-        origin: Origin,
-        clock: &Arc<Clock>,
-        stall_limit: Duration,
-    ) -> Self {
+    pub(super) fn new(connection: Stream, received: BytesMut, clock: &Arc<Clock>, stall_limit: Duration) -> Self {
         let deadlines = Arc::new(Deadlines::new(clock));
         let frames = FrameCounter::new(deadlines.now());
-        Self { connection, received, origin, deadlines, stall_limit, frames, flood: Arc::default() }
+        Self { connection, received, deadlines, stall_limit, frames, flood: Arc::default() }
     }
 
     /// Counts the frames in received bytes.
@@ -98,11 +81,6 @@ impl Http2Stream {
         self.deadlines.set_if_unset(Direction::Write, || self.stall_limit);
         self.deadlines.poll_exceeded(Direction::Write, context).map(|()| Err(Deadlines::error()))
     }
-}
-
-/// The origin of the connection of an HTTP/2 request: pingora carries it from [`Http2Stream`] to the session.
-pub(super) fn origin(digest: &ProxyDigest) -> Option<&Origin> {
-    digest.user_data.as_ref()?.downcast_ref()
 }
 
 impl AsyncRead for Http2Stream {
@@ -189,10 +167,10 @@ impl GetTimingDigest for Http2Stream {
     }
 }
 
+/// Each request gets its own.
 impl GetProxyDigest for Http2Stream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        let head = ResponseHeader::build(StatusCode::OK, Some(0)).ok()?;
-        Some(Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(self.origin.clone())))))
+        None
     }
 }
 

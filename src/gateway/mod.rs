@@ -1,9 +1,11 @@
 //! The reverse proxy on pingora: listener, upstreams, and the front that calls the [`pipeline`](crate::pipeline) for every request.
 
 pub mod head_edits;
+mod head_limits;
 mod http1;
 mod http2;
 mod pingora;
+mod request_state;
 mod respond;
 mod server_app;
 mod service;

@@ -18,14 +18,13 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::head_edits::{edit_request_head, edit_response_head};
-use super::http1::Progress;
-use super::http2::{Origin, origin};
+use super::head_limits::check_head;
+use super::request_state::{ConnectionState, Progress, multiplexed_limits};
 use super::respond::respond;
 use super::upstream::{Endpoint, Upstream};
-use crate::connection::ConnectionInfo;
 use crate::id::RequestId;
 use crate::pipeline::headers::is_unasked_upgrade;
-use crate::pipeline::{Connection, CurrentSnapshot, Exchange, ListenerTrust, Rejection, RequestHead, ResponseInfo};
+use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseInfo};
 use crate::wire::problem::{ResponseForm, rejection_response};
 
 /// Time limit for draining the body of a rejected request.
@@ -59,25 +58,6 @@ pub(super) struct Context {
     connection: Mutex<Option<Box<ConnectionState>>>,
 }
 
-/// What is kept of a connection from one request to the next.
-pub(super) struct ConnectionState {
-    connection: Connection,
-    progress: Arc<Progress>,
-}
-
-impl ConnectionState {
-    pub(super) fn new(info: &ConnectionInfo, trust: &Arc<ListenerTrust>, progress: Arc<Progress>) -> Self {
-        Self { connection: Connection::of(info, trust), progress }
-    }
-
-    /// The state of a request whose connection is shared with other requests at the same time.
-    fn of_session(session: &Session) -> Box<Self> {
-        let digest = session.digest().and_then(|digest| digest.proxy_digest.as_deref());
-        let Origin { info, trust } = digest.and_then(origin).cloned().unwrap_or_default();
-        Box::new(Self::new(&info, &trust, Arc::default()))
-    }
-}
-
 #[async_trait]
 impl ProxyHttp for Proxy {
     type CTX = Context;
@@ -104,7 +84,12 @@ impl ProxyHttp for Proxy {
         let request = session.req_header();
         let head = RequestHead::new(&request.method, &request.uri, &request.headers);
         let exchange = ctx.exchange.insert(Exchange::begin(self.snapshot.load_full(), &head, connection));
-        match exchange.authorize(&request.headers, connection).await {
+        let refused = multiplexed_limits(session).and_then(|limits| check_head(request, limits));
+        let outcome = match refused {
+            Some(rejection) => Err(rejection),
+            None => exchange.authorize(&request.headers, connection).await,
+        };
+        match outcome {
             Ok(()) => Ok(false),
             Err(rejection) => {
                 let response = exchange.reject(&rejection, ResponseForm::of(&request.headers));
@@ -162,6 +147,19 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        is_last: bool,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if let Some(progress) = ctx.progress() {
+            progress.add_body(body.as_ref().map_or(0, Bytes::len), is_last);
+        }
+        Ok(())
+    }
+
     async fn response_filter(
         &self,
         session: &mut Session,
@@ -173,8 +171,14 @@ impl ProxyHttp for Proxy {
             response.remove_header(&TRANSFER_ENCODING);
             session.set_keepalive(None);
         }
-        if is_bodiless(&session.req_header().method, response) {
-            ctx.note_last_part();
+        let is_last = is_bodiless(&session.req_header().method, response);
+        if let Some(progress) = ctx.progress() {
+            if is_last {
+                progress.set_last_part();
+            }
+            if !response.status.is_informational() {
+                progress.set_answered();
+            }
         }
         Ok(())
     }
@@ -186,8 +190,8 @@ impl ProxyHttp for Proxy {
         is_last: bool,
         ctx: &mut Context,
     ) -> pingora::Result<Option<Duration>> {
-        if is_last {
-            ctx.note_last_part();
+        if is_last && let Some(progress) = ctx.progress() {
+            progress.set_last_part();
         }
         Ok(None)
     }
@@ -240,10 +244,20 @@ impl Context {
         self.exchange.as_ref()?.route()?.upstream.as_ref()
     }
 
-    /// Notes that the part of the response that is written next is the last one.
-    fn note_last_part(&mut self) {
-        if let Some(state) = self.connection.get_mut() {
-            state.progress.set_last_part();
+    fn progress(&mut self) -> Option<&Progress> {
+        Some(&*self.connection.get_mut().as_ref()?.progress)
+    }
+}
+
+impl Drop for Context {
+    /// Logs a request that was given up because its body arrived too slowly.
+    fn drop(&mut self) {
+        if !self.progress().is_some_and(Progress::is_timed_out) {
+            return;
+        }
+        if let Some(mut exchange) = self.exchange.take() {
+            let response = exchange.reject(&Rejection::RequestTimeout, ResponseForm::Problem);
+            exchange.finish(ResponseInfo { status: Some(response.status().as_u16()), bytes: 0 });
         }
     }
 }

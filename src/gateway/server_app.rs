@@ -12,7 +12,7 @@ use pingora::server::ShutdownWatch;
 use tokio::time::Instant;
 
 use super::http1::{self, End, Front};
-use super::http2::{self, Http2Stream, Origin};
+use super::http2::{self, Http2Stream};
 use super::tls_stream::TlsConnection;
 use crate::cidr::CidrSet;
 use crate::connection::ConnectionInfo;
@@ -100,9 +100,8 @@ impl ListenerApp {
         };
         if let End::Http2(stream, received) = end {
             let stall_limit = self.front.limits.response_stall_timeout.0;
-            let origin = Origin { info, trust: Arc::clone(&self.front.trust) };
-            let stream = Http2Stream::new(stream, received, origin, &self.front.clock, stall_limit);
-            Box::pin(http2::serve(&self.front, stream, admitted, shutdown)).await;
+            let stream = Http2Stream::new(stream, received, &self.front.clock, stall_limit);
+            Box::pin(http2::serve(&self.front, stream, info, admitted, shutdown)).await;
         }
     }
 }

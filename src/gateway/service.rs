@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use pingora::apps::HttpServerOptions;
 use pingora::listeners::{ListenerConfig, Listeners};
 use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::proxy::http_proxy;
@@ -87,7 +88,12 @@ impl Gateway {
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts)));
         let ((stop, stopped), (end, mut ended)) = (watch::channel(false), watch::channel(false));
         let server = Arc::new(ServerConf { threads, ..ServerConf::default() });
-        let proxy = Arc::new(http_proxy(&server, Proxy { snapshot: Arc::clone(&snapshot) }));
+        let mut proxy = http_proxy(&server, Proxy { snapshot: Arc::clone(&snapshot) });
+        // CONNECT reaches the front, which refuses it as it does other requests.
+        let mut options = HttpServerOptions::default();
+        options.allow_connect_method_proxying = true;
+        proxy.server_options = Some(options);
+        let proxy = Arc::new(proxy);
         let clock = Clock::new();
         let mut unix = Vec::new();
         let mut services = Vec::new();

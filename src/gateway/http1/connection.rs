@@ -22,12 +22,12 @@ use super::deadline::{Clock, Deadlines, Direction};
 use super::error::HeadError;
 use super::head::Head;
 use super::refusal::closing_response;
-use super::request_stream::{Progress, RequestStream, Returned, Shared, Slot};
+use super::request_stream::{RequestStream, Returned, Shared, Slot};
 use super::scan::HeadScan;
 use crate::config::ListenerLimits;
 use crate::connection::ConnectionInfo;
-use crate::gateway::pingora::RouteUpstream;
-use crate::gateway::pingora::{ConnectionState, Proxy};
+use crate::gateway::pingora::{Proxy, RouteUpstream};
+use crate::gateway::request_state::{ConnectionState, Progress};
 use crate::listener::Admitted;
 use crate::pipeline::{CurrentSnapshot, ListenerTrust, Rejection, UnreadRequest};
 

@@ -18,4 +18,3 @@ mod write_buffer;
 
 pub(super) use connection::{End, Front, serve};
 pub(super) use deadline::{Clock, Deadlines, Direction};
-pub(super) use request_stream::Progress;

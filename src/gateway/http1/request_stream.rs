@@ -7,7 +7,6 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use super::deadline::{Deadlines, Direction};
 use super::head::Head;
 use super::write_buffer::WriteBuffer;
 use crate::config::ListenerLimits;
+use crate::gateway::request_state::Progress;
 
 /// How many bytes of later requests are held while a request is processed.
 const HELD_MAX: usize = 64 * 1024;
@@ -72,12 +72,6 @@ enum Response {
     Tunnel,
 }
 
-/// What the proxy tells the stream of its request.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    is_last_part: AtomicBool,
-}
-
 /// Where the connection is put when the request has ended.
 #[derive(Debug, Default)]
 pub(super) struct Slot(Mutex<Option<Returned>>);
@@ -94,18 +88,6 @@ pub(super) struct Returned {
     pub(super) is_answered: bool,
     /// Whether the client has closed its side.
     pub(super) is_half_closed: bool,
-}
-
-impl Progress {
-    /// Notes that the part of the response that is written next is the last one.
-    pub(crate) fn set_last_part(&self) {
-        self.is_last_part.store(true, Ordering::Relaxed);
-    }
-
-    /// Forgets the previous request.
-    pub(super) fn reset(&self) {
-        self.is_last_part.store(false, Ordering::Relaxed);
-    }
 }
 
 impl Slot {
@@ -309,7 +291,7 @@ impl AsyncWrite for RequestStream {
         let this = &mut *self;
         let connection = this.connection.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
         let result = this.output.poll_flush(Pin::new(connection), context);
-        let is_complete = this.response == Response::Begun && this.progress.is_last_part.load(Ordering::Relaxed);
+        let is_complete = this.response == Response::Begun && this.progress.is_last_part();
         if let Poll::Ready(Ok(())) = result
             && is_complete
         {

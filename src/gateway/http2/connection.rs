@@ -5,17 +5,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use h2::Reason;
 use h2::server::Connection;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, handshake};
-use pingora::protocols::{Digest, GetProxyDigest, GetSocketDigest, Stream};
+use pingora::protocols::{Digest, GetSocketDigest, SocketDigest, Stream};
 use pingora::server::ShutdownWatch;
 
+use super::body_watch::with_body_limit;
 use super::{Flood, Http2Stream};
 use crate::config::ListenerLimits;
+use crate::connection::ConnectionInfo;
 use crate::gateway::http1::{Deadlines, Direction, Front};
+use crate::gateway::request_state::{Origin, Progress, request_digest};
 use crate::listener::Admitted;
 
 /// How many malformed requests end a connection.
@@ -59,41 +63,43 @@ enum Stop {
 pub(in crate::gateway) async fn serve(
     front: &Front,
     stream: Http2Stream,
+    info: Arc<ConnectionInfo>,
     admitted: &Admitted,
     shutdown: &ShutdownWatch,
 ) {
     let limits = front.limits;
-    let digest = Arc::new(Digest {
-        ssl_digest: None,
-        timing_digest: Vec::new(),
-        proxy_digest: stream.get_proxy_digest(),
-        socket_digest: stream.get_socket_digest(),
-    });
-    let (deadlines, flood) = (Arc::clone(&stream.deadlines), Arc::clone(&stream.flood));
+    let origin = Origin { info, trust: Arc::clone(&front.trust), limits };
+    let (deadlines, flood, socket) =
+        (Arc::clone(&stream.deadlines), Arc::clone(&stream.flood), stream.get_socket_digest());
     let handshake = handshake(Box::new(stream), Some(options(&limits)));
-    let Ok(Ok(mut connection)) = tokio::time::timeout(limits.head_timeout.0, handshake).await else { return };
+    let Ok(Ok(connection)) = tokio::time::timeout(limits.head_timeout.0, handshake).await else { return };
+    let opened = deadlines.now();
+    let active = Arc::default();
+    let (number, malformed, is_marked_idle) = (0, 0, false);
     let mut requests = Requests {
         front,
+        connection,
+        origin,
+        socket,
         admitted,
-        is_marked_idle: false,
         shutdown,
-        digest,
         deadlines,
         flood,
-        active: Arc::default(),
-        number: 0,
-        malformed: 0,
+        opened,
+        active,
+        number,
+        malformed,
+        is_marked_idle,
     };
-    match requests.accept(&mut connection).await {
+    match requests.accept().await {
         Stop::Closed => {}
         Stop::Gracefully => {
-            connection.graceful_shutdown();
-            // Active requests have limits of their own.
-            requests.drain(&mut connection).await;
+            requests.connection.graceful_shutdown();
+            requests.drain(true).await;
         }
         Stop::Abruptly => {
-            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            let _ = tokio::time::timeout(END_LIMIT, requests.drain(&mut connection)).await;
+            requests.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            let _ = tokio::time::timeout(END_LIMIT, requests.drain(false)).await;
         }
     }
 }
@@ -113,60 +119,32 @@ fn options(limits: &ListenerLimits) -> H2Options {
 
 struct Requests<'f> {
     front: &'f Front,
+    connection: Connection<Stream, Bytes>,
+    origin: Origin,
+    socket: Option<Arc<SocketDigest>>,
     admitted: &'f Admitted,
-    is_marked_idle: bool,
     shutdown: &'f ShutdownWatch,
-    digest: Arc<Digest>,
     deadlines: Arc<Deadlines>,
     flood: Arc<Flood>,
+    opened: Duration,
     active: Arc<AtomicUsize>,
     number: u32,
     malformed: usize,
+    is_marked_idle: bool,
 }
 
 impl Requests<'_> {
     /// Accepts requests until the connection is to end.
-    async fn accept(&mut self, connection: &mut Connection<Stream, bytes::Bytes>) -> Stop {
-        let limits = self.front.limits;
-        let opened = self.deadlines.now();
+    async fn accept(&mut self) -> Stop {
         loop {
-            let age = self.deadlines.now().saturating_sub(opened);
-            let rest = limits.connection_age.0.saturating_sub(age);
-            if rest.is_zero() || self.number >= limits.requests_per_connection {
+            let rest = self.rest_of_age();
+            if rest.is_zero() || self.number >= self.front.limits.requests_per_connection {
                 return Stop::Gracefully;
             }
-            let wait = if self.number == 0 { limits.head_timeout.0 } else { limits.idle_timeout.0 };
-            self.deadlines.set(Direction::Read, wait.min(rest));
-            let accepted = {
-                let mut accepting = std::pin::pin!(HttpSession::from_h2_conn(connection, Arc::clone(&self.digest)));
-                std::future::poll_fn(|context| {
-                    if let Poll::Ready(accepted) = accepting.as_mut().poll(context) {
-                        return Poll::Ready(Ok(accepted));
-                    }
-                    if self.flood.is_exceeded() {
-                        return Poll::Ready(Err(Stop::Abruptly));
-                    }
-                    let exceeded = self.deadlines.poll_exceeded(Direction::Read, context).is_ready();
-                    self.mark_idle();
-                    let is_evicted = self.admitted.poll_evicted(context).is_ready();
-                    if is_evicted || self.deadlines.clock().is_stopping() {
-                        return Poll::Ready(Err(Stop::Gracefully));
-                    }
-                    if !exceeded {
-                        return Poll::Pending;
-                    }
-                    let age = self.deadlines.now().saturating_sub(opened);
-                    if self.active.load(Ordering::Relaxed) == 0 || age >= limits.connection_age.0 {
-                        return Poll::Ready(Err(Stop::Gracefully));
-                    }
-                    // Not idle: look again after the same time.
-                    self.deadlines.set(Direction::Read, wait.min(limits.connection_age.0.saturating_sub(age)));
-                    Poll::Pending
-                })
-                .await
-            };
-            match accepted {
-                Ok(Ok(Some(H2Accept::Session(session)))) => self.start(session),
+            self.deadlines.set(Direction::Read, self.idle_limit().min(rest));
+            let progress = Arc::new(Progress::default());
+            match self.next(&progress).await {
+                Ok(Ok(Some(H2Accept::Session(session)))) => self.start(session, progress),
                 Ok(Ok(Some(H2Accept::Rejected))) if self.malformed < MALFORMED_MAX => self.malformed += 1,
                 Ok(Ok(Some(H2Accept::Rejected))) => return Stop::Abruptly,
                 Ok(Ok(None) | Err(_)) => return Stop::Closed,
@@ -175,37 +153,114 @@ impl Requests<'_> {
         }
     }
 
-    /// Drives the connection until its active requests have ended. New ones are not started.
-    async fn drain(&mut self, connection: &mut Connection<Stream, bytes::Bytes>) {
+    /// The next request of the client, or why there is none.
+    async fn next(&mut self, progress: &Arc<Progress>) -> Result<pingora::Result<Option<H2Accept>>, Stop> {
+        let digest = self.digest(progress);
+        let (limits, opened) = (self.front.limits, self.opened);
+        let (deadlines, flood, active, admitted) = (&self.deadlines, &self.flood, &self.active, self.admitted);
+        let may_be_idle = self.number > 0;
+        let is_marked_idle = &mut self.is_marked_idle;
+        let mut accepting = std::pin::pin!(HttpSession::from_h2_conn(&mut self.connection, digest));
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(accepted) = accepting.as_mut().poll(context) {
+                return Poll::Ready(Ok(accepted));
+            }
+            if flood.is_exceeded() {
+                return Poll::Ready(Err(Stop::Abruptly));
+            }
+            let is_idle = active.load(Ordering::Relaxed) == 0;
+            if is_idle && may_be_idle && !*is_marked_idle {
+                *is_marked_idle = true;
+                admitted.set_idle();
+            }
+            let is_evicted = admitted.poll_evicted(context).is_ready();
+            let is_late = deadlines.poll_exceeded(Direction::Read, context).is_ready();
+            let is_old = deadlines.now().saturating_sub(opened) >= limits.connection_age.0;
+            if is_evicted || deadlines.clock().is_stopping() || (is_late && (is_idle || is_old)) {
+                return Poll::Ready(Err(Stop::Gracefully));
+            }
+            if is_late {
+                // Not idle: the clock looks again later.
+                deadlines.set(Direction::Read, limits.idle_timeout.0);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Drives the connection until its active requests have ended, and a little longer: clients need not confirm the end.
+    async fn drain(&mut self, starts_requests: bool) {
         self.deadlines.clear(Direction::Read);
-        while let Ok(Some(accepted)) = HttpSession::from_h2_conn(connection, Arc::clone(&self.digest)).await {
-            // Requests that the client has sent before it received the last frame are served.
-            if let H2Accept::Session(session) = accepted {
-                self.start(session);
+        loop {
+            let progress = Arc::new(Progress::default());
+            match self.next_of_the_last(&progress).await {
+                // The client has sent it before it received the last frame.
+                Some(H2Accept::Session(session)) if starts_requests => {
+                    self.deadlines.clear(Direction::Read);
+                    self.start(session, progress);
+                }
+                Some(_) => {}
+                None => return,
             }
         }
     }
 
-    /// Notes for the selection of connections to evict that no request is active.
-    fn mark_idle(&mut self) {
-        if !self.is_marked_idle && self.number > 0 && self.active.load(Ordering::Relaxed) == 0 {
-            self.is_marked_idle = true;
-            self.admitted.set_idle();
-        }
+    /// The next request of a connection that is ending; `None` at its end.
+    async fn next_of_the_last(&mut self, progress: &Arc<Progress>) -> Option<H2Accept> {
+        let digest = self.digest(progress);
+        let mut accepting = std::pin::pin!(HttpSession::from_h2_conn(&mut self.connection, digest));
+        let (deadlines, active) = (&self.deadlines, &self.active);
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(accepted) = accepting.as_mut().poll(context) {
+                return Poll::Ready(accepted.ok().flatten());
+            }
+            if active.load(Ordering::Relaxed) == 0 {
+                deadlines.set_if_unset(Direction::Read, || END_LIMIT);
+            }
+            deadlines.poll_exceeded(Direction::Read, context).map(|()| None)
+        })
+        .await
     }
 
-    fn start(&mut self, session: HttpSession) {
+    fn digest(&self, progress: &Arc<Progress>) -> Arc<Digest> {
+        Arc::new(Digest {
+            ssl_digest: None,
+            timing_digest: Vec::new(),
+            proxy_digest: request_digest(self.origin.clone(), Arc::clone(progress)),
+            socket_digest: self.socket.clone(),
+        })
+    }
+
+    fn rest_of_age(&self) -> Duration {
+        let age = self.deadlines.now().saturating_sub(self.opened);
+        self.front.limits.connection_age.0.saturating_sub(age)
+    }
+
+    fn idle_limit(&self) -> Duration {
+        let limits = &self.front.limits;
+        if self.number == 0 { limits.head_timeout.0 } else { limits.idle_timeout.0 }
+    }
+
+    fn start(&mut self, session: HttpSession, progress: Arc<Progress>) {
         self.number = self.number.saturating_add(1);
+        let limits = self.front.limits;
+        let has_body = !session.is_body_empty();
         let mut session = ServerSession::new_http2(session);
-        session.set_write_timeout(Some(self.front.limits.response_stall_timeout.0));
-        let proxy = Arc::clone(&self.front.proxy);
-        let shutdown = self.shutdown.clone();
+        session.set_write_timeout(Some(limits.response_stall_timeout.0));
+        let (proxy, shutdown) = (Arc::clone(&self.front.proxy), self.shutdown.clone());
         let active = Active::new(&self.active);
         self.is_marked_idle = false;
         self.admitted.set_active();
         tokio::spawn(async move {
             let _active = active;
-            proxy.process_new_http(session, &shutdown).await;
+            let request = async {
+                proxy.process_new_http(session, &shutdown).await;
+            };
+            if has_body {
+                with_body_limit(request, &progress, &limits).await;
+            } else {
+                request.await;
+            }
         });
     }
 }

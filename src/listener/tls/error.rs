@@ -126,15 +126,13 @@ impl From<ClientCertificateProblem> for HandshakeError {
 
 impl From<io::Error> for HandshakeError {
     fn from(error: io::Error) -> Self {
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_)) => {}
-            Some(_) => return Self::Failed(error),
-            None if is_closed(error.kind()) => return Self::Closed,
-            None => return Self::Failed(error),
-        }
-        match error.downcast::<rustls::Error>() {
-            Ok(error) => ClientCertificateProblem::Invalid(error).into(),
-            Err(error) => Self::Failed(error),
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(problem @ (rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_))) => {
+                ClientCertificateProblem::Invalid(problem.clone()).into()
+            }
+            None if is_closed(error.kind()) => Self::Closed,
+            _ => Self::Failed(error),
         }
     }
 }

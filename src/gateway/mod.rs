@@ -1,5 +1,6 @@
 //! The reverse proxy on pingora: listener, upstreams, and the front that calls the [`pipeline`](crate::pipeline) for every request.
 
+mod connection;
 pub mod head_edits;
 mod head_limits;
 mod http1;
@@ -7,8 +8,8 @@ mod http2;
 mod pingora;
 mod request_state;
 mod respond;
-mod server_app;
 mod service;
+mod socket;
 mod tls_stream;
 pub mod upstream;
 

@@ -1,36 +1,33 @@
 //! The gateway's listeners, on a runtime of their own: start, drain, stop.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::os::fd::IntoRawFd;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pingora::apps::HttpServerOptions;
-use pingora::listeners::{ListenerConfig, Listeners};
-use pingora::protocols::l4::stream::L4BufferSettings;
-use pingora::proxy::http_proxy;
+use pingora::apps::{HttpServerApp, HttpServerOptions};
+use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
-use pingora::server::{Fds, ListenFds};
-use pingora::services::Service as _;
-use pingora::services::listening::Service;
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::connection::Connections;
 use super::http1::{Clock, Front};
 use super::pingora::{Proxy, RouteUpstream};
-use super::server_app::ListenerApp;
+use super::socket::Socket;
 use super::upstream::Upstream;
 use crate::cidr::CidrSet;
 use crate::config::{self, UpstreamConfig};
 use crate::listener::tls::TlsAcceptor;
-use crate::listener::{Admission, ListeningSocket, UnixSocket};
+use crate::listener::{AcceptLoop, AcceptedConnection, Admission, ListeningSocket, UnixSocket};
 use crate::pipeline::{CurrentSnapshot, ListenerTrust, Metrics, Snapshot, SnapshotParts};
 
-/// How often draining checks for requests in flight.
-const DRAIN_POLL: Duration = Duration::from_millis(10);
+/// How long tasks that do not end may delay the end of the runtime.
+const RUNTIME_END: Duration = Duration::from_millis(10);
 
 /// A running gateway.
 pub struct Gateway {
@@ -38,18 +35,22 @@ pub struct Gateway {
     thread: JoinHandle<()>,
     /// Stops accepting connections.
     stop: watch::Sender<bool>,
-    /// Ends the requests that are still in flight.
-    end: watch::Sender<bool>,
     metrics: Metrics,
-    grace: Duration,
     /// Their paths are removed at the end.
     _unix: Vec<UnixSocket>,
 }
 
-/// A pingora service for one listener, and the descriptor that it listens on.
+/// A listener in the gateway's runtime.
 struct Listening {
-    service: Service<ListenerApp>,
-    sockets: ListenFds,
+    socket: AcceptingSocket,
+    connections: Arc<Connections>,
+    accept: AcceptLoop,
+}
+
+/// A socket that tokio has not registered yet.
+enum AcceptingSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
 /// A listener of the gateway, ready to serve.
@@ -85,18 +86,12 @@ impl Gateway {
         let metrics = parts.metrics.clone();
         let address = listeners.iter().find_map(|listener| listener.socket.address());
         let threads = threads(config.threads);
+        let grace = config.shutdown_grace.0;
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts)));
-        let ((stop, stopped), (end, mut ended)) = (watch::channel(false), watch::channel(false));
-        let server = Arc::new(ServerConf { threads, ..ServerConf::default() });
-        let mut proxy = http_proxy(&server, Proxy { snapshot: Arc::clone(&snapshot) });
-        // CONNECT reaches the front, which refuses it as it does other requests.
-        let mut options = HttpServerOptions::default();
-        options.allow_connect_method_proxying = true;
-        proxy.server_options = Some(options);
-        let proxy = Arc::new(proxy);
-        let clock = Clock::new();
+        let (stop, stopped) = watch::channel(false);
+        let (proxy, clock) = (proxy(threads, &snapshot), Clock::new());
         let mut unix = Vec::new();
-        let mut services = Vec::new();
+        let mut listening = Vec::new();
         for GatewayListener { config, socket, tls } in listeners {
             let front = Front {
                 proxy: Arc::clone(&proxy),
@@ -108,26 +103,20 @@ impl Gateway {
                 http2: config.http2 && tls.is_none(),
             };
             let proxies = CidrSet::parse(&config.proxy_protocol.trusted).unwrap_or_default();
-            let app = ListenerApp { front, admission: admission.clone(), tls, proxies };
-            services.push(Listening::new(&socket, app)?);
+            let connections = Arc::new(Connections { front, tls, proxies, shutdown: stopped.clone() });
+            let accept = AcceptLoop { admission: admission.clone(), stopped: stopped.clone(), grace };
+            listening.push(Listening { socket: AcceptingSocket::of(&socket)?, connections, accept });
             if let ListeningSocket::Unix(socket) = socket {
                 unix.push(socket);
             }
         }
         let runtime = runtime(threads)?;
         let serve = move || {
-            runtime.block_on(async {
-                tokio::spawn(clock.run());
-                let services: JoinSet<()> =
-                    services.into_iter().map(|listening| listening.run(stopped.clone())).collect();
-                services.join_all().await;
-                // Requests in flight need the runtime. An error means that the gateway was dropped, which ends them as well.
-                let _ = ended.wait_for(|ended| *ended).await;
-            });
-            runtime.shutdown_timeout(DRAIN_POLL);
+            runtime.block_on(serve(listening, proxy, clock, stopped));
+            runtime.shutdown_timeout(RUNTIME_END);
         };
         let thread = std::thread::Builder::new().name("gateway".into()).spawn(serve)?;
-        Ok(Self { address, thread, stop, end, metrics, grace: config.shutdown_grace.0, _unix: unix })
+        Ok(Self { address, thread, stop, metrics, _unix: unix })
     }
 
     /// The address of the first TCP listener.
@@ -139,51 +128,93 @@ impl Gateway {
     pub fn stop(self) {
         // An error means that the thread has ended already.
         let _ = self.stop.send(true);
-        let deadline = std::time::Instant::now() + self.grace;
-        while self.metrics.in_flight() > 0 && std::time::Instant::now() < deadline {
-            std::thread::sleep(DRAIN_POLL);
+        if self.thread.join().is_err() {
+            tracing::error!("the gateway's thread has panicked");
         }
         let left = self.metrics.in_flight();
         if left > 0 {
             tracing::warn!(left, "{left} requests were still in flight at the end of the grace period");
         }
-        let _ = self.end.send(true);
-        if self.thread.join().is_err() {
-            tracing::error!("the gateway's thread has panicked");
+    }
+}
+
+/// Serves all listeners until the stop, and then until their connections have ended or the grace period is over.
+async fn serve(
+    listening: Vec<Listening>,
+    proxy: Arc<HttpProxy<Proxy>>,
+    clock: Arc<Clock>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    tokio::spawn(Arc::clone(&clock).run());
+    let accepting: JoinSet<()> = listening.into_iter().map(Listening::run).collect();
+    // An error means that the gateway was dropped, which is a stop as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+    clock.stop();
+    proxy.http_cleanup().await;
+    accepting.join_all().await;
+}
+
+impl Listening {
+    async fn run(self) {
+        let Self { socket, connections, accept } = self;
+        match socket {
+            AcceptingSocket::Tcp(listener) => match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    accept.run(listener, |stream, _, accepted| serve_tcp(&connections, stream, accepted)).await
+                }
+                Err(error) => unusable(&error),
+            },
+            AcceptingSocket::Unix(listener) => match tokio::net::UnixListener::from_std(listener) {
+                Ok(listener) => {
+                    let serve =
+                        |stream, _, accepted| Arc::clone(&connections).serve(Box::new(Socket(stream)), None, accepted);
+                    accept.run(listener, serve).await;
+                }
+                Err(error) => unusable(&error),
+            },
         }
     }
 }
 
-impl Listening {
-    fn new(socket: &ListeningSocket, app: ListenerApp) -> std::io::Result<Self> {
-        let mut listeners = Listeners::new();
-        // pingora uses a socket that is listed under the address that it would bind.
-        let (name, descriptor) = match socket {
+fn serve_tcp(
+    connections: &Arc<Connections>,
+    stream: TcpStream,
+    accepted: AcceptedConnection,
+) -> impl Future<Output = ()> + Send + use<> {
+    // Responses are written completely; waiting for more would delay them.
+    let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().ok();
+    Arc::clone(connections).serve(Box::new(Socket(stream)), peer, accepted)
+}
+
+fn unusable(error: &std::io::Error) {
+    tracing::error!(%error, "a listener of the gateway cannot be used");
+}
+
+impl AcceptingSocket {
+    fn of(socket: &ListeningSocket) -> std::io::Result<Self> {
+        match socket {
             ListeningSocket::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
-                let name = listener.local_addr()?.to_string();
-                listeners.add_listener(ListenerConfig::tcp(&name).l4_buffer(L4BufferSettings::unbuffered()));
-                (name, listener.try_clone()?.into_raw_fd())
+                listener.try_clone().map(Self::Tcp)
             }
             ListeningSocket::Unix(socket) => {
                 let listener = socket.listener()?;
                 listener.set_nonblocking(true)?;
-                let name = socket.path().display().to_string();
-                // pingora sets the mode once more.
-                let config = ListenerConfig::uds(&name).permissions(UnixSocket::permissions());
-                listeners.add_listener(config.l4_buffer(L4BufferSettings::unbuffered()));
-                (name, listener.into_raw_fd())
+                Ok(Self::Unix(listener))
             }
-        };
-        let mut sockets = Fds::new();
-        sockets.add(name, descriptor);
-        let service = Service::with_listeners("gateway".into(), listeners, app);
-        Ok(Self { service, sockets: Arc::new(parking_lot::Mutex::new(sockets)) })
+        }
     }
+}
 
-    async fn run(mut self, stopped: watch::Receiver<bool>) {
-        self.service.start_service(Some(self.sockets), stopped, 1).await;
-    }
+fn proxy(threads: usize, snapshot: &Arc<CurrentSnapshot<RouteUpstream>>) -> Arc<HttpProxy<Proxy>> {
+    let server = Arc::new(ServerConf { threads, ..ServerConf::default() });
+    let mut proxy = http_proxy(&server, Proxy { snapshot: Arc::clone(snapshot) });
+    // CONNECT reaches the front, which refuses it as it does other requests.
+    let mut options = HttpServerOptions::default();
+    options.allow_connect_method_proxying = true;
+    proxy.server_options = Some(options);
+    Arc::new(proxy)
 }
 
 /// A single thread needs no work stealing, which costs every request (docs/performance.md).

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::admission::{Admission, Admitted};
+use super::admission::{Admission, Admitted, Refused};
 
 /// The pause after a failed accept, for example when no file descriptor is free.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -104,6 +104,15 @@ impl AcceptedConnection {
     /// The guard, whose state the owner of the connection sets.
     pub fn admitted(&self) -> &Arc<Admitted> {
         &self.admitted
+    }
+
+    /// Counts the connection for another client than its peer, for example that of a PROXY header.
+    ///
+    /// # Errors
+    /// [`Refused`]; the caller closes the connection.
+    pub fn set_client(&mut self, client: IpAddr) -> Result<(), Refused> {
+        // Nobody else has the guard before the first request.
+        Arc::get_mut(&mut self.admitted).map_or(Ok(()), |admitted| admitted.set_client(client))
     }
 
     /// Completes when the connection is evicted or the listener stops.

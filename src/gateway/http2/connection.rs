@@ -15,7 +15,7 @@ use pingora::protocols::{Digest, GetSocketDigest, SocketDigest, Stream};
 use pingora::server::ShutdownWatch;
 
 use super::body_watch::with_body_limit;
-use super::{Flood, Http2Stream};
+use super::stream::{Flood, Http2Stream};
 use crate::config::ListenerLimits;
 use crate::connection::ConnectionInfo;
 use crate::gateway::http1::{Deadlines, Direction, Front};

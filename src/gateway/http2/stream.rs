@@ -1,12 +1,4 @@
-//! HTTP/2: the connection as pingora reads it.
-//!
-//! - `connection`: accepts requests within limits.
-//! - `body_watch`: limits the time of a body.
-//! - `frames`: counts frames that cost this side more than the client.
-
-mod body_watch;
-mod connection;
-mod frames;
+//! An HTTP/2 connection as pingora reads it.
 
 use std::fmt;
 use std::io;
@@ -25,30 +17,28 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(super) use connection::serve;
-use frames::FrameCounter;
-
-use super::http1::{Clock, Deadlines, Direction};
+use super::frames::FrameCounter;
+use crate::gateway::http1::{Clock, Deadlines, Direction};
 
 /// A connection whose client speaks HTTP/2, by ALPN or with prior knowledge.
-pub(super) struct Http2Stream {
+pub(in crate::gateway) struct Http2Stream {
     connection: Stream,
     /// What was received already.
     received: BytesMut,
-    deadlines: Arc<Deadlines>,
+    pub(super) deadlines: Arc<Deadlines>,
     stall_limit: Duration,
     frames: FrameCounter,
-    flood: Arc<Flood>,
+    pub(super) flood: Arc<Flood>,
 }
 
 /// Whether the client has sent more frames than its budget allows. Nothing more is read then.
 #[derive(Debug, Default)]
-struct Flood {
+pub(super) struct Flood {
     is_exceeded: AtomicBool,
 }
 
 impl Flood {
-    fn is_exceeded(&self) -> bool {
+    pub(super) fn is_exceeded(&self) -> bool {
         self.is_exceeded.load(Ordering::Relaxed)
     }
 }
@@ -56,7 +46,12 @@ impl Flood {
 impl Http2Stream {
     /// `received` are the first bytes, which were read to find out the protocol. A client that reads nothing for `stall_limit` is given
     /// up.
-    pub(super) fn new(connection: Stream, received: BytesMut, clock: &Arc<Clock>, stall_limit: Duration) -> Self {
+    pub(in crate::gateway) fn new(
+        connection: Stream,
+        received: BytesMut,
+        clock: &Arc<Clock>,
+        stall_limit: Duration,
+    ) -> Self {
         let deadlines = Arc::new(Deadlines::new(clock));
         let frames = FrameCounter::new(deadlines.now());
         Self { connection, received, deadlines, stall_limit, frames, flood: Arc::default() }

@@ -15,8 +15,8 @@ use crate::support::wait::wait_for;
 const SILENT: usize = 8_000;
 /// Connections that are opened before the measurement, so that memory which is allocated once is not measured.
 const WARM: usize = 200;
-/// The memory of a silent connection in KiB. The task in which pingora accepts a connection takes 8.6 of them.
-const SILENT_MAX: usize = 24;
+/// The memory of a silent connection in KiB.
+const SILENT_MAX: usize = 8;
 /// How much the memory may grow by large heads, in KiB.
 const HEADS_MAX: usize = 32 * 1024;
 

@@ -115,16 +115,11 @@ impl AuthFailureThrottle {
         let address = address.filter(|_| is_counted(rejection))?;
         let is_within = self.budget.charge(address);
         match &self.action {
-            Action::Delay { time, permits } if !is_within => match Arc::clone(permits).try_acquire_owned() {
-                Ok(permit) => {
-                    self.metrics.count("delayed");
-                    Some(Delay { time: *time, _permit: permit })
-                }
-                Err(_) => {
-                    self.metrics.count("not_delayed");
-                    None
-                }
-            },
+            Action::Delay { time, permits } if !is_within => {
+                let permit = Arc::clone(permits).try_acquire_owned().ok();
+                self.metrics.count(if permit.is_some() { "delayed" } else { "not_delayed" });
+                permit.map(|permit| Delay { time: *time, _permit: permit })
+            }
             Action::Delay { .. } => None,
             Action::Reject { started, until } => {
                 let wait = self.budget.wait(address);

@@ -46,7 +46,7 @@ impl AddressBudget {
         };
         let limit = &self.limit.limit;
         let interval = limit.window() / u32::try_from(limit.quota().get()).unwrap_or(u32::MAX);
-        outcome.reset().saturating_sub(limit.window() - interval)
+        outcome.reset().saturating_sub(limit.window().saturating_sub(interval))
     }
 
     fn event(&self, address: IpAddr, cost: u64) -> Charge<'_> {

@@ -13,8 +13,8 @@ fn admission(max: usize, max_per_client: usize, max_pending: usize) -> (Admissio
     (Admission::new("test", caps, exempt, &metrics), registry)
 }
 
-fn address(text: &str) -> Option<IpAddr> {
-    Some(text.parse().unwrap())
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
 }
 
 fn text(registry: &prometheus::Registry) -> String {
@@ -24,10 +24,10 @@ fn text(registry: &prometheus::Registry) -> String {
 #[test]
 fn client_and_pending_caps_refuse() {
     let (admission, registry) = admission(100, 2, 3);
-    let _a = admission.admit(address("2001:db8::1")).unwrap();
-    let b = admission.admit(address("2001:db8::2")).unwrap();
-    assert_eq!(admission.admit(address("2001:db8::3")).unwrap_err(), Refused::MaxPerClient);
-    let _other = admission.admit(address("2001:db8:0:1::1")).unwrap();
+    let _a = admission.admit(Some(address("2001:db8::1"))).unwrap();
+    let b = admission.admit(Some(address("2001:db8::2"))).unwrap();
+    assert_eq!(admission.admit(Some(address("2001:db8::3"))).unwrap_err(), Refused::MaxPerClient);
+    let _other = admission.admit(Some(address("2001:db8:0:1::1"))).unwrap();
     assert_eq!(admission.admit(None).unwrap_err(), Refused::MaxPending);
     assert!(b.set_active());
     let _unix = admission.admit(None).unwrap();
@@ -48,12 +48,12 @@ fn client_and_pending_caps_refuse() {
 #[test]
 fn exempt_peer_is_counted_for_the_client_that_it_names() {
     let (admission, _registry) = admission(100, 1, 100);
-    let mut first = admission.admit(address("10.1.1.1")).unwrap();
-    let mut second = admission.admit(address("10.1.1.1")).unwrap();
+    let mut first = admission.admit(Some(address("10.1.1.1"))).unwrap();
+    let mut second = admission.admit(Some(address("10.1.1.1"))).unwrap();
     first.set_client("192.0.2.1".parse().unwrap()).unwrap();
     first.set_client("192.0.2.1".parse().unwrap()).unwrap();
     assert_eq!(second.set_client("192.0.2.1".parse().unwrap()), Err(Refused::MaxPerClient));
-    assert_eq!(admission.admit(address("192.0.2.1")).unwrap_err(), Refused::MaxPerClient);
+    assert_eq!(admission.admit(Some(address("192.0.2.1"))).unwrap_err(), Refused::MaxPerClient);
     drop(first);
     second.set_client("192.0.2.1".parse().unwrap()).unwrap();
 }
@@ -102,7 +102,7 @@ fn concurrent_changes_leave_nothing_behind() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for round in 0..5_000 {
-                    let Ok(connection) = admission.admit(address("192.0.2.1")) else { continue };
+                    let Ok(connection) = admission.admit(Some(address("192.0.2.1"))) else { continue };
                     let kept = admission.admit(None).ok();
                     for _ in 0..round % 3 {
                         let is_open = connection.set_active() && connection.set_idle();
@@ -144,16 +144,19 @@ enum ModelState {
     Evicted,
 }
 
+type ModelConnection = (usize, Option<u8>, ModelState);
+
 /// The plain model: a list of connections.
 struct Model {
     caps: ConnectionsConfig,
-    open: Vec<(usize, Option<u8>, ModelState)>,
+    /// Numbers, clients and states.
+    open: Vec<ModelConnection>,
 }
 
 impl Model {
     fn admit(&mut self, id: usize, client: Option<u8>) -> Result<Option<usize>, Refused> {
         let evicted = |state: &ModelState| *state == ModelState::Evicted;
-        let count = |condition: &dyn Fn(&(usize, Option<u8>, ModelState)) -> bool| {
+        let count = |condition: &dyn Fn(&ModelConnection) -> bool| {
             self.open.iter().filter(|connection| condition(connection)).count()
         };
         if client.is_some() && count(&|(_, of, _)| *of == client) >= self.caps.max_per_client {

@@ -63,13 +63,17 @@ impl Connection {
 
     /// The state of a new connection of a listener.
     pub fn of(info: &ConnectionInfo, trust: &Arc<ListenerTrust>) -> Self {
-        let proxies = info.client.filter(|client| trust.proxies.contains(*client)).map(|_| Arc::clone(trust));
+        // The mode of a Unix socket decides who can connect, so its peers are as trusted as the listener's proxies.
+        let is_proxy = match info.client {
+            Some(client) => trust.proxies.contains(client),
+            None => !trust.proxies.is_empty(),
+        };
         let certificate = info.tls.as_ref().and_then(|tls| tls.client_certificate.clone());
         Self {
             peer: info.peer.map(|peer| peer.ip().to_canonical()),
             is_tls: info.tls.is_some(),
             require_tls: trust.require_tls,
-            proxies,
+            proxies: is_proxy.then(|| Arc::clone(trust)),
             ..Self::new(info.client).with_certificate(certificate)
         }
     }
@@ -77,9 +81,9 @@ impl Connection {
     /// The client of a request with these fields.
     #[inline]
     pub(super) fn client_ip<F: Fields>(&self, fields: &F) -> Option<IpAddr> {
-        match (&self.proxies, self.client_ip) {
-            (Some(trust), Some(proxy)) => forwarded::addresses(fields, proxy, &trust.proxies).last(),
-            (_, client_ip) => client_ip,
+        match &self.proxies {
+            Some(trust) => forwarded::addresses(fields, self.client_ip, &trust.proxies).last(),
+            None => self.client_ip,
         }
     }
 
@@ -109,17 +113,17 @@ impl Connection {
     /// The value of `X-Forwarded-For` for the upstream: the client's address, then those of the trusted proxies that the request came
     /// through. What else a client sent is not part of it.
     pub(super) fn forwarded_for<F: Fields>(&mut self, fields: &F) -> Option<HeaderValue> {
-        let client_ip = self.client_ip?;
         let Some(trust) = &self.proxies else {
+            let client_ip = self.client_ip?;
             return Some(self.forwarded_for.get_or_insert_with(|| forwarded_for(client_ip)).clone());
         };
-        let addresses: Vec<_> = forwarded::addresses(fields, client_ip, &trust.proxies).collect();
+        let addresses: Vec<_> = forwarded::addresses(fields, self.client_ip, &trust.proxies).collect();
         let mut list = String::new();
         for address in addresses.iter().rev() {
             let separator = if list.is_empty() { "" } else { ", " };
             // Writing to memory cannot fail.
             let _ = write!(list, "{separator}{address}");
         }
-        Some(value_of(list))
+        if list.is_empty() { None } else { Some(value_of(list)) }
     }
 }

@@ -40,19 +40,20 @@ impl Scheme {
 }
 
 /// The addresses that a request came through, as far as trusted proxies say it: first `proxy`, which sent the request, and last the
-/// client. IPv4 addresses in IPv6 are IPv4 addresses.
+/// client. A proxy at a Unix socket has no address. IPv4 addresses in IPv6 are IPv4 addresses.
 ///
 /// They are the entries of all `X-Forwarded-For` fields from the right, or those of `Forwarded` if there is no `X-Forwarded-For`. The first
 /// address that is not trusted is the client. An entry that cannot be read ends the list.
-pub fn addresses<F: Fields>(fields: &F, proxy: IpAddr, trusted: &CidrSet) -> impl Iterator<Item = IpAddr> {
+pub fn addresses<F: Fields>(fields: &F, proxy: Option<IpAddr>, trusted: &CidrSet) -> impl Iterator<Item = IpAddr> {
     let is_list = fields.has_field(&X_FORWARDED_FOR);
     let name = if is_list { X_FORWARDED_FOR } else { FORWARDED };
     let mut entries = entries(fields, &name);
-    let next = move |address: &IpAddr| {
-        let entry = if trusted.contains(*address) { entries.next()? } else { return None };
+    let mut named = move || {
+        let entry = entries.next()?;
         node_address(if is_list { entry } else { parameter(entry, "for")? })
     };
-    std::iter::successors(Some(proxy.to_canonical()), next)
+    let first = proxy.map(|proxy| proxy.to_canonical()).or_else(&mut named);
+    std::iter::successors(first, move |address| if trusted.contains(*address) { named() } else { None })
 }
 
 /// The scheme that a trusted proxy names: the last value of `X-Forwarded-Proto`, or `proto` of the last element of `Forwarded`. `None` if it
@@ -164,10 +165,12 @@ mod tests {
     /// The addresses after the proxy's, separated by blanks.
     fn read(fields: &[(&str, &[u8])]) -> String {
         let (fields, trusted) = (FieldList(fields), trusted());
-        let addresses = addresses(&fields, PROXY.parse().unwrap(), &trusted);
-        let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
-        assert_eq!(addresses[0], PROXY);
-        addresses[1..].join(" ")
+        let at_socket: Vec<_> = addresses(&fields, None, &trusted).collect();
+        let addresses = addresses(&fields, PROXY.parse().ok(), &trusted);
+        let addresses: Vec<_> = addresses.collect();
+        assert_eq!((addresses[0].to_string().as_str(), &addresses[1..]), (PROXY, &*at_socket));
+        let named: Vec<_> = at_socket.iter().map(ToString::to_string).collect();
+        named.join(" ")
     }
 
     fn x_forwarded_for(values: &[&[u8]]) -> String {
@@ -316,7 +319,7 @@ mod tests {
             for name in ["x-forwarded-for", "forwarded", "x-forwarded-proto", "x-forwarded-host"] {
                 let fields: Vec<_> = values.iter().map(|value| (name, &**value)).collect();
                 let fields = FieldList(&fields);
-                let _ = (scheme(&fields), host(&fields), addresses(&fields, PROXY.parse().unwrap(), &trusted()).count());
+                let _ = (scheme(&fields), host(&fields), addresses(&fields, PROXY.parse().ok(), &trusted()).count());
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::process::Command;
 
-use keygate_test_servers::{Peer, PeerProgram, free_port};
+use keygate_test_servers::{PeerProgram, free_port};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -256,7 +256,7 @@ async fn nginx_with_x_forwarded_for_names_the_client() {
         )
     };
     let servers = [server(ports[0], fixture.port), server(ports[1], fixture.untrusting_port())].concat();
-    let Some(_nginx) = start_peer(PeerProgram::Nginx, &format!("events {{}} http {{ {servers} }}"), ports) else {
+    let Some(_nginx) = PeerProgram::Nginx.start(&format!("events {{}} http {{ {servers} }}"), ports[0]) else {
         return;
     };
     check_proxy(&fixture, ports[0], ports[1]).await;
@@ -278,13 +278,8 @@ async fn haproxy_with_the_proxy_protocol_names_the_client() {
     let listens =
         [listen(ports[0], fixture.port, "send-proxy-v2"), listen(ports[1], fixture.untrusting_port(), "")].concat();
     let defaults = "defaults\n mode tcp\n timeout connect 60s\n timeout client 60s\n timeout server 60s\n";
-    let Some(_haproxy) = start_peer(PeerProgram::Haproxy, &format!("{defaults}{listens}"), ports) else { return };
+    let Some(_haproxy) = PeerProgram::Haproxy.start(&format!("{defaults}{listens}"), ports[0]) else { return };
     check_proxy(&fixture, ports[0], ports[1]).await;
-}
-
-/// Starts a proxy that listens on both ports.
-fn start_peer(program: PeerProgram, config: &str, ports: [u16; 2]) -> Option<Peer> {
-    program.start(config, ports[0])
 }
 
 #[tokio::test]

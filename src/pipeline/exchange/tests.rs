@@ -161,6 +161,19 @@ fn address_of_an_untrusted_peer_is_found_without_allocation() {
 }
 
 #[test]
+fn peer_of_a_unix_socket_is_a_proxy_if_the_listener_has_any() {
+    let fixture = Fixture::new();
+    let snapshot = fixture.snapshot(&gateway("a"), &fixture.engine.verifier);
+    let request = Request::get("/orders").header("x-forwarded-for", "192.0.2.1, 10.0.0.2").body(()).unwrap();
+    for (ranges, client) in [(&["10.0.0.0/8"][..], Some("192.0.2.1")), (&[], None)] {
+        let trust = ListenerTrust { proxies: CidrSet::parse(ranges).unwrap(), require_tls: false };
+        let connection = Connection::of(&ConnectionInfo::plain(None), &Arc::new(trust));
+        let exchange = begin(&snapshot, &request, &connection);
+        assert_eq!((exchange.client_ip, exchange.proxy), (client.map(|client| client.parse().unwrap()), None));
+    }
+}
+
+#[test]
 fn upstream_is_told_the_client_of_each_request() {
     let fixture = Fixture::new();
     let snapshot = fixture.snapshot(&gateway("a"), &fixture.engine.verifier);

@@ -29,6 +29,8 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 
 /// Time limit for draining the body of a rejected request.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Group of connections that are used once, so that none of them is pooled.
+const FRESH: u64 = 1;
 /// TCP keep-alive of idle upstream connections. It detects dead peers, so that no idle timer of ours is needed, which would cost every
 /// request.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive {
@@ -54,6 +56,8 @@ pub(super) struct Context {
     upstream_host: Option<HeaderValue>,
     /// Failed connection attempts.
     attempts: usize,
+    /// Whether the request is sent once more because the pooled connection was closed.
+    is_repeated: bool,
     /// Behind a lock, because pingora gives out the context by shared reference when it collects the state of the connection.
     connection: Mutex<Option<Box<ConnectionState>>>,
 }
@@ -63,7 +67,7 @@ impl ProxyHttp for Proxy {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context { exchange: None, upstream_host: None, attempts: 0, connection: Mutex::new(None) }
+        Context { exchange: None, upstream_host: None, attempts: 0, is_repeated: false, connection: Mutex::new(None) }
     }
 
     /// No modules: bodies pass unchanged.
@@ -103,7 +107,11 @@ impl ProxyHttp for Proxy {
         let upstream = ctx.upstream().ok_or_else(unreachable_upstream)?;
         let endpoint = upstream.next().ok_or_else(unreachable_upstream)?;
         let address = endpoint.address().await.map_err(|_| unreachable_upstream())?;
-        let (peer, host) = (new_peer(address, endpoint, upstream), endpoint.host_value().clone());
+        let (mut peer, host) = (new_peer(address, endpoint, upstream), endpoint.host_value().clone());
+        if ctx.is_repeated {
+            peer.group_key = FRESH;
+            peer.options.idle_timeout = Some(Duration::ZERO);
+        }
         ctx.upstream_host = Some(host);
         Ok(Box::new(peer))
     }
@@ -112,6 +120,27 @@ impl ProxyHttp for Proxy {
         // Nothing was sent yet, so the request may be retried on another endpoint whatever its method is.
         ctx.attempts += 1;
         error.set_retry(ctx.upstream().is_some_and(|upstream| ctx.attempts < upstream.len()));
+        error
+    }
+
+    /// A request on a pooled connection that turns out closed is sent once more, on a fresh one, if that has no effect twice: a safe method
+    /// without a body.
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Context,
+        is_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        let is_repeatable = session.req_header().method.is_safe() && session.is_body_empty() && !ctx.is_repeated;
+        if is_repeatable {
+            error.retry.decide_reuse(is_reused);
+        } else {
+            error.set_retry(false);
+        }
+        ctx.is_repeated = error.retry();
         error
     }
 

@@ -160,7 +160,7 @@ impl Listening {
         match socket {
             AcceptingSocket::Tcp(listener) => match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    accept.run(listener, |stream, _, accepted| serve_tcp(&connections, stream, accepted)).await
+                    accept.run(listener, |stream, _, accepted| serve_tcp(&connections, stream, accepted)).await;
                 }
                 Err(error) => unusable(&error),
             },

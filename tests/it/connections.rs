@@ -95,8 +95,8 @@ async fn wait_closed(stream: &mut TcpStream) {
 }
 
 /// Waits until a metric has a value that is accepted.
-async fn wait_metric(keygate: &Keygate, name: &str, is_expected: impl Fn(f64) -> bool) -> f64 {
-    wait_for(async || match keygate.metric(name).await {
+async fn wait_metric(keygate: &Keygate, name: &str, is_expected: impl Fn(u64) -> bool) -> u64 {
+    wait_for(async || match keygate.count(name).await {
         Some(value) if is_expected(value) => Ok(value),
         value => Err(format!("{name} is {value:?}")),
     })

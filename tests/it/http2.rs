@@ -238,7 +238,7 @@ async fn body_that_does_not_arrive_ends_its_request_only() {
         received.iter().any(|(kind, stream, _)| *stream == 1 && [HEADERS, RST_STREAM].contains(kind)),
         "{received:?}"
     );
-    assert_eq!(upstream.take().iter().map(|request| request.summary()).collect::<Vec<_>>(), ["GET /a"]);
+    assert_eq!(upstream.take_summaries(), ["GET /a"]);
 }
 
 /// Runs a client if it is installed. Returns what it prints.

@@ -138,9 +138,10 @@ impl Chunk {
                 // 16 digits fit, because a digit has four bits.
                 Step::Keep(Self::Size { digits: digits + 1, size: (size << 4) | u64::from(digit) })
             }
-            (Self::Size { digits: 1.., size }, b'\r') => Step::Keep(Self::SizeEnd { size: *size }),
+            (Self::Size { digits: 1.., size } | Self::Extension { size, .. }, b'\r') => {
+                Step::Keep(Self::SizeEnd { size: *size })
+            }
             (Self::Size { digits: 1.., size }, b';') => Step::Remove(Self::Extension { size: *size, length: 1 }),
-            (Self::Extension { size, .. }, b'\r') => Step::Keep(Self::SizeEnd { size: *size }),
             (Self::Extension { size, length: length @ 0..EXTENSION_MAX }, b'\t' | b' '..=b'~' | 0x80..) => {
                 Step::Remove(Self::Extension { size: *size, length: length + 1 })
             }

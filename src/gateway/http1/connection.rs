@@ -148,9 +148,9 @@ impl Connection<'_> {
             match scan.find(&self.received, &limits) {
                 _ if may_be_http2 => {}
                 Ok(None) => {}
-                Ok(Some(span)) => {
-                    let head = self.received.split_to(span.end);
-                    return match Head::parse(&head[span.start..], &limits) {
+                Ok(Some(found)) => {
+                    let head = self.received.split_to(found.end);
+                    return match Head::parse(&head[found.start..], &limits) {
                         Ok(head) => Next::Request(head),
                         Err(error) => Next::Malformed(error, arrived.unwrap_or_else(Instant::now)),
                     };

@@ -85,17 +85,8 @@ impl<'h> Control<'h> {
         let mut control = Self::default();
         for field in fields {
             match field.name.len() {
-                4 if field.name.eq_ignore_ascii_case("host") => {
-                    if control.host.replace(field.value).is_some() {
-                        return Err(HeadError::Host);
-                    }
-                }
-                14 if field.name.eq_ignore_ascii_case("content-length") => {
-                    let length = content_length(field.value).ok_or(HeadError::ContentLength)?;
-                    if control.length.replace(length).is_some_and(|other| other != length) {
-                        return Err(HeadError::ContentLength);
-                    }
-                }
+                4 if field.name.eq_ignore_ascii_case("host") => control.set_host(field.value)?,
+                14 if field.name.eq_ignore_ascii_case("content-length") => control.set_length(field.value)?,
                 17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
                     let is_valid = !control.is_chunked && minor == 1 && field.value.eq_ignore_ascii_case(b"chunked");
                     if !is_valid {
@@ -114,6 +105,17 @@ impl<'h> Control<'h> {
         }
         control.is_websocket &= minor == 1 && !control.is_chunked && control.length.unwrap_or(0) == 0;
         Ok(control)
+    }
+
+    fn set_host(&mut self, value: &'h [u8]) -> Result<(), HeadError> {
+        let previous = self.host.replace(value);
+        if previous.is_none() { Ok(()) } else { Err(HeadError::Host) }
+    }
+
+    fn set_length(&mut self, value: &[u8]) -> Result<(), HeadError> {
+        let length = content_length(value).ok_or(HeadError::ContentLength)?;
+        let previous = self.length.replace(length);
+        if previous.is_none_or(|previous| previous == length) { Ok(()) } else { Err(HeadError::ContentLength) }
     }
 
     fn check_host(&self, authority: Option<&[u8]>, minor: u8) -> Result<(), HeadError> {
@@ -216,11 +218,10 @@ fn put_field(head: &mut BytesMut, name: &str, value: &[u8]) {
 fn parse_error(error: httparse::Error, bytes: &[u8]) -> HeadError {
     match error {
         httparse::Error::HeaderName => HeadError::FieldName,
-        httparse::Error::HeaderValue => HeadError::FieldValue,
         httparse::Error::TooManyHeaders => HeadError::TooManyFields,
         httparse::Error::Version if has_other_version(bytes) => HeadError::Version,
-        // A control character in a field value is reported as a wrong line end.
-        httparse::Error::NewLine => HeadError::FieldValue,
+        // A control character in a field value may be reported as a wrong line end.
+        httparse::Error::HeaderValue | httparse::Error::NewLine => HeadError::FieldValue,
         _ => HeadError::RequestLine,
     }
 }

@@ -69,7 +69,7 @@ mod tests {
         let (mut client, mut server) = tokio::io::duplex(100);
         let mut expected = Vec::new();
         for size in [1, 4_000, 95, 10, 5_000, 1, 4_096, 4_097, 3] {
-            expected.extend((0..size).map(|byte| (byte % 251) as u8));
+            expected.extend((0..=250).cycle().take(size));
         }
         let written = expected.clone();
         let writer = tokio::spawn(async move {

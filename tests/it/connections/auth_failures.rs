@@ -39,8 +39,8 @@ async fn rejected_address_gets_429_and_credentials_that_were_verified_before_pas
     let body: serde_json::Value = rejected.json().await.unwrap();
     assert_eq!(body["code"], "auth_failures_exceeded");
     assert_eq!(call(&keygate, &cached).await.status(), StatusCode::OK);
-    let rejected = keygate.metric(r#"keygate_auth_failures_throttled_total{action="rejected"}"#).await;
-    assert_eq!(rejected, Some(1.0));
+    let rejected = keygate.count(r#"keygate_auth_failures_throttled_total{action="rejected"}"#).await;
+    assert_eq!(rejected, Some(1));
     // A credential that this process has not verified passes once the bucket is refilled, at the latest.
     crate::support::wait::wait_for(async || match call(&keygate, &uncached).await.status() {
         StatusCode::OK => Ok(()),
@@ -69,5 +69,5 @@ async fn responses_to_forged_tokens_are_delayed_and_valid_keys_are_not() {
     };
     let (delayed, valid) = tokio::join!(delayed, valid);
     assert!(delayed >= 2 * SECOND && valid < delayed, "{delayed:?} {valid:?}");
-    assert!(keygate.metric(r#"keygate_auth_failures_throttled_total{action="delayed"}"#).await >= Some(1.0));
+    assert!(keygate.count(r#"keygate_auth_failures_throttled_total{action="delayed"}"#).await >= Some(1));
 }

@@ -22,18 +22,18 @@ async fn connection_that_was_idle_longest_makes_room_and_without_one_new_ones_ar
     }
     // The first one is used once more, so the second one has been idle for the longest time.
     assert!(exchange(&mut idle[0], OPEN).starts_with("HTTP/1.1 200"));
-    wait_metric(&keygate, &open("idle"), |idle| idle == 3.0).await;
+    wait_metric(&keygate, &open("idle"), |idle| idle == 3).await;
     let _silent = connect(&keygate.gateway);
     wait_closed(&mut idle[1]).await;
     assert!(exchange(&mut idle[0], OPEN).starts_with("HTTP/1.1 200"));
     assert!(exchange(&mut idle[2], OPEN).starts_with("HTTP/1.1 200"));
-    wait_metric(&keygate, r#"keygate_connections_evicted_total{listener="gateway"}"#, |evicted| evicted == 1.0).await;
+    wait_metric(&keygate, r#"keygate_connections_evicted_total{listener="gateway"}"#, |evicted| evicted == 1).await;
     drop(idle);
-    wait_metric(&keygate, &open("idle"), |idle| idle == 0.0).await;
+    wait_metric(&keygate, &open("idle"), |idle| idle == 0).await;
     let _others = [connect(&keygate.gateway), connect(&keygate.gateway)];
-    wait_metric(&keygate, &open("pending"), |pending| pending == 3.0).await;
+    wait_metric(&keygate, &open("pending"), |pending| pending == 3).await;
     wait_closed(&mut connect(&keygate.gateway)).await;
-    assert_eq!(keygate.metric(&refused("gateway", "max")).await, Some(1.0));
+    assert_eq!(keygate.count(&refused("gateway", "max")).await, Some(1));
 }
 
 #[tokio::test]
@@ -47,14 +47,14 @@ async fn clients_and_pending_connections_have_caps() {
     }
     let mut silent: Vec<_> = (0..4).map(|_| connect(&keygate.gateway)).collect();
     let mut other = super::connect_from([127, 0, 0, 2].into(), &keygate.gateway).await;
-    wait_metric(&keygate, &open("pending"), |pending| pending == 5.0).await;
+    wait_metric(&keygate, &open("pending"), |pending| pending == 5).await;
     wait_closed(&mut connect(&keygate.gateway)).await;
-    wait_metric(&keygate, &refused("gateway", "max_pending"), |refused| refused == 1.0).await;
+    wait_metric(&keygate, &refused("gateway", "max_pending"), |refused| refused == 1).await;
     assert!(exchange(&mut other, OPEN).starts_with("HTTP/1.1 200"));
     silent.push(connect(&keygate.gateway));
-    wait_metric(&keygate, &open("pending"), |pending| pending == 5.0).await;
+    wait_metric(&keygate, &open("pending"), |pending| pending == 5).await;
     wait_closed(&mut connect(&keygate.gateway)).await;
-    wait_metric(&keygate, &refused("gateway", "max_per_client"), |refused| refused == 1.0).await;
+    wait_metric(&keygate, &refused("gateway", "max_per_client"), |refused| refused == 1).await;
 }
 
 #[tokio::test]
@@ -64,24 +64,24 @@ async fn idle_connections_leave_descriptors_for_health_and_admin() {
         // With the hard limit of 1,024, the cap of the gateway is lowered by the descriptors.
         let gateway = json!({"connections": {"max": 20_000, "max_per_client": 20_000, "max_pending": 20_000}});
         let keygate = start_with(&upstream.url, &json!({"head_timeout": "10m"}), &gateway, Some(open_files));
-        let limit = keygate.metric("process_max_fds").await;
-        assert_eq!(limit, Some(f64::from(open_files.1)));
+        let limit = keygate.count("process_max_fds").await;
+        assert_eq!(limit, Some(open_files.1.into()));
         let mut idle: Vec<_> = (0..1100).map(|_| connect(&keygate.gateway)).collect();
         let of = |state| open(state);
         let counted = async || {
-            let open = keygate.metric(&of("pending")).await.unwrap_or_default();
-            let refused = keygate.metric(&refused("gateway", "max")).await.unwrap_or_default();
-            if open + refused == 1100.0 { Ok(open) } else { Err(format!("{open} open, {refused} refused")) }
+            let open = keygate.count(&of("pending")).await.unwrap_or_default();
+            let refused = keygate.count(&refused("gateway", "max")).await.unwrap_or_default();
+            if open + refused == 1100 { Ok(open) } else { Err(format!("{open} open, {refused} refused")) }
         };
         let pending = wait_for(counted).await;
-        assert_eq!(pending, if open_files.1 == 1024 { 310.0 } else { 682.0 });
+        assert_eq!(pending, if open_files.1 == 1024 { 310 } else { 682 });
         for url in [format!("{}/health/alive", keygate.metrics), format!("{}/health/ready", keygate.admin)] {
             assert_eq!(reqwest::get(url).await.unwrap().status(), 200);
         }
         let (_, secret) = keygate.issue(json!({})).await;
         assert!(keygate.log().contains("gateway.connections.max"));
         idle.truncate(200);
-        wait_metric(&keygate, &of("pending"), |pending| pending <= 200.0).await;
+        wait_metric(&keygate, &of("pending"), |pending| pending <= 200).await;
         assert_eq!(keygate.call("/", &secret).await.status(), 200);
     }
 }
@@ -95,7 +95,7 @@ async fn keep_alive_connection_after_a_401_is_closed() {
         assert!(exchange(&mut stream, UNAUTHORIZED).starts_with("HTTP/1.1 401"));
     }
     wait_closed(&mut stream).await;
-    wait_metric(&keygate, &open("idle"), |idle| idle == 0.0).await;
+    wait_metric(&keygate, &open("idle"), |idle| idle == 0).await;
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn dripped_head_is_answered_with_408() {
 #[tokio::test]
 async fn client_that_does_not_read_is_given_up() {
     const BODY: usize = 64 << 20;
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -132,8 +132,8 @@ async fn client_that_does_not_read_is_given_up() {
     let keygate = start(&url, &json!({"response_stall_timeout": "1s"}), &json!({}));
     let mut stream = connect(&keygate.gateway);
     stream.write_all(OPEN).unwrap();
-    wait_metric(&keygate, &open("active"), |active| active == 1.0).await;
-    wait_metric(&keygate, &open("active"), |active| active == 0.0).await;
+    wait_metric(&keygate, &open("active"), |active| active == 1).await;
+    wait_metric(&keygate, &open("active"), |active| active == 0).await;
     let mut response = Vec::new();
     let _ = stream.read_to_end(&mut response);
     assert!(response.starts_with(b"HTTP/1.1 200") && response.len() < BODY, "{} bytes", response.len());

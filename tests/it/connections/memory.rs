@@ -35,10 +35,10 @@ async fn silent_connections_take_little_memory() {
     let keygate = start(&upstream.url, &json!({"head_timeout": "10m"}), &caps);
     let mut connections = Vec::new();
     fill(&mut connections, &keygate.gateway, WARM);
-    wait_metric(&keygate, &open("pending"), |open| open == 200.0).await;
+    wait_metric(&keygate, &open("pending"), |open| open == 200).await;
     let before = resident(keygate.process.id());
     fill(&mut connections, &keygate.gateway, silent);
-    wait_metric(&keygate, &open("pending"), |open| open >= f64::from(u32::try_from(silent).unwrap())).await;
+    wait_metric(&keygate, &open("pending"), |open| open >= silent as u64).await;
     let bytes = |grown: usize| grown * 1024 / (silent - WARM);
     let ours = bytes(resident(keygate.process.id()).saturating_sub(before));
     let mut last = connections.pop().unwrap();

@@ -21,7 +21,7 @@ async fn pipelined_requests_after_a_chunked_body_are_answered_in_order() {
             stream.write_all(piece).unwrap();
         }
         assert_eq!(statuses(&read_to_end(&mut stream)), [200, 204, 200, 200], "pieces of {size} bytes");
-        let received: Vec<String> = upstream.take().iter().map(|request| request.summary()).collect();
+        let received = upstream.take_summaries();
         assert_eq!(received, ["POST /chunked abc", "GET /204", "PUT /a hi", "GET /close"]);
     }
 }
@@ -93,7 +93,7 @@ async fn upstream_error_is_answered_and_ends_the_connection() {
     let keygate = start(&upstream, &json!({}));
     let request = b"POST /drop HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhiGET /a HTTP/1.1\r\nHost: h\r\n\r\n";
     assert_eq!(statuses(&send(&keygate, request)), [502]);
-    let received: Vec<_> = upstream.take().iter().map(|request| request.summary()).collect();
+    let received = upstream.take_summaries();
     assert_eq!(received, ["POST /drop hi"], "the next request is not forwarded, and a POST is not repeated");
 }
 
@@ -185,5 +185,32 @@ async fn large_bodies_pass_in_both_directions() {
         stream.read_exact(&mut response).unwrap();
         assert!(response.iter().all(|byte| *byte == b'x'));
         assert_eq!(upstream.take().pop().unwrap().body, body);
+    }
+}
+
+#[tokio::test]
+async fn only_safe_requests_are_repeated_when_a_pooled_connection_was_closed() {
+    let upstream = RawUpstream::start();
+    let keygate = start(&upstream, &json!({}));
+    // The upstream answers one request for each connection, and closes the connection at the second one.
+    let status = |method: &str, body: &str| {
+        let length = body.len();
+        let head = format!(
+            "{method} /once HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        statuses(&send(&keygate, head.as_bytes()))[0]
+    };
+    for (method, body, expected) in [
+        ("GET", "", 200),
+        ("HEAD", "", 200),
+        ("PUT", "x", 502),
+        ("DELETE", "", 502),
+        ("POST", "x", 502),
+        ("GET", "x", 502),
+    ] {
+        assert_eq!(status("GET", ""), 200);
+        upstream.take();
+        assert_eq!(status(method, body), expected, "{method}");
+        assert_eq!(upstream.take().len(), if expected == 200 { 2 } else { 1 }, "{method}");
     }
 }

@@ -172,6 +172,12 @@ impl Keygate {
         line.map(|value| value.parse().unwrap())
     }
 
+    /// The value of a metric that is a whole number.
+    pub(crate) async fn count(&self, name: &str) -> Option<u64> {
+        let value = self.metric(name).await?;
+        Some(format!("{value}").parse().unwrap())
+    }
+
     /// Sends a POST request to a path below `/v2alpha1/admin`.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
         let url = format!("{}/v2alpha1/admin/{path}", self.admin);

@@ -50,6 +50,11 @@ impl RawUpstream {
         Self { url, requests }
     }
 
+    /// The summaries of the requests since the last call.
+    pub(crate) fn take_summaries(&self) -> Vec<String> {
+        self.take().iter().map(ReceivedRequest::summary).collect()
+    }
+
     /// The requests since the last call.
     pub(crate) fn take(&self) -> Vec<ReceivedRequest> {
         std::mem::take(&mut self.requests.lock().unwrap())
@@ -59,6 +64,7 @@ impl RawUpstream {
 fn serve(stream: &TcpStream, requests: &Mutex<Vec<ReceivedRequest>>) {
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
+    let mut is_reused = false;
     while let Some(head) = read_head(&mut reader) {
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         if path == "/early" {
@@ -73,6 +79,9 @@ fn serve(stream: &TcpStream, requests: &Mutex<Vec<ReceivedRequest>>) {
         }
         let Some(body) = read_body(&mut reader, &head) else { return };
         requests.lock().unwrap().push(ReceivedRequest { head: head.clone(), body });
+        if path == "/once" && std::mem::replace(&mut is_reused, true) {
+            return;
+        }
         let (response, is_kept) = answer(&head, &path);
         if writer.write_all(&response).is_err() || !is_kept {
             let _ = stream.shutdown(Shutdown::Write);

@@ -6,8 +6,7 @@ fn parse(head: &str) -> Result<Head, HeadError> {
 
 /// A request with these lines after the request line.
 fn with(line: &str, fields: &[&str]) -> String {
-    let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
-    format!("{line}\r\n{fields}\r\n")
+    [&[line], fields, &["", ""]].concat().join("\r\n")
 }
 
 #[test]

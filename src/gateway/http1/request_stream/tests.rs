@@ -113,7 +113,7 @@ async fn client_that_does_not_read_is_given_up() {
         fixture.clock.advance(Duration::from_millis(2_900));
         assert!(write.as_mut().poll(&mut context).is_pending());
         fixture.clock.advance(Duration::from_secs(3));
-        assert!(write.as_mut().poll(&mut context).is_ready_and(|result: io::Result<()>| result.is_err()));
+        assert!(is_ready_and(write.as_mut().poll(&mut context), |result| result.is_err()));
     }
 }
 
@@ -154,20 +154,14 @@ async fn half_closed_connection_is_kept_for_a_while() {
     AsyncWriteExt::shutdown(&mut fixture.client).await.unwrap();
     assert!(poll_read(&mut fixture.stream).is_pending());
     fixture.clock.advance(HALF_CLOSED_LIMIT);
-    assert!(poll_read(&mut fixture.stream).is_ready_and(|result: io::Result<usize>| result.unwrap() == 0));
+    assert!(is_ready_and(poll_read(&mut fixture.stream), |result| result.unwrap() == 0));
     drop(fixture.stream);
     assert!(fixture.shared.slot.take().unwrap().is_half_closed);
 }
 
-trait ReadyAnd<T> {
-    fn is_ready_and(self, test: impl FnOnce(T) -> bool) -> bool;
-}
-
-impl<T> ReadyAnd<T> for Poll<T> {
-    fn is_ready_and(self, test: impl FnOnce(T) -> bool) -> bool {
-        match self {
-            Poll::Ready(value) => test(value),
-            Poll::Pending => false,
-        }
+fn is_ready_and<T>(poll: Poll<T>, test: impl FnOnce(T) -> bool) -> bool {
+    match poll {
+        Poll::Ready(value) => test(value),
+        Poll::Pending => false,
     }
 }

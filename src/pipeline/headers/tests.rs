@@ -288,6 +288,11 @@ proptest! {
     }
 
     #[test]
+    fn ambiguous_names_are_those_with_an_underscore_or_a_dot(name in "[-_./^`a-zA-Z0-9]{0,30}") {
+        prop_assert_eq!(is_ambiguous(&name), name.contains(['_', '.']), "{}", name);
+    }
+
+    #[test]
     fn client_headers_never_replace_identity_headers(name in "x[-_.!~]keygate[-_.!~][a-z_-]{0,8}|X[-_]Forwarded[-_][a-z]{1,5}") {
         let mut fields = HeaderMap::new();
         fields.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static("theirs"));

@@ -99,39 +99,53 @@ struct Survey {
 
 impl Survey {
     fn of(raw: &str) -> Self {
-        let mut survey = Self { normal: raw.starts_with('/'), unambiguous: true };
-        let mut previous = 0;
+        let (mut common, mut found, mut previous) = (PLAIN, 0, 0);
         for byte in raw.bytes() {
-            // A segment that begins with a dot may be a dot segment; `normalize` decides.
-            let suspect = previous == b'/' && matches!(byte, b'/' | b'.');
-            survey.normal &= is_plain(byte) && !suspect;
-            // The end of a name, and the start of the name of an NTFS stream.
-            let pair = matches!((previous, byte), (b'.', b'/') | (b':', b'$'));
-            survey.unambiguous &= !(byte.is_ascii_uppercase() || byte == b';' || pair);
+            let class = CLASSES[usize::from(byte)];
+            common &= class;
+            found |= class;
+            if class & PAIRED != 0 {
+                match (previous, byte) {
+                    // A segment that begins with a dot may be a dot segment; `normalize` decides.
+                    (b'/', b'/' | b'.') => common = 0,
+                    // The end of a name, and the start of the name of an NTFS stream.
+                    (b'.', b'/') | (b':', b'$') => found |= AMBIGUOUS,
+                    _ => {}
+                }
+            }
             previous = byte;
         }
-        survey.unambiguous &= previous != b'.';
-        survey
+        let normal = common & PLAIN != 0 && raw.starts_with('/');
+        Self { normal, unambiguous: found & AMBIGUOUS == 0 && previous != b'.' }
     }
 }
+
+/// A byte that a normal path may contain unescaped.
+const PLAIN: u8 = 1;
+/// A byte that gives a path another interpretation wherever it is.
+const AMBIGUOUS: u8 = 2;
+/// A byte whose meaning depends on the one before it.
+const PAIRED: u8 = 4;
+
+/// The classes of each byte: a table, because they are needed for every byte of every path.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte: u8 = b'!';
+    while byte <= b'~' {
+        let is_plain =
+            !matches!(byte, b'%' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'?' | b'#');
+        let is_ambiguous = byte.is_ascii_uppercase() || byte == b';';
+        let is_paired = matches!(byte, b'/' | b'.' | b'$');
+        classes[byte as usize] = is_plain as u8 * PLAIN | is_ambiguous as u8 * AMBIGUOUS | is_paired as u8 * PAIRED;
+        byte += 1;
+    }
+    classes
+};
 
 /// Whether a normal path may contain a byte unescaped.
 fn is_plain(byte: u8) -> bool {
-    PLAIN[usize::from(byte)]
+    CLASSES[usize::from(byte)] & PLAIN != 0
 }
-
-/// Lookup table for [`is_plain`], which runs for every byte of every path.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte: u8 = b'!';
-    while byte <= b'~' {
-        let escaped =
-            matches!(byte, b'%' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'?' | b'#');
-        plain[byte as usize] = !escaped;
-        byte += 1;
-    }
-    plain
-};
 
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)

@@ -136,7 +136,8 @@ const CLASSES: [u8; 256] = {
             !matches!(byte, b'%' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'?' | b'#');
         let is_ambiguous = byte.is_ascii_uppercase() || byte == b';';
         let is_paired = matches!(byte, b'/' | b'.' | b'$');
-        classes[byte as usize] = is_plain as u8 * PLAIN | is_ambiguous as u8 * AMBIGUOUS | is_paired as u8 * PAIRED;
+        classes[byte as usize] =
+            (is_plain as u8 * PLAIN) | (is_ambiguous as u8 * AMBIGUOUS) | (is_paired as u8 * PAIRED);
         byte += 1;
     }
     classes

@@ -76,11 +76,13 @@ need_build() {
 
 # Other servers and clients of HTTP in tests/it. Without one of them its tests are skipped.
 need_peers() {
-    # Debian installs nginx to /usr/sbin, which is not on the PATH of most users.
+    # Debian installs most servers to /usr/sbin, which is not on the PATH of most users.
     PATH=$PATH:/usr/sbin
-    for peer in nginx caddy haproxy; do
-        has "$peer" || (install_without_service "$peer") || true
-        has "$peer" || say "$peer cannot be installed: the tests with it are SKIPPED"
+    # Packages, and the names of their programs where these differ.
+    for peer in nginx caddy haproxy apache2 varnish:varnishd nodejs:node; do
+        package=${peer%:*}
+        has "${peer#*:}" || (install_without_service "$package") || true
+        has "${peer#*:}" || say "$package cannot be installed: the tests with it are SKIPPED"
     done
     has h2load || (install_package nghttp2-client) || say "h2load and nghttp cannot be installed: the tests with them are SKIPPED"
     has curl || (install_package curl) || say "curl cannot be installed: the tests with it are SKIPPED"

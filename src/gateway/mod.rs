@@ -13,4 +13,6 @@ mod socket;
 mod tls_stream;
 pub mod upstream;
 
+#[doc(hidden)]
+pub use http1::{Forwarded, ForwardedRequest, forward};
 pub use service::{Gateway, GatewayError, GatewayListener};

@@ -36,3 +36,8 @@ fn ttl_corpus_passes() {
 fn page_token_corpus_passes() {
     replay("page_token", targets::page_token);
 }
+
+#[test]
+fn http1_request_corpus_passes() {
+    replay("http1_request", targets::http1_request);
+}

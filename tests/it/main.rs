@@ -35,6 +35,7 @@ mod lookup_flood;
 mod migrate;
 mod nodes;
 mod openapi;
+mod origins;
 mod postgres;
 mod proof_cache;
 mod races;

@@ -1,5 +1,7 @@
 //! Fuzz targets: invariants that must hold for any input. Fuzzing generates inputs; every test run replays the corpora.
 
+mod http1;
+
 use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
@@ -16,6 +18,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::Map;
 use sha2::Sha256;
+
+pub use http1::http1_request;
 
 const PREFIX: &str = "mc";
 const ISSUER: &str = "https://keys.example.com";

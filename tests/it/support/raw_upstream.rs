@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// Records requests. The path of a request selects the answer, see [`answer`].
+#[derive(Debug)]
 pub(crate) struct RawUpstream {
     pub(crate) url: String,
     requests: Arc<Mutex<Vec<ReceivedRequest>>>,
@@ -110,6 +111,10 @@ fn answer(head: &str, path: &str) -> (Vec<u8>, bool) {
         _ if head.starts_with("HEAD ") => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
         _ => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     };
+    if path.starts_with("/echo/") {
+        let body = if head.starts_with("HEAD ") { "" } else { path };
+        return (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", path.len()).into_bytes(), true);
+    }
     if let Some(size) = path.strip_prefix("/big/") {
         let size: usize = size.parse().unwrap();
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");

@@ -1,4 +1,4 @@
-//! Other HTTP servers that ask Keygate, or stand in front of it: nginx, Caddy, Envoy, `HAProxy`.
+//! Other HTTP servers: proxies that ask Keygate or stand in front of it, and origins behind it.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -20,6 +20,14 @@ pub enum PeerProgram {
     Envoy,
     /// `HAProxy`; it is configured with a complete `haproxy.cfg`.
     Haproxy,
+    /// Apache httpd; it is configured with a complete `httpd.conf`, except for its folders.
+    Apache,
+    /// Varnish; it is configured in VCL.
+    Varnish,
+    /// Python; its configuration is a script.
+    Python,
+    /// Node.js; its configuration is a script.
+    Node,
 }
 
 /// A running peer; it is killed on drop.
@@ -39,7 +47,7 @@ impl PeerProgram {
         };
         let folder = TempDir::new().expect("a temporary folder");
         let log = File::create(folder.path().join("log")).expect("the log is created");
-        let mut command = self.command(&program, folder.path(), config);
+        let mut command = self.command(&program, folder.path(), config, port);
         command.current_dir(folder.path()).stdout(log.try_clone().expect("the log is shared")).stderr(log);
         let mut peer = Peer { process: Process::start(&mut command), folder };
         eventually("the peer listens", || {
@@ -50,7 +58,7 @@ impl PeerProgram {
         Some(peer)
     }
 
-    /// Debian installs nginx and `HAProxy` to `/usr/sbin`, which is not on the PATH of most users; `deploy/ci/ensure.sh` installs Envoy to the target
+    /// Debian installs most servers to `/usr/sbin`, which is not on the PATH of most users; `deploy/ci/ensure.sh` installs Envoy to the target
     /// folder of cargo, which has this executable.
     fn path(self) -> Option<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -66,13 +74,20 @@ impl PeerProgram {
             Self::Caddy => "caddy",
             Self::Envoy => "envoy",
             Self::Haproxy => "haproxy",
+            Self::Apache => "apache2",
+            Self::Varnish => "varnishd",
+            Self::Python => "python3",
+            Self::Node => "node",
         }
     }
 
     /// Writes the configuration into a folder, in which the peer also keeps all its other files.
-    fn command(self, program: &Path, folder: &Path, config: &str) -> Command {
+    fn command(self, program: &Path, folder: &Path, config: &str, port: u16) -> Command {
         let mut command = Command::new(program);
         let file = folder.join("config.yaml");
+        if self != Self::Nginx {
+            std::fs::write(&file, config).expect("the configuration is written");
+        }
         match self {
             Self::Nginx => {
                 let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -85,19 +100,33 @@ impl PeerProgram {
                 command.args(["-e", "stderr", "-g", &options, "-c"]).arg(file);
             }
             Self::Caddy => {
-                std::fs::write(&file, config).expect("the configuration is written");
                 command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
                 command.env("CADDY_ADMIN", format!("127.0.0.1:{}", free_port()));
                 command.envs(["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| (name, folder)));
             }
             Self::Envoy => {
-                std::fs::write(&file, config).expect("the configuration is written");
                 command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning", "-c"]).arg(file);
             }
             Self::Haproxy => {
-                std::fs::write(&file, config).expect("the configuration is written");
                 // In the foreground.
                 command.args(["-db", "-f"]).arg(file);
+            }
+            Self::Apache => {
+                // One process in the foreground.
+                command.arg("-X").arg("-d").arg(folder).arg("-f").arg(file);
+                for name in ["PidFile pid", "DefaultRuntimeDir .", "ErrorLog /dev/stderr"] {
+                    command.args(["-C", name]);
+                }
+            }
+            Self::Varnish => {
+                // In the foreground; its second process ends with the first.
+                command
+                    .args(["-F", "-j", "none", "-s", "malloc,64m", "-a", &format!("127.0.0.1:{port}"), "-f"])
+                    .arg(file);
+                command.arg("-n").arg(folder.join("varnish"));
+            }
+            Self::Python | Self::Node => {
+                command.arg(file);
             }
         }
         command.stdin(Stdio::null());

@@ -62,6 +62,26 @@ static_resources:
             "defaults\n mode http\n timeout connect 9s\n timeout client 9s\n timeout server 9s\n\
              frontend test\n bind 127.0.0.1:PORT\n http-request return status 418\n",
         ),
+        (
+            PeerProgram::Apache,
+            "LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so\n\
+             LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so\n\
+             LoadModule alias_module /usr/lib/apache2/modules/mod_alias.so\n\
+             User nobody\nGroup nogroup\nServerName test\nListen 127.0.0.1:PORT\nRedirect gone /\n",
+        ),
+        (PeerProgram::Varnish, "vcl 4.1; backend default none; sub vcl_recv { return (synth(418)); }"),
+        (
+            PeerProgram::Python,
+            "from http.server import BaseHTTPRequestHandler, HTTPServer\n\
+             class Handler(BaseHTTPRequestHandler):\n \
+             protocol_version = 'HTTP/1.1'\n \
+             do_GET = lambda self: (self.send_response(418), self.end_headers())\n\
+             HTTPServer(('127.0.0.1', PORT), Handler).serve_forever()\n",
+        ),
+        (
+            PeerProgram::Node,
+            "require('node:http').createServer((_, response) => response.writeHead(418).end()).listen(PORT, '127.0.0.1')",
+        ),
     ] {
         let port = free_port();
         let Some(peer) = program.start(&config.replace("PORT", &port.to_string()), port) else { continue };
@@ -69,7 +89,9 @@ static_resources:
         connection.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
         let mut response = String::new();
         connection.read_to_string(&mut response).unwrap();
-        assert!(response.starts_with("HTTP/1.1 418 "), "{program:?}: {response}");
+        // Apache has no status 418.
+        let status = if program == PeerProgram::Apache { 410 } else { 418 };
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{program:?}: {response}");
         let process_and_folder = peer.process_and_folder();
         drop(peer);
         assert_removed(process_and_folder);

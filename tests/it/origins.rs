@@ -11,6 +11,7 @@ mod servers;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use keygate_test_servers::{WAIT_TIMEOUT, eventually};
 use serde_json::json;
@@ -99,7 +100,7 @@ fn judge(origin: &Origin, seen: &[Seen], totals: &mut Totals, sent: &std::ops::R
             path != "smuggled",
             "{origin:?} has seen {request:?}, which was not sent, in mutations {sent:?}: {seen:#?}"
         );
-        if !request.is_accepted {
+        if !request.is_accepted() {
             totals.refused += 1;
             continue;
         }
@@ -113,18 +114,23 @@ fn judge(origin: &Origin, seen: &[Seen], totals: &mut Totals, sent: &std::ops::R
 }
 
 fn run(kind: Kind) {
-    let Some(mut origin) = Origin::start(kind) else { return };
-    let keygate = gateway(&origin);
-    let address = keygate.gateway.trim_start_matches("http://");
+    if let Some(origin) = Origin::start(kind) {
+        pass_mutations(origin, kind);
+    }
+}
+
+fn pass_mutations(mut origin: Origin, kind: Kind) {
+    let mut keygate = gateway(&origin);
+    let address = keygate.gateway.trim_start_matches("http://").to_owned();
     let count: u64 = std::env::var("KEYGATE_MUTATIONS").map_or(2_000, |count| count.parse().unwrap());
     let mut totals = Totals::default();
     while totals.sent < count {
         let indices = totals.sent..count.min(totals.sent + BATCH);
-        send_mutations(address, indices.clone());
+        send_mutations(&address, indices.clone());
         totals.sent = indices.end;
         // The origin writes its log in order, or nearly so.
         let last = format!("last-{}", indices.end);
-        probe(address, &last);
+        probe(&address, &last);
         let mut seen = Vec::new();
         eventually("the origin logs the last request", || {
             seen.extend(origin.take());
@@ -134,6 +140,7 @@ fn run(kind: Kind) {
     }
     let Totals { sent, accepted, refused, .. } = totals;
     eprintln!("{kind:?}: {sent} mutations, {accepted} requests accepted by the origin, {refused} refused by it");
+    assert!(!keygate.whole_log().contains("defect"), "{kind:?}: a request has panicked");
     // A gateway that refuses everything proves nothing.
     assert!(accepted as u64 > sent / 4, "{kind:?} has accepted {accepted} requests of {sent} connections");
 }
@@ -166,4 +173,12 @@ fn python_sees_no_request_that_was_not_sent() {
 #[test]
 fn node_sees_no_request_that_was_not_sent() {
     run(Kind::Node);
+}
+
+#[test]
+fn origin_that_takes_bodies_for_requests_is_noticed() {
+    let Some(origin) = Origin::start(Kind::Careless) else { return };
+    let judged = catch_unwind(AssertUnwindSafe(|| pass_mutations(origin, Kind::Careless)));
+    let message = *judged.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.contains("\"/smuggled\" }, which was not sent"), "{message}");
 }

@@ -28,14 +28,14 @@ const SEQUENCES: &[&[u8]] = &[
     b"ffffffffffffffff",
     b"100000000\r\n",
 ];
-const EDITS_MAX: u32 = 4;
+const EDITS_MAX: u32 = 3;
 
 static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(seeds);
 
 /// A mutated request, or several, as a client sends them.
 pub(super) struct Mutation {
     bytes: Vec<u8>,
-    /// Where the bytes are split.
+    /// The size of the pieces.
     piece: usize,
 }
 
@@ -50,13 +50,13 @@ impl Mutation {
         for _ in 0..rng.random_range(1..=EDITS_MAX) {
             edit(&mut bytes, &mut rng);
         }
-        let piece = if rng.random_bool(0.7) { bytes.len() } else { rng.random_range(1..=bytes.len().max(1)) };
-        Self { bytes, piece: piece.max(1) }
+        let piece = if rng.random_bool(0.7) { bytes.len() } else { rng.random_range(bytes.len() / 8..=bytes.len()) };
+        Self { bytes, piece }
     }
 
     /// The bytes in the pieces in which they are sent.
     pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        self.bytes.chunks(self.piece.max(self.bytes.len() / 8).max(1))
+        self.bytes.chunks(self.piece.max(1))
     }
 }
 
@@ -87,8 +87,7 @@ fn edit(bytes: &mut Vec<u8>, rng: &mut StdRng) {
         7 => bytes.truncate(at + 1),
         8 | 9 => {
             let start = line_start(bytes, rng);
-            let line = LINES.choose(rng).unwrap().chars().map(|character| character as u32 as u8);
-            let line: Vec<u8> = line.chain(*b"\r\n").collect();
+            let line = [LINES.choose(rng).unwrap().as_bytes(), b"\r\n"].concat();
             insert(bytes, start, &line);
         }
         10 => {

@@ -8,10 +8,11 @@ use tempfile::TempDir;
 
 use crate::support::raw_upstream::RawUpstream;
 
-/// `id status method target` is the format of a log line; the id is `-` if the request has none.
+// Each log line is `id status method target`; the id is `-` if the request has none, or none was read.
+
 const NGINX: &str = r#"events {}
 http {
-    log_format seen '$http_x_request_id $status $request_method $request_uri';
+    log_format seen '$http_x_request_id $status $request';
     keepalive_requests 1000000000;
     client_max_body_size 0;
     ignore_invalid_headers off;
@@ -69,6 +70,15 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self):
         id = self.headers.get("X-Request-Id", "-")
         log.write(f"{id} 200 {self.command} {self.path}\n")
+        self.read_body()
+        body = self.path.encode("latin-1")
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def read_body(self):
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             while size := int(self.rfile.readline().split(b";")[0], 16):
                 self.rfile.read(size + 2)
@@ -76,12 +86,6 @@ class Handler(BaseHTTPRequestHandler):
                 pass
         else:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        body = self.path.encode("latin-1")
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
 
     def __getattr__(self, name):
         if name.startswith("do_"):
@@ -111,7 +115,9 @@ const server = http.createServer(options, (request, response) => {
     request.on("end", () => response.end(request.url));
 });
 server.on("clientError", (error, socket) => {
-    if (error.code.startsWith("HPE_")) note(`- 400 - ${error.code}`);
+    // What precedes the error in the packet. A client that goes away is no request.
+    const [, id] = /^x-request-id: (\S+)/im.exec(error.rawPacket) ?? [, "-"];
+    if (error.code.startsWith("HPE_") && error.code !== "HPE_INVALID_EOF_STATE") note(`${id} 400 - ${error.code}`);
     socket.destroy();
 });
 server.listen(PORT, "127.0.0.1");
@@ -128,6 +134,8 @@ pub(super) enum Kind {
     Varnish,
     Python,
     Node,
+    /// Python with a handler that does not read bodies, so that they are taken for requests.
+    Careless,
 }
 
 /// A running server.
@@ -147,7 +155,7 @@ pub(super) struct Origin {
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) id: Option<String>,
-    pub(super) is_accepted: bool,
+    pub(super) status: u16,
     pub(super) method: String,
     pub(super) target: String,
 }
@@ -161,6 +169,7 @@ impl Kind {
             Self::Varnish => (PeerProgram::Varnish, VARNISH),
             Self::Python => (PeerProgram::Python, PYTHON),
             Self::Node => (PeerProgram::Node, NODE),
+            Self::Careless => (PeerProgram::Python, PYTHON),
         }
     }
 }
@@ -174,6 +183,9 @@ impl Origin {
         let backend = matches!(kind, Kind::Haproxy | Kind::Varnish).then(RawUpstream::start);
         let (program, config) = kind.program();
         let mut config = config.replace("LOG", log.to_str().unwrap());
+        if matches!(kind, Kind::Careless) {
+            config = config.replace("        self.read_body()\n", "");
+        }
         if let Some(backend) = &backend {
             let address = backend.url.trim_start_matches("http://");
             let (host, backend_port) = address.split_once(':').unwrap();
@@ -210,9 +222,9 @@ impl Seen {
         let mut parts = line.splitn(4, ' ');
         let mut part = || parts.next().unwrap_or_default().to_owned();
         let (id, status, method, target) = (part(), part(), part(), part());
-        // Apache answers all requests with 410.
-        let is_accepted = status == "200" || status == "410";
-        Self { id: (id != "-").then_some(id), is_accepted, method, target }
+        // nginx logs the whole request line.
+        let target = target.split(" HTTP/").next().unwrap_or_default().to_owned();
+        Self { id: (id != "-").then_some(id), status: status.parse().unwrap_or_default(), method, target }
     }
 
     /// A head that an upstream has recorded.
@@ -222,6 +234,11 @@ impl Seen {
         let fields = head.lines().filter_map(|line| line.split_once(": "));
         let mut ids = fields.filter(|(name, _)| name.eq_ignore_ascii_case("x-request-id"));
         let id = ids.next().map(|(_, value)| value.to_owned());
-        Self { id, is_accepted: true, method: part(), target: part() }
+        Self { id, status: 200, method: part(), target: part() }
+    }
+
+    /// Whether the server took it for a whole request. Apache answers these with 410.
+    pub(super) fn is_accepted(&self) -> bool {
+        matches!(self.status, 200 | 410)
     }
 }

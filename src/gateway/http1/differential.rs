@@ -87,16 +87,28 @@ fn framing() -> impl Strategy<Value = Framing> {
     ]
 }
 
+/// A framing and a body in a request.
+#[derive(Debug, Default)]
+struct FramingParts {
+    /// The field lines to send.
+    lines: Vec<String>,
+    /// The field that is understood.
+    field: Option<(String, Vec<u8>)>,
+    /// The body as it is sent.
+    bytes: Vec<u8>,
+    /// The body as it is understood.
+    body: Vec<u8>,
+}
+
 impl Framing {
-    /// The field lines to send, the field that is understood, the bytes of the body, and its meaning.
-    fn parts(&self) -> (Vec<String>, Option<(String, Vec<u8>)>, Vec<u8>, Vec<u8>) {
+    fn parts(&self) -> FramingParts {
         match self {
-            Self::None => (Vec::new(), None, Vec::new(), Vec::new()),
+            Self::None => FramingParts::default(),
             Self::Length(body, values) => {
                 let length = body.len().to_string();
                 let lines = values.iter().map(|value| format!("cOntent-Length:{}", value.replace('N', &length)));
                 let field = ("content-length".to_owned(), length.clone().into_bytes());
-                (lines.collect(), Some(field), body.clone(), body.clone())
+                FramingParts { lines: lines.collect(), field: Some(field), bytes: body.clone(), body: body.clone() }
             }
             Self::Chunks(chunks, coding, trailers) => {
                 let mut bytes = Vec::new();
@@ -109,7 +121,7 @@ impl Framing {
                 bytes.extend(format!("0\r\n{trailers}\r\n").bytes());
                 let field = ("transfer-encoding".to_owned(), coding.trim().as_bytes().to_vec());
                 let body = chunks.iter().flat_map(|(chunk, _)| chunk).copied().collect();
-                (vec![format!("Transfer-encoding:{coding}")], Some(field), bytes, body)
+                FramingParts { lines: vec![format!("Transfer-encoding:{coding}")], field: Some(field), bytes, body }
             }
         }
     }
@@ -124,28 +136,30 @@ fn sent() -> impl Strategy<Value = Sent> {
                 ("", _) => "/".to_owned(),
                 _ => origin,
             };
-            let (framing_lines, framing_field, body_bytes, body) = framing.parts();
+            let framing = framing.parts();
             let mut lines: Vec<Vec<u8>> = fields
                 .iter()
                 .map(|(name, value, blanks)| {
                     [name.as_bytes(), b":", blanks.as_bytes(), value, blanks.as_bytes()].concat()
                 })
                 .collect();
-            lines.extend(framing_lines.into_iter().map(String::into_bytes));
+            lines.extend(framing.lines.into_iter().map(String::into_bytes));
             if has_upgrade {
                 lines.extend([b"Upgrade: h2c".to_vec(), b"HTTP2-Settings: AAMAAABk".to_vec()]);
             }
             lines.insert(if is_host_last { lines.len() } else { 0 }, format!("hOST: {host}").into_bytes());
             let mut bytes = if has_empty_line { b"\r\n".to_vec() } else { Vec::new() };
             bytes.extend(format!("{method} {target} HTTP/1.1\r\n").bytes());
-            lines.iter().for_each(|line| bytes.extend([line, &b"\r\n"[..]].concat()));
-            bytes.extend([b"\r\n", &body_bytes[..]].concat());
+            for line in &lines {
+                bytes.extend([line, &b"\r\n"[..]].concat());
+            }
+            bytes.extend([b"\r\n", &framing.bytes[..]].concat());
             let mut meant: Vec<_> =
                 fields.into_iter().map(|(name, value, _)| (name.to_ascii_lowercase(), value)).collect();
-            meant.extend(framing_field);
+            meant.extend(framing.field);
             meant.push(("host".to_owned(), host.into_bytes()));
             meant.sort();
-            Sent { bytes, meaning: Understood { method, target: meant_target, fields: meant, body } }
+            Sent { bytes, meaning: Understood { method, target: meant_target, fields: meant, body: framing.body } }
         },
     )
 }

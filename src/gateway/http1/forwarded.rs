@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::body::{Body, Filtered};
+use super::error::HeadError;
 use super::head::Head;
 use super::scan::HeadScan;
 use crate::config::ListenerLimits;
@@ -68,12 +69,11 @@ impl Reader<'_> {
 
     /// Whether the head is complete.
     fn read_head(&mut self) -> Result<bool, &'static str> {
-        let span = self.scan.find(&self.received, self.limits).map_err(|error| error.reason())?;
+        let span = self.scan.find(&self.received, self.limits).map_err(HeadError::reason)?;
         let Some(span) = span else { return Ok(false) };
         self.scan = HeadScan::default();
         let bytes = self.received.split_to(span.end);
-        let Head { bytes: head, body } =
-            Head::parse(&bytes[span.start..], self.limits).map_err(|error| error.reason())?;
+        let Head { bytes: head, body } = Head::parse(&bytes[span.start..], self.limits).map_err(HeadError::reason)?;
         self.requests.push(ForwardedRequest { head, body: Vec::new(), is_complete: body.is_done() });
         self.body = body;
         Ok(true)

@@ -85,6 +85,7 @@ need_peers() {
         has "${peer#*:}" || say "$package cannot be installed: the tests with it are SKIPPED"
     done
     has h2load || (install_package nghttp2-client) || say "h2load and nghttp cannot be installed: the tests with them are SKIPPED"
+    has chromium || (install_package chromium) || say "chromium cannot be installed: the test with it is SKIPPED"
     has curl || (install_package curl) || say "curl cannot be installed: the tests with it are SKIPPED"
     need_envoy || say "Envoy cannot be installed: the tests with it are SKIPPED"
 }

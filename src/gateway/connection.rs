@@ -40,11 +40,25 @@ impl Connections {
         if self.tls.is_none() && self.proxies.is_empty() {
             return self.serve_http(stream, info, &accepted).await;
         }
-        match Box::pin(self.prepare(stream, &mut info, &mut accepted)).await {
+        match Box::pin(self.prepare_unless_stopped(stream, &mut info, &mut accepted)).await {
             Ok(stream) => self.serve_http(stream, info, &accepted).await,
             Err(error) => {
                 tracing::debug!(peer = info.peer.map(tracing::field::display), %error, "a connection was refused");
             }
+        }
+    }
+
+    /// [`Self::prepare`], until the listener stops: a connection without a request is idle.
+    async fn prepare_unless_stopped(
+        &self,
+        stream: Stream,
+        info: &mut ConnectionInfo,
+        accepted: &mut AcceptedConnection,
+    ) -> Result<Stream, Box<dyn Error + Send + Sync>> {
+        let mut stopped = self.shutdown.clone();
+        tokio::select! {
+            prepared = self.prepare(stream, info, accepted) => prepared,
+            _ = stopped.wait_for(|stopped| *stopped) => Err("the listener stops".into()),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,8 +30,9 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 
 /// Time limit for draining the body of a rejected request.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Group of connections that are used once, so that none of them is pooled.
-const FRESH: u64 = 1;
+/// The group of pooled connections of the next request that is sent once more. Each group is used once: a connection stays in its group for a
+/// moment even without idle time, and the next repeated request could find it.
+static FRESH: AtomicU64 = AtomicU64::new(1);
 /// TCP keep-alive of idle upstream connections. It detects dead peers, so that no idle timer of ours is needed, which would cost every
 /// request.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive {
@@ -109,7 +111,7 @@ impl ProxyHttp for Proxy {
         let address = endpoint.address().await.map_err(|_| unreachable_upstream())?;
         let (mut peer, host) = (new_peer(address, endpoint, upstream), endpoint.host_value().clone());
         if ctx.is_repeated {
-            peer.group_key = FRESH;
+            peer.group_key = FRESH.fetch_add(1, Ordering::Relaxed);
             peer.options.idle_timeout = Some(Duration::ZERO);
         }
         ctx.upstream_host = Some(host);

@@ -26,6 +26,8 @@ use layer::LAYER;
 use peers::{CADDY, ENVOY_GRPC, ENVOY_HTTP, NGINX};
 use row::Row;
 
+use crate::support::listeners::{ListenerKind, Protocol};
+
 /// How many rows are sent at once.
 const CONCURRENCY: usize = 16;
 
@@ -116,7 +118,12 @@ macro_rules! front_tests {
 }
 
 front_tests! {
-    gateway: |fixture| Some(Listener::gateway(fixture));
+    gateway: |fixture| Some(Listener::gateway(fixture, ListenerKind::Tcp, Protocol::Http1));
+    gateway_tls: |fixture| Some(Listener::gateway(fixture, ListenerKind::Tls, Protocol::Http1));
+    gateway_unix_socket_behind_proxy: |fixture| Some(Listener::gateway(fixture, ListenerKind::UnixBehindProxy, Protocol::Http1));
+    gateway_http2: |fixture| Some(Listener::gateway(fixture, ListenerKind::Tcp, Protocol::Http2));
+    gateway_http2_tls: |fixture| Some(Listener::gateway(fixture, ListenerKind::Tls, Protocol::Http2));
+    gateway_http2_tls_behind_proxy: |fixture| Some(Listener::gateway(fixture, ListenerKind::TlsBehindProxy, Protocol::Http2));
     nginx: |fixture| NGINX.start(fixture);
     caddy: |fixture| CADDY.start(fixture);
     envoy_http: |fixture| ENVOY_HTTP.start(fixture);

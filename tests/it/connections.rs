@@ -2,6 +2,7 @@
 
 mod admin;
 mod auth_failures;
+mod beginnings;
 mod caps;
 mod memory;
 
@@ -63,7 +64,7 @@ fn exchange(stream: &mut TcpStream, request: &[u8]) -> String {
 }
 
 /// Reads the head of a response and the body of its length.
-fn read_head(stream: &mut TcpStream) -> String {
+fn read_head(stream: &mut impl Read) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {

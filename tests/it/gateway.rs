@@ -1,46 +1,62 @@
-//! The gateway: admission, the headers that the upstream receives, rejections, shutdown.
+//! The gateway: admission, the headers that the upstream receives, rejections, uploads, shutdown.
+
+mod shutdown;
+mod uploads;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
-use keygate_test_servers::{WAIT_TIMEOUT, eventually, free_port};
+use keygate_test_servers::{WAIT_TIMEOUT, free_port};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-use tokio::task::JoinHandle;
 
 use crate::support::keygate::Keygate;
+use crate::support::listeners::{ListenerKind, Listeners, Protocol};
 use crate::support::upstream::{Upstream, header};
 
 fn start(upstream: &Upstream) -> Keygate {
+    Keygate::serve(&routes(upstream), &json!({}))
+}
+
+/// The same with each kind of listener.
+fn start_everywhere(upstream: &Upstream) -> (Keygate, Listeners) {
+    let listeners = Listeners::new();
+    (listeners.serve(&routes(upstream), &json!({})), listeners)
+}
+
+/// The clients of every protocol that have a URL, and their URLs.
+fn clients(listeners: &Listeners) -> Vec<(reqwest::Client, String)> {
+    let kinds = ListenerKind::BY_URL.into_iter();
+    let kinds = kinds.flat_map(|kind| [(kind, Protocol::Http1), (kind, Protocol::Http2)]);
+    kinds.map(|(kind, protocol)| (listeners.client(kind, protocol), listeners.url(kind))).collect()
+}
+
+/// The `gateway` section.
+fn routes(upstream: &Upstream) -> Value {
     let dead = format!("http://127.0.0.1:{}", free_port());
-    Keygate::serve(
-        &json!({
-            "routes": [
-                {"name": "orders", "path_prefix": "/orders", "upstream": "api", "scopes": ["read:orders"]},
-                {"name": "write", "path_prefix": "/orders", "methods": ["POST"], "upstream": "api", "scopes": ["write:orders"]},
-                {"name": "plain", "path_prefix": "/plain", "upstream": "api"},
-                {"name": "open", "path_prefix": "/open", "upstream": "api", "auth": "none"},
-                {"name": "maybe", "path_prefix": "/maybe", "upstream": "api", "auth": "optional"},
-                {"name": "dead", "path_prefix": "/dead", "upstream": "dead"},
-                {"name": "impatient", "path_prefix": "/impatient", "upstream": "impatient"},
-                {"name": "host", "hosts": ["api.example.com"], "upstream": "api"}
-            ],
-            "upstreams": {
-                "api": {"endpoints": [upstream.url]},
-                "impatient": {"endpoints": [upstream.url], "read_timeout": "1s"},
-                "dead": {"endpoints": [dead]}
-            }
-        }),
-        &json!({}),
-    )
+    json!({
+        "routes": [
+            {"name": "orders", "path_prefix": "/orders", "upstream": "api", "scopes": ["read:orders"]},
+            {"name": "write", "path_prefix": "/orders", "methods": ["POST"], "upstream": "api", "scopes": ["write:orders"]},
+            {"name": "plain", "path_prefix": "/plain", "upstream": "api"},
+            {"name": "open", "path_prefix": "/open", "upstream": "api", "auth": "none"},
+            {"name": "maybe", "path_prefix": "/maybe", "upstream": "api", "auth": "optional"},
+            {"name": "dead", "path_prefix": "/dead", "upstream": "dead"},
+            {"name": "impatient", "path_prefix": "/impatient", "upstream": "impatient"},
+            {"name": "host", "hosts": ["api.example.com"], "upstream": "api"}
+        ],
+        "upstreams": {
+            "api": {"endpoints": [upstream.url]},
+            "impatient": {"endpoints": [upstream.url], "read_timeout": "1s"},
+            "dead": {"endpoints": [dead]}
+        }
+    })
 }
 
 /// Sends bytes unchanged and reads one response: status, head, body.
-fn raw(stream: &mut TcpStream, request: &str) -> (u16, String, Vec<u8>) {
-    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
+fn raw(stream: &mut (impl Read + Write), request: &str) -> (u16, String, Vec<u8>) {
     stream.write_all(request.as_bytes()).unwrap();
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
@@ -54,7 +70,9 @@ fn raw(stream: &mut TcpStream, request: &str) -> (u16, String, Vec<u8>) {
 }
 
 fn connect(keygate: &Keygate) -> TcpStream {
-    TcpStream::connect(keygate.gateway.trim_start_matches("http://")).unwrap()
+    let stream = TcpStream::connect(keygate.gateway.trim_start_matches("http://")).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
+    stream
 }
 
 async fn problem(response: reqwest::Response) -> (u16, String, String) {
@@ -134,45 +152,48 @@ async fn database_error_is_503_not_401() {
 #[tokio::test]
 async fn upstream_receives_the_identity_headers_but_not_the_credential() {
     let upstream = Upstream::start();
-    let keygate = start(&upstream);
+    let (keygate, listeners) = start_everywhere(&upstream);
     let (id, key) = keygate.issue(json!({"actor_id": "añb\tc", "scopes": ["a", "b"]})).await;
-    let response = keygate
-        .http
-        .get(format!("{}/plain/x?q=1", keygate.gateway))
-        .header("x-api-key", &key)
-        .header("authorization", format!("bEaReR {key}"))
-        .header("x-keygate-actor-id", "root")
-        .header("X-KEYGATE-ADMIN", "yes")
-        .header("x-forwarded-for", "10.0.0.1")
-        .header("connection", "x-private")
-        .header("x-private", "1")
-        .header("x-request-id", "given-1")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(response.headers()["x-request-id"], "given-1");
-    assert_eq!(response.headers()["x-kept"], "1");
-    assert!(!response.headers().contains_key("x-hop") && !response.headers().contains_key("keep-alive"));
-    let head = upstream.heads().pop().unwrap();
-    assert!(head.starts_with("GET /plain/x?q=1 HTTP/1.1\r\n"), "{head}");
-    assert!(!head.contains(&key), "{head}");
-    for (name, value) in [
-        ("x-keygate-key-id", Some(id.as_str())),
-        ("x-keygate-actor-id", Some("a%C3%B1b%09c")),
-        ("x-keygate-tenant-id", Some("00000000-0000-0000-0000-000000000000")),
-        ("x-keygate-scopes", Some("a b")),
-        ("x-keygate-credential-type", Some("issued")),
-        ("x-request-id", Some("given-1")),
-        ("x-forwarded-for", Some("127.0.0.1")),
-        ("x-forwarded-proto", Some("http")),
-        ("x-forwarded-host", Some(keygate.gateway.trim_start_matches("http://"))),
-        ("host", Some(upstream.url.trim_start_matches("http://"))),
-        ("x-keygate-admin", None),
-        ("x-private", None),
-        ("x-api-key", None),
-        ("authorization", None),
-    ] {
-        assert_eq!(header(&head, name), value, "{name} in {head}");
+    for (http, url) in clients(&listeners) {
+        let response = http
+            .get(format!("{url}/plain/x?q=1"))
+            .header("x-api-key", &key)
+            .header("authorization", format!("bEaReR {key}"))
+            .header("x-keygate-actor-id", "root")
+            .header("X-KEYGATE-ADMIN", "yes")
+            .header("x-forwarded-for", "10.0.0.1")
+            .header("x-forwarded-proto", "ftp")
+            .header("connection", "x-private")
+            .header("x-private", "1")
+            .header("x-request-id", "given-1")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.headers()["x-request-id"], "given-1");
+        assert_eq!(response.headers()["x-kept"], "1");
+        assert!(!response.headers().contains_key("x-hop") && !response.headers().contains_key("keep-alive"));
+        let head = upstream.heads().pop().unwrap();
+        assert!(head.starts_with("GET /plain/x?q=1 HTTP/1.1\r\n"), "{head}");
+        assert!(!head.contains(&key), "{head}");
+        let (scheme, host) = url.split_once("://").unwrap();
+        for (name, value) in [
+            ("x-keygate-key-id", Some(id.as_str())),
+            ("x-keygate-actor-id", Some("a%C3%B1b%09c")),
+            ("x-keygate-tenant-id", Some("00000000-0000-0000-0000-000000000000")),
+            ("x-keygate-scopes", Some("a b")),
+            ("x-keygate-credential-type", Some("issued")),
+            ("x-request-id", Some("given-1")),
+            ("x-forwarded-for", Some("127.0.0.1")),
+            ("x-forwarded-proto", Some(scheme)),
+            ("x-forwarded-host", Some(host)),
+            ("host", Some(upstream.url.trim_start_matches("http://"))),
+            ("x-keygate-admin", None),
+            ("x-private", None),
+            ("x-api-key", None),
+            ("authorization", None),
+        ] {
+            assert_eq!(header(&head, name), value, "{name} in {head}");
+        }
     }
 }
 
@@ -255,111 +276,40 @@ async fn path_and_host_variants_cannot_bypass_a_route() {
 #[tokio::test]
 async fn rejections_keep_the_connection_alive() {
     let upstream = Upstream::start();
-    let keygate = start(&upstream);
+    let (keygate, listeners) = start_everywhere(&upstream);
     let (_, key) = keygate.issue(json!({})).await;
-    let mut stream = connect(&keygate);
-    for _ in 0..3 {
-        assert_eq!(raw(&mut stream, "GET /plain HTTP/1.1\r\nHost: h\r\n\r\n").0, 401);
-        let (status, _, body) = raw(&mut stream, "POST /plain HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello");
-        assert_eq!((status, body.is_empty()), (401, false));
-        assert_eq!(raw(&mut stream, "GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n").0, 404);
+    for kind in ListenerKind::each() {
+        let connect = || listeners.connect(kind, Protocol::Http1);
+        let mut stream = connect();
+        for _ in 0..3 {
+            assert_eq!(raw(&mut stream, "GET /plain HTTP/1.1\r\nHost: h\r\n\r\n").0, 401);
+            let (status, _, body) =
+                raw(&mut stream, "POST /plain HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello");
+            assert_eq!((status, body.is_empty()), (401, false));
+            assert_eq!(raw(&mut stream, "GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n").0, 404);
+        }
+        assert_eq!(raw(&mut stream, &format!("GET /plain HTTP/1.1\r\nHost: h\r\nX-API-Key: {key}\r\n\r\n")).0, 200);
+        // After a failed upstream connection the gateway closes the client connection, and announces it.
+        let (status, head, _) =
+            raw(&mut connect(), &format!("GET /dead HTTP/1.1\r\nHost: h\r\nX-API-Key: {key}\r\n\r\n"));
+        assert_eq!((status, header(&head, "connection")), (502, Some("close")));
+        // A large body of a rejected request is not read; the connection is closed instead.
+        let (status, head, _) = raw(&mut stream, "POST /plain HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n");
+        assert_eq!((status, header(&head, "connection")), (401, Some("close")));
     }
-    assert_eq!(raw(&mut stream, &format!("GET /plain HTTP/1.1\r\nHost: h\r\nX-API-Key: {key}\r\n\r\n")).0, 200);
-    // After a failed upstream connection the gateway closes the client connection, and announces it.
-    let (status, head, _) =
-        raw(&mut connect(&keygate), &format!("GET /dead HTTP/1.1\r\nHost: h\r\nX-API-Key: {key}\r\n\r\n"));
-    assert_eq!((status, header(&head, "connection")), (502, Some("close")));
-    // A large body of a rejected request is not read; the connection is closed instead.
-    let (status, head, _) = raw(&mut stream, "POST /plain HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n");
-    assert_eq!((status, header(&head, "connection")), (401, Some("close")));
 }
 
 #[tokio::test]
 async fn revocation_takes_effect_on_the_next_request() {
     let upstream = Upstream::start();
-    let keygate = start(&upstream);
-    for _ in 0..20 {
-        let (id, key) = keygate.issue(json!({})).await;
-        assert_eq!(keygate.call("/plain", &key).await.status(), StatusCode::OK);
-        keygate.revoke(&id).await;
-        assert_eq!(keygate.call("/plain", &key).await.status(), StatusCode::UNAUTHORIZED);
+    let (keygate, listeners) = start_everywhere(&upstream);
+    for (http, url) in clients(&listeners) {
+        let call = async |key: &str| http.get(format!("{url}/plain")).bearer_auth(key).send().await.unwrap().status();
+        for _ in 0..10 {
+            let (id, key) = keygate.issue(json!({})).await;
+            assert_eq!(call(&key).await, StatusCode::OK);
+            keygate.revoke(&id).await;
+            assert_eq!(call(&key).await, StatusCode::UNAUTHORIZED);
+        }
     }
-}
-
-#[tokio::test]
-async fn large_upload_is_streamed_in_bounded_memory() {
-    const CHUNK: usize = 1 << 20;
-    const CHUNKS: usize = 1024;
-    let upstream = Upstream::start();
-    let keygate = start(&upstream);
-    let (_, key) = keygate.issue(json!({})).await;
-    let resident = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", keygate.process.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap().to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
-    };
-    assert_eq!(keygate.call("/plain", &key).await.status(), StatusCode::OK);
-    let before = resident();
-    let response = std::thread::scope(|scope| {
-        let upload = scope.spawn(|| {
-            let mut stream = connect(&keygate);
-            let length = CHUNK * CHUNKS;
-            let head =
-                format!("POST /plain HTTP/1.1\r\nHost: h\r\nX-API-Key: {key}\r\nContent-Length: {length}\r\n\r\n");
-            stream.write_all(head.as_bytes()).unwrap();
-            for _ in 0..CHUNKS {
-                stream.write_all(&vec![b'x'; CHUNK]).unwrap();
-            }
-            raw(&mut stream, "").2
-        });
-        upload.join().unwrap()
-    });
-    let text = String::from_utf8(response).unwrap();
-    assert!(text.ends_with(&format!("body={}", CHUNK * CHUNKS)), "{text}");
-    // The kernel counts per thread, so that even a peak can appear to shrink a little.
-    let growth = resident().saturating_sub(before);
-    assert!(growth < 32 * 1024, "memory grew by {growth} KiB over an upload of 1 GiB");
-}
-
-/// A gateway that forwards everything without a credential, and a request through it that the upstream holds.
-async fn with_held_request(
-    upstream: &Upstream,
-    shutdown_grace: &str,
-) -> (Keygate, JoinHandle<reqwest::Result<reqwest::Response>>) {
-    let gateway = json!({
-        "shutdown_grace": shutdown_grace,
-        "routes": [{"name": "all", "upstream": "api", "auth": "none"}],
-        "upstreams": {"api": {"endpoints": [upstream.url]}}
-    });
-    let keygate = Keygate::serve(&gateway, &json!({}));
-    let held = tokio::spawn(keygate.http.get(format!("{}/held", keygate.gateway)).send());
-    upstream.holds_a_request().await;
-    (keygate, held)
-}
-
-#[tokio::test]
-async fn shutdown_finishes_requests_and_closes_idle_connections() {
-    let upstream = Upstream::start();
-    let (mut keygate, held) = with_held_request(&upstream, "60s").await;
-    let mut idle = connect(&keygate);
-    assert_eq!(raw(&mut idle, "GET / HTTP/1.1\r\nHost: h\r\n\r\n").0, 200);
-    keygate.process.signal("TERM");
-    let address = keygate.gateway.trim_start_matches("http://").to_owned();
-    eventually("the gateway accepts no more connections", || TcpStream::connect(&address).is_err());
-    upstream.release();
-    assert_eq!(held.await.unwrap().unwrap().status(), StatusCode::OK);
-    // The idle connection does not delay the end until the grace is over.
-    assert!(keygate.process.wait(Duration::from_secs(30)).success());
-}
-
-#[tokio::test]
-async fn shutdown_does_not_wait_for_requests_longer_than_the_grace() {
-    let upstream = Upstream::start();
-    let (mut keygate, held) = with_held_request(&upstream, "200ms").await;
-    let start = Instant::now();
-    keygate.process.signal("TERM");
-    assert!(keygate.process.wait(WAIT_TIMEOUT).success());
-    // The default grace is 30 seconds, and the upstream never answers.
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
-    assert!(held.await.unwrap().is_err());
 }

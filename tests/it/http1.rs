@@ -4,51 +4,65 @@ mod cases;
 mod handover;
 mod limits;
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{ErrorKind, Read, Write};
 
-use keygate_test_servers::WAIT_TIMEOUT;
 use serde_json::{Value, json};
 
+use crate::support::client_stream::ClientStream;
 use crate::support::keygate::Keygate;
+use crate::support::listeners::{ListenerKind, Listeners, Protocol};
 use crate::support::raw_upstream::RawUpstream;
 
-/// A gateway that forwards everything without a credential.
-fn start(upstream: &RawUpstream, limits: &Value) -> Keygate {
-    let listener = json!({"address": format!("127.0.0.1:{}", keygate_test_servers::free_port()), "limits": limits});
-    let gateway = json!({
-        "listeners": [listener],
-        "routes": [{"name": "all", "upstream": "api", "auth": "none"}, {"name": "keys", "path_prefix": "/keys", "upstream": "api"}],
-        "upstreams": {"api": {"endpoints": [upstream.url]}}
-    });
-    let mut keygate = Keygate::serve(&gateway, &json!({}));
-    keygate.gateway = format!("http://{}", gateway["listeners"][0]["address"].as_str().unwrap());
-    keygate
+/// A gateway with each kind of listener, which forwards everything without a credential except `/keys`.
+struct Gateway {
+    keygate: Keygate,
+    listeners: Listeners,
 }
 
-fn connect(keygate: &Keygate) -> TcpStream {
-    let stream = TcpStream::connect(keygate.gateway.trim_start_matches("http://")).unwrap();
-    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
+impl Gateway {
+    fn start(upstream: &str, limits: &Value) -> Self {
+        let gateway = json!({
+            "routes": [{"name": "all", "upstream": "api", "auth": "none"}, {"name": "keys", "path_prefix": "/keys", "upstream": "api"}],
+            "upstreams": {"api": {"endpoints": [upstream]}}
+        });
+        let listeners = Listeners::new();
+        Self { keygate: listeners.serve(&gateway, &json!({"limits": limits})), listeners }
+    }
+
+    fn connect(&self, kind: ListenerKind) -> ClientStream {
+        self.listeners.connect(kind, Protocol::Http1)
+    }
+
+    /// Sends bytes and reads until the gateway closes the connection. An error of the connection ends the reading, too.
+    fn send(&self, kind: ListenerKind, request: &[u8]) -> Vec<u8> {
+        let mut stream = self.connect(kind);
+        // The gateway may close the connection before it has read everything.
+        let _ = stream.write_all(request);
+        read_to_end(&mut stream)
+    }
+
+    /// The sum of the counters of requests with `has` in their labels.
+    async fn requests(&self, has: &str) -> u64 {
+        let url = format!("{}/metrics", self.keygate.metrics);
+        let text = self.keygate.http.get(url).send().await.unwrap().text().await.unwrap();
+        let counters = text.lines().filter_map(|line| line.strip_prefix("keygate_gateway_requests_total{"));
+        let counters = counters.filter(|line| line.contains(has)).filter_map(|line| line.rsplit(' ').next());
+        counters.map(|count| count.parse::<u64>().unwrap()).sum()
+    }
 }
 
-/// Sends bytes and reads until the gateway closes the connection. An error of the connection ends the reading, too.
-fn send(keygate: &Keygate, request: &[u8]) -> Vec<u8> {
-    let mut stream = connect(keygate);
-    // The gateway may close the connection before it has read everything.
-    let _ = stream.write_all(request);
-    read_to_end(&mut stream)
+fn start(upstream: &RawUpstream, limits: &Value) -> Gateway {
+    Gateway::start(&upstream.url, limits)
 }
 
-fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+fn read_to_end(stream: &mut ClientStream) -> Vec<u8> {
     let mut received = Vec::new();
     let mut bytes = [0; 8192];
     loop {
         match stream.read(&mut bytes) {
             Ok(0) => return received,
             Ok(length) => received.extend_from_slice(&bytes[..length]),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 panic!("the connection stays open after {received:?}")
             }
             Err(_) => return received,
@@ -57,7 +71,7 @@ fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 /// Reads until the text ends with `end`.
-fn read_until(stream: &mut TcpStream, end: &str) -> String {
+fn read_until(stream: &mut ClientStream, end: &str) -> String {
     let mut received = Vec::new();
     let mut byte = [0];
     while !received.ends_with(end.as_bytes()) {
@@ -94,9 +108,4 @@ fn statuses(mut bytes: &[u8]) -> Vec<u16> {
         }
     }
     statuses
-}
-
-/// Closes the sending side.
-fn close_sending(stream: &TcpStream) {
-    stream.shutdown(Shutdown::Write).unwrap();
 }

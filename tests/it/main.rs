@@ -6,6 +6,7 @@ mod admin;
 mod admin_errors;
 mod architecture;
 mod bad_input;
+mod browser;
 mod cache_races;
 mod cli;
 mod client_address;

@@ -72,7 +72,13 @@ pub(in crate::gateway) async fn serve(
     let (deadlines, flood, socket) =
         (Arc::clone(&stream.deadlines), Arc::clone(&stream.flood), stream.get_socket_digest());
     let handshake = handshake(Box::new(stream), Some(options(&limits)));
-    let Ok(Ok(connection)) = tokio::time::timeout(limits.head_timeout.0, handshake).await else { return };
+    let mut stopped = shutdown.clone();
+    let begun = tokio::select! {
+        begun = tokio::time::timeout(limits.head_timeout.0, handshake) => begun,
+        // A connection without a request is idle.
+        _ = stopped.wait_for(|stopped| *stopped) => return,
+    };
+    let Ok(Ok(connection)) = begun else { return };
     let opened = deadlines.now();
     let active = Arc::default();
     let (number, malformed, is_marked_idle) = (0, 0, false);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::credentials::AUDIENCE;
 use crate::support::admin::SIGNING_KEYS;
 use crate::support::keygate::{Keygate, merge};
+use crate::support::listeners::Listeners;
 use crate::support::upstream::Upstream;
 
 /// The `gateway` section: the routes of all rows, and their limits.
@@ -42,6 +43,8 @@ pub(crate) fn gateway(upstream: &str) -> Value {
 /// A Keygate with all fronts that one process has, in front of one upstream.
 pub(crate) struct Fixture {
     pub(crate) keygate: Keygate,
+    /// The listeners of the gateway.
+    pub(crate) listeners: Arc<Listeners>,
     pub(crate) upstream: Arc<Upstream>,
     /// The port of the listener for other servers.
     pub(crate) external_auth: u16,
@@ -74,7 +77,10 @@ impl Fixture {
             "credentials": {"derived_tokens": {"jwt": {"signing_keys": {"urls": [format!("base64://{keys}")]}}}}
         });
         merge(&mut settings, database);
-        let keygate = Keygate::serve(&gateway(&upstream.url), &settings);
-        Self { keygate, upstream, external_auth, _postgres: postgres }
+        let listeners = Arc::new(Listeners::new());
+        let mut gateway = gateway(&upstream.url);
+        gateway["listeners"] = listeners.config(&json!({}));
+        let keygate = Keygate::serve(&gateway, &settings);
+        Self { keygate, listeners, upstream, external_auth, _postgres: postgres }
     }
 }

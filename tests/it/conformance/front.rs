@@ -6,8 +6,9 @@ use std::sync::Arc;
 use keygate_test_servers::Peer;
 
 use super::fixture::Fixture;
-use super::http::{Request, Response, exchange};
+use super::http::{Request, Response, exchange, exchange_http2};
 use super::row::{Outcome, Row};
+use crate::support::listeners::{AsyncStream, ListenerKind, Listeners, Protocol};
 use crate::support::upstream::Upstream;
 
 /// A front under test.
@@ -56,9 +57,17 @@ pub(crate) struct Exception {
 /// A front that listens on an address and forwards to the recording upstream.
 pub(crate) struct Listener {
     description: &'static Description,
-    address: String,
+    destination: Destination,
     upstream: Arc<Upstream>,
     _peer: Option<Peer>,
+}
+
+/// Where and how requests are sent.
+enum Destination {
+    /// By HTTP/1.1 in clear text to an address.
+    Address(String),
+    /// To a listener of the gateway.
+    Gateway(Arc<Listeners>, ListenerKind, Protocol),
 }
 
 /// Keygate's own gateway.
@@ -85,21 +94,42 @@ impl Description {
 }
 
 impl Listener {
-    /// The gateway of a fixture.
-    pub(crate) fn gateway(fixture: &Fixture) -> Self {
-        let address = fixture.keygate.gateway.trim_start_matches("http://").to_owned();
-        Self { description: &GATEWAY, address, upstream: Arc::clone(&fixture.upstream), _peer: None }
+    /// A listener of the gateway of a fixture.
+    pub(crate) fn gateway(fixture: &Fixture, kind: ListenerKind, protocol: Protocol) -> Self {
+        Self::new(&GATEWAY, Destination::Gateway(Arc::clone(&fixture.listeners), kind, protocol), fixture)
     }
 
     /// A service in this process.
     pub(crate) fn service(description: &'static Description, address: SocketAddr, fixture: &Fixture) -> Self {
-        Self { description, address: address.to_string(), upstream: Arc::clone(&fixture.upstream), _peer: None }
+        Self::new(description, Destination::Address(address.to_string()), fixture)
     }
 
     /// A peer that listens on a port.
     pub(crate) fn peer(description: &'static Description, port: u16, peer: Peer, fixture: &Fixture) -> Self {
-        let address = format!("127.0.0.1:{port}");
-        Self { description, address, upstream: Arc::clone(&fixture.upstream), _peer: Some(peer) }
+        let destination = Destination::Address(format!("127.0.0.1:{port}"));
+        Self { _peer: Some(peer), ..Self::new(description, destination, fixture) }
+    }
+
+    fn new(description: &'static Description, destination: Destination, fixture: &Fixture) -> Self {
+        Self { description, destination, upstream: Arc::clone(&fixture.upstream), _peer: None }
+    }
+}
+
+impl Destination {
+    async fn exchange(&self, request: &Request) -> Response {
+        match self {
+            Self::Address(address) => {
+                let stream: Box<dyn AsyncStream> = Box::new(tokio::net::TcpStream::connect(address).await.unwrap());
+                exchange(stream, request).await
+            }
+            Self::Gateway(listeners, kind, Protocol::Http1) => {
+                exchange(listeners.connect_async(*kind, Protocol::Http1).await, request).await
+            }
+            Self::Gateway(listeners, kind, Protocol::Http2) => {
+                let scheme = if kind.has_tls() { "https" } else { "http" };
+                exchange_http2(listeners.connect_async(*kind, Protocol::Http2).await, scheme, request).await
+            }
+        }
     }
 }
 
@@ -109,7 +139,7 @@ impl Front for Listener {
     }
 
     async fn send(&self, request: &Request, marker: &str) -> Answer {
-        let response = exchange(&self.address, request).await;
+        let response = self.destination.exchange(request).await;
         let has_marker = |head: &String| head.lines().next().is_some_and(|line| line.contains(marker));
         Answer { response, forwarded: self.upstream.heads().into_iter().find(has_marker) }
     }

@@ -1,11 +1,15 @@
-//! A minimal HTTP/1.1 client: it sends targets and repeated fields as they are.
+//! Minimal clients of HTTP/1.1 and HTTP/2: they send targets and repeated fields as they are.
 
 use std::fmt::Write;
 
+use bytes::Bytes;
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderName, HeaderValue};
 use keygate_test_servers::WAIT_TIMEOUT;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::support::listeners::AsyncStream;
 
 /// A request as it is sent.
 #[derive(Debug, Clone)]
@@ -32,8 +36,8 @@ impl Response {
     }
 }
 
-/// Sends a request on a connection of its own and reads the response.
-pub(crate) async fn exchange(address: &str, request: &Request) -> Response {
+/// Sends a request by HTTP/1.1 on a connection of its own and reads the response.
+pub(crate) async fn exchange(mut stream: Box<dyn AsyncStream>, request: &Request) -> Response {
     let Request { method, host, target, fields, body } = request;
     let mut text = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for (name, value) in fields {
@@ -45,8 +49,8 @@ pub(crate) async fn exchange(address: &str, request: &Request) -> Response {
     text.push_str("\r\n");
     text.push_str(body);
     let transfer = async {
-        let mut stream = TcpStream::connect(address).await?;
         stream.write_all(text.as_bytes()).await?;
+        stream.flush().await?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.map(|_| bytes)
     };
@@ -54,6 +58,49 @@ pub(crate) async fn exchange(address: &str, request: &Request) -> Response {
     let bytes = bytes.unwrap_or_else(|error| panic!("{method} {target}: {error}"));
     let text = String::from_utf8(bytes).unwrap();
     parse(&text, *method == "HEAD").unwrap_or_else(|| panic!("{method} {target}: no response: {text:?}"))
+}
+
+/// The same by HTTP/2.
+pub(crate) async fn exchange_http2(stream: Box<dyn AsyncStream>, scheme: &str, request: &Request) -> Response {
+    let transfer = transfer_http2(stream, scheme, request);
+    let response = timeout(WAIT_TIMEOUT, transfer).await.expect("a response in time");
+    response.unwrap_or_else(|error| panic!("{} {}: {error}", request.method, request.target))
+}
+
+async fn transfer_http2(stream: Box<dyn AsyncStream>, scheme: &str, request: &Request) -> Result<Response, h2::Error> {
+    let (client, connection) = h2::client::handshake(stream).await?;
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await?;
+    let (response, mut sending) = client.send_request(head(scheme, request), request.body.is_empty())?;
+    if !request.body.is_empty() {
+        sending.send_data(Bytes::from_static(request.body.as_bytes()), true)?;
+    }
+    let (head, mut receiving) = response.await?.into_parts();
+    let mut body = Vec::new();
+    while let Some(data) = receiving.data().await {
+        let data = data?;
+        receiving.flow_control().release_capacity(data.len())?;
+        body.extend(data);
+    }
+    drop((client, sending, receiving));
+    connection.await.unwrap()?;
+    let text = |value: &HeaderValue| String::from_utf8(value.as_bytes().to_vec()).unwrap();
+    let fields = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    Ok(Response { status: head.status.as_u16(), fields, body: String::from_utf8(body).unwrap() })
+}
+
+fn head(scheme: &str, request: &Request) -> http::Request<()> {
+    let target: PathAndQuery = request.target.parse().unwrap();
+    let uri = Uri::builder().scheme(scheme).authority(request.host).path_and_query(target).build().unwrap();
+    let mut head = http::Request::builder().method(request.method).uri(uri).body(()).unwrap();
+    let value = |value: &str| HeaderValue::from_bytes(value.as_bytes()).unwrap();
+    for (name, text) in &request.fields {
+        head.headers_mut().append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value(text));
+    }
+    if !request.body.is_empty() {
+        head.headers_mut().insert(http::header::CONTENT_LENGTH, value(&request.body.len().to_string()));
+    }
+    head
 }
 
 /// The response to a HEAD request has no body, also if its fields describe one.

@@ -11,7 +11,7 @@ use crate::support::keygate::Keygate;
 use crate::support::wait::wait_for;
 
 /// The time limit of a request head.
-const HEAD: Duration = Duration::from_secs(5);
+pub(super) const HEAD: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn slow_and_silent_heads_are_closed_in_time_and_idle_connections_stay() {

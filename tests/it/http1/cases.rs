@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{send, start, statuses};
-use crate::support::keygate::Keygate;
+use super::{Gateway, start, statuses};
+use crate::support::listeners::ListenerKind;
 use crate::support::raw_upstream::RawUpstream;
 
 /// A request, the statuses of its answers, and the summaries of the requests that the upstream receives.
@@ -311,9 +311,9 @@ fn wrong_chunks() -> Vec<Case> {
     .collect()
 }
 
-fn check(keygate: &Keygate, upstream: &RawUpstream, case: &Case) {
+fn check(gateway: &Gateway, kind: ListenerKind, upstream: &RawUpstream, case: &Case) {
     let shown = String::from_utf8_lossy(&case.raw[..case.raw.len().min(200)]).into_owned();
-    let response = send(keygate, &case.raw);
+    let response = gateway.send(kind, &case.raw);
     assert_eq!(statuses(&response), case.statuses, "{shown:?}");
     let received = upstream.take_summaries();
     assert_eq!(received, case.forwarded, "{shown:?}");
@@ -328,22 +328,19 @@ fn check(keygate: &Keygate, upstream: &RawUpstream, case: &Case) {
 #[tokio::test]
 async fn each_raw_request_has_its_answer_and_its_effect() {
     let upstream = RawUpstream::start();
-    let mut keygate = start(&upstream, &json!({}));
+    let mut gateway = start(&upstream, &json!({}));
     let cases: Vec<Case> =
         [request_lines(), fields(), framing(), wrong_framing(), wrong_chunks()].into_iter().flatten().collect();
     assert!(cases.len() >= 150, "{} cases", cases.len());
-    for case in &cases {
-        check(&keygate, &upstream, case);
+    for kind in ListenerKind::each() {
+        for case in &cases {
+            check(&gateway, kind, &upstream, case);
+        }
     }
-    let refused = cases.iter().filter(|case| case.forwarded.is_empty()).count();
-    let metrics = keygate.http.get(format!("{}/metrics", keygate.metrics)).send().await.unwrap().text().await.unwrap();
-    let counted: u64 = metrics
-        .lines()
-        .filter(|line| line.starts_with("keygate_gateway_requests_total{") && !line.contains("denial=\"\""))
-        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
-        .sum();
-    assert_eq!(counted, refused as u64, "{metrics}");
-    let log = keygate.whole_log();
+    let refused = cases.iter().filter(|case| case.forwarded.is_empty()).count() * ListenerKind::ALL.len();
+    let unrefused = gateway.requests("denial=\"\"").await;
+    assert_eq!(gateway.requests("").await - unrefused, refused as u64);
+    let log = gateway.keygate.whole_log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let logged = lines.filter(|line| line["fields"]["denial"].is_string() || line["denial"].is_string()).count();
     assert_eq!(logged, refused, "{log}");

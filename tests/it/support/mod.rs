@@ -1,8 +1,10 @@
-//! Test support: Keygate processes, a recording upstream, a faulty TCP proxy, certificates.
+//! Test support: Keygate processes, a recording upstream, a faulty TCP proxy, certificates, every kind of listener and clients for them.
 
 pub(crate) mod admin;
 pub(crate) mod authority;
+pub(crate) mod client_stream;
 pub(crate) mod keygate;
+pub(crate) mod listeners;
 pub(crate) mod proxy;
 pub(crate) mod raw_upstream;
 pub(crate) mod upstream;

@@ -4,6 +4,21 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+/// A page whose script fetches paths with and without the key in the fragment of its URL, and shows the status of each and the protocol.
+const PAGE: &str = "<!doctype html><link rel=icon href=data:,><body><script>
+(async () => {
+    const key = location.hash.slice(1);
+    const shown = [];
+    for (const [path, headers] of [['/a', {}], ['/keys?without', {}], ['/keys?with', { Authorization: `Bearer ${key}` }]]) {
+        const answer = await fetch(path, { headers, method: path === '/a' ? 'POST' : 'GET', body: path === '/a' ? 'hi' : undefined });
+        await answer.text();
+        const entry = performance.getEntriesByType('resource').find((entry) => entry.name.endsWith(path));
+        shown.push(`${path} ${answer.status} ${entry?.nextHopProtocol}`);
+    }
+    document.body.textContent = shown.join('; ');
+})().catch((error) => { document.body.textContent = `failed: ${error}`; });
+</script>";
+
 /// Records requests. The path of a request selects the answer, see [`answer`].
 #[derive(Debug)]
 pub(crate) struct RawUpstream {
@@ -114,6 +129,10 @@ fn answer(head: &str, path: &str) -> (Vec<u8>, bool) {
     if path.starts_with("/echo/") {
         let body = if head.starts_with("HEAD ") { "" } else { path };
         return (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", path.len()).into_bytes(), true);
+    }
+    if path == "/page" {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n", PAGE.len());
+        return ([head.as_bytes(), PAGE.as_bytes()].concat(), true);
     }
     if let Some(size) = path.strip_prefix("/big/") {
         let size: usize = size.parse().unwrap();

@@ -42,11 +42,14 @@ impl Upstream {
         self.state.heads.lock().unwrap().clone()
     }
 
-    /// Waits until a request to a `/held` path has arrived.
-    pub(crate) async fn holds_a_request(&self) {
-        let is_held = |head: &String| head.split(' ').nth(1).is_some_and(|path| path.ends_with("/held"));
-        wait_for(async || if self.heads().iter().any(is_held) { Ok(()) } else { Err("no request is held".to_owned()) })
-            .await;
+    /// Waits until a number of requests to `/held` paths have arrived.
+    pub(crate) async fn holds(&self, requests: usize) {
+        let is_held = |head: &&String| head.split(' ').nth(1).is_some_and(|path| path.ends_with("/held"));
+        wait_for(async || match self.heads().iter().filter(is_held).count() {
+            count if count == requests => Ok(()),
+            count => Err(format!("{count} of {requests} requests are held")),
+        })
+        .await;
     }
 
     /// Answers all held requests, also those to come.

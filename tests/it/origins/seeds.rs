@@ -55,7 +55,7 @@ pub(super) const LINES: &[&str] = &[
 /// The valid requests with which mutations begin.
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let head = |line: &str, lines: &[&str]| {
-        let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        let lines: String = lines.iter().flat_map(|line| [line, "\r\n"]).collect();
         format!("{line} HTTP/1.1\r\nHost: h\r\n{lines}\r\n")
     };
     let length = |line: &str, body: &str| {

@@ -124,7 +124,7 @@ server.listen(PORT, "127.0.0.1");
 "#;
 
 /// A server.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Nginx,
     Apache,
@@ -141,7 +141,7 @@ pub(super) enum Kind {
 /// A running server.
 #[derive(Debug)]
 pub(super) struct Origin {
-    kind: Kind,
+    pub(super) kind: Kind,
     port: u16,
     log: PathBuf,
     /// How much of the log was read.
@@ -167,9 +167,8 @@ impl Kind {
             Self::Apache => (PeerProgram::Apache, APACHE),
             Self::Haproxy => (PeerProgram::Haproxy, HAPROXY),
             Self::Varnish => (PeerProgram::Varnish, VARNISH),
-            Self::Python => (PeerProgram::Python, PYTHON),
+            Self::Python | Self::Careless => (PeerProgram::Python, PYTHON),
             Self::Node => (PeerProgram::Node, NODE),
-            Self::Careless => (PeerProgram::Python, PYTHON),
         }
     }
 }

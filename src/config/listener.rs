@@ -48,7 +48,7 @@ pub struct ListenerConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
-    /// The certificates. A client gets the one with the name that it asks for (SNI), else the first. The files are watched.
+    /// The certificates. A client gets the one with the server name that it sends (SNI), else the first. The files are watched.
     #[schemars(length(min = 1))]
     pub certificates: Vec<CertificateConfig>,
     /// The lowest version of TLS.

@@ -12,7 +12,7 @@ use crate::config::ListenerLimits;
 use crate::connection::ConnectionInfo;
 use crate::pipeline::{Connection, ListenerTrust};
 
-/// What the listener knows about a connection, whom it trusts, and what it allows.
+/// The facts about a connection, the trust settings of its listener, and the limits of its listener.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Origin {
     pub(super) info: Arc<ConnectionInfo>,

@@ -111,7 +111,7 @@ impl AcceptedConnection {
     /// # Errors
     /// [`Refused`]; the caller closes the connection.
     pub fn set_client(&mut self, client: IpAddr) -> Result<(), Refused> {
-        // Nobody else has the guard before the first request.
+        // The guard has no other owner before the first request.
         Arc::get_mut(&mut self.admitted).map_or(Ok(()), |admitted| admitted.set_client(client))
     }
 

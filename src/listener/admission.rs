@@ -1,7 +1,7 @@
 //! Which new connections are admitted: caps in all, for each client address, and of pending connections.
 //!
 //! A connection is pending until its first request head is whole, then active while a request is in flight, and idle between requests. At
-//! the cap in all, the connection that has been idle for the longest time is told to close and makes room; without an idle one, the new
+//! the cap in all, the connection that has been idle for the longest time is closed and makes room; without an idle one, the new
 //! connection is refused.
 //!
 //! Admitting and dropping a connection take one short lock. The two changes of state of each request take none: they exchange one word of

@@ -69,7 +69,7 @@ impl FileProblem {
     }
 }
 
-/// Why a handshake failed. The connection must be closed; the client was told the reason where it can be.
+/// Why a handshake failed. The connection must be closed; the client has received an alert with the reason where TLS has one.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     /// The handshake took too long.

@@ -1,4 +1,4 @@
-//! The choice of a certificate by the server name that the client asks for (RFC 6066 section 3).
+//! The choice of a certificate by the server name that the client sends (RFC 6066 section 3).
 
 use std::collections::HashMap;
 use std::sync::Arc;

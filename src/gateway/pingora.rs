@@ -60,6 +60,8 @@ pub(super) struct Context {
     attempts: usize,
     /// Whether the request is sent once more because the pooled connection was closed.
     is_repeated: bool,
+    /// Whether an interim response was passed on.
+    is_continued: bool,
     /// Behind a lock, because pingora gives out the context by shared reference when it collects the state of the connection.
     connection: Mutex<Option<Box<ConnectionState>>>,
 }
@@ -69,7 +71,14 @@ impl ProxyHttp for Proxy {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context { exchange: None, upstream_host: None, attempts: 0, is_repeated: false, connection: Mutex::new(None) }
+        Context {
+            exchange: None,
+            upstream_host: None,
+            attempts: 0,
+            is_repeated: false,
+            is_continued: false,
+            connection: Mutex::new(None),
+        }
     }
 
     /// No modules: bodies pass unchanged.
@@ -202,14 +211,20 @@ impl ProxyHttp for Proxy {
             response.remove_header(&TRANSFER_ENCODING);
             session.set_keepalive(None);
         }
+        if response.status.is_informational() {
+            ctx.is_continued = true;
+            return Ok(());
+        }
         let is_last = is_bodiless(&session.req_header().method, response);
-        if let Some(progress) = ctx.progress() {
-            if is_last {
-                progress.set_last_part();
-            }
-            if !response.status.is_informational() {
-                progress.set_answered();
-            }
+        let Some(progress) = ctx.progress() else { return Ok(()) };
+        progress.set_answered();
+        if is_last {
+            progress.set_last_part();
+        }
+        let is_body_complete = progress.is_body_complete();
+        if ctx.is_continued && is_body_complete && session.req_header().version == Version::HTTP_11 {
+            // pingora gives up the connection at an interim response, because the body has not arrived by then.
+            session.set_keepalive(Some(0));
         }
         Ok(())
     }

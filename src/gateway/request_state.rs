@@ -68,6 +68,11 @@ impl Progress {
         (!is_over).then(|| self.body_bytes.load(Ordering::Relaxed))
     }
 
+    /// Whether the whole body has arrived.
+    pub(super) fn is_body_complete(&self) -> bool {
+        self.is_body_complete.load(Ordering::Relaxed)
+    }
+
     /// Notes that the response has begun.
     pub(super) fn set_answered(&self) {
         self.is_answered.store(true, Ordering::Relaxed);

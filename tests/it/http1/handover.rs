@@ -180,9 +180,14 @@ async fn interim_responses_are_passed_on() {
     let gateway = start(&upstream, &json!({}));
     for kind in ListenerKind::each() {
         let mut stream = gateway.connect(kind);
-        stream.write_all(b"POST /continue HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+            .write_all(b"POST /continue HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+            .unwrap();
         assert!(read_until(&mut stream, "\r\n\r\n").starts_with("HTTP/1.1 100 "));
         stream.write_all(b"hi").unwrap();
+        let head = read_until(&mut stream, "\r\n\r\nok").to_ascii_lowercase();
+        assert!(head.starts_with("http/1.1 200 ") && head.contains("connection: keep-alive"), "{head}");
+        stream.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
         assert_eq!(statuses(&read_to_end(&mut stream)), [200]);
         let response = gateway.send(kind, b"GET /hints HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         assert!(String::from_utf8(response).unwrap().starts_with("HTTP/1.1 103 "));

@@ -6,7 +6,8 @@ use crate::cidr::CidrSet;
 use crate::config::{Config, ConnectionsConfig, GatewayConfig};
 use crate::listener::{Admission, ConnectionMetrics, Descriptors};
 
-/// A client may have one of so many connections of the listener for health and metrics, which is open to the network by default.
+/// The cap of a client address on the listener for health and metrics is the cap in all divided by this. That listener is open to the
+/// network by default.
 const METRICS_CLIENTS: usize = 4;
 
 /// The admissions of all listeners of the process.

@@ -1,8 +1,8 @@
 //! Which new connections are admitted: caps in all, for each client address, and of pending connections.
 //!
 //! A connection is pending until its first request head is whole, then active while a request is in flight, and idle between requests. At
-//! the cap in all, the connection that has been idle for the longest time is closed and makes room; without an idle one, the new
-//! connection is refused.
+//! the cap in all, the connection that has been idle for the longest time is evicted and the new one is admitted; without an idle one, the
+//! new connection is refused.
 //!
 //! Admitting and dropping a connection take one short lock. The two changes of state of each request take none: they exchange one word of
 //! the connection. The table orders connections by the last idle time that it knows of, and corrects that order only when it selects one
@@ -51,7 +51,7 @@ struct Shared {
 struct NewSlot {
     index: usize,
     slot: Arc<Slot>,
-    /// The connection that makes room for it.
+    /// The connection that is evicted because of the cap in all.
     evicted: Option<Arc<Slot>>,
 }
 

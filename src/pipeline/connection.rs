@@ -15,7 +15,7 @@ use crate::wire::extract::has_credential;
 use crate::wire::fields::Fields;
 use crate::wire::forwarded::{self, Scheme};
 
-/// Whom a listener trusts, and what it requires of requests with a credential.
+/// The trusted proxies of a listener, and its requirements for requests with a credential.
 #[derive(Debug, Clone, Default)]
 pub struct ListenerTrust {
     /// The proxies whose `X-Forwarded-*` and `Forwarded` fields are read.

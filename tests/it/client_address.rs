@@ -19,7 +19,7 @@ const OTHER: &str = "127.0.0.8";
 /// The address from which proxies connect.
 const PROXY: &str = "127.0.0.1/32";
 
-/// A gateway with one listener that trusts nobody and one with settings of a test.
+/// A gateway with two listeners: one without trusted proxies, one with the settings of a test.
 struct Fixture {
     upstream: Upstream,
     keygate: Keygate,
@@ -44,7 +44,7 @@ impl Fixture {
         Self { upstream, keygate: Keygate::serve(&gateway, &json!({})), port }
     }
 
-    /// The port of the listener that trusts nobody.
+    /// The port of the listener without trusted proxies.
     fn untrusting_port(&self) -> u16 {
         self.keygate.gateway.rsplit_once(':').unwrap().1.parse().unwrap()
     }

@@ -1,4 +1,4 @@
-//! Parses a request head strictly and serializes it again: what is forwarded was understood, and no line is copied as it came.
+//! Parses a request head strictly and serializes the parsed fields. No received line is copied.
 
 use std::mem::MaybeUninit;
 

@@ -3,8 +3,8 @@
 //! The order is lazy. It has idle connections by the time since when they were idle when they were put into it; requests since then have
 //! changed only their slots. As that time never goes back, it is a lower bound. Eviction takes the first entry: if its slot confirms the
 //! time, it is the connection that has been idle for the longest time. A later time moves the entry back; an active connection leaves the
-//! order, and its owner puts it back when it is idle again. So each entry that is looked at in vain stands for one earlier change of
-//! state, and a change of state costs O(log n) at most, on average.
+//! order, and its owner puts it back when it is idle again. Each entry that eviction skips was made outdated by one earlier change of
+//! state, so the amortized cost of a change of state is O(log n).
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::http1::{self, End, Front};
 use super::http2::{self, Http2Stream};
-use super::tls_stream::TlsConnection;
+use super::socket::Socket;
 use crate::cidr::CidrSet;
 use crate::connection::ConnectionInfo;
 use crate::listener::AcceptedConnection;
@@ -80,7 +80,7 @@ impl Connections {
         let Some(tls) = &self.tls else { return Ok(stream) };
         let (stream, tls) = tls.accept(stream).await?;
         info.tls = Some(tls);
-        Ok(Box::new(TlsConnection(stream)))
+        Ok(Box::new(Socket::with_tls(stream)))
     }
 
     /// Whether the peer is a proxy that sends a PROXY header. A Unix socket has no peer addresses: if any peer is, then all of its are.

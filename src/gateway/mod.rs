@@ -10,7 +10,6 @@ mod request_state;
 mod respond;
 mod service;
 mod socket;
-mod tls_stream;
 pub mod upstream;
 
 #[doc(hidden)]

@@ -166,8 +166,9 @@ impl Listening {
             },
             AcceptingSocket::Unix(listener) => match tokio::net::UnixListener::from_std(listener) {
                 Ok(listener) => {
-                    let serve =
-                        |stream, _, accepted| Arc::clone(&connections).serve(Box::new(Socket(stream)), None, accepted);
+                    let serve = |stream, _, accepted| {
+                        Arc::clone(&connections).serve(Box::new(Socket::new(stream)), None, accepted)
+                    };
                     accept.run(listener, serve).await;
                 }
                 Err(error) => unusable(&error),
@@ -184,7 +185,7 @@ fn serve_tcp(
     // Responses are written completely; waiting for more would delay them.
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().ok();
-    Arc::clone(connections).serve(Box::new(Socket(stream)), peer, accepted)
+    Arc::clone(connections).serve(Box::new(Socket::new(stream)), peer, accepted)
 }
 
 fn unusable(error: &std::io::Error) {

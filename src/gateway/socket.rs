@@ -1,5 +1,7 @@
-//! A TCP or Unix socket as pingora reads it: unbuffered, so that a silent connection holds no memory.
+//! A socket or a TLS connection as pingora reads it: unbuffered, so that a silent connection holds no memory. pingora knows nothing of its
+//! TLS.
 
+use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
@@ -9,14 +11,32 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
-    UniqueIDType,
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
+    UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// A socket.
-#[derive(Debug)]
-pub(super) struct Socket<S>(pub(super) S);
+use crate::listener::tls::TlsStream;
+
+/// A socket, or a TLS connection on one.
+pub(super) struct Socket<S> {
+    stream: S,
+    id: UniqueIDType,
+}
+
+impl<S: AsRawFd> Socket<S> {
+    pub(super) fn new(stream: S) -> Self {
+        let id = stream.as_raw_fd();
+        Self { stream, id }
+    }
+}
+
+impl Socket<TlsStream<Stream>> {
+    pub(super) fn with_tls(stream: TlsStream<Stream>) -> Self {
+        let id = stream.get_ref().0.id();
+        Self { stream, id }
+    }
+}
 
 impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(
@@ -24,21 +44,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -46,24 +66,30 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 }
 
 #[async_trait]
 impl<S: AsyncWrite + Unpin + Send> Shutdown for Socket<S> {
     async fn shutdown(&mut self) {
-        let _ = AsyncWriteExt::shutdown(&mut self.0).await;
+        let _ = AsyncWriteExt::shutdown(&mut self.stream).await;
     }
 }
 
-impl<S: AsRawFd> UniqueID for Socket<S> {
+impl<S> fmt::Debug for Socket<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Socket").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl<S> UniqueID for Socket<S> {
     fn id(&self) -> UniqueIDType {
-        self.0.as_raw_fd()
+        self.id
     }
 }
 

@@ -180,16 +180,8 @@ fn configure(options: &DevOptions, upstream: &str) -> Result<Config, AppError> {
     config.gateway = Some(GatewayConfig {
         routes: vec![RouteConfig {
             name: "all".into(),
-            hosts: Vec::new(),
-            path_prefix: "/".into(),
-            methods: Vec::new(),
             upstream: Some("api".into()),
-            auth: Auth::Required,
-            scopes: Vec::new(),
-            audiences: Vec::new(),
-            client_certificate: None,
-            limits: Vec::new(),
-            cost: 1,
+            ..RouteConfig::default()
         }],
         upstreams: BTreeMap::from([(
             "api".into(),
@@ -197,6 +189,7 @@ fn configure(options: &DevOptions, upstream: &str) -> Result<Config, AppError> {
                 endpoints: vec![upstream.to_owned()],
                 connect_timeout: ConfigDuration(CONNECT_TIMEOUT),
                 read_timeout: ConfigDuration(READ_TIMEOUT),
+                ..UpstreamConfig::default()
             },
         )]),
         ..GatewayConfig::default()

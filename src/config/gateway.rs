@@ -8,10 +8,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth_failures::AuthFailuresConfig;
-use super::endpoint::{EndpointUrl, is_host_name, parse_endpoint};
+use super::limit::LimitConfig;
 use super::listener::{ConnectionsConfig, ListenerConfig};
 use super::problems::Problems;
-use super::route_certificate::RouteCertificateConfig;
+use super::route::RouteConfig;
+use super::upstream::UpstreamConfig;
 use crate::cidr::CidrSet;
 use crate::duration::ConfigDuration;
 
@@ -97,38 +98,6 @@ impl AddedHeader {
     ];
 }
 
-/// A rate limit.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LimitConfig {
-    /// Number of requests per window; also the burst size.
-    #[schemars(range(max = 1_000_000_000))]
-    pub quota: std::num::NonZeroU64,
-    /// Length of the window, at least one second. Tokens are replenished evenly over it.
-    pub window: ConfigDuration,
-    /// Which requests are counted together. Requests without a credential are counted by client address.
-    #[serde(default)]
-    pub count_by: CountBy,
-    /// Whether the limit only counts and reports. Dry-run limits never reject.
-    #[serde(default)]
-    pub dry_run: bool,
-}
-
-/// Which requests are counted together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CountBy {
-    /// Those of a key and of its derived tokens.
-    #[default]
-    Key,
-    /// Those of all keys of an actor.
-    Actor,
-    /// All requests of the tenant.
-    Tenant,
-    /// Those of a client address.
-    Address,
-}
-
 /// Rate limit headers of responses.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -153,79 +122,6 @@ pub enum UpstreamLimitFields {
     Remove,
 }
 
-/// A route.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RouteConfig {
-    /// Name in logs and metrics.
-    #[schemars(length(min = 1, max = 100))]
-    pub name: String,
-    /// Hosts that match; all when absent.
-    #[serde(default)]
-    pub hosts: Vec<String>,
-    /// Path prefix that matches, by whole segments; all paths when absent.
-    #[serde(default = "root")]
-    pub path_prefix: String,
-    /// Methods that match; all when absent.
-    #[serde(default)]
-    pub methods: Vec<String>,
-    /// Name of the upstream. Required if the gateway is enabled.
-    #[serde(default)]
-    pub upstream: Option<String>,
-    /// Whether a credential is required.
-    #[serde(default)]
-    pub auth: Auth,
-    /// Scopes that the credential must have, all of them.
-    #[serde(default)]
-    #[schemars(inner(regex(pattern = r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")))]
-    pub scopes: Vec<String>,
-    /// Audiences of which the credential must have at least one. Only derived tokens have audiences, so keys are rejected. If
-    /// empty, tokens that have audiences are rejected.
-    #[serde(default)]
-    #[schemars(length(max = 100), inner(length(min = 1, max = 255)))]
-    pub audiences: Vec<String>,
-    /// What the certificate of the client must be; none is required when absent. Requires a listener with
-    /// `tls.client_certificates`.
-    #[serde(default)]
-    pub client_certificate: Option<RouteCertificateConfig>,
-    /// Names of `gateway.limits` that apply to the route.
-    #[serde(default)]
-    #[schemars(length(max = 16))]
-    pub limits: Vec<String>,
-    /// How many requests of a limit's quota one request uses; 0 for none.
-    #[serde(default = "one")]
-    #[schemars(range(max = 1_000_000))]
-    pub cost: u64,
-}
-
-/// Whether a credential is required.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Auth {
-    /// A valid credential is required.
-    #[default]
-    Required,
-    /// Requests without a credential are allowed; a credential that is present must be valid.
-    Optional,
-    /// Credentials are not checked; the client's are forwarded to the upstream.
-    None,
-}
-
-/// An upstream.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UpstreamConfig {
-    /// The endpoints, each `http://host:port` or `https://host:port`, used round-robin.
-    #[schemars(length(min = 1))]
-    pub endpoints: Vec<String>,
-    /// Timeout of connecting.
-    #[serde(default = "connect_timeout")]
-    pub connect_timeout: ConfigDuration,
-    /// Maximum time without data from the upstream.
-    #[serde(default = "read_timeout")]
-    pub read_timeout: ConfigDuration,
-}
-
 /// Throttling of database lookups of unknown keys, per client address. Only the database can tell an unknown credential
 /// from an imported key.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
@@ -237,25 +133,6 @@ pub struct UnknownKeysConfig {
     /// Number of such lookups that are replenished per second.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub per_second: u32,
-}
-
-impl Default for RouteConfig {
-    /// A route for all requests that requires a credential, without a name and an upstream.
-    fn default() -> Self {
-        Self {
-            name: String::new(),
-            hosts: Vec::new(),
-            path_prefix: root(),
-            methods: Vec::new(),
-            upstream: None,
-            auth: Auth::default(),
-            scopes: Vec::new(),
-            audiences: Vec::new(),
-            client_certificate: None,
-            limits: Vec::new(),
-            cost: one(),
-        }
-    }
 }
 
 impl Default for UnknownKeysConfig {
@@ -284,22 +161,6 @@ impl Default for GatewayConfig {
             request_headers: AddedHeader::DEFAULT.to_vec(),
         }
     }
-}
-
-fn one() -> u64 {
-    1
-}
-
-fn root() -> String {
-    "/".into()
-}
-
-fn connect_timeout() -> ConfigDuration {
-    ConfigDuration(Duration::from_secs(5))
-}
-
-fn read_timeout() -> ConfigDuration {
-    ConfigDuration(Duration::from_secs(60))
 }
 
 impl GatewayConfig {
@@ -385,98 +246,5 @@ impl GatewayConfig {
             }
         }
         problems.unique(path, names.iter());
-    }
-}
-
-impl LimitConfig {
-    fn validate(&self, path: &str, name: &str, problems: &mut Problems) {
-        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        if !(1..=64).contains(&name.len()) || !plain {
-            problems.add(path, "must have a name of 1 to 64 letters, digits, dots, dashes and underscores");
-        }
-        if name == "default" {
-            problems.add(path, "must have another name: default is the limit of the key itself");
-        }
-        if self.window.0 < Duration::from_secs(1) {
-            problems.add(&format!("{path}.window"), "must be at least 1s");
-        }
-    }
-}
-
-impl RouteConfig {
-    fn validate(&self, path: &str, problems: &mut Problems) {
-        let prefix = self.path_prefix.as_str();
-        let plain = prefix.bytes().all(|byte| byte.is_ascii_graphic() && !b"%?#;\\".contains(&byte));
-        let dots = prefix.split('/').any(|segment| segment == "." || segment == "..");
-        if !prefix.starts_with('/') || prefix.contains("//") || dots || !plain {
-            problems.add(
-                &format!("{path}.path_prefix"),
-                "must be a plain path such as /orders, without %, ?, #, ;, \\, // or dot segments",
-            );
-        }
-        for (index, host) in self.hosts.iter().enumerate() {
-            if !is_host_name(host) {
-                problems.add(&format!("{path}.hosts.{index}"), "must be a host name, without scheme, port or wildcard");
-            }
-        }
-        for (index, method) in self.methods.iter().enumerate() {
-            if http::Method::from_bytes(method.as_bytes()).is_err() || method.bytes().any(|b| b.is_ascii_lowercase()) {
-                problems.add(&format!("{path}.methods.{index}"), "must be a method in upper case, such as GET");
-            }
-        }
-        let host_name = |host: &String| host.trim_end_matches('.').to_ascii_lowercase();
-        problems.unique(&format!("{path}.hosts"), self.hosts.iter().map(host_name));
-        problems.unique(&format!("{path}.methods"), self.methods.iter());
-        problems.unique(&format!("{path}.scopes"), self.scopes.iter());
-        if self.auth == Auth::None && !self.scopes.is_empty() {
-            problems.add(&format!("{path}.scopes"), "cannot be required on a route with `auth: none`");
-        }
-        problems.unique(&format!("{path}.audiences"), self.audiences.iter());
-        if self.auth == Auth::None && !self.audiences.is_empty() {
-            problems.add(&format!("{path}.audiences"), "cannot be required on a route with `auth: none`");
-        }
-        if let Some(certificate) = &self.client_certificate {
-            certificate.validate(&format!("{path}.client_certificate"), problems);
-        }
-    }
-
-    /// Whether some request matches both routes with the same precedence. Paths are compared case-insensitively.
-    fn conflicts_with(&self, other: &Self) -> bool {
-        let same =
-            |a: &str, b: &str| a.trim_end_matches(['/', '.']).eq_ignore_ascii_case(b.trim_end_matches(['/', '.']));
-        let hosts = (self.hosts.is_empty() && other.hosts.is_empty())
-            || self.hosts.iter().any(|host| other.hosts.iter().any(|other| same(host, other)));
-        let methods = match (self.methods.is_empty(), other.methods.is_empty()) {
-            (true, true) => true,
-            (false, false) => self.methods.iter().any(|method| other.methods.contains(method)),
-            _ => false,
-        };
-        hosts && methods && same(&self.path_prefix, &other.path_prefix)
-    }
-}
-
-impl UpstreamConfig {
-    fn validate(&self, path: &str, problems: &mut Problems) {
-        if self.endpoints.is_empty() {
-            problems.add(&format!("{path}.endpoints"), "must have at least one entry");
-        }
-        for (name, timeout) in [("connect_timeout", self.connect_timeout), ("read_timeout", self.read_timeout)] {
-            if timeout.0.is_zero() {
-                problems.add(&format!("{path}.{name}"), "must be longer than 0s");
-            }
-        }
-        for (index, endpoint) in self.endpoints.iter().enumerate() {
-            if parse_endpoint(endpoint).is_none() {
-                problems.add(
-                    &format!("{path}.endpoints.{index}"),
-                    "must be http://host:port or https://host:port, without a path",
-                );
-            }
-        }
-    }
-
-    /// The parsed endpoints.
-    pub fn parsed_endpoints(&self) -> Vec<EndpointUrl> {
-        self.endpoints.iter().filter_map(|endpoint| parse_endpoint(endpoint)).collect()
     }
 }

@@ -13,6 +13,7 @@ mod endpoint;
 mod env;
 mod external_auth;
 mod gateway;
+mod limit;
 mod listener;
 mod load;
 mod multitenancy;
@@ -21,12 +22,14 @@ mod quota;
 mod rate_limit;
 mod retention;
 mod root;
+mod route;
 mod route_certificate;
 mod schema;
 mod secrets;
 mod serve;
 mod suggestions;
 mod telemetry;
+mod upstream;
 
 pub use auth_failures::{AuthFailureMode, AuthFailuresConfig};
 pub use cache::{
@@ -41,10 +44,8 @@ pub use database::{DatabaseConfig, Dsn, PostgresDsn};
 pub use endpoint::{EndpointUrl, parse_endpoint};
 pub use env::{UnknownVariable, unknown_variables};
 pub use external_auth::ExternalAuthConfig;
-pub use gateway::{
-    AddedHeader, Auth, CountBy, GatewayConfig, LimitConfig, LimitHeadersConfig, RouteConfig, UnknownKeysConfig,
-    UpstreamConfig, UpstreamLimitFields,
-};
+pub use gateway::{AddedHeader, GatewayConfig, LimitHeadersConfig, UnknownKeysConfig, UpstreamLimitFields};
+pub use limit::{CountBy, LimitConfig};
 pub use listener::{
     CertificateConfig, ClientCertificateMode, ClientCertificatesConfig, ConnectionsConfig, ListenerConfig,
     ListenerLimits, ProxyProtocolConfig, TlsConfig, TlsVersion,
@@ -55,6 +56,7 @@ pub use quota::QuotaConfig;
 pub use rate_limit::{OnBackendDown, RateLimitBackend, RateLimitConfig, RateLimitMode};
 pub use retention::RetentionConfig;
 pub use root::Config;
+pub use route::{Auth, RouteConfig};
 pub use route_certificate::RouteCertificateConfig;
 pub use schema::json_schema;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
@@ -62,6 +64,7 @@ pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 pub(crate) use serve::listen_ip;
 pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
+pub use upstream::{UpstreamConfig, UpstreamProtocol};
 
 #[cfg(test)]
 mod tests;

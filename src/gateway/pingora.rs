@@ -23,6 +23,7 @@ use super::head_limits::check_head;
 use super::request_state::{ConnectionState, Progress, multiplexed_limits};
 use super::respond::respond;
 use super::upstream::{Endpoint, Upstream};
+use crate::config::UpstreamProtocol;
 use crate::id::RequestId;
 use crate::pipeline::headers::is_unasked_upgrade;
 use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseInfo};
@@ -42,6 +43,9 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     #[cfg(target_os = "linux")]
     user_timeout: Duration::ZERO,
 };
+
+/// How many requests use an HTTP/2 connection to an upstream at the same time.
+const UPSTREAM_STREAMS: usize = 100;
 
 /// What a snapshot keeps for the upstream of a route; `None` for an upstream that the configuration does not define.
 pub(super) type RouteUpstream = Option<Arc<Upstream>>;
@@ -315,6 +319,13 @@ fn new_peer(address: std::net::SocketAddr, endpoint: &Endpoint, upstream: &Upstr
     peer.options.read_timeout = Some(upstream.read_timeout);
     peer.options.write_timeout = Some(upstream.read_timeout);
     peer.options.tcp_keepalive = Some(KEEPALIVE);
+    let (newest, oldest) = match upstream.protocol {
+        UpstreamProtocol::Http1 => (1, 1),
+        UpstreamProtocol::Http2 => (2, 2),
+        UpstreamProtocol::Auto => (2, 1),
+    };
+    peer.options.set_http_version(newest, oldest);
+    peer.options.max_h2_streams = UPSTREAM_STREAMS;
     peer
 }
 

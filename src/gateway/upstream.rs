@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 
-use crate::config::{EndpointUrl, UpstreamConfig};
+use crate::config::{EndpointUrl, UpstreamConfig, UpstreamProtocol};
 use crate::wire::Rejection;
 
 /// How long a resolved address is used. The addresses of a name change when instances start and stop.
@@ -19,6 +19,8 @@ const NAME_TTL: Duration = Duration::from_secs(10);
 pub struct Upstream {
     endpoints: Vec<Endpoint>,
     next: AtomicUsize,
+    /// The protocol of the connections.
+    pub protocol: UpstreamProtocol,
     /// Time limit for establishing a connection.
     pub connect_timeout: Duration,
     /// Time limit for each read from and write to the upstream.
@@ -41,6 +43,7 @@ impl Upstream {
         Self {
             endpoints: config.parsed_endpoints().into_iter().map(Endpoint::new).collect(),
             next: AtomicUsize::new(0),
+            protocol: config.protocol,
             connect_timeout: config.connect_timeout.0,
             read_timeout: config.read_timeout.0,
         }

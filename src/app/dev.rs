@@ -16,7 +16,7 @@ use super::process::App;
 use crate::admin::{Server, ServerOptions, sample_router};
 use crate::cidr::CidrSet;
 use crate::config::{
-    Auth, Config, ConnectionsConfig, GatewayConfig, LogConfig, LogFormat, RouteConfig, UpstreamConfig, parse_endpoint,
+    Config, ConnectionsConfig, GatewayConfig, LogConfig, LogFormat, RouteConfig, UpstreamConfig, parse_endpoint,
 };
 use crate::duration::ConfigDuration;
 use crate::external_auth::Sockets;
@@ -178,11 +178,7 @@ fn configure(options: &DevOptions, upstream: &str) -> Result<Config, AppError> {
     config.credentials.derived_tokens.jwt.signing_keys.urls = vec![material.signing_keys_url];
     config.log = LogConfig { format: LogFormat::Text, ..LogConfig::default() };
     config.gateway = Some(GatewayConfig {
-        routes: vec![RouteConfig {
-            name: "all".into(),
-            upstream: Some("api".into()),
-            ..RouteConfig::default()
-        }],
+        routes: vec![RouteConfig { name: "all".into(), upstream: Some("api".into()), ..RouteConfig::default() }],
         upstreams: BTreeMap::from([(
             "api".into(),
             UpstreamConfig {

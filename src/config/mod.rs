@@ -4,6 +4,7 @@
 //! schema that is generated from the types, deserialized, and checked by the rules across fields. Every error names the
 //! path of its setting. Values are never shown: any of them may be a secret.
 
+mod access_log;
 mod auth_failures;
 mod cache;
 mod check;
@@ -31,6 +32,7 @@ mod suggestions;
 mod telemetry;
 mod upstream;
 
+pub use access_log::{AccessLogConfig, AccessLogField};
 pub use auth_failures::{AuthFailureMode, AuthFailuresConfig};
 pub use cache::{
     CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, OnDatabaseDown, RedisConfig, RedisTlsConfig,

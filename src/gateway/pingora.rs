@@ -1,7 +1,6 @@
 //! The pingora front: calls the steps of the pipeline from pingora's phases and moves the bytes.
 
 use std::any::Any;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,10 +13,11 @@ use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::TcpKeepalive;
-use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorType};
 
+use super::failure::{fault, is_client_disconnect, rejection};
 use super::head_edits::{edit_request_head, edit_response_head};
 use super::head_limits::check_head;
 use super::request_state::{ConnectionState, Progress, multiplexed_limits};
@@ -101,7 +101,7 @@ impl ProxyHttp for Proxy {
         let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
         let connection = &mut state.connection;
         let request = session.req_header();
-        let head = RequestHead::new(&request.method, &request.uri, &request.headers);
+        let head = RequestHead::new(&request.method, &request.uri, &request.headers).version(request.version);
         let exchange = ctx.exchange.insert(Exchange::begin(self.snapshot.load_full(), &head, connection));
         let refused = multiplexed_limits(session).and_then(|limits| check_head(request, limits));
         let outcome = match refused {
@@ -247,6 +247,9 @@ impl ProxyHttp for Proxy {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        if let Some(fault) = fault(error) {
+            ctx.log_fault(session, &fault);
+        }
         // A response that was begun cannot be replaced; the client sees the end of the connection.
         if is_client_disconnect(error) || session.response_written().is_some() {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -271,20 +274,18 @@ impl ProxyHttp for Proxy {
             exchange.finish(ResponseInfo {
                 status: session.response_written().map(|response| response.status.as_u16()),
                 bytes: session.body_bytes_sent(),
+                ..ResponseInfo::default()
             });
         }
     }
 
-    /// Clients that disconnect are not errors for the operator; the access log shows them as 499.
-    fn suppress_error_log(&self, _: &Session, _: &Context, error: &Error) -> bool {
-        is_client_disconnect(error)
+    /// pingora logs parts of what it could not read. `fail_to_proxy` logs failures.
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+        true
     }
 
-    /// Without the query, which may contain secrets.
-    fn request_summary(&self, session: &Session, ctx: &Context) -> String {
-        let request = session.req_header();
-        let id = ctx.exchange.as_ref().map_or("", |exchange| exchange.request_id().as_str());
-        format!("{} {}, request {id}", request.method, request.uri.path())
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: ProxyWarnLogContext) -> bool {
+        true
     }
 }
 
@@ -292,6 +293,18 @@ impl Context {
     /// The upstream of the matched route.
     fn upstream(&self) -> Option<&Arc<Upstream>> {
         self.exchange.as_ref()?.route()?.upstream.as_ref()
+    }
+
+    /// Logs a failure of the upstream; the path is without the query, which may contain secrets.
+    fn log_fault(&self, session: &Session, fault: &str) {
+        let request = session.req_header();
+        tracing::error!(
+            request_id = self.exchange.as_ref().map(|exchange| exchange.request_id().as_str()),
+            method = request.method.as_str(),
+            path = request.uri.path(),
+            route = self.exchange.as_ref().and_then(Exchange::route).map(|route| &*route.name),
+            "the request could not be proxied: {fault}"
+        );
     }
 
     fn progress(&mut self) -> Option<&Progress> {
@@ -307,7 +320,7 @@ impl Drop for Context {
         }
         if let Some(mut exchange) = self.exchange.take() {
             let response = exchange.reject(&Rejection::RequestTimeout, ResponseForm::Problem);
-            exchange.finish(ResponseInfo { status: Some(response.status().as_u16()), bytes: 0 });
+            exchange.finish(ResponseInfo::new(response.status().as_u16(), 0));
         }
     }
 }
@@ -327,37 +340,6 @@ fn new_peer(address: std::net::SocketAddr, endpoint: &Endpoint, upstream: &Upstr
     peer.options.set_http_version(newest, oldest);
     peer.options.max_h2_streams = UPSTREAM_STREAMS;
     peer
-}
-
-fn is_client_disconnect(error: &Error) -> bool {
-    error.esource() == &ErrorSource::Downstream
-        && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed)
-        && !matches!(stream_error(error), Some(io::ErrorKind::TimedOut | io::ErrorKind::InvalidData))
-}
-
-/// What the stream of the request has reported while the body was read.
-fn stream_error(error: &Error) -> Option<io::ErrorKind> {
-    if error.etype() != &ErrorType::ReadError {
-        return None;
-    }
-    error.root_cause().downcast_ref::<io::Error>().map(io::Error::kind)
-}
-
-fn rejection(error: &Error) -> Rejection {
-    match (error.etype(), error.esource()) {
-        (
-            ErrorType::ReadTimedout
-            | ErrorType::WriteTimedout
-            | ErrorType::ConnectTimedout
-            | ErrorType::TLSHandshakeTimedout,
-            ErrorSource::Upstream,
-        ) => Rejection::UpstreamTimeout,
-        (_, ErrorSource::Downstream) if stream_error(error) == Some(io::ErrorKind::TimedOut) => {
-            Rejection::RequestTimeout
-        }
-        (_, ErrorSource::Downstream) => Rejection::RequestInvalid("The request could not be read."),
-        _ => Rejection::UpstreamUnreachable,
-    }
 }
 
 #[expect(clippy::unnecessary_box_returns, reason = "pingora takes its errors boxed")]

@@ -5,15 +5,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
-use super::access_log::{InFlight, RequestLog, ResponseInfo};
+use super::access_log::{RequestLog, ResponseInfo};
 use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
 use super::client_certificate::{certificate_headers, is_allowed};
 use super::connection::Connection;
 use super::head::{RequestHead, Target};
 use super::headers::{FieldEdits, ForwardContext, IdentityHeaders, edit_identity, edit_request, edit_response};
 use super::rate_limit::RateLimitOutcome;
+use super::request_metrics::InFlight;
 use super::route::Route;
 use super::snapshot::Snapshot;
 use crate::config::{AddedHeader, Auth};
@@ -65,7 +67,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 ///         Err(rejection) => exchange.reject(&rejection, ResponseForm::of(request.headers())),
 ///     };
 ///     let status = response.status();
-///     exchange.finish(ResponseInfo { status: Some(status.as_u16()), bytes: response.body().len() });
+///     exchange.finish(ResponseInfo::new(status.as_u16(), response.body().len()));
 ///     status
 /// }
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -101,6 +103,9 @@ pub struct Exchange<U = ()> {
     /// The client's id, or a new one once it is needed.
     request_id: OnceLock<RequestId>,
     method: Method,
+    version: Option<Version>,
+    /// `None` if it is not logged.
+    user_agent: Option<Box<str>>,
     path: ReceivedPath,
     route: Option<Arc<Route<U>>>,
     /// `None` for a front whose requests are matched already.
@@ -181,6 +186,7 @@ impl<U> Exchange<U> {
             unrouted.or_else(|| (!is_allowed(demand, certificate)).then_some(Rejection::ClientCertificateRequired));
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
+        let user_agent = snapshot.access_log.user_agent(head.fields.field_values(&USER_AGENT).next());
         let client_ip = connection.client_ip(head.fields);
         let early_rejection =
             if connection.exposes_credential(head.fields) { Some(Rejection::TlsRequired) } else { unrouted };
@@ -191,6 +197,8 @@ impl<U> Exchange<U> {
             proxy: connection.proxy(client_ip),
             request_id: head.request_id().map_or_else(OnceLock::new, OnceLock::from),
             method: head.method.clone(),
+            version: head.version,
+            user_agent,
             path,
             route,
             target,
@@ -361,10 +369,14 @@ impl<U> Exchange<U> {
 
     fn record(&mut self, response: ResponseInfo) {
         let Some(in_flight) = self.in_flight.take() else { return };
-        self.snapshot.metrics.record(&RequestLog {
+        let access_log = self.snapshot.access_log;
+        let log = RequestLog {
             // Without a log line, a request that has no id needs none.
-            request_id: RequestLog::is_enabled().then(|| self.request_id()),
+            request_id: access_log.is_enabled().then(|| self.request_id()),
             method: self.method.as_str(),
+            host: self.target.as_ref().map(Target::host),
+            protocol: self.version,
+            user_agent: self.user_agent.as_deref(),
             path: self.received_path(),
             route: self.route().map(|route| &route.series),
             key_id: self.verdict.as_ref().map(Verdict::key_id),
@@ -373,7 +385,8 @@ impl<U> Exchange<U> {
             proxy: self.proxy,
             arrived: self.arrived,
             response,
-        });
+        };
+        log.record(&self.snapshot.metrics, access_log);
         drop(in_flight);
     }
 }

@@ -8,7 +8,7 @@
 //! - [`route`], [`path`]: route matching on normalized paths.
 //! - `authorize`, `rate_limit`: credential, scopes, rate limits. `auth_failures`: addresses that repeatedly present rejected credentials.
 //! - [`headers`]: which fields pass, in both directions.
-//! - [`access_log`]: the log line and the metrics of a request.
+//! - [`access_log`]: the log line of a request; `request_metrics`: its metrics.
 
 pub mod access_log;
 mod auth_failures;
@@ -22,11 +22,12 @@ pub mod headers;
 pub mod path;
 #[doc(hidden)]
 pub mod rate_limit;
+mod request_metrics;
 pub mod route;
 mod snapshot;
 mod unread;
 
-pub use access_log::{Metrics, ResponseInfo};
+pub use access_log::{ResponseInfo, UpstreamInfo};
 #[doc(hidden)]
 pub use auth_failures::{AuthFailureMetrics, AuthFailureThrottle};
 pub use connection::{Connection, ListenerTrust};
@@ -34,6 +35,7 @@ pub use exchange::{Exchange, RequestEdits};
 pub use head::{RequestHead, Target};
 pub use headers::FieldEdits;
 pub use rate_limit::RateLimitOutcome;
+pub use request_metrics::{LATENCY_BUCKETS, Metrics};
 pub use route::Route;
 pub use snapshot::{CurrentSnapshot, Snapshot, SnapshotParts};
 #[doc(hidden)]

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::access_log::{CachedSeries, Metrics};
 use super::path::NormalPath;
 use super::rate_limit::RouteLimits;
+use super::request_metrics::{CachedSeries, Metrics};
 use crate::config::{Auth, RouteCertificateConfig, RouteConfig};
 
 /// A route: what it requires of a request, and where it forwards to.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 
-use super::access_log::Metrics;
+use super::access_log::AccessLog;
 use super::auth_failures::AuthFailureThrottle;
 use super::authorize::Authorizer;
 use super::head::{RequestHead, Target};
 use super::headers::{HeaderSelection, value_of};
 use super::path::NormalPath;
 use super::rate_limit::Limits;
+use super::request_metrics::Metrics;
 use super::route::{Route, RouteMatcher, RouteTable};
 use crate::config::{GatewayConfig, OnBackendDown, RouteConfig, UpstreamLimitFields};
 use crate::id::TenantId;
@@ -57,6 +58,7 @@ pub struct Snapshot<U = ()> {
     pub(super) tenant: HeaderValue,
     pub(super) upstream_limit_fields: UpstreamLimitFields,
     pub(super) metrics: Metrics,
+    pub(super) access_log: AccessLog,
 }
 
 impl SnapshotParts<'_> {
@@ -93,6 +95,7 @@ impl<U> Snapshot<U> {
             tenant: value_of(parts.tenant.to_string()),
             upstream_limit_fields: config.limit_headers.upstream,
             metrics,
+            access_log: AccessLog::new(&config.access_log),
         }
     }
 

@@ -11,6 +11,7 @@ mod browser;
 mod cache_races;
 mod cli;
 mod client_address;
+mod coming_from;
 mod config;
 #[cfg(feature = "axum")]
 mod conformance;

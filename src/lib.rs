@@ -69,9 +69,9 @@
 //! From the leaves up; a module imports only from modules above it in this list.
 //!
 //! - [`clock`], [`id`], [`duration`], [`cidr`], [`request_context`]: leaves.
-//! - [`policy`], `credential`, [`key`]: the domain. Pure: no I/O, no clock, nothing asynchronous.
+//! - [`policy`], `credential`, [`key`], `audit`: the domain. Pure: no I/O, no clock, nothing asynchronous.
 //! - [`config`], `telemetry`: plain data; logs.
-//! - [`store`], `cache`, `last_used`, `signing_keys`, `redis`, `ratelimit`: I/O behind small traits.
+//! - [`store`], `cache`, `last_used`, `audit_log`, `signing_keys`, `redis`, `ratelimit`: I/O behind small traits.
 //! - [`verifier`] (reads), [`lifecycle`] (writes): use cases. They do not import each other. `cache_sync` applies the changes that other
 //!   nodes make to the caches of this one.
 //! - `wire`: HTTP semantics. [`pipeline`]: the steps of a request.
@@ -85,6 +85,10 @@ pub mod admin;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod app;
+#[doc(hidden)]
+pub mod audit;
+#[doc(hidden)]
+pub mod audit_log;
 #[doc(hidden)]
 pub mod cache;
 #[cfg(feature = "embedded")]

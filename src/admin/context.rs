@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
+use http::{Extensions, HeaderMap};
 
 use super::server::Peer;
 use super::state::AdminState;
@@ -19,12 +20,17 @@ impl FromRequestParts<AdminState> for Context {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Infallible> {
-        let peer = parts.extensions.get::<Peer>().map(|Peer(address)| *address);
-        Ok(Self(RequestContext {
-            tenant: state.tenant,
-            principal: Principal::Anonymous,
-            client_ip: client_ip(state.client_ip_source, peer, &parts.headers),
-            request_id: parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::random),
-        }))
+        Ok(Self(request_context(&parts.extensions, &parts.headers, state)))
+    }
+}
+
+/// The context of a request with these extensions and headers.
+pub(super) fn request_context(extensions: &Extensions, headers: &HeaderMap, state: &AdminState) -> RequestContext {
+    let peer = extensions.get::<Peer>().map(|Peer(address)| *address);
+    RequestContext {
+        tenant: state.tenant,
+        principal: Principal::Anonymous,
+        client_ip: client_ip(state.client_ip_source, peer, headers),
+        request_id: extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::random),
     }
 }

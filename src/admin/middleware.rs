@@ -9,13 +9,17 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use http::header::ALLOW;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::drain;
+use super::context::request_context;
 use super::error::ApiError;
+use super::state::AdminState;
+use crate::audit_log::RefusedCall;
 use crate::id::{KeyId, KeyKind, RequestId};
+use crate::request_context::RequestContext;
 use crate::wire::problem::X_REQUEST_ID;
 
 const SECURITY_HEADERS: [(&str, &str); 6] = [
@@ -35,10 +39,27 @@ pub(super) struct Metrics {
     in_flight: IntGauge,
 }
 
+/// What observes the requests.
 #[derive(Clone)]
-struct Observer {
+pub(super) struct Observer {
     metrics: Metrics,
-    quiet_health: bool,
+    state: AdminState,
+}
+
+impl Observer {
+    pub(super) fn new(metrics: Metrics, state: &AdminState) -> Self {
+        Self { metrics, state: state.clone() }
+    }
+
+    /// Counts a refused call for the audit trail.
+    fn note_refused(&self, status: StatusCode, context: &RequestContext, (method, endpoint): (&Method, &str)) {
+        if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
+            return;
+        }
+        let route = format!("{} {endpoint}", method_label(method).to_ascii_uppercase());
+        let call = RefusedCall { status: status.as_u16(), route: &route, time: self.state.lifecycle.now() };
+        self.state.refused_calls.note(context, &call);
+    }
 }
 
 impl Metrics {
@@ -60,11 +81,11 @@ impl Metrics {
 }
 
 /// Wraps the routes, from the outside in: a task for each request, removal of `Allow`, log and headers, and a panic handler.
-pub(super) fn wrap(routes: Router, metrics: Metrics, quiet_health: bool) -> Router {
+pub(super) fn wrap(routes: Router, observer: Observer) -> Router {
     let panics = CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
         ApiError::internal(&"a handler panicked").into_response()
     });
-    let routes = routes.layer(panics).layer(from_fn_with_state(Observer { metrics, quiet_health }, observe));
+    let routes = routes.layer(panics).layer(from_fn_with_state(observer, observe));
     Router::new().fallback_service(routes).layer(map_response(remove_allow)).layer(from_fn(run_to_completion))
 }
 
@@ -89,14 +110,16 @@ async fn observe(State(observer): State<Observer>, mut request: Request, next: N
     let method = request.method().clone();
     let endpoint = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
     let path = request.uri().path().to_owned();
+    let context = request_context(request.extensions(), request.headers(), &observer.state);
     observer.metrics.in_flight.inc();
     let mut response = next.run(drain_ignored_body(request).await).await;
     observer.metrics.in_flight.dec();
     let status = response.status();
+    observer.note_refused(status, &context, (&method, &endpoint));
     let labels = [method_label(&method), status.as_str(), &endpoint];
     observer.metrics.requests.with_label_values(&labels).inc();
     observer.metrics.duration.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
-    if !(observer.quiet_health && path.starts_with("/health/")) {
+    if !(observer.state.quiet_health && path.starts_with("/health/")) {
         let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (method, status, request_id) = (method.as_str(), status.as_u16(), id.as_str());
         let path = loggable_path(&path, &endpoint);

@@ -12,12 +12,12 @@ use super::{error, health, keygate_v1, middleware, openapi, v2alpha1};
 /// If its metrics are registered already.
 pub fn router(state: AdminState, registry: &Registry) -> Result<Router, prometheus::Error> {
     let metrics = middleware::Metrics::register(registry)?;
-    let quiet_health = state.quiet_health;
+    let observer = middleware::Observer::new(metrics, &state);
     let routes = v2alpha1::routes()
         .merge(keygate_v1::routes())
         .merge(health::routes())
         .merge(openapi::routes())
         .fallback(error::not_found)
         .with_state(state);
-    Ok(middleware::wrap(routes, metrics, quiet_health))
+    Ok(middleware::wrap(routes, observer))
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
+use crate::audit_log::RefusedCalls;
 use crate::config::ClientIpSource;
 use crate::credential::SigningKeys;
 use crate::id::TenantId;
 use crate::lifecycle::Lifecycle;
 use crate::ratelimit::Limiter;
+use crate::store::AuditStore;
 use crate::verifier::Verifier;
 
 /// The state shared by all handlers.
@@ -33,6 +35,10 @@ pub struct AdminState {
     pub version: Arc<Version>,
     /// Whether `/health/*` is excluded from the log.
     pub quiet_health: bool,
+    /// The audit trail, if the store keeps one.
+    pub audit: Option<Arc<dyn AuditStore>>,
+    /// Counts refused calls for the audit trail.
+    pub refused_calls: Arc<RefusedCalls>,
 }
 
 /// The response of `/version`.

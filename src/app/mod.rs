@@ -1,6 +1,7 @@
 //! The process: from a configuration to running parts.
 
 mod admissions;
+mod audit;
 mod build;
 mod data_dir;
 mod dev;
@@ -13,6 +14,7 @@ mod signals;
 mod tls;
 
 pub use crate::admin::openapi_json;
+pub use audit::verify_audit;
 pub use build::{BUILD_TIME, COMMIT};
 pub use dev::{Dev, DevOptions};
 pub use error::AppError;

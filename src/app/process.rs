@@ -64,6 +64,8 @@ impl App {
             version: Arc::new(build::version(config)),
             limiter: engine.limiter().cloned(),
             quiet_health: config.serve.http.request_log.exclude_health_endpoints,
+            audit: engine.lifecycle().audit().map(|(audit, _)| audit),
+            refused_calls: Arc::clone(engine.refused_calls()),
         };
         let grace = config.serve.http.shutdown_grace.0;
         tls.watch(&background);

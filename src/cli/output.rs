@@ -85,6 +85,15 @@ impl Output {
         print(&self.format.text(data)?.unwrap_or_else(table))
     }
 
+    /// Prints one object in one line: its columns, separated by tabs, or the data in another format.
+    pub(super) fn line(&self, row: &Value, columns: &Columns) -> anyhow::Result<()> {
+        let cells = cells(row, columns);
+        if self.quiet {
+            return print(&lines(&cells[..1]));
+        }
+        print(&self.format.text(row)?.unwrap_or_else(|| format!("{}\n", cells.join("\t"))))
+    }
+
     /// Prints data without columns. The table format prints nothing.
     pub(super) fn data(&self, data: &Value) -> anyhow::Result<()> {
         if self.quiet { Ok(()) } else { self.format.text(data)?.map_or(Ok(()), |text| print(&text)) }

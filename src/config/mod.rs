@@ -5,6 +5,7 @@
 //! path of its setting. Values are never shown: any of them may be a secret.
 
 mod access_log;
+mod audit;
 mod auth_failures;
 mod cache;
 mod check;
@@ -35,6 +36,7 @@ mod template;
 mod upstream;
 
 pub use access_log::{AccessLogConfig, AccessLogField};
+pub use audit::AuditConfig;
 pub use auth_failures::{AuthFailureMode, AuthFailuresConfig};
 pub use cache::{
     CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, OnDatabaseDown, RedisConfig, RedisTlsConfig,

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::id::TenantId;
 
+use super::audit::AuditConfig;
 use super::cache::{CacheConfig, LastUsedConfig};
 use super::credentials::CredentialsConfig;
 use super::database::DatabaseConfig;
@@ -40,6 +41,8 @@ pub struct Config {
     pub last_used: LastUsedConfig,
     /// Deletion of expired keys.
     pub retention: RetentionConfig,
+    /// The audit trail.
+    pub audit: AuditConfig,
     /// Logs, written to stderr.
     pub log: LogConfig,
     /// Traces. Not supported by this version.
@@ -84,6 +87,7 @@ impl Config {
         self.credentials.validate(problems);
         self.secrets.validate(problems);
         self.retention.validate(problems);
+        self.audit.validate(problems);
         self.db.validate(problems);
         self.cache.validate(problems);
         self.tracing.validate(problems);

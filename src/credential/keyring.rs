@@ -35,9 +35,13 @@ pub(crate) enum Purpose {
     PageToken,
 }
 
+/// A key of the audit trail: an HMAC that has been given the key, but no message.
+pub type AuditMac = Hmac<Sha256>;
+
 /// The keys of one secret.
 struct Secret {
     checksum: Hmac<Sha256>,
+    audit: AuditMac,
     macaroon: [u8; MAC_LEN],
     page_token: [u8; MAC_LEN],
 }
@@ -79,6 +83,13 @@ impl Keyring {
         self.secrets(now).map(move |secret| secret.key(purpose))
     }
 
+    /// The keys of the audit trail, the one of the current secret first. Those of expired secrets are included: what was written
+    /// before the expiry stays verifiable.
+    pub fn audit_macs(&self) -> impl Iterator<Item = AuditMac> {
+        let retired = self.retired.iter().map(|entry| &entry.value);
+        std::iter::once(&self.current).chain(retired).map(|secret| secret.audit.clone())
+    }
+
     /// The expiry times of retired secrets.
     pub(super) fn retirements(&self) -> impl Iterator<Item = Timestamp> {
         self.retired.iter().filter_map(|entry| entry.expires_at)
@@ -93,7 +104,9 @@ impl Keyring {
 impl Secret {
     fn new(secret: &SecretString) -> Self {
         let checksum = Hmac::new_from_slice(secret.expose_secret().as_bytes()).expect("HMAC takes keys of any length");
+        let audit = hmac(&checksum, b"keygate/audit/v1/key");
         Self {
+            audit: Hmac::new_from_slice(&audit).expect("HMAC takes keys of any length"),
             macaroon: hmac(&checksum, b"talos/macaroon/v1/root-key"),
             page_token: hmac(&checksum, b"talos/pagination/v1/cursor-key"),
             checksum,

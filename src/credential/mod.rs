@@ -16,7 +16,7 @@ pub use imported::imported_key_id;
 pub use issued::{IssuedKey, MintError, mint};
 pub use jwk::{JwkError, SigningKey, SigningKeys};
 pub(crate) use keyring::Purpose;
-pub use keyring::{Keyring, Retired};
+pub use keyring::{AuditMac, Keyring, Retired};
 pub use shape::{CredentialKind, Routing, Shape};
 
 /// Maximum length of a credential, in bytes (contract, admin API section 4.2).

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use prometheus::Registry;
 
+use super::audit::AuditTrail;
 use super::error::EngineError;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
 use super::nodes::connect_redis;
 use super::parts::{Engine, EngineParts};
-use super::running::RunningEngine;
+use super::running::{Background, RunningEngine};
 use super::tasks::Tasks;
 use super::{auth_failures, caches, database, lookup_throttle};
 use crate::clock::SystemClock;
@@ -104,9 +105,11 @@ impl EngineBuilder {
         let engine = Engine::new(parts, &registry)?;
         tasks.spawn(async move { refresher.run().await });
         purge_expired_keys(&config, &engine, &mut tasks);
+        let audit = AuditTrail::start(&config, &engine.lifecycle, &registry)?;
         let auth_failures = auth_failures::start(&config, &registry)?;
         let metrics = pipeline::Metrics::register(&registry)?;
-        Ok(RunningEngine::new(engine, config, store, signing_keys, metrics, limits, auth_failures, last_used, tasks))
+        let background = Background { audit, last_used, tasks };
+        Ok(RunningEngine::new(engine, config, store, signing_keys, metrics, limits, auth_failures, background))
     }
 }
 

@@ -3,6 +3,8 @@
 //! [`Engine`] is built from parts; [`Engine::builder`] builds the parts from a configuration and runs their background work.
 
 #[cfg(feature = "embedded")]
+mod audit;
+#[cfg(feature = "embedded")]
 mod auth_failures;
 #[cfg(feature = "embedded")]
 mod builder;
@@ -30,11 +32,11 @@ mod tasks;
 #[cfg(feature = "embedded")]
 pub use builder::EngineBuilder;
 #[cfg(all(feature = "embedded", any(feature = "sqlite", feature = "postgres")))]
-pub(crate) use database::database;
+pub(crate) use database::{database, open as open_store};
 #[cfg(feature = "embedded")]
 pub use error::EngineError;
 pub use parts::Engine;
 #[doc(hidden)]
-pub use parts::EngineParts;
+pub use parts::{EngineParts, keyring};
 #[cfg(feature = "embedded")]
 pub use running::RunningEngine;

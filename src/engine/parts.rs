@@ -118,7 +118,8 @@ pub(super) fn longest_token_life(config: &Config) -> Duration {
     if max.is_zero() { MAX_TOKEN_LIFE } else { max.min(MAX_TOKEN_LIFE) }
 }
 
-fn keyring(config: &Config) -> Keyring {
+/// The HMAC secrets of a configuration.
+pub fn keyring(config: &Config) -> Keyring {
     let hmac = &config.secrets.hmac;
     let retired: Vec<Retired<_>> = hmac.retired.iter().filter_map(RetiredSecret::read).collect();
     Keyring::new(&hmac.current, &retired)

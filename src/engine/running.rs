@@ -5,10 +5,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
+use super::audit::AuditTrail;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
 use super::parts::Engine;
 use super::tasks::Tasks;
+use crate::audit_log::RefusedCalls;
 use crate::config::{Config, GatewayConfig};
 use crate::credential::SigningKeys;
 use crate::lifecycle::Lifecycle;
@@ -30,8 +32,16 @@ struct Shared {
     metrics: Metrics,
     limits: RunningLimiter,
     auth_failures: Option<Arc<AuthFailureThrottle>>,
+    refused_calls: Arc<RefusedCalls>,
     /// `None` once stopped.
-    background: Mutex<Option<(LastUsed, Tasks)>>,
+    background: Mutex<Option<Background>>,
+}
+
+/// What runs in the background of an engine.
+pub(super) struct Background {
+    pub(super) audit: AuditTrail,
+    pub(super) last_used: LastUsed,
+    pub(super) tasks: Tasks,
 }
 
 impl RunningEngine {
@@ -44,11 +54,21 @@ impl RunningEngine {
         metrics: Metrics,
         limits: RunningLimiter,
         auth_failures: Option<Arc<AuthFailureThrottle>>,
-        last_used: LastUsed,
-        tasks: Tasks,
+        background: Background,
     ) -> Self {
-        let background = Mutex::new(Some((last_used, tasks)));
-        Self(Arc::new(Shared { engine, config, store, signing_keys, metrics, limits, auth_failures, background }))
+        let refused_calls = background.audit.refused();
+        let background = Mutex::new(Some(background));
+        Self(Arc::new(Shared {
+            engine,
+            config,
+            store,
+            signing_keys,
+            metrics,
+            limits,
+            auth_failures,
+            refused_calls,
+            background,
+        }))
     }
 
     /// Verifies credentials.
@@ -76,6 +96,12 @@ impl RunningEngine {
         &self.0.signing_keys
     }
 
+    /// Counts refused calls of the admin API for the audit trail.
+    #[doc(hidden)]
+    pub fn refused_calls(&self) -> &Arc<RefusedCalls> {
+        &self.0.refused_calls
+    }
+
     /// The metrics of the requests of all fronts.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
@@ -96,11 +122,12 @@ impl RunningEngine {
         }
     }
 
-    /// Ends the background work, writes the last uses of keys and closes the database. Called when no more credentials are verified.
+    /// Ends the background work, writes the last uses of keys, seals the last rows of the audit trail and closes the database. Called when no more credentials are verified.
     pub async fn stop(&self) {
-        let Some((last_used, tasks)) = self.0.background.lock().await.take() else { return };
+        let Some(Background { audit, last_used, tasks }) = self.0.background.lock().await.take() else { return };
         self.0.limits.stop().await;
         last_used.stop().await;
+        audit.stop().await;
         drop(tasks);
         self.0.store.close().await;
     }

@@ -8,6 +8,7 @@ use super::error::{LifecycleError, invalid};
 use super::import::ImportKey;
 use super::log::log_change;
 use super::write_side::Lifecycle;
+use crate::audit::Recorder;
 use crate::cache::Invalidation;
 use crate::id::KeyId;
 use crate::key::ApiKey;
@@ -57,6 +58,7 @@ impl Lifecycle {
                 *item = Err(LifecycleError::AlreadyImported.into());
             }
         }
+        self.record_failures(context, &results).await;
         // Not written to the shared cache: no node has looked these keys up with success.
         for key in results.iter().flatten() {
             self.caches.apply(&Invalidation::of_record(key), self.now()).await;
@@ -65,6 +67,20 @@ impl Lifecycle {
         let imported = results.iter().flatten().count();
         log_change!(context, imported, of = results.len(), "keys imported in a batch");
         Ok(results)
+    }
+
+    /// Writes an audit row for each rejected item. A failure is only logged: what was imported is stored and has its rows.
+    async fn record_failures(&self, context: &RequestContext, results: &[BatchItem]) {
+        let failed = |recorder: &Recorder| {
+            let failed = results.iter().enumerate().filter_map(|(index, item)| Some((index, item.as_ref().err()?)));
+            let row = |(index, error): (usize, &ItemError)| {
+                recorder.import_failed(context, index, error.code.name(), &error.message)
+            };
+            failed.map(row).collect::<Vec<_>>()
+        };
+        if let Err(error) = self.record(failed).await {
+            tracing::warn!(%error, "the rejected items of a batch are not in the audit trail");
+        }
     }
 
     fn validate_items(&self, context: &RequestContext, items: Vec<Result<ImportKey, String>>) -> Vec<BatchItem> {

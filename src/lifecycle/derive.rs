@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use chrono::SubsecRound;
+use chrono::{SecondsFormat, SubsecRound};
 use secrecy::SecretString;
+use serde_json::json;
 
 use super::error::{LifecycleError, invalid};
 use super::log::log_change;
@@ -25,6 +26,16 @@ pub enum TokenForm {
     Jwt,
     /// A macaroon, whose holder can restrict it further.
     Macaroon,
+}
+
+impl TokenForm {
+    /// The name in the audit trail (contract, operations section 7).
+    fn name(self) -> &'static str {
+        match self {
+            Self::Jwt => "jwt",
+            Self::Macaroon => "macaroon",
+        }
+    }
 }
 
 /// A request for a token.
@@ -75,17 +86,33 @@ impl Lifecycle {
         }
     }
 
-    /// Derives a token from a parent that has just been verified.
+    /// Derives a token from a parent that has just been verified. The token is returned only if the audit trail has a row of it.
     ///
     /// # Errors
-    /// [`LifecycleError::Invalid`], [`LifecycleError::ParentEnded`], [`LifecycleError::ScopeNotGranted`] or
-    /// [`LifecycleError::NoSigningKey`].
-    pub fn derive(
+    /// [`LifecycleError::Invalid`], [`LifecycleError::ParentEnded`], [`LifecycleError::ScopeNotGranted`],
+    /// [`LifecycleError::NoSigningKey`] or a failure of the store.
+    pub async fn derive(
         &self,
         context: &RequestContext,
         parent: &CachedKey,
         command: DeriveToken,
     ) -> Result<Derived, LifecycleError> {
+        let form = command.form;
+        let derived = self.derive_token(parent, command)?;
+        let details = json!({
+            "algorithm": form.name(),
+            "expiry": derived.expire_time.to_rfc3339_opts(SecondsFormat::Secs, true),
+            "scopes": derived.scopes.as_slice(),
+            "audiences": derived.audiences,
+        });
+        let key = (parent.id(), parent.actor().id());
+        self.record(|recorder| [recorder.token_derived(context, key, details)]).await?;
+        self.metrics.token_minted();
+        log_change!(context, key_id = %parent.id(), form = ?form, "token derived");
+        Ok(derived)
+    }
+
+    fn derive_token(&self, parent: &CachedKey, command: DeriveToken) -> Result<Derived, LifecycleError> {
         let ttl = self.check_derive(&command)?;
         let now = self.now();
         if parent.effective_status(now) != EffectiveStatus::Active {
@@ -115,8 +142,6 @@ impl Lifecycle {
         let token = self.mint_token(&new, command.form)?;
         let mut claims = metadata.clone();
         claims.extend(new.accepted_claims());
-        self.metrics.token_minted();
-        log_change!(context, key_id = %parent.id(), form = ?command.form, "token derived");
         let expire_time = new.expire_time;
         Ok(Derived { token: token.into(), expire_time, scopes, claims, audiences: command.audiences })
     }

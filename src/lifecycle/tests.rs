@@ -278,7 +278,7 @@ async fn parent(lifecycle: &Lifecycle) -> ApiKey {
 async fn token_has_the_scopes_of_its_parent_or_fewer() {
     let lifecycle = with_signing_key();
     let parent = parent(&lifecycle).await;
-    let derived = lifecycle.derive(&context(), &CachedKey::from(&parent), DeriveToken::default()).unwrap();
+    let derived = lifecycle.derive(&context(), &CachedKey::from(&parent), DeriveToken::default()).await.unwrap();
     assert!(derived.token.expose_secret().starts_with("eyJ"));
     assert_eq!((&derived.scopes, &derived.claims), (&parent.scopes, &parent.metadata));
     assert_eq!(
@@ -292,7 +292,7 @@ async fn token_has_the_scopes_of_its_parent_or_fewer() {
         custom_claims: serde_json::json!({"k": 2, "sub": "x", "act": "y"}).as_object().cloned().unwrap(),
         audiences: vec!["api".into()],
     };
-    let derived = lifecycle.derive(&context(), &CachedKey::from(&parent), command).unwrap();
+    let derived = lifecycle.derive(&context(), &CachedKey::from(&parent), command).await.unwrap();
     assert!(derived.token.expose_secret().starts_with("mc_v1_"));
     assert!(derived.scopes.iter().eq(["b"]));
     assert_eq!(serde_json::Value::Object(derived.claims), serde_json::json!({"team": "blue", "k": 2}));
@@ -303,20 +303,22 @@ async fn derive_reports_why_a_token_is_rejected() {
     let lifecycle = with_signing_key();
     let parent = parent(&lifecycle).await;
     let of_ttl = |seconds| DeriveToken { ttl: Some(Duration::from_secs(seconds)), ..DeriveToken::default() };
-    let error = |parent: &ApiKey, command| lifecycle.derive(&context(), &CachedKey::from(parent), command).unwrap_err();
-    assert!(matches!(error(&parent, of_ttl(86_401)), LifecycleError::Invalid(_)));
-    assert!(matches!(error(&parent, of_ttl(3601)), LifecycleError::Invalid(_)), "the parent expires in an hour");
+    let error = async |parent: &ApiKey, command| {
+        lifecycle.derive(&context(), &CachedKey::from(parent), command).await.unwrap_err()
+    };
+    assert!(matches!(error(&parent, of_ttl(86_401)).await, LifecycleError::Invalid(_)));
+    assert!(matches!(error(&parent, of_ttl(3601)).await, LifecycleError::Invalid(_)), "the parent expires in an hour");
     let scopes = DeriveToken { scopes: vec!["a".into(), "c".into()], ..DeriveToken::default() };
-    assert_eq!(error(&parent, scopes).to_string(), "scope \"c\" is not granted to the key");
+    assert_eq!(error(&parent, scopes).await.to_string(), "scope \"c\" is not granted to the key");
     let custom_claims = serde_json::json!({"x": "y".repeat(8192)}).as_object().cloned().unwrap();
     for form in [TokenForm::Jwt, TokenForm::Macaroon] {
         let command = DeriveToken { form, custom_claims: custom_claims.clone(), ..DeriveToken::default() };
-        assert!(matches!(error(&parent, command), LifecycleError::Invalid(_)));
+        assert!(matches!(error(&parent, command).await, LifecycleError::Invalid(_)));
     }
     let expired = ApiKey { expire_time: Some(parent.create_time - chrono::TimeDelta::seconds(1)), ..parent.clone() };
-    assert!(matches!(error(&expired, DeriveToken::default()), LifecycleError::ParentEnded));
+    assert!(matches!(error(&expired, DeriveToken::default()).await, LifecycleError::ParentEnded));
     let without = super::tests::lifecycle(|_| {});
-    let refused = without.derive(&context(), &CachedKey::from(&parent), DeriveToken::default()).unwrap_err();
+    let refused = without.derive(&context(), &CachedKey::from(&parent), DeriveToken::default()).await.unwrap_err();
     assert!(matches!(refused, LifecycleError::NoSigningKey(_)));
 }
 

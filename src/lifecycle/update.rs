@@ -22,12 +22,12 @@ impl Lifecycle {
         change.check()?;
         let _lock = self.key_locks.lock(id).await;
         for _ in 0..RETRIES {
-            let mut key = self.get(context, id).await?;
-            let replaced = key.version;
+            let replaced = self.get(context, id).await?;
+            let mut key = replaced.clone();
             change.clone().apply(&mut key);
             key.update_time = self.now();
             key.version += 1;
-            if self.store.replace(context, &key, replaced).await? {
+            if self.store.replace(context, &key, &replaced).await? {
                 self.changed(&key).await;
                 log_change!(context, key_id = %id, "key {id} updated");
                 return Ok(key);

@@ -10,12 +10,13 @@ use super::error::LifecycleError;
 use super::key_locks::KeyLocks;
 use super::metrics::Metrics;
 use super::settings::Settings;
+use crate::audit::{AuditKeys, AuditRow, Recorder};
 use crate::cache::{CacheKey, Caches, Invalidation};
 use crate::clock::{Clock, Timestamp};
 use crate::id::KeyId;
 use crate::key::ApiKey;
 use crate::request_context::RequestContext;
-use crate::store::{KeyStore, StoreError};
+use crate::store::{AuditStore, KeyStore, StoreError};
 
 /// How often a change is tried while others change the same key.
 pub(super) const RETRIES: usize = 16;
@@ -29,6 +30,8 @@ pub struct Lifecycle {
     rng: Mutex<StdRng>,
     pub(super) key_locks: KeyLocks,
     pub(super) metrics: Metrics,
+    recorder: Arc<Recorder>,
+    audit: Option<Arc<dyn AuditStore>>,
 }
 
 impl Lifecycle {
@@ -43,7 +46,29 @@ impl Lifecycle {
         rng: StdRng,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, store, caches, clock, rng: Mutex::new(rng), key_locks: KeyLocks::new(), metrics }
+        let recorder = Arc::new(Recorder::new(AuditKeys::new(&settings.keyring), Arc::clone(&clock)));
+        let audit = Arc::clone(&store).audit();
+        if let Some(audit) = &audit {
+            audit.record_with(Arc::clone(&recorder));
+        }
+        let (rng, key_locks) = (Mutex::new(rng), KeyLocks::new());
+        Self { settings, store, caches, clock, rng, key_locks, metrics, recorder, audit }
+    }
+
+    /// The audit trail and what makes its rows; `None` if the store keeps none.
+    #[doc(hidden)]
+    pub fn audit(&self) -> Option<(Arc<dyn AuditStore>, Arc<Recorder>)> {
+        Some((self.audit.clone()?, Arc::clone(&self.recorder)))
+    }
+
+    /// Writes audit rows of events that are no mutations.
+    pub(super) async fn record<T>(&self, make: impl FnOnce(&Recorder) -> T) -> Result<(), StoreError>
+    where
+        T: IntoIterator<Item = AuditRow>,
+    {
+        let Some(audit) = &self.audit else { return Ok(()) };
+        let rows: Vec<AuditRow> = make(&self.recorder).into_iter().collect();
+        if rows.is_empty() { Ok(()) } else { audit.record(&rows).await }
     }
 
     /// Returns a key in any status.

@@ -7,8 +7,10 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::*;
+use crate::audit::{AuditKeys, Recorder};
 use crate::cidr::CidrSet;
-use crate::clock::Timestamp;
+use crate::clock::{SystemClock, Timestamp};
+use crate::credential::Keyring;
 use crate::id::{KeyId, KeyKind, RequestId, TenantId};
 use crate::key::{ApiKey, EffectiveStatus, KeyFilter, Revocation, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Visibility};
@@ -18,14 +20,17 @@ use crate::request_context::{Principal, RequestContext};
 macro_rules! contract {
     ($($test:ident),* $(,)?) => {
         mod memory {
-            $(#[tokio::test] async fn $test() { super::$test(std::sync::Arc::new(super::MemoryStore::default())).await; })*
+            $(#[tokio::test] async fn $test() {
+                super::$test(super::recorded(std::sync::Arc::new(super::MemoryStore::default()))).await;
+            })*
         }
         #[cfg(feature = "sqlite")]
         mod sqlite {
             $(#[tokio::test] async fn $test() {
                 let folder = tempfile::tempdir().unwrap();
                 let options = super::SqliteOptions { path: Some(folder.path().join("keys.db")), max_connections: 4 };
-                super::$test(std::sync::Arc::new(super::SqliteStore::open(&options).await.unwrap())).await;
+                let store = super::SqliteStore::open(&options).await.unwrap();
+                super::$test(super::recorded(std::sync::Arc::new(store))).await;
             })*
         }
         /// One test over one server, because a server is slow to start. Each part has a database of its own.
@@ -36,7 +41,7 @@ macro_rules! contract {
             let mut failed = Vec::new();
             $({
                 let store = Arc::new(testing::store(&server, stringify!($test)).await);
-                if tokio::spawn($test(Arc::<PostgresStore>::clone(&store))).await.is_err() {
+                if tokio::spawn($test(recorded(Arc::<PostgresStore>::clone(&store)))).await.is_err() {
                     failed.push(stringify!($test));
                 }
                 store.close().await;
@@ -45,6 +50,8 @@ macro_rules! contract {
         }
     };
 }
+
+pub(super) use contract;
 
 contract!(
     stored_key_is_read_back_unchanged,
@@ -74,31 +81,43 @@ contract!(
     prune_deleted_removes_the_oldest_deletions,
 );
 
+/// The keys of the audit trail.
+pub(super) fn audit_keys() -> AuditKeys {
+    AuditKeys::new(&Keyring::new(&"a secret of at least 32 characters".to_owned().into(), &[]))
+}
+
+/// The store, with rows of the audit trail for its writes.
+pub(super) fn recorded(store: Arc<dyn KeyStore>) -> Arc<dyn KeyStore> {
+    let recorder = Recorder::new(audit_keys(), Arc::new(SystemClock));
+    Arc::clone(&store).audit().unwrap().record_with(Arc::new(recorder));
+    store
+}
+
 /// A tenant beside the nil one.
-const OTHER: TenantId = TenantId(Uuid::from_u128(9));
+pub(super) const OTHER: TenantId = TenantId(Uuid::from_u128(9));
 
 /// A request for the nil tenant.
-fn context() -> RequestContext {
+pub(super) fn context() -> RequestContext {
     context_of(TenantId::NIL)
 }
 
-fn context_of(tenant: TenantId) -> RequestContext {
+pub(super) fn context_of(tenant: TenantId) -> RequestContext {
     RequestContext { tenant, principal: Principal::Anonymous, client_ip: None, request_id: RequestId::random() }
 }
 
-fn system() -> RequestContext {
+pub(super) fn system() -> RequestContext {
     RequestContext::system(TenantId::NIL)
 }
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_timestamp(1_780_000_000 + seconds, 123_456_000).unwrap()
 }
 
-fn issued(number: u128) -> KeyId {
+pub(super) fn issued(number: u128) -> KeyId {
     KeyId::Issued(Uuid::from_u128(number))
 }
 
-fn key(id: KeyId) -> ApiKey {
+pub(super) fn key(id: KeyId) -> ApiKey {
     ApiKey {
         tenant: TenantId::NIL,
         id,
@@ -121,7 +140,7 @@ fn key(id: KeyId) -> ApiKey {
     }
 }
 
-fn compromise() -> Revocation {
+pub(super) fn compromise() -> Revocation {
     Revocation { reason: RevocationReason::KeyCompromise, description: None }
 }
 
@@ -174,7 +193,7 @@ async fn write_to_another_tenant_is_rejected(store: Arc<dyn KeyStore>) {
     for context in [&context_of(OTHER), &admin, &holder] {
         refused(store.insert(context, &new, Some("r")).await);
         refused(store.insert_many(context, &[ApiKey { tenant: OTHER, ..new.clone() }, new.clone()]).await);
-        refused(store.replace(context, &ApiKey { name: "stolen".into(), version: 2, ..mine.clone() }, 1).await);
+        refused(store.replace(context, &ApiKey { name: "stolen".into(), version: 2, ..mine.clone() }, &mine).await);
         refused(store.rotate(context, &mine, &ApiKey { tenant: OTHER, ..new.clone() }, &compromise(), at(5)).await);
         refused(store.rotate(context, &own, &new, &compromise(), at(5)).await);
         refused(store.record_last_used(context, &[(OTHER, own.id), (mine.tenant, mine.id)], at(5)).await);
@@ -338,10 +357,10 @@ async fn replace_requires_the_expected_version(store: Arc<dyn KeyStore>) {
         version: 2,
         ..key(issued(1))
     };
-    assert!(store.replace(&context(), &changed, 1).await.unwrap());
+    assert!(store.replace(&context(), &changed, &key(issued(1))).await.unwrap());
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(changed.clone()));
-    assert!(!store.replace(&context(), &key(issued(1)), 1).await.unwrap());
-    assert!(!store.replace(&context(), &key(issued(2)), 1).await.unwrap());
+    assert!(!store.replace(&context(), &key(issued(1)), &key(issued(1))).await.unwrap());
+    assert!(!store.replace(&context(), &key(issued(2)), &key(issued(2))).await.unwrap());
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(changed));
 }
 
@@ -446,7 +465,7 @@ async fn concurrent_last_uses_and_changes_are_both_kept(store: Arc<dyn KeyStore>
     let mut writes = vec![record(names.clone()), record(names.iter().rev().copied().collect())];
     for key in &keys {
         let changed = ApiKey { name: "changed".into(), version: 2, ..key.clone() };
-        assert!(store.replace(&context(), &changed, 1).await.unwrap());
+        assert!(store.replace(&context(), &changed, key).await.unwrap());
         if key.id > issued(25) {
             let revoked = store.revoke(&context(), key.id, &compromise(), at(1)).await.unwrap();
             assert!(matches!(revoked, Revoked::Done(_)));
@@ -466,7 +485,7 @@ async fn concurrent_last_uses_and_changes_are_both_kept(store: Arc<dyn KeyStore>
 }
 
 /// Years before the other times, so that it is in the past by any clock.
-fn long_ago(seconds: i64) -> Timestamp {
+pub(super) fn long_ago(seconds: i64) -> Timestamp {
     at(seconds) - chrono::TimeDelta::days(3000)
 }
 

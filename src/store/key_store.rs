@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::audit_store::AuditStore;
 use super::error::StoreError;
 use super::feed::ChangeFeed;
 use crate::clock::Timestamp;
@@ -73,14 +74,14 @@ pub trait KeyStore: KeySource {
     /// [`StoreError`] when it is not known whether they were added: all of them or none.
     async fn insert_many(&self, context: &RequestContext, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError>;
 
-    /// Replaces version `replaced` of a key by `key`. Returns `false` if the stored version is another one, or if there is no
-    /// such key. `last_used_time` stays as it is stored.
+    /// Replaces `replaced` by `key`, another version of the same key. Returns `false` if the stored version is another one than
+    /// that of `replaced`, or if there is no such key. `last_used_time` stays as it is stored.
     ///
     /// # Errors
     /// [`StoreError`] when it is not known whether the key was replaced.
-    async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: u64) -> Result<bool, StoreError>;
+    async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: &ApiKey) -> Result<bool, StoreError>;
 
-    /// Revokes a key of the context's tenant if it is active, in one step.
+    /// Revokes a key of the context's tenant if it is active, whatever its version.
     ///
     /// # Errors
     /// [`StoreError`] when it is not known whether the key was revoked.
@@ -169,6 +170,13 @@ pub trait KeyStore: KeySource {
         None
     }
 
+    /// Returns the audit trail, which has a row of every write except of [`KeyStore::record_last_used`] and
+    /// [`KeyStore::prune_deleted`], written in the transaction of the write. `None` if the store keeps none.
+    #[doc(hidden)]
+    fn audit(self: Arc<Self>) -> Option<Arc<dyn AuditStore>> {
+        None
+    }
+
     /// Waits for running statements and closes all connections.
     async fn close(&self) {}
 }
@@ -232,6 +240,16 @@ pub enum Revoked {
     Already,
     /// There is no such key.
     Absent,
+}
+
+/// How often a write is tried while others change the same key.
+#[cfg(feature = "postgres")]
+pub(super) const RETRIES: usize = 16;
+
+/// The error after [`RETRIES`].
+#[cfg(feature = "postgres")]
+pub(super) fn contended(id: KeyId) -> StoreError {
+    StoreError::Unavailable(format!("key {id} was changed by others during each of {RETRIES} tries"))
 }
 
 /// Checks that a write stays within the tenant of its context; `tenants` are those of the keys to be written.

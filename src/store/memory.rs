@@ -1,14 +1,17 @@
 //! The reference implementation, in memory. Nothing is kept when the process ends.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use super::audit_store::{AuditQuery, AuditStore, MakePlan, RecorderSlot, Unsealed};
 use super::error::StoreError;
 use super::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
+use super::memory_audit::AuditTables;
+use crate::audit::{Anchor, AuditRow, ChainRecord, Recorder};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation, Status};
@@ -16,12 +19,16 @@ use crate::request_context::RequestContext;
 
 /// A store in the memory of this process.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<Tables>);
+pub struct MemoryStore {
+    tables: Mutex<Tables>,
+    recorder: RecorderSlot,
+}
 
 #[derive(Debug, Default)]
 struct Tables {
     keys: BTreeMap<(TenantId, KeyId), Row>,
     deleted: Vec<RevokedKey>,
+    audit: AuditTables,
 }
 
 #[derive(Debug)]
@@ -32,7 +39,22 @@ struct Row {
 
 impl MemoryStore {
     fn tables(&self) -> MutexGuard<'_, Tables> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryStore {
+    /// Writes the rows that `make` makes.
+    fn write_audit<T: IntoIterator<Item = AuditRow>>(&self, tables: &mut Tables, make: impl FnOnce(&Recorder) -> T) {
+        tables.audit.record(&self.recorder.rows(make));
+    }
+}
+
+#[cfg(test)]
+impl MemoryStore {
+    /// Removes the rows of a chain after a position, and adapts its record, as who can write to a database can.
+    pub(crate) fn truncate_chain(&self, chain: &str, seq: i64) {
+        self.tables().audit.truncate(chain, seq);
     }
 }
 
@@ -102,22 +124,32 @@ impl KeyStore for MemoryStore {
         if let Some(first) = request_id.and_then(|id| tables.find_by_request(key.tenant, key.id.kind(), id)) {
             return Ok(Inserted::Replay(Box::new(first)));
         }
-        Ok(if tables.add(key, request_id) { Inserted::New } else { Inserted::Exists })
+        if !tables.add(key, request_id) {
+            return Ok(Inserted::Exists);
+        }
+        self.write_audit(&mut tables, |recorder| [recorder.created(context, key)]);
+        Ok(Inserted::New)
     }
 
     async fn insert_many(&self, context: &RequestContext, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError> {
         check_tenants(context, keys.iter().map(|key| key.tenant))?;
         let mut tables = self.tables();
-        Ok(keys.iter().map(|key| tables.add(key, None)).collect())
+        let added: Vec<bool> = keys.iter().map(|key| tables.add(key, None)).collect();
+        let new = keys.iter().zip(&added).filter(|(_, added)| **added);
+        self.write_audit(&mut tables, |recorder| {
+            new.map(|(key, _)| recorder.created(context, key)).collect::<Vec<_>>()
+        });
+        Ok(added)
     }
 
-    async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: u64) -> Result<bool, StoreError> {
+    async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: &ApiKey) -> Result<bool, StoreError> {
         check_tenants(context, [key.tenant])?;
         let mut tables = self.tables();
         match tables.keys.get_mut(&(key.tenant, key.id)) {
-            Some(row) if row.key.version == replaced => {
+            Some(row) if row.key.version == replaced.version => {
                 let last_used_time = row.key.last_used_time;
                 row.key = ApiKey { last_used_time, ..key.clone() };
+                self.write_audit(&mut tables, |recorder| [recorder.updated(context, replaced, key)]);
                 Ok(true)
             }
             _ => Ok(false),
@@ -136,8 +168,11 @@ impl KeyStore for MemoryStore {
             None => Ok(Revoked::Absent),
             Some(row) if row.key.status != Status::Active => Ok(Revoked::Already),
             Some(row) => {
+                let old = row.key.clone();
                 revoke(&mut row.key, revocation, now);
-                Ok(Revoked::Done(Box::new(row.key.clone())))
+                let key = row.key.clone();
+                self.write_audit(&mut tables, |recorder| [recorder.revoked(context, &old, revocation, now)]);
+                Ok(Revoked::Done(Box::new(key)))
             }
         }
     }
@@ -160,6 +195,7 @@ impl KeyStore for MemoryStore {
             _ => return Ok(None),
         };
         tables.add(new, None);
+        self.write_audit(&mut tables, |recorder| recorder.rotated(context, (old, new), revocation, now));
         Ok(Some(revoked))
     }
 
@@ -187,6 +223,7 @@ impl KeyStore for MemoryStore {
             return Ok(None);
         };
         tables.deleted.push(RevokedKey { tenant: context.tenant, id, time: now });
+        self.write_audit(&mut tables, |recorder| [recorder.deleted(context, &row.key)]);
         Ok(Some(row.key.version))
     }
 
@@ -205,6 +242,8 @@ impl KeyStore for MemoryStore {
         let purged: Vec<_> = expired.iter().filter_map(|(_, id)| tables.keys.remove(id)).map(|row| row.key).collect();
         let revoked = purged.iter().filter(|key| key.status != Status::Active);
         tables.deleted.extend(revoked.map(|key| RevokedKey { tenant: key.tenant, id: key.id, time: key.update_time }));
+        let rows = |recorder: &Recorder| purged.iter().map(|key| recorder.purged(context, key)).collect::<Vec<_>>();
+        self.write_audit(&mut tables, rows);
         Ok(purged.iter().map(|key| PurgedKey { tenant: key.tenant, id: key.id, version: key.version }).collect())
     }
 
@@ -239,6 +278,52 @@ impl KeyStore for MemoryStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn audit(self: Arc<Self>) -> Option<Arc<dyn AuditStore>> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl AuditStore for MemoryStore {
+    fn record_with(&self, recorder: Arc<Recorder>) {
+        self.recorder.set(recorder);
+    }
+
+    async fn record(&self, rows: &[AuditRow]) -> Result<(), StoreError> {
+        self.tables().audit.record(rows);
+        Ok(())
+    }
+
+    async fn seal(&self, selection: &Unsealed<'_>, plan: MakePlan<'_>) -> Result<Vec<AuditRow>, StoreError> {
+        Ok(self.tables().audit.seal(selection, plan))
+    }
+
+    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<AuditRow>, StoreError> {
+        Ok(self.tables().audit.page(query))
+    }
+
+    /// All records, whatever `since` is.
+    async fn chains(&self, _: Option<Timestamp>, limit: u32) -> Result<Vec<ChainRecord>, StoreError> {
+        Ok(self.tables().audit.chains(limit))
+    }
+
+    async fn chain_names(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.tables().audit.chain_names())
+    }
+
+    async fn chain_rows(&self, chain: &str, after: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+        Ok(self.tables().audit.chain_rows(chain, after, limit))
+    }
+
+    async fn unsealed(&self, after: &str, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+        Ok(self.tables().audit.unsealed(after, limit))
+    }
+
+    async fn prune_chain(&self, chain: &str, anchor: &Anchor, replaced: i64) -> Result<(), StoreError> {
+        self.tables().audit.prune(chain, anchor, replaced);
         Ok(())
     }
 }

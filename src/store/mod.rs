@@ -2,11 +2,15 @@
 //! contract tests run against every implementation.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod audit_row;
+mod audit_store;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod database;
 mod error;
 mod feed;
 mod key_store;
 mod memory;
+mod memory_audit;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -18,6 +22,8 @@ mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[doc(hidden)]
+pub use audit_store::{AuditQuery, AuditStore, MakePlan, Unsealed};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use database::Database;
 pub use error::StoreError;
@@ -31,6 +37,8 @@ pub use schema::{Migration, Schema, SchemaError};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
+#[cfg(test)]
+mod audit_contract;
 #[cfg(test)]
 mod contract;
 #[cfg(all(test, feature = "postgres"))]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::error::StoreError;
-use super::key_store::{PurgedKey, RevokedKey};
+#[cfg(feature = "postgres")]
+use super::key_store::PurgedKey;
+use super::key_store::RevokedKey;
 use super::row_struct::row_struct;
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
@@ -82,6 +84,7 @@ row_struct! {
     }
 }
 
+#[cfg(feature = "postgres")]
 row_struct! {
     /// A key that was purged.
     pub(super) struct PurgedRow {
@@ -146,6 +149,7 @@ impl<M: TimeColumn> TryFrom<RevokedRow<M>> for RevokedKey {
     }
 }
 
+#[cfg(feature = "postgres")]
 impl TryFrom<PurgedRow> for PurgedKey {
     type Error = StoreError;
 

@@ -160,7 +160,7 @@ mod tests {
                 ttl: Some(Duration::from_secs(600)),
                 ..DeriveToken::default()
             };
-            let derived = self.lifecycle.derive(&context(), parent.record().unwrap(), command).unwrap();
+            let derived = self.lifecycle.derive(&context(), parent.record().unwrap(), command).await.unwrap();
             derived.token.expose_secret().to_owned()
         }
 

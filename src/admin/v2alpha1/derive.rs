@@ -115,7 +115,8 @@ pub(in crate::admin) async fn derive(
     };
     let verdict = state.verifier.verify(&presented).await.outcome.map_err(|denial| parent_error(&denial))?;
     let parent = verdict.record().ok_or_else(|| ApiError::plain(Reason::Unauthorized))?;
-    Ok(Json(DeriveTokenResponse { token: Token::new(state.lifecycle.derive(&context, parent, command)?) }))
+    let derived = state.lifecycle.derive(&context, parent, command).await?;
+    Ok(Json(DeriveTokenResponse { token: Token::new(derived) }))
 }
 
 /// The error for an invalid parent key.

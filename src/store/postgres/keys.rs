@@ -4,22 +4,27 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::query_as;
+use sqlx::{Connection, Error, PgConnection, query_as};
+use tokio::time::timeout;
 
 use super::pool::Access;
 use super::statements::{
-    ABOVE_ALL, COUNT_ACTIVE, DELETE, FIND, FIND_BY_REQUEST, FIND_MANY, INSERT, PING, PRUNE_DELETED, PURGE,
-    RECORD_LAST_USED, REPLACE, REVOKE, REVOKED_SINCE, ROTATE, list,
+    ABOVE_ALL, COUNT_ACTIVE, DELETE, FIND, FIND_BY_REQUEST, FIND_MANY, INSERT, LOCK_EXPIRED, PING, PRUNE_DELETED,
+    PURGE, RECORD_LAST_USED, REPLACE, REVOKE, REVOKED_SINCE, ROTATE, list,
 };
 use super::store::PostgresStore;
+use crate::audit::{AuditRow, Recorder};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
-use crate::key::{ApiKey, Revocation};
+use crate::key::{ApiKey, Revocation, Status};
 use crate::request_context::RequestContext;
+use crate::store::audit_row;
+use crate::store::audit_store::{AuditStore, RecorderSlot};
 use crate::store::error::StoreError;
 use crate::store::feed::ChangeFeed;
 use crate::store::key_store::{
-    Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
+    Inserted, KeySource, KeyStore, PageQuery, PurgedKey, RETRIES, Revoked, RevokedKey, check_system, check_tenants,
+    contended, day_begin,
 };
 use crate::store::row::{self, PurgedRow, RevokedRow, kind_text};
 
@@ -72,7 +77,8 @@ impl KeyStore for PostgresStore {
         request_id: Option<&str>,
     ) -> Result<Inserted, StoreError> {
         check_tenants(context, [key.tenant])?;
-        let stored = self.insert_rows(&[KeyRow::new(key, request_id)?]).await?;
+        let audit = self.recorder.rows(|recorder| [recorder.created(context, key)]);
+        let stored = self.insert_rows(&[KeyRow::new(key, request_id)?], &audit).await?;
         if !stored.is_empty() {
             return Ok(Inserted::New);
         }
@@ -88,13 +94,15 @@ impl KeyStore for PostgresStore {
     async fn insert_many(&self, context: &RequestContext, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError> {
         check_tenants(context, keys.iter().map(|key| key.tenant))?;
         let rows = keys.iter().map(|key| KeyRow::new(key, None)).collect::<Result<Vec<_>, _>>()?;
-        let stored = self.insert_rows(&rows).await?;
+        let created = |recorder: &Recorder| keys.iter().map(|key| recorder.created(context, key)).collect::<Vec<_>>();
+        let stored = self.insert_rows(&rows, &self.recorder.rows(created)).await?;
         Ok(keys.iter().map(|key| stored.contains(&key.id.to_string())).collect())
     }
 
-    async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: u64) -> Result<bool, StoreError> {
+    async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: &ApiKey) -> Result<bool, StoreError> {
         check_tenants(context, [key.tenant])?;
         let row = KeyRow::new(key, None)?;
+        let audit = audit_json(&self.recorder.rows(|recorder| [recorder.updated(context, replaced, key)]))?;
         let query = || {
             query_as::<_, (String,)>(REPLACE)
                 .bind(key.tenant.0)
@@ -108,7 +116,8 @@ impl KeyStore for PostgresStore {
                 .bind(&row.allowed_cidrs)
                 .bind(row.update_time)
                 .bind(row.version)
-                .bind(replaced.cast_signed())
+                .bind(replaced.version.cast_signed())
+                .bind(&audit)
         };
         Ok(!self.connections.rows(Access::Write, query).await?.is_empty())
     }
@@ -121,21 +130,31 @@ impl KeyStore for PostgresStore {
         now: Timestamp,
     ) -> Result<Revoked, StoreError> {
         let key_id = id.to_string();
-        let query = || {
-            query_as::<_, KeyRow>(REVOKE)
-                .bind(context.tenant.0)
-                .bind(kind_text(id.kind()))
-                .bind(&key_id)
-                .bind(revocation.reason.name())
-                .bind(&revocation.description)
-                .bind(now)
-                .bind(Revocation::expiry(now, None))
-        };
-        match self.connections.rows(Access::Write, query).await?.pop() {
-            Some(row) => Ok(Revoked::Done(Box::new(row.try_into()?))),
-            None if self.find(context.tenant, id).await?.is_some() => Ok(Revoked::Already),
-            None => Ok(Revoked::Absent),
+        // Only a key that is deleted and imported again between the two statements needs another try.
+        for _ in 0..RETRIES {
+            let Some(old) = self.find(context.tenant, id).await? else { return Ok(Revoked::Absent) };
+            if old.status != Status::Active {
+                return Ok(Revoked::Already);
+            }
+            let audit = self.recorder.rows(|recorder| [recorder.revoked(context, &old, revocation, now)]);
+            let audit = audit_json(&audit)?;
+            let query = || {
+                query_as::<_, KeyRow>(REVOKE)
+                    .bind(context.tenant.0)
+                    .bind(kind_text(id.kind()))
+                    .bind(&key_id)
+                    .bind(revocation.reason.name())
+                    .bind(&revocation.description)
+                    .bind(now)
+                    .bind(Revocation::expiry(now, None))
+                    .bind(old.create_time)
+                    .bind(&audit)
+            };
+            if let Some(row) = self.connections.rows(Access::Write, query).await?.pop() {
+                return Ok(Revoked::Done(Box::new(row.try_into()?)));
+            }
         }
+        Err(contended(id))
     }
 
     async fn rotate(
@@ -148,6 +167,7 @@ impl KeyStore for PostgresStore {
     ) -> Result<Option<ApiKey>, StoreError> {
         check_tenants(context, [old.tenant, new.tenant])?;
         let key_id = old.id.to_string();
+        let audit = audit_json(&self.recorder.rows(|recorder| recorder.rotated(context, (old, new), revocation, now)))?;
         let new = json(&[KeyRow::new(new, None)?])?;
         let query = || {
             query_as::<_, KeyRow>(ROTATE)
@@ -160,6 +180,7 @@ impl KeyStore for PostgresStore {
                 .bind(Revocation::expiry(now, None))
                 .bind(old.version.cast_signed())
                 .bind(&new)
+                .bind(&audit)
         };
         self.connections.rows(Access::Write, query).await?.pop().map(TryInto::try_into).transpose()
     }
@@ -185,10 +206,23 @@ impl KeyStore for PostgresStore {
 
     async fn delete(&self, context: &RequestContext, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
         let key_id = id.to_string();
-        let query =
-            || query_as::<_, (i64,)>(DELETE).bind(context.tenant.0).bind(kind_text(id.kind())).bind(&key_id).bind(now);
-        let version = self.connections.rows(Access::Write, query).await?.pop();
-        Ok(version.map(|(version,)| version.unsigned_abs()))
+        for _ in 0..RETRIES {
+            let Some(old) = self.find(context.tenant, id).await? else { return Ok(None) };
+            let audit = audit_json(&self.recorder.rows(|recorder| [recorder.deleted(context, &old)]))?;
+            let query = || {
+                query_as::<_, (i64,)>(DELETE)
+                    .bind(context.tenant.0)
+                    .bind(kind_text(id.kind()))
+                    .bind(&key_id)
+                    .bind(now)
+                    .bind(old.version.cast_signed())
+                    .bind(&audit)
+            };
+            if let Some((version,)) = self.connections.rows(Access::Write, query).await?.pop() {
+                return Ok(Some(version.unsigned_abs()));
+            }
+        }
+        Err(contended(id))
     }
 
     async fn purge(
@@ -198,9 +232,10 @@ impl KeyStore for PostgresStore {
         limit: u32,
     ) -> Result<Vec<PurgedKey>, StoreError> {
         check_system(context)?;
-        let query = || query_as::<_, PurgedRow>(PURGE).bind(before).bind(i64::from(limit));
-        let rows = self.connections.rows(Access::Write, query).await?;
-        rows.into_iter().map(TryInto::try_into).collect()
+        let mut lease = self.connections.tested().await?;
+        let purged = purge(lease.connection(), (before, limit), &self.recorder, context);
+        let result = timeout(self.connections.transaction_timeout(), purged).await;
+        lease.finish_transaction(result)?.and_then(|rows| rows.into_iter().map(TryInto::try_into).collect())
     }
 
     async fn prune_deleted(&self, context: &RequestContext, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
@@ -226,6 +261,10 @@ impl KeyStore for PostgresStore {
         self.connections.rows(Access::Read, || query_as::<_, (i32,)>(PING)).await.map(drop)
     }
 
+    fn audit(self: Arc<Self>) -> Option<Arc<dyn AuditStore>> {
+        Some(self)
+    }
+
     fn feed(self: Arc<Self>) -> Option<Arc<dyn ChangeFeed>> {
         Some(self)
     }
@@ -249,11 +288,38 @@ impl PostgresStore {
     }
 
     /// Adds the rows that conflict with no other row, in one statement. Returns their ids.
-    async fn insert_rows(&self, rows: &[KeyRow]) -> Result<HashSet<String>, StoreError> {
-        let json = json(rows)?;
-        let stored = self.connections.rows(Access::Write, || query_as::<_, (String,)>(INSERT).bind(&json)).await?;
+    async fn insert_rows(&self, rows: &[KeyRow], audit: &[AuditRow]) -> Result<HashSet<String>, StoreError> {
+        let (json, audit) = (json(rows)?, audit_json(audit)?);
+        let query = || query_as::<_, (String,)>(INSERT).bind(&json).bind(&audit);
+        let stored = self.connections.rows(Access::Write, query).await?;
         Ok(stored.into_iter().map(|(id,)| id).collect())
     }
+}
+
+/// Purges keys in one transaction. A row that cannot be read as a record is an error, as nothing is then known to audit.
+async fn purge(
+    connection: &mut PgConnection,
+    (before, limit): (Timestamp, u32),
+    recorder: &RecorderSlot,
+    context: &RequestContext,
+) -> Result<Result<Vec<PurgedRow>, StoreError>, Error> {
+    let mut transaction = connection.begin().await?;
+    let expired = query_as::<_, KeyRow>(LOCK_EXPIRED).bind(before).bind(i64::from(limit));
+    let expired = expired.fetch_all(&mut *transaction).await?;
+    let prepare = || {
+        let keys = expired.into_iter().map(ApiKey::try_from).collect::<Result<Vec<_>, _>>()?;
+        let purged = |recorder: &Recorder| keys.iter().map(|key| recorder.purged(context, key)).collect::<Vec<_>>();
+        let audit = audit_json(&recorder.rows(purged))?;
+        Ok((KeyNames::new(&keys.iter().map(|key| (key.tenant, key.id)).collect::<Vec<_>>()), audit))
+    };
+    let (names, audit) = match prepare() {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(Err(error)),
+    };
+    let purge = query_as(PURGE).bind(names.tenants).bind(names.kinds).bind(names.ids).bind(audit);
+    let rows = purge.fetch_all(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(Ok(rows))
 }
 
 /// Keys as one array per column.
@@ -275,4 +341,8 @@ impl KeyNames {
 
 fn json(rows: &[KeyRow]) -> Result<String, StoreError> {
     serde_json::to_string(rows).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+fn audit_json(rows: &[AuditRow]) -> Result<String, StoreError> {
+    audit_row::json::<Timestamp>(rows)
 }

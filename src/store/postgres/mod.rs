@@ -1,6 +1,7 @@
 //! Keys in PostgreSQL, shared by any number of nodes. Every change is one statement, which writes the key and its row in the
 //! feed together.
 
+mod audit;
 mod error;
 mod feed;
 mod keys;

@@ -7,6 +7,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::QueryAs;
 use sqlx::{Connection, Error, FromRow, Postgres};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::error::{Failure, store_error};
@@ -104,8 +105,13 @@ impl Connections {
         Ok(Lease(Some(self.pool.acquire().await.map_err(|error| store_error(&error))?)))
     }
 
+    /// The time limit of a transaction of a few statements.
+    pub(super) fn transaction_timeout(&self) -> Duration {
+        4 * (self.statement_timeout + NETWORK)
+    }
+
     /// A connection that has just responded to a ping.
-    async fn tested(&self) -> Result<Lease, StoreError> {
+    pub(super) async fn tested(&self) -> Result<Lease, StoreError> {
         let find = async {
             // Each round removes a broken connection, so the last round opens a new one.
             for _ in 0..=self.pool.options().get_max_connections() {
@@ -124,10 +130,10 @@ impl Connections {
 
 /// A connection from the pool. It returns to the pool only after another response: the statement may have been cancelled, and
 /// the network may have failed without notice.
-struct Lease(Option<PoolConnection<Postgres>>);
+pub(super) struct Lease(Option<PoolConnection<Postgres>>);
 
 impl Lease {
-    fn connection(&mut self) -> &mut PoolConnection<Postgres> {
+    pub(super) fn connection(&mut self) -> &mut PoolConnection<Postgres> {
         self.0.as_mut().expect("a lease has its connection until it is finished")
     }
 
@@ -138,6 +144,15 @@ impl Lease {
         {
             connection.close_on_drop();
         }
+    }
+}
+
+impl Lease {
+    /// Ends the use of the connection for a transaction.
+    pub(super) fn finish_transaction<T>(self, result: Result<Result<T, Error>, Elapsed>) -> Result<T, StoreError> {
+        let result = result.map_err(|_| StoreError::Timeout)?;
+        self.finish(result.as_ref().err());
+        result.map_err(|error| store_error(&error))
     }
 }
 

@@ -46,6 +46,31 @@ macro_rules! insert {
     };
 }
 
+/// The columns of a row of the audit trail as they are read.
+macro_rules! audit_columns {
+    () => {
+        "id::text, tenant::text, time, writer::text, event, principal, client_ip, request_id, key_id, actor_id, before, \
+         after, details, mac, chain::text, seq, seal"
+    };
+}
+pub(super) use audit_columns;
+
+/// Adds those rows to the audit trail that are given as one JSON text and fulfil a condition.
+macro_rules! insert_audit {
+    ($json:literal, $condition:literal) => {
+        concat!(
+            "INSERT INTO audit_events (id, tenant, time, writer, event, principal, client_ip, request_id, key_id, actor_id, \
+             before, after, details, mac) SELECT id, tenant, time, writer, event, principal, client_ip, request_id, key_id, \
+             actor_id, before, after, details, mac FROM json_to_recordset(",
+            $json,
+            "::json) AS audit (id uuid, tenant uuid, time timestamptz, writer uuid, event text, principal text, \
+             client_ip text, request_id text, key_id text, actor_id text, before text, after text, details text, \
+             mac text) WHERE ",
+            $condition
+        )
+    };
+}
+
 /// Revokes an active key. Parameters: tenant, kind, id, reason, description, time, earliest expiry (1 to 7).
 macro_rules! revoke {
     ($and:literal) => {
@@ -75,6 +100,8 @@ pub(super) const INSERT: &str = concat!(
     insert!("$1", "ORDER BY tenant, kind, key_id ON CONFLICT DO NOTHING"),
     "), logged AS (",
     insert_changes!("stored", "CASE kind WHEN 'issued' THEN 'issue' ELSE 'import' END"),
+    "), audited AS (",
+    insert_audit!("$2", "(tenant, key_id) IN (SELECT tenant, key_id FROM stored)"),
     ") SELECT key_id FROM stored"
 );
 pub(super) const REPLACE: &str = concat!(
@@ -83,13 +110,19 @@ pub(super) const REPLACE: &str = concat!(
      WHERE tenant = $1 AND kind = $2 AND key_id = $3 AND version = $12 RETURNING tenant, kind, key_id, version), \
      logged AS (",
     insert_changes!("stored", "'update'"),
+    "), audited AS (",
+    insert_audit!("$13", "EXISTS (SELECT 1 FROM stored)"),
     ") SELECT key_id FROM stored"
 );
+/// The actor and the expiry before are in the audit row; neither changes while a key lives, so the time of its creation tells
+/// whether they are those of the revoked key.
 pub(super) const REVOKE: &str = concat!(
     "WITH revoked AS (",
-    revoke!(""),
+    revoke!(" AND create_time = $8"),
     "), logged AS (",
     insert_changes!("revoked", "'revoke'"),
+    "), audited AS (",
+    insert_audit!("$9", "EXISTS (SELECT 1 FROM revoked)"),
     ") SELECT ",
     columns!(),
     " FROM revoked"
@@ -104,6 +137,8 @@ pub(super) const ROTATE: &str = concat!(
     insert_changes!("revoked", "'rotate'"),
     "), stored_logged AS (",
     insert_changes!("stored", "CASE kind WHEN 'issued' THEN 'issue' ELSE 'import' END"),
+    "), audited AS (",
+    insert_audit!("$10", "EXISTS (SELECT 1 FROM revoked)"),
     ") SELECT ",
     columns!(),
     " FROM revoked"
@@ -117,30 +152,40 @@ pub(super) const RECORD_LAST_USED: &str = "WITH used AS (SELECT tenant, kind, ke
      WHERE keys.tenant = used.tenant AND keys.kind = used.kind AND keys.key_id = used.key_id RETURNING 1) \
      SELECT count(*) FROM written";
 pub(super) const DELETE: &str = concat!(
-    "WITH deleted AS (DELETE FROM keys WHERE tenant = $1 AND kind = $2 AND key_id = $3 \
+    "WITH deleted AS (DELETE FROM keys WHERE tenant = $1 AND kind = $2 AND key_id = $3 AND version = $5 \
      RETURNING tenant, kind, key_id, version), \
      kept AS (INSERT INTO deleted_keys (tenant, kind, key_id, delete_time) \
      SELECT tenant, kind, key_id, $4 FROM deleted \
      ON CONFLICT (tenant, kind, key_id) DO UPDATE SET delete_time = excluded.delete_time), logged AS (",
     insert_changes!("deleted", "'delete'"),
+    "), audited AS (",
+    insert_audit!("$6", "EXISTS (SELECT 1 FROM deleted)"),
     ") SELECT version FROM deleted"
 );
-/// One caller at a time purges, without waiting: rows that another transaction has locked are skipped. A key that has not
-/// expired by the database's clock stays, whatever time a node passes.
+/// Locks the keys to purge. One caller at a time purges, without waiting: rows that another transaction has locked are
+/// skipped. A key that has not expired by the database's clock stays, whatever time a node passes.
+pub(super) const LOCK_EXPIRED: &str = concat!(
+    "WITH purge_lock AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7738151096025474131) AS acquired) SELECT ",
+    columns!(),
+    " FROM keys WHERE expire_time < $1 AND expire_time < now() AND (SELECT acquired FROM purge_lock) \
+     ORDER BY expire_time LIMIT $2 FOR UPDATE SKIP LOCKED"
+);
+/// Purges keys that the transaction has locked.
 pub(super) const PURGE: &str = concat!(
-    "WITH purge_lock AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7738151096025474131) AS acquired), \
-     expired AS (SELECT tenant, kind, key_id FROM keys \
-     WHERE expire_time < $1 AND expire_time < now() AND (SELECT acquired FROM purge_lock) \
-     ORDER BY expire_time LIMIT $2 FOR UPDATE SKIP LOCKED), \
-     purged AS (DELETE FROM keys USING expired \
+    "WITH purged AS (DELETE FROM keys USING unnest($1::uuid[], $2::text[], $3::text[]) AS expired (tenant, kind, key_id) \
      WHERE keys.tenant = expired.tenant AND keys.kind = expired.kind AND keys.key_id = expired.key_id \
      RETURNING keys.tenant, keys.kind, keys.key_id, keys.status, keys.update_time, keys.version), \
      kept AS (INSERT INTO deleted_keys (tenant, kind, key_id, delete_time) \
      SELECT tenant, kind, key_id, update_time FROM purged WHERE status = 'revoked' \
      ON CONFLICT (tenant, kind, key_id) DO UPDATE SET delete_time = excluded.delete_time), logged AS (",
     insert_changes!("purged", "'purge'"),
+    "), audited AS (",
+    insert_audit!("$4", "(tenant, key_id) IN (SELECT tenant, key_id FROM purged)"),
     ") SELECT tenant::text, kind, key_id, version FROM purged"
 );
+/// Adds rows to the audit trail that belong to no key.
+pub(super) const INSERT_AUDIT_ROWS: &str =
+    concat!("WITH audited AS (", insert_audit!("$1", "true"), " RETURNING 1) SELECT count(*) FROM audited");
 pub(super) const PRUNE_DELETED: &str = "WITH pruned AS (DELETE FROM deleted_keys WHERE (tenant, kind, key_id) IN \
      (SELECT tenant, kind, key_id FROM deleted_keys WHERE delete_time < $1 ORDER BY delete_time LIMIT $2 \
      FOR UPDATE SKIP LOCKED) RETURNING 1) SELECT count(*) FROM pruned";

@@ -3,6 +3,7 @@
 use super::options::PostgresOptions;
 use super::pool::Connections;
 use super::schema::prepare;
+use crate::store::audit_store::RecorderSlot;
 use crate::store::schema::{Migration, SchemaError};
 
 /// Keys in PostgreSQL.
@@ -12,6 +13,7 @@ pub struct PostgresStore {
     /// A separate connection: the feed is read on time even if all other connections are busy.
     pub(super) feed: Connections,
     pub(super) options: PostgresOptions,
+    pub(super) recorder: RecorderSlot,
 }
 
 impl PostgresStore {
@@ -28,6 +30,7 @@ impl PostgresStore {
             connections: Connections::new(options, connect.clone()),
             feed: Connections::new(&one, connect),
             options: options.clone(),
+            recorder: RecorderSlot::default(),
         })
     }
 }

@@ -11,7 +11,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::feed::CHANGES_AFTER;
-use super::statements::{PURGE, list};
+use super::statements::{LOCK_EXPIRED, list};
 use super::*;
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
@@ -157,8 +157,8 @@ async fn feed_returns_every_change_once() {
     store.insert(&system(), &key(issued(1)), Some("r")).await.unwrap();
     store.insert(&system(), &key(issued(2)), Some("r")).await.unwrap();
     store.insert_many(&system(), &[key(imported), key(issued(1))]).await.unwrap();
-    store.replace(&system(), &ApiKey { version: 2, ..key(issued(1)) }, 1).await.unwrap();
-    store.replace(&system(), &ApiKey { version: 2, ..key(issued(1)) }, 1).await.unwrap();
+    store.replace(&system(), &ApiKey { version: 2, ..key(issued(1)) }, &key(issued(1))).await.unwrap();
+    store.replace(&system(), &ApiKey { version: 2, ..key(issued(1)) }, &key(issued(1))).await.unwrap();
     let old = ApiKey { version: 2, ..key(issued(1)) };
     store.rotate(&system(), &old, &key(issued(3)), &revocation(), at(5)).await.unwrap().unwrap();
     store.revoke(&system(), issued(3), &revocation(), at(6)).await.unwrap();
@@ -436,7 +436,7 @@ async fn purge_skips_locked_rows_and_uses_the_database_clock() {
     run(&mut other, &format!("BEGIN; SELECT 1 FROM keys WHERE key_id = '{}' FOR UPDATE", issued(1))).await;
     assert_eq!(purged().await, [issued(2)], "a locked row is skipped");
     run(&mut other, "COMMIT; BEGIN").await;
-    let purge = sqlx::query(PURGE).bind(at(0) - chrono::TimeDelta::days(9000)).bind(1_i64);
+    let purge = sqlx::query(LOCK_EXPIRED).bind(at(0) - chrono::TimeDelta::days(9000)).bind(1_i64);
     purge.execute(&mut other).await.unwrap();
     assert!(purged().await.is_empty(), "another transaction is purging");
     run(&mut other, "COMMIT").await;
@@ -446,7 +446,7 @@ async fn purge_skips_locked_rows_and_uses_the_database_clock() {
     run(&mut other, "INSERT INTO keys SELECT tenant, kind, gen_random_uuid()::text, NULL, name, actor_id, scopes, metadata, \
          status, NULL, NULL, visibility, create_time, update_time, expire_time + make_interval(secs => n), NULL, NULL, NULL, \
          allowed_cidrs, version FROM keys, generate_series(1, 5000) AS n; ANALYZE keys").await;
-    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {PURGE}"));
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {LOCK_EXPIRED}"));
     let plan = sqlx::query_as(explain).bind(far_future).bind(500_i64).fetch_all(&mut other).await.unwrap();
     let plan = text(plan);
     assert!(plan.contains("using keys_by_end on keys") && !plan.contains("Seq Scan on keys"), "{plan}");

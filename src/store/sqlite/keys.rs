@@ -1,25 +1,29 @@
 //! Reads and writes of keys.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
+use super::audit::insert_audit;
 use super::error::store_error;
 use super::statements::{
     ABOVE_ALL, COUNT_ACTIVE, DELETE, FIND, FIND_BY_REQUEST, FIND_MANY, INSERT, INSERT_DELETED, INSERT_PURGED, PING,
     PRUNE_DELETED, PURGE, RECORD_LAST_USED, REPLACE, REVOKE, REVOKED_SINCE, list,
 };
 use super::store::SqliteStore;
+use crate::audit::Recorder;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation};
 use crate::request_context::RequestContext;
+use crate::store::audit_store::AuditStore;
 use crate::store::error::StoreError;
 use crate::store::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
-use crate::store::row::{self, PurgedRow, RevokedRow, kind_text};
+use crate::store::row::{self, RevokedRow, kind_text};
 
 type KeyRow = row::KeyRow<i64>;
 
@@ -68,7 +72,7 @@ impl KeyStore for SqliteStore {
         request_id: Option<&str>,
     ) -> Result<Inserted, StoreError> {
         check_tenants(context, [key.tenant])?;
-        let stored = self.insert_rows(&[KeyRow::new(key, request_id)?]).await?;
+        let stored = self.insert_rows(context, &[key], request_id).await?;
         if !stored.is_empty() {
             return Ok(Inserted::New);
         }
@@ -83,14 +87,14 @@ impl KeyStore for SqliteStore {
 
     async fn insert_many(&self, context: &RequestContext, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError> {
         check_tenants(context, keys.iter().map(|key| key.tenant))?;
-        let rows = keys.iter().map(|key| KeyRow::new(key, None)).collect::<Result<Vec<_>, _>>()?;
-        let stored = self.insert_rows(&rows).await?;
+        let stored = self.insert_rows(context, &keys.iter().collect::<Vec<_>>(), None).await?;
         Ok(keys.iter().map(|key| stored.contains(&key.id.to_string())).collect())
     }
 
-    async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: u64) -> Result<bool, StoreError> {
+    async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: &ApiKey) -> Result<bool, StoreError> {
         check_tenants(context, [key.tenant])?;
         let row = KeyRow::new(key, None)?;
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)?;
         let result = sqlx::query(REPLACE)
             .bind(row.name)
             .bind(row.scopes)
@@ -103,11 +107,17 @@ impl KeyStore for SqliteStore {
             .bind(row.tenant)
             .bind(row.kind)
             .bind(row.key_id)
-            .bind(replaced.cast_signed())
-            .execute(&self.pool)
+            .bind(replaced.version.cast_signed())
+            .execute(&mut *transaction)
             .await
             .map_err(store_error)?;
-        Ok(result.rows_affected() == 1)
+        let is_replaced = result.rows_affected() == 1;
+        if is_replaced {
+            let audit = self.recorder.rows(|recorder| [recorder.updated(context, replaced, key)]);
+            insert_audit(&mut transaction, &audit).await?;
+        }
+        transaction.commit().await.map_err(store_error)?;
+        Ok(is_replaced)
     }
 
     async fn revoke(
@@ -117,11 +127,16 @@ impl KeyStore for SqliteStore {
         revocation: &Revocation,
         now: Timestamp,
     ) -> Result<Revoked, StoreError> {
-        match revoke_row(&self.pool, (context.tenant, id), revocation, now).await? {
-            Some(key) => Ok(Revoked::Done(Box::new(key))),
-            None if self.find(context.tenant, id).await?.is_some() => Ok(Revoked::Already),
-            None => Ok(Revoked::Absent),
-        }
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)?;
+        let found = find_row(&mut *transaction, FIND, context.tenant, (id.kind(), &id.to_string())).await?;
+        let Some(old) = found else { return Ok(Revoked::Absent) };
+        let Some(key) = revoke_row(&mut *transaction, (context.tenant, id), revocation, now).await? else {
+            return Ok(Revoked::Already);
+        };
+        let audit = self.recorder.rows(|recorder| [recorder.revoked(context, &old, revocation, now)]);
+        insert_audit(&mut transaction, &audit).await?;
+        transaction.commit().await.map_err(store_error)?;
+        Ok(Revoked::Done(Box::new(key)))
     }
 
     async fn rotate(
@@ -143,6 +158,8 @@ impl KeyStore for SqliteStore {
         if stored.is_empty() {
             return Err(StoreError::Corrupt(format!("the new key id {} is taken", new.id)));
         }
+        let audit = self.recorder.rows(|recorder| recorder.rotated(context, (old, new), revocation, now));
+        insert_audit(&mut transaction, &audit).await?;
         transaction.commit().await.map_err(store_error)?;
         Ok(Some(revoked))
     }
@@ -165,25 +182,26 @@ impl KeyStore for SqliteStore {
 
     async fn delete(&self, context: &RequestContext, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)?;
-        let version: Option<i64> = sqlx::query_scalar(DELETE)
+        let row: Option<KeyRow> = sqlx::query_as(DELETE)
             .bind(context.tenant.to_string())
             .bind(kind_text(id.kind()))
             .bind(id.to_string())
             .fetch_optional(&mut *transaction)
             .await
             .map_err(store_error)?;
-        if version.is_some() {
-            sqlx::query(INSERT_DELETED)
-                .bind(context.tenant.to_string())
-                .bind(kind_text(id.kind()))
-                .bind(id.to_string())
-                .bind(now.timestamp_micros())
-                .execute(&mut *transaction)
-                .await
-                .map_err(store_error)?;
-        }
+        let Some(row) = row else { return Ok(None) };
+        let key = ApiKey::try_from(row)?;
+        sqlx::query(INSERT_DELETED)
+            .bind(context.tenant.to_string())
+            .bind(kind_text(id.kind()))
+            .bind(id.to_string())
+            .bind(now.timestamp_micros())
+            .execute(&mut *transaction)
+            .await
+            .map_err(store_error)?;
+        insert_audit(&mut transaction, &self.recorder.rows(|recorder| [recorder.deleted(context, &key)])).await?;
         transaction.commit().await.map_err(store_error)?;
-        Ok(version.map(i64::unsigned_abs))
+        Ok(Some(key.version))
     }
 
     async fn purge(
@@ -197,10 +215,13 @@ impl KeyStore for SqliteStore {
         let before = before.timestamp_micros();
         let insert = sqlx::query(INSERT_PURGED).bind(before).bind(limit);
         insert.execute(&mut *transaction).await.map_err(store_error)?;
-        let purge = sqlx::query_as::<_, PurgedRow>(PURGE).bind(before).bind(limit);
+        let purge = sqlx::query_as::<_, KeyRow>(PURGE).bind(before).bind(limit);
         let rows = purge.fetch_all(&mut *transaction).await.map_err(store_error)?;
+        let keys = rows.into_iter().map(ApiKey::try_from).collect::<Result<Vec<_>, _>>()?;
+        let purged = |recorder: &Recorder| keys.iter().map(|key| recorder.purged(context, key)).collect::<Vec<_>>();
+        insert_audit(&mut transaction, &self.recorder.rows(purged)).await?;
         transaction.commit().await.map_err(store_error)?;
-        rows.into_iter().map(TryInto::try_into).collect()
+        Ok(keys.iter().map(|key| PurgedKey { tenant: key.tenant, id: key.id, version: key.version }).collect())
     }
 
     async fn prune_deleted(&self, context: &RequestContext, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
@@ -233,6 +254,10 @@ impl KeyStore for SqliteStore {
         answer.map(drop).map_err(store_error)
     }
 
+    fn audit(self: Arc<Self>) -> Option<Arc<dyn AuditStore>> {
+        Some(self)
+    }
+
     async fn close(&self) {
         self.pool.close().await;
     }
@@ -246,19 +271,43 @@ impl SqliteStore {
         kind: KeyKind,
         name: &str,
     ) -> Result<Option<ApiKey>, StoreError> {
-        let row: Option<KeyRow> = sqlx::query_as(statement)
-            .bind(tenant.to_string())
-            .bind(kind_text(kind))
-            .bind(name)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(store_error)?;
-        row.map(TryInto::try_into).transpose()
+        find_row(&self.pool, statement, tenant, (kind, name)).await
     }
 
-    async fn insert_rows(&self, rows: &[KeyRow]) -> Result<HashSet<String>, StoreError> {
-        insert_rows(&self.pool, rows).await
+    /// Adds the keys that conflict with no other one, in one transaction. Returns the ids of those.
+    async fn insert_rows(
+        &self,
+        context: &RequestContext,
+        keys: &[&ApiKey],
+        request_id: Option<&str>,
+    ) -> Result<HashSet<String>, StoreError> {
+        let rows = keys.iter().map(|key| KeyRow::new(key, request_id)).collect::<Result<Vec<_>, _>>()?;
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)?;
+        let stored = insert_rows(&mut *transaction, &rows).await?;
+        let created = |recorder: &Recorder| {
+            let stored = keys.iter().filter(|key| stored.contains(&key.id.to_string()));
+            stored.map(|key| recorder.created(context, key)).collect::<Vec<_>>()
+        };
+        insert_audit(&mut transaction, &self.recorder.rows(created)).await?;
+        transaction.commit().await.map_err(store_error)?;
+        Ok(stored)
     }
+}
+
+async fn find_row<'c>(
+    executor: impl sqlx::SqliteExecutor<'c>,
+    statement: &'static str,
+    tenant: TenantId,
+    (kind, name): (KeyKind, &str),
+) -> Result<Option<ApiKey>, StoreError> {
+    let row: Option<KeyRow> = sqlx::query_as(statement)
+        .bind(tenant.to_string())
+        .bind(kind_text(kind))
+        .bind(name)
+        .fetch_optional(executor)
+        .await
+        .map_err(store_error)?;
+    row.map(TryInto::try_into).transpose()
 }
 
 /// Keys as one JSON text: an array of arrays of tenant, kind and id.

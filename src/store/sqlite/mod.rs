@@ -1,5 +1,6 @@
 //! Keys in a SQLite file, for one node. Write-ahead logging, so that readers do not wait for a writer.
 
+mod audit;
 mod error;
 mod keys;
 mod options;

@@ -12,7 +12,7 @@ use crate::store::schema::{Change, Schema, SchemaError, Scripts, Tables, check_k
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(&SCRIPTS));
 
-const SCRIPTS: [Scripts; 3] = [
+const SCRIPTS: [Scripts; 4] = [
     Scripts {
         version: 1,
         description: "keys",
@@ -30,6 +30,12 @@ const SCRIPTS: [Scripts; 3] = [
         description: "ends",
         up: include_str!("../migrations/sqlite/0003_ends.up.sql"),
         down: include_str!("../migrations/sqlite/0003_ends.down.sql"),
+    },
+    Scripts {
+        version: 4,
+        description: "audit",
+        up: include_str!("../migrations/sqlite/0004_audit.up.sql"),
+        down: include_str!("../migrations/sqlite/0004_audit.down.sql"),
     },
 ];
 

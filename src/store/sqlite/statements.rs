@@ -26,7 +26,7 @@ pub(super) const REVOKE: &str = "UPDATE keys SET status = 'revoked', revocation_
 pub(super) const RECORD_LAST_USED: &str = "UPDATE keys SET last_used_time = ?1 WHERE (tenant, kind, key_id) IN \
      (SELECT value->>0, value->>1, value->>2 FROM json_each(?3)) \
      AND (last_used_time IS NULL OR last_used_time < ?2)";
-pub(super) const DELETE: &str = "DELETE FROM keys WHERE tenant = ? AND kind = ? AND key_id = ? RETURNING version";
+pub(super) const DELETE: &str = "DELETE FROM keys WHERE tenant = ? AND kind = ? AND key_id = ? RETURNING *";
 pub(super) const INSERT_DELETED: &str =
     "INSERT OR REPLACE INTO deleted_keys (tenant, kind, key_id, delete_time) VALUES (?, ?, ?, ?)";
 /// The keys to purge: those that expired first before ?1, at most ?2.
@@ -42,8 +42,7 @@ pub(super) const INSERT_PURGED: &str = concat!(
      SELECT tenant, kind, key_id, update_time FROM keys WHERE status = 'revoked' AND ",
     expired!()
 );
-pub(super) const PURGE: &str =
-    concat!("DELETE FROM keys WHERE ", expired!(), " RETURNING tenant, kind, key_id, version");
+pub(super) const PURGE: &str = concat!("DELETE FROM keys WHERE ", expired!(), " RETURNING *");
 pub(super) const PRUNE_DELETED: &str = "DELETE FROM deleted_keys WHERE (tenant, kind, key_id) IN \
      (SELECT tenant, kind, key_id FROM deleted_keys WHERE delete_time < ? ORDER BY delete_time LIMIT ?)";
 pub(super) const REVOKED_SINCE: &str = "SELECT tenant, kind, key_id, update_time AS time FROM keys \

@@ -5,12 +5,14 @@ use sqlx::SqlitePool;
 use super::error::store_error;
 use super::options::{SqliteOptions, connect_options, pool_options};
 use super::schema::change_tables;
+use crate::store::audit_store::RecorderSlot;
 use crate::store::schema::{Change, SchemaError};
 
 /// Keys in SQLite.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     pub(super) pool: SqlitePool,
+    pub(super) recorder: RecorderSlot,
 }
 
 impl SqliteStore {
@@ -23,6 +25,6 @@ impl SqliteStore {
         let mut connection = pool.acquire().await.map_err(store_error)?;
         change_tables(&mut connection, Change::Up).await?;
         drop(connection);
-        Ok(Self { pool })
+        Ok(Self { pool, recorder: RecorderSlot::default() })
     }
 }

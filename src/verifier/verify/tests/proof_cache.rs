@@ -44,7 +44,7 @@ impl Fixture {
         let mut key = before.clone();
         key.version += 1;
         change(&mut key);
-        assert!(self.store.replace(&system(), &key, before.version).await.unwrap());
+        assert!(self.store.replace(&system(), &key, &before).await.unwrap());
         self.cache.invalidate((TenantId::NIL, id), key.version);
     }
 

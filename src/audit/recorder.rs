@@ -1,0 +1,265 @@
+//! Makes the rows of a process.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use chrono::{SecondsFormat, SubsecRound};
+use rand::Rng;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::event::AuditEvent;
+use super::key_members::{changed, members};
+use super::mac::AuditKeys;
+use super::row::AuditRow;
+use crate::clock::{Clock, Timestamp};
+use crate::id::{KeyId, TenantId};
+use crate::key::{ApiKey, Revocation, Status};
+use crate::policy::Visibility;
+use crate::request_context::{Principal, RequestContext};
+
+/// Makes rows with the time, the name of this process and an authentication code.
+pub struct Recorder {
+    writer: String,
+    keys: AuditKeys,
+    clock: Arc<dyn Clock>,
+    /// When the last row was made, in milliseconds since 1970.
+    last: AtomicI64,
+}
+
+/// Refused calls of one client within a minute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Who made the calls, as far as it is known.
+    pub principal: Principal,
+    /// The address or, for IPv6, the first address of its network of 64 bits; `None` for all addresses that were not counted apart.
+    pub client_ip: Option<IpAddr>,
+    /// The id of the first request.
+    pub request_id: String,
+    /// The number of calls by HTTP status.
+    pub statuses: Vec<(u16, u64)>,
+    /// The first few routes that were called, such as `POST /v2alpha1/admin/issuedApiKeys`.
+    pub routes: Vec<String>,
+    /// The time of the first call.
+    pub first: Timestamp,
+    /// The time of the last call.
+    pub last: Timestamp,
+}
+
+impl Recorder {
+    /// A recorder with a new random name.
+    pub fn new(keys: AuditKeys, clock: Arc<dyn Clock>) -> Self {
+        let writer = uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string();
+        Self { writer, keys, clock, last: AtomicI64::new(i64::MIN) }
+    }
+
+    /// The name of the process in its rows.
+    pub fn writer(&self) -> &str {
+        &self.writer
+    }
+
+    /// The keys that authenticate the rows.
+    pub fn keys(&self) -> &AuditKeys {
+        &self.keys
+    }
+
+    /// The current time, as in rows.
+    pub fn now(&self) -> Timestamp {
+        // Stores keep microseconds.
+        self.clock.now().trunc_subsecs(6)
+    }
+
+    /// The time at which the last row was made, in milliseconds since 1970. It may not be committed yet.
+    pub fn last_made(&self) -> i64 {
+        self.last.load(Ordering::Relaxed)
+    }
+
+    /// A key was issued or imported.
+    pub fn created(&self, context: &RequestContext, key: &ApiKey) -> AuditRow {
+        let row = self.of_key(context, AuditEvent::created(key.id), key, Map::new());
+        self.finish(AuditRow { after: object(members(key)), ..row })
+    }
+
+    /// Fields of a key were changed.
+    pub fn updated(&self, context: &RequestContext, old: &ApiKey, new: &ApiKey) -> AuditRow {
+        self.change(context, AuditEvent::updated(new.id), (old, new), Map::new())
+    }
+
+    /// A key was revoked; `old` is its record before.
+    pub fn revoked(&self, context: &RequestContext, old: &ApiKey, revocation: &Revocation, now: Timestamp) -> AuditRow {
+        let mut details = Map::new();
+        details.insert("reason".into(), revocation.reason.name().into());
+        if matches!(context.principal, Principal::Key(_)) {
+            details.insert("initiated_by".into(), "self".into());
+        }
+        let new = revoked_key(old, revocation, now);
+        self.change(context, AuditEvent::revoked(old.id), (old, &new), details)
+    }
+
+    /// A key was replaced by a new one. The row of the new key and the row of the old one.
+    pub fn rotated(
+        &self,
+        context: &RequestContext,
+        (old, new): (&ApiKey, &ApiKey),
+        revocation: &Revocation,
+        now: Timestamp,
+    ) -> [AuditRow; 2] {
+        let mut details = Map::new();
+        details.insert("old_key_id".into(), old.id.to_string().into());
+        if let Some(expiry) = old.expire_time {
+            details.insert("old_expires_at".into(), expiry.to_rfc3339_opts(SecondsFormat::Secs, true).into());
+        }
+        let issued = self.of_key(context, AuditEvent::IssuedKeyRotated, new, details);
+        let issued = self.finish(AuditRow { after: object(members(new)), ..issued });
+        let mut details = Map::new();
+        details.insert("reason".into(), revocation.reason.name().into());
+        details.insert("replaced_by".into(), new.id.to_string().into());
+        let revoked = revoked_key(old, revocation, now);
+        [issued, self.change(context, AuditEvent::revoked(old.id), (old, &revoked), details)]
+    }
+
+    /// A key was deleted.
+    pub fn deleted(&self, context: &RequestContext, key: &ApiKey) -> AuditRow {
+        self.removed(context, AuditEvent::deleted(key.id), key)
+    }
+
+    /// A key was deleted some time after its expiry.
+    pub fn purged(&self, context: &RequestContext, key: &ApiKey) -> AuditRow {
+        self.removed(context, AuditEvent::purged(key.id), key)
+    }
+
+    /// A token was derived from a key.
+    pub fn token_derived(&self, context: &RequestContext, key: (KeyId, &str), details: Value) -> AuditRow {
+        let (id, actor) = key;
+        let row = self.row(context, AuditEvent::TokenDerived);
+        let details = Some(details.to_string());
+        self.finish(AuditRow { key_id: Some(id.to_string()), actor_id: Some(actor.to_owned()), details, ..row })
+    }
+
+    /// An item of a batch was rejected.
+    pub fn import_failed(&self, context: &RequestContext, index: usize, code: &str, reason: &str) -> AuditRow {
+        let details = json!({"reason": reason, "index": index, "error_code": code}).to_string();
+        self.finish(AuditRow { details: Some(details), ..self.row(context, AuditEvent::KeyImportFailed) })
+    }
+
+    /// Calls of the admin API were refused.
+    pub fn refused(&self, tenant: TenantId, refusal: &Refusal) -> AuditRow {
+        let count: u64 = refusal.statuses.iter().map(|(_, count)| count).sum();
+        let statuses: Map<String, Value> =
+            refusal.statuses.iter().map(|(status, count)| (status.to_string(), (*count).into())).collect();
+        let details = json!({
+            "count": count,
+            "statuses": statuses,
+            "routes": refusal.routes,
+            "first_time": super::row::time_text(refusal.first),
+            "last_time": super::row::time_text(refusal.last),
+        });
+        let row = self.row(&RequestContext::system(tenant), AuditEvent::CallsRefused);
+        self.finish(AuditRow {
+            principal: refusal.principal.name().into_owned(),
+            client_ip: refusal.client_ip.map(|address| address.to_string()),
+            request_id: refusal.request_id.clone(),
+            details: Some(details.to_string()),
+            ..row
+        })
+    }
+
+    /// A checkpoint; `heads` are chains with the positions and seals of their last rows.
+    pub fn checkpoint(&self, tenant: TenantId, heads: &Value) -> AuditRow {
+        let row = self.row(&RequestContext::system(tenant), AuditEvent::Checkpoint);
+        self.finish(AuditRow { details: Some(json!({"heads": heads}).to_string()), ..row })
+    }
+
+    fn change(
+        &self,
+        context: &RequestContext,
+        event: AuditEvent,
+        (old, new): (&ApiKey, &ApiKey),
+        details: Map<String, Value>,
+    ) -> AuditRow {
+        let (before, after) = changed(old, new);
+        let row = self.of_key(context, event, new, details);
+        self.finish(AuditRow { before: object(before), after: object(after), ..row })
+    }
+
+    fn removed(&self, context: &RequestContext, event: AuditEvent, key: &ApiKey) -> AuditRow {
+        let row = self.of_key(context, event, key, Map::new());
+        self.finish(AuditRow { before: object(members(key)), ..row })
+    }
+
+    /// A row about a key, with its expiry and visibility among the details.
+    fn of_key(
+        &self,
+        context: &RequestContext,
+        event: AuditEvent,
+        key: &ApiKey,
+        mut details: Map<String, Value>,
+    ) -> AuditRow {
+        if let Some(expiry) = key.expire_time {
+            details.insert("expiry".into(), expiry.to_rfc3339_opts(SecondsFormat::Secs, true).into());
+        }
+        let visibility = match key.visibility {
+            Visibility::Secret => "secret",
+            Visibility::Public => "public",
+        };
+        details.insert("visibility".into(), visibility.into());
+        AuditRow {
+            tenant: key.tenant.to_string(),
+            key_id: Some(key.id.to_string()),
+            actor_id: Some(key.actor_id.clone()),
+            details: object(details),
+            ..self.row(context, event)
+        }
+    }
+
+    fn row(&self, context: &RequestContext, event: AuditEvent) -> AuditRow {
+        let now = self.now();
+        AuditRow {
+            tenant: context.tenant.to_string(),
+            id: row_id(now).to_string(),
+            time: now,
+            writer: self.writer.clone(),
+            event: event.name().to_owned(),
+            principal: context.principal.name().into_owned(),
+            client_ip: context.client_ip.map(|address| address.to_string()),
+            request_id: context.request_id.as_str().to_owned(),
+            key_id: None,
+            actor_id: None,
+            before: None,
+            after: None,
+            details: None,
+            mac: String::new(),
+            seal: None,
+        }
+    }
+
+    fn finish(&self, row: AuditRow) -> AuditRow {
+        self.last.fetch_max(row.time.timestamp_millis(), Ordering::Relaxed);
+        AuditRow { mac: self.keys.row(&row), ..row }
+    }
+}
+
+/// A UUID version 7 whose twelve bits after the milliseconds are microseconds (RFC 9562, section 6.2, method 3).
+fn row_id(now: Timestamp) -> Uuid {
+    let mut random = [0; 10];
+    rand::rng().fill_bytes(&mut random);
+    let [high, low] = u16::try_from(now.timestamp_subsec_micros() % 1000).unwrap_or_default().to_be_bytes();
+    (random[0], random[1]) = (high, low);
+    let millis = u64::try_from(now.timestamp_millis()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+/// The record of a key after its revocation.
+fn revoked_key(key: &ApiKey, revocation: &Revocation, now: Timestamp) -> ApiKey {
+    ApiKey {
+        status: Status::Revoked(revocation.clone()),
+        expire_time: Some(Revocation::expiry(now, key.expire_time)),
+        ..key.clone()
+    }
+}
+
+/// An object as text; `None` if it is empty.
+fn object(members: Map<String, Value>) -> Option<String> {
+    (!members.is_empty()).then(|| Value::Object(members).to_string())
+}

@@ -1,0 +1,21 @@
+//! The background work of the audit trail: rows are sealed within a second of their commit, chains are tied together by a
+//! checkpoint each minute, old rows are removed up to an anchor, refused calls are counted and recorded. And the verification
+//! of a stored trail.
+
+mod checkpoint;
+mod metrics;
+mod output;
+mod refused;
+mod retention;
+mod sealer;
+mod verify;
+mod worker;
+
+pub use metrics::Metrics;
+pub use output::Output;
+pub use refused::{RefusedCall, RefusedCalls};
+pub use verify::{Verification, verify};
+pub use worker::{Settings, Worker};
+
+#[cfg(test)]
+mod tests;

@@ -154,7 +154,7 @@ pub fn read_checkpoint(heads: &mut Heads, keys: &AuditKeys, row: &AuditRow) {
         return;
     }
     let details = row.details.as_deref().and_then(|details| serde_json::from_str::<Value>(details).ok());
-    for head in details.iter().flat_map(|details| details["heads"].as_array()).flatten() {
+    for head in details.iter().filter_map(|details| details["heads"].as_array()).flatten() {
         if let (Some(chain), Some(seq), Some(seal)) = (head[0].as_str(), head[1].as_i64(), head[2].as_str()) {
             heads.add(chain, seq, seal);
         }

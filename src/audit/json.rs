@@ -22,9 +22,9 @@ pub fn to_json(row: &AuditRow) -> Value {
     add("tenant", text(&row.tenant));
     add("key_id", row.key_id.as_ref().and_then(text));
     add("actor_id", row.actor_id.as_ref().and_then(text));
-    add("before", row.before.as_ref().map(parsed));
-    add("after", row.after.as_ref().map(parsed));
-    add("details", row.details.as_ref().map(parsed));
+    add("before", row.before.as_deref().map(parsed));
+    add("after", row.after.as_deref().map(parsed));
+    add("details", row.details.as_deref().map(parsed));
     add("writer", text(&row.writer));
     add("mac", text(&row.mac));
     if let Some(seal) = &row.seal {
@@ -36,6 +36,6 @@ pub fn to_json(row: &AuditRow) -> Value {
 }
 
 /// The JSON in a text; the text itself if it is not JSON, as after tampering.
-fn parsed(text: &String) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into())
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }

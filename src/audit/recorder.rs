@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::{SecondsFormat, SubsecRound};
-use rand::Rng;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -130,7 +129,7 @@ impl Recorder {
     }
 
     /// A token was derived from a key.
-    pub fn token_derived(&self, context: &RequestContext, key: (KeyId, &str), details: Value) -> AuditRow {
+    pub fn token_derived(&self, context: &RequestContext, key: (KeyId, &str), details: &Value) -> AuditRow {
         let (id, actor) = key;
         let row = self.row(context, AuditEvent::TokenDerived);
         let details = Some(details.to_string());
@@ -242,8 +241,7 @@ impl Recorder {
 
 /// A UUID version 7 whose twelve bits after the milliseconds are microseconds (RFC 9562, section 6.2, method 3).
 fn row_id(now: Timestamp) -> Uuid {
-    let mut random = [0; 10];
-    rand::rng().fill_bytes(&mut random);
+    let mut random: [u8; 10] = rand::random();
     let [high, low] = u16::try_from(now.timestamp_subsec_micros() % 1000).unwrap_or_default().to_be_bytes();
     (random[0], random[1]) = (high, low);
     let millis = u64::try_from(now.timestamp_millis()).unwrap_or_default();

@@ -153,12 +153,12 @@ impl<'a> ChainVerification<'a> {
         let expected = self.seal.as_ref().and_then(|previous| self.keys.seal_under(&secret, place, previous, &row.mac));
         let is_content = self.keys.is_row(row);
         // After missing rows, the seal cannot be computed.
-        let is_place = expected.as_ref().is_none_or(|expected| *expected == seal.code);
+        let is_place = expected.as_ref().map(|expected| *expected == seal.code);
         let is_head = self.heads.get(&seal.seq).is_none_or(|head| *head == seal.code);
         match (is_content, is_place, is_head) {
-            (true, true, true) => {}
-            (false, false, _) => self.problems.push(Problem::Inserted(row.describe())),
-            (true, true, false) if record.is_some_and(|record| record.seq == seal.seq) => {
+            (true, None | Some(true), true) => {}
+            (false, None | Some(false), _) => self.problems.push(Problem::Inserted(row.describe())),
+            (true, Some(true), false) if record.is_some_and(|record| record.seq == seal.seq) => {
                 let why = "it names another last row";
                 self.problems.push(Problem::Record { chain: self.chain.clone(), why });
             }

@@ -20,7 +20,7 @@ impl Output {
     /// # Errors
     /// The error of the file; a part of the lines may be written.
     pub(super) async fn write(&self, rows: &[AuditRow]) -> io::Result<()> {
-        let text: String = rows.iter().map(|row| format!("{}\n", to_json(row))).collect();
+        let text: String = rows.iter().flat_map(|row| [to_json(row).to_string(), "\n".to_owned()]).collect();
         let output = self.clone();
         let written = tokio::task::spawn_blocking(move || output.append(&text)).await;
         written.unwrap_or_else(|_| Err(io::Error::other("the write was cancelled")))

@@ -28,7 +28,10 @@ pub struct RefusedCall<'a> {
 
 /// The calls since the last row.
 #[derive(Default)]
-pub struct RefusedCalls(Mutex<HashMap<Option<(IpAddr, String)>, Refusal>>);
+pub struct RefusedCalls(Mutex<Clients>);
+
+/// The calls by address and principal; `None` for all that are not counted apart.
+type Clients = HashMap<Option<(IpAddr, String)>, Refusal>;
 
 impl RefusedCalls {
     /// Counts a call. `context` says who made it.
@@ -54,7 +57,7 @@ impl RefusedCalls {
         std::mem::take(&mut *self.clients()).into_values().collect()
     }
 
-    fn clients(&self) -> MutexGuard<'_, HashMap<Option<(IpAddr, String)>, Refusal>> {
+    fn clients(&self) -> MutexGuard<'_, Clients> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

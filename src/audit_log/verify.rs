@@ -135,9 +135,10 @@ impl Verification {
         loop {
             let rows = store.unsealed(&after, BATCH).await?;
             for row in &rows {
-                match keys.is_row(row) {
-                    true => self.unsealed += 1,
-                    false => self.problems.push(Problem::Inserted(row.describe())),
+                if keys.is_row(row) {
+                    self.unsealed += 1;
+                } else {
+                    self.problems.push(Problem::Inserted(row.describe()));
                 }
             }
             match rows.last() {

@@ -95,6 +95,7 @@ secrets: { hmac: { retired: [short] } }
 db: { dsn: 'cockroach://localhost/keygate' }
 cache: { type: redis, max_staleness: 1s, redis: { timeout: 0s } }
 retention: { expired_keys: 23h }
+audit: { retention: 1h, output: ' ' }
 tracing: { enabled: true }
 multitenancy: { enabled: true }
 gateway:

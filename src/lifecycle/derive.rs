@@ -106,7 +106,7 @@ impl Lifecycle {
             "audiences": derived.audiences,
         });
         let key = (parent.id(), parent.actor().id());
-        self.record(|recorder| [recorder.token_derived(context, key, details)]).await?;
+        self.record(|recorder| [recorder.token_derived(context, key, &details)]).await?;
         self.metrics.token_minted();
         log_change!(context, key_id = %parent.id(), form = ?form, "token derived");
         Ok(derived)

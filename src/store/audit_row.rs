@@ -6,7 +6,7 @@ use super::audit_store::AuditQuery;
 use super::error::StoreError;
 use super::row::TimeColumn;
 use super::row_struct::row_struct;
-use crate::audit::{Anchor, AuditEvent, AuditRow, ChainRecord, Seal, time_text};
+use crate::audit::{Anchor, AuditEvent, AuditRow, ChainRecord, Seal};
 use crate::clock::Timestamp;
 
 row_struct! {
@@ -187,5 +187,5 @@ pub(super) fn micros(time: Timestamp) -> String {
 /// A time as a literal of PostgreSQL.
 #[cfg(feature = "postgres")]
 pub(super) fn timestamptz(time: Timestamp) -> String {
-    format!("'{}'::timestamptz", time_text(time))
+    format!("'{}'::timestamptz", crate::audit::time_text(time))
 }

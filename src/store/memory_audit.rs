@@ -21,8 +21,10 @@ impl AuditTables {
     }
 
     pub(super) fn seal(&mut self, selection: &Unsealed<'_>, plan: MakePlan<'_>) -> Vec<AuditRow> {
-        let is_selected =
-            |row: &&AuditRow| row.seal.is_none() && (row.writer == selection.writer || row.time < selection.orphaned);
+        let is_selected = |row: &&AuditRow| {
+            let is_due = row.writer == selection.writer || row.time < selection.orphaned;
+            row.seal.is_none() && is_due && !self.rejected.contains(&row.id)
+        };
         let rows: Vec<_> = self.rows.iter().filter(is_selected).take(selection.limit as usize).cloned().collect();
         if rows.is_empty() {
             return rows;

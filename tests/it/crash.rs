@@ -1,5 +1,7 @@
 //! Crashes at random times: no acknowledged change is lost, and the change feed has exactly the changes of the keys.
 
+mod audit;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -311,11 +313,13 @@ async fn acknowledged_changes_survive_crashes_of_nodes_postgresql_and_redis() {
     let mut keys = servers.run_workload(1000, 4).await;
     servers.check_keys(&mut keys).await;
     servers.check_feed(&keys);
+    audit::check(&servers, &keys).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_changes_in_sqlite_survive_crashes() {
     let mut servers = Servers { nodes: vec![Keygate::serve_admin(&json!({}))], postgres: None, redis: None };
-    let mut keys = servers.run_workload(200, 5).await;
+    let mut keys = servers.run_workload(1000, 5).await;
     servers.check_keys(&mut keys).await;
+    audit::check(&servers, &keys).await;
 }

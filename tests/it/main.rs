@@ -6,6 +6,7 @@ mod access_log;
 mod admin;
 mod admin_errors;
 mod architecture;
+mod audit;
 mod bad_input;
 mod browser;
 mod cache_races;

@@ -34,7 +34,7 @@ pub(super) struct Filter {
     /// Only events of this principal, for example admin:ID, key:ID or anonymous
     #[arg(long, value_name = "NAME")]
     principal: Option<String>,
-    /// Only events of this operation, for example revoke, or with this name, for example IssuedAPIKeyRevoked
+    /// Only events of this operation, for example revoke, or with the name of an event
     #[arg(long, value_name = "NAME")]
     operation: Option<String>,
     /// Only events about this key

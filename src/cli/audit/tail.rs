@@ -42,12 +42,14 @@ impl Tail {
         let mut events = take_events(&mut page);
         events.reverse();
         printed.print(events, output)?;
-        while !self.no_follow {
+        if self.no_follow {
+            return Ok(());
+        }
+        loop {
             thread::sleep(POLL);
-            let from = printed.from();
+            let from = printed.since();
             self.filter.all(client, Order::Ascending, from.as_deref(), |events| printed.print(events, output))?;
         }
-        Ok(())
     }
 }
 
@@ -69,8 +71,8 @@ impl Printed {
     }
 
     /// The time from which the next poll reads.
-    fn from(&self) -> Option<String> {
-        let index = self.0.len().checked_sub(OVERLAP).unwrap_or_default();
+    fn since(&self) -> Option<String> {
+        let index = self.0.len().saturating_sub(OVERLAP);
         self.0.get(index).map(|(_, time)| time.clone())
     }
 }

@@ -233,7 +233,9 @@ async fn rows_are_sealed_once_by_concurrent_sealers(store: Arc<dyn KeyStore>) {
     for record in records {
         let chain = record.chain.clone();
         let mut verification = ChainVerification::new(&keys, &chain, Some(record), &Heads::default());
-        trail(&store).chain_rows(&chain, 0, 1000).await.unwrap().iter().for_each(|row| verification.add(row));
+        for row in trail(&store).chain_rows(&chain, 0, 1000).await.unwrap() {
+            verification.add(&row);
+        }
         assert_eq!(verification.finish(), []);
     }
 }
@@ -288,6 +290,8 @@ async fn a_chain_verifies_after_its_first_rows_were_removed(store: Arc<dyn KeySt
     let record = trail.chains(None, 10).await.unwrap().pop().unwrap();
     assert_eq!((record.seq, &record.anchor), (5, &anchor));
     let mut verification = ChainVerification::new(&keys, &third.chain, Some(record), &Heads::default());
-    left.iter().for_each(|row| verification.add(row));
+    for row in &left {
+        verification.add(row);
+    }
     assert_eq!(verification.finish(), []);
 }

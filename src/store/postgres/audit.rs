@@ -78,7 +78,7 @@ impl AuditStore for PostgresStore {
         let (text, parameters) = audit_row::page(query, &DIALECT);
         let page = || {
             let page = query_as::<_, EventRow>(AssertSqlSafe(text.clone()));
-            parameters.iter().fold(page, |page, parameter| page.bind(parameter))
+            parameters.iter().fold(page, sqlx::query::QueryAs::bind)
         };
         Ok(records(self.connections.rows(Access::Read, page).await?))
     }

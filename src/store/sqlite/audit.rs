@@ -65,7 +65,7 @@ impl AuditStore for SqliteStore {
     }
 
     async fn seal(&self, selection: &Unsealed<'_>, plan: MakePlan<'_>) -> Result<Vec<AuditRow>, StoreError> {
-        let (_turn, mut transaction) = self.begin().await?;
+        let mut transaction = self.begin().await?;
         let select = sqlx::query_as::<_, EventRow>(SELECT_UNSEALED)
             .bind(selection.writer)
             .bind(selection.orphaned.timestamp_micros())
@@ -110,7 +110,7 @@ impl AuditStore for SqliteStore {
     }
 
     async fn prune_chain(&self, chain: &str, anchor: &Anchor, replaced: i64) -> Result<(), StoreError> {
-        let (_turn, mut transaction) = self.begin().await?;
+        let mut transaction = self.begin().await?;
         let moved = sqlx::query(MOVE_ANCHOR)
             .bind(anchor.seq)
             .bind(&anchor.seal)

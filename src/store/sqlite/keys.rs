@@ -94,7 +94,7 @@ impl KeyStore for SqliteStore {
     async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: &ApiKey) -> Result<bool, StoreError> {
         check_tenants(context, [key.tenant])?;
         let row = KeyRow::new(key, None)?;
-        let (_turn, mut transaction) = self.begin().await?;
+        let mut transaction = self.begin().await?;
         let result = sqlx::query(REPLACE)
             .bind(row.name)
             .bind(row.scopes)
@@ -127,7 +127,7 @@ impl KeyStore for SqliteStore {
         revocation: &Revocation,
         now: Timestamp,
     ) -> Result<Revoked, StoreError> {
-        let (_turn, mut transaction) = self.begin().await?;
+        let mut transaction = self.begin().await?;
         let found = find_row(&mut *transaction, FIND, context.tenant, (id.kind(), &id.to_string())).await?;
         let Some(old) = found else { return Ok(Revoked::Absent) };
         let Some(key) = revoke_row(&mut *transaction, (context.tenant, id), revocation, now).await? else {
@@ -148,7 +148,7 @@ impl KeyStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Option<ApiKey>, StoreError> {
         check_tenants(context, [old.tenant, new.tenant])?;
-        let (_turn, mut transaction) = self.begin().await?;
+        let mut transaction = self.begin().await?;
         let revoked = revoke_row(&mut *transaction, (old.tenant, old.id), revocation, now).await?;
         let Some(revoked) = revoked.filter(|revoked| revoked.version == old.version + 1) else {
             transaction.rollback().await.map_err(store_error)?;
@@ -181,7 +181,7 @@ impl KeyStore for SqliteStore {
     }
 
     async fn delete(&self, context: &RequestContext, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
-        let (_turn, mut transaction) = self.begin().await?;
+        let mut transaction = self.begin().await?;
         let row: Option<KeyRow> = sqlx::query_as(DELETE)
             .bind(context.tenant.to_string())
             .bind(kind_text(id.kind()))
@@ -211,7 +211,7 @@ impl KeyStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<PurgedKey>, StoreError> {
         check_system(context)?;
-        let (_turn, mut transaction) = self.begin().await?;
+        let mut transaction = self.begin().await?;
         let before = before.timestamp_micros();
         let insert = sqlx::query(INSERT_PURGED).bind(before).bind(limit);
         insert.execute(&mut *transaction).await.map_err(store_error)?;
@@ -282,7 +282,7 @@ impl SqliteStore {
         request_id: Option<&str>,
     ) -> Result<HashSet<String>, StoreError> {
         let rows = keys.iter().map(|key| KeyRow::new(key, request_id)).collect::<Result<Vec<_>, _>>()?;
-        let (_turn, mut transaction) = self.begin().await?;
+        let mut transaction = self.begin().await?;
         let stored = insert_rows(&mut *transaction, &rows).await?;
         let created = |recorder: &Recorder| {
             let stored = keys.iter().filter(|key| stored.contains(&key.id.to_string()));

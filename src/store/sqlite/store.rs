@@ -1,9 +1,6 @@
 //! The store over a SQLite file.
 
-use std::sync::Arc;
-
 use sqlx::{Sqlite, SqlitePool, Transaction};
-use tokio::sync::{Mutex, MutexGuard};
 
 use super::error::store_error;
 use super::options::{SqliteOptions, connect_options, pool_options};
@@ -17,8 +14,6 @@ use crate::store::schema::{Change, SchemaError};
 pub struct SqliteStore {
     pub(super) pool: SqlitePool,
     pub(super) recorder: RecorderSlot,
-    /// Held during a write transaction. Writers of this process wait here, in order, and not in SQLite, which polls.
-    writer: Arc<Mutex<()>>,
 }
 
 impl SqliteStore {
@@ -31,13 +26,11 @@ impl SqliteStore {
         let mut connection = pool.acquire().await.map_err(store_error)?;
         change_tables(&mut connection, Change::Up).await?;
         drop(connection);
-        Ok(Self { pool, recorder: RecorderSlot::default(), writer: Arc::default() })
+        Ok(Self { pool, recorder: RecorderSlot::default() })
     }
 
-    /// Begins a write transaction. The guard must be dropped after it.
-    pub(super) async fn begin(&self) -> Result<(MutexGuard<'_, ()>, Transaction<'static, Sqlite>), StoreError> {
-        let turn = self.writer.lock().await;
-        let transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)?;
-        Ok((turn, transaction))
+    /// Begins a write transaction.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)
     }
 }

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Tests what is under deploy/: the image, the chart, the manifests, the unit, the rules and the dashboard. Arguments are names of tests, for
-# example deploy.tests.test_helm. PROFILE=release builds the image as it is published, which takes many minutes.
+# example deploy.tests.test_helm. PROFILE=release builds the image as it is published, which takes many minutes. REUSE=1
+# takes the image of the last run.
 set -eu
 cd "$(dirname "$0")/../.."
 

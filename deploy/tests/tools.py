@@ -1,5 +1,6 @@
 """Runs the tools that deploy/ci/ensure.sh installs."""
 
+import functools
 import json
 import subprocess
 
@@ -23,6 +24,7 @@ def documents(text):
     return [document for document in yaml.safe_load_all(text) if document]
 
 
+@functools.cache
 def helm_template(values, *options):
     """The objects that the chart makes of a values file."""
     chart = DEPLOY / "helm/keygate"

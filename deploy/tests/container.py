@@ -17,7 +17,7 @@ SETPRIV, CHROOT = shutil.which("setpriv"), shutil.which("chroot")
 
 
 class Container:
-    """One process in the files of the image. `mounts` maps paths in the image to folders; those in `writable` can be written.
+    """One process in the files of the image. `mounts` maps paths in the image to folders and files; those in `writable` can be written.
     `hosts` maps names to addresses."""
 
     def __init__(self, arguments, environment=None, mounts=None, writable=(), hosts=None):
@@ -78,7 +78,11 @@ class Container:
         mount("--bind", tree, root)
         for point, source in {"/dev": "/dev", "/proc": "/proc", **self.mounts}.items():
             place = tree / point.lstrip("/")
-            place.mkdir(parents=True, exist_ok=True)
+            if Path(source).is_dir():
+                place.mkdir(parents=True, exist_ok=True)
+            else:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.touch()
             mount("--rbind", source, root / point.lstrip("/"))
             if point not in self.writable and point in self.mounts:
                 mount("-o", "remount,bind,ro", root / point.lstrip("/"))

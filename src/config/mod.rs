@@ -28,8 +28,10 @@ mod route_certificate;
 mod schema;
 mod secrets;
 mod serve;
+mod stream;
 mod suggestions;
 mod telemetry;
+mod timeouts;
 mod upstream;
 
 pub use access_log::{AccessLogConfig, AccessLogField};
@@ -65,7 +67,9 @@ pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 #[cfg(feature = "server")]
 pub(crate) use serve::listen_ip;
 pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
+pub use stream::{OnRevoke, Upgrade};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
+pub use timeouts::RouteTimeoutsConfig;
 pub use upstream::{UpstreamConfig, UpstreamProtocol};
 
 #[cfg(test)]

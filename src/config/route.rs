@@ -6,6 +6,8 @@ use serde::Deserialize;
 use super::endpoint::is_host_name;
 use super::problems::Problems;
 use super::route_certificate::RouteCertificateConfig;
+use super::stream::{OnRevoke, Upgrade};
+use super::timeouts::RouteTimeoutsConfig;
 
 /// A route.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -50,6 +52,15 @@ pub struct RouteConfig {
     #[serde(default = "one")]
     #[schemars(range(max = 1_000_000))]
     pub cost: u64,
+    /// Whether clients may upgrade connections to the WebSocket protocol.
+    #[serde(default)]
+    pub upgrade: Upgrade,
+    /// What happens to WebSockets, event streams and gRPC calls when their key is revoked, deleted or expires.
+    #[serde(default)]
+    pub on_revoke: OnRevoke,
+    /// Timeouts of the route, each instead of that of the upstream.
+    #[serde(default)]
+    pub timeouts: RouteTimeoutsConfig,
 }
 
 /// Whether a credential is required.
@@ -80,6 +91,9 @@ impl Default for RouteConfig {
             client_certificate: None,
             limits: Vec::new(),
             cost: one(),
+            upgrade: Upgrade::default(),
+            on_revoke: OnRevoke::default(),
+            timeouts: RouteTimeoutsConfig::default(),
         }
     }
 }
@@ -124,6 +138,7 @@ impl RouteConfig {
         if self.auth == Auth::None && !self.audiences.is_empty() {
             problems.add(&format!("{path}.audiences"), "cannot be required on a route with `auth: none`");
         }
+        self.timeouts.validate(&format!("{path}.timeouts"), problems);
         if let Some(certificate) = &self.client_certificate {
             certificate.validate(&format!("{path}.client_certificate"), problems);
         }

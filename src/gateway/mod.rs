@@ -1,6 +1,8 @@
 //! The reverse proxy on pingora: listener, upstreams, and the front that calls the [`pipeline`](crate::pipeline) for every request.
 
 mod connection;
+mod deadline;
+mod ending;
 mod failure;
 pub mod head_edits;
 mod head_limits;

@@ -13,12 +13,15 @@ use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
 use super::client_certificate::{certificate_headers, is_allowed};
 use super::connection::Connection;
 use super::head::{RequestHead, Target};
-use super::headers::{FieldEdits, ForwardContext, IdentityHeaders, edit_identity, edit_request, edit_response};
+use super::headers::{
+    FieldEdits, ForwardContext, IdentityHeaders, edit_identity, edit_request, edit_response, requests_upgrade,
+};
+use super::live_streams::{EndReason, EndStream, LiveStream, StreamKind, StreamSubject};
 use super::rate_limit::RateLimitOutcome;
 use super::request_metrics::InFlight;
 use super::route::Route;
 use super::snapshot::Snapshot;
-use crate::config::{AddedHeader, Auth};
+use crate::config::{AddedHeader, Auth, OnRevoke, Upgrade};
 use crate::id::RequestId;
 use crate::verifier::Verdict;
 use crate::wire::Rejection;
@@ -79,7 +82,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 /// #     r#"{ "routes": [{ "name": "orders", "path_prefix": "/orders", "upstream": "orders" }] }"#).unwrap();
 /// # let parts = SnapshotParts {
 /// #     config: &gateway, verifier: engine.verifier.clone(), limiter: None, auth_failures: None, on_backend_down: OnBackendDown::default(),
-/// #     tenant: TenantId::NIL, revoke_with_parent: true, metrics: Metrics::register(&registry).unwrap(),
+/// #     tenant: TenantId::NIL, revoke_with_parent: true, live_streams: None, metrics: Metrics::register(&registry).unwrap(),
 /// # };
 /// # let snapshot: Arc<Snapshot> = Arc::new(Snapshot::new(parts, |_| ()));
 /// # let draft = KeyDraft { name: "reports".into(), actor_id: "ana".into(), ..KeyDraft::default() };
@@ -119,6 +122,10 @@ pub struct Exchange<U = ()> {
     verdict: Option<Verdict>,
     limits: RateLimitOutcome,
     rejection: Option<&'static str>,
+    /// The number of changes of keys when the request began.
+    changes: u64,
+    /// Set if the response is a live stream.
+    stream: Option<LiveStream>,
     /// `None` once the request is recorded.
     in_flight: Option<InFlight>,
 }
@@ -184,12 +191,16 @@ impl<U> Exchange<U> {
         let certificate = connection.certificate.as_deref();
         let unrouted =
             unrouted.or_else(|| (!is_allowed(demand, certificate)).then_some(Rejection::ClientCertificateRequired));
+        let is_upgrade_denied = route.as_ref().is_some_and(|route| route.upgrade == Upgrade::Deny);
+        let unrouted = unrouted
+            .or_else(|| (is_upgrade_denied && requests_upgrade(head.fields)).then_some(Rejection::UpgradeDenied));
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
         let user_agent = snapshot.access_log.user_agent(head.fields.field_values(&USER_AGENT).next());
         let client_ip = connection.client_ip(head.fields);
         let early_rejection =
             if connection.exposes_credential(head.fields) { Some(Rejection::TlsRequired) } else { unrouted };
+        let changes = snapshot.live_streams.as_ref().map_or(0, |streams| streams.changes());
         Self {
             snapshot,
             arrived,
@@ -208,6 +219,8 @@ impl<U> Exchange<U> {
             verdict: None,
             limits: RateLimitOutcome::default(),
             rejection: None,
+            changes,
+            stream: None,
             in_flight,
         }
     }
@@ -336,6 +349,47 @@ impl<U> Exchange<U> {
         let mut response = rejection_response(rejection, self.request_id(), form);
         self.insert_limit_fields(response.headers_mut());
         response
+    }
+
+    /// Notes that the exchange is a live stream, once. `end` ends it when its credential is no longer valid, unless the route keeps streams.
+    ///
+    /// # Errors
+    /// [`Rejection::StreamsExceeded`] if there are too many streams.
+    #[doc(hidden)]
+    pub fn begin_stream(&mut self, kind: StreamKind, end: impl FnOnce() -> Arc<dyn EndStream>) -> Result<(), Rejection> {
+        let Some(streams) = self.snapshot.live_streams.as_ref().filter(|_| self.stream.is_none()) else {
+            return Ok(());
+        };
+        self.stream = Some(match (self.route.as_ref(), self.verdict.as_ref()) {
+            (Some(route), Some(verdict)) if route.on_revoke == OnRevoke::Close => {
+                let subject = StreamSubject {
+                    verdict: verdict.clone(),
+                    client_ip: self.client_ip,
+                    scopes: Arc::clone(&route.scopes),
+                    audiences: route.audiences.clone(),
+                    tenant: self.snapshot.tenant_id,
+                    revoke_with_parent: self.snapshot.revoke_with_parent,
+                };
+                streams.watch(kind, subject, end(), self.changes)?
+            }
+            _ => streams.count(kind),
+        });
+        Ok(())
+    }
+
+    /// Counts and logs a request that was ended before its response was complete.
+    #[doc(hidden)]
+    pub fn end(mut self, reason: EndReason, response: ResponseInfo) {
+        self.rejection = Some(reason.code());
+        if let Some(stream) = &self.stream {
+            stream.count_end(reason);
+        }
+        self.record(response);
+    }
+
+    /// When the head of the request arrived.
+    pub fn arrived(&self) -> Instant {
+        self.arrived
     }
 
     /// Counts and logs the request.

@@ -356,7 +356,7 @@ pub fn is_unasked_upgrade<F: Fields>(request_fields: &F, status: StatusCode) -> 
 }
 
 /// Whether the client requests an upgrade, and only to a protocol that is allowed.
-fn requests_upgrade<F: Fields>(fields: &F) -> bool {
+pub fn requests_upgrade<F: Fields>(fields: &F) -> bool {
     if !fields.has_field(&UPGRADE) {
         return false;
     }

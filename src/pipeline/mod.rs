@@ -19,6 +19,8 @@ mod connection;
 mod exchange;
 mod head;
 pub mod headers;
+#[doc(hidden)]
+pub mod live_streams;
 pub mod path;
 #[doc(hidden)]
 pub mod rate_limit;

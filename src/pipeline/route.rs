@@ -10,7 +10,7 @@ use http::Method;
 use super::path::NormalPath;
 use super::rate_limit::RouteLimits;
 use super::request_metrics::{CachedSeries, Metrics};
-use crate::config::{Auth, RouteCertificateConfig, RouteConfig};
+use crate::config::{Auth, OnRevoke, RouteCertificateConfig, RouteConfig, RouteTimeoutsConfig, Upgrade};
 
 /// A route: what it requires of a request, and where it forwards to.
 #[derive(Debug)]
@@ -28,6 +28,12 @@ pub struct Route<U = ()> {
     /// The rate limits; `None` if rate limits are not enforced.
     #[doc(hidden)]
     pub limits: Option<RouteLimits>,
+    /// Whether clients may upgrade connections.
+    pub upgrade: Upgrade,
+    /// What happens to streams whose credential becomes invalid.
+    pub on_revoke: OnRevoke,
+    /// The timeouts, each instead of that of the upstream.
+    pub timeouts: RouteTimeoutsConfig,
     /// What the front keeps for the upstream.
     pub upstream: U,
     pub(super) series: CachedSeries,
@@ -86,6 +92,9 @@ impl<U> Route<U> {
             audiences: config.audiences.clone(),
             client_certificate: config.client_certificate.clone(),
             limits,
+            upgrade: config.upgrade,
+            on_revoke: config.on_revoke,
+            timeouts: config.timeouts,
             upstream,
         }
     }

@@ -11,6 +11,7 @@ use super::auth_failures::AuthFailureThrottle;
 use super::authorize::Authorizer;
 use super::head::{RequestHead, Target};
 use super::headers::{HeaderSelection, value_of};
+use super::live_streams::LiveStreams;
 use super::path::NormalPath;
 use super::rate_limit::Limits;
 use super::request_metrics::Metrics;
@@ -43,6 +44,9 @@ pub struct SnapshotParts<'a> {
     pub tenant: TenantId,
     /// Whether derived tokens of revoked keys are denied.
     pub revoke_with_parent: bool,
+    /// The streams that end with their keys; `None` for a front that cannot end a response.
+    #[doc(hidden)]
+    pub live_streams: Option<Arc<LiveStreams>>,
     /// The metrics of the process.
     pub metrics: Metrics,
 }
@@ -57,6 +61,9 @@ pub struct Snapshot<U = ()> {
     /// The tenant's id as a field value.
     pub(super) tenant: HeaderValue,
     pub(super) upstream_limit_fields: UpstreamLimitFields,
+    pub(super) live_streams: Option<Arc<LiveStreams>>,
+    pub(super) revoke_with_parent: bool,
+    pub(super) tenant_id: TenantId,
     pub(super) metrics: Metrics,
     pub(super) access_log: AccessLog,
 }
@@ -85,7 +92,7 @@ impl<U> Snapshot<U> {
     }
 
     fn assemble(parts: SnapshotParts<'_>, routes: RouteTable<Route<U>>) -> Self {
-        let SnapshotParts { config, metrics, .. } = parts;
+        let SnapshotParts { config, live_streams, metrics, .. } = parts;
         Self {
             routes,
             authorizer: Authorizer::new(parts.verifier, parts.tenant, parts.revoke_with_parent)
@@ -94,6 +101,9 @@ impl<U> Snapshot<U> {
             allow_underscores: config.allow_underscores,
             tenant: value_of(parts.tenant.to_string()),
             upstream_limit_fields: config.limit_headers.upstream,
+            live_streams,
+            revoke_with_parent: parts.revoke_with_parent,
+            tenant_id: parts.tenant,
             metrics,
             access_log: AccessLog::new(&config.access_log),
         }

@@ -47,7 +47,10 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("wire", &["cidr", "config", "connection", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
-    ("pipeline", &["cidr", "config", "connection", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
+    (
+        "pipeline",
+        &["cache", "cidr", "clock", "config", "connection", "id", "key", "policy", "ratelimit", "verifier", "wire"],
+    ),
     (
         "engine",
         &[

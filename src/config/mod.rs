@@ -25,6 +25,7 @@ mod retention;
 mod root;
 mod route;
 mod route_certificate;
+mod route_response;
 mod schema;
 mod secrets;
 mod serve;
@@ -32,6 +33,7 @@ mod stream;
 mod suggestions;
 mod telemetry;
 mod timeouts;
+mod template;
 mod upstream;
 
 pub use access_log::{AccessLogConfig, AccessLogField};
@@ -62,6 +64,7 @@ pub use retention::RetentionConfig;
 pub use root::Config;
 pub use route::{Auth, RouteConfig};
 pub use route_certificate::RouteCertificateConfig;
+pub use route_response::{RedirectConfig, RespondConfig};
 pub use schema::json_schema;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 #[cfg(feature = "server")]
@@ -70,6 +73,7 @@ pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLo
 pub use stream::{OnRevoke, Upgrade};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
 pub use timeouts::RouteTimeoutsConfig;
+pub use template::{Template, TemplateError, TemplatePart, Variable};
 pub use upstream::{UpstreamConfig, UpstreamProtocol};
 
 #[cfg(test)]

@@ -66,6 +66,8 @@ pub(super) struct Context {
     is_repeated: bool,
     /// Whether an interim response was passed on.
     is_continued: bool,
+    /// Whether the response broke off.
+    is_truncated: bool,
     /// Behind a lock, because pingora gives out the context by shared reference when it collects the state of the connection.
     connection: Mutex<Option<Box<ConnectionState>>>,
 }
@@ -81,6 +83,7 @@ impl ProxyHttp for Proxy {
             attempts: 0,
             is_repeated: false,
             is_continued: false,
+            is_truncated: false,
             connection: Mutex::new(None),
         }
     }
@@ -108,14 +111,15 @@ impl ProxyHttp for Proxy {
             Some(rejection) => Err(rejection),
             None => exchange.authorize(&request.headers, connection).await,
         };
-        match outcome {
-            Ok(()) => Ok(false),
-            Err(rejection) => {
-                let response = exchange.reject(&rejection, ResponseForm::of(&request.headers));
-                respond(session, response).await?;
-                Ok(true)
-            }
-        }
+        let response = match outcome {
+            Ok(()) => match exchange.own_response(connection) {
+                Some(response) => response,
+                None => return Ok(false),
+            },
+            Err(rejection) => exchange.reject(&rejection, ResponseForm::of(&request.headers)),
+        };
+        respond(session, response).await?;
+        Ok(true)
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {
@@ -252,6 +256,7 @@ impl ProxyHttp for Proxy {
         }
         // A response that was begun cannot be replaced; the client sees the end of the connection.
         if is_client_disconnect(error) || session.response_written().is_some() {
+            ctx.is_truncated = !is_client_disconnect(error);
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
         let rejection = rejection(error);
@@ -270,12 +275,13 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
+        let response = ResponseInfo {
+            status: session.response_written().map(|response| response.status.as_u16()),
+            bytes: session.body_bytes_sent(),
+            ..ctx.response_info()
+        };
         if let Some(exchange) = ctx.exchange.take() {
-            exchange.finish(ResponseInfo {
-                status: session.response_written().map(|response| response.status.as_u16()),
-                bytes: session.body_bytes_sent(),
-                ..ResponseInfo::default()
-            });
+            exchange.finish(response);
         }
     }
 
@@ -307,6 +313,15 @@ impl Context {
         );
     }
 
+    /// What is known of the request besides the response that was sent.
+    fn response_info(&mut self) -> ResponseInfo {
+        ResponseInfo {
+            bytes_received: self.progress().map(Progress::body_bytes).unwrap_or_default(),
+            is_truncated: self.is_truncated,
+            ..ResponseInfo::default()
+        }
+    }
+
     fn progress(&mut self) -> Option<&Progress> {
         Some(&*self.connection.get_mut().as_ref()?.progress)
     }
@@ -318,9 +333,10 @@ impl Drop for Context {
         if !self.progress().is_some_and(Progress::is_timed_out) {
             return;
         }
+        let info = self.response_info();
         if let Some(mut exchange) = self.exchange.take() {
             let response = exchange.reject(&Rejection::RequestTimeout, ResponseForm::Problem);
-            exchange.finish(ResponseInfo::new(response.status().as_u16(), 0));
+            exchange.finish(ResponseInfo { status: Some(response.status().as_u16()), ..info });
         }
     }
 }

@@ -103,7 +103,12 @@ impl Progress {
     /// How many bytes of the body have arrived. `None` if no more is waited for.
     pub(super) fn awaited_body(&self) -> Option<u64> {
         let is_over = self.is_body_complete.load(Ordering::Relaxed) || self.is_answered.load(Ordering::Relaxed);
-        (!is_over).then(|| self.body_bytes.load(Ordering::Relaxed))
+        (!is_over).then(|| self.body_bytes())
+    }
+
+    /// How many bytes of the body have arrived.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.body_bytes.load(Ordering::Relaxed)
     }
 
     /// Whether the whole body has arrived.

@@ -7,6 +7,7 @@
 //! - [`Snapshot`] is everything that requests need from the configuration, immutable.
 //! - [`route`], [`path`]: route matching on normalized paths.
 //! - `authorize`, `rate_limit`: credential, scopes, rate limits. `auth_failures`: addresses that repeatedly present rejected credentials.
+//! - `route_response`, `own_response`: responses that a route makes itself; `template`: their variables.
 //! - [`headers`]: which fields pass, in both directions.
 //! - [`access_log`]: the log line of a request; `request_metrics`: its metrics.
 
@@ -21,12 +22,16 @@ mod head;
 pub mod headers;
 #[doc(hidden)]
 pub mod live_streams;
+mod host;
+mod own_response;
 pub mod path;
 #[doc(hidden)]
 pub mod rate_limit;
 mod request_metrics;
 pub mod route;
+mod route_response;
 mod snapshot;
+mod template;
 mod unread;
 
 pub use access_log::{ResponseInfo, UpstreamInfo};

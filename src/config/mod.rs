@@ -32,8 +32,8 @@ mod serve;
 mod stream;
 mod suggestions;
 mod telemetry;
-mod timeouts;
 mod template;
+mod timeouts;
 mod upstream;
 
 pub use access_log::{AccessLogConfig, AccessLogField};
@@ -72,8 +72,8 @@ pub(crate) use serve::listen_ip;
 pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
 pub use stream::{OnRevoke, Upgrade};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
-pub use timeouts::RouteTimeoutsConfig;
 pub use template::{Template, TemplateError, TemplatePart, Variable};
+pub use timeouts::RouteTimeoutsConfig;
 pub use upstream::{UpstreamConfig, UpstreamProtocol};
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use serde::Deserialize;
 use super::endpoint::is_host_name;
 use super::problems::Problems;
 use super::route_certificate::RouteCertificateConfig;
+use super::route_response::{RedirectConfig, RespondConfig};
 use super::stream::{OnRevoke, Upgrade};
 use super::timeouts::RouteTimeoutsConfig;
-use super::route_response::{RedirectConfig, RespondConfig};
 
 /// A route.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -6,7 +6,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::problems::Problems;
-use super::upstream::UpstreamConfig;
 use crate::duration::ConfigDuration;
 
 /// Timeouts of a route. One that is absent is that of the upstream.
@@ -45,18 +44,6 @@ pub(super) fn stream_idle_timeout() -> ConfigDuration {
     ConfigDuration(Duration::from_secs(3600))
 }
 
-/// Checks the timeouts of an upstream.
-pub(super) fn validate_upstream(upstream: &UpstreamConfig, path: &str, problems: &mut Problems) {
-    let timeouts = [
-        ("connect_timeout", Some(upstream.connect_timeout)),
-        ("first_byte_timeout", Some(upstream.first_byte_timeout)),
-        ("read_timeout", Some(upstream.read_timeout)),
-        ("total_timeout", upstream.total_timeout),
-        ("stream_idle_timeout", Some(upstream.stream_idle_timeout)),
-    ];
-    validate(timeouts, path, problems);
-}
-
 impl RouteTimeoutsConfig {
     pub(super) fn validate(&self, path: &str, problems: &mut Problems) {
         let timeouts = [
@@ -70,7 +57,8 @@ impl RouteTimeoutsConfig {
     }
 }
 
-fn validate(timeouts: [(&str, Option<ConfigDuration>); 5], path: &str, problems: &mut Problems) {
+/// Checks timeouts by their names below `path`.
+pub(super) fn validate(timeouts: [(&str, Option<ConfigDuration>); 5], path: &str, problems: &mut Problems) {
     for (name, timeout) in timeouts {
         if timeout.is_some_and(|timeout| timeout.0.is_zero()) {
             problems.add(&format!("{path}.{name}"), "must be longer than 0s");

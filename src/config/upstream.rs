@@ -70,7 +70,14 @@ impl UpstreamConfig {
         if self.endpoints.is_empty() {
             problems.add(&format!("{path}.endpoints"), "must have at least one entry");
         }
-        timeouts::validate_upstream(self, path, problems);
+        let timeouts = [
+            ("connect_timeout", Some(self.connect_timeout)),
+            ("first_byte_timeout", Some(self.first_byte_timeout)),
+            ("read_timeout", Some(self.read_timeout)),
+            ("total_timeout", self.total_timeout),
+            ("stream_idle_timeout", Some(self.stream_idle_timeout)),
+        ];
+        timeouts::validate(timeouts, path, problems);
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             if parse_endpoint(endpoint).is_none() {
                 problems.add(

@@ -13,6 +13,9 @@ mod request_state;
 mod respond;
 mod service;
 mod socket;
+mod supervision;
+mod timeouts;
+mod upgrade_socket;
 pub mod upstream;
 
 #[doc(hidden)]

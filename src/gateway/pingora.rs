@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TE, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -17,15 +17,18 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
-use super::failure::{fault, is_client_disconnect, rejection};
+use super::failure::{as_upstream_timeout, fault, is_client_disconnect, rejection};
 use super::head_edits::{edit_request_head, edit_response_head};
 use super::head_limits::check_head;
 use super::request_state::{ConnectionState, Progress, multiplexed_limits};
 use super::respond::respond;
+use super::supervision::Supervision;
+use super::upgrade_socket::ResponseGate;
 use super::upstream::{Endpoint, Upstream};
 use crate::config::UpstreamProtocol;
 use crate::id::RequestId;
-use crate::pipeline::headers::is_unasked_upgrade;
+use crate::pipeline::headers::{accepts_trailers, is_unasked_upgrade, requests_upgrade};
+use crate::pipeline::live_streams::EndReason;
 use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseInfo};
 use crate::wire::problem::{ResponseForm, rejection_response};
 
@@ -66,6 +69,12 @@ pub(super) struct Context {
     is_repeated: bool,
     /// Whether an interim response was passed on.
     is_continued: bool,
+    /// The timeouts, and what was sent.
+    supervision: Supervision,
+    /// Why the response was broken off.
+    end_reason: Option<EndReason>,
+    /// Set if the request upgrades the connection to its upstream.
+    gate: Option<Arc<ResponseGate>>,
     /// Whether the response broke off.
     is_truncated: bool,
     /// Behind a lock, because pingora gives out the context by shared reference when it collects the state of the connection.
@@ -83,6 +92,9 @@ impl ProxyHttp for Proxy {
             attempts: 0,
             is_repeated: false,
             is_continued: false,
+            supervision: Supervision::default(),
+            end_reason: None,
+            gate: None,
             is_truncated: false,
             connection: Mutex::new(None),
         }
@@ -122,7 +134,7 @@ impl ProxyHttp for Proxy {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {
         let upstream = ctx.upstream().ok_or_else(unreachable_upstream)?;
         let endpoint = upstream.next().ok_or_else(unreachable_upstream)?;
         let address = endpoint.address().await.map_err(|_| unreachable_upstream())?;
@@ -131,6 +143,7 @@ impl ProxyHttp for Proxy {
             peer.group_key = FRESH.fetch_add(1, Ordering::Relaxed);
             peer.options.idle_timeout = Some(Duration::ZERO);
         }
+        ctx.begin_attempt(session, &mut peer);
         ctx.upstream_host = Some(host);
         Ok(Box::new(peer))
     }
@@ -152,7 +165,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
         is_reused: bool,
     ) -> Box<Error> {
-        let mut error = error.more_context(format!("Peer: {peer}"));
+        let mut error = as_upstream_timeout(error).more_context(format!("Peer: {peer}"));
         let is_repeatable = session.req_header().method.is_safe() && session.is_body_empty() && !ctx.is_repeated;
         if is_repeatable {
             error.retry.decide_reuse(is_reused);
@@ -175,7 +188,15 @@ impl ProxyHttp for Proxy {
         let fields = &session.req_header().headers;
         let edits = exchange.and_then(|exchange| exchange.request_edits(fields, &mut state.connection, host));
         let mut edits = edits.ok_or_else(unreachable_upstream)?;
-        edit_request_head(request, edits.target, |fields| edits.fields.apply(fields))
+        // Hop-by-hop, but the only form in which HTTP/2 allows it, and gRPC servers require it (RFC 9113 section 8.2.2).
+        let accepts_trailers = request.version == Version::HTTP_2 && accepts_trailers(fields);
+        edit_request_head(request, edits.target, |fields| {
+            edits.fields.apply(fields);
+            if accepts_trailers {
+                fields.insert(TE, HeaderValue::from_static("trailers"));
+            }
+        })?;
+        ctx.begin_request(session)
     }
 
     async fn upstream_response_filter(
@@ -205,6 +226,9 @@ impl ProxyHttp for Proxy {
         if let Some(progress) = ctx.progress() {
             progress.add_body(body.as_ref().map_or(0, Bytes::len), is_last);
         }
+        if let Some((supervision, _, progress)) = ctx.supervised() {
+            supervision.pass_request(is_last, progress);
+        }
         Ok(())
     }
 
@@ -219,9 +243,12 @@ impl ProxyHttp for Proxy {
             response.remove_header(&TRANSFER_ENCODING);
             session.set_keepalive(None);
         }
-        if response.status.is_informational() {
+        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
             ctx.is_continued = true;
             return Ok(());
+        }
+        if let Some((supervision, exchange, progress)) = ctx.supervised() {
+            supervision.begin_response(session.req_header(), response, exchange, progress)?;
         }
         let is_last = is_bodiless(&session.req_header().method, response);
         let Some(progress) = ctx.progress() else { return Ok(()) };
@@ -240,10 +267,13 @@ impl ProxyHttp for Proxy {
     fn response_body_filter(
         &self,
         _: &mut Session,
-        _: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         is_last: bool,
         ctx: &mut Context,
     ) -> pingora::Result<Option<Duration>> {
+        if let Some((supervision, _, progress)) = ctx.supervised() {
+            supervision.pass_response(body.as_ref().map_or(0, Bytes::len), progress);
+        }
         if is_last && let Some(progress) = ctx.progress() {
             progress.set_last_part();
         }
@@ -253,6 +283,9 @@ impl ProxyHttp for Proxy {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         if let Some(fault) = fault(error) {
             ctx.log_fault(session, &fault);
+        }
+        if session.response_written().is_some() {
+            ctx.end_reason = ctx.supervision.end_reason(error);
         }
         // A response that was begun cannot be replaced; the client sees the end of the connection.
         if is_client_disconnect(error) || session.response_written().is_some() {
@@ -280,8 +313,10 @@ impl ProxyHttp for Proxy {
             bytes: session.body_bytes_sent(),
             ..ctx.response_info()
         };
-        if let Some(exchange) = ctx.exchange.take() {
-            exchange.finish(response);
+        let Some(exchange) = ctx.exchange.take() else { return };
+        match ctx.end_reason {
+            Some(reason) => exchange.end(reason, response),
+            None => exchange.finish(response),
         }
     }
 
@@ -322,31 +357,63 @@ impl Context {
         }
     }
 
+    /// What an exchange that is forwarded is limited by.
+    fn supervised(&mut self) -> Option<(&mut Supervision, &mut Exchange<RouteUpstream>, &Arc<Progress>)> {
+        let progress = &self.connection.get_mut().as_ref()?.progress;
+        Some((&mut self.supervision, self.exchange.as_mut()?, progress))
+    }
+
+    /// Sets the timeouts of an attempt, and prepares a connection for an upgrade.
+    fn begin_attempt(&mut self, session: &Session, peer: &mut HttpPeer) {
+        let request = session.req_header();
+        let Some((supervision, exchange, progress)) = self.supervised() else { return };
+        let Some(route) = exchange.route() else { return };
+        let Some(upstream) = &route.upstream else { return };
+        let is_upgrade = upstream.protocol != UpstreamProtocol::Http2
+            && request.version == Version::HTTP_11
+            && requests_upgrade(&request.headers);
+        let timeouts = upstream.timeouts.on_route(&route.timeouts);
+        supervision.begin_attempt(timeouts, request, exchange, progress, peer);
+        self.gate = is_upgrade.then(|| ResponseGate::of_peer(peer, FRESH.fetch_add(1, Ordering::Relaxed)));
+    }
+
+    /// Begins to send the request of an attempt.
+    fn begin_request(&mut self, session: &mut Session) -> pingora::Result<()> {
+        let is_body_empty = session.is_body_empty();
+        if let Some(gate) = self.gate.as_ref().filter(|_| is_body_empty) {
+            gate.close();
+        }
+        let Some((supervision, exchange, progress)) = self.supervised() else { return Ok(()) };
+        supervision.begin_request(is_body_empty, exchange, progress)
+    }
+
     fn progress(&mut self) -> Option<&Progress> {
         Some(&*self.connection.get_mut().as_ref()?.progress)
     }
 }
 
 impl Drop for Context {
-    /// Logs a request that was given up because its body arrived too slowly.
+    /// Logs a request that was given up: because its body arrived too slowly, or because it was ended from outside.
     fn drop(&mut self) {
-        if !self.progress().is_some_and(Progress::is_timed_out) {
+        let Some(progress) = self.progress() else { return };
+        let (is_timed_out, end_reason) = (progress.is_timed_out(), progress.ending.reason());
+        if !is_timed_out && end_reason.is_none() {
             return;
         }
-        let info = self.response_info();
-        if let Some(mut exchange) = self.exchange.take() {
-            let response = exchange.reject(&Rejection::RequestTimeout, ResponseForm::Problem);
-            exchange.finish(ResponseInfo { status: Some(response.status().as_u16()), ..info });
+        self.is_truncated |= end_reason.is_some_and(|reason| !reason.is_denial());
+        let (status, bytes) = (self.supervision.status, self.supervision.sent);
+        let response = ResponseInfo { status, bytes, ..self.response_info() };
+        let Some(mut exchange) = self.exchange.take() else { return };
+        if let Some(reason) = end_reason {
+            return exchange.end(reason, response);
         }
+        let timeout = exchange.reject(&Rejection::RequestTimeout, ResponseForm::Problem);
+        exchange.finish(ResponseInfo { status: Some(timeout.status().as_u16()), ..response });
     }
 }
 
 fn new_peer(address: std::net::SocketAddr, endpoint: &Endpoint, upstream: &Upstream) -> HttpPeer {
     let mut peer = HttpPeer::new(address, endpoint.tls(), endpoint.server_name().to_owned());
-    peer.options.connection_timeout = Some(upstream.connect_timeout);
-    peer.options.total_connection_timeout = Some(upstream.connect_timeout);
-    peer.options.read_timeout = Some(upstream.read_timeout);
-    peer.options.write_timeout = Some(upstream.read_timeout);
     peer.options.tcp_keepalive = Some(KEEPALIVE);
     let (newest, oldest) = match upstream.protocol {
         UpstreamProtocol::Http1 => (1, 1),

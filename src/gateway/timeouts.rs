@@ -65,7 +65,8 @@ impl From<&UpstreamConfig> for Timeouts {
 impl Timeouts {
     /// Those of a route: each that it sets is used instead of that of the upstream.
     pub(super) fn on_route(self, route: &RouteTimeoutsConfig) -> Self {
-        let or = |timeout: Option<crate::duration::ConfigDuration>, default| timeout.map_or(default, |timeout| timeout.0);
+        let or =
+            |timeout: Option<crate::duration::ConfigDuration>, default| timeout.map_or(default, |timeout| timeout.0);
         Self {
             connect: or(route.connect, self.connect),
             first_byte: or(route.first_byte, self.first_byte),
@@ -159,7 +160,8 @@ impl RequestClass {
         if ResponseForm::of(fields) == ResponseForm::Grpc {
             return Self::Grpc;
         }
-        let accepts = |value: &http::HeaderValue| memchr::memmem::find(value.as_bytes(), b"text/event-stream").is_some();
+        let accepts =
+            |value: &http::HeaderValue| memchr::memmem::find(value.as_bytes(), b"text/event-stream").is_some();
         if fields.get_all(ACCEPT).iter().any(accepts) { Self::EventStream } else { Self::Ordinary }
     }
 }

@@ -370,7 +370,11 @@ impl<U> Exchange<U> {
     /// # Errors
     /// [`Rejection::StreamsExceeded`] if there are too many streams.
     #[doc(hidden)]
-    pub fn begin_stream(&mut self, kind: StreamKind, end: impl FnOnce() -> Arc<dyn EndStream>) -> Result<(), Rejection> {
+    pub fn begin_stream(
+        &mut self,
+        kind: StreamKind,
+        end: impl FnOnce() -> Arc<dyn EndStream>,
+    ) -> Result<(), Rejection> {
         let Some(streams) = self.snapshot.live_streams.as_ref().filter(|_| self.stream.is_none()) else {
             return Ok(());
         };

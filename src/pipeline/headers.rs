@@ -8,7 +8,7 @@ mod names;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{CONNECTION, HOST, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
@@ -353,6 +353,11 @@ fn set_identity_headers(edits: &mut FieldEdits, identity: IdentityHeaders) {
 /// Whether a response switches to a protocol that the request with these fields did not ask for.
 pub fn is_unasked_upgrade<F: Fields>(request_fields: &F, status: StatusCode) -> bool {
     status == StatusCode::SWITCHING_PROTOCOLS && !requests_upgrade(request_fields)
+}
+
+/// Whether the client accepts trailers (RFC 9110 section 10.1.4).
+pub fn accepts_trailers<F: Fields>(fields: &F) -> bool {
+    fields.has_field(&TE) && list(fields, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"))
 }
 
 /// Whether the client requests an upgrade, and only to a protocol that is allowed.

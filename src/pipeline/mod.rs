@@ -20,9 +20,9 @@ mod connection;
 mod exchange;
 mod head;
 pub mod headers;
+mod host;
 #[doc(hidden)]
 pub mod live_streams;
-mod host;
 mod own_response;
 pub mod path;
 #[doc(hidden)]

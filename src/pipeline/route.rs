@@ -9,8 +9,8 @@ pub use super::host::normal_host;
 use super::path::NormalPath;
 use super::rate_limit::RouteLimits;
 use super::request_metrics::{CachedSeries, Metrics};
-use crate::config::{Auth, OnRevoke, RouteCertificateConfig, RouteConfig, RouteTimeoutsConfig, Upgrade};
 use super::route_response::RouteResponse;
+use crate::config::{Auth, OnRevoke, RouteCertificateConfig, RouteConfig, RouteTimeoutsConfig, Upgrade};
 
 /// A route: what it requires of a request, and where it forwards to.
 #[derive(Debug)]

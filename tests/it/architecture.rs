@@ -72,7 +72,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "verifier",
         ],
     ),
-    ("gateway", &["cidr", "config", "connection", "id", "listener", "pipeline", "tls", "wire"]),
+    ("gateway", &["cidr", "config", "connection", "duration", "id", "listener", "pipeline", "tls", "wire"]),
     ("external_auth", &["cidr", "config", "id", "listener", "pipeline", "verifier", "wire"]),
     (
         "admin",

@@ -238,7 +238,9 @@ impl RequestStream {
     /// How many bytes may be written: when the exchange is to be ended, only those of the frame that was begun.
     fn writable(&self, bytes: &[u8]) -> usize {
         match &self.frames {
-            Some(frames) if self.head_left == 0 && self.progress.ending.reason().is_some() => frames.rest_of_frame(bytes),
+            Some(frames) if self.head_left == 0 && self.progress.ending.reason().is_some() => {
+                frames.rest_of_frame(bytes)
+            }
             _ => bytes.len(),
         }
     }

@@ -213,7 +213,15 @@ mod tests {
 
     /// Writes frames in pieces and checks that exactly their ends are boundaries.
     fn check(framing: Framing, frames: &[Vec<u8>], sizes: &[usize]) {
-        let ends: Vec<usize> = frames.iter().scan(0, |end, frame| Some({ *end += frame.len(); *end })).collect();
+        let ends: Vec<usize> = frames
+            .iter()
+            .scan(0, |end, frame| {
+                Some({
+                    *end += frame.len();
+                    *end
+                })
+            })
+            .collect();
         let all = frames.concat();
         let mut position = ResponseFrames::new(framing);
         let (mut at, mut sizes) = (0, sizes.iter().copied().cycle());

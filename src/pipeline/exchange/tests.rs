@@ -62,7 +62,7 @@ impl Fixture {
             on_backend_down: OnBackendDown::default(),
             tenant: TenantId::NIL,
             revoke_with_parent: true,
-        live_streams: None,
+            live_streams: None,
             metrics: self.metrics.clone(),
         };
         Arc::new(Snapshot::new(parts, str::to_owned))

@@ -2,8 +2,8 @@
 
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::kind::StreamKind;
 use super::reason::EndReason;
-use super::stream::StreamKind;
 
 /// How many live streams there are, and why they were ended.
 #[derive(Debug, Clone)]

@@ -122,7 +122,8 @@ impl Registry {
     /// Takes up to `max` streams that are to be verified at `now`. None of them is scheduled any more.
     pub(super) fn take_due(&self, now: Timestamp, max: usize) -> Vec<(u64, Arc<WatchedStream>)> {
         let mut table = self.lock();
-        let due: Vec<u64> = table.checks.iter().take_while(|(time, _)| *time <= now).take(max).map(|due| due.1).collect();
+        let due: Vec<u64> =
+            table.checks.iter().take_while(|(time, _)| *time <= now).take(max).map(|due| due.1).collect();
         let mut taken = Vec::with_capacity(due.len());
         for id in due {
             table.schedule(id, None);

@@ -4,25 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use prometheus::IntGauge;
-
-use super::metrics::LiveStreamMetrics;
 use super::reason::EndReason;
-use super::registry::Registry;
 use crate::cache::CacheKey;
 use crate::id::TenantId;
 use crate::verifier::{Denial, Presented, Verdict, Verifier};
-
-/// A kind of live stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamKind {
-    /// A connection that was switched to the WebSocket protocol (RFC 6455).
-    WebSocket,
-    /// A response of the type `text/event-stream` (server-sent events).
-    EventStream,
-    /// A gRPC call.
-    Grpc,
-}
 
 /// Ends an exchange. A front implements it for the exchanges that it can end.
 pub trait EndStream: Send + Sync {
@@ -46,28 +31,6 @@ pub(super) struct WatchedStream {
     pub(super) end: Arc<dyn EndStream>,
 }
 
-/// Counts a live stream until it is dropped, and removes it from the registry then.
-pub(in crate::pipeline) struct LiveStream {
-    pub(super) metrics: LiveStreamMetrics,
-    pub(super) live: IntGauge,
-    /// `None` for a stream that no key can end.
-    pub(super) watched: Option<(Arc<Registry>, u64)>,
-}
-
-impl StreamKind {
-    /// All kinds.
-    pub const ALL: [Self; 3] = [Self::WebSocket, Self::EventStream, Self::Grpc];
-
-    /// The name in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::WebSocket => "websocket",
-            Self::EventStream => "event_stream",
-            Self::Grpc => "grpc",
-        }
-    }
-}
-
 impl StreamSubject {
     /// The key whose changes concern the stream: the parent of a token.
     pub(super) fn key(&self) -> CacheKey {
@@ -83,21 +46,5 @@ impl StreamSubject {
             ..Presented::new(self.tenant, "", Instant::now())
         };
         verifier.recheck(&self.verdict, &presented).await
-    }
-}
-
-impl LiveStream {
-    /// Counts the end of the stream.
-    pub(in crate::pipeline) fn count_end(&self, reason: EndReason) {
-        self.metrics.count_end(reason);
-    }
-}
-
-impl Drop for LiveStream {
-    fn drop(&mut self) {
-        self.live.dec();
-        if let Some((registry, id)) = &self.watched {
-            registry.remove(*id);
-        }
     }
 }

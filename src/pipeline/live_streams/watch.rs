@@ -6,10 +6,12 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use tokio::task::JoinSet;
 
+use super::guard::LiveStream;
+use super::kind::StreamKind;
 use super::metrics::LiveStreamMetrics;
 use super::reason::EndReason;
 use super::registry::Registry;
-use super::stream::{EndStream, LiveStream, StreamKind, StreamSubject, WatchedStream};
+use super::stream::{EndStream, StreamSubject, WatchedStream};
 use crate::cache::{CacheKey, ChangeSubscriber};
 use crate::clock::Timestamp;
 use crate::verifier::{Denial, Verdict, Verifier};

@@ -30,6 +30,9 @@ mod serve;
 mod suggestions;
 mod telemetry;
 mod upstream;
+mod upstream_balancing;
+mod upstream_endpoint;
+mod upstream_health;
 
 pub use auth_failures::{AuthFailureMode, AuthFailuresConfig};
 pub use cache::{
@@ -65,6 +68,12 @@ pub(crate) use serve::listen_ip;
 pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
 pub use upstream::{UpstreamConfig, UpstreamProtocol};
+pub use upstream_balancing::{
+    BalancingPolicy, DnsConfig, EjectionConfig, HashBy, LoadBalancingConfig, NonIdempotentRetries, PoolConfig,
+    RetriesConfig,
+};
+pub use upstream_endpoint::EndpointConfig;
+pub use upstream_health::{HealthCheckConfig, HealthCheckType};
 
 #[cfg(test)]
 mod tests;

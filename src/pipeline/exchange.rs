@@ -350,6 +350,11 @@ impl<U> Exchange<U> {
         self.verdict.as_ref()
     }
 
+    /// The client's address, if it is known.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.client_ip
+    }
+
     /// The path as received, without the query.
     pub fn received_path(&self) -> &str {
         match (&self.path, &self.target) {

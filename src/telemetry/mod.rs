@@ -32,7 +32,8 @@ pub fn start_logs(config: &LogConfig) -> io::Result<Log> {
         LogLevel::Error => "error",
     };
     let libraries = if config.level == LogLevel::Error { "error" } else { "warn" };
-    let filter = EnvFilter::new(format!("{libraries},keygate={level}"));
+    // The gateway logs changes of health itself.
+    let filter = EnvFilter::new(format!("{libraries},pingora_load_balancing=off,keygate={level}"));
     let log = Log(BufferedWriter::start(io::stderr())?);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.0.clone());
     // Fails only if a logger is installed already.

@@ -35,6 +35,9 @@ mod telemetry;
 mod template;
 mod timeouts;
 mod upstream;
+mod upstream_balancing;
+mod upstream_endpoint;
+mod upstream_health;
 
 pub use access_log::{AccessLogConfig, AccessLogField};
 pub use auth_failures::{AuthFailureMode, AuthFailuresConfig};
@@ -75,6 +78,12 @@ pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
 pub use template::{Template, TemplateError, TemplatePart, Variable};
 pub use timeouts::RouteTimeoutsConfig;
 pub use upstream::{UpstreamConfig, UpstreamProtocol};
+pub use upstream_balancing::{
+    BalancingPolicy, DnsConfig, EjectionConfig, HashBy, LoadBalancingConfig, NonIdempotentRetries, PoolConfig,
+    RetriesConfig,
+};
+pub use upstream_endpoint::EndpointConfig;
+pub use upstream_health::{HealthCheckConfig, HealthCheckType};
 
 #[cfg(test)]
 mod tests;

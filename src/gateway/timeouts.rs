@@ -20,7 +20,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 
 /// The timeouts of an upstream, or those of a route to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
+pub(super) struct Timeouts {
     connect: Duration,
     first_byte: Duration,
     read: Duration,

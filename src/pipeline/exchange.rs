@@ -285,10 +285,6 @@ impl<U> Exchange<U> {
         self.route.as_deref().filter(|_| self.is_authorized)
     }
 
-    pub(super) fn client_ip(&self) -> Option<IpAddr> {
-        self.client_ip
-    }
-
     pub(super) fn target(&self) -> Option<&Target> {
         self.target.as_ref()
     }
@@ -428,6 +424,11 @@ impl<U> Exchange<U> {
     /// The verdict about the credential; `None` for an anonymous request, and before authorization.
     pub fn verdict(&self) -> Option<&Verdict> {
         self.verdict.as_ref()
+    }
+
+    /// The client's address, if it is known.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.client_ip
     }
 
     /// The path as received, without the query.

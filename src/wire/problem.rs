@@ -105,9 +105,10 @@ pub fn rejection_response(rejection: &Rejection, request_id: &RequestId, form: R
         headers.insert(WWW_AUTHENTICATE, challenge_value(challenge, rejection));
     }
     match rejection {
-        Rejection::Denied(Denial::Unavailable { .. }) | Rejection::LimiterUnavailable | Rejection::StreamsExceeded => {
-            headers.insert(RETRY_AFTER, RETRY_SECONDS)
-        }
+        Rejection::Denied(Denial::Unavailable { .. })
+        | Rejection::LimiterUnavailable
+        | Rejection::StreamsExceeded
+        | Rejection::UpstreamOverloaded => headers.insert(RETRY_AFTER, RETRY_SECONDS),
         Rejection::MethodNotAllowed => headers.insert(ALLOW, ALLOWED_METHODS),
         Rejection::QuotaExceeded { retry_after: wait, .. } | Rejection::AuthFailuresExceeded { retry_after: wait } => {
             retry_after(*wait).and_then(|seconds| headers.insert(RETRY_AFTER, seconds))
@@ -237,6 +238,9 @@ fn template(rejection: &Rejection) -> Template {
         }
         Rejection::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "The upstream cannot be reached.", None),
         Rejection::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "The upstream did not answer in time.", None),
+        Rejection::UpstreamOverloaded => {
+            (StatusCode::SERVICE_UNAVAILABLE, "The upstream has too many requests in flight; try again shortly.", None)
+        }
     };
     let kind = if let Rejection::QuotaExceeded { .. } = rejection { QUOTA_EXCEEDED } else { "about:blank" };
     Template { kind, status, title: status.canonical_reason().unwrap_or_default(), detail, challenge }
@@ -317,6 +321,7 @@ mod tests {
             Rejection::InternalError,
             Rejection::UpstreamUnreachable,
             Rejection::UpstreamTimeout,
+            Rejection::UpstreamOverloaded,
         ];
         let mut text = String::new();
         for (rejection, form) in rejections

@@ -67,6 +67,8 @@ pub enum Rejection {
     UpstreamUnreachable,
     /// The upstream did not answer in time.
     UpstreamTimeout,
+    /// All endpoints of the upstream have their maximum of requests in flight, and no turn came in time.
+    UpstreamOverloaded,
 }
 
 impl Rejection {
@@ -96,6 +98,7 @@ impl Rejection {
             Self::InternalError => "internal_error",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamOverloaded => "upstream_overloaded",
         }
     }
 }

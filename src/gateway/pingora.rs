@@ -108,14 +108,15 @@ impl ProxyHttp for Proxy {
             Some(rejection) => Err(rejection),
             None => exchange.authorize(&request.headers, connection).await,
         };
-        match outcome {
-            Ok(()) => Ok(false),
-            Err(rejection) => {
-                let response = exchange.reject(&rejection, ResponseForm::of(&request.headers));
-                respond(session, response).await?;
-                Ok(true)
-            }
-        }
+        let response = match outcome {
+            Ok(()) => match exchange.own_response(connection) {
+                Some(response) => response,
+                None => return Ok(false),
+            },
+            Err(rejection) => exchange.reject(&rejection, ResponseForm::of(&request.headers)),
+        };
+        respond(session, response).await?;
+        Ok(true)
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {

@@ -26,7 +26,8 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 /// One request. Counted and logged by [`Exchange::finish`], or when it is dropped before that.
 ///
 /// The steps are [`begin`](Self::begin), [`authorize`](Self::authorize), then either [`reject`](Self::reject), or
-/// [`request_edits`](Self::request_edits) and [`response_edits`](Self::response_edits), and at the end [`finish`](Self::finish).
+/// [`own_response`](Self::own_response), or [`request_edits`](Self::request_edits) and [`response_edits`](Self::response_edits), and at
+/// the end [`finish`](Self::finish).
 /// `U` is what the front keeps for the upstream of a route.
 ///
 /// # Examples
@@ -258,10 +259,23 @@ impl<U> Exchange<U> {
         Ok(())
     }
 
+    /// The route, if the request is authorized.
+    pub(super) fn authorized_route(&self) -> Option<&Route<U>> {
+        self.route.as_deref().filter(|_| self.is_authorized)
+    }
+
+    pub(super) fn client_ip(&self) -> Option<IpAddr> {
+        self.client_ip
+    }
+
+    pub(super) fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
     /// The edits for a service that gets the request from another server or in this process: the credential and the client's
     /// `X-Keygate-*` fields are removed, and with `identity` the selected identity fields are set. `None` unless the request is authorized.
     pub fn identity_edits(&self, identity: bool) -> Option<FieldEdits> {
-        let route = self.route.as_ref().filter(|_| self.is_authorized)?;
+        let route = self.authorized_route()?;
         let identity = if identity { self.identity() } else { None };
         Some(edit_identity(identity, route.auth != Auth::None))
     }

@@ -72,7 +72,7 @@ impl RedirectConfig {
         }
         let is_url = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
         if !template.texts().all(is_url) {
-            problems.add(&to, "must be a URL; percent-encode other characters");
+            problems.add_first(&to, "must be a URL; percent-encode other characters");
         }
     }
 }

@@ -18,6 +18,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::body_limit::{BodyLimit, is_body_too_large};
 use super::head_edits::{edit_request_head, edit_response_head};
 use super::head_limits::check_head;
 use super::request_state::{ConnectionState, Progress, multiplexed_limits};
@@ -26,7 +27,7 @@ use super::upstream::{Endpoint, Upstream};
 use crate::config::UpstreamProtocol;
 use crate::id::RequestId;
 use crate::pipeline::headers::is_unasked_upgrade;
-use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseInfo};
+use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseInfo, UpstreamAddress};
 use crate::wire::problem::{ResponseForm, rejection_response};
 
 /// Time limit for draining the body of a rejected request.
@@ -44,6 +45,8 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     user_timeout: Duration::ZERO,
 };
 
+static NO_HOST: HeaderValue = HeaderValue::from_static("");
+
 /// How many requests use an HTTP/2 connection to an upstream at the same time.
 const UPSTREAM_STREAMS: usize = 100;
 
@@ -58,8 +61,9 @@ pub(super) struct Proxy {
 /// The state of one request.
 pub(super) struct Context {
     exchange: Option<Exchange<RouteUpstream>>,
-    /// The `Host` of the endpoint that the request is sent to.
-    upstream_host: Option<HeaderValue>,
+    /// The `Host` of the endpoint that the request is sent to, and whether it is sent over TLS.
+    upstream_host: Option<(HeaderValue, bool)>,
+    body_limit: BodyLimit,
     /// Failed connection attempts.
     attempts: usize,
     /// Whether the request is sent once more because the pooled connection was closed.
@@ -78,6 +82,7 @@ impl ProxyHttp for Proxy {
         Context {
             exchange: None,
             upstream_host: None,
+            body_limit: BodyLimit::default(),
             attempts: 0,
             is_repeated: false,
             is_continued: false,
@@ -108,6 +113,7 @@ impl ProxyHttp for Proxy {
             Some(rejection) => Err(rejection),
             None => exchange.authorize(&request.headers, connection).await,
         };
+        let outcome = outcome.and_then(|()| exchange.check_body_size(&request.headers));
         let response = match outcome {
             Ok(()) => match exchange.own_response(connection) {
                 Some(response) => response,
@@ -128,7 +134,7 @@ impl ProxyHttp for Proxy {
             peer.group_key = FRESH.fetch_add(1, Ordering::Relaxed);
             peer.options.idle_timeout = Some(Duration::ZERO);
         }
-        ctx.upstream_host = Some(host);
+        ctx.upstream_host = Some((host, endpoint.tls()));
         Ok(Box::new(peer))
     }
 
@@ -166,9 +172,10 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        let host = ctx.upstream_host.clone().unwrap_or_else(|| HeaderValue::from_static(""));
+        let host = ctx.upstream_host.as_ref().map_or_else(|| NO_HOST.clone(), |(host, _)| host.clone());
         let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
         let exchange = ctx.exchange.as_ref();
+        ctx.body_limit = BodyLimit::new(exchange.and_then(Exchange::max_body));
         let fields = &session.req_header().headers;
         let edits = exchange.and_then(|exchange| exchange.request_edits(fields, &mut state.connection, host));
         let mut edits = edits.ok_or_else(unreachable_upstream)?;
@@ -185,11 +192,22 @@ impl ProxyHttp for Proxy {
             let error = Error::explain(ErrorType::InvalidHTTPHeader, "the upstream switched protocols unasked");
             return Err(error.into_up());
         }
-        if let Some(exchange) = &ctx.exchange {
-            let status = response.status;
-            edit_response_head(response, |fields| exchange.response_edits(status, fields).apply(fields))?;
+        let status = response.status;
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            // What follows is no request body.
+            ctx.body_limit = BodyLimit::default();
         }
-        Ok(())
+        let Some(exchange) = &ctx.exchange else { return Ok(()) };
+        let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
+        let (authority, is_tls) =
+            ctx.upstream_host.as_ref().map_or((&NO_HOST, false), |(host, is_tls)| (host, *is_tls));
+        let upstream = UpstreamAddress { is_tls, authority };
+        let received = &session.req_header().headers;
+        edit_response_head(response, |fields| {
+            let mut edits = exchange.response_edits(status, fields);
+            exchange.add_route_edits(&mut edits, (status, fields), received, &state.connection, upstream);
+            edits.apply(fields);
+        })
     }
 
     async fn request_body_filter(
@@ -199,10 +217,11 @@ impl ProxyHttp for Proxy {
         is_last: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        let length = body.as_ref().map_or(0, Bytes::len);
         if let Some(progress) = ctx.progress() {
-            progress.add_body(body.as_ref().map_or(0, Bytes::len), is_last);
+            progress.add_body(length, is_last);
         }
-        Ok(())
+        ctx.body_limit.take(length)
     }
 
     async fn response_filter(
@@ -278,7 +297,7 @@ impl ProxyHttp for Proxy {
 
     /// Clients that disconnect are not errors for the operator; the access log shows them as 499.
     fn suppress_error_log(&self, _: &Session, _: &Context, error: &Error) -> bool {
-        is_client_disconnect(error)
+        is_client_disconnect(error) || is_body_too_large(error)
     }
 
     /// Without the query, which may contain secrets.
@@ -356,6 +375,7 @@ fn rejection(error: &Error) -> Rejection {
         (_, ErrorSource::Downstream) if stream_error(error) == Some(io::ErrorKind::TimedOut) => {
             Rejection::RequestTimeout
         }
+        _ if is_body_too_large(error) => Rejection::BodyTooLarge,
         (_, ErrorSource::Downstream) => Rejection::RequestInvalid("The request could not be read."),
         _ => Rejection::UpstreamUnreachable,
     }

@@ -143,3 +143,6 @@ impl<U> Snapshot<U> {
         &self.authorizer
     }
 }
+
+#[cfg(test)]
+mod tests;

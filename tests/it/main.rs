@@ -43,6 +43,7 @@ mod races;
 mod redis;
 mod retention;
 mod revocation;
+mod routes;
 mod sdk;
 mod sdk_first;
 mod secrecy;

@@ -218,6 +218,11 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         let length = body.as_ref().map_or(0, Bytes::len);
+        if is_last && length == 0 {
+            // As an empty part, which is how an HTTP/2 body may end, pingora would write the last chunk twice. The upstream would read the
+            // second one as a part of the next request.
+            *body = None;
+        }
         if let Some(progress) = ctx.progress() {
             progress.add_body(length, is_last);
         }

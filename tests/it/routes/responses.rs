@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Gateway, start_with, values};
 use crate::support::listeners::{ListenerKind, Protocol};
+use crate::support::wait::wait_for;
 
 fn gateway() -> Gateway {
     let routes = json!([
@@ -102,7 +103,11 @@ async fn responses_of_a_route_are_counted_and_logged() {
     let mut gateway = gateway();
     gateway.keygate.call("/gone/x?secret=1", "").await;
     let series = r#"keygate_gateway_requests_total{denial="",route="gone",status="410"}"#;
-    assert_eq!(gateway.keygate.count(series).await, Some(1));
+    wait_for(async || match gateway.keygate.count(series).await {
+        Some(1) => Ok(()),
+        count => Err(format!("{count:?} requests are counted")),
+    })
+    .await;
     let log = gateway.keygate.whole_log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let lines: Vec<_> = lines.filter(|line| line["route"] == "gone").collect();

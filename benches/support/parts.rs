@@ -168,6 +168,7 @@ impl Parts {
             cache: CachePolicy::default(),
             lookup_charge: Some(PEER),
             revoke_with_parent: true,
+            live_streams: None,
         };
         poll_once(self.verifier.verify_on(&presented, connection))
     }

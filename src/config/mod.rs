@@ -4,6 +4,7 @@
 //! schema that is generated from the types, deserialized, and checked by the rules across fields. Every error names the
 //! path of its setting. Values are never shown: any of them may be a secret.
 
+mod access_log;
 mod auth_failures;
 mod cache;
 mod check;
@@ -30,11 +31,14 @@ mod route_rewrite;
 mod schema;
 mod secrets;
 mod serve;
+mod stream;
 mod suggestions;
 mod telemetry;
 mod template;
+mod timeouts;
 mod upstream;
 
+pub use access_log::{AccessLogConfig, AccessLogField};
 pub use auth_failures::{AuthFailureMode, AuthFailuresConfig};
 pub use cache::{
     CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, OnDatabaseDown, RedisConfig, RedisTlsConfig,
@@ -70,8 +74,10 @@ pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 #[cfg(feature = "server")]
 pub(crate) use serve::listen_ip;
 pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
+pub use stream::{OnRevoke, Upgrade};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
 pub use template::{Template, TemplateError, TemplatePart, Variable};
+pub use timeouts::RouteTimeoutsConfig;
 pub use upstream::{UpstreamConfig, UpstreamProtocol};
 
 #[cfg(test)]

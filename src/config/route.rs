@@ -9,6 +9,8 @@ use super::route_certificate::RouteCertificateConfig;
 use super::route_headers::HeaderRulesConfig;
 use super::route_response::{RedirectConfig, RespondConfig};
 use super::route_rewrite::{ForwardedHost, PathRewrite, is_plain_path};
+use super::stream::{OnRevoke, Upgrade};
+use super::timeouts::RouteTimeoutsConfig;
 
 /// A route.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -71,6 +73,15 @@ pub struct RouteConfig {
     /// Maximum size of a request body in bytes; not limited when absent.
     #[serde(default)]
     pub max_body: Option<u64>,
+    /// Whether clients may upgrade connections to the WebSocket protocol.
+    #[serde(default)]
+    pub upgrade: Upgrade,
+    /// What happens to WebSockets, event streams and gRPC calls when their key is revoked, deleted or expires.
+    #[serde(default)]
+    pub on_revoke: OnRevoke,
+    /// Timeouts of the route, each instead of that of the upstream.
+    #[serde(default)]
+    pub timeouts: RouteTimeoutsConfig,
     /// Redirects authorized requests instead of forwarding them.
     #[serde(default)]
     pub redirect: Option<RedirectConfig>,
@@ -113,6 +124,9 @@ impl Default for RouteConfig {
             request_headers: HeaderRulesConfig::default(),
             response_headers: HeaderRulesConfig::default(),
             max_body: None,
+            upgrade: Upgrade::default(),
+            on_revoke: OnRevoke::default(),
+            timeouts: RouteTimeoutsConfig::default(),
             redirect: None,
             respond: None,
         }
@@ -159,6 +173,7 @@ impl RouteConfig {
         if self.auth == Auth::None && !self.audiences.is_empty() {
             problems.add(&format!("{path}.audiences"), "cannot be required on a route with `auth: none`");
         }
+        self.timeouts.validate(&format!("{path}.timeouts"), problems);
         if let Some(certificate) = &self.client_certificate {
             certificate.validate(&format!("{path}.client_certificate"), problems);
         }

@@ -118,14 +118,11 @@ impl RespondConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::problems::problem_paths;
 
     fn problems(to: &str, status: u16) -> Vec<String> {
-        let mut problems = Problems::default();
-        RedirectConfig { to: to.into(), status }.validate("r", &mut problems);
-        match problems.result(()) {
-            Ok(()) => Vec::new(),
-            Err(errors) => errors.0.into_iter().map(|error| error.path).collect(),
-        }
+        let redirect = serde_json::json!({ "to": to, "status": status }).to_string();
+        problem_paths(&redirect, |redirect: &RedirectConfig, problems| redirect.validate("r", problems))
     }
 
     #[test]

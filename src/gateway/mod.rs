@@ -2,6 +2,9 @@
 
 mod body_limit;
 mod connection;
+mod deadline;
+mod ending;
+mod failure;
 pub mod head_edits;
 mod head_limits;
 mod http1;
@@ -11,6 +14,9 @@ mod request_state;
 mod respond;
 mod service;
 mod socket;
+mod supervision;
+mod timeouts;
+mod upgrade_socket;
 pub mod upstream;
 
 #[doc(hidden)]

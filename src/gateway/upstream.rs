@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 
+use super::timeouts::Timeouts;
 use crate::config::{EndpointUrl, UpstreamConfig, UpstreamProtocol};
 use crate::wire::Rejection;
 
@@ -21,10 +22,8 @@ pub struct Upstream {
     next: AtomicUsize,
     /// The protocol of the connections.
     pub protocol: UpstreamProtocol,
-    /// Time limit for establishing a connection.
-    pub connect_timeout: Duration,
-    /// Time limit for each read from and write to the upstream.
-    pub read_timeout: Duration,
+    /// The timeouts, unless a route has others.
+    pub timeouts: Timeouts,
 }
 
 /// One endpoint.
@@ -44,8 +43,7 @@ impl Upstream {
             endpoints: config.parsed_endpoints().into_iter().map(Endpoint::new).collect(),
             next: AtomicUsize::new(0),
             protocol: config.protocol,
-            connect_timeout: config.connect_timeout.0,
-            read_timeout: config.read_timeout.0,
+            timeouts: Timeouts::from(config),
         }
     }
 

@@ -5,18 +5,21 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::header::USER_AGENT;
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
 
-use super::access_log::{InFlight, RequestLog, ResponseInfo};
+use super::access_log::{RequestLog, ResponseInfo};
 use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
 use super::client_certificate::is_allowed;
 use super::connection::Connection;
 use super::head::{RequestHead, Target};
-use super::headers::{FieldEdits, IdentityHeaders, edit_identity};
+use super::headers::{FieldEdits, IdentityHeaders, edit_identity, requests_upgrade};
+use super::live_streams::{EndReason, EndStream, LiveStream, StreamKind, StreamSubject};
 use super::rate_limit::RateLimitOutcome;
+use super::request_metrics::InFlight;
 use super::route::Route;
 use super::snapshot::Snapshot;
-use crate::config::Auth;
+use crate::config::{Auth, OnRevoke, Upgrade};
 use crate::id::RequestId;
 use crate::verifier::Verdict;
 use crate::wire::Rejection;
@@ -66,7 +69,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 ///         Err(rejection) => exchange.reject(&rejection, ResponseForm::of(request.headers())),
 ///     };
 ///     let status = response.status();
-///     exchange.finish(ResponseInfo { status: Some(status.as_u16()), bytes: response.body().len() });
+///     exchange.finish(ResponseInfo::new(status.as_u16(), response.body().len()));
 ///     status
 /// }
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -78,7 +81,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 /// #     r#"{ "routes": [{ "name": "orders", "path_prefix": "/orders", "upstream": "orders" }] }"#).unwrap();
 /// # let parts = SnapshotParts {
 /// #     config: &gateway, verifier: engine.verifier.clone(), limiter: None, auth_failures: None, on_backend_down: OnBackendDown::default(),
-/// #     tenant: TenantId::NIL, revoke_with_parent: true, metrics: Metrics::register(&registry).unwrap(),
+/// #     tenant: TenantId::NIL, revoke_with_parent: true, live_streams: None, metrics: Metrics::register(&registry).unwrap(),
 /// # };
 /// # let snapshot: Arc<Snapshot> = Arc::new(Snapshot::new(parts, |_| ()));
 /// # let draft = KeyDraft { name: "reports".into(), actor_id: "ana".into(), ..KeyDraft::default() };
@@ -102,6 +105,9 @@ pub struct Exchange<U = ()> {
     /// The client's id, or a new one once it is needed.
     request_id: OnceLock<RequestId>,
     method: Method,
+    version: Option<Version>,
+    /// `None` if it is not logged.
+    user_agent: Option<Box<str>>,
     path: ReceivedPath,
     route: Option<Arc<Route<U>>>,
     /// `None` for a front whose requests are matched already.
@@ -115,6 +121,10 @@ pub struct Exchange<U = ()> {
     verdict: Option<Verdict>,
     limits: RateLimitOutcome,
     rejection: Option<&'static str>,
+    /// The number of changes of keys when the request began.
+    changes: u64,
+    /// Set if the response is a live stream.
+    stream: Option<LiveStream>,
     /// `None` once the request is recorded.
     in_flight: Option<InFlight>,
 }
@@ -180,11 +190,16 @@ impl<U> Exchange<U> {
         let certificate = connection.certificate.as_deref();
         let unrouted =
             unrouted.or_else(|| (!is_allowed(demand, certificate)).then_some(Rejection::ClientCertificateRequired));
+        let is_upgrade_denied = route.as_ref().is_some_and(|route| route.upgrade == Upgrade::Deny);
+        let unrouted = unrouted
+            .or_else(|| (is_upgrade_denied && requests_upgrade(head.fields)).then_some(Rejection::UpgradeDenied));
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
+        let user_agent = snapshot.access_log.user_agent(head.fields.field_values(&USER_AGENT).next());
         let client_ip = connection.client_ip(head.fields);
         let early_rejection =
             if connection.exposes_credential(head.fields) { Some(Rejection::TlsRequired) } else { unrouted };
+        let changes = snapshot.live_streams.as_ref().map_or(0, |streams| streams.changes());
         Self {
             snapshot,
             arrived,
@@ -192,6 +207,8 @@ impl<U> Exchange<U> {
             proxy: connection.proxy(client_ip),
             request_id: head.request_id().map_or_else(OnceLock::new, OnceLock::from),
             method: head.method.clone(),
+            version: head.version,
+            user_agent,
             path,
             route,
             target,
@@ -201,6 +218,8 @@ impl<U> Exchange<U> {
             verdict: None,
             limits: RateLimitOutcome::default(),
             rejection: None,
+            changes,
+            stream: None,
             in_flight,
         }
     }
@@ -317,6 +336,51 @@ impl<U> Exchange<U> {
         response
     }
 
+    /// Notes that the exchange is a live stream, once. `end` ends it when its credential is no longer valid, unless the route keeps streams.
+    ///
+    /// # Errors
+    /// [`Rejection::StreamsExceeded`] if there are too many streams.
+    #[doc(hidden)]
+    pub fn begin_stream(
+        &mut self,
+        kind: StreamKind,
+        end: impl FnOnce() -> Arc<dyn EndStream>,
+    ) -> Result<(), Rejection> {
+        let Some(streams) = self.snapshot.live_streams.as_ref().filter(|_| self.stream.is_none()) else {
+            return Ok(());
+        };
+        self.stream = Some(match (self.route.as_ref(), self.verdict.as_ref()) {
+            (Some(route), Some(verdict)) if route.on_revoke == OnRevoke::Close => {
+                let subject = StreamSubject {
+                    verdict: verdict.clone(),
+                    client_ip: self.client_ip,
+                    scopes: Arc::clone(&route.scopes),
+                    audiences: route.audiences.clone(),
+                    tenant: self.snapshot.tenant_id,
+                    revoke_with_parent: self.snapshot.revoke_with_parent,
+                };
+                streams.watch(kind, subject, end(), self.changes)?
+            }
+            _ => streams.count(kind),
+        });
+        Ok(())
+    }
+
+    /// Counts and logs a request that was ended before its response was complete.
+    #[doc(hidden)]
+    pub fn end(mut self, reason: EndReason, response: ResponseInfo) {
+        self.rejection = Some(reason.code());
+        if let Some(stream) = &self.stream {
+            stream.count_end(reason);
+        }
+        self.record(response);
+    }
+
+    /// When the head of the request arrived.
+    pub fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
     /// Counts and logs the request.
     pub fn finish(mut self, response: ResponseInfo) {
         self.record(response);
@@ -348,10 +412,14 @@ impl<U> Exchange<U> {
 
     fn record(&mut self, response: ResponseInfo) {
         let Some(in_flight) = self.in_flight.take() else { return };
-        self.snapshot.metrics.record(&RequestLog {
+        let access_log = self.snapshot.access_log;
+        let log = RequestLog {
             // Without a log line, a request that has no id needs none.
-            request_id: RequestLog::is_enabled().then(|| self.request_id()),
+            request_id: access_log.is_enabled().then(|| self.request_id()),
             method: self.method.as_str(),
+            host: self.target.as_ref().map(Target::host),
+            protocol: self.version,
+            user_agent: self.user_agent.as_deref(),
             path: self.received_path(),
             route: self.route().map(|route| &route.series),
             key_id: self.verdict.as_ref().map(Verdict::key_id),
@@ -360,7 +428,8 @@ impl<U> Exchange<U> {
             proxy: self.proxy,
             arrived: self.arrived,
             response,
-        });
+        };
+        log.record(&self.snapshot.metrics, access_log);
         drop(in_flight);
     }
 }

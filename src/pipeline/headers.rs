@@ -8,7 +8,7 @@ mod names;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{CONNECTION, HOST, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
@@ -397,8 +397,13 @@ pub fn is_unasked_upgrade<F: Fields>(request_fields: &F, status: StatusCode) -> 
     status == StatusCode::SWITCHING_PROTOCOLS && !requests_upgrade(request_fields)
 }
 
+/// Whether the client accepts trailers (RFC 9110 section 10.1.4).
+pub fn accepts_trailers<F: Fields>(fields: &F) -> bool {
+    fields.has_field(&TE) && list(fields, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"))
+}
+
 /// Whether the client requests an upgrade, and only to a protocol that is allowed.
-fn requests_upgrade<F: Fields>(fields: &F) -> bool {
+pub fn requests_upgrade<F: Fields>(fields: &F) -> bool {
     if !fields.has_field(&UPGRADE) {
         return false;
     }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use http::Method;
 use smallvec::SmallVec;
 
-use super::access_log::{CachedSeries, Metrics};
 use super::header_rules::HeaderRules;
 pub use super::host::normal_host;
 use super::path::NormalPath;
 use super::rate_limit::RouteLimits;
+use super::request_metrics::{CachedSeries, Metrics};
 use super::rewrite::Rewrite;
 use super::route_response::RouteResponse;
-use crate::config::{Auth, ForwardedHost, RouteCertificateConfig, RouteConfig};
+use crate::config::{Auth, ForwardedHost, OnRevoke, RouteCertificateConfig, RouteConfig, RouteTimeoutsConfig, Upgrade};
 
 /// A route: what it requires of a request, and where it forwards to.
 #[derive(Debug)]
@@ -31,6 +31,12 @@ pub struct Route<U = ()> {
     /// The rate limits; `None` if rate limits are not enforced.
     #[doc(hidden)]
     pub limits: Option<RouteLimits>,
+    /// Whether clients may upgrade connections.
+    pub upgrade: Upgrade,
+    /// What happens to streams whose credential becomes invalid.
+    pub on_revoke: OnRevoke,
+    /// The timeouts, each instead of that of the upstream.
+    pub timeouts: RouteTimeoutsConfig,
     /// What the front keeps for the upstream.
     pub upstream: U,
     /// What the route responds with; `None` if it forwards requests.
@@ -112,6 +118,9 @@ impl<U> Route<U> {
             audiences: config.audiences.clone(),
             client_certificate: config.client_certificate.clone(),
             limits,
+            upgrade: config.upgrade,
+            on_revoke: config.on_revoke,
+            timeouts: config.timeouts,
             upstream,
             response: RouteResponse::new(config),
             rewrite: Rewrite::new(config),

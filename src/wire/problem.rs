@@ -105,7 +105,7 @@ pub fn rejection_response(rejection: &Rejection, request_id: &RequestId, form: R
         headers.insert(WWW_AUTHENTICATE, challenge_value(challenge, rejection));
     }
     match rejection {
-        Rejection::Denied(Denial::Unavailable { .. }) | Rejection::LimiterUnavailable => {
+        Rejection::Denied(Denial::Unavailable { .. }) | Rejection::LimiterUnavailable | Rejection::StreamsExceeded => {
             headers.insert(RETRY_AFTER, RETRY_SECONDS)
         }
         Rejection::MethodNotAllowed => headers.insert(ALLOW, ALLOWED_METHODS),
@@ -231,6 +231,10 @@ fn template(rejection: &Rejection) -> Template {
         ),
         Rejection::LimiterUnavailable => UNAVAILABLE,
         Rejection::PeerNotTrusted => (StatusCode::FORBIDDEN, "This listener answers trusted peers only.", None),
+        Rejection::UpgradeDenied => (StatusCode::FORBIDDEN, "This route does not serve WebSockets.", None),
+        Rejection::StreamsExceeded => {
+            (StatusCode::SERVICE_UNAVAILABLE, "There are too many streams; try again later.", None)
+        }
         Rejection::InternalError => {
             (StatusCode::INTERNAL_SERVER_ERROR, "The gateway failed to process the request.", None)
         }
@@ -312,6 +316,8 @@ mod tests {
             Rejection::AuthFailuresExceeded { retry_after: std::time::Duration::from_millis(1500) },
             Denial::Unavailable { cause: crate::verifier::Outage::Database }.into(),
             Rejection::PeerNotTrusted,
+            Rejection::UpgradeDenied,
+            Rejection::StreamsExceeded,
             Rejection::InternalError,
             Rejection::UpstreamUnreachable,
             Rejection::UpstreamTimeout,

@@ -59,6 +59,10 @@ pub enum Rejection {
     LimiterUnavailable,
     /// The sender of the request is not trusted to ask about requests of others.
     PeerNotTrusted,
+    /// The route serves no upgrades to other protocols.
+    UpgradeDenied,
+    /// There are too many WebSockets, event streams and gRPC calls.
+    StreamsExceeded,
     /// This program has a defect.
     InternalError,
     /// The upstream cannot be reached, or closed the connection before it answered.
@@ -90,6 +94,8 @@ impl Rejection {
             Self::AuthFailuresExceeded { .. } => "auth_failures_exceeded",
             Self::LimiterUnavailable => "unavailable",
             Self::PeerNotTrusted => "peer_not_trusted",
+            Self::UpgradeDenied => "upgrade_denied",
+            Self::StreamsExceeded => "streams_exceeded",
             Self::InternalError => "internal_error",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",

@@ -64,8 +64,6 @@ struct Caller {
 impl Gateway {
     /// Clients of both protocols, with and without TLS.
     fn callers(&self) -> Vec<Caller> {
-        let kinds =
-            ListenerKind::BY_URL.into_iter().flat_map(|kind| [(kind, Protocol::Http1), (kind, Protocol::Http2)]);
         let caller = |(kind, protocol)| {
             println!("{kind:?} {protocol:?}");
             Caller { http: self.listeners.client(kind, protocol), url: self.listeners.url(kind), kind }

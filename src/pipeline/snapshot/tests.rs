@@ -25,6 +25,7 @@ fn snapshot(routes: &serde_json::Value) -> Snapshot {
         on_backend_down: OnBackendDown::default(),
         tenant: TenantId::NIL,
         revoke_with_parent: true,
+        live_streams: None,
         metrics: Metrics::register(&registry).unwrap(),
     };
     Snapshot::new(parts, |_| ())
@@ -44,7 +45,8 @@ fn rewriting() -> Snapshot {
 /// The route of a path and the path that is forwarded.
 fn forwarded(snapshot: &Snapshot, path: &str) -> Option<(String, String)> {
     let fields = HeaderMap::new();
-    let head = RequestHead { method: &Method::GET, authority: Some("h"), path, query: None, fields: &fields };
+    let head =
+        RequestHead { method: &Method::GET, authority: Some("h"), path, query: None, version: None, fields: &fields };
     let (route, target) = snapshot.find_route(&head).ok()?;
     Some((route.name.to_string(), target.path().to_owned()))
 }
@@ -95,6 +97,7 @@ fn query_and_host_are_kept() {
         authority: Some("H:80"),
         path: "/v1/x",
         query: Some("a=/v1"),
+        version: None,
         fields: &fields,
     };
     let (_, target) = snapshot.find_route(&head).unwrap();

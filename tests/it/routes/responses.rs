@@ -1,6 +1,6 @@
 //! Redirects and fixed responses.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 
 use serde_json::{Value, json};
 

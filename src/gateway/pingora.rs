@@ -17,6 +17,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
+use super::body_limit::BodyLimit;
 use super::failure::{as_upstream_timeout, fault, is_client_disconnect, rejection};
 use super::head_edits::{edit_request_head, edit_response_head};
 use super::head_limits::check_head;
@@ -50,6 +51,7 @@ pub(super) struct Context {
     call: UpstreamCall,
     /// Why the upstream got no further attempt.
     rejection: Option<Rejection>,
+    body_limit: BodyLimit,
     /// Whether an interim response was passed on.
     is_continued: bool,
     /// The timeouts, and what was sent.
@@ -73,6 +75,7 @@ impl ProxyHttp for Proxy {
             exchange: None,
             call: UpstreamCall::default(),
             rejection: None,
+            body_limit: BodyLimit::default(),
             is_continued: false,
             supervision: Supervision::default(),
             end_reason: None,
@@ -105,6 +108,7 @@ impl ProxyHttp for Proxy {
             Some(rejection) => Err(rejection),
             None => exchange.authorize(&request.headers, connection).await,
         };
+        let outcome = outcome.and_then(|()| exchange.check_body_size(&request.headers));
         let response = match outcome {
             Ok(()) => match exchange.own_response(connection) {
                 Some(response) => response,
@@ -171,9 +175,10 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        let host = ctx.call.host().unwrap_or_else(|| HeaderValue::from_static(""));
+        let host = ctx.call.address().authority.clone();
         let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
         let exchange = ctx.exchange.as_ref();
+        ctx.body_limit = BodyLimit::new(exchange.and_then(Exchange::max_body));
         let fields = &session.req_header().headers;
         let edits = exchange.and_then(|exchange| exchange.request_edits(fields, &mut state.connection, host));
         let mut edits = edits.ok_or_else(unreachable_upstream)?;
@@ -199,11 +204,20 @@ impl ProxyHttp for Proxy {
             let error = Error::explain(ErrorType::InvalidHTTPHeader, "the upstream switched protocols unasked");
             return Err(error.into_up());
         }
-        if let Some(exchange) = &ctx.exchange {
-            let status = response.status;
-            edit_response_head(response, |fields| exchange.response_edits(status, fields).apply(fields))?;
+        let status = response.status;
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            // What follows is no request body.
+            ctx.body_limit = BodyLimit::default();
         }
-        Ok(())
+        let Some(exchange) = &ctx.exchange else { return Ok(()) };
+        let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
+        let upstream = ctx.call.address();
+        let received = &session.req_header().headers;
+        edit_response_head(response, |fields| {
+            let mut edits = exchange.response_edits(status, fields);
+            exchange.add_route_edits(&mut edits, (status, fields), received, &state.connection, upstream);
+            edits.apply(fields);
+        })
     }
 
     async fn request_body_filter(
@@ -213,13 +227,19 @@ impl ProxyHttp for Proxy {
         is_last: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        let length = body.as_ref().map_or(0, Bytes::len);
+        if is_last && length == 0 {
+            // As an empty part, which is how an HTTP/2 body may end, pingora would write the last chunk twice. The upstream would read the
+            // second one as a part of the next request.
+            *body = None;
+        }
         if let Some(progress) = ctx.progress() {
-            progress.add_body(body.as_ref().map_or(0, Bytes::len), is_last);
+            progress.add_body(length, is_last);
         }
         if let Some((supervision, _, progress)) = ctx.supervised() {
             supervision.pass_request(is_last, progress);
         }
-        Ok(())
+        ctx.body_limit.take(length)
     }
 
     async fn response_filter(

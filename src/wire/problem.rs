@@ -164,7 +164,7 @@ fn grpc_status(status: StatusCode) -> u16 {
     match status {
         StatusCode::BAD_REQUEST => 3,
         StatusCode::FORBIDDEN => 7,
-        StatusCode::TOO_MANY_REQUESTS => 8,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => 8,
         StatusCode::NOT_FOUND => 12,
         StatusCode::UNAUTHORIZED => 16,
         _ => 14,
@@ -187,6 +187,9 @@ fn template(rejection: &Rejection) -> Template {
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head exceeds a limit.", None)
         }
         Rejection::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "The request did not arrive in time.", None),
+        Rejection::BodyTooLarge => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "The request body is larger than this route allows.", None)
+        }
         Rejection::VersionNotSupported => {
             (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.0, HTTP/1.1 and HTTP/2 are served.", None)
         }
@@ -295,6 +298,7 @@ mod tests {
             Rejection::TargetTooLong,
             Rejection::HeadTooLarge,
             Rejection::RequestTimeout,
+            Rejection::BodyTooLarge,
             Rejection::VersionNotSupported,
             Rejection::TlsRequired,
             Rejection::CredentialMissing,

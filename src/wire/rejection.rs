@@ -22,6 +22,8 @@ pub enum Rejection {
     HeadTooLarge,
     /// The request did not arrive in time.
     RequestTimeout,
+    /// The request body is larger than the route allows.
+    BodyTooLarge,
     /// The version of HTTP is not served.
     VersionNotSupported,
     /// The request carries a credential and did not come over TLS, which the listener requires.
@@ -81,6 +83,7 @@ impl Rejection {
             Self::TargetTooLong => "target_too_long",
             Self::HeadTooLarge => "head_too_large",
             Self::RequestTimeout => "request_timeout",
+            Self::BodyTooLarge => "body_too_large",
             Self::VersionNotSupported => "version_not_supported",
             Self::TlsRequired => "tls_required",
             Self::CredentialMissing => "credential_missing",

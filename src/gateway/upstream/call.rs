@@ -16,7 +16,7 @@ use super::metrics::Outcome;
 use super::peer::use_new_connection;
 use super::tried::{Retriable, Tried};
 use crate::config::NonIdempotentRetries;
-use crate::pipeline::{Rejection, UpstreamInfo};
+use crate::pipeline::{Rejection, UpstreamAddress, UpstreamInfo};
 
 /// The upstream's part of one request.
 #[derive(Default)]
@@ -113,9 +113,15 @@ impl UpstreamCall {
         Ok(peer)
     }
 
-    /// The `Host` of the endpoint of the current attempt.
-    pub(in crate::gateway) fn host(&self) -> Option<HeaderValue> {
-        self.attempt.as_ref().map(|attempt| attempt.endpoint().host.clone())
+    /// The address of the endpoint of the current attempt, as requests name it.
+    pub(in crate::gateway) fn address(&self) -> UpstreamAddress<'_> {
+        static NONE: HeaderValue = HeaderValue::from_static("");
+        match &self.attempt {
+            Some(attempt) => {
+                UpstreamAddress { is_tls: attempt.endpoint().peer.is_tls(), authority: &attempt.endpoint().host }
+            }
+            None => UpstreamAddress { is_tls: false, authority: &NONE },
+        }
     }
 
     /// Notes that the endpoint cannot be reached. Nothing was sent, so another endpoint may be tried whatever the method is: returns

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth_failures::AuthFailuresConfig;
+use super::credential_location::{self, CredentialLocation};
 use super::limit::LimitConfig;
 use super::listener::{ConnectionsConfig, ListenerConfig};
 use super::problems::Problems;
@@ -37,6 +38,8 @@ pub struct GatewayConfig {
     pub unknown_keys: UnknownKeysConfig,
     /// Throttling of client addresses that repeatedly present rejected credentials.
     pub auth_failures: AuthFailuresConfig,
+    /// Where requests carry their credential. No other place is looked at; the order has no meaning. A route can have a list of its own.
+    pub credentials: Vec<CredentialLocation>,
     /// The routes. A route that names the host has precedence over one that does not; then the longest prefix wins.
     pub routes: Vec<RouteConfig>,
     /// The upstreams, by name.
@@ -152,6 +155,7 @@ impl Default for GatewayConfig {
             shutdown_grace: ConfigDuration(Duration::from_secs(30)),
             unknown_keys: UnknownKeysConfig::default(),
             auth_failures: AuthFailuresConfig::default(),
+            credentials: CredentialLocation::standard(),
             routes: Vec::new(),
             upstreams: BTreeMap::new(),
             limits: BTreeMap::new(),
@@ -196,6 +200,7 @@ impl GatewayConfig {
     pub(super) fn validate(&self, problems: &mut Problems) {
         self.validate_listeners(problems);
         self.auth_failures.validate("gateway.auth_failures", problems);
+        credential_location::validate("gateway.credentials", &self.credentials, problems);
         for (name, upstream) in &self.upstreams {
             upstream.validate(&format!("gateway.upstreams.{name}"), problems);
         }

@@ -7,6 +7,7 @@
 mod auth_failures;
 mod cache;
 mod check;
+mod credential_location;
 mod credentials;
 mod database;
 mod endpoint;
@@ -36,6 +37,7 @@ pub use cache::{
     CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, OnDatabaseDown, RedisConfig, RedisTlsConfig,
     SentinelConfig,
 };
+pub use credential_location::{BasicPart, CredentialLocation};
 pub use credentials::{
     ApiKeysConfig, CredentialsConfig, DerivedTokensConfig, JwtConfig, MacaroonConfig, PrefixConfig, RetiredValue,
     SigningKeysConfig,

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::credential_location::{self, CredentialLocation};
 use super::endpoint::is_host_name;
 use super::problems::Problems;
 use super::route_certificate::RouteCertificateConfig;
@@ -29,6 +30,9 @@ pub struct RouteConfig {
     /// Whether a credential is required.
     #[serde(default)]
     pub auth: Auth,
+    /// Where requests carry their credential, instead of `gateway.credentials`.
+    #[serde(default)]
+    pub credentials: Option<Vec<CredentialLocation>>,
     /// Scopes that the credential must have, all of them.
     #[serde(default)]
     #[schemars(inner(regex(pattern = r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")))]
@@ -75,6 +79,7 @@ impl Default for RouteConfig {
             methods: Vec::new(),
             upstream: None,
             auth: Auth::default(),
+            credentials: None,
             scopes: Vec::new(),
             audiences: Vec::new(),
             client_certificate: None,
@@ -116,6 +121,9 @@ impl RouteConfig {
         let host_name = |host: &String| host.trim_end_matches('.').to_ascii_lowercase();
         problems.unique(&format!("{path}.hosts"), self.hosts.iter().map(host_name));
         problems.unique(&format!("{path}.methods"), self.methods.iter());
+        if let Some(credentials) = &self.credentials {
+            credential_location::validate(&format!("{path}.credentials"), credentials, problems);
+        }
         problems.unique(&format!("{path}.scopes"), self.scopes.iter());
         if self.auth == Auth::None && !self.scopes.is_empty() {
             problems.add(&format!("{path}.scopes"), "cannot be required on a route with `auth: none`");

@@ -27,6 +27,7 @@ use crate::config::UpstreamProtocol;
 use crate::id::RequestId;
 use crate::pipeline::headers::is_unasked_upgrade;
 use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseInfo};
+use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::problem::{ResponseForm, rejection_response};
 
 /// Time limit for draining the body of a rejected request.
@@ -171,7 +172,7 @@ impl ProxyHttp for Proxy {
         let fields = &session.req_header().headers;
         let edits = exchange.and_then(|exchange| exchange.request_edits(fields, &mut state.connection, host));
         let mut edits = edits.ok_or_else(unreachable_upstream)?;
-        edit_request_head(request, edits.target, |fields| edits.fields.apply(fields))
+        edit_request_head(request, &edits.target, |fields| edits.fields.apply(fields))
     }
 
     async fn upstream_response_filter(
@@ -255,7 +256,7 @@ impl ProxyHttp for Proxy {
         let form = ResponseForm::of(&session.req_header().headers);
         let response = match &mut ctx.exchange {
             Some(exchange) => exchange.reject(&rejection, form),
-            None => rejection_response(&rejection, &RequestId::random(), form),
+            None => rejection_response(&rejection, &RequestId::random(), form, CredentialLocations::standard()),
         };
         let status = response.status().as_u16();
         // pingora closes the client's connection after an upstream failure, so the response says so.

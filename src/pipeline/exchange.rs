@@ -1,16 +1,19 @@
 //! One request from its head to its response. A front calls the steps in order and moves the bytes.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use super::access_log::{InFlight, RequestLog, ResponseInfo};
 use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
 use super::client_certificate::{certificate_headers, is_allowed};
 use super::connection::Connection;
+use super::credential_strip::strip_credentials;
 use super::head::{RequestHead, Target};
 use super::headers::{FieldEdits, ForwardContext, IdentityHeaders, edit_identity, edit_request, edit_response};
 use super::rate_limit::RateLimitOutcome;
@@ -20,8 +23,10 @@ use crate::config::{AddedHeader, Auth};
 use crate::id::RequestId;
 use crate::verifier::Verdict;
 use crate::wire::Rejection;
-use crate::wire::fields::Fields;
+use crate::wire::credential_locations::CredentialLocations;
+use crate::wire::fields::{Fields, text};
 use crate::wire::problem::{ResponseForm, rejection_response};
+use crate::wire::query::without_parameters;
 
 /// One request. Counted and logged by [`Exchange::finish`], or when it is dropped before that.
 ///
@@ -138,7 +143,7 @@ enum ReceivedPath {
 #[derive(Debug)]
 pub struct RequestEdits<'e> {
     /// The path and query to request.
-    pub target: &'e str,
+    pub target: Cow<'e, str>,
     /// The changes to the fields.
     pub fields: FieldEdits,
 }
@@ -182,8 +187,9 @@ impl<U> Exchange<U> {
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
         let client_ip = connection.client_ip(head.fields);
-        let early_rejection =
-            if connection.exposes_credential(head.fields) { Some(Rejection::TlsRequired) } else { unrouted };
+        let locations = route.as_ref().map_or(&snapshot.credentials, |route| &route.credentials);
+        let is_exposed = connection.exposes_credential(locations, head.fields, head.query);
+        let early_rejection = if is_exposed { Some(Rejection::TlsRequired) } else { unrouted };
         Self {
             snapshot,
             arrived,
@@ -219,7 +225,7 @@ impl<U> Exchange<U> {
         let (Some(route), Some(pending)) = (&self.route, self.pending.take()) else {
             return Err(Rejection::RouteNotFound);
         };
-        let request = AuthorizeRequest { fields, client_ip: self.client_ip, arrived: self.arrived };
+        let request = self.authorize_request(fields, connection);
         let authorizer = &self.snapshot.authorizer;
         let authorization = authorizer.authorize_later(route, &request, &mut connection.memory, pending).await;
         self.settle(authorization)
@@ -241,13 +247,24 @@ impl<U> Exchange<U> {
         let Some(route) = &self.route else {
             return Some(Err(Rejection::RouteNotFound));
         };
-        let request = AuthorizeRequest { fields, client_ip: self.client_ip, arrived: self.arrived };
+        let request = self.authorize_request(fields, connection);
         match self.snapshot.authorizer.authorize_now(route, &request, &mut connection.memory) {
             Ok(authorization) => Some(self.settle(authorization)),
             Err(pending) => {
                 self.pending = Some(pending);
                 None
             }
+        }
+    }
+
+    fn authorize_request<'a, F: Fields>(&'a self, fields: &'a F, connection: &Connection) -> AuthorizeRequest<'a, F> {
+        AuthorizeRequest {
+            method: &self.method,
+            host: connection.forwarded_host(fields).unwrap_or_else(|| self.requested_host(fields)),
+            query: self.query(),
+            fields,
+            client_ip: self.client_ip,
+            arrived: self.arrived,
         }
     }
 
@@ -259,11 +276,24 @@ impl<U> Exchange<U> {
     }
 
     /// The edits for a service that gets the request from another server or in this process: the credential and the client's
-    /// `X-Keygate-*` fields are removed, and with `identity` the selected identity fields are set. `None` unless the request is authorized.
-    pub fn identity_edits(&self, identity: bool) -> Option<FieldEdits> {
+    /// `X-Keygate-*` fields are removed, and with `identity` the selected identity fields are set. `fields` are those of the head that the
+    /// exchange began with. `None` unless the request is authorized.
+    pub fn identity_edits<F: Fields>(&self, fields: &F, identity: bool) -> Option<FieldEdits> {
         let route = self.route.as_ref().filter(|_| self.is_authorized)?;
         let identity = if identity { self.identity() } else { None };
-        Some(edit_identity(identity, route.auth != Auth::None))
+        let credentials = stripped_credentials(route);
+        let mut edits = edit_identity(identity, credentials);
+        if let Some(locations) = credentials {
+            strip_credentials(&mut edits, fields, locations);
+        }
+        Some(edits)
+    }
+
+    /// The names of the query parameters that a service behind another server, or in this process, must not get: those of the
+    /// credential. Empty unless the request is authorized.
+    pub fn stripped_parameters(&self) -> &[Box<str>] {
+        let route = self.route.as_deref().filter(|_| self.is_authorized);
+        route.and_then(stripped_credentials).map(|locations| locations.parameters()).unwrap_or_default()
     }
 
     fn identity(&self) -> Option<IdentityHeaders> {
@@ -282,9 +312,10 @@ impl<U> Exchange<U> {
             return None;
         };
         let selected = self.snapshot.headers;
+        let credentials = stripped_credentials(route);
         let context = ForwardContext {
             identity: self.identity(),
-            strip_credential: route.auth != Auth::None,
+            credentials,
             forwarded_for: selected.when(AddedHeader::XForwardedFor, || connection.forwarded_for(fields)).flatten(),
             proto: selected.when(AddedHeader::XForwardedProto, || connection.scheme(fields).as_str()),
             host: selected.when(AddedHeader::XForwardedHost, || {
@@ -295,7 +326,13 @@ impl<U> Exchange<U> {
             upstream_host,
             allow_underscores: self.snapshot.allow_underscores,
         };
-        Some(RequestEdits { target: target.path_and_query(), fields: edit_request(fields, context) })
+        let mut edits = edit_request(fields, context);
+        let mut target = Cow::Borrowed(target.path_and_query());
+        if let Some(locations) = credentials {
+            strip_credentials(&mut edits, fields, locations);
+            target = without_parameters(self.target.as_ref()?.path_and_query(), locations.parameters());
+        }
+        Some(RequestEdits { target, fields: edits })
     }
 
     /// The edits of the upstream's response head: hop-by-hop fields are removed, the request id and the rate-limit fields are set.
@@ -325,7 +362,8 @@ impl<U> Exchange<U> {
     /// The response to a rejected request, in a form that its sender can read.
     pub fn reject(&mut self, rejection: &Rejection, form: ResponseForm) -> Response<Bytes> {
         self.rejection = Some(rejection.code());
-        let mut response = rejection_response(rejection, self.request_id(), form);
+        let locations = self.route.as_ref().map_or(&self.snapshot.credentials, |route| &route.credentials);
+        let mut response = rejection_response(rejection, self.request_id(), form, locations);
         self.insert_limit_fields(response.headers_mut());
         response
     }
@@ -359,6 +397,25 @@ impl<U> Exchange<U> {
         }
     }
 
+    /// The query, without the question mark.
+    fn query(&self) -> Option<&str> {
+        match (&self.target, &self.path) {
+            (Some(target), _) => target.query(),
+            (None, ReceivedPath::Uri(uri)) => uri.query(),
+            (None, _) => None,
+        }
+    }
+
+    /// The host that the client requested, with its port; empty if it named none.
+    fn requested_host<'a, F: Fields>(&'a self, fields: &'a F) -> &'a str {
+        if let Some(target) = &self.target {
+            return target.host();
+        }
+        let authority = if let ReceivedPath::Uri(uri) = &self.path { uri.authority() } else { None };
+        let host = || fields.field_values(&HOST).next().and_then(text);
+        authority.map(http::uri::Authority::as_str).or_else(host).unwrap_or_default()
+    }
+
     fn record(&mut self, response: ResponseInfo) {
         let Some(in_flight) = self.in_flight.take() else { return };
         self.snapshot.metrics.record(&RequestLog {
@@ -376,6 +433,11 @@ impl<U> Exchange<U> {
         });
         drop(in_flight);
     }
+}
+
+/// The locations that are stripped. On a route without authentication credentials belong to the upstream.
+fn stripped_credentials<U>(route: &Route<U>) -> Option<&Arc<CredentialLocations>> {
+    (route.auth != Auth::None).then_some(&route.credentials)
 }
 
 impl<U> Drop for Exchange<U> {

@@ -104,7 +104,12 @@ impl Target {
         &self.text[self.path_start..self.path_end]
     }
 
-    /// The path and query that are forwarded.
+    /// The query, without the question mark.
+    pub fn query(&self) -> Option<&str> {
+        self.text.get(self.path_end + 1..)
+    }
+
+    /// The path and query.
     pub fn path_and_query(&self) -> &str {
         &self.text[self.path_start..]
     }
@@ -119,6 +124,7 @@ mod tests {
         for (query, forwarded) in [(None, "/a/b"), (Some(""), "/a/b?"), (Some("x=/y?"), "/a/b?x=/y?")] {
             let target = Target::new("h:1", &NormalPath::parse("/a//b").unwrap(), query);
             assert_eq!((target.host(), target.path(), target.path_and_query()), ("h:1", "/a/b", forwarded));
+            assert_eq!(target.query(), query);
         }
     }
 

@@ -16,6 +16,8 @@ mod auth_failures;
 pub mod authorize;
 mod client_certificate;
 mod connection;
+mod credential_strip;
+mod cross_origin;
 mod exchange;
 mod head;
 pub mod headers;

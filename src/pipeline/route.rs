@@ -11,6 +11,7 @@ use super::access_log::{CachedSeries, Metrics};
 use super::path::NormalPath;
 use super::rate_limit::RouteLimits;
 use crate::config::{Auth, RouteCertificateConfig, RouteConfig};
+use crate::wire::credential_locations::CredentialLocations;
 
 /// A route: what it requires of a request, and where it forwards to.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Route<U = ()> {
     pub audiences: Vec<String>,
     /// What the certificate of the client must be; `None` if none is required.
     pub client_certificate: Option<RouteCertificateConfig>,
+    /// Where requests carry their credential.
+    pub credentials: Arc<CredentialLocations>,
     /// The rate limits; `None` if rate limits are not enforced.
     #[doc(hidden)]
     pub limits: Option<RouteLimits>,
@@ -76,7 +79,14 @@ struct Candidate<R> {
 }
 
 impl<U> Route<U> {
-    pub(super) fn new(config: &RouteConfig, limits: Option<RouteLimits>, upstream: U, metrics: &Metrics) -> Self {
+    /// A route of a configuration. `credentials` are the locations of a route that has none of its own.
+    pub(super) fn new(
+        config: &RouteConfig,
+        credentials: &Arc<CredentialLocations>,
+        limits: Option<RouteLimits>,
+        upstream: U,
+        metrics: &Metrics,
+    ) -> Self {
         let name: Arc<str> = config.name.as_str().into();
         Self {
             series: CachedSeries::new(Arc::clone(&name), metrics),
@@ -85,6 +95,10 @@ impl<U> Route<U> {
             scopes: config.scopes.iter().map(|scope| scope.as_str().into()).collect(),
             audiences: config.audiences.clone(),
             client_certificate: config.client_certificate.clone(),
+            credentials: match &config.credentials {
+                Some(locations) => Arc::new(CredentialLocations::new(locations)),
+                None => Arc::clone(credentials),
+            },
             limits,
             upstream,
         }

@@ -15,6 +15,7 @@ mod config;
 mod conformance;
 mod connections;
 mod crash;
+mod credential_locations;
 mod derived;
 mod dev;
 #[cfg(feature = "axum")]

@@ -48,7 +48,7 @@ impl Client {
                 let mut forwarded = self.forwarded.clone();
                 let edits = exchange.request_edits(&self.forwarded.headers, connection, UPSTREAM_HOST);
                 let mut edits = edits.expect("the request is authorized");
-                edit_request_head(&mut forwarded, &edits.target, |fields| edits.fields.apply(fields))
+                edit_request_head(&mut forwarded, edits.target, |fields| edits.fields.apply(fields))
                     .expect("the target is one");
                 let mut response = self.response.clone();
                 let status = response.status;

@@ -218,7 +218,7 @@ impl GatewayConfig {
                 Some(upstream) if !self.upstreams.contains_key(upstream) => {
                     problems.add(&format!("{path}.upstream"), "names no entry of gateway.upstreams");
                 }
-                None if self.enabled => problems.add(
+                None if self.enabled && !route.responds() => problems.add(
                     &format!("{path}.upstream"),
                     "is required: the name of an entry of gateway.upstreams; without a proxy, set gateway.enabled to false",
                 ),

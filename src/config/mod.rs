@@ -25,11 +25,13 @@ mod retention;
 mod root;
 mod route;
 mod route_certificate;
+mod route_response;
 mod schema;
 mod secrets;
 mod serve;
 mod suggestions;
 mod telemetry;
+mod template;
 mod upstream;
 
 pub use auth_failures::{AuthFailureMode, AuthFailuresConfig};
@@ -60,12 +62,14 @@ pub use retention::RetentionConfig;
 pub use root::Config;
 pub use route::{Auth, RouteConfig};
 pub use route_certificate::RouteCertificateConfig;
+pub use route_response::{RedirectConfig, RespondConfig};
 pub use schema::json_schema;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 #[cfg(feature = "server")]
 pub(crate) use serve::listen_ip;
 pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
+pub use template::{Template, TemplateError, TemplatePart, Variable};
 pub use upstream::{UpstreamConfig, UpstreamProtocol};
 
 #[cfg(test)]

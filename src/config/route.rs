@@ -7,6 +7,7 @@ use super::credential_location::{self, CredentialLocation};
 use super::endpoint::is_host_name;
 use super::problems::Problems;
 use super::route_certificate::RouteCertificateConfig;
+use super::route_response::{RedirectConfig, RespondConfig};
 
 /// A route.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -24,7 +25,7 @@ pub struct RouteConfig {
     /// Methods that match; all when absent.
     #[serde(default)]
     pub methods: Vec<String>,
-    /// Name of the upstream. Required if the gateway is enabled.
+    /// Name of the upstream. Required if the gateway is enabled, except with `redirect` or `respond`.
     #[serde(default)]
     pub upstream: Option<String>,
     /// Whether a credential is required.
@@ -54,6 +55,12 @@ pub struct RouteConfig {
     #[serde(default = "one")]
     #[schemars(range(max = 1_000_000))]
     pub cost: u64,
+    /// Redirects authorized requests instead of forwarding them.
+    #[serde(default)]
+    pub redirect: Option<RedirectConfig>,
+    /// Answers authorized requests with a fixed response instead of forwarding them.
+    #[serde(default)]
+    pub respond: Option<RespondConfig>,
 }
 
 /// Whether a credential is required.
@@ -85,6 +92,8 @@ impl Default for RouteConfig {
             client_certificate: None,
             limits: Vec::new(),
             cost: one(),
+            redirect: None,
+            respond: None,
         }
     }
 }
@@ -134,6 +143,27 @@ impl RouteConfig {
         }
         if let Some(certificate) = &self.client_certificate {
             certificate.validate(&format!("{path}.client_certificate"), problems);
+        }
+        self.validate_response(path, problems);
+    }
+
+    /// Whether the route responds itself and forwards nothing.
+    pub fn responds(&self) -> bool {
+        self.redirect.is_some() || self.respond.is_some()
+    }
+
+    fn validate_response(&self, path: &str, problems: &mut Problems) {
+        if let Some(redirect) = &self.redirect {
+            redirect.validate(&format!("{path}.redirect"), problems);
+        }
+        if let Some(respond) = &self.respond {
+            respond.validate(&format!("{path}.respond"), problems);
+            if self.redirect.is_some() {
+                problems.add(&format!("{path}.respond"), "cannot be set together with redirect; remove one of them");
+            }
+        }
+        if self.responds() && self.upstream.is_some() {
+            problems.add(&format!("{path}.upstream"), "is not used by a route with redirect or respond; remove it");
         }
     }
 

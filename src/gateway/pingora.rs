@@ -109,14 +109,15 @@ impl ProxyHttp for Proxy {
             Some(rejection) => Err(rejection),
             None => exchange.authorize(&request.headers, connection).await,
         };
-        match outcome {
-            Ok(()) => Ok(false),
-            Err(rejection) => {
-                let response = exchange.reject(&rejection, ResponseForm::of(&request.headers));
-                respond(session, response).await?;
-                Ok(true)
-            }
-        }
+        let response = match outcome {
+            Ok(()) => match exchange.own_response(connection) {
+                Some(response) => response,
+                None => return Ok(false),
+            },
+            Err(rejection) => exchange.reject(&rejection, ResponseForm::of(&request.headers)),
+        };
+        respond(session, response).await?;
+        Ok(true)
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {
@@ -172,7 +173,7 @@ impl ProxyHttp for Proxy {
         let fields = &session.req_header().headers;
         let edits = exchange.and_then(|exchange| exchange.request_edits(fields, &mut state.connection, host));
         let mut edits = edits.ok_or_else(unreachable_upstream)?;
-        edit_request_head(request, &edits.target, |fields| edits.fields.apply(fields))
+        edit_request_head(request, edits.target, |fields| edits.fields.apply(fields))
     }
 
     async fn upstream_response_filter(

@@ -1,6 +1,5 @@
 //! One request from its head to its response. A front calls the steps in order and moves the bytes.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -26,12 +25,12 @@ use crate::wire::Rejection;
 use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::fields::{Fields, text};
 use crate::wire::problem::{ResponseForm, rejection_response};
-use crate::wire::query::without_parameters;
 
 /// One request. Counted and logged by [`Exchange::finish`], or when it is dropped before that.
 ///
 /// The steps are [`begin`](Self::begin), [`authorize`](Self::authorize), then either [`reject`](Self::reject), or
-/// [`request_edits`](Self::request_edits) and [`response_edits`](Self::response_edits), and at the end [`finish`](Self::finish).
+/// [`own_response`](Self::own_response), or [`request_edits`](Self::request_edits) and [`response_edits`](Self::response_edits), and at
+/// the end [`finish`](Self::finish).
 /// `U` is what the front keeps for the upstream of a route.
 ///
 /// # Examples
@@ -143,7 +142,7 @@ enum ReceivedPath {
 #[derive(Debug)]
 pub struct RequestEdits<'e> {
     /// The path and query to request.
-    pub target: Cow<'e, str>,
+    pub target: &'e str,
     /// The changes to the fields.
     pub fields: FieldEdits,
 }
@@ -272,14 +271,33 @@ impl<U> Exchange<U> {
         self.limits = authorization.limits;
         self.verdict = authorization.outcome?;
         self.is_authorized = true;
+        // From here on nobody needs the credential in the query; a redirect, for example, must not repeat it.
+        if let (Some(target), Some(route)) = (&mut self.target, &self.route)
+            && let Some(locations) = stripped_credentials(route)
+        {
+            target.strip_parameters(locations.parameters());
+        }
         Ok(())
+    }
+
+    /// The route, if the request is authorized.
+    pub(super) fn authorized_route(&self) -> Option<&Route<U>> {
+        self.route.as_deref().filter(|_| self.is_authorized)
+    }
+
+    pub(super) fn client_ip(&self) -> Option<IpAddr> {
+        self.client_ip
+    }
+
+    pub(super) fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
     }
 
     /// The edits for a service that gets the request from another server or in this process: the credential and the client's
     /// `X-Keygate-*` fields are removed, and with `identity` the selected identity fields are set. `fields` are those of the head that the
     /// exchange began with. `None` unless the request is authorized.
     pub fn identity_edits<F: Fields>(&self, fields: &F, identity: bool) -> Option<FieldEdits> {
-        let route = self.route.as_ref().filter(|_| self.is_authorized)?;
+        let route = self.authorized_route()?;
         let identity = if identity { self.identity() } else { None };
         let credentials = stripped_credentials(route);
         let mut edits = edit_identity(identity, credentials);
@@ -292,8 +310,7 @@ impl<U> Exchange<U> {
     /// The names of the query parameters that a service behind another server, or in this process, must not get: those of the
     /// credential. Empty unless the request is authorized.
     pub fn stripped_parameters(&self) -> &[Box<str>] {
-        let route = self.route.as_deref().filter(|_| self.is_authorized);
-        route.and_then(stripped_credentials).map(|locations| locations.parameters()).unwrap_or_default()
+        self.authorized_route().and_then(stripped_credentials).map(|locations| locations.parameters()).unwrap_or_default()
     }
 
     fn identity(&self) -> Option<IdentityHeaders> {
@@ -327,12 +344,10 @@ impl<U> Exchange<U> {
             allow_underscores: self.snapshot.allow_underscores,
         };
         let mut edits = edit_request(fields, context);
-        let mut target = Cow::Borrowed(target.path_and_query());
         if let Some(locations) = credentials {
             strip_credentials(&mut edits, fields, locations);
-            target = without_parameters(self.target.as_ref()?.path_and_query(), locations.parameters());
         }
-        Some(RequestEdits { target, fields: edits })
+        Some(RequestEdits { target: target.path_and_query(), fields: edits })
     }
 
     /// The edits of the upstream's response head: hop-by-hop fields are removed, the request id and the rate-limit fields are set.

@@ -7,6 +7,7 @@
 //! - [`Snapshot`] is everything that requests need from the configuration, immutable.
 //! - [`route`], [`path`]: route matching on normalized paths.
 //! - `authorize`, `rate_limit`: credential, scopes, rate limits. `auth_failures`: addresses that repeatedly present rejected credentials.
+//! - `route_response`, `own_response`: responses that a route makes itself; `template`: their variables.
 //! - [`headers`]: which fields pass, in both directions.
 //! - [`access_log`]: the log line and the metrics of a request.
 
@@ -21,11 +22,15 @@ mod cross_origin;
 mod exchange;
 mod head;
 pub mod headers;
+mod host;
+mod own_response;
 pub mod path;
 #[doc(hidden)]
 pub mod rate_limit;
 pub mod route;
+mod route_response;
 mod snapshot;
+mod template;
 mod unread;
 
 pub use access_log::{Metrics, ResponseInfo};

@@ -190,6 +190,7 @@ impl Parts {
             method: head.method,
             host: HOST_NAME,
             query: head.query,
+            is_trusted_origin: false,
             fields: head.fields,
             client_ip: Some(PEER),
             arrived: Instant::now(),

@@ -7,6 +7,7 @@ use super::credential_location::{self, CredentialLocation};
 use super::endpoint::is_host_name;
 use super::problems::Problems;
 use super::route_certificate::RouteCertificateConfig;
+use super::route_cors::RouteCorsConfig;
 use super::route_response::{RedirectConfig, RespondConfig};
 
 /// A route.
@@ -55,6 +56,10 @@ pub struct RouteConfig {
     #[serde(default = "one")]
     #[schemars(range(max = 1_000_000))]
     pub cost: u64,
+    /// Which pages of other origins may call the route. Preflights are answered by Keygate. If absent, nothing is added, and `OPTIONS` is
+    /// a request as any other.
+    #[serde(default)]
+    pub cors: Option<RouteCorsConfig>,
     /// Redirects authorized requests instead of forwarding them.
     #[serde(default)]
     pub redirect: Option<RedirectConfig>,
@@ -92,6 +97,7 @@ impl Default for RouteConfig {
             client_certificate: None,
             limits: Vec::new(),
             cost: one(),
+            cors: None,
             redirect: None,
             respond: None,
         }
@@ -140,6 +146,9 @@ impl RouteConfig {
         problems.unique(&format!("{path}.audiences"), self.audiences.iter());
         if self.auth == Auth::None && !self.audiences.is_empty() {
             problems.add(&format!("{path}.audiences"), "cannot be required on a route with `auth: none`");
+        }
+        if let Some(cors) = &self.cors {
+            cors.validate(&format!("{path}.cors"), &self.methods, problems);
         }
         if let Some(certificate) = &self.client_certificate {
             certificate.validate(&format!("{path}.client_certificate"), problems);

@@ -107,7 +107,13 @@ impl ProxyHttp for Proxy {
         let refused = multiplexed_limits(session).and_then(|limits| check_head(request, limits));
         let outcome = match refused {
             Some(rejection) => Err(rejection),
-            None => exchange.authorize(&request.headers, connection).await,
+            None => match exchange.preflight_response(&head) {
+                Some(response) => {
+                    respond(session, response).await?;
+                    return Ok(true);
+                }
+                None => exchange.authorize(&request.headers, connection).await,
+            },
         };
         let response = match outcome {
             Ok(()) => match exchange.own_response(connection) {

@@ -37,6 +37,8 @@ pub struct AuthorizeRequest<'a, F> {
     pub host: &'a str,
     /// The query, without the question mark.
     pub query: Option<&'a str>,
+    /// Whether the request is of an origin that may send the credentials that browsers add on their own.
+    pub is_trusted_origin: bool,
     /// The fields of the request head.
     pub fields: &'a F,
     /// The client's address.
@@ -254,7 +256,11 @@ fn credential<'a, U, F: Fields>(
         return Ok(None);
     }
     match extract(&route.credentials, request.fields, request.query)? {
-        Some(found) if found.is_ambient && is_cross_origin_write(request.method, request.host, request.fields) => {
+        Some(found)
+            if found.is_ambient
+                && !request.is_trusted_origin
+                && is_cross_origin_write(request.method, request.host, request.fields) =>
+        {
             Err(Rejection::CrossOriginForbidden)
         }
         Some(found) => Ok(Some(found.text)),

@@ -12,6 +12,7 @@ use super::access_log::{InFlight, RequestLog, ResponseInfo};
 use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
 use super::client_certificate::{certificate_headers, is_allowed};
 use super::connection::Connection;
+use super::cors::{CorsGrant, preflight_method};
 use super::credential_strip::strip_credentials;
 use super::head::{RequestHead, Target};
 use super::headers::{FieldEdits, ForwardContext, IdentityHeaders, edit_identity, edit_request, edit_response};
@@ -107,6 +108,8 @@ pub struct Exchange<U = ()> {
     method: Method,
     path: ReceivedPath,
     route: Option<Arc<Route<U>>>,
+    /// What the route grants to the origin of the request; `None` if the route has no CORS policy.
+    cors: Option<CorsGrant>,
     /// `None` for a front whose requests are matched already.
     target: Option<Target>,
     /// Why the request is rejected whatever its credential is: no route was found, the host cannot be read, the listener requires TLS, or
@@ -197,6 +200,7 @@ impl<U> Exchange<U> {
             request_id: head.request_id().map_or_else(OnceLock::new, OnceLock::from),
             method: head.method.clone(),
             path,
+            cors: route.as_ref().and_then(|route| route.cors.as_ref()).map(|cors| cors.grant(head.fields)),
             route,
             target,
             early_rejection,
@@ -207,6 +211,16 @@ impl<U> Exchange<U> {
             rejection: None,
             in_flight,
         }
+    }
+
+    /// Turns the exchange into that of a CORS preflight, if `head`, with which it began, is one and the route of the requested method has a
+    /// CORS policy. Returns what the route grants. A preflight has no credential, and no client certificate.
+    pub(super) fn match_preflight<F: Fields>(&mut self, head: &RequestHead<'_, F>) -> Option<&CorsGrant> {
+        let method = &preflight_method(head.method, head.fields)?;
+        let (route, target) = self.snapshot.find_route(&RequestHead { method, ..*head }).ok()?;
+        let grant = route.cors.as_ref()?.grant(head.fields);
+        (self.route, self.target, self.early_rejection) = (Some(route), Some(target), None);
+        Some(self.cors.insert(grant))
     }
 
     /// Authorizes the request: credential, scopes, rate limits. `fields` are those of the head that the exchange began with; the
@@ -261,6 +275,7 @@ impl<U> Exchange<U> {
             method: &self.method,
             host: connection.forwarded_host(fields).unwrap_or_else(|| self.requested_host(fields)),
             query: self.query(),
+            is_trusted_origin: self.cors.as_ref().is_some_and(CorsGrant::is_trusted),
             fields,
             client_ip: self.client_ip,
             arrived: self.arrived,
@@ -310,7 +325,10 @@ impl<U> Exchange<U> {
     /// The names of the query parameters that a service behind another server, or in this process, must not get: those of the
     /// credential. Empty unless the request is authorized.
     pub fn stripped_parameters(&self) -> &[Box<str>] {
-        self.authorized_route().and_then(stripped_credentials).map(|locations| locations.parameters()).unwrap_or_default()
+        self.authorized_route()
+            .and_then(stripped_credentials)
+            .map(|locations| locations.parameters())
+            .unwrap_or_default()
     }
 
     fn identity(&self) -> Option<IdentityHeaders> {
@@ -354,6 +372,9 @@ impl<U> Exchange<U> {
     pub fn response_edits<F: Fields>(&self, status: StatusCode, fields: &F) -> FieldEdits {
         let mut edits = edit_response(fields, status, self.request_id().value());
         self.limits.fields().edit(&mut edits, fields, self.snapshot.upstream_limit_fields);
+        if let Some(cors) = &self.cors {
+            cors.edit(&mut edits, fields);
+        }
         edits
     }
 
@@ -380,7 +401,15 @@ impl<U> Exchange<U> {
         let locations = self.route.as_ref().map_or(&self.snapshot.credentials, |route| &route.credentials);
         let mut response = rejection_response(rejection, self.request_id(), form, locations);
         self.insert_limit_fields(response.headers_mut());
+        self.insert_cors_fields(response.headers_mut());
         response
+    }
+
+    /// The CORS fields of a response that is not the upstream's.
+    pub(super) fn insert_cors_fields(&self, headers: &mut HeaderMap) {
+        if let Some(cors) = &self.cors {
+            cors.insert_into(headers);
+        }
     }
 
     /// Counts and logs the request.

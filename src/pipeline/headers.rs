@@ -9,7 +9,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, COOKIE, HOST, REFERER, UPGRADE};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CONNECTION, COOKIE, HOST,
+    REFERER, UPGRADE, VARY,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
@@ -35,6 +39,20 @@ pub enum SetName {
     Connection,
     /// `Host`
     Host,
+    /// `Vary`
+    Vary,
+    /// `Access-Control-Allow-Origin`
+    AllowOrigin,
+    /// `Access-Control-Allow-Credentials`
+    AllowCredentials,
+    /// `Access-Control-Expose-Headers`
+    ExposeHeaders,
+    /// `Access-Control-Allow-Methods`
+    AllowMethods,
+    /// `Access-Control-Allow-Headers`
+    AllowHeaders,
+    /// `Access-Control-Max-Age`
+    MaxAge,
     /// `Cookie`
     Cookie,
     /// `Referer`
@@ -176,6 +194,13 @@ impl SetName {
         match self {
             Self::Connection => CONNECTION,
             Self::Host => HOST,
+            Self::Vary => VARY,
+            Self::AllowOrigin => ACCESS_CONTROL_ALLOW_ORIGIN,
+            Self::AllowCredentials => ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            Self::ExposeHeaders => ACCESS_CONTROL_EXPOSE_HEADERS,
+            Self::AllowMethods => ACCESS_CONTROL_ALLOW_METHODS,
+            Self::AllowHeaders => ACCESS_CONTROL_ALLOW_HEADERS,
+            Self::MaxAge => ACCESS_CONTROL_MAX_AGE,
             Self::Cookie => COOKIE,
             Self::Referer => REFERER,
             Self::RequestId => X_REQUEST_ID,

@@ -17,6 +17,7 @@ mod auth_failures;
 pub mod authorize;
 mod client_certificate;
 mod connection;
+mod cors;
 mod credential_strip;
 mod cross_origin;
 mod exchange;

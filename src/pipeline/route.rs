@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::access_log::{CachedSeries, Metrics};
+use super::cors::CorsPolicy;
 pub use super::host::normal_host;
 use super::path::NormalPath;
 use super::rate_limit::RouteLimits;
@@ -28,6 +29,8 @@ pub struct Route<U = ()> {
     pub client_certificate: Option<RouteCertificateConfig>,
     /// Where requests carry their credential.
     pub credentials: Arc<CredentialLocations>,
+    /// What pages of other origins may do.
+    pub(super) cors: Option<Arc<CorsPolicy>>,
     /// The rate limits; `None` if rate limits are not enforced.
     #[doc(hidden)]
     pub limits: Option<RouteLimits>,
@@ -89,6 +92,10 @@ impl<U> Route<U> {
         upstream: U,
         metrics: &Metrics,
     ) -> Self {
+        let credentials = match &config.credentials {
+            Some(locations) => Arc::new(CredentialLocations::new(locations)),
+            None => Arc::clone(credentials),
+        };
         let name: Arc<str> = config.name.as_str().into();
         Self {
             series: CachedSeries::new(Arc::clone(&name), metrics),
@@ -97,10 +104,8 @@ impl<U> Route<U> {
             scopes: config.scopes.iter().map(|scope| scope.as_str().into()).collect(),
             audiences: config.audiences.clone(),
             client_certificate: config.client_certificate.clone(),
-            credentials: match &config.credentials {
-                Some(locations) => Arc::new(CredentialLocations::new(locations)),
-                None => Arc::clone(credentials),
-            },
+            cors: CorsPolicy::new(config, &credentials),
+            credentials,
             limits,
             upstream,
             response: RouteResponse::new(config),

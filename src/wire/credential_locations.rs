@@ -110,6 +110,11 @@ impl CredentialLocations {
         &self.other_fields
     }
 
+    /// The names of all fields that carry a credential, except `Cookie`.
+    pub fn field_names(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|field| field.name.as_str())
+    }
+
     /// How to send a credential, as a sentence.
     pub(super) fn hint(&self) -> &str {
         &self.hint

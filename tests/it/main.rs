@@ -14,6 +14,7 @@ mod config;
 #[cfg(feature = "axum")]
 mod conformance;
 mod connections;
+mod cors;
 mod crash;
 mod credential_locations;
 mod derived;

@@ -89,7 +89,7 @@ impl Default for UpstreamConfig {
 impl UpstreamConfig {
     pub(super) fn validate(&self, path: &str, problems: &mut Problems) {
         if !(1..=256).contains(&self.endpoints.len()) {
-            problems.add(&format!("{path}.endpoints"), "must have 1 to 256 entries");
+            problems.add(&format!("{path}.endpoints"), "must have at least one entry, and at most 256");
         }
         for (name, timeout) in [("connect_timeout", self.connect_timeout), ("read_timeout", self.read_timeout)] {
             if timeout.0.is_zero() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::access_log::AccessLogConfig;
 use super::auth_failures::AuthFailuresConfig;
 use super::limit::LimitConfig;
 use super::listener::{ConnectionsConfig, ListenerConfig};
@@ -37,6 +38,8 @@ pub struct GatewayConfig {
     pub unknown_keys: UnknownKeysConfig,
     /// Throttling of client addresses that repeatedly present rejected credentials.
     pub auth_failures: AuthFailuresConfig,
+    /// The access log.
+    pub access_log: AccessLogConfig,
     /// The routes. A route that names the host has precedence over one that does not; then the longest prefix wins.
     pub routes: Vec<RouteConfig>,
     /// The upstreams, by name.
@@ -152,6 +155,7 @@ impl Default for GatewayConfig {
             shutdown_grace: ConfigDuration(Duration::from_secs(30)),
             unknown_keys: UnknownKeysConfig::default(),
             auth_failures: AuthFailuresConfig::default(),
+            access_log: AccessLogConfig::default(),
             routes: Vec::new(),
             upstreams: BTreeMap::new(),
             limits: BTreeMap::new(),
@@ -196,6 +200,7 @@ impl GatewayConfig {
     pub(super) fn validate(&self, problems: &mut Problems) {
         self.validate_listeners(problems);
         self.auth_failures.validate("gateway.auth_failures", problems);
+        self.access_log.validate("gateway.access_log", problems);
         for (name, upstream) in &self.upstreams {
             upstream.validate(&format!("gateway.upstreams.{name}"), problems);
         }
@@ -213,7 +218,7 @@ impl GatewayConfig {
                 Some(upstream) if !self.upstreams.contains_key(upstream) => {
                     problems.add(&format!("{path}.upstream"), "names no entry of gateway.upstreams");
                 }
-                None if self.enabled => problems.add(
+                None if self.enabled && !route.responds() => problems.add(
                     &format!("{path}.upstream"),
                     "is required: the name of an entry of gateway.upstreams; without a proxy, set gateway.enabled to false",
                 ),

@@ -1,11 +1,10 @@
 //! `gateway.upstreams`: where requests are forwarded to.
 
-use std::time::Duration;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::problems::Problems;
+use super::timeouts;
 use super::upstream_balancing::{DnsConfig, EjectionConfig, LoadBalancingConfig, PoolConfig, RetriesConfig};
 use super::upstream_endpoint::EndpointConfig;
 use super::upstream_health::HealthCheckConfig;
@@ -28,11 +27,22 @@ pub struct UpstreamConfig {
     #[serde(default)]
     pub dns: DnsConfig,
     /// Timeout of connecting.
-    #[serde(default = "connect_timeout")]
+    #[serde(default = "timeouts::connect_timeout")]
     pub connect_timeout: ConfigDuration,
-    /// Maximum time without data from the upstream.
-    #[serde(default = "read_timeout")]
+    /// Maximum time from the end of the request to the head of the response; 504.
+    #[serde(default = "timeouts::first_byte_timeout")]
+    pub first_byte_timeout: ConfigDuration,
+    /// Maximum time without data from the upstream within a response. The response is broken off.
+    #[serde(default = "timeouts::read_timeout")]
     pub read_timeout: ConfigDuration,
+    /// Maximum time from the arrival of a request to the end of its response; unlimited when absent. 504, or the response is broken off.
+    /// Not for WebSockets, event streams and gRPC calls.
+    #[serde(default)]
+    pub total_timeout: Option<ConfigDuration>,
+    /// Maximum time without data in either direction of a WebSocket, an event stream or a gRPC call, instead of `first_byte_timeout` and
+    /// `read_timeout`.
+    #[serde(default = "timeouts::stream_idle_timeout")]
+    pub stream_idle_timeout: ConfigDuration,
     /// When a failed request is sent again.
     #[serde(default)]
     pub retries: RetriesConfig,
@@ -60,24 +70,19 @@ pub enum UpstreamProtocol {
     Http2,
 }
 
-fn connect_timeout() -> ConfigDuration {
-    ConfigDuration(Duration::from_secs(5))
-}
-
-fn read_timeout() -> ConfigDuration {
-    ConfigDuration(Duration::from_secs(60))
-}
-
 impl Default for UpstreamConfig {
     /// An upstream without endpoints.
     fn default() -> Self {
         Self {
             endpoints: Vec::new(),
             protocol: UpstreamProtocol::default(),
+            connect_timeout: timeouts::connect_timeout(),
+            first_byte_timeout: timeouts::first_byte_timeout(),
+            read_timeout: timeouts::read_timeout(),
+            total_timeout: None,
+            stream_idle_timeout: timeouts::stream_idle_timeout(),
             load_balancing: LoadBalancingConfig::default(),
             dns: DnsConfig::default(),
-            connect_timeout: connect_timeout(),
-            read_timeout: read_timeout(),
             retries: RetriesConfig::default(),
             pool: PoolConfig::default(),
             ejection: EjectionConfig::default(),
@@ -91,11 +96,14 @@ impl UpstreamConfig {
         if !(1..=256).contains(&self.endpoints.len()) {
             problems.add(&format!("{path}.endpoints"), "must have at least one entry, and at most 256");
         }
-        for (name, timeout) in [("connect_timeout", self.connect_timeout), ("read_timeout", self.read_timeout)] {
-            if timeout.0.is_zero() {
-                problems.add(&format!("{path}.{name}"), "must be longer than 0s");
-            }
-        }
+        let timeouts = [
+            ("connect_timeout", Some(self.connect_timeout)),
+            ("first_byte_timeout", Some(self.first_byte_timeout)),
+            ("read_timeout", Some(self.read_timeout)),
+            ("total_timeout", self.total_timeout),
+            ("stream_idle_timeout", Some(self.stream_idle_timeout)),
+        ];
+        timeouts::validate(timeouts, path, problems);
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             endpoint.validate(&format!("{path}.endpoints.{index}"), problems);
         }

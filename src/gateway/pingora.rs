@@ -1,14 +1,13 @@
 //! The pingora front: calls the steps of the pipeline from pingora's phases and moves the bytes.
 
 use std::any::Any;
-use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TE, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -16,15 +15,21 @@ use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorType};
 
+use super::body_limit::BodyLimit;
+use super::failure::{as_upstream_timeout, fault, is_client_disconnect, rejection};
 use super::head_edits::{edit_request_head, edit_response_head};
 use super::head_limits::check_head;
 use super::request_state::{ConnectionState, Progress, multiplexed_limits};
 use super::respond::respond;
+use super::supervision::Supervision;
+use super::upgrade_socket::ResponseGate;
 use super::upstream::{RequestFacts, Upstream, UpstreamCall};
+use crate::config::UpstreamProtocol;
 use crate::id::RequestId;
-use crate::pipeline::headers::is_unasked_upgrade;
+use crate::pipeline::headers::{accepts_trailers, is_unasked_upgrade, requests_upgrade};
+use crate::pipeline::live_streams::EndReason;
 use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseInfo};
 use crate::wire::problem::{ResponseForm, rejection_response};
 
@@ -46,10 +51,17 @@ pub(super) struct Context {
     call: UpstreamCall,
     /// Why the upstream got no further attempt.
     rejection: Option<Rejection>,
-    /// Whether the upstream has too many requests in flight.
-    is_overloaded: bool,
+    body_limit: BodyLimit,
     /// Whether an interim response was passed on.
     is_continued: bool,
+    /// The timeouts, and what was sent.
+    supervision: Supervision,
+    /// Why the response was broken off.
+    end_reason: Option<EndReason>,
+    /// Set if the request upgrades the connection to its upstream.
+    gate: Option<Arc<ResponseGate>>,
+    /// Whether the response broke off.
+    is_truncated: bool,
     /// Behind a lock, because pingora gives out the context by shared reference when it collects the state of the connection.
     connection: Mutex<Option<Box<ConnectionState>>>,
 }
@@ -63,8 +75,12 @@ impl ProxyHttp for Proxy {
             exchange: None,
             call: UpstreamCall::default(),
             rejection: None,
-            is_overloaded: false,
+            body_limit: BodyLimit::default(),
             is_continued: false,
+            supervision: Supervision::default(),
+            end_reason: None,
+            gate: None,
+            is_truncated: false,
             connection: Mutex::new(None),
         }
     }
@@ -85,32 +101,35 @@ impl ProxyHttp for Proxy {
         let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
         let connection = &mut state.connection;
         let request = session.req_header();
-        let head = RequestHead::new(&request.method, &request.uri, &request.headers);
+        let head = RequestHead::new(&request.method, &request.uri, &request.headers).version(request.version);
         let exchange = ctx.exchange.insert(Exchange::begin(self.snapshot.load_full(), &head, connection));
         let refused = multiplexed_limits(session).and_then(|limits| check_head(request, limits));
         let outcome = match refused {
             Some(rejection) => Err(rejection),
             None => exchange.authorize(&request.headers, connection).await,
         };
-        match outcome {
-            Ok(()) => Ok(false),
-            Err(rejection) => {
-                let response = exchange.reject(&rejection, ResponseForm::of(&request.headers));
-                respond(session, response).await?;
-                Ok(true)
-            }
-        }
+        let outcome = outcome.and_then(|()| exchange.check_body_size(&request.headers));
+        let response = match outcome {
+            Ok(()) => match exchange.own_response(connection) {
+                Some(response) => response,
+                None => return Ok(false),
+            },
+            Err(rejection) => exchange.reject(&rejection, ResponseForm::of(&request.headers)),
+        };
+        respond(session, response).await?;
+        Ok(true)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {
         let exchange = ctx.exchange.as_ref().ok_or_else(unreachable_upstream)?;
         let upstream = exchange.route().and_then(|route| route.upstream.as_ref()).ok_or_else(unreachable_upstream)?;
         let key = upstream.hash_key(exchange, &session.req_header().headers);
-        ctx.call.next_peer(upstream, &key).await.map_err(|rejection| {
-            ctx.is_overloaded = rejection == Rejection::UpstreamOverloaded;
+        let mut peer = ctx.call.next_peer(upstream, &key).await.map_err(|rejection| {
             ctx.rejection = Some(rejection);
             unreachable_upstream()
-        })
+        })?;
+        ctx.begin_attempt(session, &mut peer);
+        Ok(peer)
     }
 
     fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
@@ -139,6 +158,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
         _: bool,
     ) -> Box<Error> {
+        let error = as_upstream_timeout(error);
         let facts = RequestFacts {
             is_idempotent: session.req_header().method.is_idempotent(),
             is_replayable: !session.as_downstream().retry_buffer_truncated(),
@@ -149,24 +169,28 @@ impl ProxyHttp for Proxy {
         error
     }
 
-    /// Retries are counted and are part of the access log.
-    fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, context: ProxyWarnLogContext) -> bool {
-        context == ProxyWarnLogContext::UpstreamRetry
-    }
-
     async fn upstream_request_filter(
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        let host = ctx.call.host().unwrap_or_else(|| HeaderValue::from_static(""));
+        let host = ctx.call.address().authority.clone();
         let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
         let exchange = ctx.exchange.as_ref();
+        ctx.body_limit = BodyLimit::new(exchange.and_then(Exchange::max_body));
         let fields = &session.req_header().headers;
         let edits = exchange.and_then(|exchange| exchange.request_edits(fields, &mut state.connection, host));
         let mut edits = edits.ok_or_else(unreachable_upstream)?;
-        edit_request_head(request, edits.target, |fields| edits.fields.apply(fields))
+        // Hop-by-hop, but the only form in which HTTP/2 allows it, and gRPC servers require it (RFC 9113 section 8.2.2).
+        let accepts_trailers = request.version == Version::HTTP_2 && accepts_trailers(fields);
+        edit_request_head(request, edits.target, |fields| {
+            edits.fields.apply(fields);
+            if accepts_trailers {
+                fields.insert(TE, HeaderValue::from_static("trailers"));
+            }
+        })?;
+        ctx.begin_request(session)
     }
 
     async fn upstream_response_filter(
@@ -180,11 +204,20 @@ impl ProxyHttp for Proxy {
             let error = Error::explain(ErrorType::InvalidHTTPHeader, "the upstream switched protocols unasked");
             return Err(error.into_up());
         }
-        if let Some(exchange) = &ctx.exchange {
-            let status = response.status;
-            edit_response_head(response, |fields| exchange.response_edits(status, fields).apply(fields))?;
+        let status = response.status;
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            // What follows is no request body.
+            ctx.body_limit = BodyLimit::default();
         }
-        Ok(())
+        let Some(exchange) = &ctx.exchange else { return Ok(()) };
+        let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
+        let upstream = ctx.call.address();
+        let received = &session.req_header().headers;
+        edit_response_head(response, |fields| {
+            let mut edits = exchange.response_edits(status, fields);
+            exchange.add_route_edits(&mut edits, (status, fields), received, &state.connection, upstream);
+            edits.apply(fields);
+        })
     }
 
     async fn request_body_filter(
@@ -194,10 +227,19 @@ impl ProxyHttp for Proxy {
         is_last: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        if let Some(progress) = ctx.progress() {
-            progress.add_body(body.as_ref().map_or(0, Bytes::len), is_last);
+        let length = body.as_ref().map_or(0, Bytes::len);
+        if is_last && length == 0 {
+            // As an empty part, which is how an HTTP/2 body may end, pingora would write the last chunk twice. The upstream would read the
+            // second one as a part of the next request.
+            *body = None;
         }
-        Ok(())
+        if let Some(progress) = ctx.progress() {
+            progress.add_body(length, is_last);
+        }
+        if let Some((supervision, _, progress)) = ctx.supervised() {
+            supervision.pass_request(is_last, progress);
+        }
+        ctx.body_limit.take(length)
     }
 
     async fn response_filter(
@@ -211,9 +253,12 @@ impl ProxyHttp for Proxy {
             response.remove_header(&TRANSFER_ENCODING);
             session.set_keepalive(None);
         }
-        if response.status.is_informational() {
+        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
             ctx.is_continued = true;
             return Ok(());
+        }
+        if let Some((supervision, exchange, progress)) = ctx.supervised() {
+            supervision.begin_response(session.req_header(), response, exchange, progress)?;
         }
         let is_last = is_bodiless(&session.req_header().method, response);
         let Some(progress) = ctx.progress() else { return Ok(()) };
@@ -232,19 +277,34 @@ impl ProxyHttp for Proxy {
     fn response_body_filter(
         &self,
         _: &mut Session,
-        _: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         is_last: bool,
         ctx: &mut Context,
     ) -> pingora::Result<Option<Duration>> {
-        if is_last && let Some(progress) = ctx.progress() {
-            progress.set_last_part();
+        if let Some((supervision, _, progress)) = ctx.supervised() {
+            supervision.pass_response(body.as_ref().map_or(0, Bytes::len), progress);
+        }
+        if is_last {
+            ctx.call.completed();
+            if let Some(progress) = ctx.progress() {
+                progress.set_last_part();
+            }
         }
         Ok(None)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        if ctx.rejection != Some(Rejection::UpstreamOverloaded)
+            && let Some(fault) = fault(error)
+        {
+            ctx.log_fault(session, &fault);
+        }
+        if session.response_written().is_some() {
+            ctx.end_reason = ctx.supervision.end_reason(error);
+        }
         // A response that was begun cannot be replaced; the client sees the end of the connection.
         if is_client_disconnect(error) || session.response_written().is_some() {
+            ctx.is_truncated = !is_client_disconnect(error);
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
         let rejection = ctx.rejection.take().unwrap_or_else(|| rejection(error));
@@ -263,74 +323,103 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
-        if let Some(exchange) = ctx.exchange.take() {
-            exchange.finish(ResponseInfo {
-                status: session.response_written().map(|response| response.status.as_u16()),
-                bytes: session.body_bytes_sent(),
-            });
+        let response = ResponseInfo {
+            status: session.response_written().map(|response| response.status.as_u16()),
+            bytes: session.body_bytes_sent(),
+            ..ctx.response_info()
+        };
+        let Some(exchange) = ctx.exchange.take() else { return };
+        match ctx.end_reason {
+            Some(reason) => exchange.end(reason, response),
+            None => exchange.finish(response),
         }
     }
 
-    /// Clients that disconnect are not errors for the operator; the access log shows them as 499. An overloaded upstream has its metrics.
-    fn suppress_error_log(&self, _: &Session, ctx: &Context, error: &Error) -> bool {
-        is_client_disconnect(error) || ctx.is_overloaded
+    /// pingora logs parts of what it could not read. `fail_to_proxy` logs failures.
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+        true
     }
 
-    /// Without the query, which may contain secrets.
-    fn request_summary(&self, session: &Session, ctx: &Context) -> String {
-        let request = session.req_header();
-        let id = ctx.exchange.as_ref().map_or("", |exchange| exchange.request_id().as_str());
-        format!("{} {}, request {id}", request.method, request.uri.path())
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: ProxyWarnLogContext) -> bool {
+        true
     }
 }
 
 impl Context {
+    /// Logs a failure of the upstream; the path is without the query, which may contain secrets.
+    fn log_fault(&self, session: &Session, fault: &str) {
+        let request = session.req_header();
+        tracing::error!(
+            request_id = self.exchange.as_ref().map(|exchange| exchange.request_id().as_str()),
+            method = request.method.as_str(),
+            path = request.uri.path(),
+            route = self.exchange.as_ref().and_then(Exchange::route).map(|route| &*route.name),
+            "the request could not be proxied: {fault}"
+        );
+    }
+
+    /// What is known of the request besides the response that was sent.
+    fn response_info(&mut self) -> ResponseInfo {
+        ResponseInfo {
+            bytes_received: self.progress().map(Progress::body_bytes).unwrap_or_default(),
+            is_truncated: self.is_truncated,
+            upstream: self.call.info(),
+            ..ResponseInfo::default()
+        }
+    }
+
+    /// What an exchange that is forwarded is limited by.
+    fn supervised(&mut self) -> Option<(&mut Supervision, &mut Exchange<RouteUpstream>, &Arc<Progress>)> {
+        let progress = &self.connection.get_mut().as_ref()?.progress;
+        Some((&mut self.supervision, self.exchange.as_mut()?, progress))
+    }
+
+    /// Sets the timeouts of an attempt, and prepares a connection for an upgrade.
+    fn begin_attempt(&mut self, session: &Session, peer: &mut HttpPeer) {
+        let request = session.req_header();
+        let Some((supervision, exchange, progress)) = self.supervised() else { return };
+        let Some(route) = exchange.route() else { return };
+        let Some(upstream) = &route.upstream else { return };
+        let is_upgrade = upstream.protocol != UpstreamProtocol::Http2
+            && request.version == Version::HTTP_11
+            && requests_upgrade(&request.headers);
+        let timeouts = upstream.timeouts.on_route(&route.timeouts);
+        supervision.begin_attempt(timeouts, request, exchange, progress, peer);
+        self.gate = is_upgrade.then(|| ResponseGate::of_peer(peer));
+    }
+
+    /// Begins to send the request of an attempt.
+    fn begin_request(&mut self, session: &mut Session) -> pingora::Result<()> {
+        let is_body_empty = session.is_body_empty();
+        if let Some(gate) = self.gate.as_ref().filter(|_| is_body_empty) {
+            gate.close();
+        }
+        let Some((supervision, exchange, progress)) = self.supervised() else { return Ok(()) };
+        supervision.begin_request(is_body_empty, exchange, progress)
+    }
+
     fn progress(&mut self) -> Option<&Progress> {
         Some(&*self.connection.get_mut().as_ref()?.progress)
     }
 }
 
 impl Drop for Context {
-    /// Logs a request that was given up because its body arrived too slowly.
+    /// Logs a request that was given up: because its body arrived too slowly, or because it was ended from outside.
     fn drop(&mut self) {
-        if !self.progress().is_some_and(Progress::is_timed_out) {
+        let Some(progress) = self.progress() else { return };
+        let (is_timed_out, end_reason) = (progress.is_timed_out(), progress.ending.reason());
+        if !is_timed_out && end_reason.is_none() {
             return;
         }
-        if let Some(mut exchange) = self.exchange.take() {
-            let response = exchange.reject(&Rejection::RequestTimeout, ResponseForm::Problem);
-            exchange.finish(ResponseInfo { status: Some(response.status().as_u16()), bytes: 0 });
+        self.is_truncated |= end_reason.is_some_and(|reason| !reason.is_denial());
+        let (status, bytes) = (self.supervision.status, self.supervision.sent);
+        let response = ResponseInfo { status, bytes, ..self.response_info() };
+        let Some(mut exchange) = self.exchange.take() else { return };
+        if let Some(reason) = end_reason {
+            return exchange.end(reason, response);
         }
-    }
-}
-
-fn is_client_disconnect(error: &Error) -> bool {
-    error.esource() == &ErrorSource::Downstream
-        && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed)
-        && !matches!(stream_error(error), Some(io::ErrorKind::TimedOut | io::ErrorKind::InvalidData))
-}
-
-/// What the stream of the request has reported while the body was read.
-fn stream_error(error: &Error) -> Option<io::ErrorKind> {
-    if error.etype() != &ErrorType::ReadError {
-        return None;
-    }
-    error.root_cause().downcast_ref::<io::Error>().map(io::Error::kind)
-}
-
-fn rejection(error: &Error) -> Rejection {
-    match (error.etype(), error.esource()) {
-        (
-            ErrorType::ReadTimedout
-            | ErrorType::WriteTimedout
-            | ErrorType::ConnectTimedout
-            | ErrorType::TLSHandshakeTimedout,
-            ErrorSource::Upstream,
-        ) => Rejection::UpstreamTimeout,
-        (_, ErrorSource::Downstream) if stream_error(error) == Some(io::ErrorKind::TimedOut) => {
-            Rejection::RequestTimeout
-        }
-        (_, ErrorSource::Downstream) => Rejection::RequestInvalid("The request could not be read."),
-        _ => Rejection::UpstreamUnreachable,
+        let timeout = exchange.reject(&Rejection::RequestTimeout, ResponseForm::Problem);
+        exchange.finish(ResponseInfo { status: Some(timeout.status().as_u16()), ..response });
     }
 }
 

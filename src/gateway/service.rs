@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::Connections;
-use super::http1::{Clock, Front};
+use super::deadline::Clock;
+use super::http1::Front;
 use super::pingora::{Proxy, RouteUpstream};
 use super::socket::Socket;
 use super::upstream::Upstreams;

@@ -5,18 +5,21 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::USER_AGENT;
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
 
-use super::access_log::{InFlight, RequestLog, ResponseInfo};
+use super::access_log::{RequestLog, ResponseInfo};
 use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
-use super::client_certificate::{certificate_headers, is_allowed};
+use super::client_certificate::is_allowed;
 use super::connection::Connection;
 use super::head::{RequestHead, Target};
-use super::headers::{FieldEdits, ForwardContext, IdentityHeaders, edit_identity, edit_request, edit_response};
+use super::headers::{FieldEdits, IdentityHeaders, edit_identity, requests_upgrade};
+use super::live_streams::{EndReason, EndStream, LiveStream, StreamKind, StreamSubject};
 use super::rate_limit::RateLimitOutcome;
+use super::request_metrics::InFlight;
 use super::route::Route;
 use super::snapshot::Snapshot;
-use crate::config::{AddedHeader, Auth};
+use crate::config::{Auth, OnRevoke, Upgrade};
 use crate::id::RequestId;
 use crate::verifier::Verdict;
 use crate::wire::Rejection;
@@ -26,7 +29,8 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 /// One request. Counted and logged by [`Exchange::finish`], or when it is dropped before that.
 ///
 /// The steps are [`begin`](Self::begin), [`authorize`](Self::authorize), then either [`reject`](Self::reject), or
-/// [`request_edits`](Self::request_edits) and [`response_edits`](Self::response_edits), and at the end [`finish`](Self::finish).
+/// [`own_response`](Self::own_response), or [`request_edits`](Self::request_edits) and [`response_edits`](Self::response_edits), and at
+/// the end [`finish`](Self::finish).
 /// `U` is what the front keeps for the upstream of a route.
 ///
 /// # Examples
@@ -65,7 +69,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 ///         Err(rejection) => exchange.reject(&rejection, ResponseForm::of(request.headers())),
 ///     };
 ///     let status = response.status();
-///     exchange.finish(ResponseInfo { status: Some(status.as_u16()), bytes: response.body().len() });
+///     exchange.finish(ResponseInfo::new(status.as_u16(), response.body().len()));
 ///     status
 /// }
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -77,7 +81,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 /// #     r#"{ "routes": [{ "name": "orders", "path_prefix": "/orders", "upstream": "orders" }] }"#).unwrap();
 /// # let parts = SnapshotParts {
 /// #     config: &gateway, verifier: engine.verifier.clone(), limiter: None, auth_failures: None, on_backend_down: OnBackendDown::default(),
-/// #     tenant: TenantId::NIL, revoke_with_parent: true, metrics: Metrics::register(&registry).unwrap(),
+/// #     tenant: TenantId::NIL, revoke_with_parent: true, live_streams: None, metrics: Metrics::register(&registry).unwrap(),
 /// # };
 /// # let snapshot: Arc<Snapshot> = Arc::new(Snapshot::new(parts, |_| ()));
 /// # let draft = KeyDraft { name: "reports".into(), actor_id: "ana".into(), ..KeyDraft::default() };
@@ -101,6 +105,9 @@ pub struct Exchange<U = ()> {
     /// The client's id, or a new one once it is needed.
     request_id: OnceLock<RequestId>,
     method: Method,
+    version: Option<Version>,
+    /// `None` if it is not logged.
+    user_agent: Option<Box<str>>,
     path: ReceivedPath,
     route: Option<Arc<Route<U>>>,
     /// `None` for a front whose requests are matched already.
@@ -114,6 +121,10 @@ pub struct Exchange<U = ()> {
     verdict: Option<Verdict>,
     limits: RateLimitOutcome,
     rejection: Option<&'static str>,
+    /// The number of changes of keys when the request began.
+    changes: u64,
+    /// Set if the response is a live stream.
+    stream: Option<LiveStream>,
     /// `None` once the request is recorded.
     in_flight: Option<InFlight>,
 }
@@ -179,11 +190,16 @@ impl<U> Exchange<U> {
         let certificate = connection.certificate.as_deref();
         let unrouted =
             unrouted.or_else(|| (!is_allowed(demand, certificate)).then_some(Rejection::ClientCertificateRequired));
+        let is_upgrade_denied = route.as_ref().is_some_and(|route| route.upgrade == Upgrade::Deny);
+        let unrouted = unrouted
+            .or_else(|| (is_upgrade_denied && requests_upgrade(head.fields)).then_some(Rejection::UpgradeDenied));
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
+        let user_agent = snapshot.access_log.user_agent(head.fields.field_values(&USER_AGENT).next());
         let client_ip = connection.client_ip(head.fields);
         let early_rejection =
             if connection.exposes_credential(head.fields) { Some(Rejection::TlsRequired) } else { unrouted };
+        let changes = snapshot.live_streams.as_ref().map_or(0, |streams| streams.changes());
         Self {
             snapshot,
             arrived,
@@ -191,6 +207,8 @@ impl<U> Exchange<U> {
             proxy: connection.proxy(client_ip),
             request_id: head.request_id().map_or_else(OnceLock::new, OnceLock::from),
             method: head.method.clone(),
+            version: head.version,
+            user_agent,
             path,
             route,
             target,
@@ -200,6 +218,8 @@ impl<U> Exchange<U> {
             verdict: None,
             limits: RateLimitOutcome::default(),
             rejection: None,
+            changes,
+            stream: None,
             in_flight,
         }
     }
@@ -258,58 +278,40 @@ impl<U> Exchange<U> {
         Ok(())
     }
 
+    /// The route, if the request is authorized.
+    pub(super) fn authorized_route(&self) -> Option<&Route<U>> {
+        self.route.as_deref().filter(|_| self.is_authorized)
+    }
+
+    pub(super) fn snapshot(&self) -> &Snapshot<U> {
+        &self.snapshot
+    }
+
+    pub(super) fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
     /// The edits for a service that gets the request from another server or in this process: the credential and the client's
     /// `X-Keygate-*` fields are removed, and with `identity` the selected identity fields are set. `None` unless the request is authorized.
     pub fn identity_edits(&self, identity: bool) -> Option<FieldEdits> {
-        let route = self.route.as_ref().filter(|_| self.is_authorized)?;
+        let route = self.authorized_route()?;
         let identity = if identity { self.identity() } else { None };
         Some(edit_identity(identity, route.auth != Auth::None))
     }
 
-    fn identity(&self) -> Option<IdentityHeaders> {
+    pub(super) fn identity(&self) -> Option<IdentityHeaders> {
         self.verdict.as_ref().map(|verdict| self.snapshot.headers.identity(verdict, &self.snapshot.tenant))
-    }
-
-    /// The edits of the request head for an upstream that expects `upstream_host` in `Host`. `fields` are those of the head that the
-    /// exchange began with. `None` unless the request is authorized.
-    pub fn request_edits<F: Fields>(
-        &self,
-        fields: &F,
-        connection: &mut Connection,
-        upstream_host: HeaderValue,
-    ) -> Option<RequestEdits<'_>> {
-        let (Some(route), Some(target), true) = (&self.route, &self.target, self.is_authorized) else {
-            return None;
-        };
-        let selected = self.snapshot.headers;
-        let context = ForwardContext {
-            identity: self.identity(),
-            strip_credential: route.auth != Auth::None,
-            forwarded_for: selected.when(AddedHeader::XForwardedFor, || connection.forwarded_for(fields)).flatten(),
-            proto: selected.when(AddedHeader::XForwardedProto, || connection.scheme(fields).as_str()),
-            host: selected.when(AddedHeader::XForwardedHost, || {
-                connection.forwarded_host(fields).unwrap_or_else(|| target.host())
-            }),
-            request_id: selected.when(AddedHeader::XRequestId, || self.request_id().value()),
-            certificate: certificate_headers(selected, connection.certificate.as_deref()),
-            upstream_host,
-            allow_underscores: self.snapshot.allow_underscores,
-        };
-        Some(RequestEdits { target: target.path_and_query(), fields: edit_request(fields, context) })
-    }
-
-    /// The edits of the upstream's response head: hop-by-hop fields are removed, the request id and the rate-limit fields are set.
-    pub fn response_edits<F: Fields>(&self, status: StatusCode, fields: &F) -> FieldEdits {
-        let mut edits = edit_response(fields, status, self.request_id().value());
-        self.limits.fields().edit(&mut edits, fields, self.snapshot.upstream_limit_fields);
-        edits
     }
 
     /// The edits that add the rate-limit fields to a response, for a front that does not forward it.
     pub fn limit_edits<F: Fields>(&self, fields: &F) -> FieldEdits {
         let mut edits = FieldEdits::default();
-        self.limits.fields().edit(&mut edits, fields, self.snapshot.upstream_limit_fields);
+        self.edit_limit_fields(&mut edits, fields);
         edits
+    }
+
+    pub(super) fn edit_limit_fields<F: Fields>(&self, edits: &mut FieldEdits, fields: &F) {
+        self.limits.fields().edit(edits, fields, self.snapshot.upstream_limit_fields);
     }
 
     /// The result of charging the rate limits.
@@ -328,6 +330,51 @@ impl<U> Exchange<U> {
         let mut response = rejection_response(rejection, self.request_id(), form);
         self.insert_limit_fields(response.headers_mut());
         response
+    }
+
+    /// Notes that the exchange is a live stream, once. `end` ends it when its credential is no longer valid, unless the route keeps streams.
+    ///
+    /// # Errors
+    /// [`Rejection::StreamsExceeded`] if there are too many streams.
+    #[doc(hidden)]
+    pub fn begin_stream(
+        &mut self,
+        kind: StreamKind,
+        end: impl FnOnce() -> Arc<dyn EndStream>,
+    ) -> Result<(), Rejection> {
+        let Some(streams) = self.snapshot.live_streams.as_ref().filter(|_| self.stream.is_none()) else {
+            return Ok(());
+        };
+        self.stream = Some(match (self.route.as_ref(), self.verdict.as_ref()) {
+            (Some(route), Some(verdict)) if route.on_revoke == OnRevoke::Close => {
+                let subject = StreamSubject {
+                    verdict: verdict.clone(),
+                    client_ip: self.client_ip,
+                    scopes: Arc::clone(&route.scopes),
+                    audiences: route.audiences.clone(),
+                    tenant: self.snapshot.tenant_id,
+                    revoke_with_parent: self.snapshot.revoke_with_parent,
+                };
+                streams.watch(kind, subject, end(), self.changes)?
+            }
+            _ => streams.count(kind),
+        });
+        Ok(())
+    }
+
+    /// Counts and logs a request that was ended before its response was complete.
+    #[doc(hidden)]
+    pub fn end(mut self, reason: EndReason, response: ResponseInfo) {
+        self.rejection = Some(reason.code());
+        if let Some(stream) = &self.stream {
+            stream.count_end(reason);
+        }
+        self.record(response);
+    }
+
+    /// When the head of the request arrived.
+    pub fn arrived(&self) -> Instant {
+        self.arrived
     }
 
     /// Counts and logs the request.
@@ -366,10 +413,14 @@ impl<U> Exchange<U> {
 
     fn record(&mut self, response: ResponseInfo) {
         let Some(in_flight) = self.in_flight.take() else { return };
-        self.snapshot.metrics.record(&RequestLog {
+        let access_log = self.snapshot.access_log;
+        let log = RequestLog {
             // Without a log line, a request that has no id needs none.
-            request_id: RequestLog::is_enabled().then(|| self.request_id()),
+            request_id: access_log.is_enabled().then(|| self.request_id()),
             method: self.method.as_str(),
+            host: self.target.as_ref().map(Target::host),
+            protocol: self.version,
+            user_agent: self.user_agent.as_deref(),
             path: self.received_path(),
             route: self.route().map(|route| &route.series),
             key_id: self.verdict.as_ref().map(Verdict::key_id),
@@ -378,7 +429,8 @@ impl<U> Exchange<U> {
             proxy: self.proxy,
             arrived: self.arrived,
             response,
-        });
+        };
+        log.record(&self.snapshot.metrics, access_log);
         drop(in_flight);
     }
 }

@@ -107,6 +107,7 @@ pub fn rejection_response(rejection: &Rejection, request_id: &RequestId, form: R
     match rejection {
         Rejection::Denied(Denial::Unavailable { .. })
         | Rejection::LimiterUnavailable
+        | Rejection::StreamsExceeded
         | Rejection::UpstreamOverloaded => headers.insert(RETRY_AFTER, RETRY_SECONDS),
         Rejection::MethodNotAllowed => headers.insert(ALLOW, ALLOWED_METHODS),
         Rejection::QuotaExceeded { retry_after: wait, .. } | Rejection::AuthFailuresExceeded { retry_after: wait } => {
@@ -163,7 +164,7 @@ fn grpc_status(status: StatusCode) -> u16 {
     match status {
         StatusCode::BAD_REQUEST => 3,
         StatusCode::FORBIDDEN => 7,
-        StatusCode::TOO_MANY_REQUESTS => 8,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => 8,
         StatusCode::NOT_FOUND => 12,
         StatusCode::UNAUTHORIZED => 16,
         _ => 14,
@@ -186,6 +187,9 @@ fn template(rejection: &Rejection) -> Template {
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head exceeds a limit.", None)
         }
         Rejection::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "The request did not arrive in time.", None),
+        Rejection::BodyTooLarge => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "The request body is larger than this route allows.", None)
+        }
         Rejection::VersionNotSupported => {
             (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.0, HTTP/1.1 and HTTP/2 are served.", None)
         }
@@ -228,6 +232,10 @@ fn template(rejection: &Rejection) -> Template {
         ),
         Rejection::LimiterUnavailable => UNAVAILABLE,
         Rejection::PeerNotTrusted => (StatusCode::FORBIDDEN, "This listener answers trusted peers only.", None),
+        Rejection::UpgradeDenied => (StatusCode::FORBIDDEN, "This route does not serve WebSockets.", None),
+        Rejection::StreamsExceeded => {
+            (StatusCode::SERVICE_UNAVAILABLE, "There are too many streams; try again later.", None)
+        }
         Rejection::InternalError => {
             (StatusCode::INTERNAL_SERVER_ERROR, "The gateway failed to process the request.", None)
         }
@@ -290,6 +298,7 @@ mod tests {
             Rejection::TargetTooLong,
             Rejection::HeadTooLarge,
             Rejection::RequestTimeout,
+            Rejection::BodyTooLarge,
             Rejection::VersionNotSupported,
             Rejection::TlsRequired,
             Rejection::CredentialMissing,
@@ -311,6 +320,8 @@ mod tests {
             Rejection::AuthFailuresExceeded { retry_after: std::time::Duration::from_millis(1500) },
             Denial::Unavailable { cause: crate::verifier::Outage::Database }.into(),
             Rejection::PeerNotTrusted,
+            Rejection::UpgradeDenied,
+            Rejection::StreamsExceeded,
             Rejection::InternalError,
             Rejection::UpstreamUnreachable,
             Rejection::UpstreamTimeout,

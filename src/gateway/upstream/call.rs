@@ -12,12 +12,11 @@ use super::connector::InUse;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::group::{InFlight, Upstream};
-use super::log::UpstreamLog;
 use super::metrics::Outcome;
 use super::peer::use_new_connection;
 use super::tried::{Retriable, Tried};
 use crate::config::NonIdempotentRetries;
-use crate::pipeline::Rejection;
+use crate::pipeline::{Rejection, UpstreamAddress, UpstreamInfo};
 
 /// The upstream's part of one request.
 #[derive(Default)]
@@ -30,21 +29,18 @@ pub(in crate::gateway) struct UpstreamCall {
     /// Whether the next attempt needs a new connection: a pooled one could be closed as well.
     needs_new_connection: bool,
     attempt: Option<Attempt>,
-    last: LastAttempt,
+    /// The endpoint of the last attempt.
+    endpoint: Option<Arc<str>>,
+    /// When the first attempt began.
+    began: Option<Instant>,
+    /// The time until the end of the response.
+    elapsed: Option<Duration>,
 }
 
 /// The upstream and its endpoints when the request began.
 struct Target {
     upstream: Arc<Upstream>,
     set: Arc<EndpointSet>,
-}
-
-/// What the log says about the last attempt.
-#[derive(Default)]
-struct LastAttempt {
-    endpoint: Option<Arc<str>>,
-    connect: Option<Duration>,
-    first_byte: Option<Duration>,
 }
 
 /// An attempt that has not ended.
@@ -99,7 +95,8 @@ impl UpstreamCall {
             self.target.get_or_insert_with(|| Target { upstream: Arc::clone(upstream), set: upstream.begin(now) });
         let (index, in_flight) = target.upstream.select(&target.set, key, &self.tried).await?;
         self.attempts += 1;
-        self.last = LastAttempt { endpoint: Some(Arc::clone(&in_flight.endpoint.name)), ..LastAttempt::default() };
+        self.endpoint = Some(Arc::clone(&in_flight.endpoint.name));
+        self.began.get_or_insert(now);
         let mut peer = Box::new(in_flight.endpoint.peer.clone());
         if self.needs_new_connection {
             use_new_connection(&mut peer);
@@ -116,9 +113,15 @@ impl UpstreamCall {
         Ok(peer)
     }
 
-    /// The `Host` of the endpoint of the current attempt.
-    pub(in crate::gateway) fn host(&self) -> Option<HeaderValue> {
-        self.attempt.as_ref().map(|attempt| attempt.endpoint().host.clone())
+    /// The address of the endpoint of the current attempt, as requests name it.
+    pub(in crate::gateway) fn address(&self) -> UpstreamAddress<'_> {
+        static NONE: HeaderValue = HeaderValue::from_static("");
+        match &self.attempt {
+            Some(attempt) => {
+                UpstreamAddress { is_tls: attempt.endpoint().peer.is_tls(), authority: &attempt.endpoint().host }
+            }
+            None => UpstreamAddress { is_tls: false, authority: &NONE },
+        }
     }
 
     /// Notes that the endpoint cannot be reached. Nothing was sent, so another endpoint may be tried whatever the method is: returns
@@ -138,9 +141,7 @@ impl UpstreamCall {
         attempt.is_reused = is_reused;
         attempt._in_use = Some(attempt.endpoint().connections.enter());
         if !is_reused {
-            let time = attempt.began.elapsed();
-            attempt.endpoint().series.connected(time);
-            self.last.connect = Some(time);
+            attempt.endpoint().series.connected(attempt.began.elapsed());
         }
     }
 
@@ -151,11 +152,9 @@ impl UpstreamCall {
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             return;
         }
-        let time = attempt.began.elapsed();
         attempt.outcome = Some(Outcome::of_status(status));
-        attempt.endpoint().series.answered(time);
+        attempt.endpoint().series.answered(attempt.began.elapsed());
         attempt.endpoint().add_success();
-        self.last.first_byte = Some(time);
     }
 
     /// Notes that the exchange with the endpoint failed. Returns whether the request is to be sent again.
@@ -186,15 +185,19 @@ impl UpstreamCall {
         is_retried
     }
 
+    /// Notes the end of the response.
+    pub(in crate::gateway) fn completed(&mut self) {
+        self.elapsed = self.began.map(|began| began.elapsed());
+    }
+
     /// What the access log says about the attempts; `None` for a request that no upstream got.
-    pub(in crate::gateway) fn log(&self) -> Option<UpstreamLog> {
-        let target = self.target.as_ref()?;
-        Some(UpstreamLog {
-            upstream: Arc::clone(&target.upstream.name),
-            endpoint: self.last.endpoint.clone(),
+    pub(in crate::gateway) fn info(&self) -> Option<UpstreamInfo> {
+        let (target, began) = (self.target.as_ref()?, self.began?);
+        Some(UpstreamInfo {
+            name: Arc::clone(&target.upstream.name),
+            endpoint: self.endpoint.clone(),
             attempts: self.attempts,
-            connect: self.last.connect,
-            first_byte: self.last.first_byte,
+            elapsed: self.elapsed.unwrap_or_else(|| began.elapsed()),
         })
     }
 }

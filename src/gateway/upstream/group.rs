@@ -20,13 +20,18 @@ use super::metrics::Metrics;
 use super::names::HostName;
 use super::tried::Tried;
 use super::waiting::Waiting;
-use crate::config::{BalancingPolicy, RetriesConfig, UpstreamConfig};
+use crate::config::{BalancingPolicy, RetriesConfig, UpstreamConfig, UpstreamProtocol};
+use crate::gateway::timeouts::Timeouts;
 use crate::pipeline::{Exchange, Rejection};
 
 /// A group of equivalent endpoints.
 pub struct Upstream {
     pub(super) name: Arc<str>,
     pub(super) retries: RetriesConfig,
+    /// The protocol of the connections.
+    pub(in crate::gateway) protocol: UpstreamProtocol,
+    /// The timeouts, unless a route has others.
+    pub(in crate::gateway) timeouts: Timeouts,
     pub(super) waiting: Arc<Waiting>,
     pub(super) is_health_checked: bool,
     policy: BalancingPolicy,
@@ -70,6 +75,8 @@ impl Upstream {
         let policy = config.load_balancing.policy;
         Arc::new(Self {
             retries: config.retries.clone(),
+            protocol: config.protocol,
+            timeouts: Timeouts::from(config),
             waiting,
             is_health_checked: config.health_check.is_some(),
             policy,

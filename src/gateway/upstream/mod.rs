@@ -12,7 +12,6 @@ mod group;
 mod grpc_health;
 mod hash_key;
 mod health;
-mod log;
 mod metrics;
 mod names;
 mod peer;
@@ -24,5 +23,5 @@ mod waiting;
 
 pub(super) use call::{RequestFacts, UpstreamCall};
 pub use group::Upstream;
-pub use log::UpstreamLog;
+pub(super) use peer::use_new_connection;
 pub use upstreams::Upstreams;

@@ -39,9 +39,6 @@ pub(super) fn endpoint_peer(
     let mut peer = plain_peer(url, address)?;
     let options = &mut peer.options;
     options.custom_l4 = Some(Arc::new(Connector(Arc::clone(connections))));
-    options.total_connection_timeout = Some(config.connect_timeout.0);
-    options.read_timeout = Some(config.read_timeout.0);
-    options.write_timeout = Some(config.read_timeout.0);
     options.idle_timeout = Some(config.pool.idle_timeout.0);
     options.tcp_keepalive = Some(KEEPALIVE);
     let (newest, oldest) = match config.protocol {
@@ -71,7 +68,7 @@ pub(super) fn plain_peer(url: &EndpointUrl, address: &SocketAddr) -> pingora::Re
 }
 
 /// Makes a peer use a new connection, which is closed after the request.
-pub(super) fn use_new_connection(peer: &mut HttpPeer) {
+pub(in crate::gateway) fn use_new_connection(peer: &mut HttpPeer) {
     peer.group_key = next_group();
     peer.options.idle_timeout = Some(Duration::ZERO);
 }

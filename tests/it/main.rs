@@ -48,5 +48,6 @@ mod revocation;
 mod sdk;
 mod sdk_first;
 mod secrecy;
+mod streams;
 mod support;
 mod tls;

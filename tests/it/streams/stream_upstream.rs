@@ -52,10 +52,15 @@ impl StreamUpstream {
         Self { url, open }
     }
 
-    /// Waits until every connection is closed.
-    pub(super) async fn is_closed(&self) {
-        wait_for(async || match self.open.load(Ordering::Relaxed) {
-            0 => Ok(()),
+    /// The number of open connections.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Waits until this number of connections is open.
+    pub(super) async fn has_open(&self, number: usize) {
+        wait_for(async || match self.open() {
+            open if open == number => Ok(()),
             open => Err(format!("{open} connections are open")),
         })
         .await;
@@ -94,11 +99,6 @@ fn respond(mut stream: &TcpStream, reader: &mut impl Read, head: &str) -> std::i
         }
         "events" => {
             stream.write_all(&[&event_head(), &b"9\r\ndata: 1\n\n\r\n"[..]].concat())?;
-            wait_for_end(reader)
-        }
-        // Half a chunk, and nothing more.
-        "half-event" => {
-            stream.write_all(&[&event_head(), &b"9\r\ndata:"[..]].concat())?;
             wait_for_end(reader)
         }
         "ticks" => {

@@ -29,7 +29,7 @@ async fn messages_pass_in_both_directions_on_every_listener() {
         while socket.read().is_ok() {}
         assert_eq!(open_socket(connect(), "/socket", "wrong").err(), Some(401));
     });
-    upstream.is_closed().await;
+    upstream.has_open(0).await;
 }
 
 #[tokio::test]

@@ -108,6 +108,8 @@ impl AttemptTimeouts {
 
     /// Begins an attempt.
     pub(super) fn begin(&self, ending: &Ending) {
+        // The limit of an earlier attempt.
+        ending.unlimit_silence();
         if !self.is_multiplexed {
             self.limit_total(ending);
         }

@@ -168,7 +168,6 @@ impl Parts {
             cache: CachePolicy::default(),
             lookup_charge: Some(PEER),
             revoke_with_parent: true,
-            live_streams: None,
         };
         poll_once(self.verifier.verify_on(&presented, connection))
     }
@@ -303,6 +302,7 @@ fn snapshot(config: &GatewayConfig, verifier: &Arc<Verifier>) -> Arc<Snapshot> {
         on_backend_down: OnBackendDown::default(),
         tenant: TenantId::NIL,
         revoke_with_parent: true,
+        live_streams: None,
         metrics: Metrics::register(&Registry::new()).expect("the registry is new"),
     };
     Arc::new(Snapshot::new(parts, |_| ()))

@@ -25,7 +25,9 @@ mod retention;
 mod root;
 mod route;
 mod route_certificate;
+mod route_headers;
 mod route_response;
+mod route_rewrite;
 mod schema;
 mod secrets;
 mod serve;
@@ -35,6 +37,9 @@ mod telemetry;
 mod template;
 mod timeouts;
 mod upstream;
+mod upstream_balancing;
+mod upstream_endpoint;
+mod upstream_health;
 
 pub use access_log::{AccessLogConfig, AccessLogField};
 pub use auth_failures::{AuthFailureMode, AuthFailuresConfig};
@@ -64,7 +69,9 @@ pub use retention::RetentionConfig;
 pub use root::Config;
 pub use route::{Auth, RouteConfig};
 pub use route_certificate::RouteCertificateConfig;
+pub use route_headers::HeaderRulesConfig;
 pub use route_response::{RedirectConfig, RespondConfig};
+pub use route_rewrite::ForwardedHost;
 pub use schema::json_schema;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 #[cfg(feature = "server")]
@@ -75,6 +82,12 @@ pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
 pub use template::{Template, TemplateError, TemplatePart, Variable};
 pub use timeouts::RouteTimeoutsConfig;
 pub use upstream::{UpstreamConfig, UpstreamProtocol};
+pub use upstream_balancing::{
+    BalancingPolicy, DnsConfig, EjectionConfig, HashBy, LoadBalancingConfig, NonIdempotentRetries, PoolConfig,
+    RetriesConfig,
+};
+pub use upstream_endpoint::EndpointConfig;
+pub use upstream_health::{HealthCheckConfig, HealthCheckType};
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::io;
 
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::body_limit::is_body_too_large;
 use super::ending::LateResponse;
 use super::supervision::STREAMS_EXCEEDED;
 use crate::pipeline::Rejection;
@@ -43,6 +44,7 @@ pub(super) fn rejection(error: &Error) -> Rejection {
             Rejection::RequestTimeout
         }
         (kind, _) if *kind == STREAMS_EXCEEDED => Rejection::StreamsExceeded,
+        _ if is_body_too_large(error) => Rejection::BodyTooLarge,
         (_, ErrorSource::Downstream) => Rejection::RequestInvalid("The request could not be read."),
         _ => Rejection::UpstreamUnreachable,
     }

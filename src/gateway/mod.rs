@@ -1,5 +1,6 @@
 //! The reverse proxy on pingora: listener, upstreams, and the front that calls the [`pipeline`](crate::pipeline) for every request.
 
+mod body_limit;
 mod connection;
 mod deadline;
 mod ending;
@@ -21,3 +22,4 @@ pub mod upstream;
 #[doc(hidden)]
 pub use http1::{Forwarded, ForwardedRequest, forward};
 pub use service::{Gateway, GatewayError, GatewayListener};
+pub use upstream::Upstreams;

@@ -20,7 +20,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 
 /// The timeouts of an upstream, or those of a route to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
+pub(super) struct Timeouts {
     connect: Duration,
     first_byte: Duration,
     read: Duration,
@@ -54,7 +54,7 @@ impl From<&UpstreamConfig> for Timeouts {
     fn from(config: &UpstreamConfig) -> Self {
         Self {
             connect: config.connect_timeout.0,
-            first_byte: config.first_byte_timeout.0,
+            first_byte: config.first_byte_timeout.unwrap_or(config.read_timeout).0,
             read: config.read_timeout.0,
             total: config.total_timeout.map(|timeout| timeout.0),
             stream_idle: config.stream_idle_timeout.0,

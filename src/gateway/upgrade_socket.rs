@@ -8,19 +8,20 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use atomic_waker::AtomicWaker;
 use pingora::connectors::L4Connect;
-use pingora::protocols::l4::ext::set_tcp_keepalive;
+use pingora::protocols::TcpKeepalive;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+
+use super::upstream::use_new_connection;
 
 /// How many flushes a request without a body has: of its head, and at its end.
 const FLUSHES: u8 = 2;
@@ -35,28 +36,31 @@ pub(super) struct ResponseGate {
 
 /// Connects for a request that upgrades the connection.
 #[derive(Debug)]
-struct UpgradeConnector(Arc<ResponseGate>);
+struct UpgradeConnector {
+    gate: Arc<ResponseGate>,
+    connector: Option<Arc<dyn L4Connect + Send + Sync>>,
+    keepalive: Option<TcpKeepalive>,
+}
 
 #[derive(Debug)]
 struct UpgradeSocket {
-    socket: Socket,
+    socket: Stream,
     gate: Arc<ResponseGate>,
 }
 
-#[derive(Debug)]
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
 impl ResponseGate {
-    /// Prepares a peer for a request that upgrades the connection. `group` is the group of pooled connections of this request alone.
-    pub(super) fn of_peer(peer: &mut HttpPeer, group: u64) -> Arc<Self> {
+    /// Prepares a peer for a request that upgrades the connection.
+    pub(super) fn of_peer(peer: &mut HttpPeer) -> Arc<Self> {
         let gate = Arc::new(Self::default());
-        peer.options.custom_l4 = Some(Arc::new(UpgradeConnector(Arc::clone(&gate))));
-        peer.options.set_http_version(1, 1);
-        peer.group_key = group;
-        peer.options.idle_timeout = Some(std::time::Duration::ZERO);
+        use_new_connection(peer);
+        let options = &mut peer.options;
+        let connector = UpgradeConnector {
+            gate: Arc::clone(&gate),
+            connector: options.custom_l4.take(),
+            keepalive: options.tcp_keepalive.clone(),
+        };
+        options.custom_l4 = Some(Arc::new(connector));
+        options.set_http_version(1, 1);
         gate
     }
 
@@ -85,35 +89,21 @@ impl ResponseGate {
 #[async_trait]
 impl L4Connect for UpgradeConnector {
     async fn connect(&self, address: &SocketAddr) -> pingora::Result<Stream> {
-        let socket = match address {
-            SocketAddr::Inet(address) => TcpStream::connect(address).await.map(Socket::Tcp),
-            SocketAddr::Unix(address) => match address.as_pathname() {
-                Some(path) => UnixStream::connect(path).await.map(Socket::Unix),
-                None => Err(io::Error::from(io::ErrorKind::AddrNotAvailable)),
-            },
-        };
-        let socket = socket.map_err(|error| {
-            let kind = match error.kind() {
-                io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
-                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
-                _ => ErrorType::ConnectError,
-            };
-            Error::because(kind, "while connecting for an upgrade", error)
-        })?;
-        let socket = UpgradeSocket { socket, gate: Arc::clone(&self.0) };
+        let connector = self.connector.as_ref().ok_or_else(|| Error::new(ErrorType::ConnectError))?;
+        let mut socket = connector.connect(address).await?;
+        socket.set_nodelay()?;
+        if let Some(keepalive) = &self.keepalive {
+            socket.set_keepalive(keepalive)?;
+        }
+        let socket = UpgradeSocket { socket, gate: Arc::clone(&self.gate) };
         Ok(VirtualSocketStream::new(Box::new(socket)).into())
     }
 }
 
 impl VirtualSocket for UpgradeSocket {
-    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
-        match (&self.socket, option) {
-            (Socket::Tcp(stream), VirtualSockOpt::NoDelay) => stream.set_nodelay(true),
-            (Socket::Tcp(stream), VirtualSockOpt::KeepAlive(keepalive)) => {
-                set_tcp_keepalive(stream, &keepalive).map_err(io::Error::other)
-            }
-            _ => Ok(()),
-        }
+    /// The connector has set all options.
+    fn set_socket_option(&self, _: VirtualSockOpt) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -123,33 +113,24 @@ impl AsyncRead for UpgradeSocket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        std::task::ready!(self.gate.poll_open(context));
-        match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            Socket::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
+        ready!(self.gate.poll_open(context));
+        Pin::new(&mut self.socket).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for UpgradeSocket {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            Socket::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
+        Pin::new(&mut self.socket).poll_write(context, bytes)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Sockets have no buffer of their own.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.socket).poll_flush(context))?;
         self.gate.note_flush();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-        }
+        Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }
 

@@ -6,22 +6,20 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::USER_AGENT;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
 
 use super::access_log::{RequestLog, ResponseInfo};
 use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
-use super::client_certificate::{certificate_headers, is_allowed};
+use super::client_certificate::is_allowed;
 use super::connection::Connection;
 use super::head::{RequestHead, Target};
-use super::headers::{
-    FieldEdits, ForwardContext, IdentityHeaders, edit_identity, edit_request, edit_response, requests_upgrade,
-};
+use super::headers::{FieldEdits, IdentityHeaders, edit_identity, requests_upgrade};
 use super::live_streams::{EndReason, EndStream, LiveStream, StreamKind, StreamSubject};
 use super::rate_limit::RateLimitOutcome;
 use super::request_metrics::InFlight;
 use super::route::Route;
 use super::snapshot::Snapshot;
-use crate::config::{AddedHeader, Auth, OnRevoke, Upgrade};
+use crate::config::{Auth, OnRevoke, Upgrade};
 use crate::id::RequestId;
 use crate::verifier::Verdict;
 use crate::wire::Rejection;
@@ -285,8 +283,8 @@ impl<U> Exchange<U> {
         self.route.as_deref().filter(|_| self.is_authorized)
     }
 
-    pub(super) fn client_ip(&self) -> Option<IpAddr> {
-        self.client_ip
+    pub(super) fn snapshot(&self) -> &Snapshot<U> {
+        &self.snapshot
     }
 
     pub(super) fn target(&self) -> Option<&Target> {
@@ -301,50 +299,19 @@ impl<U> Exchange<U> {
         Some(edit_identity(identity, route.auth != Auth::None))
     }
 
-    fn identity(&self) -> Option<IdentityHeaders> {
+    pub(super) fn identity(&self) -> Option<IdentityHeaders> {
         self.verdict.as_ref().map(|verdict| self.snapshot.headers.identity(verdict, &self.snapshot.tenant))
-    }
-
-    /// The edits of the request head for an upstream that expects `upstream_host` in `Host`. `fields` are those of the head that the
-    /// exchange began with. `None` unless the request is authorized.
-    pub fn request_edits<F: Fields>(
-        &self,
-        fields: &F,
-        connection: &mut Connection,
-        upstream_host: HeaderValue,
-    ) -> Option<RequestEdits<'_>> {
-        let (Some(route), Some(target), true) = (&self.route, &self.target, self.is_authorized) else {
-            return None;
-        };
-        let selected = self.snapshot.headers;
-        let context = ForwardContext {
-            identity: self.identity(),
-            strip_credential: route.auth != Auth::None,
-            forwarded_for: selected.when(AddedHeader::XForwardedFor, || connection.forwarded_for(fields)).flatten(),
-            proto: selected.when(AddedHeader::XForwardedProto, || connection.scheme(fields).as_str()),
-            host: selected.when(AddedHeader::XForwardedHost, || {
-                connection.forwarded_host(fields).unwrap_or_else(|| target.host())
-            }),
-            request_id: selected.when(AddedHeader::XRequestId, || self.request_id().value()),
-            certificate: certificate_headers(selected, connection.certificate.as_deref()),
-            upstream_host,
-            allow_underscores: self.snapshot.allow_underscores,
-        };
-        Some(RequestEdits { target: target.path_and_query(), fields: edit_request(fields, context) })
-    }
-
-    /// The edits of the upstream's response head: hop-by-hop fields are removed, the request id and the rate-limit fields are set.
-    pub fn response_edits<F: Fields>(&self, status: StatusCode, fields: &F) -> FieldEdits {
-        let mut edits = edit_response(fields, status, self.request_id().value());
-        self.limits.fields().edit(&mut edits, fields, self.snapshot.upstream_limit_fields);
-        edits
     }
 
     /// The edits that add the rate-limit fields to a response, for a front that does not forward it.
     pub fn limit_edits<F: Fields>(&self, fields: &F) -> FieldEdits {
         let mut edits = FieldEdits::default();
-        self.limits.fields().edit(&mut edits, fields, self.snapshot.upstream_limit_fields);
+        self.edit_limit_fields(&mut edits, fields);
         edits
+    }
+
+    pub(super) fn edit_limit_fields<F: Fields>(&self, edits: &mut FieldEdits, fields: &F) {
+        self.limits.fields().edit(edits, fields, self.snapshot.upstream_limit_fields);
     }
 
     /// The result of charging the rate limits.
@@ -428,6 +395,11 @@ impl<U> Exchange<U> {
     /// The verdict about the credential; `None` for an anonymous request, and before authorization.
     pub fn verdict(&self) -> Option<&Verdict> {
         self.verdict.as_ref()
+    }
+
+    /// The client's address, if it is known.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.client_ip
     }
 
     /// The path as received, without the query.

@@ -15,6 +15,7 @@ use super::live_streams::LiveStreams;
 use super::path::NormalPath;
 use super::rate_limit::Limits;
 use super::request_metrics::Metrics;
+use super::rewrite::Rewrite;
 use super::route::{Route, RouteMatcher, RouteTable};
 use crate::config::{GatewayConfig, OnBackendDown, RouteConfig, UpstreamLimitFields};
 use crate::id::TenantId;
@@ -125,7 +126,28 @@ impl<U> Snapshot<U> {
         let host = head.host()?;
         let path = NormalPath::parse(head.path).ok_or(Rejection::RouteNotFound)?;
         let route = self.routes.find(host, head.method, &path).ok_or(Rejection::RouteNotFound)?;
-        Ok((Arc::clone(route), Target::new(host, &path, head.query)))
+        let target = match &route.rewrite {
+            None => Target::new(host, &path, head.query),
+            Some(rewrite) => self.rewrite(route, rewrite, &path, host, head).ok_or(Rejection::RouteNotFound)?,
+        };
+        Ok((Arc::clone(route), target))
+    }
+
+    /// The target with the rewritten path. `None` if an upstream could understand it as a path that requests of the route do not lead to:
+    /// each interpretation must be the rewritten form of a path that matches the same route.
+    fn rewrite<F: Fields>(
+        &self,
+        route: &Arc<Route<U>>,
+        rewrite: &Rewrite,
+        path: &NormalPath<'_>,
+        host: &str,
+        head: &RequestHead<'_, F>,
+    ) -> Option<Target> {
+        let rewritten = rewrite.forward(path.as_str())?;
+        let forwarded = NormalPath::parse(&rewritten)?;
+        let requested = forwarded.interpretations().iter().map(|interpretation| rewrite.requested(interpretation));
+        let is_unanimous = self.routes.all_match(route, host, head.method, requested);
+        is_unanimous.then(|| Target::new(host, &forwarded, head.query))
     }
 
     /// Authorizes requests.
@@ -134,3 +156,6 @@ impl<U> Snapshot<U> {
         &self.authorizer
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,9 +105,10 @@ pub fn rejection_response(rejection: &Rejection, request_id: &RequestId, form: R
         headers.insert(WWW_AUTHENTICATE, challenge_value(challenge, rejection));
     }
     match rejection {
-        Rejection::Denied(Denial::Unavailable { .. }) | Rejection::LimiterUnavailable | Rejection::StreamsExceeded => {
-            headers.insert(RETRY_AFTER, RETRY_SECONDS)
-        }
+        Rejection::Denied(Denial::Unavailable { .. })
+        | Rejection::LimiterUnavailable
+        | Rejection::StreamsExceeded
+        | Rejection::UpstreamOverloaded => headers.insert(RETRY_AFTER, RETRY_SECONDS),
         Rejection::MethodNotAllowed => headers.insert(ALLOW, ALLOWED_METHODS),
         Rejection::QuotaExceeded { retry_after: wait, .. } | Rejection::AuthFailuresExceeded { retry_after: wait } => {
             retry_after(*wait).and_then(|seconds| headers.insert(RETRY_AFTER, seconds))
@@ -163,7 +164,7 @@ fn grpc_status(status: StatusCode) -> u16 {
     match status {
         StatusCode::BAD_REQUEST => 3,
         StatusCode::FORBIDDEN => 7,
-        StatusCode::TOO_MANY_REQUESTS => 8,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => 8,
         StatusCode::NOT_FOUND => 12,
         StatusCode::UNAUTHORIZED => 16,
         _ => 14,
@@ -186,6 +187,9 @@ fn template(rejection: &Rejection) -> Template {
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head exceeds a limit.", None)
         }
         Rejection::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "The request did not arrive in time.", None),
+        Rejection::BodyTooLarge => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "The request body is larger than this route allows.", None)
+        }
         Rejection::VersionNotSupported => {
             (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.0, HTTP/1.1 and HTTP/2 are served.", None)
         }
@@ -237,6 +241,9 @@ fn template(rejection: &Rejection) -> Template {
         }
         Rejection::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "The upstream cannot be reached.", None),
         Rejection::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "The upstream did not answer in time.", None),
+        Rejection::UpstreamOverloaded => {
+            (StatusCode::SERVICE_UNAVAILABLE, "The upstream has too many requests in flight; try again shortly.", None)
+        }
     };
     let kind = if let Rejection::QuotaExceeded { .. } = rejection { QUOTA_EXCEEDED } else { "about:blank" };
     Template { kind, status, title: status.canonical_reason().unwrap_or_default(), detail, challenge }
@@ -291,6 +298,7 @@ mod tests {
             Rejection::TargetTooLong,
             Rejection::HeadTooLarge,
             Rejection::RequestTimeout,
+            Rejection::BodyTooLarge,
             Rejection::VersionNotSupported,
             Rejection::TlsRequired,
             Rejection::CredentialMissing,
@@ -317,6 +325,7 @@ mod tests {
             Rejection::InternalError,
             Rejection::UpstreamUnreachable,
             Rejection::UpstreamTimeout,
+            Rejection::UpstreamOverloaded,
         ];
         let mut text = String::new();
         for (rejection, form) in rejections

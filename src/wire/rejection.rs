@@ -22,6 +22,8 @@ pub enum Rejection {
     HeadTooLarge,
     /// The request did not arrive in time.
     RequestTimeout,
+    /// The request body is larger than the route allows.
+    BodyTooLarge,
     /// The version of HTTP is not served.
     VersionNotSupported,
     /// The request carries a credential and did not come over TLS, which the listener requires.
@@ -67,6 +69,8 @@ pub enum Rejection {
     UpstreamUnreachable,
     /// The upstream did not answer in time.
     UpstreamTimeout,
+    /// All endpoints of the upstream have their maximum of requests in flight, and no turn came in time.
+    UpstreamOverloaded,
 }
 
 impl Rejection {
@@ -79,6 +83,7 @@ impl Rejection {
             Self::TargetTooLong => "target_too_long",
             Self::HeadTooLarge => "head_too_large",
             Self::RequestTimeout => "request_timeout",
+            Self::BodyTooLarge => "body_too_large",
             Self::VersionNotSupported => "version_not_supported",
             Self::TlsRequired => "tls_required",
             Self::CredentialMissing => "credential_missing",
@@ -96,6 +101,7 @@ impl Rejection {
             Self::InternalError => "internal_error",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamOverloaded => "upstream_overloaded",
         }
     }
 }

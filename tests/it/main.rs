@@ -45,6 +45,7 @@ mod races;
 mod redis;
 mod retention;
 mod revocation;
+mod routes;
 mod sdk;
 mod sdk_first;
 mod secrecy;

@@ -60,7 +60,7 @@ async fn response_that_does_not_begin_in_time_is_504_on_every_protocol() {
 async fn response_that_falls_silent_is_broken_off() {
     let upstream = StreamUpstream::start();
     let listeners = Listeners::new();
-    let settings = gateway(&upstream, &json!({"read_timeout": "500ms"}));
+    let settings = gateway(&upstream, &json!({"first_byte_timeout": "10s", "read_timeout": "500ms"}));
     let mut keygate = listeners.serve(&settings, &json!({}));
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let client = listeners.client(ListenerKind::Tls, protocol);
@@ -127,7 +127,7 @@ async fn time_for_the_first_byte_begins_after_the_request() {
 #[tokio::test]
 async fn slow_client_is_not_a_silent_upstream() {
     let upstream = StreamUpstream::start();
-    let keygate = start(&upstream, &json!({"read_timeout": "300ms"}));
+    let keygate = start(&upstream, &json!({"first_byte_timeout": "10s", "read_timeout": "300ms"}));
     let mut stream = connect(&keygate.gateway);
     get(&mut stream, "/large", "", "\r\n\r\n");
     let mut bytes = vec![0; 64 * 1024];
@@ -147,13 +147,13 @@ async fn slow_client_is_not_a_silent_upstream() {
 #[tokio::test]
 async fn event_stream_has_its_own_idle_time() {
     let upstream = StreamUpstream::start();
-    let short = json!({"read_timeout": "100ms", "total_timeout": "300ms", "stream_idle_timeout": "1s"});
+    let short = json!({"first_byte_timeout": "10s", "read_timeout": "100ms", "total_timeout": "3s", "stream_idle_timeout": "1s"});
     let listeners = Listeners::new();
     let mut keygate = listeners.serve(&gateway(&upstream, &short), &json!({}));
     let mut ticks = connect(&keygate.gateway);
     let begun = Instant::now();
     get(&mut ticks, "/ticks", "", &"9\r\ndata: 1\n\n\r\n".repeat(8));
-    assert!(begun.elapsed() >= TICK * 7, "longer than any of the timeouts");
+    assert!(begun.elapsed() >= TICK * 17, "longer than any of the timeouts");
     drop(ticks);
     let mut events = connect(&keygate.gateway);
     get(&mut events, "/events", "", "data: 1\n\n\r\n");
@@ -173,7 +173,7 @@ async fn event_stream_has_its_own_idle_time() {
 #[tokio::test]
 async fn websocket_is_closed_when_both_sides_are_silent() {
     let upstream = StreamUpstream::start();
-    let short = json!({"read_timeout": "100ms", "total_timeout": "300ms", "stream_idle_timeout": "1s"});
+    let short = json!({"first_byte_timeout": "10s", "read_timeout": "100ms", "total_timeout": "3s", "stream_idle_timeout": "1s"});
     let mut keygate = start(&upstream, &short);
     let mut socket = open_socket(connect(&keygate.gateway), "/socket", "").unwrap();
     let begun = Instant::now();

@@ -111,8 +111,12 @@ fn serve(stream: &TcpStream, requests: &Mutex<Vec<ReceivedRequest>>) {
     }
 }
 
-/// The answer to a request, and whether the connection is kept.
+/// The answer to a request, and whether the connection is kept. A field `X-Answer: STATUS; NAME: VALUE; …` asks for a status and fields.
 fn answer(head: &str, path: &str) -> (Vec<u8>, bool) {
+    if let Some(wanted) = head.lines().find_map(|line| line.strip_prefix("x-answer: ")) {
+        let lines: Vec<_> = wanted.split("; ").collect();
+        return (format!("HTTP/1.1 {}\r\nContent-Length: 0\r\n\r\n", lines.join("\r\n")).into_bytes(), true);
+    }
     let text = match path {
         "/drop" => "",
         "/chunked" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n",

@@ -51,6 +51,7 @@ mod routes;
 mod sdk;
 mod sdk_first;
 mod secrecy;
+mod streams;
 mod support;
 mod tls;
 mod upstreams;

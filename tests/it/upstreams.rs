@@ -1,6 +1,7 @@
 //! Upstreams with several endpoints, some of which fail.
 
 mod balancing;
+mod documentation;
 mod failing;
 mod health;
 mod instance;

@@ -1,5 +1,6 @@
 //! One of two and one of three endpoints fails, and no client notices.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::instance::{Instance, Reply};
-use super::load::{Load, Statuses, burst};
+use super::load::{Load, Statuses, burst, send};
 use super::nginx::Nginx;
 use super::{endpoint_metric, start_with};
 use crate::support::wait::wait_for;
@@ -115,6 +116,26 @@ async fn endpoint_that_is_killed_under_load_is_not_noticed() {
         let statuses = load.stop().await;
         assert_eq!(statuses.keys().collect::<Vec<_>>(), [&200], "{statuses:?}");
     }
+}
+
+#[tokio::test]
+async fn endpoint_that_never_answers_is_not_noticed_by_idempotent_requests() {
+    let (hung, healthy) = (Instance::start(|_| Reply::Hold), Instance::healthy());
+    let settings = json!({"first_byte_timeout": "200ms", "ejection": {"max_percent": 0}});
+    let keygate = start_with(&[hung.url.clone(), healthy.url.clone()], &settings);
+    let put = keygate.http.put(&keygate.gateway).body("an order");
+    assert_eq!(put.send().await.unwrap().status(), 200);
+    for _ in 0..5 {
+        assert_eq!(send(&keygate.http, &Method::GET, &keygate.gateway).await, 200);
+    }
+    assert_eq!((hung.count(), healthy.count()), (3, 6));
+    // A POST may have had its effect.
+    let statuses = [
+        send(&keygate.http, &Method::POST, &keygate.gateway).await,
+        send(&keygate.http, &Method::POST, &keygate.gateway).await,
+    ];
+    assert_eq!(BTreeSet::from(statuses), BTreeSet::from([200, 504]));
+    hung.release();
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ impl Default for UpstreamConfig {
 impl UpstreamConfig {
     pub(super) fn validate(&self, path: &str, problems: &mut Problems) {
         if !(1..=256).contains(&self.endpoints.len()) {
-            problems.add(&format!("{path}.endpoints"), "must have 1 to 256 entries");
+            problems.add(&format!("{path}.endpoints"), "must have at least one entry, and at most 256");
         }
         let timeouts = [
             ("connect_timeout", Some(self.connect_timeout)),

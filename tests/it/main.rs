@@ -16,7 +16,9 @@ mod config;
 #[cfg(feature = "axum")]
 mod conformance;
 mod connections;
+mod cors;
 mod crash;
+mod credential_locations;
 mod derived;
 mod dev;
 #[cfg(feature = "axum")]
@@ -51,3 +53,4 @@ mod sdk_first;
 mod secrecy;
 mod support;
 mod tls;
+mod upstreams;

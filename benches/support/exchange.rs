@@ -58,7 +58,7 @@ impl Client {
             }
             Err(rejection) => black_box(exchange.reject(&rejection, ResponseForm::default())).status().as_u16(),
         };
-        exchange.finish(ResponseInfo { status: Some(status), bytes: 1024 });
+        exchange.finish(ResponseInfo::new(status, 1024));
         status
     }
 }

@@ -310,6 +310,7 @@ fn snapshot(config: &GatewayConfig, verifier: &Arc<Verifier>) -> Arc<Snapshot> {
         on_backend_down: OnBackendDown::default(),
         tenant: TenantId::NIL,
         revoke_with_parent: true,
+        live_streams: None,
         metrics: Metrics::register(&Registry::new()).expect("the registry is new"),
     };
     Arc::new(Snapshot::new(parts, |_| ()))

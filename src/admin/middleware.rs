@@ -100,7 +100,7 @@ async fn observe(State(observer): State<Observer>, mut request: Request, next: N
         let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (method, status, request_id) = (method.as_str(), status.as_u16(), id.as_str());
         let path = loggable_path(&path, &endpoint);
-        tracing::info!(target: "keygate::access", method, path, status, duration_us, request_id, "HTTP request completed");
+        tracing::info!(target: "keygate::admin_access", method, path, status, duration_us, request_id, "HTTP request completed");
     }
     for (name, value) in SECURITY_HEADERS {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));

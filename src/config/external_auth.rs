@@ -75,13 +75,10 @@ impl ExternalAuthConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::problems::problem_paths;
 
     fn problems(text: &str, has_routes: bool) -> Vec<String> {
-        let config: ExternalAuthConfig = serde_saphyr::from_str(text).unwrap();
-        let mut problems = Problems::default();
-        config.validate(has_routes, &mut problems);
-        let errors = problems.result(()).err().map(|errors| errors.0).unwrap_or_default();
-        errors.into_iter().map(|error| error.path).collect()
+        problem_paths(text, |config: &ExternalAuthConfig, problems| config.validate(has_routes, problems))
     }
 
     #[test]

@@ -295,13 +295,10 @@ fn handshake_timeout() -> ConfigDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::problems::problem_paths;
 
     fn problems(text: &str) -> Vec<String> {
-        let config: ListenerConfig = serde_saphyr::from_str(text).unwrap();
-        let mut problems = Problems::default();
-        config.validate("l", &mut problems);
-        let errors = problems.result(()).err().map(|errors| errors.0).unwrap_or_default();
-        errors.into_iter().map(|error| error.path).collect()
+        problem_paths(text, |config: &ListenerConfig, problems| config.validate("l", problems))
     }
 
     #[test]

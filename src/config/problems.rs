@@ -90,3 +90,16 @@ impl Problems {
         if self.0.is_empty() { Ok(value) } else { Err(ConfigErrors(self.0)) }
     }
 }
+
+/// The paths of the problems of a setting in YAML.
+#[cfg(test)]
+pub(super) fn problem_paths<T: serde::de::DeserializeOwned>(
+    text: &str,
+    validate: impl FnOnce(&T, &mut Problems),
+) -> Vec<String> {
+    let config: T = serde_saphyr::from_str(text).unwrap();
+    let mut problems = Problems::default();
+    validate(&config, &mut problems);
+    let errors = problems.result(()).err().map(|errors| errors.0).unwrap_or_default();
+    errors.into_iter().map(|error| error.path).collect()
+}

@@ -43,13 +43,10 @@ impl RouteCertificateConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::problems::problem_paths;
 
     fn problems(text: &str) -> Vec<String> {
-        let config: RouteCertificateConfig = serde_saphyr::from_str(text).unwrap();
-        let mut problems = Problems::default();
-        config.validate("c", &mut problems);
-        let errors = problems.result(()).err().map(|errors| errors.0).unwrap_or_default();
-        errors.into_iter().map(|error| error.path).collect()
+        problem_paths(text, |config: &RouteCertificateConfig, problems| config.validate("c", problems))
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Checker {
 
     /// Rejects a check that does not describe a request.
     fn deny_invalid(&self, why: Invalid, fields: &HeaderMap) -> Denied {
-        let head = RequestHead { method: &Method::GET, authority: None, path: "", query: None, fields };
+        let head = RequestHead { method: &Method::GET, authority: None, path: "", query: None, version: None, fields };
         let exchange = Exchange::begin(self.snapshot.load_full(), &head, &Connection::default());
         deny(exchange, &Rejection::RequestInvalid(why))
     }
@@ -81,14 +81,14 @@ fn allow(exchange: Exchange, edits: FieldEdits) -> Allowed {
     exchange.insert_limit_fields(&mut answer);
     let verdict = exchange.verdict().cloned();
     let parameters = exchange.stripped_parameters().iter().map(ToString::to_string).collect();
-    exchange.finish(ResponseInfo { status: Some(200), bytes: 0 });
+    exchange.finish(ResponseInfo::new(200, 0));
     Allowed { edits, parameters, answer, verdict }
 }
 
 /// Always a problem document: a proxy turns it into the status of a gRPC call itself.
 fn deny(mut exchange: Exchange, rejection: &Rejection) -> Denied {
     let response = exchange.reject(rejection, ResponseForm::Problem);
-    exchange.finish(ResponseInfo { status: Some(response.status().as_u16()), bytes: response.body().len() });
+    exchange.finish(ResponseInfo::new(response.status().as_u16(), response.body().len()));
     Denied { response, code: rejection.code() }
 }
 

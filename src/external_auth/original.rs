@@ -53,7 +53,14 @@ impl<'a> Original<'a> {
 
     /// The head that the pipeline reads.
     pub(super) fn head<'h>(&'h self, fields: &'h HeaderMap) -> RequestHead<'h, HeaderMap> {
-        RequestHead { method: &self.method, authority: Some(self.host), path: self.path, query: self.query, fields }
+        RequestHead {
+            method: &self.method,
+            authority: Some(self.host),
+            path: self.path,
+            query: self.query,
+            version: None,
+            fields,
+        }
     }
 
     /// The client's address, as far as the proxy says it.

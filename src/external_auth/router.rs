@@ -37,7 +37,7 @@ pub(super) fn untrusted() -> Router {
 }
 
 fn refuse(rejection: &Rejection, fields: &HeaderMap) -> Response<Body> {
-    let head = RequestHead { method: &Method::GET, authority: None, path: "", query: None, fields };
+    let head = RequestHead { method: &Method::GET, authority: None, path: "", query: None, version: None, fields };
     let id = head.request_id().unwrap_or_else(RequestId::random);
     rejection_response(rejection, &id, ResponseForm::of(fields), CredentialLocations::standard()).map(Body::from)
 }

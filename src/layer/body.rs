@@ -50,12 +50,12 @@ impl<R> ResponseBody<R> {
 
 impl Record {
     fn new(exchange: Option<Exchange>, status: u16) -> Self {
-        Self { exchange, response: ResponseInfo { status: Some(status), bytes: 0 } }
+        Self { exchange, response: ResponseInfo::new(status, 0) }
     }
 
     fn finish(&mut self) {
         if let Some(exchange) = self.exchange.take() {
-            exchange.finish(self.response);
+            exchange.finish(std::mem::take(&mut self.response));
         }
     }
 }

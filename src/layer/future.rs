@@ -96,7 +96,7 @@ fn respond<R: Body<Data = Bytes>, E>(
         (Ok(response), None) => Ok(ResponseBody::inner(response, None)),
         (Err(error), exchange) => {
             if let Some(exchange) = exchange {
-                exchange.finish(ResponseInfo { status: Some(INNER_ERROR), bytes: 0 });
+                exchange.finish(ResponseInfo::new(INNER_ERROR, 0));
             }
             Err(error)
         }

@@ -1,44 +1,35 @@
-//! Access log and metrics of requests. Text that a client sent is never a label, and no credential is logged or counted.
+//! The access log. No credential and no query is logged.
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use http::Version;
 
+use super::request_metrics::{CachedSeries, Metrics};
+use crate::config::{AccessLogConfig, AccessLogField as Field};
 use crate::id::{KeyId, RequestId};
-
-/// The statuses of most responses. Their counters are cached for each route.
-const COMMON_STATUSES: [u16; 6] = [200, 201, 204, 304, 404, 500];
 
 /// The status that is logged when the client closed the connection before the response, as nginx does.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
+/// The lowest status that is logged whatever the sample rate is.
+const ALWAYS_LOGGED: u16 = 500;
+
 /// The target of the access log.
 const ACCESS_LOG: &str = "keygate::access";
 
-/// The metrics of all requests. Registered once in a process; every snapshot uses the same ones.
-#[derive(Debug, Clone)]
-pub struct Metrics {
-    requests: IntCounterVec,
-    duration: HistogramVec,
-    in_flight: IntGauge,
-    malformed: IntCounterVec,
-}
+/// How much of a `User-Agent` field is logged, in bytes.
+const USER_AGENT_MAX: usize = 256;
 
-/// The metric series of a route, cached after their first use. Each series appears when it is first counted.
-#[derive(Debug)]
-pub struct CachedSeries {
-    route: Arc<str>,
-    metrics: Metrics,
-    duration: OnceLock<Histogram>,
-    /// Responses that are not rejections, by [`COMMON_STATUSES`].
-    requests: [OnceLock<IntCounter>; COMMON_STATUSES.len()],
+/// Which requests are logged, and which fields a line has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AccessLog {
+    is_enabled: bool,
+    sample_rate: f64,
+    /// A bit for each field.
+    fields: u32,
 }
-
-/// Counts a request as in flight until it is dropped.
-#[derive(Debug)]
-pub(super) struct InFlight(IntGauge);
 
 /// One finished request, as it is counted and logged.
 #[derive(Debug)]
@@ -46,8 +37,11 @@ pub(super) struct RequestLog<'a> {
     /// `None` if no log line is written.
     pub(super) request_id: Option<&'a RequestId>,
     pub(super) method: &'a str,
+    pub(super) host: Option<&'a str>,
     /// The path as received, without the query: a query may contain secrets.
     pub(super) path: &'a str,
+    pub(super) protocol: Option<Version>,
+    pub(super) user_agent: Option<&'a str>,
     pub(super) route: Option<&'a CachedSeries>,
     pub(super) key_id: Option<KeyId>,
     /// The code of the rejection.
@@ -59,126 +53,114 @@ pub(super) struct RequestLog<'a> {
     pub(super) response: ResponseInfo,
 }
 
-/// What a front sent to the client.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a front sent to the client, and what it received.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResponseInfo {
     /// The status; `None` if the client closed the connection before the response.
     pub status: Option<u16>,
     /// Body bytes sent.
     pub bytes: usize,
+    /// Body bytes received.
+    pub bytes_received: u64,
+    /// Whether the upstream broke off its response.
+    pub is_truncated: bool,
+    /// The upstream; `None` if the request was not forwarded.
+    pub upstream: Option<UpstreamInfo>,
 }
 
-impl Metrics {
-    /// Creates the metrics and registers them.
-    ///
-    /// # Errors
-    /// When `registry` has metrics of these names already.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let metrics = Self {
-            requests: IntCounterVec::new(
-                Opts::new("keygate_gateway_requests_total", "Requests by route, status and rejection code"),
-                &["route", "status", "denial"],
-            )?,
-            duration: HistogramVec::new(
-                HistogramOpts::new(
-                    "keygate_gateway_request_duration_seconds",
-                    "Time from the request head to the end of the response",
-                ),
-                &["route"],
-            )?,
-            in_flight: IntGauge::new("keygate_gateway_requests_in_flight", "Requests in flight")?,
-            malformed: IntCounterVec::new(
-                Opts::new("keygate_gateway_malformed_requests_total", "Requests whose head was refused, by reason"),
-                &["reason"],
-            )?,
-        };
-        registry.register(Box::new(metrics.requests.clone()))?;
-        registry.register(Box::new(metrics.duration.clone()))?;
-        registry.register(Box::new(metrics.in_flight.clone()))?;
-        registry.register(Box::new(metrics.malformed.clone()))?;
-        Ok(metrics)
-    }
+/// How an upstream processed a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamInfo {
+    /// The name of the upstream.
+    pub name: Arc<str>,
+    /// The endpoint that sent the response, or was tried last.
+    pub endpoint: Option<Arc<str>>,
+    /// Number of attempts.
+    pub attempts: u32,
+    /// Time from the first attempt to the end of the response.
+    pub elapsed: Duration,
+}
 
-    /// The number of requests in flight.
-    pub fn in_flight(&self) -> i64 {
-        self.in_flight.get()
-    }
-
-    /// Counts a request as in flight.
-    pub(super) fn begin(&self) -> InFlight {
-        self.in_flight.inc();
-        InFlight(self.in_flight.clone())
-    }
-
-    /// Counts a request whose head was refused.
-    pub(super) fn count_malformed(&self, reason: &str) {
-        self.malformed.with_label_values(&[reason]).inc();
-    }
-
-    /// Counts a finished request and writes its access-log line.
-    pub(super) fn record(&self, log: &RequestLog<'_>) {
-        let elapsed = log.arrived.elapsed();
-        let status = log.response.status.unwrap_or(CLIENT_CLOSED_REQUEST);
-        if let Some(series) = log.route {
-            series.count(status, log.rejection, elapsed);
-        } else {
-            self.requests_series("", status, log.rejection).inc();
-            self.duration.with_label_values(&[""]).observe(elapsed.as_secs_f64());
-        }
-        log.write(status, elapsed);
-    }
-
-    fn requests_series(&self, route: &str, status: u16, rejection: Option<&'static str>) -> IntCounter {
-        let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-        self.requests.with_label_values(&[route, status.as_str(), rejection.unwrap_or_default()])
+impl ResponseInfo {
+    /// A response that a front made itself.
+    pub fn new(status: u16, bytes: usize) -> Self {
+        Self { status: Some(status), bytes, ..Self::default() }
     }
 }
 
-impl CachedSeries {
-    /// The series of a route with this name.
-    pub fn new(route: Arc<str>, metrics: &Metrics) -> Self {
-        Self { route, metrics: metrics.clone(), duration: OnceLock::new(), requests: Default::default() }
+impl AccessLog {
+    pub(super) fn new(config: &AccessLogConfig) -> Self {
+        let fields = config.fields.iter().fold(0, |bits, field| bits | 1 << *field as u32);
+        Self { is_enabled: config.enabled, sample_rate: config.sample_rate, fields }
     }
 
-    fn count(&self, status: u16, rejection: Option<&'static str>, elapsed: Duration) {
-        let requests = || self.metrics.requests_series(&self.route, status, rejection);
-        let common = COMMON_STATUSES.iter().position(|common| *common == status).filter(|_| rejection.is_none());
-        match common {
-            Some(index) => self.requests[index].get_or_init(requests).inc(),
-            None => requests().inc(),
-        }
-        let duration = || self.metrics.duration.with_label_values(&[&self.route]);
-        self.duration.get_or_init(duration).observe(elapsed.as_secs_f64());
+    /// Whether lines are written.
+    pub(super) fn is_enabled(self) -> bool {
+        self.is_enabled && tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO)
+    }
+
+    /// The text of a `User-Agent` field, as it is logged. `None` if it is not logged.
+    pub(super) fn user_agent(self, value: Option<&[u8]>) -> Option<Box<str>> {
+        let value = value.filter(|_| self.has(Field::UserAgent) && self.is_enabled())?;
+        let end = value.len().min(USER_AGENT_MAX);
+        Some(String::from_utf8_lossy(&value[..end]).into())
+    }
+
+    fn has(self, field: Field) -> bool {
+        self.fields >> field as u32 & 1 == 1
+    }
+
+    fn select<T>(self, field: Field, value: Option<T>) -> Option<T> {
+        value.filter(|_| self.has(field))
+    }
+
+    fn is_sampled(self, status: u16) -> bool {
+        self.sample_rate >= 1.0 || status >= ALWAYS_LOGGED || rand::random::<f64>() < self.sample_rate
     }
 }
 
 impl RequestLog<'_> {
-    /// Whether log lines are written.
-    pub(super) fn is_enabled() -> bool {
-        tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO)
+    /// Counts the request and writes its line.
+    pub(super) fn record(&self, metrics: &Metrics, log: AccessLog) {
+        let elapsed = self.arrived.elapsed();
+        let status = self.response.status.unwrap_or(CLIENT_CLOSED_REQUEST);
+        let upstream = self.response.upstream.as_ref();
+        metrics.count(self.route, status, self.rejection, elapsed, upstream.map(|upstream| upstream.elapsed));
+        if log.is_enabled() && log.is_sampled(status) {
+            self.write(log, status, elapsed);
+        }
     }
 
-    fn write(&self, status: u16, elapsed: Duration) {
+    fn write(&self, log: AccessLog, status: u16, elapsed: Duration) {
+        let response = &self.response;
+        let upstream = response.upstream.as_ref();
         tracing::info!(
             target: ACCESS_LOG,
-            request_id = self.request_id.map(RequestId::as_str),
-            method = self.method,
-            path = self.path,
-            status,
-            bytes = self.response.bytes,
-            duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-            route = self.route.map(|series| &*series.route),
-            key_id = self.key_id.map(tracing::field::display),
-            denial = self.rejection,
-            peer = self.client_ip.map(tracing::field::display),
-            proxy = self.proxy.map(tracing::field::display),
+            request_id = log.select(Field::RequestId, self.request_id.map(RequestId::as_str)),
+            method = log.select(Field::Method, Some(self.method)),
+            host = log.select(Field::Host, self.host),
+            path = log.select(Field::Path, Some(self.path)),
+            protocol = log.select(Field::Protocol, self.protocol).map(tracing::field::debug),
+            status = log.select(Field::Status, Some(status)),
+            bytes = log.select(Field::Bytes, Some(response.bytes)),
+            bytes_received = log.select(Field::BytesReceived, Some(response.bytes_received)),
+            duration_us = log.select(Field::DurationUs, Some(micros(elapsed))),
+            route = log.select(Field::Route, self.route.map(CachedSeries::route)),
+            upstream = log.select(Field::Upstream, upstream.map(|upstream| &*upstream.name)),
+            endpoint = log.select(Field::Endpoint, upstream.and_then(|upstream| upstream.endpoint.as_deref())),
+            upstream_us = log.select(Field::UpstreamUs, upstream.map(|upstream| micros(upstream.elapsed))),
+            attempts = log.select(Field::Attempts, upstream.map(|upstream| upstream.attempts)),
+            truncated = log.select(Field::Truncated, response.is_truncated.then_some(true)),
+            key_id = log.select(Field::KeyId, self.key_id).map(tracing::field::display),
+            denial = log.select(Field::Denial, self.rejection),
+            peer = log.select(Field::Peer, self.client_ip).map(tracing::field::display),
+            proxy = log.select(Field::Proxy, self.proxy).map(tracing::field::display),
+            user_agent = log.select(Field::UserAgent, self.user_agent),
             "request served",
         );
     }
 }
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -5,21 +5,23 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::{HOST, USER_AGENT};
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
 
-use super::access_log::{InFlight, RequestLog, ResponseInfo};
+use super::access_log::{RequestLog, ResponseInfo};
 use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
-use super::client_certificate::{certificate_headers, is_allowed};
+use super::client_certificate::is_allowed;
 use super::connection::Connection;
 use super::cors::{CorsGrant, preflight_method};
 use super::credential_strip::strip_credentials;
 use super::head::{RequestHead, Target};
-use super::headers::{FieldEdits, ForwardContext, IdentityHeaders, edit_identity, edit_request, edit_response};
+use super::headers::{FieldEdits, IdentityHeaders, edit_identity, requests_upgrade};
+use super::live_streams::{EndReason, EndStream, LiveStream, StreamKind, StreamSubject};
 use super::rate_limit::RateLimitOutcome;
+use super::request_metrics::InFlight;
 use super::route::Route;
 use super::snapshot::Snapshot;
-use crate::config::{AddedHeader, Auth};
+use crate::config::{Auth, OnRevoke, Upgrade};
 use crate::id::RequestId;
 use crate::verifier::Verdict;
 use crate::wire::Rejection;
@@ -70,7 +72,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 ///         Err(rejection) => exchange.reject(&rejection, ResponseForm::of(request.headers())),
 ///     };
 ///     let status = response.status();
-///     exchange.finish(ResponseInfo { status: Some(status.as_u16()), bytes: response.body().len() });
+///     exchange.finish(ResponseInfo::new(status.as_u16(), response.body().len()));
 ///     status
 /// }
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -82,7 +84,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 /// #     r#"{ "routes": [{ "name": "orders", "path_prefix": "/orders", "upstream": "orders" }] }"#).unwrap();
 /// # let parts = SnapshotParts {
 /// #     config: &gateway, verifier: engine.verifier.clone(), limiter: None, auth_failures: None, on_backend_down: OnBackendDown::default(),
-/// #     tenant: TenantId::NIL, revoke_with_parent: true, metrics: Metrics::register(&registry).unwrap(),
+/// #     tenant: TenantId::NIL, revoke_with_parent: true, live_streams: None, metrics: Metrics::register(&registry).unwrap(),
 /// # };
 /// # let snapshot: Arc<Snapshot> = Arc::new(Snapshot::new(parts, |_| ()));
 /// # let draft = KeyDraft { name: "reports".into(), actor_id: "ana".into(), ..KeyDraft::default() };
@@ -106,6 +108,9 @@ pub struct Exchange<U = ()> {
     /// The client's id, or a new one once it is needed.
     request_id: OnceLock<RequestId>,
     method: Method,
+    version: Option<Version>,
+    /// `None` if it is not logged.
+    user_agent: Option<Box<str>>,
     path: ReceivedPath,
     route: Option<Arc<Route<U>>>,
     /// What the route grants to the origin of the request; `None` if the route has no CORS policy.
@@ -121,6 +126,10 @@ pub struct Exchange<U = ()> {
     verdict: Option<Verdict>,
     limits: RateLimitOutcome,
     rejection: Option<&'static str>,
+    /// The number of changes of keys when the request began.
+    changes: u64,
+    /// Set if the response is a live stream.
+    stream: Option<LiveStream>,
     /// `None` once the request is recorded.
     in_flight: Option<InFlight>,
 }
@@ -186,12 +195,17 @@ impl<U> Exchange<U> {
         let certificate = connection.certificate.as_deref();
         let unrouted =
             unrouted.or_else(|| (!is_allowed(demand, certificate)).then_some(Rejection::ClientCertificateRequired));
+        let is_upgrade_denied = route.as_ref().is_some_and(|route| route.upgrade == Upgrade::Deny);
+        let unrouted = unrouted
+            .or_else(|| (is_upgrade_denied && requests_upgrade(head.fields)).then_some(Rejection::UpgradeDenied));
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
+        let user_agent = snapshot.access_log.user_agent(head.fields.field_values(&USER_AGENT).next());
         let client_ip = connection.client_ip(head.fields);
         let locations = route.as_ref().map_or(&snapshot.credentials, |route| &route.credentials);
         let is_exposed = connection.exposes_credential(locations, head.fields, head.query);
         let early_rejection = if is_exposed { Some(Rejection::TlsRequired) } else { unrouted };
+        let changes = snapshot.live_streams.as_ref().map_or(0, |streams| streams.changes());
         Self {
             snapshot,
             arrived,
@@ -199,6 +213,8 @@ impl<U> Exchange<U> {
             proxy: connection.proxy(client_ip),
             request_id: head.request_id().map_or_else(OnceLock::new, OnceLock::from),
             method: head.method.clone(),
+            version: head.version,
+            user_agent,
             path,
             cors: route.as_ref().and_then(|route| route.cors.as_ref()).map(|cors| cors.grant(head.fields)),
             route,
@@ -209,6 +225,8 @@ impl<U> Exchange<U> {
             verdict: None,
             limits: RateLimitOutcome::default(),
             rejection: None,
+            changes,
+            stream: None,
             in_flight,
         }
     }
@@ -300,8 +318,8 @@ impl<U> Exchange<U> {
         self.route.as_deref().filter(|_| self.is_authorized)
     }
 
-    pub(super) fn client_ip(&self) -> Option<IpAddr> {
-        self.client_ip
+    pub(super) fn snapshot(&self) -> &Snapshot<U> {
+        &self.snapshot
     }
 
     pub(super) fn target(&self) -> Option<&Target> {
@@ -331,58 +349,19 @@ impl<U> Exchange<U> {
             .unwrap_or_default()
     }
 
-    fn identity(&self) -> Option<IdentityHeaders> {
+    pub(super) fn identity(&self) -> Option<IdentityHeaders> {
         self.verdict.as_ref().map(|verdict| self.snapshot.headers.identity(verdict, &self.snapshot.tenant))
-    }
-
-    /// The edits of the request head for an upstream that expects `upstream_host` in `Host`. `fields` are those of the head that the
-    /// exchange began with. `None` unless the request is authorized.
-    pub fn request_edits<F: Fields>(
-        &self,
-        fields: &F,
-        connection: &mut Connection,
-        upstream_host: HeaderValue,
-    ) -> Option<RequestEdits<'_>> {
-        let (Some(route), Some(target), true) = (&self.route, &self.target, self.is_authorized) else {
-            return None;
-        };
-        let selected = self.snapshot.headers;
-        let credentials = stripped_credentials(route);
-        let context = ForwardContext {
-            identity: self.identity(),
-            credentials,
-            forwarded_for: selected.when(AddedHeader::XForwardedFor, || connection.forwarded_for(fields)).flatten(),
-            proto: selected.when(AddedHeader::XForwardedProto, || connection.scheme(fields).as_str()),
-            host: selected.when(AddedHeader::XForwardedHost, || {
-                connection.forwarded_host(fields).unwrap_or_else(|| target.host())
-            }),
-            request_id: selected.when(AddedHeader::XRequestId, || self.request_id().value()),
-            certificate: certificate_headers(selected, connection.certificate.as_deref()),
-            upstream_host,
-            allow_underscores: self.snapshot.allow_underscores,
-        };
-        let mut edits = edit_request(fields, context);
-        if let Some(locations) = credentials {
-            strip_credentials(&mut edits, fields, locations);
-        }
-        Some(RequestEdits { target: target.path_and_query(), fields: edits })
-    }
-
-    /// The edits of the upstream's response head: hop-by-hop fields are removed, the request id and the rate-limit fields are set.
-    pub fn response_edits<F: Fields>(&self, status: StatusCode, fields: &F) -> FieldEdits {
-        let mut edits = edit_response(fields, status, self.request_id().value());
-        self.limits.fields().edit(&mut edits, fields, self.snapshot.upstream_limit_fields);
-        if let Some(cors) = &self.cors {
-            cors.edit(&mut edits, fields);
-        }
-        edits
     }
 
     /// The edits that add the rate-limit fields to a response, for a front that does not forward it.
     pub fn limit_edits<F: Fields>(&self, fields: &F) -> FieldEdits {
         let mut edits = FieldEdits::default();
-        self.limits.fields().edit(&mut edits, fields, self.snapshot.upstream_limit_fields);
+        self.edit_limit_fields(&mut edits, fields);
         edits
+    }
+
+    pub(super) fn edit_limit_fields<F: Fields>(&self, edits: &mut FieldEdits, fields: &F) {
+        self.limits.fields().edit(edits, fields, self.snapshot.upstream_limit_fields);
     }
 
     /// The result of charging the rate limits.
@@ -405,11 +384,61 @@ impl<U> Exchange<U> {
         response
     }
 
+    /// What the route grants to the origin of the request; `None` if it has no CORS policy.
+    pub(super) fn cors(&self) -> Option<&CorsGrant> {
+        self.cors.as_ref()
+    }
+
     /// The CORS fields of a response that is not the upstream's.
     pub(super) fn insert_cors_fields(&self, headers: &mut HeaderMap) {
         if let Some(cors) = &self.cors {
             cors.insert_into(headers);
         }
+    }
+
+    /// Notes that the exchange is a live stream, once. `end` ends it when its credential is no longer valid, unless the route keeps streams.
+    ///
+    /// # Errors
+    /// [`Rejection::StreamsExceeded`] if there are too many streams.
+    #[doc(hidden)]
+    pub fn begin_stream(
+        &mut self,
+        kind: StreamKind,
+        end: impl FnOnce() -> Arc<dyn EndStream>,
+    ) -> Result<(), Rejection> {
+        let Some(streams) = self.snapshot.live_streams.as_ref().filter(|_| self.stream.is_none()) else {
+            return Ok(());
+        };
+        self.stream = Some(match (self.route.as_ref(), self.verdict.as_ref()) {
+            (Some(route), Some(verdict)) if route.on_revoke == OnRevoke::Close => {
+                let subject = StreamSubject {
+                    verdict: verdict.clone(),
+                    client_ip: self.client_ip,
+                    scopes: Arc::clone(&route.scopes),
+                    audiences: route.audiences.clone(),
+                    tenant: self.snapshot.tenant_id,
+                    revoke_with_parent: self.snapshot.revoke_with_parent,
+                };
+                streams.watch(kind, subject, end(), self.changes)?
+            }
+            _ => streams.count(kind),
+        });
+        Ok(())
+    }
+
+    /// Counts and logs a request that was ended before its response was complete.
+    #[doc(hidden)]
+    pub fn end(mut self, reason: EndReason, response: ResponseInfo) {
+        self.rejection = Some(reason.code());
+        if let Some(stream) = &self.stream {
+            stream.count_end(reason);
+        }
+        self.record(response);
+    }
+
+    /// When the head of the request arrived.
+    pub fn arrived(&self) -> Instant {
+        self.arrived
     }
 
     /// Counts and logs the request.
@@ -430,6 +459,11 @@ impl<U> Exchange<U> {
     /// The verdict about the credential; `None` for an anonymous request, and before authorization.
     pub fn verdict(&self) -> Option<&Verdict> {
         self.verdict.as_ref()
+    }
+
+    /// The client's address, if it is known.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.client_ip
     }
 
     /// The path as received, without the query.
@@ -462,10 +496,14 @@ impl<U> Exchange<U> {
 
     fn record(&mut self, response: ResponseInfo) {
         let Some(in_flight) = self.in_flight.take() else { return };
-        self.snapshot.metrics.record(&RequestLog {
+        let access_log = self.snapshot.access_log;
+        let log = RequestLog {
             // Without a log line, a request that has no id needs none.
-            request_id: RequestLog::is_enabled().then(|| self.request_id()),
+            request_id: access_log.is_enabled().then(|| self.request_id()),
             method: self.method.as_str(),
+            host: self.target.as_ref().map(Target::host),
+            protocol: self.version,
+            user_agent: self.user_agent.as_deref(),
             path: self.received_path(),
             route: self.route().map(|route| &route.series),
             key_id: self.verdict.as_ref().map(Verdict::key_id),
@@ -474,13 +512,14 @@ impl<U> Exchange<U> {
             proxy: self.proxy,
             arrived: self.arrived,
             response,
-        });
+        };
+        log.record(&self.snapshot.metrics, access_log);
         drop(in_flight);
     }
 }
 
 /// The locations that are stripped. On a route without authentication credentials belong to the upstream.
-fn stripped_credentials<U>(route: &Route<U>) -> Option<&Arc<CredentialLocations>> {
+pub(super) fn stripped_credentials<U>(route: &Route<U>) -> Option<&Arc<CredentialLocations>> {
     (route.auth != Auth::None).then_some(&route.credentials)
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::header::HOST;
-use http::{HeaderMap, Method, Request, Uri};
+use http::{HeaderMap, Method, Request, Uri, Version};
 
 use super::path::NormalPath;
 use crate::id::RequestId;
@@ -23,6 +23,8 @@ pub struct RequestHead<'a, F> {
     pub path: &'a str,
     /// The query of the target, without the question mark.
     pub query: Option<&'a str>,
+    /// The protocol that the client used; `None` if the front does not know it.
+    pub version: Option<Version>,
     /// The fields.
     pub fields: &'a F,
 }
@@ -43,14 +45,20 @@ impl<'a> RequestHead<'a, HeaderMap> {
             authority: uri.authority().map(http::uri::Authority::as_str),
             path: uri.path(),
             query: uri.query(),
+            version: None,
             fields,
         }
+    }
+
+    /// The same head with the protocol that the client used.
+    pub fn version(self, version: Version) -> Self {
+        Self { version: Some(version), ..self }
     }
 }
 
 impl<'a, B> From<&'a Request<B>> for RequestHead<'a, HeaderMap> {
     fn from(request: &'a Request<B>) -> Self {
-        Self::new(request.method(), request.uri(), request.headers())
+        Self::new(request.method(), request.uri(), request.headers()).version(request.version())
     }
 }
 

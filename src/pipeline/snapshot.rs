@@ -6,13 +6,16 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 
-use super::access_log::Metrics;
+use super::access_log::AccessLog;
 use super::auth_failures::AuthFailureThrottle;
 use super::authorize::Authorizer;
 use super::head::{RequestHead, Target};
 use super::headers::{HeaderSelection, value_of};
+use super::live_streams::LiveStreams;
 use super::path::NormalPath;
 use super::rate_limit::Limits;
+use super::request_metrics::Metrics;
+use super::rewrite::Rewrite;
 use super::route::{Route, RouteMatcher, RouteTable};
 use crate::config::{GatewayConfig, OnBackendDown, RouteConfig, UpstreamLimitFields};
 use crate::id::TenantId;
@@ -43,6 +46,9 @@ pub struct SnapshotParts<'a> {
     pub tenant: TenantId,
     /// Whether derived tokens of revoked keys are denied.
     pub revoke_with_parent: bool,
+    /// The streams that end with their keys; `None` for a front that cannot end a response.
+    #[doc(hidden)]
+    pub live_streams: Option<Arc<LiveStreams>>,
     /// The metrics of the process.
     pub metrics: Metrics,
 }
@@ -59,7 +65,11 @@ pub struct Snapshot<U = ()> {
     /// The tenant's id as a field value.
     pub(super) tenant: HeaderValue,
     pub(super) upstream_limit_fields: UpstreamLimitFields,
+    pub(super) live_streams: Option<Arc<LiveStreams>>,
+    pub(super) revoke_with_parent: bool,
+    pub(super) tenant_id: TenantId,
     pub(super) metrics: Metrics,
+    pub(super) access_log: AccessLog,
 }
 
 impl SnapshotParts<'_> {
@@ -97,7 +107,7 @@ impl<U> Snapshot<U> {
     }
 
     fn assemble(parts: SnapshotParts<'_>, credentials: Arc<CredentialLocations>, routes: RouteTable<Route<U>>) -> Self {
-        let SnapshotParts { config, metrics, .. } = parts;
+        let SnapshotParts { config, live_streams, metrics, .. } = parts;
         Self {
             routes,
             credentials,
@@ -107,7 +117,11 @@ impl<U> Snapshot<U> {
             allow_underscores: config.allow_underscores,
             tenant: value_of(parts.tenant.to_string()),
             upstream_limit_fields: config.limit_headers.upstream,
+            live_streams,
+            revoke_with_parent: parts.revoke_with_parent,
+            tenant_id: parts.tenant,
             metrics,
+            access_log: AccessLog::new(&config.access_log),
         }
     }
 
@@ -128,7 +142,28 @@ impl<U> Snapshot<U> {
         let host = head.host()?;
         let path = NormalPath::parse(head.path).ok_or(Rejection::RouteNotFound)?;
         let route = self.routes.find(host, head.method, &path).ok_or(Rejection::RouteNotFound)?;
-        Ok((Arc::clone(route), Target::new(host, &path, head.query)))
+        let target = match &route.rewrite {
+            None => Target::new(host, &path, head.query),
+            Some(rewrite) => self.rewrite(route, rewrite, &path, host, head).ok_or(Rejection::RouteNotFound)?,
+        };
+        Ok((Arc::clone(route), target))
+    }
+
+    /// The target with the rewritten path. `None` if an upstream could understand it as a path that requests of the route do not lead to:
+    /// each interpretation must be the rewritten form of a path that matches the same route.
+    fn rewrite<F: Fields>(
+        &self,
+        route: &Arc<Route<U>>,
+        rewrite: &Rewrite,
+        path: &NormalPath<'_>,
+        host: &str,
+        head: &RequestHead<'_, F>,
+    ) -> Option<Target> {
+        let rewritten = rewrite.forward(path.as_str())?;
+        let forwarded = NormalPath::parse(&rewritten)?;
+        let requested = forwarded.interpretations().iter().map(|interpretation| rewrite.requested(interpretation));
+        let is_unanimous = self.routes.all_match(route, host, head.method, requested);
+        is_unanimous.then(|| Target::new(host, &forwarded, head.query))
     }
 
     /// Authorizes requests.
@@ -137,3 +172,6 @@ impl<U> Snapshot<U> {
         &self.authorizer
     }
 }
+
+#[cfg(test)]
+mod tests;

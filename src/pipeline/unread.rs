@@ -29,18 +29,22 @@ impl<U> Snapshot<U> {
         let request_id = RequestId::random();
         let response = rejection_response(rejection, &request_id, ResponseForm::Problem, &self.credentials);
         self.metrics.count_malformed(request.reason);
-        self.metrics.record(&RequestLog {
+        let log = RequestLog {
             request_id: Some(&request_id),
             method: "",
+            host: None,
             path: "",
+            protocol: None,
+            user_agent: None,
             route: None,
             key_id: None,
             rejection: Some(rejection.code()),
             client_ip: request.client_ip,
             proxy: None,
             arrived: request.arrived,
-            response: ResponseInfo { status: Some(response.status().as_u16()), bytes: response.body().len() },
-        });
+            response: ResponseInfo::new(response.status().as_u16(), response.body().len()),
+        };
+        log.record(&self.metrics, self.access_log);
         response
     }
 }

@@ -107,9 +107,10 @@ pub fn rejection_response(
         headers.insert(WWW_AUTHENTICATE, challenge_value(challenge, rejection));
     }
     match rejection {
-        Rejection::Denied(Denial::Unavailable { .. }) | Rejection::LimiterUnavailable => {
-            headers.insert(RETRY_AFTER, RETRY_SECONDS)
-        }
+        Rejection::Denied(Denial::Unavailable { .. })
+        | Rejection::LimiterUnavailable
+        | Rejection::StreamsExceeded
+        | Rejection::UpstreamOverloaded => headers.insert(RETRY_AFTER, RETRY_SECONDS),
         Rejection::MethodNotAllowed => headers.insert(ALLOW, ALLOWED_METHODS),
         Rejection::QuotaExceeded { retry_after: wait, .. } | Rejection::AuthFailuresExceeded { retry_after: wait } => {
             retry_after(*wait).and_then(|seconds| headers.insert(RETRY_AFTER, seconds))
@@ -165,7 +166,7 @@ fn grpc_status(status: StatusCode) -> u16 {
     match status {
         StatusCode::BAD_REQUEST => 3,
         StatusCode::FORBIDDEN => 7,
-        StatusCode::TOO_MANY_REQUESTS => 8,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => 8,
         StatusCode::NOT_FOUND => 12,
         StatusCode::UNAUTHORIZED => 16,
         _ => 14,
@@ -188,6 +189,9 @@ fn template<'a>(rejection: &Rejection, locations: &'a CredentialLocations) -> Te
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head exceeds a limit.", None)
         }
         Rejection::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "The request did not arrive in time.", None),
+        Rejection::BodyTooLarge => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "The request body is larger than this route allows.", None)
+        }
         Rejection::VersionNotSupported => {
             (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.0, HTTP/1.1 and HTTP/2 are served.", None)
         }
@@ -231,11 +235,18 @@ fn template<'a>(rejection: &Rejection, locations: &'a CredentialLocations) -> Te
         ),
         Rejection::LimiterUnavailable => UNAVAILABLE,
         Rejection::PeerNotTrusted => (StatusCode::FORBIDDEN, "This listener answers trusted peers only.", None),
+        Rejection::UpgradeDenied => (StatusCode::FORBIDDEN, "This route does not serve WebSockets.", None),
+        Rejection::StreamsExceeded => {
+            (StatusCode::SERVICE_UNAVAILABLE, "There are too many streams; try again later.", None)
+        }
         Rejection::InternalError => {
             (StatusCode::INTERNAL_SERVER_ERROR, "The gateway failed to process the request.", None)
         }
         Rejection::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "The upstream cannot be reached.", None),
         Rejection::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "The upstream did not answer in time.", None),
+        Rejection::UpstreamOverloaded => {
+            (StatusCode::SERVICE_UNAVAILABLE, "The upstream has too many requests in flight; try again shortly.", None)
+        }
     };
     let kind = if let Rejection::QuotaExceeded { .. } = rejection { QUOTA_EXCEEDED } else { "about:blank" };
     Template { kind, status, title: status.canonical_reason().unwrap_or_default(), detail, challenge }
@@ -291,6 +302,7 @@ mod tests {
             Rejection::TargetTooLong,
             Rejection::HeadTooLarge,
             Rejection::RequestTimeout,
+            Rejection::BodyTooLarge,
             Rejection::VersionNotSupported,
             Rejection::TlsRequired,
             Rejection::CredentialMissing,
@@ -313,9 +325,12 @@ mod tests {
             Rejection::AuthFailuresExceeded { retry_after: std::time::Duration::from_millis(1500) },
             Denial::Unavailable { cause: crate::verifier::Outage::Database }.into(),
             Rejection::PeerNotTrusted,
+            Rejection::UpgradeDenied,
+            Rejection::StreamsExceeded,
             Rejection::InternalError,
             Rejection::UpstreamUnreachable,
             Rejection::UpstreamTimeout,
+            Rejection::UpstreamOverloaded,
         ];
         let mut text = String::new();
         for (rejection, form) in rejections

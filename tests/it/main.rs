@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access_log;
 mod admin;
 mod admin_errors;
 mod architecture;
@@ -10,6 +11,7 @@ mod browser;
 mod cache_races;
 mod cli;
 mod client_address;
+mod coming_from;
 mod config;
 #[cfg(feature = "axum")]
 mod conformance;
@@ -45,6 +47,7 @@ mod races;
 mod redis;
 mod retention;
 mod revocation;
+mod routes;
 mod sdk;
 mod sdk_first;
 mod secrecy;

@@ -4,6 +4,7 @@ use keygate_test_servers::{PeerProgram, free_port};
 
 use super::fixture::Fixture;
 use super::front::{Description, Exception, Listener};
+use crate::support::documentation::{documented, replace_ports};
 
 /// A peer and the configuration that the documentation has for it.
 pub(crate) struct PeerFront {
@@ -103,37 +104,10 @@ impl PeerFront {
         let port = free_port();
         let upstream = fixture.upstream.url.rsplit_once(':').unwrap().1.parse().unwrap();
         let ports = [(EXTERNAL_AUTH, fixture.external_auth), (UPSTREAM, upstream), (PEER, port)];
-        let config = ports.into_iter().fold(documented(self.file), |config, (documented, own)| {
-            let replaced = replace_port(&config, documented, own);
-            assert_ne!(
-                replaced, config,
-                "port {documented} is in the configuration {} of the documentation",
-                self.file
-            );
-            replaced
-        });
+        let config = replace_ports(documented("external-auth.md", self.file), &ports);
         // On a busy machine an answer may take longer than a user would wait for it.
         let config = config.replace("timeout: 1s", "timeout: 60s");
         let peer = self.program.start(&config, port)?;
         Some(Listener::peer(&self.description, port, peer, fixture))
     }
-}
-
-/// Replaces a port: after a colon as in nginx's configuration, or as a setting as in Envoy's.
-fn replace_port(config: &str, documented: u16, own: u16) -> String {
-    let after = [":", "port_value: "];
-    after.into_iter().fold(config.to_owned(), |config, before| {
-        config.replace(&format!("{before}{documented}"), &format!("{before}{own}"))
-    })
-}
-
-/// The configuration in the fenced block after `<!-- file: NAME -->` in the documentation.
-fn documented(file: &str) -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/external-auth.md");
-    let text = std::fs::read_to_string(path).unwrap();
-    let marker = format!("<!-- file: {file} -->");
-    let (_, after) = text.split_once(&marker).unwrap_or_else(|| panic!("{path} has no {marker}"));
-    let (_, block) = after.split_once("```").unwrap();
-    let (_, block) = block.split_once('\n').unwrap();
-    block.split_once("```").unwrap().0.to_owned()
 }

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod authority;
 pub(crate) mod client_stream;
+pub(crate) mod documentation;
 pub(crate) mod keygate;
 pub(crate) mod listeners;
 pub(crate) mod proxy;

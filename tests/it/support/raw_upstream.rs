@@ -137,8 +137,12 @@ fn serve(stream: &TcpStream, requests: &Mutex<Vec<ReceivedRequest>>) {
     }
 }
 
-/// The answer to a request, and whether the connection is kept.
+/// The answer to a request, and whether the connection is kept. A field `X-Answer: STATUS; NAME: VALUE; …` asks for a status and fields.
 fn answer(head: &str, path: &str) -> (Vec<u8>, bool) {
+    if let Some(wanted) = head.lines().find_map(|line| line.strip_prefix("x-answer: ")) {
+        let lines: Vec<_> = wanted.split("; ").collect();
+        return (format!("HTTP/1.1 {}\r\nContent-Length: 0\r\n\r\n", lines.join("\r\n")).into_bytes(), true);
+    }
     let text = match path {
         "/drop" => "",
         "/chunked" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n",
@@ -147,6 +151,9 @@ fn answer(head: &str, path: &str) -> (Vec<u8>, bool) {
             "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\nVary: Accept\r\n\
              Content-Length: 2\r\n\r\nok"
         }
+        "/malformed" => "HTTP/1.1 200 OK\r\nSet-Cookie: session=of-the-upstream\r\nno colon\r\n\r\n",
+        "/malformed-length" => "HTTP/1.1 200 OK\r\nContent-Length: of-the-upstream\r\n\r\n",
+        "/truncated" => "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabc",
         "/204" => "HTTP/1.1 204 No Content\r\n\r\n",
         "/304" => "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
         "/hints" => "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
@@ -174,7 +181,10 @@ fn answer(head: &str, path: &str) -> (Vec<u8>, bool) {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
         return ([head.into_bytes(), vec![b'x'; size]].concat(), true);
     }
-    (text.as_bytes().to_vec(), !matches!(path, "/drop" | "/close" | "/unasked"))
+    (
+        text.as_bytes().to_vec(),
+        !matches!(path, "/drop" | "/close" | "/unasked" | "/malformed" | "/malformed-length" | "/truncated"),
+    )
 }
 
 fn read_head(reader: &mut impl BufRead) -> Option<String> {

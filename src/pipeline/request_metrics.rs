@@ -1,0 +1,157 @@
+//! Metrics of requests. Text that a client sent is never a label.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Upper bounds of the buckets of latencies, in seconds.
+pub const LATENCY_BUCKETS: [f64; 15] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// The statuses of most responses. Their counters are cached for each route.
+const COMMON_STATUSES: [u16; 6] = [200, 201, 204, 304, 404, 500];
+
+/// The metrics of all requests. Registered once in a process; every snapshot uses the same ones.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    upstream_duration: HistogramVec,
+    in_flight: IntGauge,
+    malformed: IntCounterVec,
+}
+
+/// The metric series of a route, cached after their first use. Each series appears when it is first counted.
+#[derive(Debug)]
+pub(super) struct CachedSeries {
+    route: Arc<str>,
+    metrics: Metrics,
+    duration: OnceLock<Histogram>,
+    upstream_duration: OnceLock<Histogram>,
+    /// Responses that are not rejections, by [`COMMON_STATUSES`].
+    requests: [OnceLock<IntCounter>; COMMON_STATUSES.len()],
+}
+
+/// Counts a request as in flight until it is dropped.
+#[derive(Debug)]
+pub(super) struct InFlight(IntGauge);
+
+impl Metrics {
+    /// Creates the metrics and registers them.
+    ///
+    /// # Errors
+    /// When `registry` has metrics of these names already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            requests: IntCounterVec::new(
+                Opts::new("keygate_gateway_requests_total", "Requests by route, status and rejection code"),
+                &["route", "status", "denial"],
+            )?,
+            duration: HistogramVec::new(
+                HistogramOpts::new(
+                    "keygate_gateway_request_duration_seconds",
+                    "Time from the request head to the end of the response",
+                )
+                .buckets(LATENCY_BUCKETS.to_vec()),
+                &["route"],
+            )?,
+            upstream_duration: HistogramVec::new(
+                HistogramOpts::new(
+                    "keygate_gateway_upstream_duration_seconds",
+                    "Time from the first attempt at the upstream to the end of its response",
+                )
+                .buckets(LATENCY_BUCKETS.to_vec()),
+                &["route"],
+            )?,
+            in_flight: IntGauge::new("keygate_gateway_requests_in_flight", "Requests in flight")?,
+            malformed: IntCounterVec::new(
+                Opts::new("keygate_gateway_malformed_requests_total", "Requests whose head was refused, by reason"),
+                &["reason"],
+            )?,
+        };
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.duration.clone()))?;
+        registry.register(Box::new(metrics.upstream_duration.clone()))?;
+        registry.register(Box::new(metrics.in_flight.clone()))?;
+        registry.register(Box::new(metrics.malformed.clone()))?;
+        Ok(metrics)
+    }
+
+    /// The number of requests in flight.
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.get()
+    }
+
+    /// Counts a request as in flight.
+    pub(super) fn begin(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// Counts a request whose head was refused.
+    pub(super) fn count_malformed(&self, reason: &str) {
+        self.malformed.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a finished request. `upstream` is the time that the upstream took.
+    pub(super) fn count(
+        &self,
+        route: Option<&CachedSeries>,
+        status: u16,
+        rejection: Option<&'static str>,
+        elapsed: Duration,
+        upstream: Option<Duration>,
+    ) {
+        if let Some(series) = route {
+            series.count(status, rejection, elapsed, upstream);
+        } else {
+            self.requests_series("", status, rejection).inc();
+            self.duration.with_label_values(&[""]).observe(elapsed.as_secs_f64());
+        }
+    }
+
+    fn requests_series(&self, route: &str, status: u16, rejection: Option<&'static str>) -> IntCounter {
+        let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+        self.requests.with_label_values(&[route, status.as_str(), rejection.unwrap_or_default()])
+    }
+}
+
+impl CachedSeries {
+    /// The series of a route with this name.
+    pub(super) fn new(route: Arc<str>, metrics: &Metrics) -> Self {
+        Self {
+            route,
+            metrics: metrics.clone(),
+            duration: OnceLock::new(),
+            upstream_duration: OnceLock::new(),
+            requests: Default::default(),
+        }
+    }
+
+    /// The name of the route.
+    pub(super) fn route(&self) -> &str {
+        &self.route
+    }
+
+    fn count(&self, status: u16, rejection: Option<&'static str>, elapsed: Duration, upstream: Option<Duration>) {
+        let requests = || self.metrics.requests_series(&self.route, status, rejection);
+        let common = COMMON_STATUSES.iter().position(|common| *common == status).filter(|_| rejection.is_none());
+        match common {
+            Some(index) => self.requests[index].get_or_init(requests).inc(),
+            None => requests().inc(),
+        }
+        let duration = || self.metrics.duration.with_label_values(&[&self.route]);
+        self.duration.get_or_init(duration).observe(elapsed.as_secs_f64());
+        if let Some(upstream) = upstream {
+            let duration = || self.metrics.upstream_duration.with_label_values(&[&self.route]);
+            self.upstream_duration.get_or_init(duration).observe(upstream.as_secs_f64());
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

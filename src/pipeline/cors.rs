@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::headers::{FieldEdits, SetName, value_of};
+use super::headers::{FieldEdits, value_of};
 use super::route_response::OwnResponse;
 use crate::config::{OriginPattern, RouteConfig};
 use crate::wire::credential_locations::CredentialLocations;
@@ -27,13 +27,13 @@ const EXPOSED: [&str; 8] = [
     "WWW-Authenticate",
 ];
 /// The fields of an upstream that are removed.
-const RESPONSE_FIELDS: [(HeaderName, SetName); 6] = [
-    (ACCESS_CONTROL_ALLOW_ORIGIN, SetName::AllowOrigin),
-    (ACCESS_CONTROL_ALLOW_CREDENTIALS, SetName::AllowCredentials),
-    (ACCESS_CONTROL_EXPOSE_HEADERS, SetName::ExposeHeaders),
-    (ACCESS_CONTROL_ALLOW_METHODS, SetName::AllowMethods),
-    (ACCESS_CONTROL_ALLOW_HEADERS, SetName::AllowHeaders),
-    (ACCESS_CONTROL_MAX_AGE, SetName::MaxAge),
+const RESPONSE_FIELDS: [HeaderName; 6] = [
+    ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_MAX_AGE,
 ];
 const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 const TRUE: HeaderValue = HeaderValue::from_static("true");
@@ -135,17 +135,15 @@ impl CorsGrant {
 
     /// Replaces the fields of an upstream's response. `fields` are its own.
     pub(super) fn edit<F: Fields>(&self, edits: &mut FieldEdits, fields: &F) {
-        for (name, set_name) in RESPONSE_FIELDS {
-            if fields.has_field(&name) {
-                edits.remove_field(set_name);
-            }
+        for name in RESPONSE_FIELDS.iter().filter(|name| fields.has_field(name)) {
+            edits.replace(name, None);
         }
-        edits.set_field(SetName::Vary, vary(fields));
+        edits.replace(&VARY, Some(vary(fields)));
         let Some(origin) = &self.origin else { return };
-        edits.set_field(SetName::AllowOrigin, origin.clone());
-        edits.set_field(SetName::ExposeHeaders, self.policy.exposed.clone());
+        edits.replace(&ACCESS_CONTROL_ALLOW_ORIGIN, Some(origin.clone()));
+        edits.replace(&ACCESS_CONTROL_EXPOSE_HEADERS, Some(self.policy.exposed.clone()));
         if self.policy.credentials {
-            edits.set_field(SetName::AllowCredentials, TRUE);
+            edits.replace(&ACCESS_CONTROL_ALLOW_CREDENTIALS, Some(TRUE));
         }
     }
 }

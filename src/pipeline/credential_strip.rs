@@ -1,10 +1,10 @@
 //! Removes credentials from cookies, from the query, and from `Referer`. Fields that are nothing but a credential are removed by
 //! [`headers`](super::headers).
 
-use http::HeaderValue;
-use http::header::REFERER;
+use http::header::{COOKIE, REFERER};
+use http::{HeaderName, HeaderValue};
 
-use super::headers::{FieldEdits, SetName};
+use super::headers::FieldEdits;
 use crate::wire::cookie::without_cookies;
 use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::fields::Fields;
@@ -14,7 +14,7 @@ use crate::wire::query::without_parameters;
 /// query parameters are removed from `Referer` too.
 pub(super) fn strip_credentials<F: Fields>(edits: &mut FieldEdits, fields: &F, locations: &CredentialLocations) {
     if let Some(cookies) = without_cookies(fields, locations.cookies()) {
-        set_or_remove(edits, SetName::Cookie, &cookies);
+        replace(edits, &COOKIE, &cookies);
     }
     if locations.parameters().is_empty() {
         return;
@@ -25,16 +25,14 @@ pub(super) fn strip_credentials<F: Fields>(edits: &mut FieldEdits, fields: &F, l
         // A value that cannot be read could hide a credential.
         let stripped = url.map(|url| without_parameters(url, locations.parameters())).unwrap_or_default();
         if stripped.as_bytes() != referer {
-            set_or_remove(edits, SetName::Referer, stripped.as_bytes());
+            replace(edits, &REFERER, stripped.as_bytes());
         }
     }
 }
 
-fn set_or_remove(edits: &mut FieldEdits, name: SetName, value: &[u8]) {
-    match HeaderValue::from_bytes(value) {
-        Ok(value) if !value.is_empty() => edits.set_field(name, value),
-        _ => edits.remove_field(name),
-    }
+/// Replaces a field, or removes it if nothing is left of it.
+fn replace(edits: &mut FieldEdits, name: &HeaderName, value: &[u8]) {
+    edits.replace(name, HeaderValue::from_bytes(value).ok().filter(|value| !value.is_empty()));
 }
 
 #[cfg(test)]

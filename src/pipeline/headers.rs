@@ -9,11 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CONNECTION, COOKIE, HOST,
-    REFERER, TE, UPGRADE, VARY,
-};
+use http::header::{CONNECTION, HOST, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
@@ -39,24 +35,6 @@ pub enum SetName {
     Connection,
     /// `Host`
     Host,
-    /// `Vary`
-    Vary,
-    /// `Access-Control-Allow-Origin`
-    AllowOrigin,
-    /// `Access-Control-Allow-Credentials`
-    AllowCredentials,
-    /// `Access-Control-Expose-Headers`
-    ExposeHeaders,
-    /// `Access-Control-Allow-Methods`
-    AllowMethods,
-    /// `Access-Control-Allow-Headers`
-    AllowHeaders,
-    /// `Access-Control-Max-Age`
-    MaxAge,
-    /// `Cookie`
-    Cookie,
-    /// `Referer`
-    Referer,
     /// `X-Request-Id`
     RequestId,
     /// `X-Forwarded-For`
@@ -203,15 +181,6 @@ impl SetName {
         match self {
             Self::Connection => CONNECTION,
             Self::Host => HOST,
-            Self::Vary => VARY,
-            Self::AllowOrigin => ACCESS_CONTROL_ALLOW_ORIGIN,
-            Self::AllowCredentials => ACCESS_CONTROL_ALLOW_CREDENTIALS,
-            Self::ExposeHeaders => ACCESS_CONTROL_EXPOSE_HEADERS,
-            Self::AllowMethods => ACCESS_CONTROL_ALLOW_METHODS,
-            Self::AllowHeaders => ACCESS_CONTROL_ALLOW_HEADERS,
-            Self::MaxAge => ACCESS_CONTROL_MAX_AGE,
-            Self::Cookie => COOKIE,
-            Self::Referer => REFERER,
             Self::RequestId => X_REQUEST_ID,
             Self::ForwardedFor => X_FORWARDED_FOR,
             Self::ForwardedProto => X_FORWARDED_PROTO,

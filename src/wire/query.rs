@@ -15,7 +15,10 @@ pub(super) fn parameter_values<'q>(query: &'q str, names: &'q [Box<str>]) -> imp
 
 /// A path and query, or an absolute URL, without the parameters of these names, in whichever way the names are encoded.
 pub fn without_parameters<'u>(url: &'u str, names: &[Box<str>]) -> Cow<'u, str> {
-    let Some((start, query)) = url.split_once('?').filter(|_| !names.is_empty()) else { return url.into() };
+    if names.is_empty() {
+        return url.into();
+    }
+    let Some((start, query)) = url.split_once('?') else { return url.into() };
     if !query.split('&').any(|parameter| is_named(parameter, names)) {
         return url.into();
     }

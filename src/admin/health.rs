@@ -31,7 +31,11 @@ async fn alive() -> Json<serde_json::Value> {
 
 async fn ready(State(state): State<AdminState>) -> Result<Json<serde_json::Value>, ApiError> {
     match state.lifecycle.ready().await {
-        Ok(()) => Ok(Json(json!({ "status": "ok" }))),
+        Ok(()) => Ok(Json(match &state.upstream_report {
+            // An upstream that fails does not make the gateway unready: its other routes work.
+            Some(report) => json!({ "status": "ok", "upstreams": report() }),
+            None => json!({ "status": "ok" }),
+        })),
         Err(error) => {
             tracing::warn!(%error, "not ready");
             Err(ApiError::plain(Reason::ServiceUnavailable))

@@ -23,4 +23,4 @@ pub use openapi::openapi_json;
 pub use router::router;
 pub use sample::sample_router;
 pub use server::{Peer, Server, ServerOptions};
-pub use state::{AdminState, Version};
+pub use state::{AdminState, UpstreamReport, Version};

@@ -12,6 +12,9 @@ use crate::lifecycle::Lifecycle;
 use crate::ratelimit::Limiter;
 use crate::verifier::Verifier;
 
+/// Returns the state of the gateway's upstreams: by upstream and endpoint.
+pub type UpstreamReport = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
 /// The state shared by all handlers.
 #[derive(Clone)]
 pub struct AdminState {
@@ -33,6 +36,8 @@ pub struct AdminState {
     pub version: Arc<Version>,
     /// Whether `/health/*` is excluded from the log.
     pub quiet_health: bool,
+    /// The state of the upstreams that `/health/ready` shows; `None` without a gateway.
+    pub upstream_report: Option<UpstreamReport>,
 }
 
 /// The response of `/version`.

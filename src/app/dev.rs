@@ -182,7 +182,7 @@ fn configure(options: &DevOptions, upstream: &str) -> Result<Config, AppError> {
         upstreams: BTreeMap::from([(
             "api".into(),
             UpstreamConfig {
-                endpoints: vec![upstream.to_owned()],
+                endpoints: vec![upstream.to_owned().into()],
                 connect_timeout: ConfigDuration(CONNECT_TIMEOUT),
                 read_timeout: ConfigDuration(READ_TIMEOUT),
                 ..UpstreamConfig::default()

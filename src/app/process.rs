@@ -12,11 +12,11 @@ use super::error::AppError;
 use super::external_auth;
 use super::listeners::Listeners;
 use super::tls::TlsAcceptors;
-use crate::admin::{self, AdminState, Server, ServerOptions};
+use crate::admin::{self, AdminState, Server, ServerOptions, UpstreamReport};
 use crate::config::{Config, GatewayConfig};
 use crate::engine::{Engine, RunningEngine};
 use crate::external_auth::ExternalAuth;
-use crate::gateway::{Gateway, GatewayListener};
+use crate::gateway::{Gateway, GatewayListener, Upstreams};
 use crate::lifecycle::Lifecycle;
 use crate::listener::ListeningSocket;
 use crate::listener::tls::TlsAcceptor;
@@ -54,6 +54,8 @@ impl App {
         let tls = TlsAcceptors::new(config, &registry)?;
         let engine = Engine::builder(config.clone()).registry(registry.clone());
         let engine = background.block_on(engine.start())?;
+        let gateway_config = config.gateway.as_ref().filter(|gateway| gateway.enabled);
+        let upstreams = gateway_config.map(|gateway| Upstreams::new(gateway, &registry)).transpose()?;
         let state = AdminState {
             lifecycle: Arc::clone(engine.lifecycle()),
             verifier: Arc::clone(engine.verifier()),
@@ -64,6 +66,7 @@ impl App {
             version: Arc::new(build::version(config)),
             limiter: engine.limiter().cloned(),
             quiet_health: config.serve.http.request_log.exclude_health_endpoints,
+            upstream_report: upstreams.clone().map(|upstreams| Arc::new(move || upstreams.report()) as UpstreamReport),
         };
         let grace = config.serve.http.shutdown_grace.0;
         tls.watch(&background);
@@ -77,12 +80,12 @@ impl App {
         let admin_router = admin::router(state, &registry)?;
         let admin = serve(listeners.admin, admin_router, (admissions.admin, tls.admin), "admin", ADMIN_THREADS)?;
         let external_auth = external_auth::start(&engine, listeners.external_auth, admissions.external_auth)?;
-        let gateway = match &config.gateway {
-            Some(settings) if settings.enabled => {
+        let gateway = match gateway_config.zip(upstreams) {
+            Some((settings, upstreams)) => {
                 let listeners = gateway_listeners(settings, listeners.gateway, tls.gateway);
-                Some(Gateway::start(engine.snapshot_parts(settings), listeners, &admissions.gateway)?)
+                Some(Gateway::start(engine.snapshot_parts(settings), upstreams, listeners, &admissions.gateway)?)
             }
-            _ => None,
+            None => None,
         };
         Ok(Self { gateway, external_auth, admin, metrics, engine, background })
     }

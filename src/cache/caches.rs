@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::cache_key::CacheKey;
+use super::changes::KeyChanges;
 use super::freshness::Freshness;
 use super::key_cache::KeyCache;
 use super::revoked_parents::RevokedParents;
@@ -21,6 +22,8 @@ pub struct Caches<E> {
     pub revoked_parents: Arc<RevokedParents>,
     /// Until when all changes are known.
     pub freshness: Arc<Freshness>,
+    /// Who learns of changes after the caches.
+    pub changes: Arc<KeyChanges>,
 }
 
 /// A change of a key that the store has committed.
@@ -118,6 +121,7 @@ impl<E: Clone + Send + Sync + 'static> Caches<E> {
         for target in ORDER {
             self.invalidate(target, invalidation, now);
         }
+        self.changes.key_changed(invalidation.key);
         if let (Some(shared), Some(entry)) = (&self.shared, &invalidation.write_through) {
             shared.put(invalidation.key, entry, Instant::now()).await;
         }
@@ -148,7 +152,8 @@ impl<E: Clone + Send + Sync + 'static> Caches<E> {
 impl<E> Caches<E> {
     /// The caches of the only node of an installation.
     pub fn alone(local: Option<Arc<KeyCache<E>>>, revoked_parents: Arc<RevokedParents>) -> Self {
-        Self { local, shared: None, revoked_parents, freshness: Arc::new(Freshness::alone(Instant::now())) }
+        let freshness = Arc::new(Freshness::alone(Instant::now()));
+        Self { local, shared: None, revoked_parents, freshness, changes: Arc::default() }
     }
 }
 
@@ -159,6 +164,7 @@ impl<E> Clone for Caches<E> {
             shared: self.shared.clone(),
             revoked_parents: Arc::clone(&self.revoked_parents),
             freshness: Arc::clone(&self.freshness),
+            changes: Arc::clone(&self.changes),
         }
     }
 }

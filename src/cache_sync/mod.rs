@@ -87,6 +87,7 @@ impl CacheSync {
             shared.open();
         }
         self.caches.freshness.confirm(start);
+        self.caches.changes.any_key_changed();
         Ok(position)
     }
 

@@ -96,6 +96,7 @@ fn caches() -> Caches<StoreError> {
         shared: Some(Arc::new(SharedCache::new(Arc::new(Outdated(record(1))), TTL, Instant::now()))),
         revoked_parents: Arc::new(RevokedParents::new(TTL, 10)),
         freshness: Arc::new(Freshness::new(TTL, OnDatabaseDown::Deny, Instant::now())),
+        changes: Arc::default(),
     }
 }
 

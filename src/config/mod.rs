@@ -8,6 +8,7 @@ mod access_log;
 mod auth_failures;
 mod cache;
 mod check;
+mod credential_location;
 mod credentials;
 mod database;
 mod endpoint;
@@ -25,14 +26,22 @@ mod retention;
 mod root;
 mod route;
 mod route_certificate;
+mod route_cors;
+mod route_headers;
 mod route_response;
+mod route_rewrite;
 mod schema;
 mod secrets;
 mod serve;
+mod stream;
 mod suggestions;
 mod telemetry;
 mod template;
+mod timeouts;
 mod upstream;
+mod upstream_balancing;
+mod upstream_endpoint;
+mod upstream_health;
 
 pub use access_log::{AccessLogConfig, AccessLogField};
 pub use auth_failures::{AuthFailureMode, AuthFailuresConfig};
@@ -40,6 +49,7 @@ pub use cache::{
     CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, OnDatabaseDown, RedisConfig, RedisTlsConfig,
     SentinelConfig,
 };
+pub use credential_location::{BasicPart, CredentialLocation};
 pub use credentials::{
     ApiKeysConfig, CredentialsConfig, DerivedTokensConfig, JwtConfig, MacaroonConfig, PrefixConfig, RetiredValue,
     SigningKeysConfig,
@@ -62,15 +72,26 @@ pub use retention::RetentionConfig;
 pub use root::Config;
 pub use route::{Auth, RouteConfig};
 pub use route_certificate::RouteCertificateConfig;
+pub use route_cors::{OriginPattern, RouteCorsConfig};
+pub use route_headers::HeaderRulesConfig;
 pub use route_response::{RedirectConfig, RespondConfig};
+pub use route_rewrite::ForwardedHost;
 pub use schema::json_schema;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 #[cfg(feature = "server")]
 pub(crate) use serve::listen_ip;
 pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
+pub use stream::{OnRevoke, Upgrade};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
 pub use template::{Template, TemplateError, TemplatePart, Variable};
+pub use timeouts::RouteTimeoutsConfig;
 pub use upstream::{UpstreamConfig, UpstreamProtocol};
+pub use upstream_balancing::{
+    BalancingPolicy, DnsConfig, EjectionConfig, HashBy, LoadBalancingConfig, NonIdempotentRetries, PoolConfig,
+    RetriesConfig,
+};
+pub use upstream_endpoint::EndpointConfig;
+pub use upstream_health::{HealthCheckConfig, HealthCheckType};
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use super::tasks::Tasks;
 use crate::config::{Config, GatewayConfig};
 use crate::credential::SigningKeys;
 use crate::lifecycle::Lifecycle;
+use crate::pipeline::live_streams::LiveStreams;
 use crate::pipeline::{AuthFailureThrottle, Metrics, SnapshotParts};
 use crate::ratelimit::Limiter;
 use crate::store::KeyStore;
@@ -30,6 +31,7 @@ struct Shared {
     metrics: Metrics,
     limits: RunningLimiter,
     auth_failures: Option<Arc<AuthFailureThrottle>>,
+    live_streams: Arc<LiveStreams>,
     /// `None` once stopped.
     background: Mutex<Option<(LastUsed, Tasks)>>,
 }
@@ -44,11 +46,14 @@ impl RunningEngine {
         metrics: Metrics,
         limits: RunningLimiter,
         auth_failures: Option<Arc<AuthFailureThrottle>>,
+        live_streams: Arc<LiveStreams>,
         last_used: LastUsed,
         tasks: Tasks,
     ) -> Self {
         let background = Mutex::new(Some((last_used, tasks)));
-        Self(Arc::new(Shared { engine, config, store, signing_keys, metrics, limits, auth_failures, background }))
+        let shared =
+            Shared { engine, config, store, signing_keys, metrics, limits, auth_failures, live_streams, background };
+        Self(Arc::new(shared))
     }
 
     /// Verifies credentials.
@@ -92,6 +97,7 @@ impl RunningEngine {
             on_backend_down: config.rate_limit.on_backend_down,
             tenant: config.tenant(),
             revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
+            live_streams: Some(Arc::clone(&self.0.live_streams)),
             metrics: self.0.metrics.clone(),
         }
     }

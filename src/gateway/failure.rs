@@ -5,6 +5,9 @@ use std::io;
 
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::body_limit::is_body_too_large;
+use super::ending::LateResponse;
+use super::supervision::STREAMS_EXCEEDED;
 use crate::pipeline::Rejection;
 
 /// Whether the client has closed its connection.
@@ -12,6 +15,19 @@ pub(super) fn is_client_disconnect(error: &Error) -> bool {
     error.esource() == &ErrorSource::Downstream
         && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed)
         && !matches!(stream_error(error), Some(io::ErrorKind::TimedOut | io::ErrorKind::InvalidData))
+}
+
+/// The error of the upstream if the stream of the request has reported that the response does not begin in time; else the same error.
+#[expect(clippy::unnecessary_box_returns, reason = "pingora takes its errors boxed")]
+pub(super) fn as_upstream_timeout(error: Box<Error>) -> Box<Error> {
+    let cause = error.root_cause().downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    if let Some(cause) = cause
+        && cause.is::<LateResponse>()
+    {
+        Error::explain(ErrorType::ReadTimedout, "while waiting for the head of the response").into_up()
+    } else {
+        error
+    }
 }
 
 /// The rejection that the client gets.
@@ -27,6 +43,8 @@ pub(super) fn rejection(error: &Error) -> Rejection {
         (_, ErrorSource::Downstream) if stream_error(error) == Some(io::ErrorKind::TimedOut) => {
             Rejection::RequestTimeout
         }
+        (kind, _) if *kind == STREAMS_EXCEEDED => Rejection::StreamsExceeded,
+        _ if is_body_too_large(error) => Rejection::BodyTooLarge,
         (_, ErrorSource::Downstream) => Rejection::RequestInvalid("The request could not be read."),
         _ => Rejection::UpstreamUnreachable,
     }
@@ -34,7 +52,7 @@ pub(super) fn rejection(error: &Error) -> Rejection {
 
 /// What went wrong, without any text that the upstream has sent. `None` if the client is at fault.
 pub(super) fn fault(error: &Error) -> Option<Cow<'static, str>> {
-    if error.esource() == &ErrorSource::Downstream {
+    if error.esource() == &ErrorSource::Downstream || *error.etype() == STREAMS_EXCEEDED {
         return None;
     }
     let kind = match error.etype() {

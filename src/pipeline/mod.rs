@@ -8,7 +8,8 @@
 //! - [`route`], [`path`]: route matching on normalized paths.
 //! - `authorize`, `rate_limit`: credential, scopes, rate limits. `auth_failures`: addresses that repeatedly present rejected credentials.
 //! - `route_response`, `own_response`: responses that a route makes itself; `template`: their variables.
-//! - [`headers`]: which fields pass, in both directions.
+//! - `forward`: requests for upstreams and their responses; `rewrite`: other paths for upstreams; `location`: the way back.
+//! - [`headers`]: which fields pass, in both directions; `header_rules`: what a route changes.
 //! - [`access_log`]: the log line of a request; `request_metrics`: its metrics.
 
 pub mod access_log;
@@ -17,15 +18,24 @@ mod auth_failures;
 pub mod authorize;
 mod client_certificate;
 mod connection;
+mod cors;
+mod credential_strip;
+mod cross_origin;
 mod exchange;
+mod forward;
 mod head;
+mod header_rules;
 pub mod headers;
 mod host;
+#[doc(hidden)]
+pub mod live_streams;
+mod location;
 mod own_response;
 pub mod path;
 #[doc(hidden)]
 pub mod rate_limit;
 mod request_metrics;
+mod rewrite;
 pub mod route;
 mod route_response;
 mod snapshot;
@@ -37,6 +47,7 @@ pub use access_log::{ResponseInfo, UpstreamInfo};
 pub use auth_failures::{AuthFailureMetrics, AuthFailureThrottle};
 pub use connection::{Connection, ListenerTrust};
 pub use exchange::{Exchange, RequestEdits};
+pub use forward::UpstreamAddress;
 pub use head::{RequestHead, Target};
 pub use headers::FieldEdits;
 pub use rate_limit::RateLimitOutcome;

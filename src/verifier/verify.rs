@@ -436,5 +436,6 @@ fn judge_record(record: &CachedKey, presented: &Presented<'_>, now: Timestamp) -
     if presented.audiences.is_empty() { Ok(()) } else { Err(Denial::AudienceMismatch) }
 }
 
+mod recheck;
 #[cfg(test)]
 mod tests;

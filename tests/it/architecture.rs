@@ -47,7 +47,10 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("wire", &["cidr", "config", "connection", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
-    ("pipeline", &["cidr", "config", "connection", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
+    (
+        "pipeline",
+        &["cache", "cidr", "clock", "config", "connection", "id", "key", "policy", "ratelimit", "verifier", "wire"],
+    ),
     (
         "engine",
         &[
@@ -69,7 +72,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "verifier",
         ],
     ),
-    ("gateway", &["cidr", "config", "connection", "id", "listener", "pipeline", "tls", "wire"]),
+    ("gateway", &["cidr", "config", "connection", "duration", "id", "listener", "pipeline", "tls", "wire"]),
     ("external_auth", &["cidr", "config", "id", "listener", "pipeline", "verifier", "wire"]),
     (
         "admin",

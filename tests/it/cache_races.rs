@@ -89,6 +89,7 @@ impl Servers {
             shared: Some(Arc::new(SharedCache::new(storage, TTL, Instant::now()))),
             revoked_parents: Arc::new(RevokedParents::new(TTL, 100)),
             freshness: Arc::clone(&freshness),
+            changes: Arc::default(),
         };
         let source = Arc::new(DelayedStore {
             store: Arc::clone(&self.store),

@@ -16,7 +16,9 @@ mod config;
 #[cfg(feature = "axum")]
 mod conformance;
 mod connections;
+mod cors;
 mod crash;
+mod credential_locations;
 mod derived;
 mod dev;
 #[cfg(feature = "axum")]
@@ -45,8 +47,11 @@ mod races;
 mod redis;
 mod retention;
 mod revocation;
+mod routes;
 mod sdk;
 mod sdk_first;
 mod secrecy;
+mod streams;
 mod support;
 mod tls;
+mod upstreams;

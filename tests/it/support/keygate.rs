@@ -97,6 +97,22 @@ impl Keygate {
         Self::launch(gateway, &json!({}), command)
     }
 
+    /// The same, with another file as `/etc/hosts`, which may change while it runs. `None` if the system does not let a process have a mount of
+    /// its own.
+    pub(crate) fn serve_with_hosts(gateway: &Value, hosts: &Path) -> Option<Self> {
+        let options = ["--user", "--map-root-user", "--mount"];
+        let attempt =
+            Command::new("unshare").args(options).args(["mount", "--bind"]).arg(hosts).arg("/etc/hosts").output();
+        if !attempt.is_ok_and(|output| output.status.success()) {
+            eprintln!("SKIPPED: unshare cannot mount");
+            return None;
+        }
+        let script = r#"mount --bind "$1" /etc/hosts && shift && exec "$0" "$@""#;
+        let mut command = command_of("unshare", &options);
+        command.args(["sh", "-c", script, BINARY]).arg(hosts);
+        Some(Self::launch(gateway, &json!({}), command))
+    }
+
     fn launch(gateway: &Value, settings: &Value, command: Command) -> Self {
         let folder = TempDir::new().unwrap();
         let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();

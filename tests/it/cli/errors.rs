@@ -141,7 +141,7 @@ fn token_authenticates_to_an_admin_api_behind_a_gateway() {
         failure(list().args(["--token-file", &invalid]).env("KEYGATE_ADMIN_TOKEN", &front.secret)),
     ] {
         assert!(error.starts_with("Error: list issued API keys: ") && error.contains("401"), "{error}");
-        assert!(error.contains("--token-file or KEYGATE_ADMIN_TOKEN"), "{error}");
+        assert!(error.contains("--key-file or KEYGATE_ADMIN_KEY"), "{error}");
         assert!(!error.contains("an-invalid-token") && !error.contains(&front.secret), "{error}");
     }
     for (path, words) in [(file("empty", "\n"), "no token in the file"), ("/nowhere/token".into(), "/nowhere/token")] {
@@ -156,7 +156,7 @@ fn response_of_another_server_is_reported_with_a_hint() {
         ("200 OK", "<html>", "check --endpoint"),
         ("404 Not Found", "<html>", "check --endpoint"),
         ("502 Bad Gateway", "", "check --endpoint"),
-        ("401 Unauthorized", r#"{"error":"who are you?"}"#, "--token-file or KEYGATE_ADMIN_TOKEN"),
+        ("401 Unauthorized", r#"{"error":"who are you?"}"#, "--key-file or KEYGATE_ADMIN_KEY"),
         ("302 Found\r\nLocation: http://127.0.0.1:9/", "", "to the redirect target"),
     ] {
         let endpoint = stub_server(head, body);

@@ -132,7 +132,9 @@ impl From<LifecycleError> for ApiError {
             LifecycleError::DerivedShape | LifecycleError::NotActive | LifecycleError::ParentEnded => {
                 Self::new(Reason::FailedPrecondition, message)
             }
-            LifecycleError::ScopeNotGranted(_) | LifecycleError::PublicKey | LifecycleError::ActorNotAllowed => Self::new(Reason::Forbidden, message),
+            LifecycleError::ScopeNotGranted(_) | LifecycleError::PublicKey | LifecycleError::ActorNotAllowed => {
+                Self::new(Reason::Forbidden, message)
+            }
             LifecycleError::NoSigningKey(kid) => {
                 tracing::error!(kid, "{message}");
                 let mut error = Self::new(Reason::InternalServerError, message);

@@ -31,7 +31,10 @@ async fn alive(_: Context<op::CheckAlive>) -> Json<serde_json::Value> {
     Json(json!({ "status": "ok" }))
 }
 
-async fn ready(State(state): State<AdminState>, _: Context<op::CheckReady>) -> Result<Json<serde_json::Value>, ApiError> {
+async fn ready(
+    State(state): State<AdminState>,
+    _: Context<op::CheckReady>,
+) -> Result<Json<serde_json::Value>, ApiError> {
     match state.lifecycle.ready().await {
         Ok(()) => Ok(Json(json!({ "status": "ok" }))),
         Err(error) => {

@@ -54,6 +54,9 @@ pub fn openapi_json() -> String {
 pub(super) fn routes() -> Router<AdminState> {
     let json = openapi_json();
     Router::new()
-        .route("/openapi.json", get(|_: Context<op::DescribeApi>| async move { ([(CONTENT_TYPE, "application/json")], json) }))
+        .route(
+            "/openapi.json",
+            get(|_: Context<op::DescribeApi>| async move { ([(CONTENT_TYPE, "application/json")], json) }),
+        )
         .method_not_allowed_fallback(not_found)
 }

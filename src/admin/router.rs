@@ -28,8 +28,7 @@ pub fn routers(state: AdminState, browser: BrowserRules, registry: &Registry) ->
         .merge(openapi::routes())
         .fallback(error::not_found)
         .with_state(state.clone());
-    let public =
-        v2alpha1::public_routes().merge(health::routes()).fallback(error::not_found).with_state(state);
+    let public = v2alpha1::public_routes().merge(health::routes()).fallback(error::not_found).with_state(state);
     Ok(Routers {
         admin: middleware::wrap(admin, metrics.clone(), quiet_health, Some(browser)),
         // A browser has nothing to add to a request that needs no key.

@@ -17,7 +17,10 @@ use tower::ServiceExt;
 
 use crate::connection::ClientCertificate;
 use crate::listener::tls::TlsAcceptor;
-use crate::listener::{Accept, AcceptLoop, AcceptedConnection, Admission, ConnectionTimes, ListeningSocket, RequestInFlight, TimedStream, UnixSocket,};
+use crate::listener::{
+    Accept, AcceptLoop, AcceptedConnection, Admission, ConnectionTimes, ListeningSocket, RequestInFlight, TimedStream,
+    UnixSocket,
+};
 
 /// The time limits of connections. Bodies have their own, see `body`.
 const TIMES: ConnectionTimes = ConnectionTimes {

@@ -50,7 +50,9 @@ fn authenticator(
 ) -> Result<Option<Authenticator>, AppError> {
     if http.auth_mode() == AdminAuthMode::None {
         let whoever = if http.socket.is_some() { "that can open its socket" } else { "on this host" };
-        tracing::warn!("the admin API does not authenticate callers: every program {whoever} can manage keys (serve.http.auth.mode)");
+        tracing::warn!(
+            "the admin API does not authenticate callers: every program {whoever} can manage keys (serve.http.auth.mode)"
+        );
         return Ok(None);
     }
     let bootstrap_key = bootstrap_key(&http.auth)?;
@@ -82,7 +84,9 @@ fn read_key(file: &Path) -> Result<SecretString, AppError> {
     let text = text.map_err(|cause| AppError::io(format!("{SETTING}: {} cannot be read", file.display()), cause))?;
     let key = text.expose_secret().trim();
     if key.chars().count() < BOOTSTRAP_KEY_MIN {
-        return Err(AppError::Setting(format!("{SETTING}: the key in the file must have {BOOTSTRAP_KEY_MIN} characters or more")));
+        return Err(AppError::Setting(format!(
+            "{SETTING}: the key in the file must have {BOOTSTRAP_KEY_MIN} characters or more"
+        )));
     }
     Ok(key.into())
 }

@@ -32,10 +32,8 @@ impl Admissions {
         let admission = |listener, caps| Admission::new(listener, caps, CidrSet::default(), &metrics);
         // Public operations have half of the share of health and metrics, if they are served.
         let public = if config.serve.public.is_some() { shares.metrics / 2 } else { 0 };
-        let open = |max: usize| ConnectionsConfig {
-            max_per_client: max.div_ceil(CLIENTS),
-            ..ConnectionsConfig::total(max)
-        };
+        let open =
+            |max: usize| ConnectionsConfig { max_per_client: max.div_ceil(CLIENTS), ..ConnectionsConfig::total(max) };
         let settings = config.gateway.as_ref();
         let configured = settings.map(|gateway| gateway.connections).unwrap_or_default();
         let gateway = ConnectionsConfig { max: configured.max.min(shares.gateway), ..configured };

@@ -9,14 +9,15 @@ use prometheus::Registry;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::{data_dir, dev_admin_key};
 use super::error::AppError;
 use super::listeners::{Listeners, bind};
 use super::process::App;
+use super::{data_dir, dev_admin_key};
 use crate::admin::{Server, ServerOptions, sample_router};
 use crate::cidr::CidrSet;
 use crate::config::{
-    AdminAuthMode, Config, ConnectionsConfig, GatewayConfig, LogConfig, LogFormat, RouteConfig, UpstreamConfig, parse_endpoint,
+    AdminAuthMode, Config, ConnectionsConfig, GatewayConfig, LogConfig, LogFormat, RouteConfig, UpstreamConfig,
+    parse_endpoint,
 };
 use crate::duration::ConfigDuration;
 use crate::external_auth::Sockets;
@@ -75,7 +76,8 @@ impl Dev {
         let app = App::start(&config, listeners)?;
         let context = RequestContext::system(config.tenant());
         let issued = app.background().block_on(app.lifecycle().issue(&context, demonstration())).map_err(failed)?;
-        let admin_key = app.background().block_on(dev_admin_key::replace(&app.admin_keys().lifecycle)).map_err(failed)?;
+        let admin_key =
+            app.background().block_on(dev_admin_key::replace(&app.admin_keys().lifecycle)).map_err(failed)?;
         Ok(Self { app, sample, upstream, key_id: issued.key.id, secret: issued.secret, admin_key })
     }
 

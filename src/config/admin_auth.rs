@@ -70,7 +70,8 @@ impl AdminAuthConfig {
 
     pub(super) fn validate(&self, has_client_certificates: bool, problems: &mut Problems) {
         if self.bootstrap_key.is_some() && self.bootstrap_key_file.is_some() {
-            problems.add("serve.http.auth.bootstrap_key_file", "must not be set with bootstrap_key; remove one of them");
+            problems
+                .add("serve.http.auth.bootstrap_key_file", "must not be set with bootstrap_key; remove one of them");
         }
         if self.bootstrap_key.as_ref().is_some_and(|key| key.expose_secret().chars().count() < BOOTSTRAP_KEY_MIN) {
             problems.add(
@@ -110,9 +111,8 @@ mod tests {
 
     #[test]
     fn mode_is_keys_unless_the_listener_is_local_and_no_key_is_configured() {
-        let mode = |text: &str, is_local| {
-            serde_saphyr::from_str::<AdminAuthConfig>(text).unwrap().effective_mode(is_local)
-        };
+        let mode =
+            |text: &str, is_local| serde_saphyr::from_str::<AdminAuthConfig>(text).unwrap().effective_mode(is_local);
         let key = format!("bootstrap_key: {}", "k".repeat(32));
         for (text, is_local, expected) in [
             ("{}", true, AdminAuthMode::None),

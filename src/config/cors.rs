@@ -68,7 +68,8 @@ impl CorsConfig {
         }
         if self.enabled && self.allowed_origins.iter().any(|origin| origin == "*") {
             if !authenticates {
-                problems.add(PATH, "must not be * while callers are not authenticated: every web page could manage keys");
+                problems
+                    .add(PATH, "must not be * while callers are not authenticated: every web page could manage keys");
             } else if self.allow_credentials {
                 problems.add(PATH, "must not be * with allow_credentials; name the origins");
             }

@@ -49,9 +49,14 @@ mod tests {
     #[test]
     fn prefix_allows_the_actors_that_start_with_it() {
         let bound = ActorScope::of_prefixes(["team-a/", "ops"]);
-        for (actor, is_allowed) in
-            [("team-a/x", true), ("team-a/", true), ("ops", true), ("ops-2", true), ("team-a", false), ("Team-a/x", false)]
-        {
+        for (actor, is_allowed) in [
+            ("team-a/x", true),
+            ("team-a/", true),
+            ("ops", true),
+            ("ops-2", true),
+            ("team-a", false),
+            ("Team-a/x", false),
+        ] {
             assert_eq!(bound.allows(actor), is_allowed, "{actor}");
             assert!(ActorScope::All.allows(actor));
         }

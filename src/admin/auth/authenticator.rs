@@ -83,7 +83,9 @@ impl Authenticator {
             Ok(Some(credential)) if self.is_bootstrap_key(credential) => return Ok(AuthenticatedCaller::bootstrap()),
             Ok(Some(credential)) => self.verify(credential, presentation).await,
             Ok(None) => match self.certified_key(presentation.certificate) {
-                Some(id) => self.verifier.verify_holder(id, &presented("", presentation)).await.map_err(Rejection::from),
+                Some(id) => {
+                    self.verifier.verify_holder(id, &presented("", presentation)).await.map_err(Rejection::from)
+                }
                 None => return Err(missing()),
             },
             Err(error) => Err(error.into()),

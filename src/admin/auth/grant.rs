@@ -56,9 +56,8 @@ impl AdminGrant {
     /// # Errors
     /// What is wrong, as a text for the caller.
     pub fn parse(roles: &[String], actors: &[String]) -> Result<Self, String> {
-        let role = |name: &String| {
-            Role::parse(name).ok_or_else(|| "roles must be read, verify, manage or admin".to_owned())
-        };
+        let role =
+            |name: &String| Role::parse(name).ok_or_else(|| "roles must be read, verify, manage or admin".to_owned());
         let mut roles = roles.iter().map(role).collect::<Result<Vec<_>, _>>()?;
         roles.sort_unstable();
         roles.dedup();

@@ -5,8 +5,8 @@ mod grant;
 mod operation;
 mod role;
 
-pub use authenticator::{Authenticator, AuthenticatorParts};
 pub(super) use authenticator::{AuthenticatedCaller, Presentation};
+pub use authenticator::{Authenticator, AuthenticatorParts};
 pub use grant::{AdminGrant, NewAdminKey};
 pub(super) use operation::{Access, Op, Operation, op};
 pub use role::Role;

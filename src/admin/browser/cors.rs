@@ -72,8 +72,7 @@ impl Cors {
 
     /// Whether scripts of an origin may call.
     pub(super) fn allows(&self, origin: &HeaderValue) -> bool {
-        let is_allowed =
-            origin.to_str().is_ok_and(|origin| self.origins.iter().any(|pattern| pattern.matches(origin)));
+        let is_allowed = origin.to_str().is_ok_and(|origin| self.origins.iter().any(|pattern| pattern.matches(origin)));
         if self.debug {
             tracing::info!(?origin, is_allowed, "CORS: a script of another site calls the admin API");
         }

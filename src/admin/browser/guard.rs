@@ -62,13 +62,15 @@ impl BrowserRules {
     fn refusal(&self, request: &Request) -> Option<&'static str> {
         let headers = request.headers();
         if self.hosts.as_ref().is_some_and(|hosts| !hosts.allow(request.uri(), headers)) {
-            return Some("the name in Host is not allowed: use an IP address or localhost, or add it to serve.http.allowed_hosts");
+            return Some(
+                "the name in Host is not allowed: use an IP address or localhost, or add it to serve.http.allowed_hosts",
+            );
         }
         match Site::of(headers) {
             Site::NotABrowser => None,
-            Site::Other(origin) if !self.allows(origin) => {
-                Some("the request is from a page of another site: add its origin to serve.http.cors.allowed_origins to allow it")
-            }
+            Site::Other(origin) if !self.allows(origin) => Some(
+                "the request is from a page of another site: add its origin to serve.http.cors.allowed_origins to allow it",
+            ),
             Site::Same | Site::Other(_) if has_form_body(request) => {
                 Some("a request of a browser must have a body of type application/json")
             }

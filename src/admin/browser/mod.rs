@@ -6,6 +6,6 @@ mod host;
 mod origin;
 
 pub use cors::Cors;
-pub(super) use guard::guard;
 pub use guard::BrowserRules;
+pub(super) use guard::guard;
 pub use host::AllowedHosts;

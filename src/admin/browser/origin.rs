@@ -72,7 +72,10 @@ mod tests {
             (&[HOST, ("sec-fetch-site", "same-site")], "other ?"),
             (&[HOST, ("sec-fetch-site", "cross-site")], "other ?"),
             (&[HOST, ("sec-fetch-site", "something-new")], "other ?"),
-            (&[HOST, ("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")], "other https://evil.example"),
+            (
+                &[HOST, ("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")],
+                "other https://evil.example",
+            ),
             (&[("origin", "https://evil.example")], "other https://evil.example"),
         ] {
             assert_eq!(site(fields), expected, "{fields:?}");

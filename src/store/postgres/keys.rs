@@ -52,7 +52,8 @@ impl KeyStore for PostgresStore {
 
     async fn list(&self, page: &PageQuery<'_>) -> Result<Vec<ApiKey>, StoreError> {
         let before = page.before.map_or_else(|| ABOVE_ALL.to_owned(), |id| id.to_string());
-        let prefixes = page.actors.prefixes().map(|prefixes| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let prefixes =
+            page.actors.prefixes().map(|prefixes| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>());
         let query = || {
             query_as::<_, KeyRow>(list(page.filter))
                 .bind(page.tenant.0)

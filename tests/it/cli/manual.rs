@@ -21,8 +21,9 @@ fn examples_run_as_one_script() {
     let binary = Path::new(BINARY).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
     shell.args(["-euc", &script()]).env("PATH", path).env("KEYGATE_ENDPOINT", &keygate.admin);
+    shell.env("KEYGATE_ADMIN_KEY", &keygate.admin_key);
     let folder = tempfile::tempdir().unwrap();
-    let output = shell.env_remove("KEYGATE_ADMIN_TOKEN").env_remove("KEYGATE_ADMIN_KEY").current_dir(folder.path()).output().unwrap();
+    let output = shell.env_remove("KEYGATE_ADMIN_TOKEN").current_dir(folder.path()).output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(stdout.contains("true\nfalse\n") && stdout.contains("no longer valid\n"), "{stdout}");

@@ -131,7 +131,8 @@ fn check_grant(mine: &AdminGrant, requested: &AdminGrant) -> Result<(), ApiError
         return Err(ApiError::new(Reason::Forbidden, message).with_metadata("required_role", role.name().to_owned()));
     }
     if !mine.contains(requested) {
-        let message = "the admin key is bound to actors, so it can only grant these: set actors to prefixes below its own";
+        let message =
+            "the admin key is bound to actors, so it can only grant these: set actors to prefixes below its own";
         return Err(ApiError::new(Reason::Forbidden, message));
     }
     Ok(())

@@ -38,7 +38,7 @@ async fn page_of_another_origin_reads_rejections_and_sends_keys() {
     let keygate = listeners.serve(&gateway, &json!({}));
     let (_, key) = keygate.issue(json!({})).await;
     let url = format!("{origin}/page/cors#{key},{}", listeners.url(ListenerKind::Tls));
-    let Some(page) = shown(&url).await else { return };
+    let Some(page) = shown(&url, &[]).await else { return };
     let expected = "/keys/without 401 id credential_missing; /keys/with 200 id ok; /keys/header failed; /plain/with failed; \
                     /plain/without failed";
     assert!(page.contains(expected), "{page}");

@@ -39,7 +39,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::request::Request;
+use super::request::{HOST_NAME, Request};
 
 /// When keys are issued: fixed, because the cost of a text depends on its letters, which depend on the time.
 const ISSUED_AT: i64 = 1_767_225_600;
@@ -186,7 +186,15 @@ impl Parts {
     /// Routes and authorizes a request, and renders its limit fields.
     pub(crate) fn authorize(&self, head: &RequestHead<'_, HeaderMap>, memory: &mut ConnectionMemory) -> Authorized {
         let (route, target) = self.snapshot.find_route(head)?;
-        let request = AuthorizeRequest { fields: head.fields, client_ip: Some(PEER), arrived: Instant::now() };
+        let request = AuthorizeRequest {
+            method: head.method,
+            host: HOST_NAME,
+            query: head.query,
+            is_trusted_origin: false,
+            fields: head.fields,
+            client_ip: Some(PEER),
+            arrived: Instant::now(),
+        };
         let authorization = poll_once(self.snapshot.authorizer().authorize(&route, &request, memory));
         black_box(authorization.limits.fields());
         authorization.outcome.map(|verdict| (route, target, verdict))

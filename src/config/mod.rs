@@ -8,6 +8,7 @@ mod access_log;
 mod auth_failures;
 mod cache;
 mod check;
+mod credential_location;
 mod credentials;
 mod database;
 mod endpoint;
@@ -25,6 +26,7 @@ mod retention;
 mod root;
 mod route;
 mod route_certificate;
+mod route_cors;
 mod route_headers;
 mod route_response;
 mod route_rewrite;
@@ -47,6 +49,7 @@ pub use cache::{
     CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, OnDatabaseDown, RedisConfig, RedisTlsConfig,
     SentinelConfig,
 };
+pub use credential_location::{BasicPart, CredentialLocation};
 pub use credentials::{
     ApiKeysConfig, CredentialsConfig, DerivedTokensConfig, JwtConfig, MacaroonConfig, PrefixConfig, RetiredValue,
     SigningKeysConfig,
@@ -69,6 +72,7 @@ pub use retention::RetentionConfig;
 pub use root::Config;
 pub use route::{Auth, RouteConfig};
 pub use route_certificate::RouteCertificateConfig;
+pub use route_cors::{OriginPattern, RouteCorsConfig};
 pub use route_headers::HeaderRulesConfig;
 pub use route_response::{RedirectConfig, RespondConfig};
 pub use route_rewrite::ForwardedHost;

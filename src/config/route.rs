@@ -3,9 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::credential_location::{self, CredentialLocation};
 use super::endpoint::is_host_name;
 use super::problems::Problems;
 use super::route_certificate::RouteCertificateConfig;
+use super::route_cors::RouteCorsConfig;
 use super::route_headers::HeaderRulesConfig;
 use super::route_response::{RedirectConfig, RespondConfig};
 use super::route_rewrite::{ForwardedHost, PathRewrite, is_plain_path};
@@ -34,6 +36,9 @@ pub struct RouteConfig {
     /// Whether a credential is required.
     #[serde(default)]
     pub auth: Auth,
+    /// Where requests carry their credential, instead of `gateway.credentials`.
+    #[serde(default)]
+    pub credentials: Option<Vec<CredentialLocation>>,
     /// Scopes that the credential must have, all of them.
     #[serde(default)]
     #[schemars(inner(regex(pattern = r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")))]
@@ -82,6 +87,10 @@ pub struct RouteConfig {
     /// Timeouts of the route, each instead of that of the upstream.
     #[serde(default)]
     pub timeouts: RouteTimeoutsConfig,
+    /// Which pages of other origins may call the route. Preflights are answered by Keygate. If absent, nothing is added, and `OPTIONS` is
+    /// a request as any other.
+    #[serde(default)]
+    pub cors: Option<RouteCorsConfig>,
     /// Redirects authorized requests instead of forwarding them.
     #[serde(default)]
     pub redirect: Option<RedirectConfig>,
@@ -113,6 +122,7 @@ impl Default for RouteConfig {
             methods: Vec::new(),
             upstream: None,
             auth: Auth::default(),
+            credentials: None,
             scopes: Vec::new(),
             audiences: Vec::new(),
             client_certificate: None,
@@ -127,6 +137,7 @@ impl Default for RouteConfig {
             upgrade: Upgrade::default(),
             on_revoke: OnRevoke::default(),
             timeouts: RouteTimeoutsConfig::default(),
+            cors: None,
             redirect: None,
             respond: None,
         }
@@ -165,6 +176,9 @@ impl RouteConfig {
         let host_name = |host: &String| host.trim_end_matches('.').to_ascii_lowercase();
         problems.unique(&format!("{path}.hosts"), self.hosts.iter().map(host_name));
         problems.unique(&format!("{path}.methods"), self.methods.iter());
+        if let Some(credentials) = &self.credentials {
+            credential_location::validate(&format!("{path}.credentials"), credentials, problems);
+        }
         problems.unique(&format!("{path}.scopes"), self.scopes.iter());
         if self.auth == Auth::None && !self.scopes.is_empty() {
             problems.add(&format!("{path}.scopes"), "cannot be required on a route with `auth: none`");
@@ -174,6 +188,9 @@ impl RouteConfig {
             problems.add(&format!("{path}.audiences"), "cannot be required on a route with `auth: none`");
         }
         self.timeouts.validate(&format!("{path}.timeouts"), problems);
+        if let Some(cors) = &self.cors {
+            cors.validate(&format!("{path}.cors"), &self.methods, problems);
+        }
         if let Some(certificate) = &self.client_certificate {
             certificate.validate(&format!("{path}.client_certificate"), problems);
         }

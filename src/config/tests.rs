@@ -49,7 +49,7 @@ fn example_file_lists_every_setting() {
     assert_eq!(missing, Vec::<String>::new(), "config/keygate.yaml does not show these");
 }
 
-/// Collects the settings of a schema that a tree lacks. Of lists and of mappings by name, the first entry is checked. The settings below
+/// Collects the settings of a schema that a tree lacks. Of mappings by name, the first entry is checked; one entry of a list must show each setting. The settings below
 /// a section that is null are shown by another section of the same type.
 fn find_missing(schema: &serde_json::Value, tree: &serde_json::Value, path: &str, missing: &mut Vec<String>) {
     for (name, member) in schema::members(schema).into_iter().flatten() {
@@ -61,10 +61,21 @@ fn find_missing(schema: &serde_json::Value, tree: &serde_json::Value, path: &str
         }
     }
     let named = schema.get("additionalProperties").zip(tree.as_object().and_then(|entries| entries.values().next()));
-    let listed = schema.get("items").zip(tree.get(0));
-    for (schema, tree) in named.into_iter().chain(listed) {
+    if let Some((schema, tree)) = named {
         find_missing(schema, tree, path, missing);
     }
+    let Some((schema, entries)) = schema.get("items").zip(tree.as_array()) else { return };
+    let of_entry = entries.iter().map(|entry| {
+        let mut missing = Vec::new();
+        find_missing(schema, entry, path, &mut missing);
+        missing
+    });
+    missing.extend(
+        of_entry
+            .reduce(|one, other| one.into_iter().filter(|path| other.contains(path)).collect())
+            .into_iter()
+            .flatten(),
+    );
 }
 
 #[test]

@@ -31,6 +31,7 @@ use crate::id::RequestId;
 use crate::pipeline::headers::{accepts_trailers, is_unasked_upgrade, requests_upgrade};
 use crate::pipeline::live_streams::EndReason;
 use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseInfo};
+use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::problem::{ResponseForm, rejection_response};
 
 /// Time limit for draining the body of a rejected request.
@@ -106,7 +107,13 @@ impl ProxyHttp for Proxy {
         let refused = multiplexed_limits(session).and_then(|limits| check_head(request, limits));
         let outcome = match refused {
             Some(rejection) => Err(rejection),
-            None => exchange.authorize(&request.headers, connection).await,
+            None => match exchange.preflight_response(&head) {
+                Some(response) => {
+                    respond(session, response).await?;
+                    return Ok(true);
+                }
+                None => exchange.authorize(&request.headers, connection).await,
+            },
         };
         let outcome = outcome.and_then(|()| exchange.check_body_size(&request.headers));
         let response = match outcome {
@@ -311,7 +318,7 @@ impl ProxyHttp for Proxy {
         let form = ResponseForm::of(&session.req_header().headers);
         let response = match &mut ctx.exchange {
             Some(exchange) => exchange.reject(&rejection, form),
-            None => rejection_response(&rejection, &RequestId::random(), form),
+            None => rejection_response(&rejection, &RequestId::random(), form, CredentialLocations::standard()),
         };
         let status = response.status().as_u16();
         // pingora closes the client's connection after an upstream failure, so the response says so.

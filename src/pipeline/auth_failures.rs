@@ -166,6 +166,7 @@ mod tests {
     use crate::duration::ConfigDuration;
     use crate::id::RequestId;
     use crate::verifier::{Outage, UnknownReason};
+    use crate::wire::credential_locations::CredentialLocations;
     use crate::wire::problem::{ResponseForm, rejection_response};
 
     fn throttle(mode: AuthFailureMode, max_delayed: usize, clock: Arc<dyn Clock>) -> AuthFailureThrottle {
@@ -206,7 +207,12 @@ mod tests {
             Denial::Unavailable { cause: Outage::Database }.into(),
         ];
         for rejection in all {
-            let response = rejection_response(&rejection, &RequestId::random(), ResponseForm::Problem);
+            let response = rejection_response(
+                &rejection,
+                &RequestId::random(),
+                ResponseForm::Problem,
+                CredentialLocations::standard(),
+            );
             let is_expected = response.status() == 401 && rejection != Rejection::CredentialMissing;
             assert_eq!(is_counted(&rejection), is_expected, "{rejection:?}");
         }

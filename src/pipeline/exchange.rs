@@ -5,13 +5,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::USER_AGENT;
+use http::header::{HOST, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 
 use super::access_log::{RequestLog, ResponseInfo};
 use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
 use super::client_certificate::is_allowed;
 use super::connection::Connection;
+use super::cors::{CorsGrant, preflight_method};
+use super::credential_strip::strip_credentials;
 use super::head::{RequestHead, Target};
 use super::headers::{FieldEdits, IdentityHeaders, edit_identity, requests_upgrade};
 use super::live_streams::{EndReason, EndStream, LiveStream, StreamKind, StreamSubject};
@@ -23,7 +25,8 @@ use crate::config::{Auth, OnRevoke, Upgrade};
 use crate::id::RequestId;
 use crate::verifier::Verdict;
 use crate::wire::Rejection;
-use crate::wire::fields::Fields;
+use crate::wire::credential_locations::CredentialLocations;
+use crate::wire::fields::{Fields, text};
 use crate::wire::problem::{ResponseForm, rejection_response};
 
 /// One request. Counted and logged by [`Exchange::finish`], or when it is dropped before that.
@@ -110,6 +113,8 @@ pub struct Exchange<U = ()> {
     user_agent: Option<Box<str>>,
     path: ReceivedPath,
     route: Option<Arc<Route<U>>>,
+    /// What the route grants to the origin of the request; `None` if the route has no CORS policy.
+    cors: Option<CorsGrant>,
     /// `None` for a front whose requests are matched already.
     target: Option<Target>,
     /// Why the request is rejected whatever its credential is: no route was found, the host cannot be read, the listener requires TLS, or
@@ -197,8 +202,9 @@ impl<U> Exchange<U> {
         let in_flight = Some(snapshot.metrics.begin());
         let user_agent = snapshot.access_log.user_agent(head.fields.field_values(&USER_AGENT).next());
         let client_ip = connection.client_ip(head.fields);
-        let early_rejection =
-            if connection.exposes_credential(head.fields) { Some(Rejection::TlsRequired) } else { unrouted };
+        let locations = route.as_ref().map_or(&snapshot.credentials, |route| &route.credentials);
+        let is_exposed = connection.exposes_credential(locations, head.fields, head.query);
+        let early_rejection = if is_exposed { Some(Rejection::TlsRequired) } else { unrouted };
         let changes = snapshot.live_streams.as_ref().map_or(0, |streams| streams.changes());
         Self {
             snapshot,
@@ -210,6 +216,7 @@ impl<U> Exchange<U> {
             version: head.version,
             user_agent,
             path,
+            cors: route.as_ref().and_then(|route| route.cors.as_ref()).map(|cors| cors.grant(head.fields)),
             route,
             target,
             early_rejection,
@@ -222,6 +229,16 @@ impl<U> Exchange<U> {
             stream: None,
             in_flight,
         }
+    }
+
+    /// Turns the exchange into that of a CORS preflight, if `head`, with which it began, is one and the route of the requested method has a
+    /// CORS policy. Returns what the route grants. A preflight has no credential, and no client certificate.
+    pub(super) fn match_preflight<F: Fields>(&mut self, head: &RequestHead<'_, F>) -> Option<&CorsGrant> {
+        let method = &preflight_method(head.method, head.fields)?;
+        let (route, target) = self.snapshot.find_route(&RequestHead { method, ..*head }).ok()?;
+        let grant = route.cors.as_ref()?.grant(head.fields);
+        (self.route, self.target, self.early_rejection) = (Some(route), Some(target), None);
+        Some(self.cors.insert(grant))
     }
 
     /// Authorizes the request: credential, scopes, rate limits. `fields` are those of the head that the exchange began with; the
@@ -239,7 +256,7 @@ impl<U> Exchange<U> {
         let (Some(route), Some(pending)) = (&self.route, self.pending.take()) else {
             return Err(Rejection::RouteNotFound);
         };
-        let request = AuthorizeRequest { fields, client_ip: self.client_ip, arrived: self.arrived };
+        let request = self.authorize_request(fields, connection);
         let authorizer = &self.snapshot.authorizer;
         let authorization = authorizer.authorize_later(route, &request, &mut connection.memory, pending).await;
         self.settle(authorization)
@@ -261,7 +278,7 @@ impl<U> Exchange<U> {
         let Some(route) = &self.route else {
             return Some(Err(Rejection::RouteNotFound));
         };
-        let request = AuthorizeRequest { fields, client_ip: self.client_ip, arrived: self.arrived };
+        let request = self.authorize_request(fields, connection);
         match self.snapshot.authorizer.authorize_now(route, &request, &mut connection.memory) {
             Ok(authorization) => Some(self.settle(authorization)),
             Err(pending) => {
@@ -271,10 +288,28 @@ impl<U> Exchange<U> {
         }
     }
 
+    fn authorize_request<'a, F: Fields>(&'a self, fields: &'a F, connection: &Connection) -> AuthorizeRequest<'a, F> {
+        AuthorizeRequest {
+            method: &self.method,
+            host: connection.forwarded_host(fields).unwrap_or_else(|| self.requested_host(fields)),
+            query: self.query(),
+            is_trusted_origin: self.cors.as_ref().is_some_and(CorsGrant::is_trusted),
+            fields,
+            client_ip: self.client_ip,
+            arrived: self.arrived,
+        }
+    }
+
     fn settle(&mut self, authorization: Authorization) -> Result<(), Rejection> {
         self.limits = authorization.limits;
         self.verdict = authorization.outcome?;
         self.is_authorized = true;
+        // From here on nobody needs the credential in the query; a redirect, for example, must not repeat it.
+        if let (Some(target), Some(route)) = (&mut self.target, &self.route)
+            && let Some(locations) = stripped_credentials(route)
+        {
+            target.strip_parameters(locations.parameters());
+        }
         Ok(())
     }
 
@@ -292,15 +327,35 @@ impl<U> Exchange<U> {
     }
 
     /// The edits for a service that gets the request from another server or in this process: the credential and the client's
-    /// `X-Keygate-*` fields are removed, and with `identity` the selected identity fields are set. `None` unless the request is authorized.
-    pub fn identity_edits(&self, identity: bool) -> Option<FieldEdits> {
+    /// `X-Keygate-*` fields are removed, and with `identity` the selected identity fields are set. `fields` are those of the head that the
+    /// exchange began with. `None` unless the request is authorized.
+    pub fn identity_edits<F: Fields>(&self, fields: &F, identity: bool) -> Option<FieldEdits> {
         let route = self.authorized_route()?;
         let identity = if identity { self.identity() } else { None };
-        Some(edit_identity(identity, route.auth != Auth::None))
+        let credentials = stripped_credentials(route);
+        let mut edits = edit_identity(identity, credentials);
+        if let Some(locations) = credentials {
+            strip_credentials(&mut edits, fields, locations);
+        }
+        Some(edits)
+    }
+
+    /// The names of the query parameters that a service behind another server, or in this process, must not get: those of the
+    /// credential. Empty unless the request is authorized.
+    pub fn stripped_parameters(&self) -> &[Box<str>] {
+        self.authorized_route()
+            .and_then(stripped_credentials)
+            .map(|locations| locations.parameters())
+            .unwrap_or_default()
     }
 
     pub(super) fn identity(&self) -> Option<IdentityHeaders> {
         self.verdict.as_ref().map(|verdict| self.snapshot.headers.identity(verdict, &self.snapshot.tenant))
+    }
+
+    /// What a route grants to the origin of the request.
+    pub(super) fn cors(&self) -> Option<&CorsGrant> {
+        self.cors.as_ref()
     }
 
     /// The edits that add the rate-limit fields to a response, for a front that does not forward it.
@@ -327,9 +382,18 @@ impl<U> Exchange<U> {
     /// The response to a rejected request, in a form that its sender can read.
     pub fn reject(&mut self, rejection: &Rejection, form: ResponseForm) -> Response<Bytes> {
         self.rejection = Some(rejection.code());
-        let mut response = rejection_response(rejection, self.request_id(), form);
+        let locations = self.route.as_ref().map_or(&self.snapshot.credentials, |route| &route.credentials);
+        let mut response = rejection_response(rejection, self.request_id(), form, locations);
         self.insert_limit_fields(response.headers_mut());
+        self.insert_cors_fields(response.headers_mut());
         response
+    }
+
+    /// The CORS fields of a response that is not the upstream's.
+    pub(super) fn insert_cors_fields(&self, headers: &mut HeaderMap) {
+        if let Some(cors) = &self.cors {
+            cors.insert_into(headers);
+        }
     }
 
     /// Notes that the exchange is a live stream, once. `end` ends it when its credential is no longer valid, unless the route keeps streams.
@@ -411,6 +475,25 @@ impl<U> Exchange<U> {
         }
     }
 
+    /// The query, without the question mark.
+    fn query(&self) -> Option<&str> {
+        match (&self.target, &self.path) {
+            (Some(target), _) => target.query(),
+            (None, ReceivedPath::Uri(uri)) => uri.query(),
+            (None, _) => None,
+        }
+    }
+
+    /// The host that the client requested, with its port; empty if it named none.
+    fn requested_host<'a, F: Fields>(&'a self, fields: &'a F) -> &'a str {
+        if let Some(target) = &self.target {
+            return target.host();
+        }
+        let authority = if let ReceivedPath::Uri(uri) = &self.path { uri.authority() } else { None };
+        let host = || fields.field_values(&HOST).next().and_then(text);
+        authority.map(http::uri::Authority::as_str).or_else(host).unwrap_or_default()
+    }
+
     fn record(&mut self, response: ResponseInfo) {
         let Some(in_flight) = self.in_flight.take() else { return };
         let access_log = self.snapshot.access_log;
@@ -433,6 +516,11 @@ impl<U> Exchange<U> {
         log.record(&self.snapshot.metrics, access_log);
         drop(in_flight);
     }
+}
+
+/// The locations that are stripped. On a route without authentication credentials belong to the upstream.
+pub(super) fn stripped_credentials<U>(route: &Route<U>) -> Option<&Arc<CredentialLocations>> {
+    (route.auth != Auth::None).then_some(&route.credentials)
 }
 
 impl<U> Drop for Exchange<U> {

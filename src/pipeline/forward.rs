@@ -5,10 +5,11 @@ use http::{HeaderValue, StatusCode};
 
 use super::client_certificate::certificate_headers;
 use super::connection::Connection;
-use super::exchange::{Exchange, RequestEdits};
+use super::credential_strip::strip_credentials;
+use super::exchange::{Exchange, RequestEdits, stripped_credentials};
 use super::headers::{FieldEdits, ForwardContext, edit_request, edit_response, host_value};
 use super::location::AddressMap;
-use crate::config::{AddedHeader, Auth};
+use crate::config::AddedHeader;
 use crate::wire::Rejection;
 use crate::wire::fields::Fields;
 use crate::wire::forwarded::Scheme;
@@ -52,9 +53,10 @@ impl<U> Exchange<U> {
             return None;
         };
         let selected = self.snapshot().headers;
+        let credentials = stripped_credentials(route);
         let context = ForwardContext {
             identity: self.identity(),
-            strip_credential: route.auth != Auth::None,
+            credentials,
             forwarded_for: selected.when(AddedHeader::XForwardedFor, || connection.forwarded_for(fields)).flatten(),
             proto: selected.when(AddedHeader::XForwardedProto, || connection.scheme(fields).as_str()),
             host: selected.when(AddedHeader::XForwardedHost, || {
@@ -66,6 +68,9 @@ impl<U> Exchange<U> {
             allow_underscores: self.snapshot().allow_underscores,
         };
         let mut edits = edit_request(fields, context);
+        if let Some(locations) = credentials {
+            strip_credentials(&mut edits, fields, locations);
+        }
         if let Some(rules) = &route.request_rules {
             rules.apply(&mut edits, &self.values(connection));
         }
@@ -76,6 +81,9 @@ impl<U> Exchange<U> {
     pub fn response_edits<F: Fields>(&self, status: StatusCode, fields: &F) -> FieldEdits {
         let mut edits = edit_response(fields, status, self.request_id().value());
         self.edit_limit_fields(&mut edits, fields);
+        if let Some(cors) = self.cors() {
+            cors.edit(&mut edits, fields);
+        }
         edits
     }
 

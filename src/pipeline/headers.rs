@@ -6,6 +6,7 @@
 mod names;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, TE, UPGRADE};
@@ -13,12 +14,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use self::names::{
-    HOP_BY_HOP, IDENTITY_PREFIX, folds_to_prefix, is_ambiguous, is_credential, is_possibly_listed, is_same_name,
-    is_spoofable,
+    HOP_BY_HOP, IDENTITY_PREFIX, folds_to, folds_to_prefix, is_ambiguous, is_credential, is_possibly_listed,
+    is_same_name, is_spoofable,
 };
 use crate::config::AddedHeader;
 use crate::key::encode_text;
 use crate::verifier::Verdict;
+use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::fields::{Fields, text};
 use crate::wire::forwarded::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::wire::problem::X_REQUEST_ID;
@@ -117,8 +119,8 @@ pub struct CertificateHeaders {
 pub struct ForwardContext<'a> {
     /// The identity of the caller; `None` for an anonymous request.
     pub identity: Option<IdentityHeaders>,
-    /// Whether credential headers are stripped. On a route without authentication they belong to the upstream.
-    pub strip_credential: bool,
+    /// The locations whose fields are stripped. `None` on a route without authentication, where credentials belong to the upstream.
+    pub credentials: Option<&'a Arc<CredentialLocations>>,
     /// The client's address, from [`forwarded_for`].
     pub forwarded_for: Option<HeaderValue>,
     /// The scheme that the client used.
@@ -167,6 +169,8 @@ struct Strip {
     spoofable: bool,
     identity: bool,
     credential: bool,
+    /// The locations of the route, if they are in other fields than the standard ones.
+    locations: Option<Arc<CredentialLocations>>,
     /// Names with an underscore or a dot.
     ambiguous: bool,
 }
@@ -311,6 +315,17 @@ impl Strip {
         (is_possibly_listed(name) && self.lists(name))
             || (self.ambiguous && is_ambiguous(name))
             || self.names.iter().any(|removed| removed.as_str().eq_ignore_ascii_case(name))
+            || self.is_location(name)
+    }
+
+    fn is_location(&self, name: &str) -> bool {
+        let listed = self.locations.as_ref().map(|locations| locations.other_fields());
+        listed.is_some_and(|listed| listed.iter().any(|listed| folds_to(name, listed)))
+    }
+
+    fn set_credentials(&mut self, locations: Option<&Arc<CredentialLocations>>) {
+        self.credential = locations.is_some();
+        self.locations = locations.filter(|locations| !locations.other_fields().is_empty()).cloned();
     }
 
     fn lists(&self, name: &str) -> bool {
@@ -327,7 +342,8 @@ impl Strip {
 pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> FieldEdits {
     let upgrade = requests_upgrade(fields);
     let mut strip = Strip::hop_by_hop(fields, upgrade);
-    (strip.spoofable, strip.credential, strip.ambiguous) = (true, context.strip_credential, !context.allow_underscores);
+    (strip.spoofable, strip.ambiguous) = (true, !context.allow_underscores);
+    strip.set_credentials(context.credentials);
     let mut edits = FieldEdits { strip, set: SmallVec::with_capacity(REQUEST_SET_MAX), custom: None };
     if upgrade {
         edits.set_field(SetName::Connection, HeaderValue::from_static("upgrade"));
@@ -347,8 +363,9 @@ pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> Field
 
 /// The edits for a service that receives the request from another server, or in this process: strip the credential and the identity
 /// headers that the client sent, then set the caller's. Everything else belongs to the server that received the request.
-pub fn edit_identity(identity: Option<IdentityHeaders>, strip_credential: bool) -> FieldEdits {
-    let strip = Strip { identity: true, credential: strip_credential, ..Strip::default() };
+pub fn edit_identity(identity: Option<IdentityHeaders>, credentials: Option<&Arc<CredentialLocations>>) -> FieldEdits {
+    let mut strip = Strip { identity: true, ..Strip::default() };
+    strip.set_credentials(credentials);
     let mut edits = FieldEdits { strip, set: SmallVec::new(), custom: None };
     if let Some(identity) = identity {
         set_identity_headers(&mut edits, identity);

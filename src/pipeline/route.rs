@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::Method;
 use smallvec::SmallVec;
 
+use super::cors::CorsPolicy;
 use super::header_rules::HeaderRules;
 pub use super::host::normal_host;
 use super::path::NormalPath;
@@ -14,6 +15,7 @@ use super::request_metrics::{CachedSeries, Metrics};
 use super::rewrite::Rewrite;
 use super::route_response::RouteResponse;
 use crate::config::{Auth, ForwardedHost, OnRevoke, RouteCertificateConfig, RouteConfig, RouteTimeoutsConfig, Upgrade};
+use crate::wire::credential_locations::CredentialLocations;
 
 /// A route: what it requires of a request, and where it forwards to.
 #[derive(Debug)]
@@ -28,6 +30,10 @@ pub struct Route<U = ()> {
     pub audiences: Vec<String>,
     /// What the certificate of the client must be; `None` if none is required.
     pub client_certificate: Option<RouteCertificateConfig>,
+    /// Where requests carry their credential.
+    pub credentials: Arc<CredentialLocations>,
+    /// What pages of other origins may do.
+    pub(super) cors: Option<Arc<CorsPolicy>>,
     /// The rate limits; `None` if rate limits are not enforced.
     #[doc(hidden)]
     pub limits: Option<RouteLimits>,
@@ -108,7 +114,18 @@ struct Candidate<R> {
 }
 
 impl<U> Route<U> {
-    pub(super) fn new(config: &RouteConfig, limits: Option<RouteLimits>, upstream: U, metrics: &Metrics) -> Self {
+    /// A route of a configuration. `credentials` are the locations of a route that has none of its own.
+    pub(super) fn new(
+        config: &RouteConfig,
+        credentials: &Arc<CredentialLocations>,
+        limits: Option<RouteLimits>,
+        upstream: U,
+        metrics: &Metrics,
+    ) -> Self {
+        let credentials = match &config.credentials {
+            Some(locations) => Arc::new(CredentialLocations::new(locations)),
+            None => Arc::clone(credentials),
+        };
         let name: Arc<str> = config.name.as_str().into();
         Self {
             series: CachedSeries::new(Arc::clone(&name), metrics),
@@ -117,6 +134,8 @@ impl<U> Route<U> {
             scopes: config.scopes.iter().map(|scope| scope.as_str().into()).collect(),
             audiences: config.audiences.clone(),
             client_certificate: config.client_certificate.clone(),
+            cors: CorsPolicy::new(config, &credentials),
+            credentials,
             limits,
             upgrade: config.upgrade,
             on_revoke: config.on_revoke,

@@ -22,6 +22,7 @@ use crate::id::TenantId;
 use crate::ratelimit::Limiter;
 use crate::verifier::Verifier;
 use crate::wire::Rejection;
+use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::fields::Fields;
 
 /// The current snapshot of a process.
@@ -56,6 +57,8 @@ pub struct SnapshotParts<'a> {
 pub struct Snapshot<U = ()> {
     routes: RouteTable<Route<U>>,
     pub(super) authorizer: Authorizer,
+    /// Where requests that match no route carry their credential.
+    pub(super) credentials: Arc<CredentialLocations>,
     pub(super) headers: HeaderSelection,
     /// Whether field names with an underscore or a dot reach the upstream.
     pub(super) allow_underscores: bool,
@@ -74,6 +77,10 @@ impl SnapshotParts<'_> {
         let limiter = self.limiter.as_ref()?;
         Some(Limits::new(self.config, Arc::clone(limiter), self.on_backend_down))
     }
+
+    fn credentials(&self) -> Arc<CredentialLocations> {
+        Arc::new(CredentialLocations::new(&self.config.credentials))
+    }
 }
 
 impl<U> Snapshot<U> {
@@ -81,21 +88,29 @@ impl<U> Snapshot<U> {
     /// one.
     pub fn new(parts: SnapshotParts<'_>, mut upstream: impl FnMut(&str) -> U) -> Self {
         let limits = parts.limits();
+        let credentials = parts.credentials();
         let route = |route: &RouteConfig| {
             let limits = limits.as_ref().map(|limits| limits.of_route(route));
             (
                 RouteMatcher::from(route),
-                Route::new(route, limits, upstream(route.upstream.as_deref().unwrap_or_default()), &parts.metrics),
+                Route::new(
+                    route,
+                    &credentials,
+                    limits,
+                    upstream(route.upstream.as_deref().unwrap_or_default()),
+                    &parts.metrics,
+                ),
             )
         };
         let routes = RouteTable::new(parts.config.routes.iter().map(route));
-        Self::assemble(parts, routes)
+        Self::assemble(parts, credentials, routes)
     }
 
-    fn assemble(parts: SnapshotParts<'_>, routes: RouteTable<Route<U>>) -> Self {
+    fn assemble(parts: SnapshotParts<'_>, credentials: Arc<CredentialLocations>, routes: RouteTable<Route<U>>) -> Self {
         let SnapshotParts { config, live_streams, metrics, .. } = parts;
         Self {
             routes,
+            credentials,
             authorizer: Authorizer::new(parts.verifier, parts.tenant, parts.revoke_with_parent)
                 .throttled(parts.auth_failures),
             headers: HeaderSelection::new(&config.request_headers),
@@ -114,8 +129,9 @@ impl<U> Snapshot<U> {
     /// requests are matched already.
     pub fn with_route(parts: SnapshotParts<'_>, route: &RouteConfig, upstream: U) -> (Arc<Self>, Arc<Route<U>>) {
         let limits = parts.limits().map(|limits| limits.of_route(route));
-        let route = Arc::new(Route::new(route, limits, upstream, &parts.metrics));
-        (Arc::new(Self::assemble(parts, RouteTable::new([]))), route)
+        let credentials = parts.credentials();
+        let route = Arc::new(Route::new(route, &credentials, limits, upstream, &parts.metrics));
+        (Arc::new(Self::assemble(parts, credentials, RouteTable::new([]))), route)
     }
 
     /// Matches a request head to a route. Returns the route and the target to forward.

@@ -34,6 +34,8 @@ pub enum Rejection {
     CredentialAmbiguous,
     /// The request carries text that cannot be a credential.
     CredentialMalformed,
+    /// A browser sent the credential with a request of another site.
+    CrossOriginForbidden,
     /// The verifier denies the credential, or cannot decide.
     Denied(Denial),
     /// The route requires a client certificate, and the connection has none or another one.
@@ -89,6 +91,7 @@ impl Rejection {
             Self::CredentialMissing => "credential_missing",
             Self::CredentialAmbiguous => "credential_ambiguous",
             Self::CredentialMalformed => "credential_malformed",
+            Self::CrossOriginForbidden => "cross_origin_forbidden",
             Self::Denied(denial) => denial.code(),
             Self::ClientCertificateRequired => "client_certificate_required",
             Self::ScopeInsufficient { .. } => "scope_insufficient",

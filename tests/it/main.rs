@@ -16,7 +16,9 @@ mod config;
 #[cfg(feature = "axum")]
 mod conformance;
 mod connections;
+mod cors;
 mod crash;
+mod credential_locations;
 mod derived;
 mod dev;
 #[cfg(feature = "axum")]
@@ -49,6 +51,7 @@ mod routes;
 mod sdk;
 mod sdk_first;
 mod secrecy;
+mod streams;
 mod support;
 mod tls;
 mod upstreams;

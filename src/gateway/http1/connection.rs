@@ -247,8 +247,8 @@ impl Connection<'_> {
         if is_reusable && is_body_read {
             return ControlFlow::Continue(());
         }
-        if let (Some(reason), Some(frames)) = (ended, frames) {
-            self.end_stream(reason, output, &frames).await;
+        if let Some(reason) = ended {
+            self.send_end(reason, output, frames.as_ref()).await;
         }
         if is_panicked && !is_answered {
             tracing::error!(
@@ -261,10 +261,10 @@ impl Connection<'_> {
         ControlFlow::Break(())
     }
 
-    /// Sends the end of a live stream to its client, if the client reads.
-    async fn end_stream(&mut self, reason: EndReason, mut output: WriteBuffer, frames: &ResponseFrames) {
+    /// Sends to the client what is left of a response that was ended, and the end of a live stream, if the client reads.
+    async fn send_end(&mut self, reason: EndReason, mut output: WriteBuffer, frames: Option<&ResponseFrames>) {
         let Some(stream) = &mut self.stream else { return };
-        let last = frames.last_frame(reason.is_denial(), reason.code()).unwrap_or_default();
+        let last = frames.and_then(|frames| frames.last_frame(reason.is_denial(), reason.code())).unwrap_or_default();
         let written = async {
             std::future::poll_fn(|context| output.poll_flush(Pin::new(&mut *stream), context)).await?;
             stream.write_all(&last).await?;

@@ -93,7 +93,7 @@ pub(super) fn is_credential(name: &str) -> bool {
 
 /// Whether a server that does not distinguish punctuation reads `name` as `listed`: CGI-style servers map all punctuation to `_`, so
 /// that `X_Keygate.Actor-Id` would overwrite the header that Keygate sets.
-fn folds_to(name: &str, listed: &str) -> bool {
+pub(super) fn folds_to(name: &str, listed: &str) -> bool {
     name.len() == listed.len() && folds_to_prefix(name, listed)
 }
 

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::names::*;
 use super::*;
+use crate::config::CredentialLocation;
 use crate::key::encode_words;
 use crate::wire::fields::FieldList;
 
@@ -15,10 +16,13 @@ fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
 
 static REQUEST_ID: HeaderValue = HeaderValue::from_static("r-1%");
 
+static STANDARD: std::sync::LazyLock<Arc<CredentialLocations>> =
+    std::sync::LazyLock::new(|| Arc::new(CredentialLocations::new(&CredentialLocation::standard())));
+
 fn context(identity: Option<IdentityHeaders>, strip_credential: bool) -> ForwardContext<'static> {
     ForwardContext {
         identity,
-        strip_credential,
+        credentials: strip_credential.then(|| &*STANDARD),
         forwarded_for: Some(forwarded_for("::ffff:192.0.2.1".parse().unwrap())),
         proto: Some("http"),
         host: Some("api.example.com"),
@@ -53,6 +57,25 @@ const OURS: [&str; 5] = [
     "x-forwarded-proto: http",
     "x-request-id: r-1%",
 ];
+
+#[test]
+fn fields_of_other_locations_are_stripped_in_every_spelling() {
+    let locations = [CredentialLocation::header("apikey"), CredentialLocation::scheme("X-My-Auth", "Token")];
+    let locations = Arc::new(CredentialLocations::new(&locations));
+    for name in ["apikey", "x-my-auth", "authorization", "x-api-key"] {
+        let mut received = fields(&[("accept", "a"), ("apikeys", "k"), ("x-my-authx", "k")]);
+        received.append(name, HeaderValue::from_static("k"));
+        let mut edits = edit_identity(None, Some(&locations));
+        edits.apply(&mut received);
+        assert_eq!(shown(&received), ["accept: a", "apikeys: k", "x-my-authx: k"], "{name}");
+    }
+    let edits = edit_identity(None, Some(&locations));
+    for name in ["X_My_Auth", "X-My.Auth", "APIKEY"] {
+        assert!(edits.removes(name), "{name}");
+    }
+    let edits = edit_identity(None, None);
+    assert!(!edits.removes("apikey") && !edits.removes("authorization"));
+}
 
 #[test]
 fn spoofable_headers_are_stripped() {

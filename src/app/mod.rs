@@ -9,6 +9,7 @@ mod external_auth;
 mod listeners;
 mod migrations;
 mod process;
+mod secret_files;
 mod signals;
 mod tls;
 
@@ -19,5 +20,6 @@ pub use error::AppError;
 pub use listeners::{Listeners, bind};
 pub use migrations::Migrations;
 pub use process::App;
+pub use secret_files::shared_secret_files;
 pub use signals::wait_for_stop;
 pub use tls::check_tls;

@@ -42,7 +42,7 @@ pub use cache::{
 };
 pub use credentials::{
     ApiKeysConfig, CredentialsConfig, DerivedTokensConfig, JwtConfig, MacaroonConfig, PrefixConfig, RetiredValue,
-    SigningKeysConfig,
+    SigningKeysConfig, UnknownCaveats,
 };
 pub use database::{DatabaseConfig, Dsn, PostgresDsn};
 pub use endpoint::{EndpointUrl, parse_endpoint};

@@ -109,6 +109,11 @@ pub(super) fn ttl(text: &str) -> Result<String, &'static str> {
     if valid { Ok(text.to_owned()) } else { Err("is not a duration; use for example 90s, 1h30m, 30d, 2w, 6mo or 1y") }
 }
 
+/// Validates the time that a rotated key stays active, before it is sent as text.
+pub(super) fn overlap(text: &str) -> Result<String, &'static str> {
+    if parse_extended(text).is_ok() { Ok(text.to_owned()) } else { Err("is not a duration; use for example 24h or 7d") }
+}
+
 /// Converts a rate-limit window to the decimal seconds of the API.
 fn window(text: &str) -> Result<String, &'static str> {
     let window = parse_extended(text).map_err(|_| "is not a duration; use for example 60s, 5m or 1h")?;

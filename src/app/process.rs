@@ -20,6 +20,7 @@ use crate::gateway::{Gateway, GatewayListener};
 use crate::lifecycle::Lifecycle;
 use crate::listener::ListeningSocket;
 use crate::listener::tls::TlsAcceptor;
+use crate::pipeline::Snapshot;
 
 /// Threads of the admin API. More than one, so that a slow call does not block the others.
 const ADMIN_THREADS: usize = 2;
@@ -63,6 +64,11 @@ impl App {
             client_ip_source: config.serve.http.client_ip_source,
             version: Arc::new(build::version(config)),
             limiter: engine.limiter().cloned(),
+            snapshot: Arc::new(Snapshot::new(
+                engine.snapshot_parts(&config.gateway.clone().unwrap_or_default()),
+                |_| (),
+            )),
+            has_routes: config.gateway.is_some(),
             quiet_health: config.serve.http.request_log.exclude_health_endpoints,
         };
         let grace = config.serve.http.shutdown_grace.0;

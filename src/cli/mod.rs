@@ -5,6 +5,7 @@ mod command;
 mod config;
 mod connection;
 mod dev;
+mod explain;
 mod jwk;
 mod keys;
 mod migrate;

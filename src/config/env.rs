@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn variables_that_are_not_settings_are_ignored() {
-        let others = ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG", "DB_DSN", "KEYGATED"];
+        let others = ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG", "DSN", "KEYGATED"];
         let pairs = others.map(|name| (name, "x"));
         let (tree, problems) = apply(json!({}), &pairs);
         assert_eq!((tree, problems.result(())), (json!({}), Ok(())));

@@ -7,6 +7,7 @@
 //! - [`Snapshot`] is everything that requests need from the configuration, immutable.
 //! - [`route`], [`path`]: route matching on normalized paths.
 //! - `authorize`, `rate_limit`: credential, scopes, rate limits. `auth_failures`: addresses that repeatedly present rejected credentials.
+//! - `explain`: the same steps for an administrator, without effects.
 //! - `route_response`, `own_response`: responses that a route makes itself; `template`: their variables.
 //! - [`headers`]: which fields pass, in both directions.
 //! - [`access_log`]: the log line of a request; `request_metrics`: its metrics.
@@ -18,6 +19,7 @@ pub mod authorize;
 mod client_certificate;
 mod connection;
 mod exchange;
+mod explain;
 mod head;
 pub mod headers;
 mod host;
@@ -37,6 +39,8 @@ pub use access_log::{ResponseInfo, UpstreamInfo};
 pub use auth_failures::{AuthFailureMetrics, AuthFailureThrottle};
 pub use connection::{Connection, ListenerTrust};
 pub use exchange::{Exchange, RequestEdits};
+#[doc(hidden)]
+pub use explain::{ExplainRequest, ExplainSubject, Explanation, StepOutcome};
 pub use head::{RequestHead, Target};
 pub use headers::FieldEdits;
 pub use rate_limit::RateLimitOutcome;

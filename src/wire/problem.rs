@@ -91,6 +91,11 @@ impl ResponseForm {
     }
 }
 
+/// The HTTP status of the response to a rejected request.
+pub fn rejection_status(rejection: &Rejection) -> StatusCode {
+    template(rejection).status
+}
+
 /// The complete response to a rejected request.
 pub fn rejection_response(rejection: &Rejection, request_id: &RequestId, form: ResponseForm) -> Response<Bytes> {
     let template = template(rejection);

@@ -20,6 +20,7 @@ mod derived;
 mod dev;
 #[cfg(feature = "axum")]
 mod examples;
+mod explain;
 mod external_auth;
 mod failures;
 mod fuzz_corpus;

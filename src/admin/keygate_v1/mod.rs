@@ -1,5 +1,6 @@
 //! Keygate's own operations, which the contract does not have, below `/keygate/v1`.
 
+mod explain;
 mod form;
 mod introspect;
 mod introspection;

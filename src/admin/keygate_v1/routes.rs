@@ -3,13 +3,18 @@
 use axum::Router;
 use axum::routing::post;
 
+use super::explain::explain;
 use super::introspect::introspect;
 use crate::admin::error::not_found;
 use crate::admin::state::AdminState;
 
+const EXPLAIN: &str = "/keygate/v1/explain";
 const INTROSPECT: &str = "/keygate/v1/introspect";
 
 /// The routes of all operations. A wrong method gets 404, as in the contract.
 pub(in crate::admin) fn routes() -> Router<AdminState> {
-    Router::new().route(INTROSPECT, post(introspect)).method_not_allowed_fallback(not_found)
+    Router::new()
+        .route(EXPLAIN, post(explain))
+        .route(INTROSPECT, post(introspect))
+        .method_not_allowed_fallback(not_found)
 }

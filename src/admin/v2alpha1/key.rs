@@ -100,7 +100,7 @@ pub(in crate::admin) struct IpRestriction {
 
 impl IssuedApiKey {
     /// Converts a key, with its status at `now`.
-    pub(super) fn new(key: &ApiKey, now: Timestamp) -> Self {
+    pub(in crate::admin) fn new(key: &ApiKey, now: Timestamp) -> Self {
         let revocation = key.revocation(now);
         let reason = revocation.as_ref().map(|revocation| revocation.reason);
         let ranges = key.networks.texts();

@@ -9,7 +9,7 @@ pub(super) mod get;
 pub(super) mod import;
 pub(super) mod issue;
 pub(super) mod jwks;
-mod key;
+pub(super) mod key;
 pub(super) mod list;
 mod paths;
 pub(super) mod revoke;

@@ -149,7 +149,7 @@ fn full_name(prefix: &str, names: &[&str], text: &str) -> Result<String, String>
 }
 
 /// A credential from an argument, or from stdin for `-`, which keeps it out of the process list.
-pub(super) fn credential(argument: &SecretString) -> anyhow::Result<SecretString> {
+pub(in crate::cli) fn credential(argument: &SecretString) -> anyhow::Result<SecretString> {
     if argument.expose_secret() != "-" {
         return Ok(argument.clone());
     }

@@ -312,6 +312,3 @@ fn complete(mut made: Vec<(&'static str, StepOutcome)>, why: &str) -> Vec<(&'sta
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod tests;

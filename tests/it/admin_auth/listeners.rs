@@ -8,7 +8,7 @@ use keygate_test_servers::free_port;
 use serde_json::json;
 
 use super::{BOOTSTRAP, serve};
-use crate::support::keygate::{HMAC_SECRET, Keygate, command};
+use crate::support::keygate::{HMAC_SECRET, Keygate, command, write_private};
 
 /// The errors of `keygate config check` for a `serve` section.
 fn config_errors(serve: &serde_json::Value) -> String {
@@ -20,7 +20,7 @@ fn config_errors(serve: &serde_json::Value) -> String {
         "db": {"dsn": "sqlite://./keys.db"},
     });
     let file = folder.path().join("keygate.json");
-    std::fs::write(&file, config.to_string()).unwrap();
+    write_private(&file, &config.to_string());
     let output = command().args(["config", "check", "--config"]).arg(file).output().unwrap();
     String::from_utf8(output.stderr).unwrap()
 }

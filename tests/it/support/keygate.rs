@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -135,7 +136,7 @@ impl Keygate {
         });
         merge(&mut config, settings);
         config["gateway"]["address"] = format!("127.0.0.1:{}", ports[0]).into();
-        std::fs::write(folder.path().join("keygate.json"), config.to_string()).unwrap();
+        write_private(&folder.path().join("keygate.json"), &config.to_string());
         let process = serve(folder.path(), command, ports.iter().map(|port| format!("127.0.0.1:{port}")));
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         Self {
@@ -263,4 +264,10 @@ pub(crate) fn merge(into: &mut Value, from: &Value) {
         }
         (into, from) => *into = from.clone(),
     }
+}
+
+/// Writes a file that other users cannot read, for a configuration with secrets.
+pub(crate) fn write_private(path: &Path, text: &str) {
+    let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
 }

@@ -152,7 +152,7 @@ async fn event_stream_has_its_own_idle_time() {
     let mut keygate = listeners.serve(&gateway(&upstream, &short), &json!({}));
     let mut ticks = connect(&keygate.gateway);
     let begun = Instant::now();
-    get(&mut ticks, "/ticks", "", &"9\r\ndata: 1\n\n\r\n".repeat(8));
+    get(&mut ticks, "/ticks", "", &"9\r\ndata: 1\n\n\r\n".repeat(18));
     assert!(begun.elapsed() >= TICK * 17, "longer than any of the timeouts");
     drop(ticks);
     let mut events = connect(&keygate.gateway);

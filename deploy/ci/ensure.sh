@@ -145,7 +145,7 @@ need_deploy() {
     has promtool || install_without_service prometheus
     has_postgres || need_postgres
     has redis-server || install_package redis-server
-    for tool in unshare:util-linux objcopy:binutils systemd-analyze:systemd strace:strace openssl:openssl python3:python3; do
+    for tool in unshare:util-linux objcopy:binutils systemd-analyze:systemd strace:strace openssl:openssl curl:curl python3:python3; do
         has "${tool%:*}" || install_package "${tool#*:}"
     done
     if ! cargo auditable --version >/dev/null 2>&1; then

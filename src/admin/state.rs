@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
+use super::auth::Authenticator;
 use crate::config::ClientIpSource;
 use crate::credential::SigningKeys;
 use crate::id::TenantId;
@@ -26,6 +27,10 @@ pub struct AdminState {
     pub signing_keys: Arc<ArcSwap<SigningKeys>>,
     /// The limiter for the keys' limits, if they are enforced.
     pub limiter: Option<Arc<Limiter>>,
+    /// Authenticates callers; `None` if they are not authenticated.
+    pub authenticator: Option<Arc<Authenticator>>,
+    /// Issues, rotates and revokes admin keys.
+    pub admin_keys: Arc<Lifecycle>,
     /// The served tenant.
     pub tenant: TenantId,
     /// Whether introspection reports tokens of revoked or deleted keys as inactive, as the gateway rejects them.

@@ -1,5 +1,6 @@
 //! The command line. Each command calls one function of the library.
 
+mod admin;
 mod client;
 mod command;
 mod config;

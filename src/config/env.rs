@@ -13,7 +13,7 @@ use super::suggestions::{expected, nearest};
 /// In ascending order of precedence.
 const PREFIXES: [&str; 2] = ["TALOS_", "KEYGATE_"];
 /// Variables of the command line tools. They are not settings.
-const RESERVED: [&str; 3] = ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG"];
+const RESERVED: [&str; 4] = ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_KEY", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG"];
 /// Protocols of Kubernetes services.
 const SERVICE_PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
@@ -322,7 +322,8 @@ mod tests {
 
     #[test]
     fn variables_that_are_not_settings_are_ignored() {
-        let others = ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG", "DB_DSN", "KEYGATED"];
+        let others =
+            ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_KEY", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG", "DB_DSN", "KEYGATED"];
         let pairs = others.map(|name| (name, "x"));
         let (tree, problems) = apply(json!({}), &pairs);
         assert_eq!((tree, problems.result(())), (json!({}), Ok(())));

@@ -19,7 +19,9 @@ impl From<LifecycleError> for ItemError {
     fn from(error: LifecycleError) -> Self {
         let code = match error {
             LifecycleError::Invalid(_) => BatchCode::InvalidArgument,
-            LifecycleError::IssuedShape | LifecycleError::DerivedShape => BatchCode::FailedPrecondition,
+            LifecycleError::IssuedShape | LifecycleError::DerivedShape | LifecycleError::ActorNotAllowed => {
+                BatchCode::FailedPrecondition
+            }
             LifecycleError::AlreadyImported => BatchCode::AlreadyExists,
             LifecycleError::QuotaExceeded => BatchCode::ResourceExhausted,
             _ => {

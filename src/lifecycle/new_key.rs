@@ -39,7 +39,10 @@ impl Lifecycle {
         request_id: Option<&str>,
     ) -> Result<Option<ApiKey>, LifecycleError> {
         match request_id {
-            Some(request_id) => Ok(self.store.find_by_request(context.tenant, kind, request_id).await?),
+            Some(request_id) => {
+                let first = self.store.find_by_request(context.tenant, kind, request_id).await?;
+                first.map(|first| visible(context, first)).transpose()
+            }
             None => Ok(None),
         }
     }
@@ -71,6 +74,16 @@ impl Lifecycle {
             .map_err(|error| LifecycleError::Internal(error.to_string()))?;
         Ok((id, secret, now))
     }
+}
+
+/// Fails for an actor outside of the context's actors.
+pub(super) fn check_actor(context: &RequestContext, actor_id: &str) -> Result<(), LifecycleError> {
+    if context.actors.allows(actor_id) { Ok(()) } else { Err(LifecycleError::ActorNotAllowed) }
+}
+
+/// The key that an earlier call with the same request id created. The id is taken if that key is not one of the context's actors.
+pub(super) fn visible(context: &RequestContext, first: ApiKey) -> Result<ApiKey, LifecycleError> {
+    if context.actors.allows(&first.actor_id) { Ok(first) } else { Err(LifecycleError::IdTaken) }
 }
 
 /// The record of a new key.

@@ -13,7 +13,7 @@ use crate::credential::{IssuedKey, Keyring, Routing, SigningKeys};
 use crate::id::{KeyId, RequestId, TenantId};
 use crate::key::{ApiKey, CachedKey, EffectiveStatus, KeyChange, KeyDraft, RevocationReason, RevokeKey, RotateKey};
 use crate::policy::{RateLimitPolicy, Visibility};
-use crate::request_context::{Principal, RequestContext};
+use crate::request_context::{ActorScope, Principal, RequestContext};
 use crate::store::MemoryStore;
 
 fn lifecycle(change: impl FnOnce(&mut Settings)) -> Lifecycle {
@@ -43,7 +43,13 @@ fn lifecycle(change: impl FnOnce(&mut Settings)) -> Lifecycle {
 
 fn context() -> RequestContext {
     let request_id = RequestId::random();
-    RequestContext { tenant: TenantId::NIL, principal: Principal::Anonymous, client_ip: None, request_id }
+    RequestContext {
+        tenant: TenantId::NIL,
+        principal: Principal::Anonymous,
+        actors: ActorScope::All,
+        client_ip: None,
+        request_id,
+    }
 }
 
 fn system() -> RequestContext {

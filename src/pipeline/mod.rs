@@ -44,7 +44,7 @@ mod unread;
 
 pub use access_log::{ResponseInfo, UpstreamInfo};
 #[doc(hidden)]
-pub use auth_failures::{AuthFailureMetrics, AuthFailureThrottle};
+pub use auth_failures::{AuthFailureMetrics, AuthFailureThrottle, Delay};
 pub use connection::{Connection, ListenerTrust};
 pub use exchange::{Exchange, RequestEdits};
 pub use forward::UpstreamAddress;

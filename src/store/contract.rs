@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, RequestId, TenantId};
 use crate::key::{ApiKey, EffectiveStatus, KeyFilter, Revocation, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Visibility};
-use crate::request_context::{Principal, RequestContext};
+use crate::request_context::{ActorScope, Principal, RequestContext};
 
 /// Runs the tests against every store.
 macro_rules! contract {
@@ -83,7 +83,8 @@ fn context() -> RequestContext {
 }
 
 fn context_of(tenant: TenantId) -> RequestContext {
-    RequestContext { tenant, principal: Principal::Anonymous, client_ip: None, request_id: RequestId::random() }
+    let (actors, request_id) = (ActorScope::All, RequestId::random());
+    RequestContext { tenant, principal: Principal::Anonymous, actors, client_ip: None, request_id }
 }
 
 fn system() -> RequestContext {
@@ -277,7 +278,8 @@ async fn insert_many_skips_ids_that_are_taken(store: Arc<dyn KeyStore>) {
 }
 
 fn query(filter: &KeyFilter, before: Option<KeyId>, limit: u32) -> PageQuery<'_> {
-    PageQuery { tenant: TenantId::NIL, kind: KeyKind::Issued, filter, before, limit, now: at(100) }
+    let (tenant, kind, actors) = (TenantId::NIL, KeyKind::Issued, &ActorScope::All);
+    PageQuery { tenant, kind, filter, actors, before, limit, now: at(100) }
 }
 
 async fn pages_return_every_key_once(store: Arc<dyn KeyStore>) {

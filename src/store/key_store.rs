@@ -9,7 +9,7 @@ use super::feed::ChangeFeed;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, KeyFilter, Revocation};
-use crate::request_context::{Principal, RequestContext};
+use crate::request_context::{ActorScope, Principal, RequestContext};
 
 /// Looks up key records. A missing key is `None`; an error means that it is not known whether the key exists.
 #[async_trait]
@@ -182,6 +182,8 @@ pub struct PageQuery<'a> {
     pub kind: KeyKind,
     /// Further conditions.
     pub filter: &'a KeyFilter,
+    /// Only keys of these actors.
+    pub actors: &'a ActorScope,
     /// Only keys with smaller ids; all if absent.
     pub before: Option<KeyId>,
     /// Maximum number of keys.

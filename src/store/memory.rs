@@ -85,6 +85,7 @@ impl KeyStore for MemoryStore {
                 && key.id.kind() == page.kind
                 && page.before.is_none_or(|before| key.id < before)
                 && page.filter.actor_id.as_ref().is_none_or(|actor| *actor == key.actor_id)
+                && page.actors.allows(&key.actor_id)
                 && page.filter.state.is_none_or(|state| state == key.effective_status(page.now))
         };
         let tables = self.tables();

@@ -192,6 +192,17 @@ impl Verifier {
         Ok(record.and_then(|record| record.rate_limit()))
     }
 
+    /// Verifies the holder of a key who was authenticated by other means than the text of the key, for example by a client certificate. The
+    /// text in `presented` is not read.
+    ///
+    /// # Errors
+    /// [`Denial`] if the key is not accepted, or Keygate cannot decide.
+    pub async fn verify_holder(&self, id: KeyId, presented: &Presented<'_>) -> Result<Verdict, Denial> {
+        let (kind, now) = (CredentialKind::Issued, self.clock.now());
+        let (found, _) = self.resolver.find(lookup(id, kind, presented, &mut None)).await;
+        self.judge_found(found, kind, presented, now)
+    }
+
     /// The kind of a credential, by its shape.
     pub fn kind(&self, credential: &str) -> CredentialKind {
         self.settings.routing.classify(credential).kind()

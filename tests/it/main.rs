@@ -4,6 +4,8 @@
 
 mod access_log;
 mod admin;
+mod admin_auth;
+mod admin_browser;
 mod admin_errors;
 mod architecture;
 mod bad_input;

@@ -27,7 +27,8 @@ async fn served_and_printed_description_is_the_committed_file() {
         "config/openapi.json is stale: cargo run -q --all-features -- config openapi > config/openapi.json"
     );
     let keygate = Keygate::dev(&["--ephemeral"]);
-    let served = keygate.http.get(format!("{}/openapi.json", keygate.admin)).send().await.unwrap();
+    let served =
+        keygate.with_admin_key(keygate.http.get(format!("{}/openapi.json", keygate.admin))).send().await.unwrap();
     assert_eq!(served.headers()[CONTENT_TYPE], "application/json");
     assert!(served.text().await.unwrap() == COMMITTED, "/openapi.json is not config/openapi.json");
 }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::draft::ImportApiKeyRequest;
 use super::enums::BatchCreateImportedApiKeysErrorCode;
 use super::key::{ImportedApiKey, IssuedApiKey};
+use crate::admin::auth::op;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
@@ -62,7 +63,7 @@ pub(in crate::admin) struct BatchCreateImportedApiKeysResult {
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn batch_create(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::BatchImportKeys>,
     Body(request): Body<BatchCreateImportedApiKeysRequest>,
 ) -> Result<Json<BatchCreateImportedApiKeysResponse>, ApiError> {
     create(&state, &context, request).await.map(Json)
@@ -77,7 +78,7 @@ pub(in crate::admin) async fn batch_create(
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn batch_import(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::BatchImportKeysLegacy>,
     Body(request): Body<BatchCreateImportedApiKeysRequest>,
 ) -> Result<Response, ApiError> {
     let response = create(&state, &context, request).await?;

@@ -4,6 +4,7 @@ use axum::extract::State;
 use http::StatusCode;
 
 use super::get::key_id;
+use crate::admin::auth::op;
 use crate::admin::context::Context;
 use crate::admin::custom_verb::LastSegment;
 use crate::admin::error::{ApiError, ErrorResponse};
@@ -18,7 +19,7 @@ use crate::id::KeyKind;
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn delete(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::DeleteImportedKey>,
     LastSegment(id): LastSegment,
 ) -> Result<StatusCode, ApiError> {
     state.lifecycle.delete(&context, key_id(KeyKind::Imported, &id)?).await?;

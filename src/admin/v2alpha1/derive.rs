@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use super::enums::TokenAlgorithm;
 use super::key::{object_or_null, read_ttl, time_text};
-use super::verify::{check_audiences, check_credential};
+use super::verify::{check_audiences, check_credential, hides};
+use crate::admin::auth::op;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
@@ -93,7 +94,7 @@ impl DeriveTokenRequest {
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn derive(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::DeriveToken>,
     Body(mut request): Body<DeriveTokenRequest>,
 ) -> Result<Json<DeriveTokenResponse>, ApiError> {
     let credential = request.credential.take().unwrap_or_default();
@@ -113,7 +114,11 @@ pub(in crate::admin) async fn derive(
         lookup_charge: None,
         revoke_with_parent: false,
     };
-    let verdict = state.verifier.verify(&presented).await.outcome.map_err(|denial| parent_error(&denial))?;
+    let outcome = state.verifier.verify(&presented).await.outcome;
+    if hides(&outcome, &credential, &context, &state).await.map_err(|denial| parent_error(&denial))? {
+        return Err(ApiError::plain(Reason::ApiKeyNotFound));
+    }
+    let verdict = outcome.map_err(|denial| parent_error(&denial))?;
     let parent = verdict.record().ok_or_else(|| ApiError::plain(Reason::Unauthorized))?;
     Ok(Json(DeriveTokenResponse { token: Token::new(state.lifecycle.derive(&context, parent, command)?) }))
 }

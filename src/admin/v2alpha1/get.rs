@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 
 use super::key::{ImportedApiKey, IssuedApiKey};
+use crate::admin::auth::op;
 use crate::admin::context::Context;
 use crate::admin::custom_verb::LastSegment;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
@@ -19,7 +20,7 @@ use crate::request_context::RequestContext;
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn issued(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::GetIssuedKey>,
     LastSegment(id): LastSegment,
 ) -> Result<Json<IssuedApiKey>, ApiError> {
     get(&state, &context, key_id(KeyKind::Issued, &id)?).await.map(Json)
@@ -33,7 +34,7 @@ pub(in crate::admin) async fn issued(
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn imported(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::GetImportedKey>,
     LastSegment(id): LastSegment,
 ) -> Result<Json<ImportedApiKey>, ApiError> {
     get(&state, &context, key_id(KeyKind::Imported, &id)?).await.map(|key| Json(ImportedApiKey(key)))

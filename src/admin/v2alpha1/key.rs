@@ -94,8 +94,6 @@ impl IssuedApiKey {
             Status::Active => None,
         };
         let reason = revocation.map(|revocation| revocation.reason);
-        let ranges = key.networks.texts();
-        let restriction = IpRestriction { allowed_cidrs: Some(ranges.iter().map(ToString::to_string).collect()) };
         Self {
             key_id: key.id.to_string(),
             name: key.name.clone(),
@@ -112,7 +110,7 @@ impl IssuedApiKey {
                 .filter(|reason| *reason != crate::key::RevocationReason::default())
                 .map(Into::into),
             revocation_description: revocation.and_then(|revocation| revocation.description.clone()),
-            ip_restriction: (!ranges.is_empty()).then_some(restriction),
+            ip_restriction: (!key.networks.is_empty()).then(|| IpRestriction::of(&key.networks)),
             visibility: key.visibility.into(),
         }
     }
@@ -130,7 +128,7 @@ impl From<Policy> for RateLimitPolicy {
 
 impl RateLimitPolicy {
     /// Validates and converts the policy.
-    pub(super) fn read(&self) -> Result<Policy, ApiError> {
+    pub(in crate::admin) fn read(&self) -> Result<Policy, ApiError> {
         let quota = self.quota.and_then(|quota| u64::try_from(quota.0).ok()).and_then(NonZeroU64::new);
         let quota = quota.ok_or_else(|| ApiError::invalid("rate_limit_policy.quota must be greater than 0"))?;
         let window = self.window.as_deref().map_or(Ok(Duration::ZERO), seconds)?;
@@ -149,8 +147,13 @@ impl RateLimitPolicy {
 }
 
 impl IpRestriction {
+    /// The ranges of a set.
+    pub(in crate::admin) fn of(networks: &CidrSet) -> Self {
+        Self { allowed_cidrs: Some(networks.texts().iter().map(ToString::to_string).collect()) }
+    }
+
     /// Validates and converts the ranges.
-    pub(super) fn read(&self) -> Result<CidrSet, ApiError> {
+    pub(in crate::admin) fn read(&self) -> Result<CidrSet, ApiError> {
         let ranges = self.allowed_cidrs.as_deref().unwrap_or_default();
         // The length is checked before parsing, because a parse error contains the invalid text.
         check_ranges(ranges).map_err(|error| ApiError::invalid(error.0))?;
@@ -168,7 +171,7 @@ fn seconds(text: &str) -> Result<Duration, ApiError> {
 }
 
 /// Parses a duration in the grammar of `ttl` (contract, admin API section 2.1).
-pub(super) fn read_ttl(text: Option<&str>) -> Result<Option<Duration>, ApiError> {
+pub(in crate::admin) fn read_ttl(text: Option<&str>) -> Result<Option<Duration>, ApiError> {
     let read = |text| parse_extended(text).map_err(|error| ApiError::invalid(format!("ttl {error}")));
     text.map(read).transpose()
 }
@@ -179,7 +182,7 @@ pub(super) fn object_or_null(object: Metadata) -> Option<Metadata> {
 }
 
 /// Formats a time by RFC 3339, in UTC with 0, 3, 6 or 9 fraction digits.
-pub(super) fn time_text(time: Timestamp) -> String {
+pub(in crate::admin) fn time_text(time: Timestamp) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::enums::RevocationReason;
 use super::verify::check_credential;
+use crate::admin::auth::op;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
@@ -39,7 +40,7 @@ pub(in crate::admin) struct SelfRevokeApiKeyResponse {}
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn self_revoke(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::SelfRevokeKey>,
     Body(request): Body<SelfRevokeApiKeyRequest>,
 ) -> Result<Json<SelfRevokeApiKeyResponse>, ApiError> {
     let credential = request.credential.unwrap_or_default();

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::get::key_id;
 use super::key::{ImportedApiKey, IpRestriction, IssuedApiKey, RateLimitPolicy};
+use crate::admin::auth::op;
 use crate::admin::body::RawBody;
 use crate::admin::context::Context;
 use crate::admin::custom_verb::LastSegment;
@@ -97,7 +98,7 @@ enum Field {
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn issued(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::UpdateIssuedKey>,
     LastSegment(id): LastSegment,
     query: Query,
     body: RawBody,
@@ -118,7 +119,7 @@ pub(in crate::admin) async fn issued(
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn imported(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::UpdateImportedKey>,
     LastSegment(id): LastSegment,
     query: Query,
     body: RawBody,

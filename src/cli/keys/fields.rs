@@ -91,7 +91,7 @@ impl Algorithm {
 }
 
 /// Splits the values of a repeatable flag at commas.
-pub(super) fn list(texts: &[String]) -> Vec<String> {
+pub(in crate::cli) fn list(texts: &[String]) -> Vec<String> {
     let items = texts.iter().flat_map(|text| text.split(','));
     items.map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
@@ -104,7 +104,7 @@ pub(super) fn object(flag: &str, text: &str) -> anyhow::Result<Value> {
 }
 
 /// Validates a `ttl` before it is sent as text; empty means none.
-pub(super) fn ttl(text: &str) -> Result<String, &'static str> {
+pub(in crate::cli) fn ttl(text: &str) -> Result<String, &'static str> {
     let valid = text.is_empty() || parse_extended(text).is_ok();
     if valid { Ok(text.to_owned()) } else { Err("is not a duration; use for example 90s, 1h30m, 30d, 2w, 6mo or 1y") }
 }

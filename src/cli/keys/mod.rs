@@ -17,6 +17,8 @@ use super::connection::Connection;
 use super::output::Output;
 use session::Session;
 
+pub(super) use fields::{list, ttl};
+
 /// `keygate keys`.
 #[derive(Debug, Args)]
 pub(super) struct Keys {

@@ -52,6 +52,8 @@ impl KeyStore for PostgresStore {
 
     async fn list(&self, page: &PageQuery<'_>) -> Result<Vec<ApiKey>, StoreError> {
         let before = page.before.map_or_else(|| ABOVE_ALL.to_owned(), |id| id.to_string());
+        let prefixes =
+            page.actors.prefixes().map(|prefixes| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>());
         let query = || {
             query_as::<_, KeyRow>(list(page.filter))
                 .bind(page.tenant.0)
@@ -60,6 +62,7 @@ impl KeyStore for PostgresStore {
                 .bind(i64::from(page.limit))
                 .bind(&page.filter.actor_id)
                 .bind(page.now)
+                .bind(&prefixes)
         };
         let rows = self.connections.rows(Access::Read, query).await?;
         rows.into_iter().map(TryInto::try_into).collect()

@@ -155,12 +155,13 @@ pub(super) const PING: &str = "SELECT 1 FROM keys LIMIT 1";
 pub(super) const ABOVE_ALL: &str = "~";
 
 /// Lists keys, with one statement for each form of filter, so that each can use its index. Parameters: tenant, kind, upper
-/// bound, limit, actor, now (1 to 6).
+/// bound, limit, actor, now, prefixes of actors or NULL (1 to 7).
 macro_rules! list {
     ($($condition:literal)*) => {
         concat!(
             "SELECT ", columns!(), " FROM keys WHERE tenant = $1 AND kind = $2 AND key_id < $3",
             $(" AND ", $condition,)*
+            " AND ($7::text[] IS NULL OR actor_id ^@ ANY ($7))",
             " ORDER BY key_id DESC LIMIT $4"
         )
     };

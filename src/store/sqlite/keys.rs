@@ -55,6 +55,7 @@ impl KeyStore for SqliteStore {
             .bind(page.limit)
             .bind(&page.filter.actor_id)
             .bind(page.now.timestamp_micros())
+            .bind(page.actors.prefixes().map(|prefixes| json!(prefixes).to_string()))
             .fetch_all(&self.pool)
             .await
             .map_err(store_error)?;

@@ -56,13 +56,14 @@ pub(super) const PING: &str = "SELECT 1 FROM keys LIMIT 1";
 pub(super) const ABOVE_ALL: &str = "~";
 
 /// Lists keys, with one statement for each form of filter, so that each can use its index. Parameters: tenant, kind, upper
-/// bound, limit, actor, now (1 to 6). The index is named, because without statistics the planner chooses the primary key and
+/// bound, limit, actor, now, prefixes of actors as a JSON array or NULL (1 to 7). The index is named, because without statistics the planner chooses the primary key and
 /// reads every key that the filter excludes.
 macro_rules! list {
     ($($index:ident,)? $($condition:literal)*) => {
         concat!(
             "SELECT * FROM keys" $(, " INDEXED BY ", stringify!($index))?, " WHERE tenant = ?1 AND kind = ?2 AND key_id < ?3",
             $(" AND ", $condition,)*
+            " AND (?7 IS NULL OR EXISTS (SELECT 1 FROM json_each(?7) WHERE substr(actor_id, 1, length(value)) = value))",
             " ORDER BY key_id DESC LIMIT ?4"
         )
     };

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use keygate_test_servers::{Process, WAIT_TIMEOUT, eventually, free_port};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -24,6 +24,8 @@ pub(crate) struct Keygate {
     pub(crate) metrics: String,
     pub(crate) key_id: String,
     pub(crate) secret: String,
+    /// The admin key that calls of the admin API carry; empty for none.
+    pub(crate) admin_key: String,
     pub(crate) http: Client,
     pub(crate) folder: TempDir,
 }
@@ -67,6 +69,7 @@ impl Keygate {
             metrics: text("metrics"),
             key_id: text("key_id"),
             secret: text("secret"),
+            admin_key: text("admin_key"),
             http: Client::new(),
             process,
             folder,
@@ -135,6 +138,7 @@ impl Keygate {
             metrics: url(ports[2]),
             key_id: String::new(),
             secret: String::new(),
+            admin_key: String::new(),
             http: Client::new(),
             folder,
         }
@@ -197,7 +201,12 @@ impl Keygate {
     /// Sends a POST request to a path below `/v2alpha1/admin`.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
         let url = format!("{}/v2alpha1/admin/{path}", self.admin);
-        self.http.post(url).body(body.to_string()).send().await.unwrap()
+        self.with_admin_key(self.http.post(url)).body(body.to_string()).send().await.unwrap()
+    }
+
+    /// Adds the admin key to a call, if there is one.
+    pub(crate) fn with_admin_key(&self, request: RequestBuilder) -> RequestBuilder {
+        if self.admin_key.is_empty() { request } else { request.bearer_auth(&self.admin_key) }
     }
 
     /// Issues a key with more fields; returns its id and its secret.

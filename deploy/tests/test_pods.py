@@ -108,6 +108,26 @@ class Pods(unittest.TestCase):
             self.assertEqual(seen["headers"]["x-keygate-actor-id"], "ana")
         self.assertNotIn("Redis cannot be reached", server.output)
 
+    def test_admin_service_needs_the_key_of_the_secret(self):
+        rendered = helm_template(DEPLOY / "helm/examples/admin-service.yaml")
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        certificate = make_certificate(folder)
+        admin_key = "an-admin-key-of-32-characters-or-more"
+        self.secrets |= {
+            ("keygate", "admin-key"): admin_key,
+            ("keygate-admin-tls", "tls.crt"): certificate.read_text(),
+            ("keygate-admin-tls", "tls.key"): certificate.with_suffix(".key").read_text(),
+        }
+        self.assertEqual(self.start(rendered, "migrate").process.wait(60), 0)
+        self.start_server(rendered)
+        # The address that the Service leads to is not loopback.
+        self.assertIn("host: 0.0.0.0", next(one for one in rendered if one["kind"] == "ConfigMap")["data"]["keygate.yaml"])
+        url = "https://api.example.com/v2alpha1/admin/issuedApiKeys"
+        options = ["--cacert", certificate, "--connect-to", "api.example.com:443:127.0.0.1:4420", "--write-out", "%{http_code}"]
+        request = ["curl", "--silent", "--output", "/dev/null", *options, url]
+        self.assertEqual(run(*request), "401")
+        self.assertEqual(run(*request, "--header", f"Authorization: Bearer {admin_key}"), "200")
+
 
 def make_certificate(folder):
     """A certificate for api.example.com, beside its key."""
@@ -122,7 +142,7 @@ def helm_test(rendered):
     """The exit codes of the containers of `helm test`, whose Services are ports of this host."""
     ports = ["--connect-to", "keygate:80:127.0.0.1:8080", "--connect-to", "keygate-metrics:4422:127.0.0.1:4422", "--retry", "0"]
     pod = next(one for one in rendered if one["kind"] == "Pod")
-    return {one["name"]: subprocess.run([*one["command"], *one["args"], *ports]).returncode for one in pod["spec"]["containers"]}
+    return {one["name"]: subprocess.run([*one["command"], *one["args"], *ports], capture_output=True).returncode for one in pod["spec"]["containers"]}
 
 
 if __name__ == "__main__":

@@ -142,7 +142,8 @@ def helm_test(rendered):
     """The exit codes of the containers of `helm test`, whose Services are ports of this host."""
     ports = ["--connect-to", "keygate:80:127.0.0.1:8080", "--connect-to", "keygate-metrics:4422:127.0.0.1:4422", "--retry", "0"]
     pod = next(one for one in rendered if one["kind"] == "Pod")
-    return {one["name"]: subprocess.run([*one["command"], *one["args"], *ports], capture_output=True).returncode for one in pod["spec"]["containers"]}
+    commands = {one["name"]: [*one["command"], *one["args"], *ports] for one in pod["spec"]["containers"]}
+    return {name: subprocess.run(command, capture_output=True).returncode for name, command in commands.items()}
 
 
 if __name__ == "__main__":

@@ -129,9 +129,10 @@ impl From<LifecycleError> for ApiError {
             LifecycleError::NotFound(_) => Self::new(Reason::ApiKeyNotFound, message),
             LifecycleError::AlreadyRevoked | LifecycleError::IssuedShape => Self::new(Reason::Conflict, message),
             LifecycleError::AlreadyImported | LifecycleError::IdTaken => Self::new(Reason::ApiKeyExists, message),
-            LifecycleError::DerivedShape | LifecycleError::NotActive | LifecycleError::ParentEnded => {
-                Self::new(Reason::FailedPrecondition, message)
-            }
+            LifecycleError::DerivedShape
+            | LifecycleError::NotActive
+            | LifecycleError::Replaced(_)
+            | LifecycleError::ParentEnded => Self::new(Reason::FailedPrecondition, message),
             LifecycleError::ScopeNotGranted(_) | LifecycleError::PublicKey | LifecycleError::ActorNotAllowed => {
                 Self::new(Reason::Forbidden, message)
             }
@@ -180,9 +181,16 @@ pub(super) async fn not_found() -> Response {
     ApiError::plain(Reason::NotFound).into_response()
 }
 
-/// The body of every error response.
+/// The body of every error response: the error, and beside it the members of `Status`, which the published clients read at top level.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ErrorResponse {
+    /// As `error.code`.
+    code: u16,
+    /// As `error.message`.
+    message: String,
+    /// As `error.details`.
+    #[schema(min_items = 1, max_items = 1)]
+    details: [ErrorInfo; 1],
     error: ErrorBody,
 }
 
@@ -196,11 +204,12 @@ struct ErrorBody {
     /// The name of the gRPC status code.
     status: &'static str,
     /// Exactly one.
+    #[schema(min_items = 1, max_items = 1)]
     details: [ErrorInfo; 1],
 }
 
 /// The error details that clients match on.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 struct ErrorInfo {
     #[serde(rename = "@type")]
     kind: &'static str,
@@ -221,13 +230,9 @@ impl IntoResponse for ApiError {
             domain: "www.ory.com/talos",
             metadata: self.metadata,
         };
-        let error = ErrorBody {
-            code: spec.http.as_u16(),
-            message: self.message.into_owned(),
-            status: spec.status,
-            details: [info],
-        };
-        let mut response = (spec.http, Json(ErrorResponse { error })).into_response();
+        let (code, message, details) = (spec.http.as_u16(), self.message.into_owned(), [info]);
+        let error = ErrorBody { code, message: message.clone(), status: spec.status, details: details.clone() };
+        let mut response = (spec.http, Json(ErrorResponse { code, message, details, error })).into_response();
         if self.reason == Reason::ServiceUnavailable {
             response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_request, map_response};
 use axum::response::{IntoResponse, Response};
 use http::header::ALLOW;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -16,6 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::drain;
 use super::browser::{BrowserRules, guard};
+use super::custom_verb::decode_colon;
 use super::error::{ApiError, not_found};
 use crate::id::{KeyId, KeyKind, RequestId};
 use crate::wire::problem::X_REQUEST_ID;
@@ -61,8 +62,8 @@ impl Metrics {
     }
 }
 
-/// Wraps the routes, from the outside in: a task for each request, removal of `Allow`, log and headers, the rules for browsers, and a panic
-/// handler.
+/// Wraps the routes, from the outside in: a task for each request, the colon of custom verbs, removal of `Allow`, log and headers, the
+/// rules for browsers, and a panic handler.
 pub(super) fn wrap(routes: Router, metrics: Metrics, quiet_health: bool, browser: Option<BrowserRules>) -> Router {
     let panics = CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
         ApiError::internal(&"a handler panicked").into_response()
@@ -72,7 +73,11 @@ pub(super) fn wrap(routes: Router, metrics: Metrics, quiet_health: bool, browser
         None => routes,
     };
     let routes = routes.layer(panics).layer(from_fn_with_state(Observer { metrics, quiet_health }, observe));
-    Router::new().fallback_service(routes).layer(map_response(remove_allow)).layer(from_fn(run_to_completion))
+    Router::new()
+        .fallback_service(routes)
+        .layer(map_response(remove_allow))
+        .layer(map_request(decode_colon))
+        .layer(from_fn(run_to_completion))
 }
 
 /// Completes a request after the client disconnects: a stored change must reach the caches too.

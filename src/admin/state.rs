@@ -10,6 +10,7 @@ use crate::config::ClientIpSource;
 use crate::credential::SigningKeys;
 use crate::id::TenantId;
 use crate::lifecycle::Lifecycle;
+use crate::pipeline::Snapshot;
 use crate::ratelimit::Limiter;
 use crate::verifier::Verifier;
 
@@ -31,6 +32,10 @@ pub struct AdminState {
     pub authenticator: Option<Arc<Authenticator>>,
     /// Issues, rotates and revokes admin keys.
     pub admin_keys: Arc<Lifecycle>,
+    /// The steps of requests under the configuration of the gateway, to explain them. Without a gateway it has no routes.
+    pub snapshot: Arc<Snapshot>,
+    /// Whether the configuration has a gateway.
+    pub has_routes: bool,
     /// The served tenant.
     pub tenant: TenantId,
     /// Whether introspection reports tokens of revoked or deleted keys as inactive, as the gateway rejects them.

@@ -10,6 +10,7 @@ use super::error::AppError;
 use crate::admin::{AdminState, AllowedHosts, Authenticator, AuthenticatorParts, BrowserRules, Cors, UpstreamReport};
 use crate::config::{AdminAuthConfig, AdminAuthMode, BOOTSTRAP_KEY_MIN, Config, HttpConfig};
 use crate::engine::{Engine, RunningEngine};
+use crate::pipeline::Snapshot;
 
 /// The state of the handlers. `upstream_report` describes the upstreams of the gateway, if there is one.
 ///
@@ -34,6 +35,8 @@ pub(super) fn state(
         version: Arc::new(build::version(config)),
         limiter: engine.limiter().cloned(),
         upstream_report,
+        snapshot: Arc::new(Snapshot::new(engine.snapshot_parts(&config.gateway.clone().unwrap_or_default()), |_| ())),
+        has_routes: config.gateway.is_some(),
         quiet_health: http.request_log.exclude_health_endpoints,
     })
 }

@@ -12,6 +12,7 @@ mod first_admin_key;
 mod listeners;
 mod migrations;
 mod process;
+mod secret_files;
 mod signals;
 mod tls;
 
@@ -23,5 +24,6 @@ pub use first_admin_key::{AdminKeyDatabase, create_admin_key};
 pub use listeners::{Listeners, bind};
 pub use migrations::Migrations;
 pub use process::App;
+pub use secret_files::shared_secret_files;
 pub use signals::wait_for_stop;
 pub use tls::check_tls;

@@ -6,6 +6,7 @@ mod command;
 mod config;
 mod connection;
 mod dev;
+mod explain;
 mod jwk;
 mod keys;
 mod migrate;

@@ -13,6 +13,9 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<()> {
     for variable in &unknown {
         tracing::warn!("{variable}");
     }
+    for warning in file.warnings(&config) {
+        tracing::warn!("{warning}");
+    }
     let app = App::start(&config, Listeners::bind(&config)?)?;
     tracing::info!(
         gateway = app.gateway_address().map(tracing::field::display),

@@ -101,6 +101,19 @@ pub struct SigningKeysConfig {
 pub struct MacaroonConfig {
     /// Prefixes of macaroons.
     pub prefix: MacaroonPrefixConfig,
+    /// What happens to a macaroon with a further caveat that has a member which Keygate does not apply.
+    pub unknown_caveats: UnknownCaveats,
+}
+
+/// What happens to a macaroon with a further caveat that has a member which Keygate does not apply.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownCaveats {
+    /// It is rejected: whoever added the caveat meant to restrict the macaroon.
+    #[default]
+    Deny,
+    /// The member is ignored.
+    Ignore,
 }
 
 /// Prefixes of macaroons.

@@ -58,7 +58,7 @@ pub use cors::CorsConfig;
 pub use credential_location::{BasicPart, CredentialLocation};
 pub use credentials::{
     ApiKeysConfig, CredentialsConfig, DerivedTokensConfig, JwtConfig, MacaroonConfig, PrefixConfig, RetiredValue,
-    SigningKeysConfig,
+    SigningKeysConfig, UnknownCaveats,
 };
 pub use database::{DatabaseConfig, Dsn, PostgresDsn};
 pub use endpoint::{EndpointUrl, parse_endpoint};

@@ -9,7 +9,7 @@ use prometheus::Registry;
 
 use crate::cache::{Caches, KeyCache, RevokedParents};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, RetiredSecret, RetiredValue};
+use crate::config::{Config, RetiredSecret, RetiredValue, UnknownCaveats};
 use crate::credential::{ADMIN_PREFIX, Keyring, Retired, Routing, SigningKeys, TokenSettings};
 use crate::last_used::Tracker;
 use crate::lifecycle::{self, DerivedSettings, Lifecycle};
@@ -154,6 +154,7 @@ fn verifier_settings(config: &Config, keyring: Arc<Keyring>) -> verifier::Settin
                 .collect(),
             clock_skew: TimeDelta::from_std(credentials.effective_clock_skew()).unwrap_or_default(),
             keyring,
+            ignore_unknown_caveats: credentials.derived_tokens.macaroon.unknown_caveats == UnknownCaveats::Ignore,
         },
         routing: Routing::new(&credentials.macaroon_prefixes()),
         prefixes: credentials.api_keys.prefix.all(),

@@ -90,7 +90,7 @@ impl Lifecycle {
         let Some(quota) = self.settings.quota else {
             return Ok(());
         };
-        let free = quota.saturating_sub(self.store.count_active(context.tenant).await?);
+        let free = quota.saturating_sub(self.store.count_active(context.tenant, self.now()).await?);
         let free = usize::try_from(free).unwrap_or(usize::MAX);
         for item in results.iter_mut().filter(|item| item.is_ok()).skip(free) {
             *item = Err(LifecycleError::QuotaExceeded.into());

@@ -31,6 +31,9 @@ pub enum LifecycleError {
     /// The key cannot be rotated: it is revoked or expired.
     #[error("cannot rotate a non-active key")]
     NotActive,
+    /// The key was rotated before and is active only for a time.
+    #[error("the key was rotated before and is replaced by {0}; rotate that key")]
+    Replaced(KeyId),
     /// The key is expired.
     #[error("The API key has expired.")]
     Expired,

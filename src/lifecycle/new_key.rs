@@ -50,7 +50,7 @@ impl Lifecycle {
     /// Fails if the tenant has reached its quota of active keys.
     pub(super) async fn check_quota(&self, context: &RequestContext) -> Result<(), LifecycleError> {
         match self.settings.quota {
-            Some(quota) if self.store.count_active(context.tenant).await? >= quota => {
+            Some(quota) if self.store.count_active(context.tenant, self.now()).await? >= quota => {
                 Err(LifecycleError::QuotaExceeded)
             }
             _ => Ok(()),
@@ -100,6 +100,8 @@ pub(super) fn record(tenant: TenantId, id: KeyId, draft: KeyDraft, now: Timestam
         create_time: now,
         update_time: now,
         expire_time: Some(now + ttl),
+        revoke_time: None,
+        replaced_by: None,
         last_used_time: None,
         rate_limit: draft.rate_limit,
         networks: draft.networks,

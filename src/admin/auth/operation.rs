@@ -76,6 +76,7 @@ operations! {
     VerifyKey: VERIFY, "POST /v2alpha1/admin/apiKeys:verify";
     BatchVerifyKeys: VERIFY, "POST /v2alpha1/admin/apiKeys:batchVerify";
     Introspect: VERIFY, "POST /keygate/v1/introspect";
+    Explain: VERIFY, "POST /keygate/v1/explain";
     IssueKey: MANAGE, "POST /v2alpha1/admin/issuedApiKeys";
     UpdateIssuedKey: MANAGE, "PATCH /v2alpha1/admin/issuedApiKeys/{key_id}";
     RotateIssuedKey: MANAGE, "POST /v2alpha1/admin/issuedApiKeys/{key_id}:rotate";

@@ -13,7 +13,7 @@ use crate::id::KeyKind;
 
 /// Deletes an imported key permanently, in any status.
 #[utoipa::path(delete, path = "/v2alpha1/admin/importedApiKeys/{key_id}", operation_id = "adminDeleteImportedApiKey",
-    tag = "imported keys", params(("key_id" = String, Path, description = "The key")),
+    tag = "imported keys", params(("key_id" = String, Path, description = "The key", min_length = 1)),
     responses((status = 204, description = "The key is deleted"),
         (status = 404, description = "The key does not exist", body = ErrorResponse),
         (status = "default", description = "Any other error", body = ErrorResponse)))]

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::enums::TokenAlgorithm;
 use super::key::{object_or_null, read_ttl, time_text};
+use super::schemas::{AudienceText, ScopeText};
 use super::verify::{check_audiences, check_credential, hides};
 use crate::admin::auth::op;
 use crate::admin::body::Body;
@@ -25,22 +26,22 @@ use crate::verifier::{CachePolicy, Denial, Presented};
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct DeriveTokenRequest {
     /// The key to derive from, 1 to 8192 bytes. Derived tokens are rejected.
-    #[schema(required, nullable = false)]
+    #[schema(required, nullable = false, min_length = 1, max_length = 8192)]
     credential: Option<String>,
     #[schema(value_type = TokenAlgorithm, required = false)]
     algorithm: Option<EnumOrUnknown<TokenAlgorithm>>,
     /// The lifetime, such as `15m`; the configured default if absent. At most the remaining lifetime of the key.
-    #[schema(nullable = false)]
+    #[schema(nullable = false, pattern = "^([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h|d|w|mo|y))+$")]
     ttl: Option<String>,
     /// A subset of the key's scopes; all of them if absent.
-    #[schema(nullable = false)]
+    #[schema(value_type = Vec<ScopeText>, inline, max_items = 100, required = false)]
     scopes: Option<Vec<String>>,
     /// Custom claims. Reserved names are dropped.
     #[serde(alias = "customClaims")]
     #[schema(value_type = Object, required = false)]
     custom_claims: Option<Metadata>,
     /// The audiences of the token, at most 100 of 1 to 255 characters each.
-    #[schema(nullable = false)]
+    #[schema(value_type = Vec<AudienceText>, inline, max_items = 100, required = false)]
     audiences: Option<Vec<String>>,
 }
 

@@ -14,7 +14,7 @@ use crate::request_context::RequestContext;
 
 /// Returns an issued key in any status, without its secret.
 #[utoipa::path(get, path = "/v2alpha1/admin/issuedApiKeys/{key_id}", operation_id = "adminGetIssuedApiKey",
-    tag = "issued keys", params(("key_id" = String, Path, description = "The key")),
+    tag = "issued keys", params(("key_id" = String, Path, description = "The key", min_length = 1)),
     responses((status = 200, description = "The key", body = IssuedApiKey),
         (status = 404, description = "The key does not exist", body = ErrorResponse),
         (status = "default", description = "Any other error", body = ErrorResponse)))]
@@ -28,7 +28,7 @@ pub(in crate::admin) async fn issued(
 
 /// Returns an imported key in any status, without its credential.
 #[utoipa::path(get, path = "/v2alpha1/admin/importedApiKeys/{key_id}", operation_id = "adminGetImportedApiKey",
-    tag = "imported keys", params(("key_id" = String, Path, description = "The key")),
+    tag = "imported keys", params(("key_id" = String, Path, description = "The key", min_length = 1)),
     responses((status = 200, description = "The key", body = ImportedApiKey),
         (status = 404, description = "The key does not exist", body = ErrorResponse),
         (status = "default", description = "Any other error", body = ErrorResponse)))]

@@ -15,6 +15,7 @@ mod paths;
 pub(super) mod revoke;
 pub(super) mod rotate;
 mod routes;
+mod schemas;
 pub(super) mod self_revoke;
 pub(super) mod update;
 pub(super) mod verify;

@@ -19,7 +19,7 @@ use crate::request_context::Principal;
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct SelfRevokeApiKeyRequest {
     /// The credential of the key, 1 to 8192 bytes.
-    #[schema(required, nullable = false)]
+    #[schema(required, nullable = false, min_length = 1, max_length = 8192)]
     credential: Option<String>,
     #[schema(value_type = RevocationReason, required = false)]
     reason: Option<EnumOrUnknown<RevocationReason>>,

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::enums::{KeyStatus, KeyVisibility, VerificationErrorCode as Code};
 use super::key::{RateLimitPolicy, object_or_null, time_text};
+use super::schemas::AudienceText;
 use crate::admin::auth::op;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
@@ -34,11 +35,11 @@ const BATCH_MAX: usize = 100;
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct VerifyApiKeyRequest {
     /// The credential, 1 to 8192 bytes.
-    #[schema(required, nullable = false)]
+    #[schema(required, nullable = false, min_length = 1, max_length = 8192)]
     credential: Option<String>,
     /// The expected audiences, at most 100 of 1 to 255 characters each. The credential must have one of them.
     #[serde(alias = "expectedAudiences")]
-    #[schema(nullable = false)]
+    #[schema(value_type = Vec<AudienceText>, inline, max_items = 100, required = false)]
     expected_audiences: Option<Vec<String>>,
 }
 
@@ -46,7 +47,7 @@ pub(in crate::admin) struct VerifyApiKeyRequest {
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct BatchVerifyApiKeysRequest {
     /// 1 to 100 requests.
-    #[schema(required, nullable = false)]
+    #[schema(required, nullable = false, min_items = 1, max_items = 100)]
     requests: Option<Vec<VerifyApiKeyRequest>>,
 }
 

@@ -109,6 +109,11 @@ pub(in crate::cli) fn ttl(text: &str) -> Result<String, &'static str> {
     if valid { Ok(text.to_owned()) } else { Err("is not a duration; use for example 90s, 1h30m, 30d, 2w, 6mo or 1y") }
 }
 
+/// Validates the time that a rotated key stays active, before it is sent as text.
+pub(super) fn overlap(text: &str) -> Result<String, &'static str> {
+    if parse_extended(text).is_ok() { Ok(text.to_owned()) } else { Err("is not a duration; use for example 24h or 7d") }
+}
+
 /// Converts a rate-limit window to the decimal seconds of the API.
 fn window(text: &str) -> Result<String, &'static str> {
     let window = parse_extended(text).map_err(|_| "is not a duration; use for example 60s, 5m or 1h")?;
@@ -144,7 +149,7 @@ fn full_name(prefix: &str, names: &[&str], text: &str) -> Result<String, String>
 }
 
 /// A credential from an argument, or from stdin for `-`, which keeps it out of the process list.
-pub(super) fn credential(argument: &SecretString) -> anyhow::Result<SecretString> {
+pub(in crate::cli) fn credential(argument: &SecretString) -> anyhow::Result<SecretString> {
     if argument.expose_secret() != "-" {
         return Ok(argument.clone());
     }

@@ -15,6 +15,7 @@ use clap::{Args, Subcommand};
 
 use super::connection::Connection;
 use super::output::Output;
+pub(super) use fields::credential;
 use session::Session;
 
 pub(super) use fields::{list, ttl};

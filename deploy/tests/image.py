@@ -55,8 +55,13 @@ def copy_into_image(text, output, image):
     destination = image / target.lstrip("/")
     shutil.copytree(output / source.removeprefix("/mnt/"), destination, symlinks=True, dirs_exist_ok=True)
     for option in options:
-        if option.startswith("--chown=") and os.geteuid() == 0:
+        if option.startswith("--chown=") and can_change_owner():
             user, group = option.removeprefix("--chown=").split(":")
             for folder, _, files in os.walk(destination):
                 for path in [folder, *(os.path.join(folder, name) for name in files)]:
                     os.chown(path, int(user), int(group), follow_symlinks=False)
+
+
+def can_change_owner():
+    """Whether this process is root of the machine. Root of a user namespace has no other users."""
+    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"] and os.geteuid() == 0

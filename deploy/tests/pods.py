@@ -62,28 +62,33 @@ def secret(reference, secrets, documents):
     raise AssertionError(f"no Secret has {reference}")
 
 
-class ConfigMounts:
-    """The ConfigMaps that a container mounts, as folders: `with ConfigMounts(…) as mounts`."""
+class Mounts:
+    """The ConfigMaps and Secrets that a container mounts, as folders: `with Mounts(…) as mounts`."""
 
-    def __init__(self, spec, one, documents):
+    def __init__(self, spec, one, documents, secrets):
         self.volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
         self.mounts = one.get("volumeMounts", [])
         maps = [document for document in documents if document["kind"] == "ConfigMap"]
         self.maps = {document["metadata"]["name"]: document["data"] for document in maps}
+        self.secrets = secrets
 
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory()
         Path(self.folder.name).chmod(0o755)
         folders = {}
         for mount in self.mounts:
-            volume = self.volumes[mount["name"]]
-            if "configMap" in volume:
-                folder = Path(self.folder.name, mount["name"])
-                folder.mkdir()
-                for file, text in self.maps[volume["configMap"]["name"]].items():
-                    (folder / file).write_text(text)
-                folders[mount["mountPath"]] = folder
+            folder = Path(self.folder.name, mount["name"])
+            folder.mkdir()
+            for file, text in self.files(self.volumes[mount["name"]]).items():
+                (folder / file).write_text(text)
+            folders[mount["mountPath"]] = folder
         return folders
+
+    def files(self, volume):
+        if "configMap" in volume:
+            return self.maps[volume["configMap"]["name"]]
+        name = volume["secret"]["secretName"]
+        return {key: text for (secret, key), text in self.secrets.items() if secret == name}
 
     def __exit__(self, *_):
         self.folder.cleanup()

@@ -97,7 +97,7 @@ class ReadOnlyStart(unittest.TestCase):
             data.mkdir()
             (config / "keygate.yaml").write_text(CONFIG)
             os.chmod(folder, 0o755)
-            if os.geteuid() == 0:
+            if image.can_change_owner():
                 os.chown(data, image.USER, image.USER)
             mounts = {"/etc/keygate": config, "/var/lib/keygate": data}
             command = containerfile.json_list(containerfile.stage(None).one("CMD"))

@@ -5,6 +5,12 @@ serve:
     host: {{ ternary .Values.listenAddress "127.0.0.1" .Values.admin.service.enabled | quote }}
     port: {{ .Values.admin.port }}
     shutdown_grace: {{ .Values.shutdown.grace }}s
+    {{- if .Values.admin.tls.existingSecret }}
+    tls:
+      certificates:
+        - certificate: /etc/keygate-admin-tls/tls.crt
+          key: /etc/keygate-admin-tls/tls.key
+    {{- end }}
   metrics:
     host: {{ .Values.listenAddress | quote }}
     port: {{ .Values.metrics.port }}

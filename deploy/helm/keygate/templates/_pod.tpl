@@ -73,6 +73,9 @@ spec:
         {{- if .Values.gateway.tls.existingSecret }}
         - { name: tls, mountPath: /etc/keygate-tls, readOnly: true }
         {{- end }}
+        {{- if .Values.admin.tls.existingSecret }}
+        - { name: admin-tls, mountPath: /etc/keygate-admin-tls, readOnly: true }
+        {{- end }}
         {{- if include "keygate.isSet" .Values.secrets.signingKeys }}
         - { name: signing-keys, mountPath: /etc/keygate-signing-keys, readOnly: true }
         {{- end }}
@@ -87,6 +90,10 @@ spec:
       configMap: { name: {{ include "keygate.fullname" . }} }
     {{- with .Values.gateway.tls.existingSecret }}
     - name: tls
+      secret: { secretName: {{ . }} }
+    {{- end }}
+    {{- with .Values.admin.tls.existingSecret }}
+    - name: admin-tls
       secret: { secretName: {{ . }} }
     {{- end }}
     {{- with .Values.secrets.signingKeys }}

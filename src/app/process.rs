@@ -55,7 +55,8 @@ impl App {
         let engine = Engine::builder(config.clone()).registry(registry.clone());
         let engine = background.block_on(engine.start())?;
         let gateway_config = config.gateway.as_ref().filter(|gateway| gateway.enabled);
-        let upstreams = gateway_config.map(|gateway| Upstreams::new(gateway, &registry)).transpose()?;
+        let upstreams =
+            gateway_config.map(|gateway| Upstreams::new(gateway, &registry, &tls.file_metrics)).transpose()?;
         let state = AdminState {
             lifecycle: Arc::clone(engine.lifecycle()),
             verifier: Arc::clone(engine.verifier()),

@@ -53,3 +53,4 @@ mod sdk_first;
 mod secrecy;
 mod support;
 mod tls;
+mod upstream_tls;

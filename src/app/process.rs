@@ -58,7 +58,8 @@ impl App {
         let engine = Engine::builder(config.clone()).registry(registry.clone());
         let engine = background.block_on(engine.start())?;
         let gateway_config = config.gateway.as_ref().filter(|gateway| gateway.enabled);
-        let upstreams = gateway_config.map(|gateway| Upstreams::new(gateway, &registry)).transpose()?;
+        let upstreams =
+            gateway_config.map(|gateway| Upstreams::new(gateway, &registry, &tls.file_metrics)).transpose()?;
         let report = upstreams.clone().map(|upstreams| Arc::new(move || upstreams.report()) as UpstreamReport);
         let state = admin::state(config, &engine, report)?;
         let grace = config.serve.http.shutdown_grace.0;

@@ -103,7 +103,7 @@ fn authorities(config: &TlsConfig, setting: &str, provider: &Arc<CryptoProvider>
 }
 
 /// Whether a value was loaded.
-fn report(change: Change, metrics: &Metrics) -> bool {
+pub(crate) fn report(change: Change, metrics: &Metrics) -> bool {
     match change {
         Change::None => false,
         Change::Loaded => {

@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::authority::Authority;
-use crate::support::keygate::{HMAC_SECRET, Keygate, command};
+use crate::support::keygate::{HMAC_SECRET, Keygate, command, write_private};
 use crate::support::upstream::Upstream;
 
 fn gateway(upstream: &Upstream) -> Value {
@@ -89,7 +89,7 @@ fn node_does_not_start_with_an_unsupported_schema() {
         for name in ["http", "metrics"] {
             config["serve"][name]["port"] = keygate_test_servers::free_port().into();
         }
-        std::fs::write(&file, config.to_string()).unwrap();
+        write_private(&file, &config.to_string());
         let output = command().arg("serve").arg("--config").arg(&file).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{text}");

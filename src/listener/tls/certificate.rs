@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 
 use super::error::{FileProblem, TlsError};
 #[cfg(feature = "gateway")]
-use super::server_config::provider;
+use super::provider::provider;
 use super::watched::Source;
 use super::x509::CertificateFacts;
 use crate::config::CertificateConfig;

@@ -12,6 +12,7 @@ mod certificate;
 mod error;
 mod files;
 mod metrics;
+mod provider;
 mod resolver;
 mod server_config;
 mod watched;

@@ -214,7 +214,7 @@ fn commands_of_other_groups_are_suggested_with_their_full_path() {
     for (arguments, suggestion) in [
         (
             &["keys", "revoke", "x"][..],
-            "some similar subcommands exist: 'keygate keys issued revoke', 'keygate keys imported revoke'",
+            "some similar subcommands exist: 'keygate keys issued revoke', 'keygate keys imported revoke', 'keygate admin keys revoke'",
         ),
         (&["keys", "rotate", "x"], "a similar subcommand exists: 'keygate keys issued rotate'"),
         (&["keys", "import", "n"], "a similar subcommand exists: 'keygate keys imported import'"),

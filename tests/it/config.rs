@@ -1,6 +1,7 @@
 //! `keygate config`, and configurations that stop the start.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
 use crate::support::keygate::{HMAC_SECRET, command};
@@ -10,6 +11,7 @@ fn run(arguments: &[&str], text: &str, variables: &[(&str, &str)]) -> (Output, S
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keygate.yaml");
     std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let mut command = command();
     command.args(arguments).arg("--config").arg(&file).current_dir(folder.path()).envs(variables.iter().copied());
     let output = command.output().unwrap();

@@ -148,11 +148,10 @@ impl RouteLimits {
         let plan = self.plan(caller);
         let mut outcome = RateLimitOutcome { legacy_fields: self.legacy_fields, ..RateLimitOutcome::default() };
         let (mut charges, mut results) = (Vec::new(), Vec::new());
-        let mut is_rejected = false;
+        // As when charged: after a rejection, the other limits are only read.
+        let mut cost = self.cost;
         for (index, group) in plan.enforced().chain(plan.dry_run()) {
             let Some(charge) = group.charge(caller, 0) else { continue };
-            // As in `charge_all`, a request that one owner's limits reject is not charged to the next owner.
-            let cost = if is_rejected && plan.is_enforced(index) { 0 } else { self.cost };
             let mut result = self.limiter.charge(&charge).await;
             if let ChargeResult::Counted(decision) = &mut result {
                 for (named, outcome) in charge.limits.iter().zip(&mut decision.outcomes) {
@@ -163,7 +162,7 @@ impl RouteLimits {
             outcome.add(index, result.clone());
             // Dry-run limits never reject.
             if plan.is_enforced(index) {
-                is_rejected |= !result.admits();
+                cost = if result.admits() { cost } else { 0 };
                 charges.push(charge);
                 results.push(result);
             }

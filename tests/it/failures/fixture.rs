@@ -296,8 +296,8 @@ impl Cell {
         let mut text = response.status().as_u16().to_string();
         let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
         let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default();
-        // The problem code of the gateway, or the reason of the admin API, whose `code` is the status.
-        let code = body.get("code").filter(|code| code.is_string()).or_else(|| body.pointer("/error/details/0/reason"));
+        // The problem code of the gateway, or the reason of the admin API.
+        let code = body.pointer("/error/details/0/reason").or_else(|| body.get("code"));
         if let Some(code) = code.and_then(Value::as_str) {
             text = format!("{text} {code}");
         }

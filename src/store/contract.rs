@@ -62,6 +62,7 @@ contract!(
     insert_many_skips_ids_that_are_taken,
     pages_return_every_key_once,
     filters_select_by_actor_and_status,
+    lists_select_by_prefixes_of_actors,
     replace_requires_the_expected_version,
     rotation_is_atomic_and_happens_once,
     one_of_many_concurrent_rotations_succeeds,
@@ -332,6 +333,30 @@ async fn filters_select_by_actor_and_status(store: Arc<dyn KeyStore>) {
         let expected: Vec<_> = expected.into_iter().map(issued).collect();
         assert_eq!(page.iter().map(|key| key.id).collect::<Vec<_>>(), expected, "{filter:?}");
     }
+}
+
+async fn lists_select_by_prefixes_of_actors(store: Arc<dyn KeyStore>) {
+    let of_actor = |number, actor: &str| ApiKey { actor_id: actor.into(), ..key(issued(number)) };
+    let keys = [of_actor(1, "a/x"), of_actor(2, "a%"), of_actor(3, "ab"), of_actor(4, "A/x"), of_actor(5, "é/x")];
+    store.insert_many(&context(), &keys).await.unwrap();
+    for (prefixes, actor, expected) in [
+        (&["a/"][..], None, vec![1]),
+        (&["a"], None, vec![3, 2, 1]),
+        (&["a%", "a_"], None, vec![2]),
+        (&["é/", "a/"], None, vec![5, 1]),
+        (&["a/x/y"], None, vec![]),
+        (&["a/"], Some("a/x"), vec![1]),
+        (&["a/"], Some("ab"), vec![]),
+    ] {
+        let filter = KeyFilter { actor_id: actor.map(str::to_owned), state: None };
+        let actors = ActorScope::of_prefixes(prefixes.iter().copied());
+        let page = store.list(&PageQuery { actors: &actors, ..query(&filter, None, 10) }).await.unwrap();
+        let expected: Vec<_> = expected.into_iter().map(issued).collect();
+        assert_eq!(page.iter().map(|key| key.id).collect::<Vec<_>>(), expected, "{prefixes:?} {actor:?}");
+    }
+    let none = ActorScope::Prefixes([].into());
+    let page = store.list(&PageQuery { actors: &none, ..query(&KeyFilter::default(), None, 10) }).await.unwrap();
+    assert_eq!(page, []);
 }
 
 async fn replace_requires_the_expected_version(store: Arc<dyn KeyStore>) {

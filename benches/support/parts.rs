@@ -354,6 +354,7 @@ fn verifier_settings(keyring: Arc<Keyring>, proof_cache_bytes: u64) -> verifier:
             issuers_retired: Vec::new(),
             clock_skew: TimeDelta::seconds(300),
             keyring,
+            ignore_unknown_caveats: false,
         },
         routing: routing(),
         prefixes: vec![PREFIX.into()],

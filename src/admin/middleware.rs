@@ -1,12 +1,13 @@
 //! Middleware of the admin API: response headers, metrics and the access log (contract, admin API section 3.5 and operations
 //! sections 5 and 6).
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_request, map_response};
 use axum::response::{IntoResponse, Response};
 use http::header::ALLOW;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -14,7 +15,9 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Reg
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::drain;
-use super::error::ApiError;
+use super::browser::{BrowserRules, guard};
+use super::custom_verb::decode_colon;
+use super::error::{ApiError, not_found};
 use crate::id::{KeyId, KeyKind, RequestId};
 use crate::wire::problem::X_REQUEST_ID;
 
@@ -59,13 +62,22 @@ impl Metrics {
     }
 }
 
-/// Wraps the routes, from the outside in: a task for each request, removal of `Allow`, log and headers, and a panic handler.
-pub(super) fn wrap(routes: Router, metrics: Metrics, quiet_health: bool) -> Router {
+/// Wraps the routes, from the outside in: a task for each request, the colon of custom verbs, removal of `Allow`, log and headers, the
+/// rules for browsers, and a panic handler.
+pub(super) fn wrap(routes: Router, metrics: Metrics, quiet_health: bool, browser: Option<BrowserRules>) -> Router {
     let panics = CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
         ApiError::internal(&"a handler panicked").into_response()
     });
+    let routes = match browser {
+        Some(rules) => routes.layer(from_fn_with_state(Arc::new(rules), guard)),
+        None => routes,
+    };
     let routes = routes.layer(panics).layer(from_fn_with_state(Observer { metrics, quiet_health }, observe));
-    Router::new().fallback_service(routes).layer(map_response(remove_allow)).layer(from_fn(run_to_completion))
+    Router::new()
+        .fallback_service(routes)
+        .layer(map_response(remove_allow))
+        .layer(map_request(decode_colon))
+        .layer(from_fn(run_to_completion))
 }
 
 /// Completes a request after the client disconnects: a stored change must reach the caches too.
@@ -107,6 +119,11 @@ async fn observe(State(observer): State<Observer>, mut request: Request, next: N
     }
     response.headers_mut().insert(X_REQUEST_ID, id.value().clone());
     response
+}
+
+/// Rejects HEAD, which the contract does not have and axum would handle like GET.
+pub(super) async fn reject_head(request: Request, next: Next) -> Response {
+    if request.method() == Method::HEAD { not_found().await } else { next.run(request).await }
 }
 
 /// Drains the body of a method whose operations have none. An unread body would close the connection.

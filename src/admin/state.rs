@@ -5,10 +5,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
+use super::auth::Authenticator;
 use crate::config::ClientIpSource;
 use crate::credential::SigningKeys;
 use crate::id::TenantId;
 use crate::lifecycle::Lifecycle;
+use crate::pipeline::Snapshot;
 use crate::ratelimit::Limiter;
 use crate::verifier::Verifier;
 
@@ -26,6 +28,14 @@ pub struct AdminState {
     pub signing_keys: Arc<ArcSwap<SigningKeys>>,
     /// The limiter for the keys' limits, if they are enforced.
     pub limiter: Option<Arc<Limiter>>,
+    /// Authenticates callers; `None` if they are not authenticated.
+    pub authenticator: Option<Arc<Authenticator>>,
+    /// Issues, rotates and revokes admin keys.
+    pub admin_keys: Arc<Lifecycle>,
+    /// The steps of requests under the configuration of the gateway, to explain them. Without a gateway it has no routes.
+    pub snapshot: Arc<Snapshot>,
+    /// Whether the configuration has a gateway.
+    pub has_routes: bool,
     /// The served tenant.
     pub tenant: TenantId,
     /// Whether introspection reports tokens of revoked or deleted keys as inactive, as the gateway rejects them.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 
+use super::admin;
 use super::admissions::Admissions;
-use super::build;
 use super::error::AppError;
 use super::external_auth;
 use super::listeners::Listeners;
 use super::tls::TlsAcceptors;
-use crate::admin::{self, AdminState, Server, ServerOptions, UpstreamReport};
+use crate::admin::{Server, ServerOptions, UpstreamReport, metrics_router, routers};
 use crate::config::{Config, GatewayConfig};
 use crate::engine::{Engine, RunningEngine};
 use crate::external_auth::ExternalAuth;
@@ -23,6 +23,8 @@ use crate::listener::tls::TlsAcceptor;
 
 /// Threads of the admin API. More than one, so that a slow call does not block the others.
 const ADMIN_THREADS: usize = 2;
+/// Threads of the listener for operations that need no key.
+const PUBLIC_THREADS: usize = 1;
 /// Threads of background work. More than one, so that other work does not delay the change feed.
 const BACKGROUND_THREADS: usize = 2;
 
@@ -31,6 +33,7 @@ pub struct App {
     gateway: Option<Gateway>,
     external_auth: Option<ExternalAuth>,
     admin: Server,
+    public: Option<Server>,
     metrics: Server,
     engine: RunningEngine,
     /// Outlives the servers, so that database connections never lose their runtime.
@@ -57,18 +60,8 @@ impl App {
         let gateway_config = config.gateway.as_ref().filter(|gateway| gateway.enabled);
         let upstreams =
             gateway_config.map(|gateway| Upstreams::new(gateway, &registry, &tls.file_metrics)).transpose()?;
-        let state = AdminState {
-            lifecycle: Arc::clone(engine.lifecycle()),
-            verifier: Arc::clone(engine.verifier()),
-            signing_keys: Arc::clone(engine.signing_keys()),
-            tenant: config.tenant(),
-            revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
-            client_ip_source: config.serve.http.client_ip_source,
-            version: Arc::new(build::version(config)),
-            limiter: engine.limiter().cloned(),
-            quiet_health: config.serve.http.request_log.exclude_health_endpoints,
-            upstream_report: upstreams.clone().map(|upstreams| Arc::new(move || upstreams.report()) as UpstreamReport),
-        };
+        let report = upstreams.clone().map(|upstreams| Arc::new(move || upstreams.report()) as UpstreamReport);
+        let state = admin::state(config, &engine, report)?;
         let grace = config.serve.http.shutdown_grace.0;
         tls.watch(&background);
         let serve = |listener, router, (admission, tls), name, threads| {
@@ -76,10 +69,14 @@ impl App {
             Server::start(listener, router, options)
                 .map_err(|cause| AppError::io(format!("{name} cannot be served"), cause))
         };
-        let metrics_router = admin::metrics_router(state.clone(), registry.clone());
-        let metrics = serve(listeners.metrics, metrics_router, (admissions.metrics, tls.metrics), "metrics", 1)?;
-        let admin_router = admin::router(state, &registry)?;
-        let admin = serve(listeners.admin, admin_router, (admissions.admin, tls.admin), "admin", ADMIN_THREADS)?;
+        let metrics_router = metrics_router(state.clone(), registry.clone());
+        let metrics = serve(listeners.metrics.into(), metrics_router, (admissions.metrics, tls.metrics), "metrics", 1)?;
+        let routers = routers(state, admin::browser_rules(&config.serve.http), &registry)?;
+        let admin = serve(listeners.admin, routers.admin, (admissions.admin, tls.admin), "admin", ADMIN_THREADS)?;
+        let public = listeners.public.map(|listener| {
+            serve(listener.into(), routers.public, (admissions.public, tls.public), "public", PUBLIC_THREADS)
+        });
+        let public = public.transpose()?;
         let external_auth = external_auth::start(&engine, listeners.external_auth, admissions.external_auth)?;
         let gateway = match gateway_config.zip(upstreams) {
             Some((settings, upstreams)) => {
@@ -88,7 +85,7 @@ impl App {
             }
             None => None,
         };
-        Ok(Self { gateway, external_auth, admin, metrics, engine, background })
+        Ok(Self { gateway, external_auth, admin, public, metrics, engine, background })
     }
 
     /// The address of the gateway's first TCP listener, if there is one.
@@ -96,19 +93,24 @@ impl App {
         self.gateway.as_ref().and_then(Gateway::address)
     }
 
-    /// The address of the admin API.
-    pub fn admin_address(&self) -> SocketAddr {
+    /// The address of the admin API; `None` if it listens on a Unix socket.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.address()
     }
 
     /// The address of health checks and metrics.
-    pub fn metrics_address(&self) -> SocketAddr {
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.address()
     }
 
     /// The lifecycle of keys, for commands of this process.
     pub fn lifecycle(&self) -> &Lifecycle {
         self.engine.lifecycle()
+    }
+
+    /// The engine of admin keys.
+    pub fn admin_keys(&self) -> Engine {
+        self.engine.admin_keys()
     }
 
     /// The runtime of background work.
@@ -126,6 +128,9 @@ impl App {
             gateway.stop();
         }
         self.admin.stop();
+        if let Some(public) = self.public {
+            public.stop();
+        }
         self.background.block_on(self.engine.stop());
         // Last, so that health checks are answered until the end.
         self.metrics.stop();

@@ -48,6 +48,8 @@ pub enum InvalidationKind {
     Changed,
     /// It was revoked, or replaced by a rotation. Its tokens are rejected.
     Revoked,
+    /// A rotation replaced it. It and its tokens are rejected after this time.
+    RevokedAfter(Timestamp),
     /// It was deleted. Its tokens are rejected.
     Deleted,
     /// Its record was removed long after the key had expired or was revoked. No token of it is valid any more.
@@ -69,9 +71,10 @@ pub(super) const ORDER: [Target; 3] = [Target::Shared, Target::Local, Target::Re
 impl Invalidation {
     /// The change that produced this record: revoked if the record is revoked.
     pub fn of_record(record: &ApiKey) -> Self {
-        let kind = match record.status {
-            Status::Active => InvalidationKind::Changed,
-            Status::Revoked(_) => InvalidationKind::Revoked,
+        let kind = match (&record.status, record.revoke_time) {
+            (Status::Revoked(_), _) => InvalidationKind::Revoked,
+            (Status::Active, Some(end)) => InvalidationKind::RevokedAfter(end),
+            (Status::Active, None) => InvalidationKind::Changed,
         };
         Self {
             key: (record.tenant, record.id),
@@ -108,10 +111,6 @@ impl Invalidation {
     fn is_deletion(&self) -> bool {
         matches!(self.kind, InvalidationKind::Deleted | InvalidationKind::Purged)
     }
-
-    fn revokes_tokens(&self) -> bool {
-        matches!(self.kind, InvalidationKind::Revoked | InvalidationKind::Deleted)
-    }
 }
 
 impl<E: Clone + Send + Sync + 'static> Caches<E> {
@@ -140,11 +139,13 @@ impl<E: Clone + Send + Sync + 'static> Caches<E> {
                 Some(local) => local.invalidate(key, invalidation.version),
                 None => {}
             },
-            Target::RevokedParents => {
-                if invalidation.revokes_tokens() {
+            Target::RevokedParents => match invalidation.kind {
+                InvalidationKind::Revoked | InvalidationKind::Deleted => {
                     self.revoked_parents.add(key, invalidation.time, now);
                 }
-            }
+                InvalidationKind::RevokedAfter(end) => self.revoked_parents.add_later(key, end, now),
+                InvalidationKind::Changed | InvalidationKind::Purged => {}
+            },
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The command line. Each command calls one function of the library.
 
+mod admin;
 mod client;
 mod command;
 mod config;
 mod connection;
 mod dev;
+mod explain;
 mod jwk;
 mod keys;
 mod migrate;

@@ -13,11 +13,14 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<()> {
     for variable in &unknown {
         tracing::warn!("{variable}");
     }
+    for warning in file.warnings(&config) {
+        tracing::warn!("{warning}");
+    }
     let app = App::start(&config, Listeners::bind(&config)?)?;
     tracing::info!(
         gateway = app.gateway_address().map(tracing::field::display),
-        admin = %app.admin_address(),
-        metrics = %app.metrics_address(),
+        admin = app.admin_address().map(tracing::field::display),
+        metrics = app.metrics_address().map(tracing::field::display),
         "keygate {} is serving",
         env!("CARGO_PKG_VERSION"),
     );

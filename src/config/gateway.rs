@@ -39,10 +39,10 @@ pub struct GatewayConfig {
     pub unknown_keys: UnknownKeysConfig,
     /// Throttling of client addresses that repeatedly present rejected credentials.
     pub auth_failures: AuthFailuresConfig,
-    /// Where requests carry their credential. No other place is looked at; the order has no meaning. A route can have a list of its own.
-    pub credentials: Vec<CredentialLocation>,
     /// The access log.
     pub access_log: AccessLogConfig,
+    /// Where requests carry their credential. No other place is looked at; the order has no meaning. A route can have a list of its own.
+    pub credentials: Vec<CredentialLocation>,
     /// The routes. A route that names the host has precedence over one that does not; then the longest prefix wins.
     pub routes: Vec<RouteConfig>,
     /// The upstreams, by name.
@@ -158,8 +158,8 @@ impl Default for GatewayConfig {
             shutdown_grace: ConfigDuration(Duration::from_secs(30)),
             unknown_keys: UnknownKeysConfig::default(),
             auth_failures: AuthFailuresConfig::default(),
-            credentials: CredentialLocation::standard(),
             access_log: AccessLogConfig::default(),
+            credentials: CredentialLocation::standard(),
             routes: Vec::new(),
             upstreams: BTreeMap::new(),
             limits: BTreeMap::new(),
@@ -204,8 +204,8 @@ impl GatewayConfig {
     pub(super) fn validate(&self, problems: &mut Problems) {
         self.validate_listeners(problems);
         self.auth_failures.validate("gateway.auth_failures", problems);
-        credential_location::validate("gateway.credentials", &self.credentials, problems);
         self.access_log.validate("gateway.access_log", problems);
+        credential_location::validate("gateway.credentials", &self.credentials, problems);
         for (name, upstream) in &self.upstreams {
             upstream.validate(&format!("gateway.upstreams.{name}"), problems);
         }

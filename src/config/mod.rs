@@ -5,9 +5,11 @@
 //! path of its setting. Values are never shown: any of them may be a secret.
 
 mod access_log;
+mod admin_auth;
 mod auth_failures;
 mod cache;
 mod check;
+mod cors;
 mod credential_location;
 mod credentials;
 mod database;
@@ -45,15 +47,19 @@ mod upstream_health;
 mod upstream_tls;
 
 pub use access_log::{AccessLogConfig, AccessLogField};
+#[cfg(feature = "server")]
+pub(crate) use admin_auth::BOOTSTRAP_KEY_MIN;
+pub use admin_auth::{AdminAuthConfig, AdminAuthMode, AdminCertificateConfig};
 pub use auth_failures::{AuthFailureMode, AuthFailuresConfig};
 pub use cache::{
     CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, OnDatabaseDown, RedisConfig, RedisTlsConfig,
     SentinelConfig,
 };
+pub use cors::CorsConfig;
 pub use credential_location::{BasicPart, CredentialLocation};
 pub use credentials::{
     ApiKeysConfig, CredentialsConfig, DerivedTokensConfig, JwtConfig, MacaroonConfig, PrefixConfig, RetiredValue,
-    SigningKeysConfig,
+    SigningKeysConfig, UnknownCaveats,
 };
 pub use database::{DatabaseConfig, Dsn, PostgresDsn};
 pub use endpoint::{EndpointUrl, parse_endpoint};
@@ -81,7 +87,7 @@ pub use schema::json_schema;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 #[cfg(feature = "server")]
 pub(crate) use serve::listen_ip;
-pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
+pub use serve::{ClientIpSource, HttpConfig, MetricsConfig, PublicConfig, RequestLogConfig, ServeConfig};
 pub use stream::{OnRevoke, Upgrade};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
 pub use template::{Template, TemplateError, TemplatePart, Variable};

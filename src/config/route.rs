@@ -60,10 +60,6 @@ pub struct RouteConfig {
     #[serde(default = "one")]
     #[schemars(range(max = 1_000_000))]
     pub cost: u64,
-    /// Which pages of other origins may call the route. Preflights are answered by Keygate. If absent, nothing is added, and `OPTIONS` is
-    /// a request as any other.
-    #[serde(default)]
-    pub cors: Option<RouteCorsConfig>,
     /// Part of `path_prefix` that forwarded requests do not have: all of it, or its leading segments.
     #[serde(default)]
     pub strip_prefix: Option<String>,
@@ -91,6 +87,10 @@ pub struct RouteConfig {
     /// Timeouts of the route, each instead of that of the upstream.
     #[serde(default)]
     pub timeouts: RouteTimeoutsConfig,
+    /// Which pages of other origins may call the route. Preflights are answered by Keygate. If absent, nothing is added, and `OPTIONS` is
+    /// a request as any other.
+    #[serde(default)]
+    pub cors: Option<RouteCorsConfig>,
     /// Redirects authorized requests instead of forwarding them.
     #[serde(default)]
     pub redirect: Option<RedirectConfig>,
@@ -128,7 +128,6 @@ impl Default for RouteConfig {
             client_certificate: None,
             limits: Vec::new(),
             cost: one(),
-            cors: None,
             strip_prefix: None,
             rewrite: None,
             host: ForwardedHost::default(),
@@ -138,6 +137,7 @@ impl Default for RouteConfig {
             upgrade: Upgrade::default(),
             on_revoke: OnRevoke::default(),
             timeouts: RouteTimeoutsConfig::default(),
+            cors: None,
             redirect: None,
             respond: None,
         }
@@ -187,10 +187,10 @@ impl RouteConfig {
         if self.auth == Auth::None && !self.audiences.is_empty() {
             problems.add(&format!("{path}.audiences"), "cannot be required on a route with `auth: none`");
         }
+        self.timeouts.validate(&format!("{path}.timeouts"), problems);
         if let Some(cors) = &self.cors {
             cors.validate(&format!("{path}.cors"), &self.methods, problems);
         }
-        self.timeouts.validate(&format!("{path}.timeouts"), problems);
         if let Some(certificate) = &self.client_certificate {
             certificate.validate(&format!("{path}.client_certificate"), problems);
         }

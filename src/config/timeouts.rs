@@ -29,11 +29,6 @@ pub(super) fn connect_timeout() -> ConfigDuration {
     ConfigDuration(Duration::from_secs(5))
 }
 
-/// The default of `first_byte_timeout`.
-pub(super) fn first_byte_timeout() -> ConfigDuration {
-    ConfigDuration(Duration::from_secs(60))
-}
-
 /// The default of `read_timeout`.
 pub(super) fn read_timeout() -> ConfigDuration {
     ConfigDuration(Duration::from_secs(60))

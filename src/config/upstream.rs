@@ -30,9 +30,9 @@ pub struct UpstreamConfig {
     /// Timeout of connecting.
     #[serde(default = "timeouts::connect_timeout")]
     pub connect_timeout: ConfigDuration,
-    /// Maximum time from the end of the request to the head of the response; 504.
-    #[serde(default = "timeouts::first_byte_timeout")]
-    pub first_byte_timeout: ConfigDuration,
+    /// Maximum time from the end of the request to the head of the response; that of `read_timeout` when absent; 504.
+    #[serde(default)]
+    pub first_byte_timeout: Option<ConfigDuration>,
     /// Maximum time without data from the upstream within a response. The response is broken off.
     #[serde(default = "timeouts::read_timeout")]
     pub read_timeout: ConfigDuration,
@@ -81,7 +81,7 @@ impl Default for UpstreamConfig {
             endpoints: Vec::new(),
             protocol: UpstreamProtocol::default(),
             connect_timeout: timeouts::connect_timeout(),
-            first_byte_timeout: timeouts::first_byte_timeout(),
+            first_byte_timeout: None,
             read_timeout: timeouts::read_timeout(),
             total_timeout: None,
             stream_idle_timeout: timeouts::stream_idle_timeout(),
@@ -99,11 +99,11 @@ impl Default for UpstreamConfig {
 impl UpstreamConfig {
     pub(super) fn validate(&self, path: &str, problems: &mut Problems) {
         if !(1..=256).contains(&self.endpoints.len()) {
-            problems.add(&format!("{path}.endpoints"), "must have 1 to 256 entries");
+            problems.add(&format!("{path}.endpoints"), "must have at least one entry, and at most 256");
         }
         let timeouts = [
             ("connect_timeout", Some(self.connect_timeout)),
-            ("first_byte_timeout", Some(self.first_byte_timeout)),
+            ("first_byte_timeout", self.first_byte_timeout),
             ("read_timeout", Some(self.read_timeout)),
             ("total_timeout", self.total_timeout),
             ("stream_idle_timeout", Some(self.stream_idle_timeout)),

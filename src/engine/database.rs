@@ -24,8 +24,11 @@ use crate::store::{SqliteOptions, SqliteStore};
 const CONNECTIONS_PER_CPU: usize = 2;
 
 /// Opens the configured store.
+///
+/// # Errors
+/// [`EngineError`] when the database cannot be used.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(super) async fn open(config: &DatabaseConfig) -> Result<Arc<dyn KeyStore>, EngineError> {
+pub(crate) async fn open(config: &DatabaseConfig) -> Result<Arc<dyn KeyStore>, EngineError> {
     match database(&config.dsn, "db.dsn")? {
         #[cfg(feature = "sqlite")]
         Database::Sqlite(options) => Ok(Arc::new(SqliteStore::open(&options).await?)),
@@ -40,7 +43,7 @@ pub(super) async fn open(config: &DatabaseConfig) -> Result<Arc<dyn KeyStore>, E
 /// Without a database, a store must be given.
 #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
 #[expect(clippy::unused_async, reason = "as with a database")]
-pub(super) async fn open(_: &DatabaseConfig) -> Result<Arc<dyn KeyStore>, EngineError> {
+pub(crate) async fn open(_: &DatabaseConfig) -> Result<Arc<dyn KeyStore>, EngineError> {
     Err(EngineError::Setting(
         "this program is built without a database; enable the feature sqlite or postgres of keygate, or give the engine a store".into(),
     ))

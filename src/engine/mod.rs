@@ -32,7 +32,7 @@ mod tasks;
 #[cfg(feature = "embedded")]
 pub use builder::EngineBuilder;
 #[cfg(all(feature = "embedded", any(feature = "sqlite", feature = "postgres")))]
-pub(crate) use database::database;
+pub(crate) use database::{database, open as open_store};
 #[cfg(feature = "embedded")]
 pub use error::EngineError;
 pub use parts::Engine;

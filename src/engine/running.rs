@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
+use super::auth_failures::AuthFailureThrottles;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
 use super::parts::Engine;
@@ -30,7 +31,7 @@ struct Shared {
     signing_keys: Arc<ArcSwap<SigningKeys>>,
     metrics: Metrics,
     limits: RunningLimiter,
-    auth_failures: Option<Arc<AuthFailureThrottle>>,
+    auth_failures: AuthFailureThrottles,
     live_streams: Arc<LiveStreams>,
     /// `None` once stopped.
     background: Mutex<Option<(LastUsed, Tasks)>>,
@@ -45,7 +46,7 @@ impl RunningEngine {
         signing_keys: Arc<ArcSwap<SigningKeys>>,
         metrics: Metrics,
         limits: RunningLimiter,
-        auth_failures: Option<Arc<AuthFailureThrottle>>,
+        auth_failures: AuthFailureThrottles,
         live_streams: Arc<LiveStreams>,
         last_used: LastUsed,
         tasks: Tasks,
@@ -64,6 +65,16 @@ impl RunningEngine {
     /// Issues, imports, changes and revokes keys.
     pub fn lifecycle(&self) -> &Arc<Lifecycle> {
         &self.0.engine.lifecycle
+    }
+
+    /// The engine of admin keys: see [`Engine::for_admin_keys`].
+    pub fn admin_keys(&self) -> Engine {
+        self.0.engine.for_admin_keys(&self.0.config)
+    }
+
+    /// The throttle of addresses that repeatedly present rejected credentials to the admin API.
+    pub fn admin_auth_failures(&self) -> Option<&Arc<AuthFailureThrottle>> {
+        self.0.auth_failures.admin.as_ref()
     }
 
     /// The configuration that the engine was started with.
@@ -93,7 +104,7 @@ impl RunningEngine {
             config: gateway,
             verifier: Arc::clone(self.verifier()),
             limiter: self.limiter().cloned(),
-            auth_failures: self.0.auth_failures.clone(),
+            auth_failures: self.0.auth_failures.gateway.clone(),
             on_backend_down: config.rate_limit.on_backend_down,
             tenant: config.tenant(),
             revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,

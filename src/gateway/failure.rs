@@ -18,9 +18,12 @@ pub(super) fn is_client_disconnect(error: &Error) -> bool {
 }
 
 /// The error of the upstream if the stream of the request has reported that the response does not begin in time; else the same error.
+#[expect(clippy::unnecessary_box_returns, reason = "pingora takes its errors boxed")]
 pub(super) fn as_upstream_timeout(error: Box<Error>) -> Box<Error> {
     let cause = error.root_cause().downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    if cause.is_some_and(|cause| cause.is::<LateResponse>()) {
+    if let Some(cause) = cause
+        && cause.is::<LateResponse>()
+    {
         Error::explain(ErrorType::ReadTimedout, "while waiting for the head of the response").into_up()
     } else {
         error

@@ -54,7 +54,7 @@ impl From<&UpstreamConfig> for Timeouts {
     fn from(config: &UpstreamConfig) -> Self {
         Self {
             connect: config.connect_timeout.0,
-            first_byte: config.first_byte_timeout.0,
+            first_byte: config.first_byte_timeout.unwrap_or(config.read_timeout).0,
             read: config.read_timeout.0,
             total: config.total_timeout.map(|timeout| timeout.0),
             stream_idle: config.stream_idle_timeout.0,
@@ -108,6 +108,8 @@ impl AttemptTimeouts {
 
     /// Begins an attempt.
     pub(super) fn begin(&self, ending: &Ending) {
+        // The limit of an earlier attempt.
+        ending.unlimit_silence();
         if !self.is_multiplexed {
             self.limit_total(ending);
         }

@@ -78,7 +78,8 @@ impl Lifecycle {
     /// Derives a token from a parent that has just been verified.
     ///
     /// # Errors
-    /// [`LifecycleError::Invalid`], [`LifecycleError::ParentEnded`], [`LifecycleError::ScopeNotGranted`] or
+    /// [`LifecycleError::Invalid`], [`LifecycleError::NotFound`] for a parent of an actor outside of the context's actors,
+    /// [`LifecycleError::ParentEnded`], [`LifecycleError::ScopeNotGranted`] or
     /// [`LifecycleError::NoSigningKey`].
     pub fn derive(
         &self,
@@ -87,6 +88,9 @@ impl Lifecycle {
         command: DeriveToken,
     ) -> Result<Derived, LifecycleError> {
         let ttl = self.check_derive(&command)?;
+        if !context.actors.allows(parent.actor().id()) {
+            return Err(LifecycleError::NotFound(parent.id()));
+        }
         let now = self.now();
         if parent.effective_status(now) != EffectiveStatus::Active {
             return Err(LifecycleError::ParentEnded);

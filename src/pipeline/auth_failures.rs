@@ -92,7 +92,10 @@ impl AuthFailureThrottle {
 
     /// Rejects a request that arrived at `arrived`, if its address is above the limit and the mode is `reject`. Costs one load while no
     /// address is above it.
-    pub(super) fn check(
+    ///
+    /// # Errors
+    /// [`Rejection::AuthFailuresExceeded`].
+    pub fn check(
         &self,
         address: Option<IpAddr>,
         arrived: Instant,
@@ -111,7 +114,7 @@ impl AuthFailureThrottle {
     }
 
     /// Counts a rejection, if it is a 401 of a presented credential. Returns the delay of its response, if there is one.
-    pub(super) fn count(&self, rejection: &Rejection, address: Option<IpAddr>) -> Option<Delay> {
+    pub fn count(&self, rejection: &Rejection, address: Option<IpAddr>) -> Option<Delay> {
         let address = address.filter(|_| is_counted(rejection))?;
         let is_within = self.budget.charge(address);
         match &self.action {
@@ -134,7 +137,7 @@ impl AuthFailureThrottle {
 
 impl Delay {
     /// Waits for the time of the delay.
-    pub(super) async fn wait(self) {
+    pub async fn wait(self) {
         tokio::time::sleep(self.time).await;
     }
 }

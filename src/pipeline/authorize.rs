@@ -22,9 +22,9 @@ use crate::wire::fields::Fields;
 
 /// Authorizes requests of one tenant.
 pub struct Authorizer {
-    verifier: Arc<Verifier>,
-    tenant: TenantId,
-    revoke_with_parent: bool,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) tenant: TenantId,
+    pub(super) revoke_with_parent: bool,
     auth_failures: Option<Arc<AuthFailureThrottle>>,
 }
 
@@ -272,8 +272,14 @@ fn credential<'a, U, F: Fields>(
 /// The verdict of a verification, if the credential has the scopes that the route requires.
 fn verdict<U>(verification: Verification, route: &Route<U>) -> Result<Verdict, Rejection> {
     let verdict = verification.outcome?;
+    check_scopes(&verdict, route)?;
+    Ok(verdict)
+}
+
+/// Checks that a credential has all scopes that a route requires.
+pub(super) fn check_scopes<U>(verdict: &Verdict, route: &Route<U>) -> Result<(), Rejection> {
     if verdict.scopes().contains_all(&route.scopes) {
-        Ok(verdict)
+        Ok(())
     } else {
         Err(Rejection::ScopeInsufficient { required: Arc::clone(&route.scopes) })
     }

@@ -353,6 +353,11 @@ impl<U> Exchange<U> {
         self.verdict.as_ref().map(|verdict| self.snapshot.headers.identity(verdict, &self.snapshot.tenant))
     }
 
+    /// What a route grants to the origin of the request.
+    pub(super) fn cors(&self) -> Option<&CorsGrant> {
+        self.cors.as_ref()
+    }
+
     /// The edits that add the rate-limit fields to a response, for a front that does not forward it.
     pub fn limit_edits<F: Fields>(&self, fields: &F) -> FieldEdits {
         let mut edits = FieldEdits::default();
@@ -382,11 +387,6 @@ impl<U> Exchange<U> {
         self.insert_limit_fields(response.headers_mut());
         self.insert_cors_fields(response.headers_mut());
         response
-    }
-
-    /// What the route grants to the origin of the request; `None` if it has no CORS policy.
-    pub(super) fn cors(&self) -> Option<&CorsGrant> {
-        self.cors.as_ref()
     }
 
     /// The CORS fields of a response that is not the upstream's.

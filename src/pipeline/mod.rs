@@ -7,6 +7,7 @@
 //! - [`Snapshot`] is everything that requests need from the configuration, immutable.
 //! - [`route`], [`path`]: route matching on normalized paths.
 //! - `authorize`, `rate_limit`: credential, scopes, rate limits. `auth_failures`: addresses that repeatedly present rejected credentials.
+//! - `explain`: the same steps for an administrator, without effects.
 //! - `route_response`, `own_response`: responses that a route makes itself; `template`: their variables.
 //! - `forward`: requests for upstreams and their responses; `rewrite`: other paths for upstreams; `location`: the way back.
 //! - [`headers`]: which fields pass, in both directions; `header_rules`: what a route changes.
@@ -22,6 +23,7 @@ mod cors;
 mod credential_strip;
 mod cross_origin;
 mod exchange;
+mod explain;
 mod forward;
 mod head;
 mod header_rules;
@@ -44,9 +46,11 @@ mod unread;
 
 pub use access_log::{ResponseInfo, UpstreamInfo};
 #[doc(hidden)]
-pub use auth_failures::{AuthFailureMetrics, AuthFailureThrottle};
+pub use auth_failures::{AuthFailureMetrics, AuthFailureThrottle, Delay};
 pub use connection::{Connection, ListenerTrust};
 pub use exchange::{Exchange, RequestEdits};
+#[doc(hidden)]
+pub use explain::{ExplainRequest, ExplainSubject, Explanation, StepOutcome};
 pub use forward::UpstreamAddress;
 pub use head::{RequestHead, Target};
 pub use headers::FieldEdits;

@@ -88,6 +88,11 @@ impl ResponseForm {
     }
 }
 
+/// The HTTP status of the response to a rejected request.
+pub fn rejection_status(rejection: &Rejection) -> StatusCode {
+    template(rejection, CredentialLocations::standard()).status
+}
+
 /// The complete response to a rejected request. `locations` are those of its route; they are named if the request has no credential.
 pub fn rejection_response(
     rejection: &Rejection,

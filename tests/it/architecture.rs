@@ -14,13 +14,15 @@ const MODULES: &[(&str, &[&str])] = &[
     ("cidr", &[]),
     ("connection", &[]),
     ("sharded", &[]),
+    ("strict_json", &[]),
+    ("secret_file", &[]),
     ("request_context", &["id"]),
     ("policy", &["cidr", "duration"]),
-    ("credential", &["cidr", "clock", "id", "policy"]),
+    ("credential", &["cidr", "clock", "id", "policy", "strict_json"]),
     ("key", &["cidr", "clock", "id", "policy", "credential", "sharded"]),
     ("config", &["cidr", "clock", "credential", "duration", "id", "policy"]),
     ("telemetry", &["config"]),
-    ("store", &["cidr", "clock", "id", "key", "policy", "request_context"]),
+    ("store", &["cidr", "clock", "id", "key", "policy", "request_context", "secret_file"]),
     ("tls", &[]),
     ("listener", &["cidr", "clock", "config", "connection", "tls"]),
     ("redis", &["config", "tls"]),
@@ -86,10 +88,12 @@ const MODULES: &[(&str, &[&str])] = &[
             "key",
             "lifecycle",
             "listener",
+            "pipeline",
             "policy",
             "ratelimit",
             "request_context",
             "store",
+            "strict_json",
             "verifier",
             "wire",
         ],
@@ -108,7 +112,9 @@ const MODULES: &[(&str, &[&str])] = &[
             "key",
             "lifecycle",
             "listener",
+            "pipeline",
             "request_context",
+            "secret_file",
             "store",
             "telemetry",
         ],
@@ -163,8 +169,18 @@ const IMPURE: &[&str] = &[
     "SystemTime::now",
     "Utc::now",
 ];
-const PURE: &[&str] =
-    &["id", "duration", "cidr", "connection", "sharded", "request_context", "policy", "credential", "key"];
+const PURE: &[&str] = &[
+    "id",
+    "duration",
+    "cidr",
+    "connection",
+    "sharded",
+    "strict_json",
+    "request_context",
+    "policy",
+    "credential",
+    "key",
+];
 
 /// Crates that the pipeline never names, so that every front can call it.
 const SERVERS: &[&str] = &["pingora", "axum", "hyper", "tower", "tonic"];

@@ -121,6 +121,8 @@ impl Servers {
             create_time: now,
             update_time: now,
             expire_time: None,
+            revoke_time: None,
+            replaced_by: None,
             last_used_time: None,
             rate_limit: None,
             networks: keygate::cidr::CidrSet::default(),

@@ -3,13 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::process::Output;
 
-use crate::support::keygate::{HMAC_SECRET, command};
+use crate::support::keygate::{HMAC_SECRET, command, write_private};
 use keygate_test_servers::{Process, free_port};
 
 fn run(arguments: &[&str], text: &str, variables: &[(&str, &str)]) -> (Output, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keygate.yaml");
-    std::fs::write(&file, text).unwrap();
+    write_private(&file, text);
     let mut command = command();
     command.args(arguments).arg("--config").arg(&file).current_dir(folder.path()).envs(variables.iter().copied());
     let output = command.output().unwrap();

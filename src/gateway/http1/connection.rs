@@ -41,8 +41,8 @@ const READ: usize = 8 * 1024;
 const LINGER_LIMIT: Duration = Duration::from_secs(2);
 /// How much of it is read.
 const LINGER_MAX: usize = 1024 * 1024;
-/// How long a client may take to read the end of a live stream.
-const LAST_FRAME_LIMIT: Duration = Duration::from_secs(1);
+/// How long a client may take to read the end of a response that was broken off.
+const LAST_PART_LIMIT: Duration = Duration::from_secs(1);
 /// How long an old connection may still be idle: the client may have sent a request already.
 const LAST_IDLE_LIMIT: Duration = Duration::from_secs(1);
 /// The first bytes of an HTTP/2 connection (RFC 9113 section 3.4).
@@ -247,8 +247,8 @@ impl Connection<'_> {
         if is_reusable && is_body_read {
             return ControlFlow::Continue(());
         }
-        if let (Some(reason), Some(frames)) = (ended, frames) {
-            self.end_stream(reason, output, &frames).await;
+        if is_answered {
+            self.send_rest(output, ended.zip(frames.as_ref())).await;
         }
         if is_panicked && !is_answered {
             tracing::error!(
@@ -261,16 +261,16 @@ impl Connection<'_> {
         ControlFlow::Break(())
     }
 
-    /// Sends the end of a live stream to its client, if the client reads.
-    async fn end_stream(&mut self, reason: EndReason, mut output: WriteBuffer, frames: &ResponseFrames) {
+    /// Sends what is left of a response that was broken off, and the end of a live stream, if the client reads.
+    async fn send_rest(&mut self, mut output: WriteBuffer, stream_end: Option<(EndReason, &ResponseFrames)>) {
         let Some(stream) = &mut self.stream else { return };
-        let last = frames.last_frame(reason.is_denial(), reason.code()).unwrap_or_default();
+        let last = stream_end.and_then(|(reason, frames)| frames.last_frame(reason.is_denial(), reason.code()));
         let written = async {
             std::future::poll_fn(|context| output.poll_flush(Pin::new(&mut *stream), context)).await?;
-            stream.write_all(&last).await?;
+            stream.write_all(&last.unwrap_or_default()).await?;
             stream.flush().await
         };
-        let _ = tokio::time::timeout(LAST_FRAME_LIMIT, written).await;
+        let _ = tokio::time::timeout(LAST_PART_LIMIT, written).await;
     }
 
     fn is_last_request(&self) -> bool {

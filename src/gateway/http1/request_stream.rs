@@ -366,8 +366,9 @@ impl Shutdown for RequestStream {
 impl Drop for RequestStream {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        self.deadlines.clear(Timer::Read);
-        self.deadlines.clear(Timer::Write);
+        for timer in [Timer::Read, Timer::Write, Timer::Exchange] {
+            self.deadlines.clear(timer);
+        }
         *self.slot.0.lock() = Some(Returned {
             connection,
             received: std::mem::take(&mut self.received),

@@ -22,6 +22,8 @@ const POINTS: usize = 160;
 pub(super) struct EndpointSet {
     pub(super) endpoints: Vec<Arc<Endpoint>>,
     selector: Selector,
+    /// The first endpoint of the next scan that follows no policy.
+    next: AtomicUsize,
 }
 
 enum Selector {
@@ -52,7 +54,7 @@ impl EndpointSet {
     pub(super) fn new(backends: &BTreeSet<Backend>, policy: BalancingPolicy) -> Self {
         let endpoints = backends.iter().filter_map(|backend| backend.ext.get::<Arc<Endpoint>>().cloned()).collect();
         let selector = Selector::new(&endpoints, policy);
-        Self { endpoints, selector }
+        Self { endpoints, selector, next: AtomicUsize::new(0) }
     }
 
     /// Selects an endpoint and counts a request in flight there. Available endpoints come first; if none is left, those that are ejected
@@ -69,7 +71,7 @@ impl EndpointSet {
                 is_full |= !is_entered;
                 is_entered
             };
-            if let Some(index) = self.select_of(key, admits, &mut enter) {
+            if let Some(index) = self.select_of(key, tried.is_empty(), admits, &mut enter) {
                 return Ok(index);
             }
             if is_full {
@@ -82,11 +84,14 @@ impl EndpointSet {
     fn select_of(
         &self,
         key: &[u8],
+        is_first: bool,
         admits: impl Fn(usize) -> bool,
         enter: &mut dyn FnMut(usize) -> bool,
     ) -> Option<usize> {
         let count = self.endpoints.len();
         match &self.selector {
+            // A retry takes no turn, or the next request would meet the endpoint that has failed.
+            Selector::RoundRobin(_) if !is_first => self.select_any(admits, enter),
             Selector::RoundRobin(selector) => {
                 // The selector's own order after its first choice repeats endpoints, so each turn takes its first choice only.
                 let turns = (0..count).filter_map(|_| index_of(selector.iter(&[]).next()));
@@ -111,9 +116,11 @@ impl EndpointSet {
         }
     }
 
-    /// The first endpoint that is admitted, whatever its turn and its share are.
+    /// An endpoint that is admitted, whatever its turn and its share are.
     fn select_any(&self, admits: impl Fn(usize) -> bool, enter: &mut dyn FnMut(usize) -> bool) -> Option<usize> {
-        (0..self.endpoints.len()).find(|index| admits(*index) && enter(*index))
+        let (count, first) = (self.endpoints.len(), self.next.fetch_add(1, Ordering::Relaxed));
+        let mut order = (0..count).map(|offset| first.wrapping_add(offset) % count);
+        order.find(|index| admits(*index) && enter(*index))
     }
 }
 

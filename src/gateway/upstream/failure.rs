@@ -9,6 +9,10 @@ const NOTHING_READ: &str = "bytes already read: 0";
 /// The message of pingora's HTTP/1.1 client if the head could not be written.
 const HEAD_NOT_WRITTEN: &str = "while writing request headers";
 
+/// Part of the messages about a response that did not begin in time, of pingora and of the gateway. They do not tell whether a part of the head
+/// had arrived.
+const WAITING_FOR_HEAD: &str = "head";
+
 type Cause = dyn std::error::Error + Send + Sync + 'static;
 
 /// A failed attempt on an established connection.
@@ -34,7 +38,7 @@ impl Failure {
         let is_io = h2.is_none_or(h2::Error::is_io);
         let failure = match error.etype() {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-                Self::new(Outcome::Timeout, has_context(error, "header") || h2.is_some())
+                Self::new(Outcome::Timeout, has_context(error, WAITING_FOR_HEAD) || h2.is_some())
             }
             ErrorType::TLSHandshakeFailure => Self { is_unprocessed: true, ..Self::new(Outcome::ConnectError, true) },
             ErrorType::H2Downgrade => Self { is_unprocessed: true, ..Self::new(Outcome::InvalidResponse, true) },

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
+use http::HeaderMap;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::lb::Backend;
@@ -57,9 +58,8 @@ impl GrpcHealthCheck {
         if head.status != 200 {
             return Err(fault(format!("HTTP status {}", head.status.as_u16())));
         }
-        if let Some(status) = head.headers.get("grpc-status").filter(|status| status.as_bytes() != b"0") {
-            return Err(fault(format!("gRPC status {}", status.to_str().unwrap_or_default())));
-        }
+        // A response without a message has its status in the head.
+        check_status(&head.headers)?;
         let mut message = BytesMut::new();
         while let Some(part) = session.read_response_body().await? {
             if message.len() + part.len() > MAX_RESPONSE {
@@ -67,6 +67,7 @@ impl GrpcHealthCheck {
             }
             message.extend_from_slice(&part);
         }
+        check_status(&session.read_trailers().await?.unwrap_or_default())?;
         if is_serving(&message) { Ok(()) } else { Err(fault("the service is not SERVING")) }
     }
 }
@@ -84,6 +85,15 @@ impl HealthCheck for GrpcHealthCheck {
 
     fn health_threshold(&self, _: bool) -> usize {
         1
+    }
+}
+
+fn check_status(fields: &HeaderMap) -> pingora::Result<()> {
+    match fields.get("grpc-status") {
+        Some(status) if status.as_bytes() != b"0" => {
+            Err(fault(format!("gRPC status {}", status.to_str().unwrap_or_default())))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use crate::config::DnsConfig;
 
@@ -52,19 +51,19 @@ impl HostName {
                 addresses.sort_unstable();
                 addresses.dedup();
                 if !addresses.is_empty() {
-                    return (self.succeed(addresses), self.dns.refresh.0);
+                    return (self.succeed(addresses, Instant::now()), self.dns.refresh.0);
                 }
                 "the name has no address".to_owned()
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
         };
-        (self.fail(&fault), self.dns.refresh.0.min(RETRY))
+        (self.fail(&fault, Instant::now()), self.dns.refresh.0.min(RETRY))
     }
 
-    fn succeed(&self, addresses: Vec<SocketAddr>) -> bool {
+    fn succeed(&self, addresses: Vec<SocketAddr>, now: Instant) -> bool {
         let mut state = self.state.lock();
-        state.resolved = Some(Instant::now());
+        state.resolved = Some(now);
         if std::mem::take(&mut state.is_failing) {
             tracing::info!(upstream = &*self.upstream, host = self.host, "the host name is resolved again");
         }
@@ -73,7 +72,7 @@ impl HostName {
         is_changed
     }
 
-    fn fail(&self, fault: &str) -> bool {
+    fn fail(&self, fault: &str, now: Instant) -> bool {
         let mut state = self.state.lock();
         if !std::mem::replace(&mut state.is_failing, true) {
             tracing::warn!(
@@ -84,7 +83,8 @@ impl HostName {
                 self.host
             );
         }
-        let is_stale = state.resolved.is_none_or(|resolved| resolved.elapsed() >= self.dns.max_stale.0);
+        let is_stale =
+            state.resolved.is_none_or(|resolved| now.saturating_duration_since(resolved) >= self.dns.max_stale.0);
         if !is_stale || state.addresses.is_empty() {
             return false;
         }
@@ -96,5 +96,28 @@ impl HostName {
         );
         state.addresses.clear();
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_used_until_they_are_stale() {
+        let dns = DnsConfig::default();
+        let (refresh, max_stale) = (dns.refresh.0, dns.max_stale.0);
+        let name = HostName::new(&"orders".into(), "orders.internal", 80, &dns);
+        let addresses: Vec<SocketAddr> = vec!["10.0.0.1:80".parse().unwrap(), "10.0.0.2:80".parse().unwrap()];
+        let start = Instant::now();
+        assert!(!name.fail("no answer", start));
+        assert!(name.succeed(addresses.clone(), start));
+        assert!(!name.succeed(addresses.clone(), start + refresh));
+        assert!(!name.fail("no answer", start + max_stale));
+        assert_eq!(name.addresses(), addresses);
+        assert!(name.fail("no answer", start + refresh + max_stale));
+        assert!(name.addresses().is_empty());
+        assert!(!name.fail("no answer", start + refresh + max_stale));
+        assert!(name.succeed(addresses, start + refresh + max_stale));
     }
 }

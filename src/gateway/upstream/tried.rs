@@ -40,6 +40,11 @@ impl Tried {
         }
     }
 
+    /// Whether the request has tried no endpoint yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the endpoint at an index belongs to a tier.
     pub(super) fn is_in(&self, tier: Tier, index: usize, is_available: impl FnOnce() -> bool) -> bool {
         let tried = self.0.iter().find(|(tried, _)| *tried == index);

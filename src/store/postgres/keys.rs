@@ -9,7 +9,7 @@ use sqlx::query_as;
 use super::pool::Access;
 use super::statements::{
     ABOVE_ALL, COUNT_ACTIVE, DELETE, FIND, FIND_BY_REQUEST, FIND_MANY, INSERT, PING, PRUNE_DELETED, PURGE,
-    RECORD_LAST_USED, REPLACE, REVOKE, REVOKED_SINCE, ROTATE, list,
+    RECORD_LAST_USED, REPLACE, REVOKE, REVOKED_SINCE, ROTATE, ROTATE_LATER, list,
 };
 use super::store::PostgresStore;
 use crate::clock::Timestamp;
@@ -52,6 +52,8 @@ impl KeyStore for PostgresStore {
 
     async fn list(&self, page: &PageQuery<'_>) -> Result<Vec<ApiKey>, StoreError> {
         let before = page.before.map_or_else(|| ABOVE_ALL.to_owned(), |id| id.to_string());
+        let prefixes =
+            page.actors.prefixes().map(|prefixes| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>());
         let query = || {
             query_as::<_, KeyRow>(list(page.filter))
                 .bind(page.tenant.0)
@@ -60,6 +62,7 @@ impl KeyStore for PostgresStore {
                 .bind(i64::from(page.limit))
                 .bind(&page.filter.actor_id)
                 .bind(page.now)
+                .bind(&prefixes)
         };
         let rows = self.connections.rows(Access::Read, query).await?;
         rows.into_iter().map(TryInto::try_into).collect()
@@ -143,23 +146,27 @@ impl KeyStore for PostgresStore {
         context: &RequestContext,
         old: &ApiKey,
         new: &ApiKey,
-        revocation: &Revocation,
         now: Timestamp,
+        revoke_time: Option<Timestamp>,
     ) -> Result<Option<ApiKey>, StoreError> {
         check_tenants(context, [old.tenant, new.tenant])?;
-        let key_id = old.id.to_string();
-        let new = json(&[KeyRow::new(new, None)?])?;
+        let (key_id, new_id) = (old.id.to_string(), new.id.to_string());
+        let (new, revocation) = (json(&[KeyRow::new(new, None)?])?, Revocation::superseded());
         let query = || {
-            query_as::<_, KeyRow>(ROTATE)
-                .bind(old.tenant.0)
-                .bind(kind_text(old.id.kind()))
-                .bind(&key_id)
-                .bind(revocation.reason.name())
-                .bind(&revocation.description)
-                .bind(now)
-                .bind(Revocation::expiry(now, None))
-                .bind(old.version.cast_signed())
-                .bind(&new)
+            let statement = if revoke_time.is_some() { ROTATE_LATER } else { ROTATE };
+            let query =
+                query_as::<_, KeyRow>(statement).bind(old.tenant.0).bind(kind_text(old.id.kind())).bind(&key_id);
+            match revoke_time {
+                Some(end) => query.bind(now).bind(end).bind(&new_id).bind(old.version.cast_signed()).bind(&new),
+                None => query
+                    .bind(revocation.reason.name())
+                    .bind(&revocation.description)
+                    .bind(now)
+                    .bind(Revocation::expiry(now, None))
+                    .bind(old.version.cast_signed())
+                    .bind(&new)
+                    .bind(&new_id),
+            }
         };
         self.connections.rows(Access::Write, query).await?.pop().map(TryInto::try_into).transpose()
     }
@@ -216,8 +223,8 @@ impl KeyStore for PostgresStore {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    async fn count_active(&self, tenant: TenantId) -> Result<u64, StoreError> {
-        let query = || query_as::<_, (i64,)>(COUNT_ACTIVE).bind(tenant.0);
+    async fn count_active(&self, tenant: TenantId, now: Timestamp) -> Result<u64, StoreError> {
+        let query = || query_as::<_, (i64,)>(COUNT_ACTIVE).bind(tenant.0).bind(now);
         let count = self.connections.rows(Access::Read, query).await?.pop();
         Ok(count.map_or(0, |(count,)| count.unsigned_abs()))
     }

@@ -13,7 +13,7 @@ use crate::store::schema::{Change, Migration, Schema, SchemaError, Scripts, Tabl
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(&SCRIPTS));
 
-const SCRIPTS: [Scripts; 3] = [
+const SCRIPTS: [Scripts; 4] = [
     Scripts {
         version: 1,
         description: "keys",
@@ -31,6 +31,12 @@ const SCRIPTS: [Scripts; 3] = [
         description: "ends",
         up: include_str!("../migrations/postgres/0003_ends.up.sql"),
         down: include_str!("../migrations/postgres/0003_ends.down.sql"),
+    },
+    Scripts {
+        version: 4,
+        description: "rotation",
+        up: include_str!("../migrations/postgres/0004_rotation.up.sql"),
+        down: include_str!("../migrations/postgres/0004_rotation.down.sql"),
     },
 ];
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::error::store_error;
 use super::statements::{
     ABOVE_ALL, COUNT_ACTIVE, DELETE, FIND, FIND_BY_REQUEST, FIND_MANY, INSERT, INSERT_DELETED, INSERT_PURGED, PING,
-    PRUNE_DELETED, PURGE, RECORD_LAST_USED, REPLACE, REVOKE, REVOKED_SINCE, list,
+    PRUNE_DELETED, PURGE, RECORD_LAST_USED, REPLACE, REVOKE, REVOKE_LATER, REVOKED_SINCE, list,
 };
 use super::store::SqliteStore;
 use crate::clock::Timestamp;
@@ -55,6 +55,7 @@ impl KeyStore for SqliteStore {
             .bind(page.limit)
             .bind(&page.filter.actor_id)
             .bind(page.now.timestamp_micros())
+            .bind(page.actors.prefixes().map(|prefixes| json!(prefixes).to_string()))
             .fetch_all(&self.pool)
             .await
             .map_err(store_error)?;
@@ -117,7 +118,7 @@ impl KeyStore for SqliteStore {
         revocation: &Revocation,
         now: Timestamp,
     ) -> Result<Revoked, StoreError> {
-        match revoke_row(&self.pool, (context.tenant, id), revocation, now).await? {
+        match revoke_row(&self.pool, (context.tenant, id), revocation, now, None).await? {
             Some(key) => Ok(Revoked::Done(Box::new(key))),
             None if self.find(context.tenant, id).await?.is_some() => Ok(Revoked::Already),
             None => Ok(Revoked::Absent),
@@ -129,13 +130,17 @@ impl KeyStore for SqliteStore {
         context: &RequestContext,
         old: &ApiKey,
         new: &ApiKey,
-        revocation: &Revocation,
         now: Timestamp,
+        revoke_time: Option<Timestamp>,
     ) -> Result<Option<ApiKey>, StoreError> {
         check_tenants(context, [old.tenant, new.tenant])?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)?;
-        let revoked = revoke_row(&mut *transaction, (old.tenant, old.id), revocation, now).await?;
-        let Some(revoked) = revoked.filter(|revoked| revoked.version == old.version + 1) else {
+        let (key, new_id) = ((old.tenant, old.id), Some(new.id));
+        let replaced = match revoke_time {
+            Some(end) => revoke_row_later(&mut *transaction, key, end, now, new.id).await?,
+            None => revoke_row(&mut *transaction, key, &Revocation::superseded(), now, new_id).await?,
+        };
+        let Some(replaced) = replaced.filter(|replaced| replaced.version == old.version + 1) else {
             transaction.rollback().await.map_err(store_error)?;
             return Ok(None);
         };
@@ -144,7 +149,7 @@ impl KeyStore for SqliteStore {
             return Err(StoreError::Corrupt(format!("the new key id {} is taken", new.id)));
         }
         transaction.commit().await.map_err(store_error)?;
-        Ok(Some(revoked))
+        Ok(Some(replaced))
     }
 
     async fn record_last_used(
@@ -219,9 +224,10 @@ impl KeyStore for SqliteStore {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    async fn count_active(&self, tenant: TenantId) -> Result<u64, StoreError> {
+    async fn count_active(&self, tenant: TenantId, now: Timestamp) -> Result<u64, StoreError> {
         let count: i64 = sqlx::query_scalar(COUNT_ACTIVE)
             .bind(tenant.to_string())
+            .bind(now.timestamp_micros())
             .fetch_one(&self.pool)
             .await
             .map_err(store_error)?;
@@ -277,18 +283,41 @@ async fn insert_rows<'c>(
     Ok(stored.into_iter().collect())
 }
 
-/// Revokes an active key. Returns `None` if there is none.
+/// Leaves an active key active until `end`, because `new_id` replaces it. Returns `None` if there is none.
+async fn revoke_row_later<'c>(
+    executor: impl sqlx::SqliteExecutor<'c>,
+    (tenant, id): (TenantId, KeyId),
+    end: Timestamp,
+    now: Timestamp,
+    new_id: KeyId,
+) -> Result<Option<ApiKey>, StoreError> {
+    let row: Option<KeyRow> = sqlx::query_as(REVOKE_LATER)
+        .bind(now.timestamp_micros())
+        .bind(end.timestamp_micros())
+        .bind(new_id.to_string())
+        .bind(tenant.to_string())
+        .bind(kind_text(id.kind()))
+        .bind(id.to_string())
+        .fetch_optional(executor)
+        .await
+        .map_err(store_error)?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// Revokes an active key, which `new_id` may replace. Returns `None` if there is none.
 async fn revoke_row<'c>(
     executor: impl sqlx::SqliteExecutor<'c>,
     (tenant, id): (TenantId, KeyId),
     revocation: &Revocation,
     now: Timestamp,
+    new_id: Option<KeyId>,
 ) -> Result<Option<ApiKey>, StoreError> {
     let row: Option<KeyRow> = sqlx::query_as(REVOKE)
         .bind(revocation.reason.name())
         .bind(&revocation.description)
         .bind(now.timestamp_micros())
         .bind(Revocation::expiry(now, None).timestamp_micros())
+        .bind(new_id.map(|id| id.to_string()))
         .bind(tenant.to_string())
         .bind(kind_text(id.kind()))
         .bind(id.to_string())

@@ -3,6 +3,7 @@
 mod error;
 mod keys;
 mod options;
+mod private_files;
 mod schema;
 mod statements;
 mod store;

@@ -39,7 +39,7 @@ impl Verifier {
         }
         match self.judge_token(token, presented, now) {
             Some(judged) => judged,
-            None => self.judge_parent_record(token, now).await,
+            None => self.judge_parent_record(token, presented, now).await,
         }
     }
 

@@ -147,13 +147,13 @@ fn answer(head: &str, path: &str) -> (Vec<u8>, bool) {
         "/drop" => "",
         "/chunked" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n",
         "/close" => "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end",
+        "/malformed" => "HTTP/1.1 200 OK\r\nSet-Cookie: session=of-the-upstream\r\nno colon\r\n\r\n",
+        "/malformed-length" => "HTTP/1.1 200 OK\r\nContent-Length: of-the-upstream\r\n\r\n",
+        "/truncated" => "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabc",
         "/cors" => {
             "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\nVary: Accept\r\n\
              Content-Length: 2\r\n\r\nok"
         }
-        "/malformed" => "HTTP/1.1 200 OK\r\nSet-Cookie: session=of-the-upstream\r\nno colon\r\n\r\n",
-        "/malformed-length" => "HTTP/1.1 200 OK\r\nContent-Length: of-the-upstream\r\n\r\n",
-        "/truncated" => "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabc",
         "/204" => "HTTP/1.1 204 No Content\r\n\r\n",
         "/304" => "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
         "/hints" => "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",

@@ -54,7 +54,6 @@ struct Attempt {
     is_answered: bool,
     /// How the attempt ends if nothing else happens.
     outcome: Option<Outcome>,
-    #[expect(dead_code, reason = "it counts until it is dropped")]
     in_use: Option<InUse>,
 }
 

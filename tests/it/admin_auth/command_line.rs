@@ -16,7 +16,7 @@ fn cli(keygate: &Keygate, key: &str, arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn success(output: Output) -> Value {
+fn success(output: &Output) -> Value {
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -26,7 +26,7 @@ fn keys_are_created_listed_rotated_and_revoked() {
     let keygate = serve(&json!({}));
     let admin = |arguments: &[&str]| {
         let arguments = [&["admin", "keys"], arguments, &["--format", "json"]].concat();
-        success(cli(&keygate, &keygate.admin_key, &arguments))
+        success(&cli(&keygate, &keygate.admin_key, &arguments))
     };
     let created = admin(&["create", "pipeline", "--roles", "read,manage", "--actors", "team-a/", "--ttl", "2h"]);
     let id = created["admin_key"]["key_id"].as_str().unwrap();
@@ -52,12 +52,12 @@ async fn first_key_is_created_in_the_database_while_the_server_runs() {
         command.args(["admin", "keys", "create", "first", "--roles", roles, "--database", &dsn, "--format", "json"]);
         command
     };
-    let created = success(run(create("admin,read").env("KEYGATE_SECRETS_HMAC_CURRENT", HMAC_SECRET)));
+    let created = success(&run(create("admin,read").env("KEYGATE_SECRETS_HMAC_CURRENT", HMAC_SECRET)));
     let secret = created["secret"].as_str().unwrap();
     assert_eq!(keygate.send_as(secret, "GET /keygate/v1/adminKeys", "").await.status, 200);
     assert_eq!(keygate.send_as(secret, "POST /v2alpha1/admin/issuedApiKeys", "").await.status, 403);
     let file = keygate.path().join("keygate.json");
-    let created = success(run(create("read").arg("--config").arg(file)));
+    let created = success(&run(create("read").arg("--config").arg(file)));
     let secret = created["secret"].as_str().unwrap();
     assert_eq!(keygate.send_as(secret, "GET /v2alpha1/admin/issuedApiKeys", "").await.status, 200);
     for (mut command, words) in

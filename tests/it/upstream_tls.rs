@@ -270,6 +270,7 @@ fn unusable_files_and_missing_authorities_are_reported() {
     let (_, key_file) = authority.client("b", "spiffe://example/b").write(folder.path(), "b");
     let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, "").unwrap();
+    let port = keygate_test_servers::free_port;
     for (tls, message) in [
         (json!({"ca_file": "/nonexistent.pem"}), "gateway.upstreams.a.tls.ca_file: /nonexistent.pem: cannot be read"),
         (json!({"ca_file": empty}), "contains no certificate"),
@@ -283,7 +284,9 @@ fn unusable_files_and_missing_authorities_are_reported() {
             "credentials": {"issuer": "https://keys.example.com"},
             "secrets": {"hmac": {"current": "a secret of at least 32 characters"}},
             "db": {"dsn": format!("sqlite://{}", folder.path().join("keys.db").display())},
+            "serve": {"http": {"port": port()}, "metrics": {"host": "127.0.0.1", "port": port()}},
             "gateway": {
+                "address": format!("127.0.0.1:{}", port()),
                 "routes": [{"name": "a", "upstream": "a"}],
                 "upstreams": {"a": upstream("https://orders.internal", tls)}
             },

@@ -10,8 +10,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::error::{FileProblem, TlsError};
-#[cfg(feature = "gateway")]
-use super::server_config::provider;
 use super::watched::Source;
 use super::x509::CertificateFacts;
 use crate::config::CertificateConfig;
@@ -87,9 +85,10 @@ pub(crate) fn check_pair(
     chain: &[CertificateDer<'static>],
     key: &PrivateKeyDer<'static>,
     certificate: &Path,
+    provider: &CryptoProvider,
 ) -> Result<(), FileProblem> {
     CertificateFacts::read(chain.first().ok_or(FileProblem::NoCertificate)?).map_err(FileProblem::Certificate)?;
-    let pair = CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider());
+    let pair = CertifiedKey::from_der(chain.to_vec(), key.clone_key(), provider);
     pair.map(|_| ()).map_err(|error| key_problem(error, certificate))
 }
 

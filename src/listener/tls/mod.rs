@@ -26,5 +26,6 @@ pub use metrics::Metrics;
 pub(crate) use self::{
     certificate::{certificates, check_pair, private_key},
     files::report,
+    server_config::provider,
     watched::{Source, Watched, watch_files},
 };

@@ -71,7 +71,7 @@ pub struct RetriesConfig {
     /// How often a request is sent again at most. Connections that cannot be established do not count.
     #[schemars(range(max = 10))]
     pub attempts: u32,
-    /// Maximum retries as percentage of the requests of the last ten seconds. Ten retries in ten seconds are always allowed.
+    /// Maximum retries as percentage of the requests of the last ten seconds. 100 retries in ten seconds are always allowed.
     #[schemars(range(max = 100))]
     pub budget_percent: u32,
     /// Which requests with a method that is not idempotent (POST, PATCH) are sent again after they were sent.

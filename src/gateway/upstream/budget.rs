@@ -6,8 +6,9 @@ use std::time::Instant;
 
 /// The length of half a window, in seconds. A window is the current half and the one before it.
 const HALF: u64 = 5;
-/// Retries that are allowed in a window whatever the number of requests is.
-const MINIMUM: u32 = 10;
+/// Retries that are allowed in a window whatever the number of requests is, so that an upstream with few requests may close its idle
+/// connections.
+const MINIMUM: u32 = 100;
 
 /// Counts requests and retries of the last five to ten seconds.
 #[derive(Debug)]
@@ -83,14 +84,14 @@ mod tests {
     fn budget_is_a_percentage_of_recent_requests_with_a_minimum() {
         let budget = RetryBudget::new(20);
         let start = budget.start;
-        assert_eq!(retries(&budget, start), 10);
-        (0..200).for_each(|_| budget.add_request(start));
-        assert_eq!(retries(&budget, start), 30);
+        assert_eq!(retries(&budget, start), 100);
+        (0..1_000).for_each(|_| budget.add_request(start));
+        assert_eq!(retries(&budget, start), 100, "200 of 1,000, of which 100 were before");
         let next_half = start + Duration::from_secs(5);
         assert_eq!(retries(&budget, next_half), 0);
         let later = start + Duration::from_secs(10);
-        assert_eq!(retries(&budget, later), 10);
+        assert_eq!(retries(&budget, later), 100);
         let much_later = start + Duration::from_secs(100);
-        assert_eq!(retries(&budget, much_later), 10);
+        assert_eq!(retries(&budget, much_later), 100);
     }
 }

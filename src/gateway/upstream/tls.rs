@@ -17,8 +17,7 @@ use pingora::{Error, ErrorType};
 
 use crate::config::{EndpointConfig, GatewayConfig, TlsVersion, UpstreamConfig, UpstreamTlsConfig};
 use crate::listener::tls::{
-    FileProblem, Metrics, Source, TlsError, Watched, certificates, check_pair, private_key, provider, report,
-    watch_files,
+    FileProblem, Metrics, Source, TlsError, Watched, certificates, check_pair, private_key, report, watch_files,
 };
 
 /// The version of TLS 1.3 as pingora reports it.
@@ -168,7 +167,7 @@ impl Source for TrustFiles {
             (Some(chain), Some(((name, path), content))) => {
                 let certificate = self.config.certificate_file.as_deref().unwrap_or(path);
                 let key = private_key(content).and_then(|key| {
-                    check_pair(&chain, &key, certificate, &provider())?;
+                    check_pair(&chain, &key, certificate)?;
                     Ok(key)
                 });
                 let key = key.map_err(|problem| error(name, path, problem))?;

@@ -10,6 +10,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::error::{FileProblem, TlsError};
+#[cfg(feature = "gateway")]
+use super::provider::provider;
 use super::watched::Source;
 use super::x509::CertificateFacts;
 use crate::config::CertificateConfig;
@@ -85,10 +87,9 @@ pub(crate) fn check_pair(
     chain: &[CertificateDer<'static>],
     key: &PrivateKeyDer<'static>,
     certificate: &Path,
-    provider: &CryptoProvider,
 ) -> Result<(), FileProblem> {
     CertificateFacts::read(chain.first().ok_or(FileProblem::NoCertificate)?).map_err(FileProblem::Certificate)?;
-    let pair = CertifiedKey::from_der(chain.to_vec(), key.clone_key(), provider);
+    let pair = CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider());
     pair.map(|_| ()).map_err(|error| key_problem(error, certificate))
 }
 

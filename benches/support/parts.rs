@@ -188,7 +188,7 @@ impl Parts {
         let (route, target) = self.snapshot.find_route(head)?;
         let request = AuthorizeRequest {
             method: head.method,
-            host: HOST_NAME,
+            host: Some(HOST_NAME),
             query: head.query,
             is_trusted_origin: false,
             fields: head.fields,

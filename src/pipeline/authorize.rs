@@ -33,8 +33,8 @@ pub struct Authorizer {
 pub struct AuthorizeRequest<'a, F> {
     /// The method.
     pub method: &'a Method,
-    /// The host that the client requested, with its port.
-    pub host: &'a str,
+    /// The host that the client requested, with its port; `None` if it is in the `Host` field.
+    pub host: Option<&'a str>,
     /// The query, without the question mark.
     pub query: Option<&'a str>,
     /// Whether the request is of an origin that may send the credentials that browsers add on their own.

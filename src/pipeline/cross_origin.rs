@@ -3,7 +3,7 @@
 //! A browser adds cookies, and the user name and password of `Authorization: Basic`, to whatever request a page makes, also one of another
 //! site. Such a request is rejected unless it only reads. A WebSocket begins with GET and is not subject to CORS, so it counts as a write.
 
-use http::header::{ORIGIN, UPGRADE};
+use http::header::{HOST, ORIGIN, UPGRADE};
 use http::{HeaderName, Method};
 
 use super::route::normal_host;
@@ -12,11 +12,12 @@ use crate::wire::fields::{Fields, text};
 /// Which site a request comes from (Fetch Metadata Request Headers, section 2.1).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Whether a request comes from another origin than `host` and may have an effect. Requests without `Sec-Fetch-Site` and `Origin` do not
-/// come from a browser.
-pub(super) fn is_cross_origin_write<F: Fields>(method: &Method, host: &str, fields: &F) -> bool {
+/// Whether a request comes from another origin than `host`, or its `Host` field, and may have an effect. Requests without
+/// `Sec-Fetch-Site` and `Origin` do not come from a browser.
+pub(super) fn is_cross_origin_write<F: Fields>(method: &Method, host: Option<&str>, fields: &F) -> bool {
     let is_read = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && !fields.has_field(&UPGRADE);
-    !is_read && is_cross_origin(host, fields)
+    let named = || fields.field_values(&HOST).next().and_then(text).unwrap_or_default();
+    !is_read && is_cross_origin(host.unwrap_or_else(named), fields)
 }
 
 fn is_cross_origin<F: Fields>(host: &str, fields: &F) -> bool {
@@ -64,10 +65,13 @@ mod tests {
         ] {
             let list: Vec<_> = fields.lines().filter_map(|line| line.split_once(": ")).collect();
             let list: Vec<_> = list.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-            let found = is_cross_origin_write(&method.parse().unwrap(), "api.example.com", &FieldList(&list));
+            let found = is_cross_origin_write(&method.parse().unwrap(), Some("api.example.com"), &FieldList(&list));
             assert_eq!(found, expected, "{method} {fields}");
         }
-        assert!(!is_cross_origin_write(&Method::POST, "h:8080", &FieldList(&[("origin", b"http://h:8080")])));
-        assert!(is_cross_origin_write(&Method::POST, "", &FieldList(&[("origin", b"http://h")])));
+        let origin = [("origin", &b"http://h:8080"[..]), ("host", b"h:8080")];
+        assert!(!is_cross_origin_write(&Method::POST, Some("h:8080"), &FieldList(&origin)));
+        assert!(!is_cross_origin_write(&Method::POST, None, &FieldList(&origin)));
+        assert!(is_cross_origin_write(&Method::POST, None, &FieldList(&origin[..1])));
+        assert!(is_cross_origin_write(&Method::POST, Some(""), &FieldList(&origin)));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{HOST, USER_AGENT};
+use http::header::USER_AGENT;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 
 use super::access_log::{RequestLog, ResponseInfo};
@@ -26,7 +26,7 @@ use crate::id::RequestId;
 use crate::verifier::Verdict;
 use crate::wire::Rejection;
 use crate::wire::credential_locations::CredentialLocations;
-use crate::wire::fields::{Fields, text};
+use crate::wire::fields::Fields;
 use crate::wire::problem::{ResponseForm, rejection_response};
 
 /// One request. Counted and logged by [`Exchange::finish`], or when it is dropped before that.
@@ -291,7 +291,7 @@ impl<U> Exchange<U> {
     fn authorize_request<'a, F: Fields>(&'a self, fields: &'a F, connection: &Connection) -> AuthorizeRequest<'a, F> {
         AuthorizeRequest {
             method: &self.method,
-            host: connection.forwarded_host(fields).unwrap_or_else(|| self.requested_host(fields)),
+            host: connection.forwarded_host(fields).or_else(|| self.requested_host()),
             query: self.query(),
             is_trusted_origin: self.cors.as_ref().is_some_and(CorsGrant::is_trusted),
             fields,
@@ -484,14 +484,13 @@ impl<U> Exchange<U> {
         }
     }
 
-    /// The host that the client requested, with its port; empty if it named none.
-    fn requested_host<'a, F: Fields>(&'a self, fields: &'a F) -> &'a str {
-        if let Some(target) = &self.target {
-            return target.host();
+    /// The host that the client requested, with its port; `None` if only the `Host` field may have it.
+    fn requested_host(&self) -> Option<&str> {
+        match (&self.target, &self.path) {
+            (Some(target), _) => Some(target.host()),
+            (None, ReceivedPath::Uri(uri)) => uri.authority().map(http::uri::Authority::as_str),
+            (None, _) => None,
         }
-        let authority = if let ReceivedPath::Uri(uri) = &self.path { uri.authority() } else { None };
-        let host = || fields.field_values(&HOST).next().and_then(text);
-        authority.map(http::uri::Authority::as_str).or_else(host).unwrap_or_default()
     }
 
     fn record(&mut self, response: ResponseInfo) {

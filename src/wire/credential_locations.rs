@@ -12,6 +12,7 @@ static STANDARD: LazyLock<CredentialLocations> =
     LazyLock::new(|| CredentialLocations::new(&CredentialLocation::standard()));
 /// The fields that the standard locations are in. They are removed from forwarded requests whether they are listed or not.
 const STANDARD_FIELDS: [&str; 2] = ["authorization", "x-api-key"];
+const BEARER: &str = "Bearer";
 const REALM: &str = r#"realm="keygate""#;
 
 /// The places where credentials are looked for. Order has no meaning.
@@ -40,7 +41,8 @@ pub(super) struct FieldLocation {
 /// An authentication scheme.
 #[derive(Debug)]
 pub(super) struct Scheme {
-    pub(super) name: Box<str>,
+    name: Box<str>,
+    is_bearer: bool,
     /// The part that is the credential, for `Basic`.
     pub(super) basic: Option<BasicPart>,
 }
@@ -56,6 +58,19 @@ pub(super) enum Challenge {
     InvalidToken,
     /// The credential lacks a scope.
     InsufficientScope,
+}
+
+impl Scheme {
+    /// Whether a field value begins with this scheme.
+    #[inline]
+    pub(super) fn is(&self, scheme: &[u8]) -> bool {
+        // A comparison with a constant is cheaper, and most credentials have this scheme.
+        if self.is_bearer {
+            scheme.eq_ignore_ascii_case(b"bearer")
+        } else {
+            scheme.eq_ignore_ascii_case(self.name.as_bytes())
+        }
+    }
 }
 
 impl CredentialLocations {
@@ -128,9 +143,9 @@ impl CredentialLocations {
 
 /// The field of a location, and the scheme in it.
 fn field(location: &CredentialLocation) -> Option<(HeaderName, Option<Scheme>)> {
-    let scheme = |name: &str, basic| Some(Scheme { name: name.into(), basic });
+    let scheme = |name: &str, basic| Some(Scheme { name: name.into(), is_bearer: name == BEARER, basic });
     if location.bearer {
-        return Some((AUTHORIZATION, scheme("Bearer", None)));
+        return Some((AUTHORIZATION, scheme(BEARER, None)));
     }
     if let Some(part) = location.basic {
         return Some((AUTHORIZATION, scheme("Basic", Some(part))));
@@ -174,8 +189,8 @@ fn challenge_text(fields: &[FieldLocation], challenge: Challenge) -> Option<Stri
     let authorization = fields.iter().find(|field| field.name == AUTHORIZATION);
     let schemes = authorization.map(|field| &field.schemes[..]).unwrap_or_default();
     let challenge = |scheme: &Scheme| match (&*scheme.name, scheme.basic, error) {
-        ("Bearer", None, Some(error)) => Some(format!(r#"Bearer {REALM}, error="{error}""#)),
-        ("Bearer", None, None) => Some(format!("Bearer {REALM}")),
+        (BEARER, None, Some(error)) => Some(format!(r#"Bearer {REALM}, error="{error}""#)),
+        (BEARER, None, None) => Some(format!("Bearer {REALM}")),
         _ if !is_unauthorized => None,
         (_, Some(_), _) => Some(format!(r#"Basic {REALM}, charset="UTF-8""#)),
         (name, None, _) => Some(format!("{name} {REALM}")),

@@ -89,22 +89,22 @@ fn add_field<'a, F: Fields>(
     location: &'a FieldLocation,
     fields: &'a F,
 ) -> Result<(), ExtractError> {
-    let (mut has_credential, mut foreign) = (false, None);
-    for value in fields.field_values(&location.name) {
-        let value = value.trim_ascii();
-        match read(location, value)? {
-            Some(_) if foreign.is_some() => return Err(ExtractError::Ambiguous),
-            Some((text, is_ambient)) => {
-                has_credential = true;
-                add(found, text, is_ambient)?;
-            }
-            None if has_credential || foreign.is_some_and(|other| other != value) => {
-                return Err(ExtractError::Ambiguous);
-            }
-            None => foreign = Some(value),
+    let mut values = fields.field_values(&location.name).map(<[u8]>::trim_ascii);
+    let Some(first) = values.next() else { return Ok(()) };
+    let first_read = read(location, first)?;
+    for other in values {
+        let other_read = read(location, other)?;
+        if (first_read.is_none() || other_read.is_none()) && first != other {
+            return Err(ExtractError::Ambiguous);
+        }
+        if let Some((text, is_ambient)) = other_read {
+            add(found, text, is_ambient)?;
         }
     }
-    Ok(())
+    match first_read {
+        Some((text, is_ambient)) => add(found, text, is_ambient),
+        None => Ok(()),
+    }
 }
 
 /// The credential in a field value, and whether browsers send it on their own. `None` for a scheme that is not listed.
@@ -115,8 +115,7 @@ fn read<'a>(location: &FieldLocation, value: &'a [u8]) -> Result<Option<(Cow<'a,
     }
     let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
     let (scheme, rest) = value.split_at(end);
-    let Some(listed) = location.schemes.iter().find(|listed| scheme.eq_ignore_ascii_case(listed.name.as_bytes()))
-    else {
+    let Some(listed) = location.schemes.iter().find(|listed| listed.is(scheme)) else {
         return Ok(None);
     };
     match listed.basic {

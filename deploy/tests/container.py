@@ -51,17 +51,17 @@ class Container:
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
         return done.stdout
 
-    def wait_for(self, url, status=200):
-        """Waits until the address answers with this status."""
+    def wait_for(self, url, text=""):
+        """Waits until the address answers with the status 200 and a body that has the text."""
         end = time.monotonic() + DEADLINE
         answer = None
         while time.monotonic() < end:
             assert self.process.poll() is None, f"the process has ended: {self.output}"
             answer = get(url)
-            if answer and answer.status == status:
+            if answer and answer.status == 200 and text.encode() in answer.body:
                 return answer
             time.sleep(0.05)
-        raise AssertionError(f"{url} gives {answer and answer.status}, not {status}: {self.output}")
+        raise AssertionError(f"{url} gives {answer and answer.status}, or lacks {text!r}: {self.output}")
 
     def stop(self):
         """Sends SIGTERM and returns the exit code."""

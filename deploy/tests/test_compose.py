@@ -105,6 +105,9 @@ class Compose(unittest.TestCase):
         self.gateways = [f"http://{ADDRESSES[name]}:8080" for name in ["keygate-1", "keygate-2"]]
         for name, node in zip(["keygate-1", "keygate-2"], self.nodes):
             node.wait_for(f"http://{ADDRESSES[name]}:4422/health/ready")
+            # The name of the upstream is resolved in the background.
+            endpoint = f'keygate_upstream_healthy{{endpoint="{ADDRESSES["api"]}:9000",upstream="api"}} 1'
+            node.wait_for(f"http://{ADDRESSES[name]}:4422/metrics", endpoint)
         self.config = folder / "prometheus"
         self.copy_prometheus_config()
 

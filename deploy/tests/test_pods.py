@@ -99,6 +99,8 @@ class Pods(unittest.TestCase):
         names = ["redis.keygate.svc.cluster.local", "orders.shop.svc.cluster.local"]
         self.assertEqual(self.start(rendered, "migrate").process.wait(60), 0)
         server = self.start_server(rendered, hosts=dict.fromkeys(names, "127.0.0.1"))
+        # The name of the upstream is resolved in the background.
+        server.wait_for(f"{METRICS}/metrics", 'keygate_upstream_healthy{endpoint="127.0.0.1:9000",upstream="orders"} 1')
         key = self.issue(server, "read:orders")["Authorization"].removeprefix("Bearer ")
         token = json.loads(server.run("keys", "derive-token", key, "--ttl", "10m", "--format", "json"))["token"]["token"]
         for credential in [key, token]:

@@ -81,6 +81,11 @@ impl Dev {
         Ok(Self { app, sample, upstream, key_id: issued.key.id, secret: issued.secret, admin_key })
     }
 
+    /// Waits for SIGINT or SIGTERM. A second signal ends the process at once with exit code 130.
+    pub fn wait_for_stop(&mut self) {
+        self.app.wait_for_stop();
+    }
+
     /// The running process.
     pub fn app(&self) -> &App {
         &self.app

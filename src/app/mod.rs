@@ -25,5 +25,4 @@ pub use listeners::{Listeners, bind};
 pub use migrations::Migrations;
 pub use process::App;
 pub use secret_files::shared_secret_files;
-pub use signals::wait_for_stop;
 pub use tls::check_tls;

@@ -11,6 +11,7 @@ use super::admissions::Admissions;
 use super::error::AppError;
 use super::external_auth;
 use super::listeners::Listeners;
+use super::signals::StopSignals;
 use super::tls::TlsAcceptors;
 use crate::admin::{Server, ServerOptions, UpstreamReport, metrics_router, routers};
 use crate::config::{Config, GatewayConfig};
@@ -36,6 +37,8 @@ pub struct App {
     public: Option<Server>,
     metrics: Server,
     engine: RunningEngine,
+    /// `None` after a signal.
+    signals: Option<StopSignals>,
     /// Outlives the servers, so that database connections never lose their runtime.
     background: Runtime,
 }
@@ -57,8 +60,12 @@ impl App {
         let tls = TlsAcceptors::new(config, &registry)?;
         let engine = Engine::builder(config.clone()).registry(registry.clone());
         let engine = background.block_on(engine.start())?;
+        // Before the first listener, so that a process that serves stops gracefully; not earlier, so that one that waits for its database
+        // can be ended.
+        let signals = Some(StopSignals::install(&background)?);
         let gateway_config = config.gateway.as_ref().filter(|gateway| gateway.enabled);
-        let upstreams = gateway_config.map(|gateway| Upstreams::new(gateway, &registry)).transpose()?;
+        let upstreams =
+            gateway_config.map(|gateway| Upstreams::new(gateway, &registry, &tls.file_metrics)).transpose()?;
         let report = upstreams.clone().map(|upstreams| Arc::new(move || upstreams.report()) as UpstreamReport);
         let state = admin::state(config, &engine, report)?;
         let grace = config.serve.http.shutdown_grace.0;
@@ -84,7 +91,7 @@ impl App {
             }
             None => None,
         };
-        Ok(Self { gateway, external_auth, admin, public, metrics, engine, background })
+        Ok(Self { gateway, external_auth, admin, public, metrics, engine, signals, background })
     }
 
     /// The address of the gateway's first TCP listener, if there is one.
@@ -110,6 +117,13 @@ impl App {
     /// The engine of admin keys.
     pub fn admin_keys(&self) -> Engine {
         self.engine.admin_keys()
+    }
+
+    /// Waits for SIGINT or SIGTERM. A second signal ends the process at once with exit code 130.
+    pub fn wait_for_stop(&mut self) {
+        if let Some(signals) = self.signals.take() {
+            signals.wait(&self.background);
+        }
     }
 
     /// The runtime of background work.

@@ -5,6 +5,7 @@ use tokio::runtime::Runtime;
 
 use super::error::AppError;
 use crate::config::{Config, GatewayConfig, TlsConfig};
+use crate::gateway::check_upstream_files;
 use crate::listener::tls::{Metrics, TlsAcceptor, TlsError, check_files};
 
 /// TLS of the listeners; `None` for one in clear text.
@@ -12,6 +13,8 @@ pub(super) struct TlsAcceptors {
     pub(super) admin: Option<TlsAcceptor>,
     pub(super) public: Option<TlsAcceptor>,
     pub(super) metrics: Option<TlsAcceptor>,
+    /// Counts handshakes and reloads of files.
+    pub(super) file_metrics: Metrics,
     /// In the order of the effective listeners of the gateway.
     pub(super) gateway: Vec<Option<TlsAcceptor>>,
 }
@@ -40,6 +43,7 @@ impl TlsAcceptors {
             public: acceptor(public(config))?,
             metrics: acceptor(metrics_listener(config))?,
             gateway: gateway(config).map(acceptor).collect::<Result<_, _>>()?,
+            file_metrics: metrics.clone(),
         })
     }
 
@@ -54,7 +58,9 @@ impl TlsAcceptors {
 /// Reads the files of certificates that a configuration names, and returns what is wrong with them.
 pub fn check_tls(config: &Config) -> Vec<TlsError> {
     let listeners = [admin(config), public(config), metrics_listener(config)].into_iter().chain(gateway(config));
-    listeners.filter_map(|listener| Some(check_files(&listener.tls?, &listener.setting))).flatten().collect()
+    let of_listeners = listeners.filter_map(|listener| Some(check_files(&listener.tls?, &listener.setting))).flatten();
+    let gateway = config.gateway.as_ref().filter(|gateway| gateway.enabled);
+    of_listeners.chain(gateway.into_iter().flat_map(check_upstream_files)).collect()
 }
 
 fn admin(config: &Config) -> Listener {

@@ -44,6 +44,7 @@ mod upstream;
 mod upstream_balancing;
 mod upstream_endpoint;
 mod upstream_health;
+mod upstream_tls;
 
 pub use access_log::{AccessLogConfig, AccessLogField};
 #[cfg(feature = "server")]
@@ -98,6 +99,7 @@ pub use upstream_balancing::{
 };
 pub use upstream_endpoint::EndpointConfig;
 pub use upstream_health::{HealthCheckConfig, HealthCheckType};
+pub use upstream_tls::UpstreamTlsConfig;
 
 #[cfg(test)]
 mod tests;

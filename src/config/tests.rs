@@ -100,7 +100,7 @@ gateway: { routes: [{ name: a, upstream: b, auth: maybe }] }
 #[test]
 fn violated_rules_across_fields_are_listed_with_their_paths() {
     let text = "
-serve: { http: { host: 0.0.0.0, cors: { enabled: true } }, metrics: { host: here } }
+serve: { http: { host: 0.0.0.0, auth: { mode: none }, cors: { enabled: true } }, metrics: { host: here } }
 credentials: { clock_skew: 601s, api_keys: { prefix: { retired: [mc] } }, issuer_retired: [{ value: x, expires_at: soon }] }
 secrets: { hmac: { retired: [short] } }
 db: { dsn: 'cockroach://localhost/keygate' }
@@ -186,7 +186,7 @@ fn type_errors_are_listed_with_their_paths() {
         ("gateway: { listeners: [{ address: '127.0.0.1:0' }] }", "gateway.listeners.0.address: must name a port"),
         ("log: { level: DEBUG }", "log.level: must be debug, info, warn or error"),
         ("tracing: { exporter: zipkin }", "tracing.exporter: must be otlp"),
-        ("serve:", "serve: must be a mapping of http and metrics; remove the name"),
+        ("serve:", "serve: must be a mapping of http and metrics and public; remove the name"),
         (
             "credentials: { api_keys: { prefix: { current: 12345 } } }",
             "prefix.current: must be a text; put it in quotes",
@@ -234,7 +234,7 @@ fn duplicates_and_unusable_limits_are_rejected() {
     let text = "
 db: { dsn: ':memory:' }
 credentials: { clock_skew: 600.5s }
-serve: { http: { cors: { allowed_origins: [a, b, a] } } }
+serve: { http: { cors: { allowed_origins: ['http://a', 'http://b', 'http://a'] } } }
 gateway:
   routes:
     - name: a

@@ -8,6 +8,7 @@ use super::timeouts;
 use super::upstream_balancing::{DnsConfig, EjectionConfig, LoadBalancingConfig, PoolConfig, RetriesConfig};
 use super::upstream_endpoint::EndpointConfig;
 use super::upstream_health::HealthCheckConfig;
+use super::upstream_tls::UpstreamTlsConfig;
 use crate::duration::ConfigDuration;
 
 /// An upstream: a group of equivalent endpoints.
@@ -55,6 +56,9 @@ pub struct UpstreamConfig {
     /// Active health checks; none when absent.
     #[serde(default)]
     pub health_check: Option<HealthCheckConfig>,
+    /// TLS of the endpoints with `https`; if absent, the authorities of the system are trusted.
+    #[serde(default)]
+    pub tls: Option<UpstreamTlsConfig>,
 }
 
 /// The protocol of the connections to an upstream.
@@ -87,6 +91,7 @@ impl Default for UpstreamConfig {
             pool: PoolConfig::default(),
             ejection: EjectionConfig::default(),
             health_check: None,
+            tls: None,
         }
     }
 }
@@ -115,6 +120,15 @@ impl UpstreamConfig {
         self.ejection.validate(&format!("{path}.ejection"), problems);
         if let Some(check) = &self.health_check {
             check.validate(&format!("{path}.health_check"), problems);
+        }
+        if let Some(tls) = &self.tls {
+            tls.validate(&format!("{path}.tls"), problems);
+            if !self.endpoints.iter().filter_map(EndpointConfig::parsed).any(|url| url.tls) {
+                problems.add(
+                    &format!("{path}.tls"),
+                    "has no effect without an endpoint with https; correct the endpoints, or remove it",
+                );
+            }
         }
     }
 }

@@ -72,6 +72,7 @@ pub(super) fn fault(error: &Error) -> Option<Cow<'static, str>> {
         other => other.as_str(),
     };
     let cause = error.root_cause().downcast_ref::<io::Error>().and_then(system_error);
+    let cause = cause.or_else(|| handshake_error(error));
     Some(cause.map_or(kind.to_owned().into(), |cause| format!("{kind}: {cause}").into()))
 }
 
@@ -79,6 +80,12 @@ pub(super) fn fault(error: &Error) -> Option<Cow<'static, str>> {
 fn system_error(error: &io::Error) -> Option<String> {
     let is_of_tls = || error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
     (error.raw_os_error().is_some() || is_of_tls()).then(|| error.to_string())
+}
+
+/// Why a TLS handshake failed, for example because of the certificate of the endpoint. pingora keeps only the text of the error.
+fn handshake_error(error: &Error) -> Option<String> {
+    let context = error.context.as_ref().filter(|_| error.etype() == &ErrorType::TLSHandshakeFailure)?;
+    Some(context.as_str().strip_prefix("TLS connect() failed: ")?.to_owned())
 }
 
 /// What the stream of the request has reported while the body was read.

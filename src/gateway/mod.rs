@@ -22,4 +22,4 @@ pub mod upstream;
 #[doc(hidden)]
 pub use http1::{Forwarded, ForwardedRequest, forward};
 pub use service::{Gateway, GatewayError, GatewayListener};
-pub use upstream::Upstreams;
+pub use upstream::{Upstreams, UpstreamsError, check_upstream_files};

@@ -150,11 +150,10 @@ impl ProxyHttp for Proxy {
         is_reused: bool,
         _: &HttpPeer,
         _: RawFd,
-        _: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        ctx.call.connected(is_reused);
-        Ok(())
+        ctx.call.connected(is_reused, digest)
     }
 
     fn error_while_proxy(

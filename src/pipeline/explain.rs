@@ -282,8 +282,9 @@ impl Steps {
             Ok(()) if route.scopes.is_empty() => self.pass("scopes", "the route requires none".into()),
             Ok(()) => self.pass("scopes", format!("has all of {}", route.scopes.join(" "))),
             Err(rejection) => {
-                let lacks = |scope: &&Box<str>| !bearer.scopes().iter().any(|own| own == &***scope);
-                let lacking: Vec<&str> = route.scopes.iter().filter(lacks).map(|scope| &**scope).collect();
+                let required = route.scopes.iter().map(|scope| &**scope);
+                let lacking: Vec<&str> =
+                    required.filter(|scope| !bearer.scopes().iter().any(|own| own == *scope)).collect();
                 self.fail("scopes", rejection, format!("lacks {}", lacking.join(" ")));
             }
         }

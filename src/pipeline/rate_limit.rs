@@ -148,18 +148,21 @@ impl RouteLimits {
         let plan = self.plan(caller);
         let mut outcome = RateLimitOutcome { legacy_fields: self.legacy_fields, ..RateLimitOutcome::default() };
         let (mut charges, mut results) = (Vec::new(), Vec::new());
+        // As when charged: after a rejection, the other limits are only read.
+        let mut cost = self.cost;
         for (index, group) in plan.enforced().chain(plan.dry_run()) {
             let Some(charge) = group.charge(caller, 0) else { continue };
             let mut result = self.limiter.charge(&charge).await;
             if let ChargeResult::Counted(decision) = &mut result {
                 for (named, outcome) in charge.limits.iter().zip(&mut decision.outcomes) {
-                    *outcome = outcome.preview(&named.limit, self.cost);
+                    *outcome = outcome.preview(&named.limit, cost);
                 }
                 decision.admitted = decision.outcomes.iter().all(|outcome| outcome.admitted);
             }
             outcome.add(index, result.clone());
             // Dry-run limits never reject.
             if plan.is_enforced(index) {
+                cost = if result.admits() { cost } else { 0 };
                 charges.push(charge);
                 results.push(result);
             }

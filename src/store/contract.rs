@@ -62,6 +62,7 @@ contract!(
     insert_many_skips_ids_that_are_taken,
     pages_return_every_key_once,
     filters_select_by_actor_and_status,
+    lists_select_by_prefixes_of_actors,
     replace_requires_the_expected_version,
     rotation_is_atomic_and_happens_once,
     one_of_many_concurrent_rotations_succeeds,
@@ -334,6 +335,30 @@ async fn filters_select_by_actor_and_status(store: Arc<dyn KeyStore>) {
     }
 }
 
+async fn lists_select_by_prefixes_of_actors(store: Arc<dyn KeyStore>) {
+    let of_actor = |number, actor: &str| ApiKey { actor_id: actor.into(), ..key(issued(number)) };
+    let keys = [of_actor(1, "a/x"), of_actor(2, "a%"), of_actor(3, "ab"), of_actor(4, "A/x"), of_actor(5, "é/x")];
+    store.insert_many(&context(), &keys).await.unwrap();
+    for (prefixes, actor, expected) in [
+        (&["a/"][..], None, vec![1]),
+        (&["a"], None, vec![3, 2, 1]),
+        (&["a%", "a_"], None, vec![2]),
+        (&["é/", "a/"], None, vec![5, 1]),
+        (&["a/x/y"], None, vec![]),
+        (&["a/"], Some("a/x"), vec![1]),
+        (&["a/"], Some("ab"), vec![]),
+    ] {
+        let filter = KeyFilter { actor_id: actor.map(str::to_owned), state: None };
+        let actors = ActorScope::of_prefixes(prefixes.iter().copied());
+        let page = store.list(&PageQuery { actors: &actors, ..query(&filter, None, 10) }).await.unwrap();
+        let expected: Vec<_> = expected.into_iter().map(issued).collect();
+        assert_eq!(page.iter().map(|key| key.id).collect::<Vec<_>>(), expected, "{prefixes:?} {actor:?}");
+    }
+    let none = ActorScope::Prefixes([].into());
+    let page = store.list(&PageQuery { actors: &none, ..query(&KeyFilter::default(), None, 10) }).await.unwrap();
+    assert_eq!(page, []);
+}
+
 async fn replace_requires_the_expected_version(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let changed = ApiKey {
@@ -408,9 +433,9 @@ async fn replaced_key_is_active_until_its_time(store: Arc<dyn KeyStore>) {
     let later = RevokedKey { tenant: TenantId::NIL, id: issued(1), time: at(50), is_later: true };
     assert_eq!(store.revoked_since(at(50), 10).await.unwrap(), [later]);
     assert_eq!(store.revoked_since(at(51), 10).await.unwrap(), []);
-    let changed = ApiKey { name: "changed".into(), version: 3, ..old };
-    assert!(store.replace(&context(), &changed, 2).await.unwrap());
-    assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(changed));
+    let renamed = ApiKey { name: "changed".into(), version: 3, ..old };
+    assert!(store.replace(&context(), &renamed, 2).await.unwrap());
+    assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(renamed));
     if let Some(feed) = Arc::clone(&store).feed() {
         let changes = feed.recent(Duration::from_secs(3600), 1000).await.unwrap();
         let times: Vec<_> =
@@ -442,10 +467,9 @@ async fn replaced_key_is_listed_by_its_status(store: Arc<dyn KeyStore>) {
     }
     let expected = |seconds, state| match (seconds, state) {
         (50, EffectiveStatus::Active) => vec![9, 8, 7, 6, 4, 2, 1],
-        (51, EffectiveStatus::Active) => vec![9, 8, 7, 6, 4, 2],
+        (51, EffectiveStatus::Active) | (5000, EffectiveStatus::Expired) => vec![9, 8, 7, 6, 4, 2],
         (50, EffectiveStatus::Revoked) => vec![5, 3],
         (_, EffectiveStatus::Revoked) => vec![5, 3, 1],
-        (5000, EffectiveStatus::Expired) => vec![9, 8, 7, 6, 4, 2],
         _ => vec![],
     };
     for (seconds, state) in [50, 51, 5000].into_iter().flat_map(|seconds| {

@@ -82,6 +82,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "cidr",
             "clock",
             "config",
+            "connection",
             "credential",
             "duration",
             "id",

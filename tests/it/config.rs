@@ -45,7 +45,7 @@ fn invalid_config_stops_the_start_and_lists_every_error_without_values() {
 #[test]
 fn admin_api_without_authentication_must_listen_on_loopback() {
     let text = format!(
-        "serve: {{ http: {{ host: 0.0.0.0 }} }}\ncredentials: {{ issuer: x }}\nsecrets: {{ hmac: {{ current: {HMAC_SECRET} }} }}\ndb: {{ dsn: ':memory:' }}\n"
+        "serve: {{ http: {{ host: 0.0.0.0, auth: {{ mode: none }} }} }}\ncredentials: {{ issuer: x }}\nsecrets: {{ hmac: {{ current: {HMAC_SECRET} }} }}\ndb: {{ dsn: ':memory:' }}\n"
     );
     let (output, errors) = run(&["serve"], &text, &[]);
     assert_eq!(output.status.code(), Some(1));

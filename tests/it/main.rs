@@ -58,5 +58,6 @@ mod secrecy;
 mod streams;
 mod support;
 mod tls;
+mod upstream_tls;
 mod upstreams;
 mod wire_details;

@@ -24,7 +24,7 @@ macro_rules! operations {
         /// An operation of the admin API.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(in crate::admin) enum Operation {
-            $(#[doc = $route] $name,)*
+            $(#[doc = concat!("`", $route, "`")] $name,)*
         }
 
         impl Operation {
@@ -51,7 +51,7 @@ macro_rules! operations {
         /// The operations as types.
         pub(in crate::admin) mod op {
             $(
-                #[doc = $route]
+                #[doc = concat!("`", $route, "`")]
                 pub(in crate::admin) struct $name;
 
                 impl super::Op for $name {
@@ -108,16 +108,14 @@ mod tests {
 
     #[test]
     fn documentation_has_the_table_of_operations() {
-        let rows: String = Operation::ALL
-            .iter()
-            .map(|operation| {
-                let needs = match operation.access() {
-                    Access::Public => "no key".to_owned(),
-                    Access::Role(role) => format!("`{role}`"),
-                };
-                format!("| `{}` | {needs} |\n", operation.route())
-            })
-            .collect();
+        let row = |operation: &Operation| {
+            let needs = match operation.access() {
+                Access::Public => "no key".to_owned(),
+                Access::Role(role) => format!("`{role}`"),
+            };
+            format!("| `{}` | {needs} |\n", operation.route())
+        };
+        let rows = Operation::ALL.iter().map(row).collect::<Vec<_>>().concat();
         let documentation = include_str!("../../../docs/admin-auth.md");
         assert!(documentation.contains(&rows), "docs/admin-auth.md lacks this table:\n{rows}");
     }

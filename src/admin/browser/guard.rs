@@ -67,14 +67,13 @@ impl BrowserRules {
             );
         }
         match Site::of(headers) {
-            Site::NotABrowser => None,
             Site::Other(origin) if !self.allows(origin) => Some(
                 "the request is from a page of another site: add its origin to serve.http.cors.allowed_origins to allow it",
             ),
             Site::Same | Site::Other(_) if has_form_body(request) => {
                 Some("a request of a browser must have a body of type application/json")
             }
-            Site::Same | Site::Other(_) => None,
+            Site::NotABrowser | Site::Same | Site::Other(_) => None,
         }
     }
 

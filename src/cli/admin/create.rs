@@ -4,13 +4,15 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::keys::ADMIN_KEYS;
 use super::secret::HmacSecret;
 use crate::app::{AdminGrant, AdminKeyDatabase, NewAdminKey, create_admin_key};
 use crate::cli::client::Call;
 use crate::cli::connection::Connection;
 use crate::cli::keys::{list, ttl};
 use crate::duration::parse_extended;
+
+/// The path of admin keys.
+pub(super) const ADMIN_KEYS: &str = "/keygate/v1/adminKeys";
 
 /// Arguments of `create`.
 #[derive(Debug, Args)]

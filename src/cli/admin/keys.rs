@@ -4,13 +4,11 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::create::Create;
+use super::create::{ADMIN_KEYS, Create};
 use crate::cli::client::{Call, Client, segment};
 use crate::cli::connection::Connection;
 use crate::cli::output::{Columns, Output};
 
-/// The path of admin keys.
-pub(super) const ADMIN_KEYS: &str = "/keygate/v1/adminKeys";
 const KEY: &Columns = &[
     ("KEY ID", "key_id"),
     ("NAME", "name"),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
 use pingora::Error;
+use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::balancer::EndpointSet;
@@ -98,6 +99,9 @@ impl UpstreamCall {
         self.endpoint = Some(Arc::clone(&in_flight.endpoint.name));
         self.began.get_or_insert(now);
         let mut peer = Box::new(in_flight.endpoint.peer.clone());
+        if let Some(tls) = target.upstream.tls.as_ref().filter(|_| peer.is_tls()) {
+            tls.apply(&mut peer);
+        }
         if self.needs_new_connection {
             use_new_connection(&mut peer);
         }
@@ -134,15 +138,20 @@ impl UpstreamCall {
         self.tried.leaves_one_of(target.set.endpoints.len())
     }
 
-    /// Notes that the attempt has a connection.
-    pub(in crate::gateway) fn connected(&mut self, is_reused: bool) {
-        let Some(attempt) = &mut self.attempt else { return };
+    /// Notes that the attempt has a connection, and checks it before the request is sent.
+    ///
+    /// # Errors
+    /// If the version of TLS is too low.
+    pub(in crate::gateway) fn connected(&mut self, is_reused: bool, digest: Option<&Digest>) -> pingora::Result<()> {
+        let Some(attempt) = &mut self.attempt else { return Ok(()) };
         self.sent += 1;
         attempt.is_reused = is_reused;
         attempt._in_use = Some(attempt.endpoint().connections.enter());
         if !is_reused {
             attempt.endpoint().series.connected(attempt.began.elapsed());
         }
+        let tls = self.target.as_ref().and_then(|target| target.upstream.tls.as_ref());
+        tls.map_or(Ok(()), |tls| tls.check_version(digest))
     }
 
     /// Notes the head of a response, which may be an interim one.

@@ -40,6 +40,7 @@ impl Failure {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
                 Self::new(Outcome::Timeout, has_context(error, WAITING_FOR_HEAD) || h2.is_some())
             }
+            ErrorType::TLSHandshakeFailure => Self { is_unprocessed: true, ..Self::new(Outcome::ConnectError, true) },
             ErrorType::H2Downgrade => Self { is_unprocessed: true, ..Self::new(Outcome::InvalidResponse, true) },
             ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => Self::new(Outcome::InvalidResponse, false),
             ErrorType::ConnectionClosed => {

@@ -18,10 +18,12 @@ use super::hash_key::HashKey;
 use super::health::EndpointCheck;
 use super::metrics::Metrics;
 use super::names::HostName;
+use super::tls::UpstreamTls;
 use super::tried::Tried;
 use super::waiting::Waiting;
 use crate::config::{BalancingPolicy, RetriesConfig, UpstreamConfig, UpstreamProtocol};
 use crate::gateway::timeouts::Timeouts;
+use crate::listener::tls::{self, TlsError};
 use crate::pipeline::{Exchange, Rejection};
 
 /// A group of equivalent endpoints.
@@ -33,6 +35,8 @@ pub struct Upstream {
     /// The timeouts, unless a route has others.
     pub(in crate::gateway) timeouts: Timeouts,
     pub(super) waiting: Arc<Waiting>,
+    /// `None` for TLS with the authorities of the system only.
+    pub(super) tls: Option<Arc<UpstreamTls>>,
     pub(super) is_health_checked: bool,
     policy: BalancingPolicy,
     hash_key: HashKey,
@@ -63,17 +67,32 @@ impl Drop for InFlight {
 
 impl Upstream {
     /// An upstream with the endpoints of a validated configuration. Its names have no addresses until [`Upstream::spawn`] is called.
-    pub(super) fn new(name: &str, config: &UpstreamConfig, metrics: &Metrics) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// [`TlsError`] with the first TLS file that is not usable.
+    pub(super) fn new(
+        name: &str,
+        config: &UpstreamConfig,
+        metrics: &Metrics,
+        tls_metrics: &tls::Metrics,
+    ) -> Result<Arc<Self>, TlsError> {
         let name: Arc<str> = name.into();
+        let tls = UpstreamTls::load(&name, config, tls_metrics)?;
         let waiting = usize::try_from(config.pool.max_waiting).unwrap_or(usize::MAX);
         let waiting = Arc::new(Waiting::new(waiting, config.pool.wait_timeout.0));
         let discovery = Arc::new(Discovery::new(&name, config, metrics));
         let mut backends = Backends::new(Box::new(DiscoveryHandle(Arc::clone(&discovery))));
         if let Some(check) = &config.health_check {
-            backends.set_health_check(Box::new(EndpointCheck::new(check, config, discovery.urls(), &waiting)));
+            backends.set_health_check(Box::new(EndpointCheck::new(
+                check,
+                config,
+                discovery.urls(),
+                &waiting,
+                tls.clone(),
+            )));
         }
         let policy = config.load_balancing.policy;
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             retries: config.retries.clone(),
             protocol: config.protocol,
             timeouts: Timeouts::from(config),
@@ -90,13 +109,17 @@ impl Upstream {
             backends,
             discovery,
             name,
-        })
+            tls,
+        }))
     }
 
     /// Starts the background work on the current runtime: name resolution and health checks.
     pub(super) fn spawn(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
         for index in 0..self.discovery.names().count() {
             tasks.spawn(Arc::clone(self).keep_resolved(index));
+        }
+        if let Some(tls) = &self.tls {
+            tasks.spawn(Arc::clone(tls).watch());
         }
         let upstream = Arc::clone(self);
         tasks.spawn(async move {

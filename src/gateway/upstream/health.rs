@@ -1,10 +1,10 @@
 //! Active health checks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use http::StatusCode;
+use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use pingora::lb::Backend;
 use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
@@ -15,6 +15,7 @@ use pingora::{Error, ErrorType};
 use super::endpoint::Endpoint;
 use super::grpc_health::GrpcHealthCheck;
 use super::peer::plain_peer;
+use super::tls::UpstreamTls;
 use super::waiting::Waiting;
 use crate::config::{EndpointUrl, HealthCheckConfig, HealthCheckType, UpstreamConfig, UpstreamProtocol};
 
@@ -22,12 +23,22 @@ type Check = Box<dyn HealthCheck + Send + Sync>;
 
 /// Checks endpoints, each as the scheme and the host of its entry demand, and reports what changes.
 pub(super) struct EndpointCheck {
-    /// By entry; `None` for an entry that cannot be checked.
-    checks: Vec<Option<Check>>,
-    timeout: Duration,
+    config: HealthCheckConfig,
+    upstream: UpstreamConfig,
+    urls: Vec<EndpointUrl>,
+    tls: Option<Arc<UpstreamTls>>,
+    /// Made again when the TLS files have changed.
+    checks: Mutex<Arc<Checks>>,
     unhealthy_after: usize,
     healthy_after: usize,
     waiting: Arc<Waiting>,
+}
+
+/// The checks under one generation of the TLS files.
+struct Checks {
+    generation: u64,
+    /// By entry; `None` for an entry that cannot be checked.
+    by_entry: Vec<Option<Check>>,
 }
 
 impl EndpointCheck {
@@ -36,27 +47,58 @@ impl EndpointCheck {
         upstream: &UpstreamConfig,
         urls: impl Iterator<Item = &'u EndpointUrl>,
         waiting: &Arc<Waiting>,
+        tls: Option<Arc<UpstreamTls>>,
     ) -> Self {
-        let check = |url: &EndpointUrl| {
-            let check = entry_check(config, upstream, url);
-            check.inspect_err(|error| tracing::error!(%error, "an endpoint cannot be checked")).ok()
-        };
+        let urls: Vec<_> = urls.cloned().collect();
+        let checks = Checks::new(config, upstream, &urls, tls.as_deref());
         Self {
-            checks: urls.map(check).collect(),
-            timeout: config.timeout.0,
+            checks: Mutex::new(Arc::new(checks)),
             unhealthy_after: usize::try_from(config.unhealthy_after).unwrap_or(1),
             healthy_after: usize::try_from(config.healthy_after).unwrap_or(1),
             waiting: Arc::clone(waiting),
+            config: config.clone(),
+            upstream: upstream.clone(),
+            urls,
+            tls,
         }
     }
 
-    async fn check_within_timeout(&self, target: &Backend) -> Result<(), String> {
-        let entry = endpoint(target).and_then(|endpoint| self.checks.get(endpoint.entry)?.as_ref());
-        let Some(check) = entry else { return Ok(()) };
-        match tokio::time::timeout(self.timeout, check.check(target)).await {
-            Ok(result) => result.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("no answer within {}", crate::duration::format_go(self.timeout))),
+    /// The checks with the current TLS files.
+    fn checks(&self) -> Arc<Checks> {
+        let mut checks = self.checks.lock();
+        let generation = self.tls.as_ref().map_or(0, |tls| tls.generation());
+        if checks.generation != generation {
+            *checks = Arc::new(Checks::new(&self.config, &self.upstream, &self.urls, self.tls.as_deref()));
         }
+        Arc::clone(&checks)
+    }
+
+    async fn check_within_timeout(&self, target: &Backend) -> Result<(), String> {
+        let checks = self.checks();
+        let entry = endpoint(target).and_then(|endpoint| checks.by_entry.get(endpoint.entry)?.as_ref());
+        let Some(check) = entry else { return Ok(()) };
+        let limit = self.config.timeout.0;
+        match tokio::time::timeout(limit, check.check(target)).await {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {}", crate::duration::format_go(limit))),
+        }
+    }
+}
+
+impl Checks {
+    fn new(
+        config: &HealthCheckConfig,
+        upstream: &UpstreamConfig,
+        urls: &[EndpointUrl],
+        tls: Option<&UpstreamTls>,
+    ) -> Self {
+        let check = |url: &EndpointUrl| {
+            let check = entry_check(config, upstream, url, tls);
+            check.inspect_err(|error| tracing::error!(%error, "an endpoint cannot be checked")).ok()
+        };
+        // Before the files, so that a change of theirs in between is noticed.
+        let generation = tls.map_or(0, UpstreamTls::generation);
+        Self { generation, by_entry: urls.iter().map(check).collect() }
     }
 }
 
@@ -95,14 +137,23 @@ fn endpoint(target: &Backend) -> Option<&Arc<Endpoint>> {
 }
 
 /// The check of all addresses of an entry.
-fn entry_check(config: &HealthCheckConfig, upstream: &UpstreamConfig, url: &EndpointUrl) -> pingora::Result<Check> {
+fn entry_check(
+    config: &HealthCheckConfig,
+    upstream: &UpstreamConfig,
+    url: &EndpointUrl,
+    tls: Option<&UpstreamTls>,
+) -> pingora::Result<Check> {
     let host = config.host.as_deref().unwrap_or(&url.authority);
-    let peer = template(config, url)?;
+    let mut peer = template(config, upstream, url)?;
+    if let Some(tls) = tls.filter(|_| url.tls) {
+        tls.apply(&mut peer);
+    }
     match config.kind {
         HealthCheckType::Http => http_check(config, upstream, host, peer),
         HealthCheckType::Tcp => {
             let mut check = TcpHealthCheck::default();
             check.peer_template.sni.clone_from(&peer.sni);
+            check.peer_template.options.ca.clone_from(&peer.options.ca);
             set_timeouts(&mut check.peer_template.options, config);
             Ok(Box::new(check))
         }
@@ -134,9 +185,9 @@ fn http_check(
 }
 
 /// A peer whose address is replaced for each check.
-fn template(config: &HealthCheckConfig, url: &EndpointUrl) -> pingora::Result<HttpPeer> {
+fn template(config: &HealthCheckConfig, upstream: &UpstreamConfig, url: &EndpointUrl) -> pingora::Result<HttpPeer> {
     let any = SocketAddr::Inet(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
-    let mut peer = plain_peer(url, &any)?;
+    let mut peer = plain_peer(url, &any, upstream)?;
     set_timeouts(&mut peer.options, config);
     Ok(peer)
 }

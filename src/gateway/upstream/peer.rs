@@ -36,7 +36,7 @@ pub(super) fn endpoint_peer(
     config: &UpstreamConfig,
     connections: &Arc<ConnectionCounts>,
 ) -> pingora::Result<HttpPeer> {
-    let mut peer = plain_peer(url, address)?;
+    let mut peer = plain_peer(url, address, config)?;
     let options = &mut peer.options;
     options.custom_l4 = Some(Arc::new(Connector(Arc::clone(connections))));
     options.idle_timeout = Some(config.pool.idle_timeout.0);
@@ -56,8 +56,13 @@ pub(super) fn endpoint_peer(
 ///
 /// # Errors
 /// If the path of a socket cannot be used.
-pub(super) fn plain_peer(url: &EndpointUrl, address: &SocketAddr) -> pingora::Result<HttpPeer> {
-    let server_name = if url.tls { url.host.clone() } else { String::new() };
+pub(super) fn plain_peer(
+    url: &EndpointUrl,
+    address: &SocketAddr,
+    config: &UpstreamConfig,
+) -> pingora::Result<HttpPeer> {
+    let configured = config.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
+    let server_name = if url.tls { configured.unwrap_or(&url.host).clone() } else { String::new() };
     match address {
         SocketAddr::Inet(address) => Ok(HttpPeer::new(address, url.tls, server_name)),
         SocketAddr::Unix(address) => {

@@ -11,7 +11,9 @@ use tokio::task::JoinSet;
 use super::group::Upstream;
 use super::metrics::Metrics;
 use super::state_metrics::StateMetrics;
+use super::tls::check_system_authorities;
 use crate::config::GatewayConfig;
+use crate::listener::tls::{self, TlsError};
 
 /// How long the start waits for the resolution of names.
 const RESOLUTION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -20,17 +22,35 @@ const RESOLUTION_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Upstreams(Arc<BTreeMap<String, Arc<Upstream>>>);
 
+/// Why upstreams cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamsError {
+    /// Metrics are registered already.
+    #[error("the metrics of upstreams cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The TLS files of an upstream cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
 impl Upstreams {
-    /// The upstreams of a validated configuration, and their metrics.
+    /// The upstreams of a validated configuration, and their metrics. `tls_metrics` counts reloads of their TLS files.
     ///
     /// # Errors
-    /// When `registry` has their metrics already.
-    pub fn new(config: &GatewayConfig, registry: &Registry) -> Result<Self, prometheus::Error> {
+    /// When `registry` has their metrics already, or a TLS file cannot be used.
+    pub fn new(
+        config: &GatewayConfig,
+        registry: &Registry,
+        tls_metrics: &tls::Metrics,
+    ) -> Result<Self, UpstreamsError> {
         crate::tls::install_crypto_provider();
+        check_system_authorities(config)?;
         let metrics = Metrics::register(registry)?;
         let upstreams = config.upstreams.iter();
-        let upstreams: BTreeMap<_, _> =
-            upstreams.map(|(name, config)| (name.clone(), Upstream::new(name, config, &metrics))).collect();
+        let upstream = |(name, config): (&String, _)| {
+            Upstream::new(name, config, &metrics, tls_metrics).map(|upstream| (name.clone(), upstream))
+        };
+        let upstreams = upstreams.map(upstream).collect::<Result<BTreeMap<_, _>, _>>()?;
         registry.register(Box::new(StateMetrics::new(upstreams.values().cloned().collect())?))?;
         Ok(Self(Arc::new(upstreams)))
     }

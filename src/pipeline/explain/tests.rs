@@ -134,9 +134,7 @@ impl Fixture {
     /// The decision of the pipeline about a real request.
     async fn decide(&self, credential: &str, method: &str, path: &str, client_ip: &str) -> Result<(), Rejection> {
         let request = Request::builder().method(method).uri(path);
-        let Ok(request) = request.header("authorization", format!("Bearer {credential}")).body(()) else {
-            return Err(Rejection::CredentialMalformed);
-        };
+        let request = request.header("authorization", format!("Bearer {credential}")).body(()).unwrap();
         let mut connection = Connection::new(client_ip.parse().ok());
         let mut exchange = Exchange::begin(Arc::clone(&self.snapshot), &RequestHead::from(&request), &connection);
         exchange.authorize(request.headers(), &mut connection).await
@@ -193,7 +191,6 @@ async fn credentials(fixture: &Fixture) -> Vec<(&'static str, String)> {
         ("forged token", forged_token),
         ("empty", String::new()),
         ("space", "a b".into()),
-        ("newline", "a\nb".into()),
         ("too long", "a".repeat(8193)),
     ]
 }
@@ -282,6 +279,13 @@ async fn all_steps_are_made_that_can_be() {
         outcomes(&open),
         all(["skipped", "skipped", "skipped", "skipped", "skipped", "skipped", p, "skipped", p])
     );
+}
+
+#[tokio::test]
+async fn text_that_no_field_can_carry_is_malformed() {
+    let fixture = Fixture::new();
+    let explained = fixture.explain("a\nb", "GET", "/read", None).await;
+    assert_eq!(explained.rejection, Some(("format", Rejection::CredentialMalformed)));
 }
 
 #[tokio::test]

@@ -133,10 +133,10 @@ async fn run(connection: &mut PgConnection, statement: &str) {
 
 /// The query plan of the second page of a list.
 async fn plan(connection: &mut PgConnection, statement: &str) -> String {
-    let prepare = format!("PREPARE page (uuid, text, text, bigint, text, timestamptz) AS {statement}");
+    let prepare = format!("PREPARE page (uuid, text, text, bigint, text, timestamptz, text[]) AS {statement}");
     run(connection, &prepare).await;
     let explain = format!(
-        "EXPLAIN EXECUTE page ('{}', 'issued', '{}', 50, 'actor 5', '{}')",
+        "EXPLAIN EXECUTE page ('{}', 'issued', '{}', 50, 'actor 5', '{}', NULL)",
         TenantId::NIL,
         issued(8000),
         at(300)

@@ -9,9 +9,9 @@ use crate::support::authority::{Authority, Pair};
 const URI: &str = "spiffe://example/deploy";
 
 fn client(authority: &Authority, pair: &Pair) -> reqwest::Client {
-    let root = reqwest::Certificate::from_pem(authority.certificate.as_bytes()).unwrap();
+    let root = reqwest::Certificate::from_pem(&std::fs::read(&authority.file).unwrap()).unwrap();
     let identity = reqwest::Identity::from_pem(format!("{}{}", pair.certificate, pair.key).as_bytes()).unwrap();
-    reqwest::Client::builder().tls_certs_only([root]).identity(identity).build().unwrap()
+    reqwest::Client::builder().no_proxy().tls_certs_only([root]).identity(identity).build().unwrap()
 }
 
 #[tokio::test]

@@ -214,13 +214,19 @@ fn commands_of_other_groups_are_suggested_with_their_full_path() {
     for (arguments, suggestion) in [
         (
             &["keys", "revoke", "x"][..],
-            "some similar subcommands exist: 'keygate keys issued revoke', 'keygate keys imported revoke'",
+            "some similar subcommands exist: 'keygate keys issued revoke', 'keygate keys imported revoke', 'keygate admin keys revoke'",
         ),
-        (&["keys", "rotate", "x"], "a similar subcommand exists: 'keygate keys issued rotate'"),
+        (
+            &["keys", "rotate", "x"],
+            "some similar subcommands exist: 'keygate keys issued rotate', 'keygate admin keys rotate'",
+        ),
         (&["keys", "import", "n"], "a similar subcommand exists: 'keygate keys imported import'"),
         (&["-e", NOWHERE, "keys", "import-batch"], "a similar subcommand exists: 'keygate keys imported batch-import'"),
         (&["keys", "issued", "delete", "x"], "a similar subcommand exists: 'keygate keys imported delete'"),
-        (&["keys", "imported", "rotat"], "a similar subcommand exists: 'keygate keys issued rotate'"),
+        (
+            &["keys", "imported", "rotat"],
+            "some similar subcommands exist: 'keygate keys issued rotate', 'keygate admin keys rotate'",
+        ),
         (&["batch-verify"], "a similar subcommand exists: 'keygate keys batch-verify'"),
         (&["generate"], "a similar subcommand exists: 'keygate jwk generate'"),
     ] {

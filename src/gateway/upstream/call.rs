@@ -54,7 +54,8 @@ struct Attempt {
     is_answered: bool,
     /// How the attempt ends if nothing else happens.
     outcome: Option<Outcome>,
-    _in_use: Option<InUse>,
+    /// `None` without a connection.
+    in_use: Option<InUse>,
 }
 
 /// What decides whether a request can be sent again.
@@ -68,6 +69,7 @@ pub(in crate::gateway) struct RequestFacts {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
+        drop(self.in_use.take());
         if let Some(outcome) = self.outcome {
             self.endpoint().series.count(outcome);
         }
@@ -112,7 +114,7 @@ impl UpstreamCall {
             is_reused: false,
             is_answered: false,
             outcome: None,
-            _in_use: None,
+            in_use: None,
         });
         Ok(peer)
     }
@@ -146,7 +148,7 @@ impl UpstreamCall {
         let Some(attempt) = &mut self.attempt else { return Ok(()) };
         self.sent += 1;
         attempt.is_reused = is_reused;
-        attempt._in_use = Some(attempt.endpoint().connections.enter());
+        attempt.in_use = Some(attempt.endpoint().connections.enter());
         if !is_reused {
             attempt.endpoint().series.connected(attempt.began.elapsed());
         }

@@ -54,6 +54,7 @@ struct Attempt {
     is_answered: bool,
     /// How the attempt ends if nothing else happens.
     outcome: Option<Outcome>,
+    /// `None` without a connection.
     in_use: Option<InUse>,
 }
 
@@ -68,6 +69,7 @@ pub(in crate::gateway) struct RequestFacts {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
+        drop(self.in_use.take());
         if let Some(outcome) = self.outcome {
             self.endpoint().series.count(outcome);
         }

@@ -12,7 +12,7 @@ EMBEDDING = --manifest-path tests/embedding/Cargo.toml --target-dir $(CARGO_TARG
 # The baseline of `make bench`: a minimal pingora proxy.
 BARE_PROXY = --manifest-path benches/bare-proxy/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/bare-proxy
 
-.PHONY: help run install test lint fuzz bench
+.PHONY: help run install test lint testdeploy fuzz bench
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -52,6 +52,10 @@ lint: ## Check format, lints, docs, licences and sources
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 	deploy/ci/public-api.sh
 	deploy/ci/deny.sh
+
+testdeploy: ## Test the image, the chart, the manifests, the unit, the rules and the dashboard under deploy/
+	@deploy/ci/ensure.sh deploy
+	deploy/ci/deploy.sh
 
 fuzz: ## Fuzz every parser of untrusted text, 30 seconds each
 	@deploy/ci/ensure.sh fuzz

@@ -173,6 +173,8 @@ fn key(number: usize, keyring: &Keyring, rng: &mut StdRng) -> (ApiKey, String) {
         create_time: now,
         update_time: now,
         expire_time: Some(now + TimeDelta::days(90)),
+        revoke_time: None,
+        replaced_by: None,
         last_used_time: None,
         rate_limit: None,
         networks: keygate::cidr::CidrSet::default(),

@@ -42,6 +42,8 @@ pub struct RequestId(HeaderValue);
 impl TenantId {
     /// The tenant of a single-tenant installation.
     pub const NIL: Self = Self(Uuid::nil());
+    /// The reserved tenant of admin keys. No request selects it by its host, and no key of another tenant is an admin key.
+    pub const ADMIN: Self = Self(Uuid::from_u128(0x6b67_5f61_646d_4969_8e00_0000_0000_0001));
 }
 
 impl fmt::Display for TenantId {

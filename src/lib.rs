@@ -130,11 +130,14 @@ pub mod ratelimit;
 #[doc(hidden)]
 pub mod redis;
 pub mod request_context;
+#[cfg(any(feature = "server", feature = "sqlite"))]
+mod secret_file;
 mod sharded;
 #[cfg(feature = "embedded")]
 #[doc(hidden)]
 pub mod signing_keys;
 pub mod store;
+mod strict_json;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod telemetry;

@@ -1,12 +1,16 @@
 //! Who makes a request, for which tenant, and from where: one value that goes from the front through the use cases down to
 //! every write of the store.
 
+mod actor_scope;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::id::{KeyId, RequestId, TenantId};
+
+pub use actor_scope::ActorScope;
 
 /// The context of one request, or of one piece of background work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct RequestContext {
     pub tenant: TenantId,
     /// Who makes the request.
     pub principal: Principal,
+    /// The actors whose keys the request may read and write.
+    pub actors: ActorScope,
     /// The client's address; `None` when it is unknown and for background work.
     pub client_ip: Option<IpAddr>,
     /// The id of the request, as in its response and its access-log line.
@@ -28,7 +34,7 @@ pub enum Principal {
     Anonymous,
     /// The holder of a key, who presented the key itself (self-service).
     Key(KeyId),
-    /// An authenticated administrator, by name.
+    /// An authenticated administrator: the id of the admin key, or `bootstrap` for the key in the configuration.
     Admin(Arc<str>),
     /// Keygate itself: start-up and background work. The only principal that may write keys of every tenant.
     System,
@@ -37,7 +43,8 @@ pub enum Principal {
 impl RequestContext {
     /// The context of start-up or background work for `tenant`, with a new request id.
     pub fn system(tenant: TenantId) -> Self {
-        Self { tenant, principal: Principal::System, client_ip: None, request_id: RequestId::random() }
+        let (actors, request_id) = (ActorScope::All, RequestId::random());
+        Self { tenant, principal: Principal::System, actors, client_ip: None, request_id }
     }
 
     /// The same request, made by `principal`.

@@ -73,6 +73,8 @@ impl TestPrincipal {
             create_time: now,
             update_time: now,
             expire_time: None,
+            revoke_time: None,
+            replaced_by: None,
             last_used_time: None,
             rate_limit: None,
             networks: crate::cidr::CidrSet::default(),

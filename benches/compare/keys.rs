@@ -82,6 +82,8 @@ fn key(number: usize, networks: &CidrSet, keyring: &Keyring, rng: &mut StdRng) -
         create_time: now,
         update_time: now,
         expire_time: Some(now + TimeDelta::days(90)),
+        revoke_time: None,
+        replaced_by: None,
         // Used today already: the first use on a day is written to the database, all others are not.
         last_used_time: Some(now),
         rate_limit: None,

@@ -39,7 +39,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::request::Request;
+use super::request::{HOST_NAME, Request};
 
 /// When keys are issued: fixed, because the cost of a text depends on its letters, which depend on the time.
 const ISSUED_AT: i64 = 1_767_225_600;
@@ -186,7 +186,15 @@ impl Parts {
     /// Routes and authorizes a request, and renders its limit fields.
     pub(crate) fn authorize(&self, head: &RequestHead<'_, HeaderMap>, memory: &mut ConnectionMemory) -> Authorized {
         let (route, target) = self.snapshot.find_route(head)?;
-        let request = AuthorizeRequest { fields: head.fields, client_ip: Some(PEER), arrived: Instant::now() };
+        let request = AuthorizeRequest {
+            method: head.method,
+            host: Some(HOST_NAME),
+            query: head.query,
+            is_trusted_origin: false,
+            fields: head.fields,
+            client_ip: Some(PEER),
+            arrived: Instant::now(),
+        };
         let authorization = poll_once(self.snapshot.authorizer().authorize(&route, &request, memory));
         black_box(authorization.limits.fields());
         authorization.outcome.map(|verdict| (route, target, verdict))
@@ -211,7 +219,8 @@ impl Parts {
     fn derive(&self, form: TokenForm) -> String {
         let command = DeriveToken { form, ..DeriveToken::default() };
         let parent = CachedKey::from(&self.issue(draft()).1);
-        let derived = self.lifecycle.derive(&context(), &parent, command).expect("the parent is good");
+        let derived = self.runtime.block_on(self.lifecycle.derive(&context(), &parent, command));
+        let derived = derived.expect("the parent is good");
         derived.token.expose_secret().to_owned()
     }
 
@@ -302,6 +311,7 @@ fn snapshot(config: &GatewayConfig, verifier: &Arc<Verifier>) -> Arc<Snapshot> {
         on_backend_down: OnBackendDown::default(),
         tenant: TenantId::NIL,
         revoke_with_parent: true,
+        live_streams: None,
         metrics: Metrics::register(&Registry::new()).expect("the registry is new"),
     };
     Arc::new(Snapshot::new(parts, |_| ()))
@@ -345,6 +355,7 @@ fn verifier_settings(keyring: Arc<Keyring>, proof_cache_bytes: u64) -> verifier:
             issuers_retired: Vec::new(),
             clock_skew: TimeDelta::seconds(300),
             keyring,
+            ignore_unknown_caveats: false,
         },
         routing: routing(),
         prefixes: vec![PREFIX.into()],

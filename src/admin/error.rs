@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::lifecycle::LifecycleError;
+use crate::request_context::Principal;
 use crate::store::StoreError;
 use crate::verifier::Outage;
 
@@ -39,6 +41,10 @@ pub(super) struct ApiError {
     reason: Reason,
     message: Cow<'static, str>,
     metadata: BTreeMap<&'static str, String>,
+    /// Further fields of the head.
+    headers: Option<Box<HeaderMap>>,
+    /// The caller, if it is authenticated but may not make the call: for the audit trail.
+    caller: Option<Principal>,
 }
 
 /// The wire form of a reason.
@@ -81,7 +87,29 @@ impl ApiError {
 
     /// An error with a specific message.
     pub(super) fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into(), metadata: BTreeMap::new() }
+        Self { reason, message: message.into(), metadata: BTreeMap::new(), headers: None, caller: None }
+    }
+
+    /// The error of a caller that is not authenticated, with a challenge (RFC 9110 section 11.6.1).
+    pub(super) fn unauthenticated(message: &'static str) -> Self {
+        let challenge = HeaderValue::from_static(r#"Bearer realm="keygate-admin""#);
+        Self::new(Reason::Unauthorized, message).with_headers(HeaderMap::from_iter([(WWW_AUTHENTICATE, challenge)]))
+    }
+
+    /// The same error with further fields in the head.
+    pub(super) fn with_headers(self, headers: HeaderMap) -> Self {
+        Self { headers: Some(Box::new(headers)), ..self }
+    }
+
+    /// The same error for an authenticated caller.
+    pub(super) fn of_caller(self, caller: Principal) -> Self {
+        Self { caller: Some(caller), ..self }
+    }
+
+    /// The same error with a further member of its details.
+    pub(super) fn with_metadata(mut self, name: &'static str, value: String) -> Self {
+        self.metadata.insert(name, value);
+        self
     }
 
     /// The message.
@@ -109,10 +137,13 @@ impl From<LifecycleError> for ApiError {
             LifecycleError::NotFound(_) => Self::new(Reason::ApiKeyNotFound, message),
             LifecycleError::AlreadyRevoked | LifecycleError::IssuedShape => Self::new(Reason::Conflict, message),
             LifecycleError::AlreadyImported | LifecycleError::IdTaken => Self::new(Reason::ApiKeyExists, message),
-            LifecycleError::DerivedShape | LifecycleError::NotActive | LifecycleError::ParentEnded => {
-                Self::new(Reason::FailedPrecondition, message)
+            LifecycleError::DerivedShape
+            | LifecycleError::NotActive
+            | LifecycleError::Replaced(_)
+            | LifecycleError::ParentEnded => Self::new(Reason::FailedPrecondition, message),
+            LifecycleError::ScopeNotGranted(_) | LifecycleError::PublicKey | LifecycleError::ActorNotAllowed => {
+                Self::new(Reason::Forbidden, message)
             }
-            LifecycleError::ScopeNotGranted(_) | LifecycleError::PublicKey => Self::new(Reason::Forbidden, message),
             LifecycleError::NoSigningKey(kid) => {
                 tracing::error!(kid, "{message}");
                 let mut error = Self::new(Reason::InternalServerError, message);
@@ -158,9 +189,16 @@ pub(super) async fn not_found() -> Response {
     ApiError::plain(Reason::NotFound).into_response()
 }
 
-/// The body of every error response.
+/// The body of every error response: the error, and beside it the members of `Status`, which the published clients read at top level.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ErrorResponse {
+    /// As `error.code`.
+    code: u16,
+    /// As `error.message`.
+    message: String,
+    /// As `error.details`.
+    #[schema(min_items = 1, max_items = 1)]
+    details: [ErrorInfo; 1],
     error: ErrorBody,
 }
 
@@ -174,11 +212,12 @@ struct ErrorBody {
     /// The name of the gRPC status code.
     status: &'static str,
     /// Exactly one.
+    #[schema(min_items = 1, max_items = 1)]
     details: [ErrorInfo; 1],
 }
 
 /// The error details that clients match on.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 struct ErrorInfo {
     #[serde(rename = "@type")]
     kind: &'static str,
@@ -199,15 +238,15 @@ impl IntoResponse for ApiError {
             domain: "www.ory.com/talos",
             metadata: self.metadata,
         };
-        let error = ErrorBody {
-            code: spec.http.as_u16(),
-            message: self.message.into_owned(),
-            status: spec.status,
-            details: [info],
-        };
-        let mut response = (spec.http, Json(ErrorResponse { error })).into_response();
+        let (code, message, details) = (spec.http.as_u16(), self.message.into_owned(), [info]);
+        let error = ErrorBody { code, message: message.clone(), status: spec.status, details: details.clone() };
+        let mut response = (spec.http, Json(ErrorResponse { code, message, details, error })).into_response();
         if self.reason == Reason::ServiceUnavailable {
-            response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+            response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response.headers_mut().extend(self.headers.map(|headers| *headers).unwrap_or_default());
+        if let Some(caller) = self.caller {
+            response.extensions_mut().insert(caller);
         }
         response
     }

@@ -8,6 +8,8 @@ use http::header::CONTENT_TYPE;
 use prometheus::{Encoder, Registry, TextEncoder};
 use serde_json::json;
 
+use super::auth::op;
+use super::context::Context;
 use super::error::{ApiError, Reason, not_found};
 use super::state::{AdminState, Version};
 
@@ -25,13 +27,20 @@ pub fn metrics_router(state: AdminState, registry: Registry) -> Router {
     health.merge(Router::new().route("/metrics", get(metrics)).with_state(registry))
 }
 
-async fn alive() -> Json<serde_json::Value> {
+async fn alive(_: Context<op::CheckAlive>) -> Json<serde_json::Value> {
     Json(json!({ "status": "ok" }))
 }
 
-async fn ready(State(state): State<AdminState>) -> Result<Json<serde_json::Value>, ApiError> {
+async fn ready(
+    State(state): State<AdminState>,
+    _: Context<op::CheckReady>,
+) -> Result<Json<serde_json::Value>, ApiError> {
     match state.lifecycle.ready().await {
-        Ok(()) => Ok(Json(json!({ "status": "ok" }))),
+        Ok(()) => Ok(Json(match &state.upstream_report {
+            // An upstream that fails does not make the gateway unready: its other routes work.
+            Some(report) => json!({ "status": "ok", "upstreams": report() }),
+            None => json!({ "status": "ok" }),
+        })),
         Err(error) => {
             tracing::warn!(%error, "not ready");
             Err(ApiError::plain(Reason::ServiceUnavailable))
@@ -39,7 +48,7 @@ async fn ready(State(state): State<AdminState>) -> Result<Json<serde_json::Value
     }
 }
 
-async fn version(State(state): State<AdminState>) -> Json<Version> {
+async fn version(State(state): State<AdminState>, _: Context<op::GetVersion>) -> Json<Version> {
     Json(state.version.as_ref().clone())
 }
 

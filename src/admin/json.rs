@@ -1,16 +1,12 @@
 //! Parses request messages by the contract's JSON conventions (admin API section 2): `null` means absent, unknown members are
 //! ignored, and duplicate members are rejected, also across the two spellings. The message types declare both spellings.
 
-use std::fmt;
-
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Number, Value};
 
 use super::error::ApiError;
-
-/// A value without duplicate members at any depth.
-struct Strict(Value);
+use crate::strict_json::Strict;
 
 /// A 64-bit integer, read from a number without a fraction or from a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,64 +89,6 @@ impl<'de, T: WireEnum> Deserialize<'de> for EnumOrUnknown<T> {
             }
             _ => Err(serde::de::Error::custom("neither the name nor the number of a value")),
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Self)
-    }
-}
-
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(Strict(value)) = items.next_element()? {
-            values.push(value);
-        }
-        Ok(Value::Array(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut values = Map::new();
-        while let Some((name, Strict(value))) = members.next_entry::<String, Strict>()? {
-            if values.insert(name, value).is_some() {
-                return Err(serde::de::Error::custom("a member is given twice"));
-            }
-        }
-        Ok(Value::Object(values))
     }
 }
 

@@ -1,12 +1,13 @@
 //! Middleware of the admin API: response headers, metrics and the access log (contract, admin API section 3.5 and operations
 //! sections 5 and 6).
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_request, map_response};
 use axum::response::{IntoResponse, Response};
 use http::header::ALLOW;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -14,12 +15,14 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Reg
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::drain;
+use super::browser::{BrowserRules, guard};
 use super::context::request_context;
-use super::error::ApiError;
+use super::custom_verb::decode_colon;
+use super::error::{ApiError, not_found};
 use super::state::AdminState;
 use crate::audit_log::RefusedCall;
 use crate::id::{KeyId, KeyKind, RequestId};
-use crate::request_context::RequestContext;
+use crate::request_context::{Principal, RequestContext};
 use crate::wire::problem::X_REQUEST_ID;
 
 const SECURITY_HEADERS: [(&str, &str); 6] = [
@@ -80,13 +83,22 @@ impl Metrics {
     }
 }
 
-/// Wraps the routes, from the outside in: a task for each request, removal of `Allow`, log and headers, and a panic handler.
-pub(super) fn wrap(routes: Router, observer: Observer) -> Router {
+/// Wraps the routes, from the outside in: a task for each request, the colon of custom verbs, removal of `Allow`, log and headers, the
+/// rules for browsers, and a panic handler.
+pub(super) fn wrap(routes: Router, observer: Observer, browser: Option<BrowserRules>) -> Router {
     let panics = CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
         ApiError::internal(&"a handler panicked").into_response()
     });
+    let routes = match browser {
+        Some(rules) => routes.layer(from_fn_with_state(Arc::new(rules), guard)),
+        None => routes,
+    };
     let routes = routes.layer(panics).layer(from_fn_with_state(observer, observe));
-    Router::new().fallback_service(routes).layer(map_response(remove_allow)).layer(from_fn(run_to_completion))
+    Router::new()
+        .fallback_service(routes)
+        .layer(map_response(remove_allow))
+        .layer(map_request(decode_colon))
+        .layer(from_fn(run_to_completion))
 }
 
 /// Completes a request after the client disconnects: a stored change must reach the caches too.
@@ -110,11 +122,14 @@ async fn observe(State(observer): State<Observer>, mut request: Request, next: N
     let method = request.method().clone();
     let endpoint = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
     let path = request.uri().path().to_owned();
-    let context = request_context(request.extensions(), request.headers(), &observer.state);
+    let mut context = request_context(request.extensions(), request.headers(), &observer.state);
     observer.metrics.in_flight.inc();
     let mut response = next.run(drain_ignored_body(request).await).await;
     observer.metrics.in_flight.dec();
     let status = response.status();
+    if let Some(principal) = response.extensions_mut().remove::<Principal>() {
+        context.principal = principal;
+    }
     observer.note_refused(status, &context, (&method, &endpoint));
     let labels = [method_label(&method), status.as_str(), &endpoint];
     observer.metrics.requests.with_label_values(&labels).inc();
@@ -130,6 +145,11 @@ async fn observe(State(observer): State<Observer>, mut request: Request, next: N
     }
     response.headers_mut().insert(X_REQUEST_ID, id.value().clone());
     response
+}
+
+/// Rejects HEAD, which the contract does not have and axum would handle like GET.
+pub(super) async fn reject_head(request: Request, next: Next) -> Response {
+    if request.method() == Method::HEAD { not_found().await } else { next.run(request).await }
 }
 
 /// Drains the body of a method whose operations have none. An unread body would close the connection.

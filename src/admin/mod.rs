@@ -1,7 +1,9 @@
 //! The admin API, on its own listener and runtime: wire-compatible with the API-keys API of Ory Talos (`v2alpha1`), and Keygate's own
 //! operations (`keygate_v1`).
 
+mod auth;
 mod body;
+mod browser;
 mod context;
 mod custom_verb;
 mod error;
@@ -18,9 +20,12 @@ mod server;
 mod state;
 mod v2alpha1;
 
+pub use auth::{AdminGrant, Authenticator, AuthenticatorParts, NewAdminKey, Role};
+pub use browser::{AllowedHosts, BrowserRules, Cors};
 pub use health::metrics_router;
+pub use keygate_v1::{AdminKey, NewAdminKeyResponse};
 pub use openapi::openapi_json;
-pub use router::router;
+pub use router::{Routers, routers};
 pub use sample::sample_router;
 pub use server::{Peer, Server, ServerOptions};
-pub use state::{AdminState, Version};
+pub use state::{AdminState, UpstreamReport, Version};

@@ -5,6 +5,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use utoipa::OpenApi;
 
+use super::auth::op;
+use super::context::Context;
 use super::error::not_found;
 use super::state::AdminState;
 use super::v2alpha1;
@@ -52,6 +54,9 @@ pub fn openapi_json() -> String {
 pub(super) fn routes() -> Router<AdminState> {
     let json = openapi_json();
     Router::new()
-        .route("/openapi.json", get(|| async move { ([(CONTENT_TYPE, "application/json")], json) }))
+        .route(
+            "/openapi.json",
+            get(|_: Context<op::DescribeApi>| async move { ([(CONTENT_TYPE, "application/json")], json) }),
+        )
         .method_not_allowed_fallback(not_found)
 }

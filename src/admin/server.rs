@@ -1,7 +1,7 @@
 //! Serves a router on its own listener and runtime, within caps and time limits (contract, operations section 4).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +15,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+use crate::connection::ClientCertificate;
 use crate::listener::tls::TlsAcceptor;
-use crate::listener::{AcceptLoop, AcceptedConnection, Admission, ConnectionTimes, RequestInFlight, TimedStream};
+use crate::listener::{
+    Accept, AcceptLoop, AcceptedConnection, Admission, ConnectionTimes, ListeningSocket, RequestInFlight, TimedStream,
+    UnixSocket,
+};
 
 /// The time limits of connections. Bodies have their own, see `body`.
 const TIMES: ConnectionTimes = ConnectionTimes {
@@ -32,6 +36,25 @@ const HEAD_MAX: usize = 32 * 1024;
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
+/// The other end of a connection.
+struct Client {
+    peer: Option<IpAddr>,
+    /// The verified client certificate.
+    certificate: Option<Arc<ClientCertificate>>,
+}
+
+impl Client {
+    /// Adds the client to a request.
+    fn describe(&self, extensions: &mut http::Extensions) {
+        if let Some(peer) = self.peer {
+            extensions.insert(Peer(peer));
+        }
+        if let Some(certificate) = &self.certificate {
+            extensions.insert(Arc::clone(certificate));
+        }
+    }
+}
+
 /// Options of a server.
 #[derive(Clone)]
 pub struct ServerOptions {
@@ -43,46 +66,55 @@ pub struct ServerOptions {
     pub grace: Duration,
     /// The caps of connections.
     pub admission: Admission,
-    /// TLS; `None` for connections in clear text.
+    /// TLS; `None` for connections in clear text. Not used on a Unix socket.
     pub tls: Option<TlsAcceptor>,
 }
 
 /// A running server.
 pub struct Server {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     runtime: Runtime,
     stop: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
     grace: Duration,
+    /// Removes the path of the socket at the end.
+    _unix: Option<UnixSocket>,
 }
 
 impl Server {
-    /// Starts to serve on a bound listener.
+    /// Starts to serve on a bound socket.
     ///
     /// # Errors
     /// If the listener cannot be used or the threads cannot be started.
-    pub fn start(listener: TcpListener, router: Router, options: ServerOptions) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        listener.set_nonblocking(true)?;
+    pub fn start(socket: ListeningSocket, router: Router, options: ServerOptions) -> io::Result<Self> {
+        let address = socket.address();
         let runtime = Builder::new_multi_thread()
             .worker_threads(options.threads)
             .thread_name(options.name)
             .enable_all()
             .build()?;
-        let listener = {
-            let _guard = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
-        };
         let (stop, stopped) = watch::channel(false);
         let accept = AcceptLoop { admission: options.admission, stopped, grace: options.grace };
-        let tls = options.tls;
-        let serve = move |stream, peer, accepted| handshake(tls.clone(), stream, peer, accepted, router.clone());
-        let accepting = runtime.spawn(accept.run(listener, serve));
-        Ok(Self { address, runtime, stop, accepting, grace: options.grace })
+        let guard = runtime.enter();
+        let (accepting, unix) = match socket {
+            ListeningSocket::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                (runtime.spawn(accept_all(accept, listener, options.tls, router)), None)
+            }
+            ListeningSocket::Unix(socket) => {
+                let listener = socket.listener()?;
+                listener.set_nonblocking(true)?;
+                let listener = tokio::net::UnixListener::from_std(listener)?;
+                (runtime.spawn(accept_all(accept, listener, None, router)), Some(socket))
+            }
+        };
+        drop(guard);
+        Ok(Self { address, runtime, stop, accepting, grace: options.grace, _unix: unix })
     }
 
-    /// The address of the listener.
-    pub fn address(&self) -> SocketAddr {
+    /// The address of the listener; `None` for a Unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
@@ -99,6 +131,16 @@ impl Server {
     }
 }
 
+/// Serves the connections of a listener until the stop.
+async fn accept_all<L>(accept: AcceptLoop, listener: L, tls: Option<TlsAcceptor>, router: Router)
+where
+    L: Accept,
+    L::Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let serve = move |stream, peer, accepted| handshake(tls.clone(), stream, peer, accepted, router.clone());
+    accept.run(listener, serve).await;
+}
+
 /// Serves a connection after its TLS handshake, if the listener has TLS.
 async fn handshake(
     tls: Option<TlsAcceptor>,
@@ -107,20 +149,23 @@ async fn handshake(
     accepted: AcceptedConnection,
     router: Router,
 ) {
-    let Some(tls) = tls else { return serve(stream, peer, accepted, router).await };
+    let Some(tls) = tls else { return serve(stream, Client { peer, certificate: None }, accepted, router).await };
     let result = tokio::select! {
         result = tls.accept(stream) => result,
         () = accepted.ending() => return,
     };
     match result {
-        Ok((stream, _)) => serve(stream, peer, accepted, router).await,
+        Ok((stream, info)) => {
+            let certificate = info.client_certificate.map(Arc::new);
+            serve(stream, Client { peer, certificate }, accepted, router).await;
+        }
         Err(error) => tracing::debug!(%error, "a connection was closed"),
     }
 }
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    peer: Option<IpAddr>,
+    client: Client,
     accepted: AcceptedConnection,
     router: Router,
 ) {
@@ -131,9 +176,7 @@ async fn serve(
         // An evicted connection is closed after this response.
         admitted.set_active();
         in_flight.set(true);
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(Peer(peer));
-        }
+        client.describe(request.extensions_mut());
         let response = router.clone().oneshot(request);
         let (admitted, in_flight) = (Arc::clone(&admitted), in_flight.clone());
         async move {

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
+use super::auth::Authenticator;
 use crate::audit_log::RefusedCalls;
 use crate::config::ClientIpSource;
 use crate::credential::SigningKeys;
 use crate::id::TenantId;
 use crate::lifecycle::Lifecycle;
+use crate::pipeline::Snapshot;
 use crate::ratelimit::Limiter;
 use crate::store::AuditStore;
 use crate::verifier::Verifier;
+
+/// Returns the state of the gateway's upstreams: by upstream and endpoint.
+pub type UpstreamReport = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// The state shared by all handlers.
 #[derive(Clone)]
@@ -25,6 +30,14 @@ pub struct AdminState {
     pub signing_keys: Arc<ArcSwap<SigningKeys>>,
     /// The limiter for the keys' limits, if they are enforced.
     pub limiter: Option<Arc<Limiter>>,
+    /// Authenticates callers; `None` if they are not authenticated.
+    pub authenticator: Option<Arc<Authenticator>>,
+    /// Issues, rotates and revokes admin keys.
+    pub admin_keys: Arc<Lifecycle>,
+    /// The steps of requests under the configuration of the gateway, to explain them. Without a gateway it has no routes.
+    pub snapshot: Arc<Snapshot>,
+    /// Whether the configuration has a gateway.
+    pub has_routes: bool,
     /// The served tenant.
     pub tenant: TenantId,
     /// Whether introspection reports tokens of revoked or deleted keys as inactive, as the gateway rejects them.
@@ -39,6 +52,8 @@ pub struct AdminState {
     pub audit: Option<Arc<dyn AuditStore>>,
     /// Counts refused calls for the audit trail.
     pub refused_calls: Arc<RefusedCalls>,
+    /// The state of the upstreams that `/health/ready` shows; `None` without a gateway.
+    pub upstream_report: Option<UpstreamReport>,
 }
 
 /// The response of `/version`.

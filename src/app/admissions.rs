@@ -6,13 +6,14 @@ use crate::cidr::CidrSet;
 use crate::config::{Config, ConnectionsConfig, GatewayConfig};
 use crate::listener::{Admission, ConnectionMetrics, Descriptors};
 
-/// The cap of a client address on the listener for health and metrics is the cap in all divided by this. That listener is open to the
-/// network by default.
-const METRICS_CLIENTS: usize = 4;
+/// The cap of a client address on the listeners that are open to the network, for health and metrics and for public operations, is the cap
+/// in all divided by this.
+const CLIENTS: usize = 4;
 
 /// The admissions of all listeners of the process.
 pub(super) struct Admissions {
     pub(super) admin: Admission,
+    pub(super) public: Admission,
     pub(super) metrics: Admission,
     pub(super) external_auth: Admission,
     pub(super) gateway: Admission,
@@ -29,10 +30,10 @@ impl Admissions {
         let metrics = ConnectionMetrics::register(registry)?;
         let shares = descriptors.shares(config.external_auth.is_some());
         let admission = |listener, caps| Admission::new(listener, caps, CidrSet::default(), &metrics);
-        let metrics_caps = ConnectionsConfig {
-            max_per_client: shares.metrics.div_ceil(METRICS_CLIENTS),
-            ..ConnectionsConfig::total(shares.metrics)
-        };
+        // Public operations have half of the share of health and metrics, if they are served.
+        let public = if config.serve.public.is_some() { shares.metrics / 2 } else { 0 };
+        let open =
+            |max: usize| ConnectionsConfig { max_per_client: max.div_ceil(CLIENTS), ..ConnectionsConfig::total(max) };
         let settings = config.gateway.as_ref();
         let configured = settings.map(|gateway| gateway.connections).unwrap_or_default();
         let gateway = ConnectionsConfig { max: configured.max.min(shares.gateway), ..configured };
@@ -48,7 +49,8 @@ impl Admissions {
         let exempt = settings.map(GatewayConfig::trusted_ranges).unwrap_or_default();
         Ok(Self {
             admin: admission("admin", ConnectionsConfig::total(shares.admin)),
-            metrics: admission("metrics", metrics_caps),
+            public: admission("public", open(public.max(1))),
+            metrics: admission("metrics", open(shares.metrics - public)),
             external_auth: admission("external_auth", ConnectionsConfig::total(shares.external_auth)),
             gateway: Admission::new("gateway", gateway, exempt, &metrics),
         })

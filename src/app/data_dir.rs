@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::error::AppError;
+use crate::secret_file::make_private;
 
 const HMAC_SECRET: &str = "hmac-secret";
 const SIGNING_KEYS: &str = "signing-keys.json";
@@ -62,7 +63,10 @@ fn read_or_create(file: &PathBuf, fresh: &SecretString) -> io::Result<SecretStri
             created.sync_all()?;
             Ok(fresh.clone())
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => fs::read_to_string(file).map(SecretString::from),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            make_private(file)?;
+            fs::read_to_string(file).map(SecretString::from)
+        }
         Err(error) => Err(error),
     }
 }
@@ -107,6 +111,8 @@ mod tests {
         let data = folder.path().join("deep").join("data");
         let first = open(&data, &mut StdRng::seed_from_u64(1)).unwrap();
         let keys = fs::read_to_string(data.join(SIGNING_KEYS)).unwrap();
+        // An older file, or one that was copied.
+        fs::set_permissions(data.join(HMAC_SECRET), fs::Permissions::from_mode(0o644)).unwrap();
         let second = open(&data, &mut StdRng::seed_from_u64(2)).unwrap();
         assert_eq!(first.hmac_secret.expose_secret(), second.hmac_secret.expose_secret());
         assert_eq!(keys, fs::read_to_string(data.join(SIGNING_KEYS)).unwrap());

@@ -9,14 +9,15 @@ use prometheus::Registry;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::data_dir;
 use super::error::AppError;
 use super::listeners::{Listeners, bind};
 use super::process::App;
+use super::{data_dir, dev_admin_key};
 use crate::admin::{Server, ServerOptions, sample_router};
 use crate::cidr::CidrSet;
 use crate::config::{
-    Config, ConnectionsConfig, GatewayConfig, LogConfig, LogFormat, RouteConfig, UpstreamConfig, parse_endpoint,
+    AdminAuthMode, Config, ConnectionsConfig, GatewayConfig, LogConfig, LogFormat, RouteConfig, UpstreamConfig,
+    parse_endpoint,
 };
 use crate::duration::ConfigDuration;
 use crate::external_auth::Sockets;
@@ -56,6 +57,8 @@ pub struct Dev {
     upstream: String,
     key_id: KeyId,
     secret: Option<SecretString>,
+    /// An admin key with every role, for the time of this process.
+    admin_key: SecretString,
 }
 
 impl Dev {
@@ -72,12 +75,15 @@ impl Dev {
         let config = configure(options, &upstream)?;
         let app = App::start(&config, listeners)?;
         let context = RequestContext::system(config.tenant());
-        let issued = app.background().block_on(app.lifecycle().issue(&context, demonstration()));
-        let issued = issued.map_err(|error| match error {
-            LifecycleError::Store(error) => AppError::Store(error),
-            other => AppError::Setting(format!("the demonstration key cannot be issued: {other}")),
-        })?;
-        Ok(Self { app, sample, upstream, key_id: issued.key.id, secret: issued.secret })
+        let issued = app.background().block_on(app.lifecycle().issue(&context, demonstration())).map_err(failed)?;
+        let admin_key =
+            app.background().block_on(dev_admin_key::replace(&app.admin_keys().lifecycle)).map_err(failed)?;
+        Ok(Self { app, sample, upstream, key_id: issued.key.id, secret: issued.secret, admin_key })
+    }
+
+    /// Waits for SIGINT or SIGTERM. A second signal ends the process at once with exit code 130.
+    pub fn wait_for_stop(&mut self) {
+        self.app.wait_for_stop();
     }
 
     /// The running process.
@@ -89,22 +95,24 @@ impl Dev {
     pub fn to_json(&self) -> String {
         json!({
             "gateway": self.gateway_url(),
-            "admin": format!("http://{}", self.app.admin_address()),
-            "metrics": format!("http://{}", self.app.metrics_address()),
+            "admin": url(self.app.admin_address()),
+            "metrics": url(self.app.metrics_address()),
             "key_id": self.key_id.to_string(),
             "secret": self.secret.as_ref().map(ExposeSecret::expose_secret),
+            "admin_key": self.admin_key.expose_secret(),
         })
         .to_string()
     }
 
     /// Addresses and commands to paste, for people.
     pub fn to_text(&self) -> String {
-        let (gateway, admin) = (self.gateway_url(), format!("http://{}", self.app.admin_address()));
+        let (gateway, admin) = (self.gateway_url(), url(self.app.admin_address()));
         let upstream =
             if self.sample.is_some() { "a sample API that answers with what it receives" } else { &self.upstream };
-        let metrics = self.app.metrics_address();
+        let metrics = url(self.app.metrics_address());
+        let admin_key = self.admin_key.expose_secret();
         let addresses = format!(
-            "Keygate is running. Ctrl-C ends it.\n\n  gateway   {gateway}   in front of {upstream}\n  admin     {admin}   issues and revokes keys\n  metrics   http://{metrics}/metrics   and /health/ready\n"
+            "Keygate is running. Ctrl-C ends it.\n\n  gateway   {gateway}   in front of {upstream}\n  admin     {admin}   issues and revokes keys\n  metrics   {metrics}/metrics   and /health/ready\n\nThe admin key of this start, for the admin API and for `keygate keys`:\n\n  export KEYGATE_ADMIN_KEY={admin_key}\n"
         );
         let keys = format!("{admin}/v2alpha1/admin/issuedApiKeys");
         match &self.secret {
@@ -112,11 +120,11 @@ impl Dev {
                 let secret = secret.expose_secret();
                 let id = self.key_id;
                 format!(
-                    "{addresses}\nYour key, shown this once:\n\n  {secret}\n\nPaste into another terminal, one after the other:\n\n  curl -i -H 'Authorization: Bearer {secret}' {gateway}/hello   # 200\n  curl -i {gateway}/hello   # 401, no key\n  curl -i -X POST {keys}/{id}:revoke   # 204, the key is revoked\n  curl -i -H 'Authorization: Bearer {secret}' {gateway}/hello   # 401, at once\n"
+                    "{addresses}\nYour key, shown this once:\n\n  {secret}\n\nPaste into another terminal, one after the other:\n\n  curl -i -H 'Authorization: Bearer {secret}' {gateway}/hello   # 200\n  curl -i {gateway}/hello   # 401, no key\n  curl -i -X POST -H 'Authorization: Bearer {admin_key}' {keys}/{id}:revoke   # 204, the key is revoked\n  curl -i -H 'Authorization: Bearer {secret}' {gateway}/hello   # 401, at once\n"
                 )
             }
             None => format!(
-                "{addresses}\nThe first start showed the demonstration key. Issue another:\n\n  curl -X POST {keys} -d '{{\"name\":\"another\",\"actor_id\":\"me\"}}'\n"
+                "{addresses}\nThe first start showed the demonstration key. Issue another:\n\n  curl -H 'Authorization: Bearer {admin_key}' {keys} -d '{{\"name\":\"another\",\"actor_id\":\"me\"}}'\n"
             ),
         }
     }
@@ -130,7 +138,18 @@ impl Dev {
     }
 
     fn gateway_url(&self) -> String {
-        self.app.gateway_address().map_or_else(String::new, |address| format!("http://{address}"))
+        url(self.app.gateway_address())
+    }
+}
+
+fn url(address: Option<SocketAddr>) -> String {
+    address.map_or_else(String::new, |address| format!("http://{address}"))
+}
+
+fn failed(error: LifecycleError) -> AppError {
+    match error {
+        LifecycleError::Store(error) => AppError::Store(error),
+        other => AppError::Setting(format!("the demonstration keys cannot be issued: {other}")),
     }
 }
 
@@ -141,7 +160,8 @@ fn loopback(port: u16) -> SocketAddr {
 fn bind_all(options: &DevOptions) -> Result<Listeners, AppError> {
     Ok(Listeners {
         gateway: vec![bind(loopback(options.gateway_port), "--gateway-port")?.into()],
-        admin: bind(loopback(options.admin_port), "--admin-port")?,
+        admin: bind(loopback(options.admin_port), "--admin-port")?.into(),
+        public: None,
         metrics: bind(loopback(options.metrics_port), "--metrics-port")?,
         external_auth: Sockets::default(),
     })
@@ -163,9 +183,9 @@ fn start_sample() -> Result<(String, Option<Server>), AppError> {
     let caps = ConnectionsConfig::total(SAMPLE_CONNECTIONS);
     let admission = Admission::new("sample", caps, CidrSet::default(), &metrics);
     let options = ServerOptions { name: "sample", threads: 1, grace: Duration::from_secs(1), admission, tls: None };
-    let server = Server::start(bind(loopback(0), "port")?, sample_router(), options)
+    let server = Server::start(bind(loopback(0), "port")?.into(), sample_router(), options)
         .map_err(|cause| AppError::io("the sample API cannot be served", cause))?;
-    Ok((format!("http://{}", server.address()), Some(server)))
+    Ok((url(server.address()), Some(server)))
 }
 
 fn configure(options: &DevOptions, upstream: &str) -> Result<Config, AppError> {
@@ -176,13 +196,14 @@ fn configure(options: &DevOptions, upstream: &str) -> Result<Config, AppError> {
     };
     let mut config = Config::new(ISSUER.into(), material.hmac_secret, material.dsn);
     config.credentials.derived_tokens.jwt.signing_keys.urls = vec![material.signing_keys_url];
+    config.serve.http.auth.mode = Some(AdminAuthMode::Keys);
     config.log = LogConfig { format: LogFormat::Text, ..LogConfig::default() };
     config.gateway = Some(GatewayConfig {
         routes: vec![RouteConfig { name: "all".into(), upstream: Some("api".into()), ..RouteConfig::default() }],
         upstreams: BTreeMap::from([(
             "api".into(),
             UpstreamConfig {
-                endpoints: vec![upstream.to_owned()],
+                endpoints: vec![upstream.to_owned().into()],
                 connect_timeout: ConfigDuration(CONNECT_TIMEOUT),
                 read_timeout: ConfigDuration(READ_TIMEOUT),
                 ..UpstreamConfig::default()

@@ -2,7 +2,7 @@
 
 use crate::config::ConfigErrors;
 use crate::engine::EngineError;
-use crate::gateway::GatewayError;
+use crate::gateway::{GatewayError, UpstreamsError};
 use crate::listener::tls::TlsError;
 use crate::store::{SchemaError, StoreError};
 
@@ -35,6 +35,9 @@ pub enum AppError {
     /// The gateway cannot be started.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// The upstreams cannot be set up.
+    #[error(transparent)]
+    Upstreams(#[from] UpstreamsError),
     /// The files of certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use super::error::AppError;
-use crate::config::{Config, ExternalAuthConfig, GatewayConfig, ListenerConfig, listen_ip};
+use crate::config::{Config, ExternalAuthConfig, GatewayConfig, ListenerConfig, PublicConfig, listen_ip};
 use crate::external_auth::Sockets;
 use crate::listener::{ListeningSocket, UnixSocket};
 
@@ -15,7 +15,9 @@ pub struct Listeners {
     /// The sockets of the gateway, one for each of its listeners; none without a gateway.
     pub gateway: Vec<ListeningSocket>,
     /// The socket of the admin API.
-    pub admin: TcpListener,
+    pub admin: ListeningSocket,
+    /// The socket for operations that need no key.
+    pub public: Option<TcpListener>,
     /// The socket of health checks and metrics.
     pub metrics: TcpListener,
     /// The sockets of external authorization.
@@ -32,7 +34,11 @@ impl Listeners {
         let metrics = &config.serve.metrics;
         Ok(Self {
             gateway: gateway(config.gateway.as_ref())?,
-            admin: bind(SocketAddr::new(ip(&http.host, "serve.http.host")?, http.port), "serve.http.port")?,
+            admin: match &http.socket {
+                Some(path) => bind_unix(path.as_ref(), "serve.http.socket")?.into(),
+                None => bind(SocketAddr::new(ip(&http.host, "serve.http.host")?, http.port), "serve.http.port")?.into(),
+            },
+            public: public(config.serve.public.as_ref())?,
             metrics: bind(
                 SocketAddr::new(ip(&metrics.host, "serve.metrics.host")?, metrics.port),
                 "serve.metrics.port",
@@ -40,6 +46,12 @@ impl Listeners {
             external_auth: external_auth(config.external_auth.as_ref())?,
         })
     }
+}
+
+fn public(config: Option<&PublicConfig>) -> Result<Option<TcpListener>, AppError> {
+    let Some(config) = config else { return Ok(None) };
+    let address = SocketAddr::new(ip(&config.host, "serve.public.host")?, config.port);
+    bind(address, "serve.public.port").map(Some)
 }
 
 fn gateway(config: Option<&GatewayConfig>) -> Result<Vec<ListeningSocket>, AppError> {

@@ -1,25 +1,30 @@
 //! The process: from a configuration to running parts.
 
+mod admin;
 mod admissions;
 mod audit;
 mod build;
 mod data_dir;
 mod dev;
+mod dev_admin_key;
 mod error;
 mod external_auth;
+mod first_admin_key;
 mod listeners;
 mod migrations;
 mod process;
+mod secret_files;
 mod signals;
 mod tls;
 
-pub use crate::admin::openapi_json;
+pub use crate::admin::{AdminGrant, NewAdminKey, Role, openapi_json};
 pub use audit::verify_audit;
 pub use build::{BUILD_TIME, COMMIT};
 pub use dev::{Dev, DevOptions};
 pub use error::AppError;
+pub use first_admin_key::{AdminKeyDatabase, create_admin_key};
 pub use listeners::{Listeners, bind};
 pub use migrations::Migrations;
 pub use process::App;
-pub use signals::wait_for_stop;
+pub use secret_files::shared_secret_files;
 pub use tls::check_tls;

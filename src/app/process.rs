@@ -6,23 +6,26 @@ use std::sync::Arc;
 use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 
+use super::admin;
 use super::admissions::Admissions;
-use super::build;
 use super::error::AppError;
 use super::external_auth;
 use super::listeners::Listeners;
+use super::signals::StopSignals;
 use super::tls::TlsAcceptors;
-use crate::admin::{self, AdminState, Server, ServerOptions};
+use crate::admin::{Server, ServerOptions, UpstreamReport, metrics_router, routers};
 use crate::config::{Config, GatewayConfig};
 use crate::engine::{Engine, RunningEngine};
 use crate::external_auth::ExternalAuth;
-use crate::gateway::{Gateway, GatewayListener};
+use crate::gateway::{Gateway, GatewayListener, Upstreams};
 use crate::lifecycle::Lifecycle;
 use crate::listener::ListeningSocket;
 use crate::listener::tls::TlsAcceptor;
 
 /// Threads of the admin API. More than one, so that a slow call does not block the others.
 const ADMIN_THREADS: usize = 2;
+/// Threads of the listener for operations that need no key.
+const PUBLIC_THREADS: usize = 1;
 /// Threads of background work. More than one, so that other work does not delay the change feed.
 const BACKGROUND_THREADS: usize = 2;
 
@@ -31,8 +34,11 @@ pub struct App {
     gateway: Option<Gateway>,
     external_auth: Option<ExternalAuth>,
     admin: Server,
+    public: Option<Server>,
     metrics: Server,
     engine: RunningEngine,
+    /// `None` after a signal.
+    signals: Option<StopSignals>,
     /// Outlives the servers, so that database connections never lose their runtime.
     background: Runtime,
 }
@@ -54,19 +60,14 @@ impl App {
         let tls = TlsAcceptors::new(config, &registry)?;
         let engine = Engine::builder(config.clone()).registry(registry.clone());
         let engine = background.block_on(engine.start())?;
-        let state = AdminState {
-            lifecycle: Arc::clone(engine.lifecycle()),
-            verifier: Arc::clone(engine.verifier()),
-            signing_keys: Arc::clone(engine.signing_keys()),
-            tenant: config.tenant(),
-            revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
-            client_ip_source: config.serve.http.client_ip_source,
-            version: Arc::new(build::version(config)),
-            limiter: engine.limiter().cloned(),
-            quiet_health: config.serve.http.request_log.exclude_health_endpoints,
-            audit: engine.lifecycle().audit().map(|(audit, _)| audit),
-            refused_calls: Arc::clone(engine.refused_calls()),
-        };
+        // Before the first listener, so that a process that serves stops gracefully; not earlier, so that one that waits for its database
+        // can be ended.
+        let signals = Some(StopSignals::install(&background)?);
+        let gateway_config = config.gateway.as_ref().filter(|gateway| gateway.enabled);
+        let upstreams =
+            gateway_config.map(|gateway| Upstreams::new(gateway, &registry, &tls.file_metrics)).transpose()?;
+        let report = upstreams.clone().map(|upstreams| Arc::new(move || upstreams.report()) as UpstreamReport);
+        let state = admin::state(config, &engine, report)?;
         let grace = config.serve.http.shutdown_grace.0;
         tls.watch(&background);
         let serve = |listener, router, (admission, tls), name, threads| {
@@ -74,19 +75,23 @@ impl App {
             Server::start(listener, router, options)
                 .map_err(|cause| AppError::io(format!("{name} cannot be served"), cause))
         };
-        let metrics_router = admin::metrics_router(state.clone(), registry.clone());
-        let metrics = serve(listeners.metrics, metrics_router, (admissions.metrics, tls.metrics), "metrics", 1)?;
-        let admin_router = admin::router(state, &registry)?;
-        let admin = serve(listeners.admin, admin_router, (admissions.admin, tls.admin), "admin", ADMIN_THREADS)?;
+        let metrics_router = metrics_router(state.clone(), registry.clone());
+        let metrics = serve(listeners.metrics.into(), metrics_router, (admissions.metrics, tls.metrics), "metrics", 1)?;
+        let routers = routers(state, admin::browser_rules(&config.serve.http), &registry)?;
+        let admin = serve(listeners.admin, routers.admin, (admissions.admin, tls.admin), "admin", ADMIN_THREADS)?;
+        let public = listeners.public.map(|listener| {
+            serve(listener.into(), routers.public, (admissions.public, tls.public), "public", PUBLIC_THREADS)
+        });
+        let public = public.transpose()?;
         let external_auth = external_auth::start(&engine, listeners.external_auth, admissions.external_auth)?;
-        let gateway = match &config.gateway {
-            Some(settings) if settings.enabled => {
+        let gateway = match gateway_config.zip(upstreams) {
+            Some((settings, upstreams)) => {
                 let listeners = gateway_listeners(settings, listeners.gateway, tls.gateway);
-                Some(Gateway::start(engine.snapshot_parts(settings), listeners, &admissions.gateway)?)
+                Some(Gateway::start(engine.snapshot_parts(settings), upstreams, listeners, &admissions.gateway)?)
             }
-            _ => None,
+            None => None,
         };
-        Ok(Self { gateway, external_auth, admin, metrics, engine, background })
+        Ok(Self { gateway, external_auth, admin, public, metrics, engine, signals, background })
     }
 
     /// The address of the gateway's first TCP listener, if there is one.
@@ -94,19 +99,31 @@ impl App {
         self.gateway.as_ref().and_then(Gateway::address)
     }
 
-    /// The address of the admin API.
-    pub fn admin_address(&self) -> SocketAddr {
+    /// The address of the admin API; `None` if it listens on a Unix socket.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.address()
     }
 
     /// The address of health checks and metrics.
-    pub fn metrics_address(&self) -> SocketAddr {
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.address()
     }
 
     /// The lifecycle of keys, for commands of this process.
     pub fn lifecycle(&self) -> &Lifecycle {
         self.engine.lifecycle()
+    }
+
+    /// The engine of admin keys.
+    pub fn admin_keys(&self) -> Engine {
+        self.engine.admin_keys()
+    }
+
+    /// Waits for SIGINT or SIGTERM. A second signal ends the process at once with exit code 130.
+    pub fn wait_for_stop(&mut self) {
+        if let Some(signals) = self.signals.take() {
+            signals.wait(&self.background);
+        }
     }
 
     /// The runtime of background work.
@@ -124,6 +141,9 @@ impl App {
             gateway.stop();
         }
         self.admin.stop();
+        if let Some(public) = self.public {
+            public.stop();
+        }
         self.background.block_on(self.engine.stop());
         // Last, so that health checks are answered until the end.
         self.metrics.stop();

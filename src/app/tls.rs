@@ -5,12 +5,16 @@ use tokio::runtime::Runtime;
 
 use super::error::AppError;
 use crate::config::{Config, GatewayConfig, TlsConfig};
+use crate::gateway::check_upstream_files;
 use crate::listener::tls::{Metrics, TlsAcceptor, TlsError, check_files};
 
 /// TLS of the listeners; `None` for one in clear text.
 pub(super) struct TlsAcceptors {
     pub(super) admin: Option<TlsAcceptor>,
+    pub(super) public: Option<TlsAcceptor>,
     pub(super) metrics: Option<TlsAcceptor>,
+    /// Counts handshakes and reloads of files.
+    pub(super) file_metrics: Metrics,
     /// In the order of the effective listeners of the gateway.
     pub(super) gateway: Vec<Option<TlsAcceptor>>,
 }
@@ -36,14 +40,16 @@ impl TlsAcceptors {
         };
         Ok(Self {
             admin: acceptor(admin(config))?,
+            public: acceptor(public(config))?,
             metrics: acceptor(metrics_listener(config))?,
             gateway: gateway(config).map(acceptor).collect::<Result<_, _>>()?,
+            file_metrics: metrics.clone(),
         })
     }
 
     /// Watches the files on a runtime.
     pub(super) fn watch(&self, runtime: &Runtime) {
-        for acceptor in [&self.admin, &self.metrics].into_iter().chain(&self.gateway).flatten() {
+        for acceptor in [&self.admin, &self.public, &self.metrics].into_iter().chain(&self.gateway).flatten() {
             runtime.spawn(acceptor.watch());
         }
     }
@@ -51,12 +57,19 @@ impl TlsAcceptors {
 
 /// Reads the files of certificates that a configuration names, and returns what is wrong with them.
 pub fn check_tls(config: &Config) -> Vec<TlsError> {
-    let listeners = [admin(config), metrics_listener(config)].into_iter().chain(gateway(config));
-    listeners.filter_map(|listener| Some(check_files(&listener.tls?, &listener.setting))).flatten().collect()
+    let listeners = [admin(config), public(config), metrics_listener(config)].into_iter().chain(gateway(config));
+    let of_listeners = listeners.filter_map(|listener| Some(check_files(&listener.tls?, &listener.setting))).flatten();
+    let gateway = config.gateway.as_ref().filter(|gateway| gateway.enabled);
+    of_listeners.chain(gateway.into_iter().flat_map(check_upstream_files)).collect()
 }
 
 fn admin(config: &Config) -> Listener {
     Listener { setting: "serve.http.tls".into(), tls: config.serve.http.tls.clone(), http2: false }
+}
+
+fn public(config: &Config) -> Listener {
+    let tls = config.serve.public.as_ref().and_then(|public| public.tls.clone());
+    Listener { setting: "serve.public.tls".into(), tls, http2: false }
 }
 
 fn metrics_listener(config: &Config) -> Listener {

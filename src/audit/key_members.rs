@@ -30,6 +30,12 @@ pub(super) fn members(key: &ApiKey) -> Map<String, Value> {
     if let Some(expiry) = key.expire_time {
         add("expire_time", time(expiry));
     }
+    if let Some(time_to_revoke) = key.revoke_time {
+        add("revoke_time", time(time_to_revoke));
+    }
+    if let Some(new) = key.replaced_by {
+        add("replaced_by", new.to_string().into());
+    }
     if let Some(limit) = key.rate_limit {
         add(
             "rate_limit_policy",

@@ -96,13 +96,14 @@ impl Recorder {
         self.change(context, AuditEvent::revoked(old.id), (old, &new), details)
     }
 
-    /// A key was replaced by a new one. The row of the new key and the row of the old one.
+    /// A key was replaced by a new one, and revoked or, with a time to revoke, changed. The row of the new key and the row of the
+    /// old one.
     pub fn rotated(
         &self,
         context: &RequestContext,
         (old, new): (&ApiKey, &ApiKey),
-        revocation: &Revocation,
         now: Timestamp,
+        revoke_time: Option<Timestamp>,
     ) -> [AuditRow; 2] {
         let mut details = Map::new();
         details.insert("old_key_id".into(), old.id.to_string().into());
@@ -112,10 +113,16 @@ impl Recorder {
         let issued = self.of_key(context, AuditEvent::IssuedKeyRotated, new, details);
         let issued = self.finish(AuditRow { after: object(members(new)), ..issued });
         let mut details = Map::new();
-        details.insert("reason".into(), revocation.reason.name().into());
         details.insert("replaced_by".into(), new.id.to_string().into());
-        let revoked = revoked_key(old, revocation, now);
-        [issued, self.change(context, AuditEvent::revoked(old.id), (old, &revoked), details)]
+        let (event, replaced) = if revoke_time.is_some() {
+            (AuditEvent::updated(old.id), ApiKey { revoke_time, ..old.clone() })
+        } else {
+            let revocation = Revocation::superseded();
+            details.insert("reason".into(), revocation.reason.name().into());
+            (AuditEvent::revoked(old.id), revoked_key(old, &revocation, now))
+        };
+        let replaced = ApiKey { replaced_by: Some(new.id), ..replaced };
+        [issued, self.change(context, event, (old, &replaced), details)]
     }
 
     /// A key was deleted.
@@ -253,6 +260,7 @@ fn revoked_key(key: &ApiKey, revocation: &Revocation, now: Timestamp) -> ApiKey 
     ApiKey {
         status: Status::Revoked(revocation.clone()),
         expire_time: Some(Revocation::expiry(now, key.expire_time)),
+        revoke_time: None,
         ..key.clone()
     }
 }

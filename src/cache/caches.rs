@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::cache_key::CacheKey;
+use super::changes::KeyChanges;
 use super::freshness::Freshness;
 use super::key_cache::KeyCache;
 use super::revoked_parents::RevokedParents;
@@ -21,6 +22,8 @@ pub struct Caches<E> {
     pub revoked_parents: Arc<RevokedParents>,
     /// Until when all changes are known.
     pub freshness: Arc<Freshness>,
+    /// Who learns of changes after the caches.
+    pub changes: Arc<KeyChanges>,
 }
 
 /// A change of a key that the store has committed.
@@ -45,6 +48,8 @@ pub enum InvalidationKind {
     Changed,
     /// It was revoked, or replaced by a rotation. Its tokens are rejected.
     Revoked,
+    /// A rotation replaced it. It and its tokens are rejected after this time.
+    RevokedAfter(Timestamp),
     /// It was deleted. Its tokens are rejected.
     Deleted,
     /// Its record was removed long after the key had expired or was revoked. No token of it is valid any more.
@@ -66,9 +71,10 @@ pub(super) const ORDER: [Target; 3] = [Target::Shared, Target::Local, Target::Re
 impl Invalidation {
     /// The change that produced this record: revoked if the record is revoked.
     pub fn of_record(record: &ApiKey) -> Self {
-        let kind = match record.status {
-            Status::Active => InvalidationKind::Changed,
-            Status::Revoked(_) => InvalidationKind::Revoked,
+        let kind = match (&record.status, record.revoke_time) {
+            (Status::Revoked(_), _) => InvalidationKind::Revoked,
+            (Status::Active, Some(end)) => InvalidationKind::RevokedAfter(end),
+            (Status::Active, None) => InvalidationKind::Changed,
         };
         Self {
             key: (record.tenant, record.id),
@@ -105,10 +111,6 @@ impl Invalidation {
     fn is_deletion(&self) -> bool {
         matches!(self.kind, InvalidationKind::Deleted | InvalidationKind::Purged)
     }
-
-    fn revokes_tokens(&self) -> bool {
-        matches!(self.kind, InvalidationKind::Revoked | InvalidationKind::Deleted)
-    }
 }
 
 impl<E: Clone + Send + Sync + 'static> Caches<E> {
@@ -118,6 +120,7 @@ impl<E: Clone + Send + Sync + 'static> Caches<E> {
         for target in ORDER {
             self.invalidate(target, invalidation, now);
         }
+        self.changes.key_changed(invalidation.key);
         if let (Some(shared), Some(entry)) = (&self.shared, &invalidation.write_through) {
             shared.put(invalidation.key, entry, Instant::now()).await;
         }
@@ -136,11 +139,13 @@ impl<E: Clone + Send + Sync + 'static> Caches<E> {
                 Some(local) => local.invalidate(key, invalidation.version),
                 None => {}
             },
-            Target::RevokedParents => {
-                if invalidation.revokes_tokens() {
+            Target::RevokedParents => match invalidation.kind {
+                InvalidationKind::Revoked | InvalidationKind::Deleted => {
                     self.revoked_parents.add(key, invalidation.time, now);
                 }
-            }
+                InvalidationKind::RevokedAfter(end) => self.revoked_parents.add_later(key, end, now),
+                InvalidationKind::Changed | InvalidationKind::Purged => {}
+            },
         }
     }
 }
@@ -148,7 +153,8 @@ impl<E: Clone + Send + Sync + 'static> Caches<E> {
 impl<E> Caches<E> {
     /// The caches of the only node of an installation.
     pub fn alone(local: Option<Arc<KeyCache<E>>>, revoked_parents: Arc<RevokedParents>) -> Self {
-        Self { local, shared: None, revoked_parents, freshness: Arc::new(Freshness::alone(Instant::now())) }
+        let freshness = Arc::new(Freshness::alone(Instant::now()));
+        Self { local, shared: None, revoked_parents, freshness, changes: Arc::default() }
     }
 }
 
@@ -159,6 +165,7 @@ impl<E> Clone for Caches<E> {
             shared: self.shared.clone(),
             revoked_parents: Arc::clone(&self.revoked_parents),
             freshness: Arc::clone(&self.freshness),
+            changes: Arc::clone(&self.changes),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod cache_key;
 mod caches;
+mod changes;
 mod connection_hint;
 mod freshness;
 mod key_cache;
@@ -18,6 +19,7 @@ mod singleflight;
 
 pub use cache_key::CacheKey;
 pub use caches::{Caches, Invalidation, InvalidationKind};
+pub use changes::{ChangeSubscriber, KeyChanges};
 pub use connection_hint::ConnectionHint;
 pub use freshness::{Freshness, OnDatabaseDown, Trust};
 pub use key_cache::{CacheEntry, KeyCache, Loaded, Source};

@@ -1,4 +1,5 @@
-//! Keys that were revoked or deleted lately. Tokens derived from them are rejected without a lookup.
+//! Keys that were revoked or deleted lately, or that will count as revoked at a known time. Tokens derived from them are rejected without
+//! a lookup.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -7,7 +8,8 @@ use std::time::Duration;
 use super::cache_key::CacheKey;
 use crate::clock::Timestamp;
 
-/// Keys that were revoked or deleted within the longest lifetime of a token. Bounded: when a key does not fit, the status of every key
+/// Keys that were revoked or deleted within the longest lifetime of a token, and replaced keys with the time at which they count as
+/// revoked. Bounded: when a key does not fit, the status of every key
 /// that is not in the set is [`ParentStatus::Unknown`], never wrong.
 #[derive(Debug)]
 pub struct RevokedParents {
@@ -19,7 +21,7 @@ pub struct RevokedParents {
 /// Whether a key was revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParentStatus {
-    /// It was revoked or deleted.
+    /// It was revoked or deleted, or is past its time to be revoked.
     Revoked,
     /// It was not, as of the last change that was applied.
     Active,
@@ -29,6 +31,7 @@ pub enum ParentStatus {
 
 #[derive(Debug, Default)]
 struct Table {
+    /// When each key was revoked; in the future for a replaced key that is still valid.
     times: HashMap<CacheKey, Timestamp>,
     /// Until when a key with valid tokens may be missing.
     incomplete_until: Option<Timestamp>,
@@ -51,10 +54,24 @@ impl RevokedParents {
         self.max
     }
 
-    /// Adds a key that was revoked or deleted at `time`.
+    /// Adds a key that was revoked or deleted at `time`. The revocation is in effect at once: `time` is from another clock, which may be ahead.
     pub fn add(&self, key: CacheKey, time: Timestamp, now: Timestamp) {
+        self.insert(key, time.min(now), now);
+    }
+
+    /// Adds a key that counts as revoked from `time` on.
+    pub fn add_later(&self, key: CacheKey, time: Timestamp, now: Timestamp) {
+        self.insert(key, time, now);
+    }
+
+    fn insert(&self, key: CacheKey, time: Timestamp, now: Timestamp) {
         let horizon = self.horizon(now);
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = table.times.get_mut(&key) {
+            // A change that arrives late does not postpone a revocation.
+            *known = if *known <= now && time <= now { time.max(*known) } else { time.min(*known) };
+            return;
+        }
         if table.times.len() >= self.max {
             table.times.retain(|_, time| *time >= horizon);
         }
@@ -72,7 +89,7 @@ impl RevokedParents {
     /// Whether a key was revoked.
     pub fn status(&self, key: &CacheKey, now: Timestamp) -> ParentStatus {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        if table.times.contains_key(key) {
+        if table.times.get(key).is_some_and(|time| *time <= now) {
             ParentStatus::Revoked
         } else if table.incomplete_until.is_some_and(|until| now <= until) {
             ParentStatus::Unknown
@@ -111,6 +128,33 @@ mod tests {
             (ParentStatus::Unknown, ParentStatus::Revoked)
         );
         assert_eq!(revoked.status(&key(4), at(121)), ParentStatus::Active, "its tokens have expired");
+    }
+
+    #[test]
+    fn replaced_key_is_revoked_at_its_time_and_never_later() {
+        let revoked = RevokedParents::new(Duration::from_secs(100), 9);
+        revoked.add_later(key(1), at(50), at(0));
+        assert_eq!(revoked.status(&key(1), at(49)), ParentStatus::Active);
+        assert_eq!(revoked.status(&key(1), at(50)), ParentStatus::Revoked);
+        revoked.add(key(1), at(20), at(20));
+        revoked.add_later(key(1), at(50), at(21));
+        assert_eq!(revoked.status(&key(1), at(21)), ParentStatus::Revoked, "it was revoked before its time");
+    }
+
+    #[test]
+    fn revocation_by_a_clock_that_is_ahead_is_in_effect_at_once() {
+        let revoked = RevokedParents::new(Duration::from_secs(100), 9);
+        revoked.add(key(1), at(5), at(0));
+        assert_eq!(revoked.status(&key(1), at(0)), ParentStatus::Revoked);
+    }
+
+    #[test]
+    fn second_deletion_of_a_key_is_kept_as_long_as_its_tokens_live() {
+        let revoked = RevokedParents::new(Duration::from_secs(100), 1);
+        revoked.add(key(1), at(0), at(0));
+        revoked.add(key(1), at(90), at(90));
+        revoked.add(key(2), at(120), at(120));
+        assert_eq!(revoked.status(&key(1), at(120)), ParentStatus::Revoked);
     }
 
     #[test]

@@ -42,6 +42,8 @@ fn key(version: u64) -> ApiKey {
         create_time: Timestamp::UNIX_EPOCH,
         update_time: Timestamp::UNIX_EPOCH,
         expire_time: None,
+        revoke_time: None,
+        replaced_by: None,
         last_used_time: None,
         rate_limit: None,
         networks: CidrSet::default(),

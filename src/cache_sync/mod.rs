@@ -44,7 +44,12 @@ pub async fn load_revoked_parents(
     // One more than fit, so that the set knows when it is not complete.
     let limit = u32::try_from(revoked_parents.max()).unwrap_or(u32::MAX).saturating_add(1);
     for key in store.revoked_since(revoked_parents.horizon(now), limit).await? {
-        revoked_parents.add((key.tenant, key.id), key.time, now);
+        let parent = (key.tenant, key.id);
+        if key.is_later {
+            revoked_parents.add_later(parent, key.time, now);
+        } else {
+            revoked_parents.add(parent, key.time, now);
+        }
     }
     Ok(())
 }
@@ -87,6 +92,7 @@ impl CacheSync {
             shared.open();
         }
         self.caches.freshness.confirm(start);
+        self.caches.changes.any_key_changed();
         Ok(position)
     }
 
@@ -175,7 +181,9 @@ impl CacheSync {
 /// A change as the caches take it.
 fn invalidation(change: &Change) -> Invalidation {
     let kind = match change.kind {
-        ChangeKind::Issue | ChangeKind::Import | ChangeKind::Update => InvalidationKind::Changed,
+        ChangeKind::Issue | ChangeKind::Import | ChangeKind::Update => {
+            change.revoke_time.map_or(InvalidationKind::Changed, InvalidationKind::RevokedAfter)
+        }
         ChangeKind::Rotate | ChangeKind::Revoke => InvalidationKind::Revoked,
         ChangeKind::Delete => InvalidationKind::Deleted,
         ChangeKind::Purge => InvalidationKind::Purged,

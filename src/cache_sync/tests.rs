@@ -79,6 +79,8 @@ fn record(version: u64) -> Arc<ApiKey> {
         create_time: Timestamp::UNIX_EPOCH,
         update_time: Timestamp::UNIX_EPOCH,
         expire_time: None,
+        revoke_time: None,
+        replaced_by: None,
         last_used_time: None,
         rate_limit: None,
         networks: CidrSet::default(),
@@ -87,7 +89,7 @@ fn record(version: u64) -> Arc<ApiKey> {
 }
 
 fn change(kind: ChangeKind, version: u64) -> Change {
-    Change { tenant: ID.0, id: ID.1, kind, version, time: Timestamp::UNIX_EPOCH }
+    Change { tenant: ID.0, id: ID.1, kind, version, time: Timestamp::UNIX_EPOCH, revoke_time: None }
 }
 
 fn caches() -> Caches<StoreError> {
@@ -96,6 +98,7 @@ fn caches() -> Caches<StoreError> {
         shared: Some(Arc::new(SharedCache::new(Arc::new(Outdated(record(1))), TTL, Instant::now()))),
         revoked_parents: Arc::new(RevokedParents::new(TTL, 10)),
         freshness: Arc::new(Freshness::new(TTL, OnDatabaseDown::Deny, Instant::now())),
+        changes: Arc::default(),
     }
 }
 

@@ -187,7 +187,7 @@ impl Client {
     fn unexpected_response(&self, status: StatusCode) -> CallError {
         let hint = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                "check that --token-file or KEYGATE_ADMIN_TOKEN has a valid token"
+                "check that --key-file or KEYGATE_ADMIN_KEY has a valid admin key"
             }
             status if status.is_redirection() => "set --endpoint or KEYGATE_ENDPOINT to the redirect target",
             _ => "check --endpoint or KEYGATE_ENDPOINT",

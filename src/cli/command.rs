@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
-use super::{audit, config, connection, dev, jwk, keys, migrate, serve, shell, suggest};
+use super::{admin, audit, config, connection, dev, explain, jwk, keys, migrate, serve, shell, suggest};
 use crate::app::{BUILD_TIME, COMMIT};
 use crate::tls::install_crypto_provider;
 
@@ -35,6 +35,10 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Issue, import, verify and revoke keys through the admin API
     Keys(keys::Keys),
+    /// Manage who may call the admin API
+    Admin(admin::Admin),
+    /// Explain step by step why a request with a credential is accepted or rejected; exit code 1 if it is rejected
+    Explain(explain::Explain),
     /// Read and verify the audit trail
     Audit(audit::Audit),
     /// Generate signing keys for tokens, and print the public keys of a server
@@ -76,6 +80,8 @@ impl Cli {
             Command::Config(command) => command.run(),
             Command::Migrate(migrate) => migrate.run(),
             Command::Keys(keys) => return keys.run(&self.connection),
+            Command::Admin(admin) => admin.run(&self.connection),
+            Command::Explain(explain) => return explain.run(&self.connection),
             Command::Audit(audit) => audit.run(&self.connection),
             Command::Jwk(jwk) => jwk.run(&self.connection),
             Command::Completions(completions) => completions.run(Self::command()),

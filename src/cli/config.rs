@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::output;
-use crate::app::{check_tls, openapi_json};
+use crate::app::{check_tls, openapi_json, shared_secret_files};
 use crate::config::{Config, UnknownVariable, json_schema, unknown_variables};
 
 /// The `--config` argument.
@@ -33,6 +33,11 @@ impl ConfigFile {
     /// Loads the file, and lists the environment variables that name no setting.
     pub(super) fn load(&self) -> (anyhow::Result<Config>, Vec<UnknownVariable>) {
         load(&self.config)
+    }
+
+    /// Warnings about files with secrets that other users can read.
+    pub(super) fn warnings(&self, config: &Config) -> Vec<String> {
+        shared_secret_files(config, &self.config).iter().map(ToString::to_string).collect()
     }
 }
 
@@ -65,7 +70,11 @@ pub(super) fn print_warnings(unknown: &[UnknownVariable]) {
 fn check(file: &ConfigFile) -> anyhow::Result<()> {
     let (config, unknown) = file.load();
     print_warnings(&unknown);
-    let problems = check_tls(&config?);
+    let config = config?;
+    for warning in file.warnings(&config) {
+        eprintln!("Warning: {warning}");
+    }
+    let problems = check_tls(&config);
     if !problems.is_empty() {
         let problems: Vec<_> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
         anyhow::bail!("files that the configuration names cannot be used:{}", problems.concat());

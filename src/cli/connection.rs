@@ -1,4 +1,4 @@
-//! Endpoint and token of the admin API.
+//! Endpoint and key of the admin API.
 
 use std::path::PathBuf;
 
@@ -11,18 +11,20 @@ use secrecy::{ExposeSecret, SecretString};
 use super::client::Client;
 
 const DEFAULT_ENDPOINT: &str = "http://localhost:4420";
-const TOKEN_VARIABLE: &str = "KEYGATE_ADMIN_TOKEN";
-const TOKEN_HELP: &str = "File with the bearer token for the admin API [env: KEYGATE_ADMIN_TOKEN, the token itself]";
+/// The variables with the admin key. The second one is an older name.
+const KEY_VARIABLES: [&str; 2] = ["KEYGATE_ADMIN_KEY", "KEYGATE_ADMIN_TOKEN"];
+const KEY_HELP: &str = "File with the admin key [env: KEYGATE_ADMIN_KEY, the key itself]";
 
-/// Endpoint and token of the admin API.
+/// Endpoint and key of the admin API.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection to the admin API")]
 pub(super) struct Connection {
     /// URL of the admin API
     #[arg(short, long, global = true, value_name = "URL", env = "KEYGATE_ENDPOINT", default_value = DEFAULT_ENDPOINT)]
     endpoint: String,
-    #[arg(long, global = true, value_name = "FILE", help = TOKEN_HELP)]
-    token_file: Option<PathBuf>,
+    // The key itself is never an argument: other users of the host can read these.
+    #[arg(long, global = true, value_name = "FILE", alias = "token-file", help = KEY_HELP)]
+    key_file: Option<PathBuf>,
 }
 
 impl Connection {
@@ -30,25 +32,26 @@ impl Connection {
     pub(super) fn open(&self) -> anyhow::Result<Client> {
         let endpoint = endpoint(&self.endpoint)?;
         let mut headers = HeaderMap::new();
-        if let Some(token) = self.token()? {
-            let bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));
+        if let Some(key) = self.key()? {
+            let bearer = HeaderValue::try_from(format!("Bearer {}", key.expose_secret()));
             let mut bearer =
-                bearer.ok().context("the admin token has characters that are not allowed in an HTTP header")?;
+                bearer.ok().context("the admin key has characters that are not allowed in an HTTP header")?;
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);
         }
         Client::new(endpoint, headers)
     }
 
-    fn token(&self) -> anyhow::Result<Option<SecretString>> {
-        let text = match &self.token_file {
-            Some(file) => std::fs::read_to_string(file).with_context(|| format!("--token-file {}", file.display()))?,
-            None => std::env::var(TOKEN_VARIABLE).unwrap_or_default(),
+    fn key(&self) -> anyhow::Result<Option<SecretString>> {
+        let set = |name| std::env::var(name).ok().filter(|key| !key.trim().is_empty());
+        let text = match &self.key_file {
+            Some(file) => std::fs::read_to_string(file).with_context(|| format!("--key-file {}", file.display()))?,
+            None => KEY_VARIABLES.into_iter().find_map(set).unwrap_or_default(),
         };
         match text.trim() {
-            "" if self.token_file.is_some() => bail!("--token-file: no token in the file"),
+            "" if self.key_file.is_some() => bail!("--key-file: no key in the file"),
             "" => Ok(None),
-            token => Ok(Some(token.into())),
+            key => Ok(Some(key.into())),
         }
     }
 }
@@ -61,7 +64,7 @@ fn endpoint(text: &str) -> anyhow::Result<Url> {
         bail!("--endpoint {text:?} is not an http:// or https:// URL; use for example {DEFAULT_ENDPOINT}");
     };
     if !url.username().is_empty() || url.password().is_some() {
-        bail!("--endpoint must not have a user name or password; use --token-file or {TOKEN_VARIABLE}");
+        bail!("--endpoint must not have a user name or password; use --key-file or KEYGATE_ADMIN_KEY");
     }
     if url.query().is_some() || url.fragment().is_some() {
         bail!("--endpoint must not have a query or a fragment");
@@ -92,15 +95,15 @@ mod tests {
     }
 
     #[test]
-    fn token_from_a_file_is_trimmed_and_validated() {
+    fn key_from_a_file_is_trimmed_and_validated() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), " token\r\n").unwrap();
-        let connection = Connection { endpoint: String::new(), token_file: Some(file.path().to_owned()) };
-        assert_eq!(connection.token().unwrap().unwrap().expose_secret(), "token");
+        let connection = Connection { endpoint: String::new(), key_file: Some(file.path().to_owned()) };
+        assert_eq!(connection.key().unwrap().unwrap().expose_secret(), "token");
         std::fs::write(file.path(), "\n").unwrap();
         assert!(connection.open().is_err());
         std::fs::write(file.path(), "to\nken").unwrap();
         let text = connection.open().err().unwrap().to_string();
-        assert!(text.contains("admin token") && !text.contains("ken\""), "{text}");
+        assert!(text.contains("admin key") && !text.contains("ken\""), "{text}");
     }
 }

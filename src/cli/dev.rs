@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::app::{Dev, DevOptions, wait_for_stop};
+use crate::app::{Dev, DevOptions};
 use crate::config::{LogConfig, LogFormat};
 use crate::telemetry::start_logs;
 
@@ -46,7 +46,7 @@ impl DevArgs {
     /// Runs the gateway until it is stopped.
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let _log = start_logs(&LogConfig { format: LogFormat::Text, ..LogConfig::default() })?;
-        let dev = Dev::start(&DevOptions {
+        let mut dev = Dev::start(&DevOptions {
             upstream: self.upstream.clone(),
             data: (!self.ephemeral).then(|| self.data.clone()),
             gateway_port: self.gateway_port,
@@ -57,7 +57,7 @@ impl DevArgs {
             DevFormat::Text => println!("{}", dev.to_text()),
             DevFormat::Json => println!("{}", dev.to_json()),
         }
-        wait_for_stop(dev.app().background())?;
+        dev.wait_for_stop();
         dev.stop();
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! The command line. Each command calls one function of the library.
 
+mod admin;
 mod audit;
 mod client;
 mod command;
 mod config;
 mod connection;
 mod dev;
+mod explain;
 mod jwk;
 mod keys;
 mod migrate;

@@ -1,7 +1,7 @@
 //! `keygate serve`.
 
 use super::config::{ConfigFile, print_warnings};
-use crate::app::{App, Listeners, wait_for_stop};
+use crate::app::{App, Listeners};
 use crate::telemetry::start_logs;
 
 /// Runs the server until it is stopped.
@@ -13,15 +13,18 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<()> {
     for variable in &unknown {
         tracing::warn!("{variable}");
     }
-    let app = App::start(&config, Listeners::bind(&config)?)?;
+    for warning in file.warnings(&config) {
+        tracing::warn!("{warning}");
+    }
+    let mut app = App::start(&config, Listeners::bind(&config)?)?;
     tracing::info!(
         gateway = app.gateway_address().map(tracing::field::display),
-        admin = %app.admin_address(),
-        metrics = %app.metrics_address(),
+        admin = app.admin_address().map(tracing::field::display),
+        metrics = app.metrics_address().map(tracing::field::display),
         "keygate {} is serving",
         env!("CARGO_PKG_VERSION"),
     );
-    wait_for_stop(app.background())?;
+    app.wait_for_stop();
     app.stop();
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::problems::Problems;
 use crate::clock::Timestamp;
-use crate::credential::Retired;
+use crate::credential::{ADMIN_PREFIX, Retired};
 use crate::duration::ConfigDuration;
 
 const HOUR: u64 = 3600;
@@ -101,6 +101,19 @@ pub struct SigningKeysConfig {
 pub struct MacaroonConfig {
     /// Prefixes of macaroons.
     pub prefix: MacaroonPrefixConfig,
+    /// What happens to a macaroon with a further caveat that has a member which Keygate does not apply.
+    pub unknown_caveats: UnknownCaveats,
+}
+
+/// What happens to a macaroon with a further caveat that has a member which Keygate does not apply.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownCaveats {
+    /// It is rejected: whoever added the caveat meant to restrict the macaroon.
+    #[default]
+    Deny,
+    /// The member is ignored.
+    Ignore,
 }
 
 /// Prefixes of macaroons.
@@ -214,7 +227,19 @@ impl CredentialsConfig {
             }
         }
         let macaroons = self.macaroon_prefixes();
+        if macaroons.iter().any(|prefix| prefix == ADMIN_PREFIX) {
+            problems.add(
+                "credentials.derived_tokens.macaroon.prefix",
+                "has the reserved prefix of admin keys, kg_admin; choose another one",
+            );
+        }
         for (path, prefix) in self.api_keys.prefix.with_paths() {
+            if prefix == ADMIN_PREFIX {
+                problems.add(
+                    &format!("credentials.api_keys.prefix.{path}"),
+                    "is the reserved prefix of admin keys; choose another one",
+                );
+            }
             if macaroons.iter().any(|macaroon| macaroon == prefix) {
                 problems.add(
                     &format!("credentials.api_keys.prefix.{path}"),

@@ -1,22 +1,31 @@
 //! URLs of upstream endpoints.
 
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
+
+/// The longest path of a Unix socket, in bytes (`sun_path` of unix(7), without the final NUL).
+const MAX_SOCKET_PATH: usize = 107;
 
 /// A parsed endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointUrl {
     /// Whether the scheme is `https`.
     pub tls: bool,
-    /// The host: a name or an address, without brackets.
+    /// The host: a name or an address, without brackets. `localhost` for a Unix socket.
     pub host: String,
-    /// The port.
+    /// The port. 0 for a Unix socket.
     pub port: u16,
     /// Host and port as in a `Host` header; without the port if it is the scheme's default.
     pub authority: String,
+    /// The path of a Unix socket; `None` for TCP.
+    pub socket: Option<PathBuf>,
 }
 
-/// Parses `http://host[:port]` or `https://host[:port]`; `None` if the text is anything else.
+/// Parses `http://host[:port]`, `https://host[:port]` or `unix:/path`; `None` if the text is anything else.
 pub fn parse_endpoint(text: &str) -> Option<EndpointUrl> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return parse_socket(path);
+    }
     // `http::Uri` drops a fragment silently.
     let uri: http::Uri = if text.contains('#') { return None } else { text.parse().ok()? };
     let (tls, default_port) = match uri.scheme_str()? {
@@ -32,7 +41,14 @@ pub fn parse_endpoint(text: &str) -> Option<EndpointUrl> {
     let host = endpoint_host(name)?;
     let port = port.map_or(Some(default_port), parse_port)?;
     let authority = if port == default_port { name.to_owned() } else { format!("{name}:{port}") };
-    Some(EndpointUrl { tls, host, port, authority })
+    Some(EndpointUrl { tls, host, port, authority, socket: None })
+}
+
+/// The endpoint at the absolute path of a Unix socket.
+fn parse_socket(path: &str) -> Option<EndpointUrl> {
+    let is_valid = path.starts_with('/') && path.len() <= MAX_SOCKET_PATH && !path.contains('\0');
+    let host = "localhost".to_owned();
+    is_valid.then(|| EndpointUrl { tls: false, authority: host.clone(), host, port: 0, socket: Some(path.into()) })
 }
 
 /// Splits off the port. Colons within brackets belong to an IPv6 address.
@@ -76,8 +92,17 @@ mod tests {
             ("https://[::1]:8443", true, "::1", 8443, "[::1]:8443"),
             ("http://[::1]", false, "::1", 80, "[::1]"),
         ] {
-            let wanted = EndpointUrl { tls, host: host.into(), port, authority: authority.into() };
+            let wanted = EndpointUrl { tls, host: host.into(), port, authority: authority.into(), socket: None };
             assert_eq!(parse_endpoint(text), Some(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn unix_sockets_are_parsed() {
+        let endpoint = parse_endpoint("unix:/run/orders.sock").unwrap();
+        assert_eq!((endpoint.socket, &*endpoint.authority), (Some("/run/orders.sock".into()), "localhost"));
+        for text in ["unix:", "unix:orders.sock", "unix:/a\0b", &format!("unix:/{}", "a".repeat(107))] {
+            assert_eq!(parse_endpoint(text), None, "{text}");
         }
     }
 

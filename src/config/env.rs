@@ -1,6 +1,6 @@
 //! Environment variables, applied on top of the file. Variable names are computed from the schema's paths, so setting
-//! names that contain underscores are unambiguous. `KEYGATE_DB_DSN` sets `db.dsn`; `TALOS_DB_DSN` is read too, with lower
-//! precedence.
+//! names that contain underscores are unambiguous. `KEYGATE_DB_DSN` sets `db.dsn`; `TALOS_DB_DSN` and `DB_DSN` are read too, with lower
+//! precedence (contract, open questions Q19).
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,27 @@ use super::problems::Problems;
 use super::schema::{json_schema, members};
 use super::suggestions::{expected, nearest};
 
-/// In ascending order of precedence.
+/// In ascending order of precedence, after [`BARE`].
 const PREFIXES: [&str; 2] = ["TALOS_", "KEYGATE_"];
+/// The prefix of variables without one.
+const BARE: &str = "";
+/// The sections whose settings can be named without a prefix: those of the contract. The names of other sections, such as
+/// `GATEWAY_ADDRESS`, are common words that other programs use.
+const BARE_SECTIONS: [&str; 11] = [
+    "serve",
+    "credentials",
+    "secrets",
+    "db",
+    "cache",
+    "rate_limit",
+    "last_used",
+    "log",
+    "tracing",
+    "quota",
+    "multitenancy",
+];
 /// Variables of the command line tools. They are not settings.
-const RESERVED: [&str; 3] = ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG"];
+const RESERVED: [&str; 4] = ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_KEY", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG"];
 /// Protocols of Kubernetes services.
 const SERVICE_PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
@@ -51,11 +68,13 @@ pub fn unknown_variables(variables: &BTreeMap<String, String>) -> Vec<UnknownVar
 /// Applies the variables to the tree. A value of the wrong type is an error.
 pub(super) fn overlay(schema: &Value, tree: &mut Value, variables: &BTreeMap<String, String>, problems: &mut Problems) {
     let leaves = leaves(schema);
-    for prefix in PREFIXES {
+    for prefix in std::iter::once(BARE).chain(PREFIXES) {
         let mut found = Vec::new();
         let ours = variables.iter().filter_map(|(name, text)| Some((name, name.strip_prefix(prefix)?, text)));
         for (name, suffix, text) in ours.filter(|(name, ..)| !is_reserved(name)) {
-            if let Some((leaf, index)) = find_leaf(&leaves, suffix) {
+            if let Some((leaf, index)) = find_leaf(&leaves, suffix)
+                && (prefix != BARE || is_bare(leaf, name, text))
+            {
                 match read(leaf.schema, text, index.is_some()) {
                     Ok(value) => found.push((index, leaf, value)),
                     Err(expected) => problems.add(name, &format!("must be {expected}")),
@@ -68,6 +87,11 @@ pub(super) fn overlay(schema: &Value, tree: &mut Value, variables: &BTreeMap<Str
             set(tree, &leaf.path, index, value);
         }
     }
+}
+
+/// Whether a variable without a prefix sets a setting. What Kubernetes injects for a service such as `serve-http` does not.
+fn is_bare(leaf: &Leaf<'_>, name: &str, text: &str) -> bool {
+    leaf.path.first().is_some_and(|section| BARE_SECTIONS.contains(section)) && !is_service_link(name, text)
 }
 
 fn is_reserved(name: &str) -> bool {
@@ -253,6 +277,41 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_the_contract_are_read_without_a_prefix_with_the_lowest_precedence() {
+        let pairs =
+            [("DB_DSN", "bare"), ("SECRETS_HMAC_CURRENT", "s"), ("SERVE_HTTP_PORT", "4421"), ("LOG_LEVEL", "warn")];
+        let expected = json!({ "db": { "dsn": "bare" }, "secrets": { "hmac": { "current": "s" } },
+            "serve": { "http": { "port": 4421 } }, "log": { "level": "warn" } });
+        assert_eq!(apply(json!({}), &pairs).0, expected);
+        let file = json!({ "db": { "dsn": "file" } });
+        for (pairs, dsn) in [
+            (&[("DB_DSN", "bare")][..], "bare"),
+            (&[("DB_DSN", "bare"), ("TALOS_DB_DSN", "talos")], "talos"),
+            (&[("DB_DSN", "bare"), ("TALOS_DB_DSN", "talos"), ("KEYGATE_DB_DSN", "keygate")], "keygate"),
+        ] {
+            assert_eq!(apply(file.clone(), pairs).0["db"]["dsn"], dsn);
+        }
+    }
+
+    #[test]
+    fn other_programs_variables_without_a_prefix_are_not_read() {
+        let service = [("SERVE_HTTP_PORT", "tcp://10.96.12.7:8080"), ("SERVE_HTTP_SERVICE_HOST", "10.96.12.7")];
+        let others = [
+            ("GATEWAY_ADDRESS", "x"),
+            ("GATEWAY_ENABLED", "x"),
+            ("EXTERNAL_AUTH_ADDRESS", "x"),
+            ("DSN", "x"),
+            ("DB", "x"),
+        ];
+        for pairs in [&service[..], &others] {
+            let (tree, problems) = apply(json!({}), pairs);
+            assert_eq!(tree, json!({}));
+            assert!(problems.is_empty());
+            assert!(warnings(pairs).is_empty());
+        }
+    }
+
+    #[test]
     fn list_items_are_applied_in_numeric_order() {
         let names: Vec<_> = (0..12).map(|index| format!("KEYGATE_SECRETS_HMAC_RETIRED_{index}")).collect();
         let texts: Vec<_> = (0..12).map(|index| format!("secret {index}")).collect();
@@ -322,7 +381,8 @@ mod tests {
 
     #[test]
     fn variables_that_are_not_settings_are_ignored() {
-        let others = ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG", "DB_DSN", "KEYGATED"];
+        let others =
+            ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_KEY", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG", "DSN", "KEYGATED"];
         let pairs = others.map(|name| (name, "x"));
         let (tree, problems) = apply(json!({}), &pairs);
         assert_eq!((tree, problems.result(())), (json!({}), Ok(())));

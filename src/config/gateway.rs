@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::access_log::AccessLogConfig;
 use super::auth_failures::AuthFailuresConfig;
+use super::credential_location::{self, CredentialLocation};
 use super::limit::LimitConfig;
 use super::listener::{ConnectionsConfig, ListenerConfig};
 use super::problems::Problems;
@@ -40,6 +41,8 @@ pub struct GatewayConfig {
     pub auth_failures: AuthFailuresConfig,
     /// The access log.
     pub access_log: AccessLogConfig,
+    /// Where requests carry their credential. No other place is looked at; the order has no meaning. A route can have a list of its own.
+    pub credentials: Vec<CredentialLocation>,
     /// The routes. A route that names the host has precedence over one that does not; then the longest prefix wins.
     pub routes: Vec<RouteConfig>,
     /// The upstreams, by name.
@@ -156,6 +159,7 @@ impl Default for GatewayConfig {
             unknown_keys: UnknownKeysConfig::default(),
             auth_failures: AuthFailuresConfig::default(),
             access_log: AccessLogConfig::default(),
+            credentials: CredentialLocation::standard(),
             routes: Vec::new(),
             upstreams: BTreeMap::new(),
             limits: BTreeMap::new(),
@@ -201,6 +205,7 @@ impl GatewayConfig {
         self.validate_listeners(problems);
         self.auth_failures.validate("gateway.auth_failures", problems);
         self.access_log.validate("gateway.access_log", problems);
+        credential_location::validate("gateway.credentials", &self.credentials, problems);
         for (name, upstream) in &self.upstreams {
             upstream.validate(&format!("gateway.upstreams.{name}"), problems);
         }

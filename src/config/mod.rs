@@ -5,10 +5,13 @@
 //! path of its setting. Values are never shown: any of them may be a secret.
 
 mod access_log;
+mod admin_auth;
 mod audit;
 mod auth_failures;
 mod cache;
 mod check;
+mod cors;
+mod credential_location;
 mod credentials;
 mod database;
 mod endpoint;
@@ -26,25 +29,39 @@ mod retention;
 mod root;
 mod route;
 mod route_certificate;
+mod route_cors;
+mod route_headers;
 mod route_response;
+mod route_rewrite;
 mod schema;
 mod secrets;
 mod serve;
+mod stream;
 mod suggestions;
 mod telemetry;
 mod template;
+mod timeouts;
 mod upstream;
+mod upstream_balancing;
+mod upstream_endpoint;
+mod upstream_health;
+mod upstream_tls;
 
 pub use access_log::{AccessLogConfig, AccessLogField};
+#[cfg(feature = "server")]
+pub(crate) use admin_auth::BOOTSTRAP_KEY_MIN;
+pub use admin_auth::{AdminAuthConfig, AdminAuthMode, AdminCertificateConfig};
 pub use audit::AuditConfig;
 pub use auth_failures::{AuthFailureMode, AuthFailuresConfig};
 pub use cache::{
     CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, OnDatabaseDown, RedisConfig, RedisTlsConfig,
     SentinelConfig,
 };
+pub use cors::CorsConfig;
+pub use credential_location::{BasicPart, CredentialLocation};
 pub use credentials::{
     ApiKeysConfig, CredentialsConfig, DerivedTokensConfig, JwtConfig, MacaroonConfig, PrefixConfig, RetiredValue,
-    SigningKeysConfig,
+    SigningKeysConfig, UnknownCaveats,
 };
 pub use database::{DatabaseConfig, Dsn, PostgresDsn};
 pub use endpoint::{EndpointUrl, parse_endpoint};
@@ -64,15 +81,27 @@ pub use retention::RetentionConfig;
 pub use root::Config;
 pub use route::{Auth, RouteConfig};
 pub use route_certificate::RouteCertificateConfig;
+pub use route_cors::{OriginPattern, RouteCorsConfig};
+pub use route_headers::HeaderRulesConfig;
 pub use route_response::{RedirectConfig, RespondConfig};
+pub use route_rewrite::ForwardedHost;
 pub use schema::json_schema;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 #[cfg(feature = "server")]
 pub(crate) use serve::listen_ip;
-pub use serve::{ClientIpSource, CorsConfig, HttpConfig, MetricsConfig, RequestLogConfig, ServeConfig};
+pub use serve::{ClientIpSource, HttpConfig, MetricsConfig, PublicConfig, RequestLogConfig, ServeConfig};
+pub use stream::{OnRevoke, Upgrade};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
 pub use template::{Template, TemplateError, TemplatePart, Variable};
+pub use timeouts::RouteTimeoutsConfig;
 pub use upstream::{UpstreamConfig, UpstreamProtocol};
+pub use upstream_balancing::{
+    BalancingPolicy, DnsConfig, EjectionConfig, HashBy, LoadBalancingConfig, NonIdempotentRetries, PoolConfig,
+    RetriesConfig,
+};
+pub use upstream_endpoint::EndpointConfig;
+pub use upstream_health::{HealthCheckConfig, HealthCheckType};
+pub use upstream_tls::UpstreamTlsConfig;
 
 #[cfg(test)]
 mod tests;

@@ -3,10 +3,16 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::credential_location::{self, CredentialLocation};
 use super::endpoint::is_host_name;
 use super::problems::Problems;
 use super::route_certificate::RouteCertificateConfig;
+use super::route_cors::RouteCorsConfig;
+use super::route_headers::HeaderRulesConfig;
 use super::route_response::{RedirectConfig, RespondConfig};
+use super::route_rewrite::{ForwardedHost, PathRewrite, is_plain_path};
+use super::stream::{OnRevoke, Upgrade};
+use super::timeouts::RouteTimeoutsConfig;
 
 /// A route.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -15,7 +21,7 @@ pub struct RouteConfig {
     /// Name in logs and metrics.
     #[schemars(length(min = 1, max = 100))]
     pub name: String,
-    /// Hosts that match; all when absent.
+    /// Hosts that match; all when absent. `*.example.com` matches all names below `example.com`, not `example.com` itself.
     #[serde(default)]
     pub hosts: Vec<String>,
     /// Path prefix that matches, by whole segments; all paths when absent.
@@ -30,6 +36,9 @@ pub struct RouteConfig {
     /// Whether a credential is required.
     #[serde(default)]
     pub auth: Auth,
+    /// Where requests carry their credential, instead of `gateway.credentials`.
+    #[serde(default)]
+    pub credentials: Option<Vec<CredentialLocation>>,
     /// Scopes that the credential must have, all of them.
     #[serde(default)]
     #[schemars(inner(regex(pattern = r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")))]
@@ -51,6 +60,37 @@ pub struct RouteConfig {
     #[serde(default = "one")]
     #[schemars(range(max = 1_000_000))]
     pub cost: u64,
+    /// Part of `path_prefix` that forwarded requests do not have: all of it, or its leading segments.
+    #[serde(default)]
+    pub strip_prefix: Option<String>,
+    /// Path that replaces `path_prefix` in forwarded requests.
+    #[serde(default)]
+    pub rewrite: Option<String>,
+    /// The `Host` that the upstream gets: `upstream` for that of the endpoint, `preserve` for the client's, or a host.
+    #[serde(default)]
+    pub host: ForwardedHost,
+    /// Changes to the headers of forwarded requests.
+    #[serde(default)]
+    pub request_headers: HeaderRulesConfig,
+    /// Changes to the headers of responses of the upstream.
+    #[serde(default)]
+    pub response_headers: HeaderRulesConfig,
+    /// Maximum size of a request body in bytes; not limited when absent.
+    #[serde(default)]
+    pub max_body: Option<u64>,
+    /// Whether clients may upgrade connections to the WebSocket protocol.
+    #[serde(default)]
+    pub upgrade: Upgrade,
+    /// What happens to WebSockets, event streams and gRPC calls when their key is revoked, deleted or expires.
+    #[serde(default)]
+    pub on_revoke: OnRevoke,
+    /// Timeouts of the route, each instead of that of the upstream.
+    #[serde(default)]
+    pub timeouts: RouteTimeoutsConfig,
+    /// Which pages of other origins may call the route. Preflights are answered by Keygate. If absent, nothing is added, and `OPTIONS` is
+    /// a request as any other.
+    #[serde(default)]
+    pub cors: Option<RouteCorsConfig>,
     /// Redirects authorized requests instead of forwarding them.
     #[serde(default)]
     pub redirect: Option<RedirectConfig>,
@@ -82,11 +122,22 @@ impl Default for RouteConfig {
             methods: Vec::new(),
             upstream: None,
             auth: Auth::default(),
+            credentials: None,
             scopes: Vec::new(),
             audiences: Vec::new(),
             client_certificate: None,
             limits: Vec::new(),
             cost: one(),
+            strip_prefix: None,
+            rewrite: None,
+            host: ForwardedHost::default(),
+            request_headers: HeaderRulesConfig::default(),
+            response_headers: HeaderRulesConfig::default(),
+            max_body: None,
+            upgrade: Upgrade::default(),
+            on_revoke: OnRevoke::default(),
+            timeouts: RouteTimeoutsConfig::default(),
+            cors: None,
             redirect: None,
             respond: None,
         }
@@ -103,18 +154,18 @@ fn root() -> String {
 
 impl RouteConfig {
     pub(super) fn validate(&self, path: &str, problems: &mut Problems) {
-        let prefix = self.path_prefix.as_str();
-        let plain = prefix.bytes().all(|byte| byte.is_ascii_graphic() && !b"%?#;\\".contains(&byte));
-        let dots = prefix.split('/').any(|segment| segment == "." || segment == "..");
-        if !prefix.starts_with('/') || prefix.contains("//") || dots || !plain {
+        if !is_plain_path(&self.path_prefix) {
             problems.add(
                 &format!("{path}.path_prefix"),
                 "must be a plain path such as /orders, without %, ?, #, ;, \\, // or dot segments",
             );
         }
         for (index, host) in self.hosts.iter().enumerate() {
-            if !is_host_name(host) {
-                problems.add(&format!("{path}.hosts.{index}"), "must be a host name, without scheme, port or wildcard");
+            if !is_host_name(host.strip_prefix("*.").unwrap_or(host)) {
+                problems.add(
+                    &format!("{path}.hosts.{index}"),
+                    "must be a host name such as api.example.com or *.example.com, without scheme and port",
+                );
             }
         }
         for (index, method) in self.methods.iter().enumerate() {
@@ -125,6 +176,9 @@ impl RouteConfig {
         let host_name = |host: &String| host.trim_end_matches('.').to_ascii_lowercase();
         problems.unique(&format!("{path}.hosts"), self.hosts.iter().map(host_name));
         problems.unique(&format!("{path}.methods"), self.methods.iter());
+        if let Some(credentials) = &self.credentials {
+            credential_location::validate(&format!("{path}.credentials"), credentials, problems);
+        }
         problems.unique(&format!("{path}.scopes"), self.scopes.iter());
         if self.auth == Auth::None && !self.scopes.is_empty() {
             problems.add(&format!("{path}.scopes"), "cannot be required on a route with `auth: none`");
@@ -133,15 +187,37 @@ impl RouteConfig {
         if self.auth == Auth::None && !self.audiences.is_empty() {
             problems.add(&format!("{path}.audiences"), "cannot be required on a route with `auth: none`");
         }
+        self.timeouts.validate(&format!("{path}.timeouts"), problems);
+        if let Some(cors) = &self.cors {
+            cors.validate(&format!("{path}.cors"), &self.methods, problems);
+        }
         if let Some(certificate) = &self.client_certificate {
             certificate.validate(&format!("{path}.client_certificate"), problems);
         }
+        self.path_rewrite().validate(path, problems);
+        self.host.validate(&format!("{path}.host"), problems);
+        self.request_headers.validate(&format!("{path}.request_headers"), problems);
+        self.response_headers.validate(&format!("{path}.response_headers"), problems);
         self.validate_response(path, problems);
     }
 
     /// Whether the route responds itself and forwards nothing.
     pub fn responds(&self) -> bool {
         self.redirect.is_some() || self.respond.is_some()
+    }
+
+    /// The path that replaces `path_prefix` in forwarded requests, without a slash at its end; empty for the root. `None` if paths are
+    /// forwarded unchanged.
+    pub fn replaced_prefix(&self) -> Option<&str> {
+        self.path_rewrite().base()
+    }
+
+    fn path_rewrite(&self) -> PathRewrite<'_> {
+        PathRewrite {
+            path_prefix: &self.path_prefix,
+            strip_prefix: self.strip_prefix.as_deref(),
+            rewrite: self.rewrite.as_deref(),
+        }
     }
 
     fn validate_response(&self, path: &str, problems: &mut Problems) {
@@ -154,8 +230,16 @@ impl RouteConfig {
                 problems.add(&format!("{path}.respond"), "cannot be set together with redirect; remove one of them");
             }
         }
-        if self.responds() && self.upstream.is_some() {
-            problems.add(&format!("{path}.upstream"), "is not used by a route with redirect or respond; remove it");
+        let unused = [
+            ("upstream", self.upstream.is_some()),
+            ("host", self.host != ForwardedHost::default()),
+            ("request_headers", !self.request_headers.is_empty()),
+            ("response_headers", !self.response_headers.is_empty()),
+        ];
+        for (name, is_set) in unused {
+            if is_set && self.responds() {
+                problems.add(&format!("{path}.{name}"), "is not used by a route with redirect or respond; remove it");
+            }
         }
     }
 

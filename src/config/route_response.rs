@@ -72,7 +72,7 @@ impl RedirectConfig {
         }
         let is_url = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
         if !template.texts().all(is_url) {
-            problems.add(&to, "must be a URL; percent-encode other characters");
+            problems.add_first(&to, "must be a URL; percent-encode other characters");
         }
     }
 }
@@ -118,14 +118,11 @@ impl RespondConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::problems::problem_paths;
 
     fn problems(to: &str, status: u16) -> Vec<String> {
-        let mut problems = Problems::default();
-        RedirectConfig { to: to.into(), status }.validate("r", &mut problems);
-        match problems.result(()) {
-            Ok(()) => Vec::new(),
-            Err(errors) => errors.0.into_iter().map(|error| error.path).collect(),
-        }
+        let redirect = serde_json::json!({ "to": to, "status": status }).to_string();
+        problem_paths(&redirect, |redirect: &RedirectConfig, problems| redirect.validate("r", problems))
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! `serve`: the listeners of the admin API and of health and metrics.
+//! `serve`: the listeners of the admin API, of its public operations, and of health and metrics.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::admin_auth::{AdminAuthConfig, AdminAuthMode};
+use super::cors::CorsConfig;
 use super::listener::TlsConfig;
 use super::problems::Problems;
 use crate::duration::ConfigDuration;
@@ -17,17 +19,27 @@ pub struct ServeConfig {
     pub http: HttpConfig,
     /// Health and metrics.
     pub metrics: MetricsConfig,
+    /// A further listener that serves only the operations that need no key: `:selfRevoke`, JWKS, health and version. Without this
+    /// section there is none.
+    pub public: Option<PublicConfig>,
 }
 
 /// The admin API.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// The IP address to listen on. The admin API does not authenticate callers yet, so only loopback addresses are accepted.
+    /// The IP address to listen on. Without authentication of callers only a loopback address.
     pub host: String,
     /// The port to listen on.
     #[schemars(range(min = 1))]
     pub port: u16,
+    /// Path of a Unix socket to listen on instead of `host` and `port`, with mode 0660. A socket that an earlier process left is replaced.
+    pub socket: Option<String>,
+    /// Who may call the admin API.
+    pub auth: AdminAuthConfig,
+    /// Names that requests may have in `Host` besides IP addresses, `localhost` and names below it, while callers are not authenticated. A
+    /// web page can point any other name to this listener (DNS rebinding).
+    pub allowed_hosts: Vec<String>,
     /// TLS. If absent, connections are in clear text.
     pub tls: Option<TlsConfig>,
     /// The access log of the admin API.
@@ -36,7 +48,7 @@ pub struct HttpConfig {
     pub client_ip_source: ClientIpSource,
     /// Whether the tenant's host is taken from `X-Forwarded-Host`. Without effect while there is a single tenant.
     pub trust_forwarded_host: bool,
-    /// Cross-origin calls from browsers.
+    /// Calls by scripts of other web sites.
     pub cors: CorsConfig,
     /// How long active requests may run after a stop signal.
     pub shutdown_grace: ConfigDuration,
@@ -74,28 +86,18 @@ pub enum ClientIpSource {
     TrueClientIp,
 }
 
-/// Cross-origin calls from browsers. Not supported by this version: only `enabled: false` is accepted.
+/// The listener for operations that need no key.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct CorsConfig {
-    /// Whether cross-origin calls are allowed.
-    pub enabled: bool,
-    /// Allowed origins.
-    pub allowed_origins: Vec<String>,
-    /// Allowed methods.
-    #[schemars(inner(regex(pattern = r"^(GET|HEAD|POST|PUT|DELETE|CONNECT|TRACE|PATCH)$")))]
-    pub allowed_methods: Vec<String>,
-    /// Allowed request headers.
-    pub allowed_headers: Vec<String>,
-    /// Response headers that scripts may read.
-    pub exposed_headers: Vec<String>,
-    /// Whether credentials such as cookies are allowed.
-    pub allow_credentials: bool,
-    /// How long browsers may cache the answer to a preflight request, in seconds.
-    #[schemars(range(max = 4_294_967_295_u32))]
-    pub max_age: u32,
-    /// Whether decisions are logged.
-    pub debug: bool,
+#[serde(deny_unknown_fields)]
+pub struct PublicConfig {
+    /// The IP address to listen on.
+    pub host: String,
+    /// The port to listen on.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// TLS. If absent, connections are in clear text.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
 }
 
 /// Health and metrics.
@@ -116,6 +118,9 @@ impl Default for HttpConfig {
         Self {
             host: "127.0.0.1".into(),
             port: 4420,
+            socket: None,
+            auth: AdminAuthConfig::default(),
+            allowed_hosts: Vec::new(),
             tls: None,
             request_log: RequestLogConfig::default(),
             client_ip_source: ClientIpSource::default(),
@@ -132,46 +137,71 @@ impl Default for MetricsConfig {
     }
 }
 
-impl Default for CorsConfig {
-    fn default() -> Self {
-        let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
-        Self {
-            enabled: false,
-            allowed_origins: texts(&["*"]),
-            allowed_methods: texts(&["GET", "POST", "PUT", "PATCH", "DELETE"]),
-            allowed_headers: texts(&["Authorization", "Content-Type"]),
-            exposed_headers: texts(&["Content-Type"]),
-            allow_credentials: false,
-            max_age: 0,
-            debug: false,
-        }
-    }
-}
-
 /// The IP address of a listener; `localhost` is 127.0.0.1.
 pub(crate) fn listen_ip(host: &str) -> Option<IpAddr> {
     if host == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { host.parse().ok() }
 }
 
+impl HttpConfig {
+    /// Whether callers are authenticated.
+    pub fn auth_mode(&self) -> AdminAuthMode {
+        self.auth.effective_mode(self.is_local())
+    }
+
+    /// Whether only processes of this host can connect: the listener is a Unix socket, or its address is a loopback address.
+    fn is_local(&self) -> bool {
+        self.socket.is_some() || listen_ip(&self.host).is_some_and(|address| address.is_loopback())
+    }
+
+    fn validate(&self, problems: &mut Problems) {
+        if listen_ip(&self.host).is_none() {
+            problems.add("serve.http.host", "must be an IP address, for example 127.0.0.1");
+        } else if self.auth_mode() == AdminAuthMode::None && !self.is_local() {
+            problems.add(
+                "serve.http.host",
+                "would open the admin API to the network without authentication; use 127.0.0.1 or ::1, or set serve.http.auth.mode to keys",
+            );
+        }
+        if self.socket.as_deref().is_some_and(str::is_empty) {
+            problems.add("serve.http.socket", "must be the path of a socket, for example /run/keygate/admin.sock");
+        }
+        if self.socket.is_some() && self.tls.is_some() {
+            problems.add("serve.http.tls", "has no effect on a Unix socket; remove it, or serve.http.socket");
+        }
+        for (index, host) in self.allowed_hosts.iter().enumerate() {
+            let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
+            if host.is_empty() || !host.bytes().all(is_name) {
+                problems.add(
+                    &format!("serve.http.allowed_hosts.{index}"),
+                    "must be a host name in lower case without a port, for example keygate.internal",
+                );
+            }
+        }
+        problems.unique("serve.http.allowed_hosts", self.allowed_hosts.iter());
+        let client_certificates = self.tls.as_ref().and_then(|tls| tls.client_certificates.as_ref());
+        self.auth.validate(client_certificates.is_some(), problems);
+        self.cors.validate(self.auth_mode() == AdminAuthMode::Keys, problems);
+    }
+}
+
 impl ServeConfig {
     pub(super) fn validate(&self, problems: &mut Problems) {
-        match listen_ip(&self.http.host) {
-            None => problems.add("serve.http.host", "must be an IP address, for example 127.0.0.1"),
-            Some(address) if !address.is_loopback() => problems.add(
-                "serve.http.host",
-                "would open the admin API to the network, and it does not authenticate callers yet; use 127.0.0.1 or ::1",
-            ),
-            Some(_) => {}
-        }
+        self.http.validate(problems);
         if listen_ip(&self.metrics.host).is_none() {
             problems.add("serve.metrics.host", "must be an IP address, for example 0.0.0.0");
         }
-        for (path, tls) in [("serve.http.tls", &self.http.tls), ("serve.metrics.tls", &self.metrics.tls)] {
+        if self.public.as_ref().is_some_and(|public| listen_ip(&public.host).is_none()) {
+            problems.add("serve.public.host", "must be an IP address, for example 0.0.0.0");
+        }
+        let public = self.public.as_ref().and_then(|public| public.tls.as_ref());
+        for (path, tls) in [
+            ("serve.http.tls", self.http.tls.as_ref()),
+            ("serve.metrics.tls", self.metrics.tls.as_ref()),
+            ("serve.public.tls", public),
+        ] {
             if let Some(tls) = tls {
                 tls.validate(path, problems);
             }
         }
-        problems.unique("serve.http.cors.allowed_origins", self.http.cors.allowed_origins.iter());
-        problems.unsupported(self.http.cors.enabled, "serve.http.cors.enabled", "set it to false");
     }
 }

@@ -49,7 +49,7 @@ fn example_file_lists_every_setting() {
     assert_eq!(missing, Vec::<String>::new(), "config/keygate.yaml does not show these");
 }
 
-/// Collects the settings of a schema that a tree lacks. Of lists and of mappings by name, the first entry is checked. The settings below
+/// Collects the settings of a schema that a tree lacks. Of mappings by name, the first entry is checked; one entry of a list must show each setting. The settings below
 /// a section that is null are shown by another section of the same type.
 fn find_missing(schema: &serde_json::Value, tree: &serde_json::Value, path: &str, missing: &mut Vec<String>) {
     for (name, member) in schema::members(schema).into_iter().flatten() {
@@ -61,10 +61,21 @@ fn find_missing(schema: &serde_json::Value, tree: &serde_json::Value, path: &str
         }
     }
     let named = schema.get("additionalProperties").zip(tree.as_object().and_then(|entries| entries.values().next()));
-    let listed = schema.get("items").zip(tree.get(0));
-    for (schema, tree) in named.into_iter().chain(listed) {
+    if let Some((schema, tree)) = named {
         find_missing(schema, tree, path, missing);
     }
+    let Some((schema, entries)) = schema.get("items").zip(tree.as_array()) else { return };
+    let of_entry = entries.iter().map(|entry| {
+        let mut missing = Vec::new();
+        find_missing(schema, entry, path, &mut missing);
+        missing
+    });
+    missing.extend(
+        of_entry
+            .reduce(|one, other| one.into_iter().filter(|path| other.contains(path)).collect())
+            .into_iter()
+            .flatten(),
+    );
 }
 
 #[test]
@@ -89,7 +100,7 @@ gateway: { routes: [{ name: a, upstream: b, auth: maybe }] }
 #[test]
 fn violated_rules_across_fields_are_listed_with_their_paths() {
     let text = "
-serve: { http: { host: 0.0.0.0, cors: { enabled: true } }, metrics: { host: here } }
+serve: { http: { host: 0.0.0.0, auth: { mode: none }, cors: { enabled: true } }, metrics: { host: here } }
 credentials: { clock_skew: 601s, api_keys: { prefix: { retired: [mc] } }, issuer_retired: [{ value: x, expires_at: soon }] }
 secrets: { hmac: { retired: [short] } }
 db: { dsn: 'cockroach://localhost/keygate' }
@@ -176,7 +187,7 @@ fn type_errors_are_listed_with_their_paths() {
         ("gateway: { listeners: [{ address: '127.0.0.1:0' }] }", "gateway.listeners.0.address: must name a port"),
         ("log: { level: DEBUG }", "log.level: must be debug, info, warn or error"),
         ("tracing: { exporter: zipkin }", "tracing.exporter: must be otlp"),
-        ("serve:", "serve: must be a mapping of http and metrics; remove the name"),
+        ("serve:", "serve: must be a mapping of http and metrics and public; remove the name"),
         (
             "credentials: { api_keys: { prefix: { current: 12345 } } }",
             "prefix.current: must be a text; put it in quotes",
@@ -224,7 +235,7 @@ fn duplicates_and_unusable_limits_are_rejected() {
     let text = "
 db: { dsn: ':memory:' }
 credentials: { clock_skew: 600.5s }
-serve: { http: { cors: { allowed_origins: [a, b, a] } } }
+serve: { http: { cors: { allowed_origins: ['http://a', 'http://b', 'http://a'] } } }
 gateway:
   routes:
     - name: a

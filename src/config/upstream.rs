@@ -1,30 +1,64 @@
 //! `gateway.upstreams`: where requests are forwarded to.
 
-use std::time::Duration;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::endpoint::{EndpointUrl, parse_endpoint};
 use super::problems::Problems;
+use super::timeouts;
+use super::upstream_balancing::{DnsConfig, EjectionConfig, LoadBalancingConfig, PoolConfig, RetriesConfig};
+use super::upstream_endpoint::EndpointConfig;
+use super::upstream_health::HealthCheckConfig;
+use super::upstream_tls::UpstreamTlsConfig;
 use crate::duration::ConfigDuration;
 
-/// An upstream.
+/// An upstream: a group of equivalent endpoints.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamConfig {
-    /// The endpoints, each `http://host:port` or `https://host:port`, used round-robin.
-    #[schemars(length(min = 1))]
-    pub endpoints: Vec<String>,
+    /// The endpoints.
+    #[schemars(length(min = 1, max = 256))]
+    pub endpoints: Vec<EndpointConfig>,
     /// The protocol of the connections.
     #[serde(default)]
     pub protocol: UpstreamProtocol,
+    /// How an endpoint is selected for a request.
+    #[serde(default)]
+    pub load_balancing: LoadBalancingConfig,
+    /// How the names of endpoints are resolved.
+    #[serde(default)]
+    pub dns: DnsConfig,
     /// Timeout of connecting.
-    #[serde(default = "connect_timeout")]
+    #[serde(default = "timeouts::connect_timeout")]
     pub connect_timeout: ConfigDuration,
-    /// Maximum time without data from the upstream.
-    #[serde(default = "read_timeout")]
+    /// Maximum time from the end of the request to the head of the response; that of `read_timeout` when absent; 504.
+    #[serde(default)]
+    pub first_byte_timeout: Option<ConfigDuration>,
+    /// Maximum time without data from the upstream within a response. The response is broken off.
+    #[serde(default = "timeouts::read_timeout")]
     pub read_timeout: ConfigDuration,
+    /// Maximum time from the arrival of a request to the end of its response; unlimited when absent. 504, or the response is broken off.
+    /// Not for WebSockets, event streams and gRPC calls.
+    #[serde(default)]
+    pub total_timeout: Option<ConfigDuration>,
+    /// Maximum time without data in either direction of a WebSocket, an event stream or a gRPC call, instead of `first_byte_timeout` and
+    /// `read_timeout`.
+    #[serde(default = "timeouts::stream_idle_timeout")]
+    pub stream_idle_timeout: ConfigDuration,
+    /// When a failed request is sent again.
+    #[serde(default)]
+    pub retries: RetriesConfig,
+    /// Idle connections and requests in flight.
+    #[serde(default)]
+    pub pool: PoolConfig,
+    /// When an endpoint that fails gets no requests for some time.
+    #[serde(default)]
+    pub ejection: EjectionConfig,
+    /// Active health checks; none when absent.
+    #[serde(default)]
+    pub health_check: Option<HealthCheckConfig>,
+    /// TLS of the endpoints with `https`; if absent, the authorities of the system are trusted.
+    #[serde(default)]
+    pub tls: Option<UpstreamTlsConfig>,
 }
 
 /// The protocol of the connections to an upstream.
@@ -40,48 +74,61 @@ pub enum UpstreamProtocol {
     Http2,
 }
 
-fn connect_timeout() -> ConfigDuration {
-    ConfigDuration(Duration::from_secs(5))
-}
-
-fn read_timeout() -> ConfigDuration {
-    ConfigDuration(Duration::from_secs(60))
-}
-
 impl Default for UpstreamConfig {
     /// An upstream without endpoints.
     fn default() -> Self {
         Self {
             endpoints: Vec::new(),
             protocol: UpstreamProtocol::default(),
-            connect_timeout: connect_timeout(),
-            read_timeout: read_timeout(),
+            connect_timeout: timeouts::connect_timeout(),
+            first_byte_timeout: None,
+            read_timeout: timeouts::read_timeout(),
+            total_timeout: None,
+            stream_idle_timeout: timeouts::stream_idle_timeout(),
+            load_balancing: LoadBalancingConfig::default(),
+            dns: DnsConfig::default(),
+            retries: RetriesConfig::default(),
+            pool: PoolConfig::default(),
+            ejection: EjectionConfig::default(),
+            health_check: None,
+            tls: None,
         }
     }
 }
 
 impl UpstreamConfig {
     pub(super) fn validate(&self, path: &str, problems: &mut Problems) {
-        if self.endpoints.is_empty() {
-            problems.add(&format!("{path}.endpoints"), "must have at least one entry");
+        if !(1..=256).contains(&self.endpoints.len()) {
+            problems.add(&format!("{path}.endpoints"), "must have at least one entry, and at most 256");
         }
-        for (name, timeout) in [("connect_timeout", self.connect_timeout), ("read_timeout", self.read_timeout)] {
-            if timeout.0.is_zero() {
-                problems.add(&format!("{path}.{name}"), "must be longer than 0s");
-            }
-        }
+        let timeouts = [
+            ("connect_timeout", Some(self.connect_timeout)),
+            ("first_byte_timeout", self.first_byte_timeout),
+            ("read_timeout", Some(self.read_timeout)),
+            ("total_timeout", self.total_timeout),
+            ("stream_idle_timeout", Some(self.stream_idle_timeout)),
+        ];
+        timeouts::validate(timeouts, path, problems);
         for (index, endpoint) in self.endpoints.iter().enumerate() {
-            if parse_endpoint(endpoint).is_none() {
+            endpoint.validate(&format!("{path}.endpoints.{index}"), problems);
+        }
+        problems.unique(&format!("{path}.endpoints"), self.endpoints.iter().map(|endpoint| &endpoint.url));
+        self.load_balancing.validate(&format!("{path}.load_balancing"), problems);
+        self.dns.validate(&format!("{path}.dns"), problems);
+        self.retries.validate(&format!("{path}.retries"), problems);
+        self.pool.validate(&format!("{path}.pool"), problems);
+        self.ejection.validate(&format!("{path}.ejection"), problems);
+        if let Some(check) = &self.health_check {
+            check.validate(&format!("{path}.health_check"), problems);
+        }
+        if let Some(tls) = &self.tls {
+            tls.validate(&format!("{path}.tls"), problems);
+            if !self.endpoints.iter().filter_map(EndpointConfig::parsed).any(|url| url.tls) {
                 problems.add(
-                    &format!("{path}.endpoints.{index}"),
-                    "must be http://host:port or https://host:port, without a path",
+                    &format!("{path}.tls"),
+                    "has no effect without an endpoint with https; correct the endpoints, or remove it",
                 );
             }
         }
-    }
-
-    /// The parsed endpoints.
-    pub fn parsed_endpoints(&self) -> Vec<EndpointUrl> {
-        self.endpoints.iter().filter_map(|endpoint| parse_endpoint(endpoint)).collect()
     }
 }

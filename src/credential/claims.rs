@@ -2,11 +2,16 @@
 
 use serde_json::{Map, Value};
 
+use crate::strict_json::Strict;
+
 /// Claim names that custom claims cannot use, because Keygate interprets them.
 const RESERVED: [&str; 17] = [
     "jti", "sub", "iss", "aud", "iat", "exp", "nbf", "nid", "akid", "pid", "tty", "oid", "scp", "scope", "meta", "vis",
     "acl",
 ];
+
+/// The members by which a further caveat of a macaroon restricts the token. `scope` is the older name of `scp`.
+const RESTRICTING: [&str; 7] = ["iss", "exp", "nbf", "scp", "scope", "acl", "aud"];
 
 /// The claims of a token. Times are in whole seconds since 1970; an absent claim is `None`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -40,11 +45,21 @@ pub(super) fn without_reserved(custom: &Map<String, Value>) -> Map<String, Value
 }
 
 impl Claims {
-    /// Parses a JSON object; `None` for other input, or if a known claim has the wrong type.
+    /// Parses a JSON object; `None` for other input, for a duplicate member, or if a known claim has the wrong type.
     pub(super) fn parse(json: &[u8]) -> Option<Self> {
-        let Ok(Value::Object(mut members)) = serde_json::from_slice(json) else {
-            return None;
-        };
+        Self::read(members(json)?)
+    }
+
+    /// As [`Claims::parse`], for a caveat that was added to a macaroon. Its author meant every member as a restriction, so `None` for a
+    /// member that does not restrict the token here.
+    pub(super) fn parse_restriction(json: &[u8]) -> Option<Self> {
+        let members = members(json)?;
+        let is_ambiguous = members.contains_key("scp") && members.contains_key("scope");
+        let is_understood = members.keys().all(|name| RESTRICTING.contains(&name.as_str()));
+        if is_understood && !is_ambiguous { Self::read(members) } else { None }
+    }
+
+    fn read(mut members: Map<String, Value>) -> Option<Self> {
         let claims = Self {
             jti: text(&mut members, "jti")?,
             sub: text(&mut members, "sub")?,
@@ -90,6 +105,14 @@ impl Claims {
         set("akid", self.akid.clone().map(Value::from));
         set("tty", self.tty.clone().map(Value::from));
         sorted(Value::Object(members)).to_string()
+    }
+}
+
+/// The members of a JSON object without duplicates.
+fn members(json: &[u8]) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(json) {
+        Ok(Strict(Value::Object(members))) => Some(members),
+        _ => None,
     }
 }
 
@@ -208,11 +231,32 @@ mod tests {
 
     #[test]
     fn claims_of_the_wrong_type_are_rejected() {
-        for text in
-            ["[]", "{", r#"{"exp":"7"}"#, r#"{"exp":1e300}"#, r#"{"scp":"a"}"#, r#"{"acl":[1]}"#, r#"{"meta":[]}"#]
-        {
+        for text in [
+            "[]",
+            "{",
+            r#"{"exp":7,"exp":7}"#,
+            r#"{"meta":{"a":1,"a":1}}"#,
+            r#"{"exp":"7"}"#,
+            r#"{"exp":1e300}"#,
+            r#"{"scp":"a"}"#,
+            r#"{"acl":[1]}"#,
+            r#"{"meta":[]}"#,
+        ] {
             assert_eq!(Claims::parse(text.as_bytes()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn restriction_has_no_member_that_does_not_restrict() {
+        let understood = br#"{"iss":"i","exp":1,"nbf":0,"scp":[],"acl":[],"aud":"a"}"#;
+        assert_eq!(Claims::parse_restriction(understood), Claims::parse(understood));
+        let names = RESERVED.iter().chain(&["act", "method", "ISS", ""]).filter(|name| !RESTRICTING.contains(name));
+        for name in names {
+            let text = json!({"iss": "i", *name: null}).to_string();
+            assert!(Claims::parse(text.as_bytes()).is_some());
+            assert_eq!(Claims::parse_restriction(text.as_bytes()), None, "{name}");
+        }
+        assert_eq!(Claims::parse_restriction(br#"{"iss":"i","scp":["a"],"scope":["b"]}"#), None);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct TokenSettings {
     pub clock_skew: TimeDelta,
     /// The secrets, from which the root keys of macaroons are derived.
     pub keyring: Arc<Keyring>,
+    /// Whether members of a further macaroon caveat that do not restrict the token here are ignored. Otherwise the token is rejected.
+    pub ignore_unknown_caveats: bool,
 }
 
 /// A token with a valid signature, issuer and time.
@@ -198,10 +200,12 @@ impl TokenSettings {
         if !self.keyring.keys(Purpose::Macaroon, now).any(|root_key| macaroon.verify(root_key)) {
             return None;
         }
-        let claims = |caveat: &Vec<u8>| Claims::parse(caveat).filter(|claims| self.is_valid(claims, now));
-        let mut chain = macaroon.caveats.iter().map(claims).collect::<Option<Vec<_>>>()?.into_iter();
-        let first = Claims { jti: Some(jti), ..chain.next()? };
-        Some((first, chain.collect()))
+        let parse_further = if self.ignore_unknown_caveats { Claims::parse } else { Claims::parse_restriction };
+        let (first, further) = macaroon.caveats.split_first()?;
+        let valid = |claims: Option<Claims>| claims.filter(|claims| self.is_valid(claims, now));
+        let first = Claims { jti: Some(jti), ..valid(Claims::parse(first))? };
+        let further = further.iter().map(|caveat| valid(parse_further(caveat))).collect::<Option<_>>()?;
+        Some((first, further))
     }
 
     /// Checks issuer, `exp` and `nbf`.

@@ -10,6 +10,8 @@ use super::keyring::{Keyring, MAC_LEN};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, parse_canonical_uuid};
 
+/// The reserved prefix of admin keys.
+pub const ADMIN_PREFIX: &str = "kg_admin";
 const VERSION: &str = "_v1_";
 const PREFIX_MAX: usize = 16;
 const IDENTIFIER_MIN: usize = 20;

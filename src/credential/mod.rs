@@ -13,7 +13,7 @@ mod shape;
 
 pub use derived::{DerivedToken, NewToken, TokenError, TokenSettings};
 pub use imported::imported_key_id;
-pub use issued::{IssuedKey, MintError, mint};
+pub use issued::{ADMIN_PREFIX, IssuedKey, MintError, mint};
 pub use jwk::{JwkError, SigningKey, SigningKeys};
 pub(crate) use keyring::Purpose;
 pub use keyring::{AuditMac, Keyring, Retired};

@@ -14,7 +14,7 @@ use super::nodes::connect_redis;
 use super::parts::{Engine, EngineParts};
 use super::running::{Background, RunningEngine};
 use super::tasks::Tasks;
-use super::{auth_failures, caches, database, lookup_throttle};
+use super::{auth_failures, caches, database, live_streams, lookup_throttle};
 use crate::clock::SystemClock;
 use crate::config::{Config, CountBy, LimitConfig};
 use crate::duration::ConfigDuration;
@@ -102,14 +102,26 @@ impl EngineBuilder {
             tracker: Some(last_used.tracker()),
             throttle: Some(lookup_throttle::start(&config, &store, &registry, &mut tasks)?),
         };
+        let changes = Arc::clone(&parts.caches.changes);
         let engine = Engine::new(parts, &registry)?;
+        let live_streams = live_streams::start(&engine, &changes, &registry, &mut tasks)?;
         tasks.spawn(async move { refresher.run().await });
         purge_expired_keys(&config, &engine, &mut tasks);
         let audit = AuditTrail::start(&config, &engine.lifecycle, &registry)?;
         let auth_failures = auth_failures::start(&config, &registry)?;
         let metrics = pipeline::Metrics::register(&registry)?;
         let background = Background { audit, last_used, tasks };
-        Ok(RunningEngine::new(engine, config, store, signing_keys, metrics, limits, auth_failures, background))
+        Ok(RunningEngine::new(
+            engine,
+            config,
+            store,
+            signing_keys,
+            metrics,
+            limits,
+            auth_failures,
+            live_streams,
+            background,
+        ))
     }
 }
 

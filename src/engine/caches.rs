@@ -46,7 +46,8 @@ pub(super) async fn start(
     for refusals in [local.as_ref().map(|cache| cache.refusals()), shared.as_ref().map(|cache| cache.refusals())] {
         refusals.map_or(Ok(()), |refusals| registry.register(Box::new(refusals)))?;
     }
-    let caches = Caches { local, shared, revoked_parents, freshness: Arc::clone(&freshness) };
+    let changes = Arc::default();
+    let caches = Caches { local, shared, revoked_parents, freshness: Arc::clone(&freshness), changes };
     let metrics = cache_sync::Metrics::register(registry, freshness)?;
     let cache_sync = CacheSync::new(feed, Arc::clone(store), caches.clone(), clock, metrics);
     let position = cache_sync.begin().await?;

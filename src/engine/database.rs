@@ -24,6 +24,9 @@ use crate::store::{SqliteOptions, SqliteStore};
 const CONNECTIONS_PER_CPU: usize = 2;
 
 /// Opens the configured store.
+///
+/// # Errors
+/// [`EngineError`] when the database cannot be used.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) async fn open(config: &DatabaseConfig) -> Result<Arc<dyn KeyStore>, EngineError> {
     match database(&config.dsn, "db.dsn")? {

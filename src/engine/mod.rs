@@ -19,6 +19,8 @@ mod last_used;
 #[cfg(feature = "embedded")]
 mod limiter;
 #[cfg(feature = "embedded")]
+mod live_streams;
+#[cfg(feature = "embedded")]
 mod lookup_throttle;
 #[cfg(feature = "embedded")]
 #[cfg_attr(not(feature = "redis"), path = "single_node.rs")]

@@ -9,8 +9,8 @@ use prometheus::Registry;
 
 use crate::cache::{Caches, KeyCache, RevokedParents};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, RetiredSecret, RetiredValue};
-use crate::credential::{Keyring, Retired, Routing, SigningKeys, TokenSettings};
+use crate::config::{Config, RetiredSecret, RetiredValue, UnknownCaveats};
+use crate::credential::{ADMIN_PREFIX, Keyring, Retired, Routing, SigningKeys, TokenSettings};
 use crate::last_used::Tracker;
 use crate::lifecycle::{self, DerivedSettings, Lifecycle};
 use crate::store::{KeySource, KeyStore, StoreError};
@@ -87,6 +87,25 @@ impl Engine {
         Ok(Self { verifier: Arc::new(verifier), lifecycle: Arc::new(lifecycle) })
     }
 
+    /// The engine of admin keys over the same keys and caches. It accepts and issues only keys with the reserved prefix; the caller passes
+    /// the reserved tenant [`TenantId::ADMIN`](crate::id::TenantId::ADMIN).
+    #[must_use]
+    pub fn for_admin_keys(&self, config: &Config) -> Self {
+        let keyring = Arc::new(keyring(config));
+        let prefixes = vec![ADMIN_PREFIX.to_owned()];
+        let verifier = verifier::Settings { prefixes, ..verifier_settings(config, Arc::clone(&keyring)) };
+        let lifecycle = lifecycle::Settings {
+            prefix: ADMIN_PREFIX.to_owned(),
+            public_prefix: None,
+            quota: None,
+            ..lifecycle_settings(config, keyring, &Arc::default())
+        };
+        Self {
+            verifier: Arc::new(self.verifier.with_settings(verifier)),
+            lifecycle: Arc::new(self.lifecycle.with_settings(lifecycle)),
+        }
+    }
+
     /// The settings of a verifier for a configuration, for [`Verifier::with_settings`].
     pub fn verifier_settings(config: &Config) -> verifier::Settings {
         verifier_settings(config, Arc::new(keyring(config)))
@@ -136,6 +155,7 @@ fn verifier_settings(config: &Config, keyring: Arc<Keyring>) -> verifier::Settin
                 .collect(),
             clock_skew: TimeDelta::from_std(credentials.effective_clock_skew()).unwrap_or_default(),
             keyring,
+            ignore_unknown_caveats: credentials.derived_tokens.macaroon.unknown_caveats == UnknownCaveats::Ignore,
         },
         routing: Routing::new(&credentials.macaroon_prefixes()),
         prefixes: credentials.api_keys.prefix.all(),

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use super::audit::AuditTrail;
+use super::auth_failures::AuthFailureThrottles;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
 use super::parts::Engine;
@@ -14,6 +15,7 @@ use crate::audit_log::RefusedCalls;
 use crate::config::{Config, GatewayConfig};
 use crate::credential::SigningKeys;
 use crate::lifecycle::Lifecycle;
+use crate::pipeline::live_streams::LiveStreams;
 use crate::pipeline::{AuthFailureThrottle, Metrics, SnapshotParts};
 use crate::ratelimit::Limiter;
 use crate::store::KeyStore;
@@ -31,7 +33,8 @@ struct Shared {
     signing_keys: Arc<ArcSwap<SigningKeys>>,
     metrics: Metrics,
     limits: RunningLimiter,
-    auth_failures: Option<Arc<AuthFailureThrottle>>,
+    auth_failures: AuthFailureThrottles,
+    live_streams: Arc<LiveStreams>,
     refused_calls: Arc<RefusedCalls>,
     /// `None` once stopped.
     background: Mutex<Option<Background>>,
@@ -53,7 +56,8 @@ impl RunningEngine {
         signing_keys: Arc<ArcSwap<SigningKeys>>,
         metrics: Metrics,
         limits: RunningLimiter,
-        auth_failures: Option<Arc<AuthFailureThrottle>>,
+        auth_failures: AuthFailureThrottles,
+        live_streams: Arc<LiveStreams>,
         background: Background,
     ) -> Self {
         let refused_calls = background.audit.refused();
@@ -66,6 +70,7 @@ impl RunningEngine {
             metrics,
             limits,
             auth_failures,
+            live_streams,
             refused_calls,
             background,
         }))
@@ -79,6 +84,16 @@ impl RunningEngine {
     /// Issues, imports, changes and revokes keys.
     pub fn lifecycle(&self) -> &Arc<Lifecycle> {
         &self.0.engine.lifecycle
+    }
+
+    /// The engine of admin keys: see [`Engine::for_admin_keys`].
+    pub fn admin_keys(&self) -> Engine {
+        self.0.engine.for_admin_keys(&self.0.config)
+    }
+
+    /// The throttle of addresses that repeatedly present rejected credentials to the admin API.
+    pub fn admin_auth_failures(&self) -> Option<&Arc<AuthFailureThrottle>> {
+        self.0.auth_failures.admin.as_ref()
     }
 
     /// The configuration that the engine was started with.
@@ -114,10 +129,11 @@ impl RunningEngine {
             config: gateway,
             verifier: Arc::clone(self.verifier()),
             limiter: self.limiter().cloned(),
-            auth_failures: self.0.auth_failures.clone(),
+            auth_failures: self.0.auth_failures.gateway.clone(),
             on_backend_down: config.rate_limit.on_backend_down,
             tenant: config.tenant(),
             revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
+            live_streams: Some(Arc::clone(&self.0.live_streams)),
             metrics: self.0.metrics.clone(),
         }
     }

@@ -30,6 +30,8 @@ pub(super) enum Checked {
 pub(super) struct Allowed {
     /// The edits of the request for the upstream.
     pub(super) edits: FieldEdits,
+    /// The names of query parameters that the upstream must not get.
+    pub(super) parameters: Vec<String>,
     /// The request id and the rate-limit fields.
     pub(super) answer: HeaderMap,
     /// Who the caller is; `None` for an anonymous request.
@@ -58,7 +60,7 @@ impl Checker {
         let mut connection = Connection::new(original.client_ip());
         let mut exchange = Exchange::begin(self.snapshot.load_full(), &original.head(fields), &connection);
         let authorized = exchange.authorize(fields, &mut connection).await;
-        let edits = authorized.and_then(|()| exchange.identity_edits(true).ok_or(Rejection::RouteNotFound));
+        let edits = authorized.and_then(|()| exchange.identity_edits(fields, true).ok_or(Rejection::RouteNotFound));
         match edits {
             Ok(edits) => Checked::Allowed(allow(exchange, edits)),
             Err(rejection) => Checked::Denied(deny(exchange, &rejection)),
@@ -78,8 +80,9 @@ fn allow(exchange: Exchange, edits: FieldEdits) -> Allowed {
     answer.insert(X_REQUEST_ID, exchange.request_id().value().clone());
     exchange.insert_limit_fields(&mut answer);
     let verdict = exchange.verdict().cloned();
+    let parameters = exchange.stripped_parameters().iter().map(ToString::to_string).collect();
     exchange.finish(ResponseInfo::new(200, 0));
-    Allowed { edits, answer, verdict }
+    Allowed { edits, parameters, answer, verdict }
 }
 
 /// Always a problem document: a proxy turns it into the status of a gRPC call itself.

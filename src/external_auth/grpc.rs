@@ -97,6 +97,7 @@ fn allow(allowed: &Allowed, fields: &HeaderMap) -> CheckResponse {
         http_response: Some(HttpResponse::OkResponse(OkHttpResponse {
             headers: identity.chain(ids.into_iter().map(|(name, value)| set(name, value))).collect(),
             headers_to_remove: allowed.removed(fields).map(str::to_owned).collect(),
+            query_parameters_to_remove: allowed.parameters.clone(),
             response_headers_to_add: limits.into_iter().map(|(name, value)| set(name, value)).collect(),
             ..OkHttpResponse::default()
         })),

@@ -11,6 +11,7 @@ use super::grpc::Service;
 use super::http::{envoy, forward, nginx};
 use crate::id::RequestId;
 use crate::pipeline::{Rejection, RequestHead, ResponseForm};
+use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::problem::rejection_response;
 
 /// The maximum size in bytes of a check over gRPC.
@@ -38,5 +39,5 @@ pub(super) fn untrusted() -> Router {
 fn refuse(rejection: &Rejection, fields: &HeaderMap) -> Response<Body> {
     let head = RequestHead { method: &Method::GET, authority: None, path: "", query: None, version: None, fields };
     let id = head.request_id().unwrap_or_else(RequestId::random);
-    rejection_response(rejection, &id, ResponseForm::of(fields)).map(Body::from)
+    rejection_response(rejection, &id, ResponseForm::of(fields), CredentialLocations::standard()).map(Body::from)
 }

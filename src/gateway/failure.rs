@@ -5,6 +5,9 @@ use std::io;
 
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::body_limit::is_body_too_large;
+use super::ending::LateResponse;
+use super::supervision::STREAMS_EXCEEDED;
 use crate::pipeline::Rejection;
 
 /// Whether the client has closed its connection.
@@ -12,6 +15,19 @@ pub(super) fn is_client_disconnect(error: &Error) -> bool {
     error.esource() == &ErrorSource::Downstream
         && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed)
         && !matches!(stream_error(error), Some(io::ErrorKind::TimedOut | io::ErrorKind::InvalidData))
+}
+
+/// The error of the upstream if the stream of the request has reported that the response does not begin in time; else the same error.
+#[expect(clippy::unnecessary_box_returns, reason = "pingora takes its errors boxed")]
+pub(super) fn as_upstream_timeout(error: Box<Error>) -> Box<Error> {
+    let cause = error.root_cause().downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    if let Some(cause) = cause
+        && cause.is::<LateResponse>()
+    {
+        Error::explain(ErrorType::ReadTimedout, "while waiting for the head of the response").into_up()
+    } else {
+        error
+    }
 }
 
 /// The rejection that the client gets.
@@ -27,6 +43,8 @@ pub(super) fn rejection(error: &Error) -> Rejection {
         (_, ErrorSource::Downstream) if stream_error(error) == Some(io::ErrorKind::TimedOut) => {
             Rejection::RequestTimeout
         }
+        (kind, _) if *kind == STREAMS_EXCEEDED => Rejection::StreamsExceeded,
+        _ if is_body_too_large(error) => Rejection::BodyTooLarge,
         (_, ErrorSource::Downstream) => Rejection::RequestInvalid("The request could not be read."),
         _ => Rejection::UpstreamUnreachable,
     }
@@ -34,7 +52,7 @@ pub(super) fn rejection(error: &Error) -> Rejection {
 
 /// What went wrong, without any text that the upstream has sent. `None` if the client is at fault.
 pub(super) fn fault(error: &Error) -> Option<Cow<'static, str>> {
-    if error.esource() == &ErrorSource::Downstream {
+    if error.esource() == &ErrorSource::Downstream || *error.etype() == STREAMS_EXCEEDED {
         return None;
     }
     let kind = match error.etype() {
@@ -54,13 +72,20 @@ pub(super) fn fault(error: &Error) -> Option<Cow<'static, str>> {
         other => other.as_str(),
     };
     let cause = error.root_cause().downcast_ref::<io::Error>().and_then(system_error);
+    let cause = cause.or_else(|| handshake_error(error));
     Some(cause.map_or(kind.to_owned().into(), |cause| format!("{kind}: {cause}").into()))
 }
 
 /// The text of an error of the operating system or of TLS. Other errors may quote what the upstream has sent.
 fn system_error(error: &io::Error) -> Option<String> {
-    let is_of_tls = || error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    let is_of_tls = || error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some();
     (error.raw_os_error().is_some() || is_of_tls()).then(|| error.to_string())
+}
+
+/// Why a TLS handshake failed, for example because of the certificate of the endpoint. pingora keeps only the text of the error.
+fn handshake_error(error: &Error) -> Option<String> {
+    let context = error.context.as_ref().filter(|_| error.etype() == &ErrorType::TLSHandshakeFailure)?;
+    Some(context.as_str().strip_prefix("TLS connect() failed: ")?.to_owned())
 }
 
 /// What the stream of the request has reported while the body was read.

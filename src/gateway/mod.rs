@@ -1,6 +1,9 @@
 //! The reverse proxy on pingora: listener, upstreams, and the front that calls the [`pipeline`](crate::pipeline) for every request.
 
+mod body_limit;
 mod connection;
+mod deadline;
+mod ending;
 mod failure;
 pub mod head_edits;
 mod head_limits;
@@ -11,8 +14,12 @@ mod request_state;
 mod respond;
 mod service;
 mod socket;
+mod supervision;
+mod timeouts;
+mod upgrade_socket;
 pub mod upstream;
 
 #[doc(hidden)]
 pub use http1::{Forwarded, ForwardedRequest, forward};
 pub use service::{Gateway, GatewayError, GatewayListener};
+pub use upstream::{Upstreams, UpstreamsError, check_upstream_files};

@@ -1,51 +1,41 @@
 //! The pingora front: calls the steps of the pipeline from pingora's phases and moves the bytes.
 
 use std::any::Any;
+use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TE, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
-use pingora::protocols::TcpKeepalive;
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
-use super::failure::{fault, is_client_disconnect, rejection};
+use super::body_limit::BodyLimit;
+use super::failure::{as_upstream_timeout, fault, is_client_disconnect, rejection};
 use super::head_edits::{edit_request_head, edit_response_head};
 use super::head_limits::check_head;
 use super::request_state::{ConnectionState, Progress, multiplexed_limits};
 use super::respond::respond;
-use super::upstream::{Endpoint, Upstream};
+use super::supervision::Supervision;
+use super::upgrade_socket::ResponseGate;
+use super::upstream::{RequestFacts, Upstream, UpstreamCall};
 use crate::config::UpstreamProtocol;
 use crate::id::RequestId;
-use crate::pipeline::headers::is_unasked_upgrade;
+use crate::pipeline::headers::{accepts_trailers, is_unasked_upgrade, requests_upgrade};
+use crate::pipeline::live_streams::EndReason;
 use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseInfo};
+use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::problem::{ResponseForm, rejection_response};
 
 /// Time limit for draining the body of a rejected request.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// The group of pooled connections of the next request that is sent once more. Each group is used once: a connection stays in its group for a
-/// moment even without idle time, and the next repeated request could find it.
-static FRESH: AtomicU64 = AtomicU64::new(1);
-/// TCP keep-alive of idle upstream connections. It detects dead peers, so that no idle timer of ours is needed, which would cost every
-/// request.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(60),
-    interval: Duration::from_secs(15),
-    count: 4,
-    #[cfg(target_os = "linux")]
-    user_timeout: Duration::ZERO,
-};
-
-/// How many requests use an HTTP/2 connection to an upstream at the same time.
-const UPSTREAM_STREAMS: usize = 100;
 
 /// What a snapshot keeps for the upstream of a route; `None` for an upstream that the configuration does not define.
 pub(super) type RouteUpstream = Option<Arc<Upstream>>;
@@ -58,14 +48,19 @@ pub(super) struct Proxy {
 /// The state of one request.
 pub(super) struct Context {
     exchange: Option<Exchange<RouteUpstream>>,
-    /// The `Host` of the endpoint that the request is sent to.
-    upstream_host: Option<HeaderValue>,
-    /// Failed connection attempts.
-    attempts: usize,
-    /// Whether the request is sent once more because the pooled connection was closed.
-    is_repeated: bool,
+    /// The attempts at the upstream.
+    call: UpstreamCall,
+    /// Why the upstream got no further attempt.
+    rejection: Option<Rejection>,
+    body_limit: BodyLimit,
     /// Whether an interim response was passed on.
     is_continued: bool,
+    /// The timeouts, and what was sent.
+    supervision: Supervision,
+    /// Why the response was broken off.
+    end_reason: Option<EndReason>,
+    /// Set if the request upgrades the connection to its upstream.
+    gate: Option<Arc<ResponseGate>>,
     /// Whether the response broke off.
     is_truncated: bool,
     /// Behind a lock, because pingora gives out the context by shared reference when it collects the state of the connection.
@@ -79,10 +74,13 @@ impl ProxyHttp for Proxy {
     fn new_ctx(&self) -> Context {
         Context {
             exchange: None,
-            upstream_host: None,
-            attempts: 0,
-            is_repeated: false,
+            call: UpstreamCall::default(),
+            rejection: None,
+            body_limit: BodyLimit::default(),
             is_continued: false,
+            supervision: Supervision::default(),
+            end_reason: None,
+            gate: None,
             is_truncated: false,
             connection: Mutex::new(None),
         }
@@ -109,8 +107,15 @@ impl ProxyHttp for Proxy {
         let refused = multiplexed_limits(session).and_then(|limits| check_head(request, limits));
         let outcome = match refused {
             Some(rejection) => Err(rejection),
-            None => exchange.authorize(&request.headers, connection).await,
+            None => match exchange.preflight_response(&head) {
+                Some(response) => {
+                    respond(session, response).await?;
+                    return Ok(true);
+                }
+                None => exchange.authorize(&request.headers, connection).await,
+            },
         };
+        let outcome = outcome.and_then(|()| exchange.check_body_size(&request.headers));
         let response = match outcome {
             Ok(()) => match exchange.own_response(connection) {
                 Some(response) => response,
@@ -122,44 +127,51 @@ impl ProxyHttp for Proxy {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {
-        let upstream = ctx.upstream().ok_or_else(unreachable_upstream)?;
-        let endpoint = upstream.next().ok_or_else(unreachable_upstream)?;
-        let address = endpoint.address().await.map_err(|_| unreachable_upstream())?;
-        let (mut peer, host) = (new_peer(address, endpoint, upstream), endpoint.host_value().clone());
-        if ctx.is_repeated {
-            peer.group_key = FRESH.fetch_add(1, Ordering::Relaxed);
-            peer.options.idle_timeout = Some(Duration::ZERO);
-        }
-        ctx.upstream_host = Some(host);
-        Ok(Box::new(peer))
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {
+        let exchange = ctx.exchange.as_ref().ok_or_else(unreachable_upstream)?;
+        let upstream = exchange.route().and_then(|route| route.upstream.as_ref()).ok_or_else(unreachable_upstream)?;
+        let key = upstream.hash_key(exchange, &session.req_header().headers);
+        let mut peer = ctx.call.next_peer(upstream, &key).await.map_err(|rejection| {
+            ctx.rejection = Some(rejection);
+            unreachable_upstream()
+        })?;
+        ctx.begin_attempt(session, &mut peer);
+        Ok(peer)
     }
 
     fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
-        // Nothing was sent yet, so the request may be retried on another endpoint whatever its method is.
-        ctx.attempts += 1;
-        error.set_retry(ctx.upstream().is_some_and(|upstream| ctx.attempts < upstream.len()));
+        error.set_retry(ctx.call.connect_failed(&error));
         error
     }
 
-    /// A request on a pooled connection that turns out closed is sent once more, on a fresh one, if that has no effect twice: a safe method
-    /// without a body.
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        is_reused: bool,
+        _: &HttpPeer,
+        _: RawFd,
+        digest: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        ctx.call.connected(is_reused, digest)
+    }
+
     fn error_while_proxy(
         &self,
         peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
         ctx: &mut Context,
-        is_reused: bool,
+        _: bool,
     ) -> Box<Error> {
+        let error = as_upstream_timeout(error);
+        let facts = RequestFacts {
+            is_idempotent: session.req_header().method.is_idempotent(),
+            is_replayable: !session.as_downstream().retry_buffer_truncated(),
+        };
+        let is_retried = ctx.call.failed(&error, facts);
         let mut error = error.more_context(format!("Peer: {peer}"));
-        let is_repeatable = session.req_header().method.is_safe() && session.is_body_empty() && !ctx.is_repeated;
-        if is_repeatable {
-            error.retry.decide_reuse(is_reused);
-        } else {
-            error.set_retry(false);
-        }
-        ctx.is_repeated = error.retry();
+        error.set_retry(is_retried);
         error
     }
 
@@ -169,13 +181,22 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        let host = ctx.upstream_host.clone().unwrap_or_else(|| HeaderValue::from_static(""));
+        let host = ctx.call.address().authority.clone();
         let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
         let exchange = ctx.exchange.as_ref();
+        ctx.body_limit = BodyLimit::new(exchange.and_then(Exchange::max_body));
         let fields = &session.req_header().headers;
         let edits = exchange.and_then(|exchange| exchange.request_edits(fields, &mut state.connection, host));
         let mut edits = edits.ok_or_else(unreachable_upstream)?;
-        edit_request_head(request, edits.target, |fields| edits.fields.apply(fields))
+        // Hop-by-hop, but the only form in which HTTP/2 allows it, and gRPC servers require it (RFC 9113 section 8.2.2).
+        let accepts_trailers = request.version == Version::HTTP_2 && accepts_trailers(fields);
+        edit_request_head(request, edits.target, |fields| {
+            edits.fields.apply(fields);
+            if accepts_trailers {
+                fields.insert(TE, HeaderValue::from_static("trailers"));
+            }
+        })?;
+        ctx.begin_request(session)
     }
 
     async fn upstream_response_filter(
@@ -184,15 +205,25 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        ctx.call.answered(response.status);
         if is_unasked_upgrade(&session.req_header().headers, response.status) {
             let error = Error::explain(ErrorType::InvalidHTTPHeader, "the upstream switched protocols unasked");
             return Err(error.into_up());
         }
-        if let Some(exchange) = &ctx.exchange {
-            let status = response.status;
-            edit_response_head(response, |fields| exchange.response_edits(status, fields).apply(fields))?;
+        let status = response.status;
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            // What follows is no request body.
+            ctx.body_limit = BodyLimit::default();
         }
-        Ok(())
+        let Some(exchange) = &ctx.exchange else { return Ok(()) };
+        let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
+        let upstream = ctx.call.address();
+        let received = &session.req_header().headers;
+        edit_response_head(response, |fields| {
+            let mut edits = exchange.response_edits(status, fields);
+            exchange.add_route_edits(&mut edits, (status, fields), received, &state.connection, upstream);
+            edits.apply(fields);
+        })
     }
 
     async fn request_body_filter(
@@ -202,10 +233,19 @@ impl ProxyHttp for Proxy {
         is_last: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        if let Some(progress) = ctx.progress() {
-            progress.add_body(body.as_ref().map_or(0, Bytes::len), is_last);
+        let length = body.as_ref().map_or(0, Bytes::len);
+        if is_last && length == 0 {
+            // As an empty part, which is how an HTTP/2 body may end, pingora would write the last chunk twice. The upstream would read the
+            // second one as a part of the next request.
+            *body = None;
         }
-        Ok(())
+        if let Some(progress) = ctx.progress() {
+            progress.add_body(length, is_last);
+        }
+        if let Some((supervision, _, progress)) = ctx.supervised() {
+            supervision.pass_request(is_last, progress);
+        }
+        ctx.body_limit.take(length)
     }
 
     async fn response_filter(
@@ -219,9 +259,12 @@ impl ProxyHttp for Proxy {
             response.remove_header(&TRANSFER_ENCODING);
             session.set_keepalive(None);
         }
-        if response.status.is_informational() {
+        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
             ctx.is_continued = true;
             return Ok(());
+        }
+        if let Some((supervision, exchange, progress)) = ctx.supervised() {
+            supervision.begin_response(session.req_header(), response, exchange, progress)?;
         }
         let is_last = is_bodiless(&session.req_header().method, response);
         let Some(progress) = ctx.progress() else { return Ok(()) };
@@ -240,30 +283,41 @@ impl ProxyHttp for Proxy {
     fn response_body_filter(
         &self,
         _: &mut Session,
-        _: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         is_last: bool,
         ctx: &mut Context,
     ) -> pingora::Result<Option<Duration>> {
-        if is_last && let Some(progress) = ctx.progress() {
-            progress.set_last_part();
+        if let Some((supervision, _, progress)) = ctx.supervised() {
+            supervision.pass_response(body.as_ref().map_or(0, Bytes::len), progress);
+        }
+        if is_last {
+            ctx.call.completed();
+            if let Some(progress) = ctx.progress() {
+                progress.set_last_part();
+            }
         }
         Ok(None)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        if let Some(fault) = fault(error) {
+        if ctx.rejection != Some(Rejection::UpstreamOverloaded)
+            && let Some(fault) = fault(error)
+        {
             ctx.log_fault(session, &fault);
+        }
+        if session.response_written().is_some() {
+            ctx.end_reason = ctx.supervision.end_reason(error);
         }
         // A response that was begun cannot be replaced; the client sees the end of the connection.
         if is_client_disconnect(error) || session.response_written().is_some() {
             ctx.is_truncated = !is_client_disconnect(error);
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
-        let rejection = rejection(error);
+        let rejection = ctx.rejection.take().unwrap_or_else(|| rejection(error));
         let form = ResponseForm::of(&session.req_header().headers);
         let response = match &mut ctx.exchange {
             Some(exchange) => exchange.reject(&rejection, form),
-            None => rejection_response(&rejection, &RequestId::random(), form),
+            None => rejection_response(&rejection, &RequestId::random(), form, CredentialLocations::standard()),
         };
         let status = response.status().as_u16();
         // pingora closes the client's connection after an upstream failure, so the response says so.
@@ -280,8 +334,10 @@ impl ProxyHttp for Proxy {
             bytes: session.body_bytes_sent(),
             ..ctx.response_info()
         };
-        if let Some(exchange) = ctx.exchange.take() {
-            exchange.finish(response);
+        let Some(exchange) = ctx.exchange.take() else { return };
+        match ctx.end_reason {
+            Some(reason) => exchange.end(reason, response),
+            None => exchange.finish(response),
         }
     }
 
@@ -296,11 +352,6 @@ impl ProxyHttp for Proxy {
 }
 
 impl Context {
-    /// The upstream of the matched route.
-    fn upstream(&self) -> Option<&Arc<Upstream>> {
-        self.exchange.as_ref()?.route()?.upstream.as_ref()
-    }
-
     /// Logs a failure of the upstream; the path is without the query, which may contain secrets.
     fn log_fault(&self, session: &Session, fault: &str) {
         let request = session.req_header();
@@ -318,8 +369,39 @@ impl Context {
         ResponseInfo {
             bytes_received: self.progress().map(Progress::body_bytes).unwrap_or_default(),
             is_truncated: self.is_truncated,
+            upstream: self.call.info(),
             ..ResponseInfo::default()
         }
+    }
+
+    /// What an exchange that is forwarded is limited by.
+    fn supervised(&mut self) -> Option<(&mut Supervision, &mut Exchange<RouteUpstream>, &Arc<Progress>)> {
+        let progress = &self.connection.get_mut().as_ref()?.progress;
+        Some((&mut self.supervision, self.exchange.as_mut()?, progress))
+    }
+
+    /// Sets the timeouts of an attempt, and prepares a connection for an upgrade.
+    fn begin_attempt(&mut self, session: &Session, peer: &mut HttpPeer) {
+        let request = session.req_header();
+        let Some((supervision, exchange, progress)) = self.supervised() else { return };
+        let Some(route) = exchange.route() else { return };
+        let Some(upstream) = &route.upstream else { return };
+        let is_upgrade = upstream.protocol != UpstreamProtocol::Http2
+            && request.version == Version::HTTP_11
+            && requests_upgrade(&request.headers);
+        let timeouts = upstream.timeouts.on_route(&route.timeouts);
+        supervision.begin_attempt(timeouts, request, exchange, progress, peer);
+        self.gate = is_upgrade.then(|| ResponseGate::of_peer(peer));
+    }
+
+    /// Begins to send the request of an attempt.
+    fn begin_request(&mut self, session: &mut Session) -> pingora::Result<()> {
+        let is_body_empty = session.is_body_empty();
+        if let Some(gate) = self.gate.as_ref().filter(|_| is_body_empty) {
+            gate.close();
+        }
+        let Some((supervision, exchange, progress)) = self.supervised() else { return Ok(()) };
+        supervision.begin_request(is_body_empty, exchange, progress)
     }
 
     fn progress(&mut self) -> Option<&Progress> {
@@ -328,34 +410,23 @@ impl Context {
 }
 
 impl Drop for Context {
-    /// Logs a request that was given up because its body arrived too slowly.
+    /// Logs a request that was given up: because its body arrived too slowly, or because it was ended from outside.
     fn drop(&mut self) {
-        if !self.progress().is_some_and(Progress::is_timed_out) {
+        let Some(progress) = self.progress() else { return };
+        let (is_timed_out, end_reason) = (progress.is_timed_out(), progress.ending.reason());
+        if !is_timed_out && end_reason.is_none() {
             return;
         }
-        let info = self.response_info();
-        if let Some(mut exchange) = self.exchange.take() {
-            let response = exchange.reject(&Rejection::RequestTimeout, ResponseForm::Problem);
-            exchange.finish(ResponseInfo { status: Some(response.status().as_u16()), ..info });
+        self.is_truncated |= end_reason.is_some_and(|reason| !reason.is_denial());
+        let (status, bytes) = (self.supervision.status, self.supervision.sent);
+        let response = ResponseInfo { status, bytes, ..self.response_info() };
+        let Some(mut exchange) = self.exchange.take() else { return };
+        if let Some(reason) = end_reason {
+            return exchange.end(reason, response);
         }
+        let timeout = exchange.reject(&Rejection::RequestTimeout, ResponseForm::Problem);
+        exchange.finish(ResponseInfo { status: Some(timeout.status().as_u16()), ..response });
     }
-}
-
-fn new_peer(address: std::net::SocketAddr, endpoint: &Endpoint, upstream: &Upstream) -> HttpPeer {
-    let mut peer = HttpPeer::new(address, endpoint.tls(), endpoint.server_name().to_owned());
-    peer.options.connection_timeout = Some(upstream.connect_timeout);
-    peer.options.total_connection_timeout = Some(upstream.connect_timeout);
-    peer.options.read_timeout = Some(upstream.read_timeout);
-    peer.options.write_timeout = Some(upstream.read_timeout);
-    peer.options.tcp_keepalive = Some(KEEPALIVE);
-    let (newest, oldest) = match upstream.protocol {
-        UpstreamProtocol::Http1 => (1, 1),
-        UpstreamProtocol::Http2 => (2, 2),
-        UpstreamProtocol::Auto => (2, 1),
-    };
-    peer.options.set_http_version(newest, oldest);
-    peer.options.max_h2_streams = UPSTREAM_STREAMS;
-    peer
 }
 
 #[expect(clippy::unnecessary_box_returns, reason = "pingora takes its errors boxed")]

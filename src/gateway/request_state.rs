@@ -1,15 +1,18 @@
 //! What the connections of the gateway and its proxy tell each other about a request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use http::StatusCode;
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::proxy::Session;
 
+use super::deadline::{Clock, Deadlines};
+use super::ending::Ending;
 use crate::config::ListenerLimits;
 use crate::connection::ConnectionInfo;
+use crate::pipeline::live_streams::{EndReason, EndStream};
 use crate::pipeline::{Connection, ListenerTrust};
 
 /// The facts about a connection, the trust settings of its listener, and the limits of its listener.
@@ -26,9 +29,22 @@ pub(super) struct ConnectionState {
     pub(super) progress: Arc<Progress>,
 }
 
+/// The frames of a live stream on an HTTP/1.1 connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// Of a WebSocket.
+    WebSocket = 1,
+    /// Of a chunked body.
+    Chunks = 2,
+}
+
 /// How far a request is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Progress {
+    /// Whether and why the exchange is to be ended.
+    pub(super) ending: Ending,
+    /// The [`Framing`] of the response; 0 if nobody needs to know.
+    framing: AtomicU8,
     is_last_part: AtomicBool,
     /// Bytes of the request body that have arrived.
     body_bytes: AtomicU64,
@@ -44,6 +60,28 @@ struct Multiplexed {
 }
 
 impl Progress {
+    /// Of the requests of a connection, one at a time.
+    pub(super) fn of_connection(deadlines: &Arc<Deadlines>) -> Self {
+        Self::new(Ending::of_connection(deadlines))
+    }
+
+    /// Of a request on a connection that serves several at a time.
+    pub(super) fn of_stream(clock: &Arc<Clock>) -> Self {
+        Self::new(Ending::of_stream(clock))
+    }
+
+    fn new(ending: Ending) -> Self {
+        Self {
+            ending,
+            framing: AtomicU8::new(0),
+            is_last_part: AtomicBool::new(false),
+            body_bytes: AtomicU64::new(0),
+            is_body_complete: AtomicBool::new(false),
+            is_answered: AtomicBool::new(false),
+            is_timed_out: AtomicBool::new(false),
+        }
+    }
+
     /// Notes that the part of the response that is written next is the last one.
     pub(super) fn set_last_part(&self) {
         self.is_last_part.store(true, Ordering::Relaxed);
@@ -83,6 +121,25 @@ impl Progress {
         self.is_answered.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the response has begun.
+    pub(super) fn is_answered(&self) -> bool {
+        self.is_answered.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the response is a live stream with these frames, before its head is written.
+    pub(super) fn set_framing(&self, framing: Framing) {
+        self.framing.store(framing as u8, Ordering::Relaxed);
+    }
+
+    /// The frames of the response, if it is a live stream that has frames.
+    pub(super) fn framing(&self) -> Option<Framing> {
+        match self.framing.load(Ordering::Relaxed) {
+            1 => Some(Framing::WebSocket),
+            2 => Some(Framing::Chunks),
+            _ => None,
+        }
+    }
+
     /// Notes that the request is given up because its body arrives too slowly.
     pub(super) fn set_timed_out(&self) {
         self.is_timed_out.store(true, Ordering::Relaxed);
@@ -99,6 +156,21 @@ impl Progress {
             flag.store(false, Ordering::Relaxed);
         }
         self.body_bytes.store(0, Ordering::Relaxed);
+        self.framing.store(0, Ordering::Relaxed);
+        self.ending.reset();
+    }
+}
+
+impl Default for Progress {
+    /// Of a request whose limits never expire.
+    fn default() -> Self {
+        Self::of_stream(&Clock::new())
+    }
+}
+
+impl EndStream for Progress {
+    fn end(&self, reason: EndReason) {
+        self.ending.end(reason);
     }
 }
 

@@ -1,6 +1,5 @@
 //! The gateway's listeners, on a runtime of their own: start, drain, stop.
 
-use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -16,18 +15,22 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::Connections;
-use super::http1::{Clock, Front};
+use super::deadline::Clock;
+use super::http1::Front;
 use super::pingora::{Proxy, RouteUpstream};
 use super::socket::Socket;
-use super::upstream::Upstream;
+use super::upstream::Upstreams;
 use crate::cidr::CidrSet;
-use crate::config::{self, UpstreamConfig};
+use crate::config;
 use crate::listener::tls::TlsAcceptor;
 use crate::listener::{AcceptLoop, AcceptedConnection, Admission, ListeningSocket, UnixSocket};
 use crate::pipeline::{CurrentSnapshot, ListenerTrust, Metrics, Snapshot, SnapshotParts};
 
 /// How long tasks that do not end may delay the end of the runtime.
 const RUNTIME_END: Duration = Duration::from_millis(10);
+
+/// More attempts than a request ever has: pingora's own limit would end the search for an endpoint that can be reached.
+const MAX_ATTEMPTS: usize = 100_000;
 
 /// A running gateway.
 pub struct Gateway {
@@ -72,12 +75,13 @@ pub enum GatewayError {
 }
 
 impl Gateway {
-    /// Starts to serve on bound sockets. `admission` has the caps of their connections.
+    /// Starts to serve on bound sockets. `upstreams` are those of the same configuration; `admission` has the caps of the connections.
     ///
     /// # Errors
     /// [`GatewayError`] when a socket cannot be used or threads cannot be started.
     pub fn start(
         parts: SnapshotParts<'_>,
+        upstreams: Upstreams,
         listeners: Vec<GatewayListener>,
         admission: &Admission,
     ) -> Result<Self, GatewayError> {
@@ -87,7 +91,7 @@ impl Gateway {
         let address = listeners.iter().find_map(|listener| listener.socket.address());
         let threads = threads(config.threads);
         let grace = config.shutdown_grace.0;
-        let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts)));
+        let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts, &upstreams)));
         let (stop, stopped) = watch::channel(false);
         let (proxy, clock) = (proxy(threads, &snapshot), Clock::new());
         let mut unix = Vec::new();
@@ -112,7 +116,7 @@ impl Gateway {
         }
         let runtime = runtime(threads)?;
         let serve = move || {
-            runtime.block_on(serve(listening, proxy, clock, stopped));
+            runtime.block_on(serve(listening, upstreams, proxy, clock, stopped));
             runtime.shutdown_timeout(RUNTIME_END);
         };
         let thread = std::thread::Builder::new().name("gateway".into()).spawn(serve)?;
@@ -141,11 +145,14 @@ impl Gateway {
 /// Serves all listeners until the stop, and then until their connections have ended or the grace period is over.
 async fn serve(
     listening: Vec<Listening>,
+    upstreams: Upstreams,
     proxy: Arc<HttpProxy<Proxy>>,
     clock: Arc<Clock>,
     mut stopped: watch::Receiver<bool>,
 ) {
     tokio::spawn(Arc::clone(&clock).run());
+    // Ends with this function.
+    let _background = upstreams.start().await;
     let accepting: JoinSet<()> = listening.into_iter().map(Listening::run).collect();
     // An error means that the gateway was dropped, which is a stop as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;
@@ -209,7 +216,7 @@ impl AcceptingSocket {
 }
 
 fn proxy(threads: usize, snapshot: &Arc<CurrentSnapshot<RouteUpstream>>) -> Arc<HttpProxy<Proxy>> {
-    let server = Arc::new(ServerConf { threads, ..ServerConf::default() });
+    let server = Arc::new(ServerConf { threads, max_retries: MAX_ATTEMPTS, ..ServerConf::default() });
     let mut proxy = http_proxy(&server, Proxy { snapshot: Arc::clone(snapshot) });
     // CONNECT reaches the front, which refuses it as it does other requests.
     let mut options = HttpServerOptions::default();
@@ -229,8 +236,6 @@ fn threads(configured: usize) -> usize {
 }
 
 /// The snapshot of a configuration, with one upstream object for all routes that name it.
-fn snapshot(parts: SnapshotParts<'_>) -> Snapshot<RouteUpstream> {
-    let upstream = |(name, upstream): (&String, &UpstreamConfig)| (name.clone(), Arc::new(Upstream::new(upstream)));
-    let upstreams: HashMap<String, Arc<Upstream>> = parts.config.upstreams.iter().map(upstream).collect();
-    Snapshot::new(parts, |name| upstreams.get(name).cloned())
+fn snapshot(parts: SnapshotParts<'_>, upstreams: &Upstreams) -> Snapshot<RouteUpstream> {
+    Snapshot::new(parts, |name| upstreams.get(name))
 }

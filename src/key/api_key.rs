@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::status::{EffectiveStatus, Status};
+use super::status::{EffectiveStatus, Revocation, Status};
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, TenantId};
@@ -36,6 +36,10 @@ pub struct ApiKey {
     pub update_time: Timestamp,
     /// The key is rejected after this time; `None` means that it does not expire.
     pub expire_time: Option<Timestamp>,
+    /// An active key counts as revoked after this time, because a rotation replaced it; not later than `expire_time`.
+    pub revoke_time: Option<Timestamp>,
+    /// The key that replaced this one in a rotation.
+    pub replaced_by: Option<KeyId>,
     /// When the key was last used, approximately.
     pub last_used_time: Option<Timestamp>,
     /// The rate limit of the key.
@@ -56,8 +60,16 @@ impl ApiKey {
     /// The status at `now`. A revoked key stays [`EffectiveStatus::Revoked`] after it expires.
     pub fn effective_status(&self, now: Timestamp) -> EffectiveStatus {
         EffectiveStatus::of(
-            matches!(self.status, Status::Revoked(_)),
+            matches!(self.status, Status::Revoked(_)) || self.revoke_time.is_some_and(|end| now > end),
             self.expire_time.is_some_and(|expiry| now > expiry),
         )
+    }
+
+    /// The revocation that is in effect at `now`, if there is one.
+    pub fn revocation(&self, now: Timestamp) -> Option<Revocation> {
+        match &self.status {
+            Status::Revoked(revocation) => Some(revocation.clone()),
+            Status::Active => self.revoke_time.filter(|end| now > *end).map(|_| Revocation::superseded()),
+        }
     }
 }

@@ -49,10 +49,10 @@ pub struct CachedKey {
     networks: Option<Box<CidrSet>>,
     /// Serialized as JSON.
     metadata: Option<Box<str>>,
-    /// Microseconds since 1970; `i64::MAX` for a key that does not expire.
-    expire_micros: i64,
+    /// Microseconds since 1970; `i64::MAX` for a key without an end.
+    end_micros: i64,
     version: u64,
-    revoked: bool,
+    ending: Ending,
     visibility: Visibility,
     /// Days since 1970; zero for a key that was never used.
     last_used_day: u32,
@@ -60,6 +60,17 @@ pub struct CachedKey {
     creation: u32,
     /// Memory use in bytes.
     size: u32,
+}
+
+/// How a key ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// It is revoked.
+    Revoked,
+    /// It counts as revoked after its end, because a rotation replaced it.
+    RevokedAtEnd,
+    /// It expires.
+    ExpiresAtEnd,
 }
 
 impl Actor {
@@ -125,9 +136,13 @@ impl From<&ApiKey> for CachedKey {
             rate_limit: key.rate_limit.map(|policy| POLICIES.share(policy)),
             networks: (!key.networks.is_empty()).then(|| Box::new(key.networks.clone())),
             metadata: serialize(&key.metadata),
-            expire_micros: key.expire_time.map_or(i64::MAX, |time| time.timestamp_micros()),
+            end_micros: key.revoke_time.or(key.expire_time).map_or(i64::MAX, |time| time.timestamp_micros()),
             version: key.version,
-            revoked: matches!(key.status, Status::Revoked(_)),
+            ending: match (&key.status, key.revoke_time) {
+                (Status::Revoked(_), _) => Ending::Revoked,
+                (Status::Active, Some(_)) => Ending::RevokedAtEnd,
+                (Status::Active, None) => Ending::ExpiresAtEnd,
+            },
             visibility: key.visibility,
             last_used_day: key.last_used_time.map_or(0, day),
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "only the low bits are kept")]
@@ -169,13 +184,19 @@ impl CachedKey {
 
     /// The status at `now`; equal to [`ApiKey::effective_status`].
     pub fn effective_status(&self, now: Timestamp) -> EffectiveStatus {
-        EffectiveStatus::of(self.revoked, now.timestamp_micros() > self.expire_micros)
+        let is_past = now.timestamp_micros() > self.end_micros;
+        match self.ending {
+            Ending::Revoked => EffectiveStatus::Revoked,
+            Ending::RevokedAtEnd if is_past => EffectiveStatus::Revoked,
+            Ending::ExpiresAtEnd if is_past => EffectiveStatus::Expired,
+            Ending::RevokedAtEnd | Ending::ExpiresAtEnd => EffectiveStatus::Active,
+        }
     }
 
-    /// The key is rejected after this time; `None` means that it does not expire.
+    /// The key is rejected after this time, by expiry or because a rotation replaced it; `None` means that it has no end.
     pub fn expire_time(&self) -> Option<Timestamp> {
         // `i64::MAX` is outside the range of a timestamp and becomes `None`.
-        Timestamp::from_timestamp_micros(self.expire_micros)
+        Timestamp::from_timestamp_micros(self.end_micros)
     }
 
     /// Whether the key is secret or public.
@@ -271,6 +292,8 @@ mod tests {
             create_time: at(0),
             update_time: at(0),
             expire_time: Some(at(100)),
+            revoke_time: None,
+            replaced_by: None,
             last_used_time: None,
             rate_limit: Some(RateLimitPolicy { quota: NonZeroU64::MAX, window: Duration::from_secs(60) }),
             networks: CidrSet::parse(&["10.0.0.0/8"]).unwrap(),
@@ -306,12 +329,32 @@ mod tests {
         let revocation = Revocation { reason: RevocationReason::Unspecified, description: None };
         for status in [Status::Active, Status::Revoked(revocation)] {
             for expire_time in [None, Some(at(100)), Some(Timestamp::MAX_UTC), Some(Timestamp::UNIX_EPOCH)] {
-                let key = ApiKey { status: status.clone(), expire_time, ..key() };
-                for micros in [-1, 0, 1] {
-                    let now = at(100) + chrono::TimeDelta::microseconds(micros);
-                    assert_eq!(CachedKey::from(&key).effective_status(now), key.effective_status(now), "{key:?}");
+                // A key that a rotation replaced is revoked before it expires, at the latest when it does.
+                let earlier = [None, Some(at(50)), Some(at(100))].into_iter();
+                for revoke_time in
+                    earlier.filter(|end| end.is_none() || expire_time.is_none_or(|expiry| *end <= Some(expiry)))
+                {
+                    let key = ApiKey { status: status.clone(), expire_time, revoke_time, ..key() };
+                    for (second, micros) in [(50, -1), (50, 0), (50, 1), (100, -1), (100, 0), (100, 1)] {
+                        let now = at(second) + chrono::TimeDelta::microseconds(micros);
+                        assert_eq!(CachedKey::from(&key).effective_status(now), key.effective_status(now), "{key:?}");
+                    }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn replaced_key_is_active_up_to_its_time_and_then_revoked() {
+        let key = ApiKey { revoke_time: Some(at(50)), expire_time: Some(at(100)), ..key() };
+        let cached = CachedKey::from(&key);
+        assert_eq!(cached.expire_time(), Some(at(50)));
+        for (seconds, status) in
+            [(50, EffectiveStatus::Active), (51, EffectiveStatus::Revoked), (101, EffectiveStatus::Revoked)]
+        {
+            assert_eq!((cached.effective_status(at(seconds)), key.effective_status(at(seconds))), (status, status));
+            let revocation = key.revocation(at(seconds)).map(|revocation| revocation.reason);
+            assert_eq!(revocation, (status == EffectiveStatus::Revoked).then_some(RevocationReason::Superseded));
         }
     }
 

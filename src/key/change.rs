@@ -1,5 +1,7 @@
 //! Update and rotation of a key (contract, admin API sections 5.3 and 5.4).
 
+use std::time::Duration;
+
 use super::api_key::{ApiKey, Metadata};
 use super::limits::{InvalidField, NAME_MAX, check_metadata, check_networks, check_scopes, length};
 use crate::cidr::CidrSet;
@@ -27,6 +29,8 @@ pub struct RotateKey {
     pub change: KeyChange,
     /// Visibility of the new key; `None` keeps that of the old key.
     pub visibility: Option<Visibility>,
+    /// How long the old key stays active, at most 315360000 s and until its expiry; `None` or zero revokes it at once.
+    pub revoke_old_after: Option<Duration>,
 }
 
 impl KeyChange {

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 /// Time after revocation before clean-up may delete the row (contract, credentials section 10).
 const REVOKED_RETENTION: TimeDelta = TimeDelta::days(30);
 
-/// The stored status of a key.
+/// The stored status of a key. A key that a rotation replaced is active until its time to be revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
     /// Accepted until the key expires.
@@ -100,6 +100,11 @@ impl RevocationReason {
 }
 
 impl Revocation {
+    /// The revocation of a key that a rotation replaced (contract, admin API section 5.4).
+    pub fn superseded() -> Self {
+        Self { reason: RevocationReason::Superseded, description: Some("rotated: replaced by new key".into()) }
+    }
+
     /// The expiry of a key after its revocation at `now`; `before` is the expiry it had.
     pub fn expiry(now: Timestamp, before: Option<Timestamp>) -> Timestamp {
         let retained_until = now + REVOKED_RETENTION;

@@ -48,6 +48,8 @@ fn stored(number: u128) -> ApiKey {
         create_time: at(0),
         update_time: at(0),
         expire_time: None,
+        revoke_time: None,
+        replaced_by: None,
         last_used_time: None,
         rate_limit: None,
         networks: CidrSet::default(),

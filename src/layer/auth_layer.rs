@@ -8,7 +8,7 @@ use tower_layer::Layer;
 
 use super::prepared::{ClientIpFn, Prepared};
 use super::service::AuthService;
-use crate::config::{Auth, RouteConfig};
+use crate::config::{Auth, CredentialLocation, RouteConfig};
 use crate::engine::RunningEngine;
 
 /// Wraps services so that only authorized requests reach them.
@@ -48,6 +48,19 @@ impl AuthLayer {
     #[must_use]
     pub fn without_auth(self) -> Self {
         self.with_route(|route| route.auth = Auth::None)
+    }
+
+    /// Where requests carry their credential, instead of `gateway.credentials`: by default `Authorization: Bearer` and `X-API-Key`.
+    ///
+    /// # Panics
+    /// When a location is not usable: a name that is not valid, or two entries that contradict each other.
+    #[must_use]
+    pub fn credentials(self, locations: impl IntoIterator<Item = CredentialLocation>) -> Self {
+        let locations: Vec<_> = locations.into_iter().collect();
+        if let Err(error) = CredentialLocation::check("credentials", &locations) {
+            panic!("the locations of credentials are not usable: {error}");
+        }
+        self.with_route(|route| route.credentials = Some(locations))
     }
 
     /// Requires scopes of the credential, all of them, in addition to those that are required already.

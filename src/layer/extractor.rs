@@ -8,6 +8,7 @@ use http::request::Parts;
 use super::principal::Principal;
 use crate::id::RequestId;
 use crate::pipeline::{Rejection, ResponseForm};
+use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::problem::{X_REQUEST_ID, rejection_response};
 
 /// The response when a handler needs a [`Principal`] and the request has none: 401, because a route that forgets its layer must not
@@ -41,6 +42,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Principal {
 
 impl IntoResponse for PrincipalMissing {
     fn into_response(self) -> Response {
-        rejection_response(&Rejection::CredentialMissing, &self.request_id, self.form).map(Body::from)
+        let locations = CredentialLocations::standard();
+        rejection_response(&Rejection::CredentialMissing, &self.request_id, self.form, locations).map(Body::from)
     }
 }

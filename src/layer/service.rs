@@ -1,9 +1,11 @@
 //! The service that the layer puts in front of another one.
 
+use std::borrow::Cow;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::uri::PathAndQuery;
+use http::{Request, Response, Uri};
 use http_body::Body;
 use tower_service::Service;
 
@@ -12,6 +14,7 @@ use super::future::ResponseFuture;
 use super::prepared::{ClientIp, ClientIpFn, Prepared};
 use super::principal::Principal;
 use crate::pipeline::{Connection, Exchange, Rejection, ResponseForm};
+use crate::wire::query::without_parameters;
 
 /// Authorizes requests for an inner service. Made by [`AuthLayer`](super::AuthLayer).
 #[derive(Clone)]
@@ -80,13 +83,24 @@ where
 
 /// Removes the credential and the identity fields of a request, and adds the principal to its extensions.
 fn admit<B>(exchange: &Exchange, request: &mut Request<B>) {
-    if let Some(mut edits) = exchange.identity_edits(false) {
+    if let Some(mut edits) = exchange.identity_edits(request.headers(), false) {
         edits.apply(request.headers_mut());
     }
+    strip_query(exchange, request.uri_mut());
     match Principal::of(exchange) {
         Some(principal) => request.extensions_mut().insert(principal),
         None => request.extensions_mut().remove::<Principal>(),
     };
+}
+
+/// Removes the credential from the query. A target that cannot be written without it loses its query.
+fn strip_query(exchange: &Exchange, uri: &mut Uri) {
+    let Some(target) = uri.path_and_query().map(PathAndQuery::as_str) else { return };
+    let Cow::Owned(stripped) = without_parameters(target, exchange.stripped_parameters()) else { return };
+    let stripped = stripped.parse().or_else(|_| uri.path().parse());
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = stripped.ok();
+    *uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
 fn reject<B>(exchange: &mut Exchange, rejection: &Rejection, request: &Request<B>) -> Response<Bytes> {

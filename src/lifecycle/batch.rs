@@ -20,7 +20,9 @@ impl From<LifecycleError> for ItemError {
     fn from(error: LifecycleError) -> Self {
         let code = match error {
             LifecycleError::Invalid(_) => BatchCode::InvalidArgument,
-            LifecycleError::IssuedShape | LifecycleError::DerivedShape => BatchCode::FailedPrecondition,
+            LifecycleError::IssuedShape | LifecycleError::DerivedShape | LifecycleError::ActorNotAllowed => {
+                BatchCode::FailedPrecondition
+            }
             LifecycleError::AlreadyImported => BatchCode::AlreadyExists,
             LifecycleError::QuotaExceeded => BatchCode::ResourceExhausted,
             _ => {
@@ -104,7 +106,7 @@ impl Lifecycle {
         let Some(quota) = self.settings.quota else {
             return Ok(());
         };
-        let free = quota.saturating_sub(self.store.count_active(context.tenant).await?);
+        let free = quota.saturating_sub(self.store.count_active(context.tenant, self.now()).await?);
         let free = usize::try_from(free).unwrap_or(usize::MAX);
         for item in results.iter_mut().filter(|item| item.is_ok()).skip(free) {
             *item = Err(LifecycleError::QuotaExceeded.into());

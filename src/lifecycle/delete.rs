@@ -12,6 +12,7 @@ impl Lifecycle {
     /// # Errors
     /// [`LifecycleError::NotFound`] or a failure of the store.
     pub async fn delete(&self, context: &RequestContext, id: KeyId) -> Result<(), LifecycleError> {
+        self.check_visible(context, id).await?;
         let now = self.now();
         let version = self.store.delete(context, id, now).await?.ok_or(LifecycleError::NotFound(id))?;
         self.deleted((context.tenant, id), version, now).await;

@@ -89,8 +89,9 @@ impl Lifecycle {
     /// Derives a token from a parent that has just been verified. The token is returned only if the audit trail has a row of it.
     ///
     /// # Errors
-    /// [`LifecycleError::Invalid`], [`LifecycleError::ParentEnded`], [`LifecycleError::ScopeNotGranted`],
-    /// [`LifecycleError::NoSigningKey`] or a failure of the store.
+    /// [`LifecycleError::Invalid`], [`LifecycleError::NotFound`] for a parent of an actor outside of the context's actors,
+    /// [`LifecycleError::ParentEnded`], [`LifecycleError::ScopeNotGranted`], [`LifecycleError::NoSigningKey`] or a failure of
+    /// the store.
     pub async fn derive(
         &self,
         context: &RequestContext,
@@ -98,7 +99,7 @@ impl Lifecycle {
         command: DeriveToken,
     ) -> Result<Derived, LifecycleError> {
         let form = command.form;
-        let derived = self.derive_token(parent, command)?;
+        let derived = self.derive_token(context, parent, command)?;
         let details = json!({
             "algorithm": form.name(),
             "expiry": derived.expire_time.to_rfc3339_opts(SecondsFormat::Secs, true),
@@ -112,8 +113,16 @@ impl Lifecycle {
         Ok(derived)
     }
 
-    fn derive_token(&self, parent: &CachedKey, command: DeriveToken) -> Result<Derived, LifecycleError> {
+    fn derive_token(
+        &self,
+        context: &RequestContext,
+        parent: &CachedKey,
+        command: DeriveToken,
+    ) -> Result<Derived, LifecycleError> {
         let ttl = self.check_derive(&command)?;
+        if !context.actors.allows(parent.actor().id()) {
+            return Err(LifecycleError::NotFound(parent.id()));
+        }
         let now = self.now();
         if parent.effective_status(now) != EffectiveStatus::Active {
             return Err(LifecycleError::ParentEnded);

@@ -10,6 +10,9 @@ pub enum LifecycleError {
     /// A field breaks a limit.
     #[error("{0}")]
     Invalid(String),
+    /// The actor of a new key is outside of the actors of the caller.
+    #[error("actor_id is outside of the actors that the admin key is bound to")]
+    ActorNotAllowed,
     /// There is no such key.
     #[error("{}", match .0 { KeyId::Issued(_) => "API key not found", KeyId::Imported(_) => "imported key not found" })]
     NotFound(KeyId),
@@ -28,6 +31,9 @@ pub enum LifecycleError {
     /// The key cannot be rotated: it is revoked or expired.
     #[error("cannot rotate a non-active key")]
     NotActive,
+    /// The key was rotated before and is active only for a time.
+    #[error("the key was rotated before and is replaced by {0}; rotate that key")]
+    Replaced(KeyId),
     /// The key is expired.
     #[error("The API key has expired.")]
     Expired,

@@ -4,7 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::error::{LifecycleError, invalid};
 use super::log::log_change;
-use super::new_key::record;
+use super::new_key::{check_actor, record, visible};
 use super::write_side::Lifecycle;
 use crate::clock::Timestamp;
 use crate::credential::{CREDENTIAL_MAX, Shape, imported_key_id};
@@ -26,7 +26,7 @@ impl Lifecycle {
     /// Imports a key. If an earlier call had the same request id, returns the key of that call.
     ///
     /// # Errors
-    /// [`LifecycleError::Invalid`], [`LifecycleError::IssuedShape`], [`LifecycleError::DerivedShape`],
+    /// [`LifecycleError::Invalid`], [`LifecycleError::ActorNotAllowed`], [`LifecycleError::IssuedShape`], [`LifecycleError::DerivedShape`],
     /// [`LifecycleError::AlreadyImported`], [`LifecycleError::QuotaExceeded`] or a failure of the store.
     pub async fn import(&self, context: &RequestContext, import: ImportKey) -> Result<ApiKey, LifecycleError> {
         let request_id = import.draft.request_id.clone().filter(|id| !id.is_empty());
@@ -42,7 +42,7 @@ impl Lifecycle {
                 log_change!(context, key_id = %key.id, "key {} imported", key.id);
                 Ok(key)
             }
-            Inserted::Replay(first) => Ok(*first),
+            Inserted::Replay(first) => visible(context, *first),
             Inserted::Exists => Err(LifecycleError::AlreadyImported),
         }
     }
@@ -59,6 +59,7 @@ impl Lifecycle {
             return invalid(format!("raw_key must have 1 to {CREDENTIAL_MAX} bytes"));
         }
         import.draft.check()?;
+        check_actor(context, &import.draft.actor_id)?;
         let ttl = self.lifetime(import.draft.ttl)?;
         match self.settings.routing.classify(raw_key) {
             Shape::Issued(_) => Err(LifecycleError::IssuedShape),

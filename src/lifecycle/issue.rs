@@ -4,7 +4,7 @@ use secrecy::SecretString;
 
 use super::error::LifecycleError;
 use super::log::log_change;
-use super::new_key::record;
+use super::new_key::{check_actor, record, visible};
 use super::write_side::Lifecycle;
 use crate::id::KeyKind;
 use crate::key::{ApiKey, KeyDraft};
@@ -24,10 +24,11 @@ impl Lifecycle {
     /// Issues a key. If an earlier call had the same request id, returns the key of that call.
     ///
     /// # Errors
-    /// [`LifecycleError::Invalid`], [`LifecycleError::QuotaExceeded`], [`LifecycleError::IdTaken`] or a failure of the
+    /// [`LifecycleError::Invalid`], [`LifecycleError::ActorNotAllowed`], [`LifecycleError::QuotaExceeded`], [`LifecycleError::IdTaken`] or a failure of the
     /// store.
     pub async fn issue(&self, context: &RequestContext, draft: KeyDraft) -> Result<Issued, LifecycleError> {
         draft.check()?;
+        check_actor(context, &draft.actor_id)?;
         let ttl = self.lifetime(draft.ttl)?;
         let request_id = draft.request_id.clone().filter(|id| !id.is_empty());
         if let Some(key) = self.replay(context, KeyKind::Issued, request_id.as_deref()).await? {
@@ -43,7 +44,7 @@ impl Lifecycle {
                 log_change!(context, key_id = %key.id, "key {} issued", key.id);
                 Ok(Issued { key, secret: Some(secret) })
             }
-            Inserted::Replay(first) => Ok(Issued { key: *first, secret: None }),
+            Inserted::Replay(first) => Ok(Issued { key: visible(context, *first)?, secret: None }),
             Inserted::Exists => Err(LifecycleError::IdTaken),
         }
     }

@@ -31,7 +31,7 @@ pub struct Page {
 }
 
 impl Lifecycle {
-    /// Returns a page of keys of one kind.
+    /// Returns a page of keys of one kind, of the actors of the context.
     ///
     /// # Errors
     /// [`LifecycleError::Invalid`] for an invalid size, token or filter, or a failure of the store.
@@ -54,7 +54,7 @@ impl Lifecycle {
             token => Some(open_page_token(token, &self.settings.keyring, (tenant, kind), now)?),
         };
         // One more key than the page holds shows whether there is another page.
-        let query = PageQuery { tenant, kind, filter: &filter, before, limit: size + 1, now };
+        let query = PageQuery { tenant, kind, filter: &filter, actors: &context.actors, before, limit: size + 1, now };
         let mut keys = self.store.list(&query).await?;
         let more = keys.len() > size as usize;
         keys.truncate(size as usize);

@@ -39,7 +39,10 @@ impl Lifecycle {
         request_id: Option<&str>,
     ) -> Result<Option<ApiKey>, LifecycleError> {
         match request_id {
-            Some(request_id) => Ok(self.store.find_by_request(context.tenant, kind, request_id).await?),
+            Some(request_id) => {
+                let first = self.store.find_by_request(context.tenant, kind, request_id).await?;
+                first.map(|first| visible(context, first)).transpose()
+            }
             None => Ok(None),
         }
     }
@@ -47,7 +50,7 @@ impl Lifecycle {
     /// Fails if the tenant has reached its quota of active keys.
     pub(super) async fn check_quota(&self, context: &RequestContext) -> Result<(), LifecycleError> {
         match self.settings.quota {
-            Some(quota) if self.store.count_active(context.tenant).await? >= quota => {
+            Some(quota) if self.store.count_active(context.tenant, self.now()).await? >= quota => {
                 Err(LifecycleError::QuotaExceeded)
             }
             _ => Ok(()),
@@ -73,6 +76,16 @@ impl Lifecycle {
     }
 }
 
+/// Fails for an actor outside of the context's actors.
+pub(super) fn check_actor(context: &RequestContext, actor_id: &str) -> Result<(), LifecycleError> {
+    if context.actors.allows(actor_id) { Ok(()) } else { Err(LifecycleError::ActorNotAllowed) }
+}
+
+/// The key that an earlier call with the same request id created. The id is taken if that key is not one of the context's actors.
+pub(super) fn visible(context: &RequestContext, first: ApiKey) -> Result<ApiKey, LifecycleError> {
+    if context.actors.allows(&first.actor_id) { Ok(first) } else { Err(LifecycleError::IdTaken) }
+}
+
 /// The record of a new key.
 pub(super) fn record(tenant: TenantId, id: KeyId, draft: KeyDraft, now: Timestamp, ttl: Duration) -> ApiKey {
     ApiKey {
@@ -87,6 +100,8 @@ pub(super) fn record(tenant: TenantId, id: KeyId, draft: KeyDraft, now: Timestam
         create_time: now,
         update_time: now,
         expire_time: Some(now + ttl),
+        revoke_time: None,
+        replaced_by: None,
         last_used_time: None,
         rate_limit: draft.rate_limit,
         networks: draft.networks,

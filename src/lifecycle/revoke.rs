@@ -17,6 +17,7 @@ impl Lifecycle {
     /// store.
     pub async fn revoke(&self, context: &RequestContext, id: KeyId, command: RevokeKey) -> Result<(), LifecycleError> {
         let revocation = command.check()?;
+        self.check_visible(context, id).await?;
         match self.store.revoke(context, id, &revocation, self.now()).await? {
             Revoked::Done(key) => {
                 self.changed(&key).await;

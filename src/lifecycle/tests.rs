@@ -6,14 +6,15 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use secrecy::ExposeSecret;
 
+use super::settings::TTL_MAX;
 use super::*;
-use crate::cache::{Caches, KeyCache, Loaded, RevokedParents, Source};
+use crate::cache::{Caches, KeyCache, Loaded, ParentStatus, RevokedParents, Source};
 use crate::clock::{ManualClock, Timestamp};
 use crate::credential::{IssuedKey, Keyring, Routing, SigningKeys};
 use crate::id::{KeyId, RequestId, TenantId};
 use crate::key::{ApiKey, CachedKey, EffectiveStatus, KeyChange, KeyDraft, RevocationReason, RevokeKey, RotateKey};
 use crate::policy::{RateLimitPolicy, Visibility};
-use crate::request_context::{Principal, RequestContext};
+use crate::request_context::{ActorScope, Principal, RequestContext};
 use crate::store::MemoryStore;
 
 fn lifecycle(change: impl FnOnce(&mut Settings)) -> Lifecycle {
@@ -43,7 +44,13 @@ fn lifecycle(change: impl FnOnce(&mut Settings)) -> Lifecycle {
 
 fn context() -> RequestContext {
     let request_id = RequestId::random();
-    RequestContext { tenant: TenantId::NIL, principal: Principal::Anonymous, client_ip: None, request_id }
+    RequestContext {
+        tenant: TenantId::NIL,
+        principal: Principal::Anonymous,
+        actors: ActorScope::All,
+        client_ip: None,
+        request_id,
+    }
 }
 
 fn system() -> RequestContext {
@@ -213,8 +220,8 @@ async fn update_changes_only_the_given_fields() {
 async fn rotated_key_inherits_fields_and_the_old_key_is_revoked() {
     let lifecycle = lifecycle(|_| {});
     let old = lifecycle.issue(&context(), KeyDraft { scopes: vec!["s".into()], ..draft() }).await.unwrap().key;
-    let command =
-        RotateKey { change: KeyChange { name: Some("new".into()), ..KeyChange::default() }, visibility: None };
+    let change = KeyChange { name: Some("new".into()), ..KeyChange::default() };
+    let command = RotateKey { change, ..RotateKey::default() };
     let rotated = lifecycle.rotate(&context(), old.id, command).await.unwrap();
     assert_eq!(IssuedKey::parse(rotated.secret.expose_secret()).unwrap().id(), rotated.key.id);
     let expected = ApiKey { id: rotated.key.id, name: "new".into(), ..old.clone() };
@@ -222,10 +229,41 @@ async fn rotated_key_inherits_fields_and_the_old_key_is_revoked() {
     assert_eq!((rotated.old.id, rotated.old.effective_status(lifecycle.now())), (old.id, EffectiveStatus::Revoked));
     assert_eq!(
         lifecycle.caches.revoked_parents.status(&(TenantId::NIL, old.id), lifecycle.now()),
-        crate::cache::ParentStatus::Revoked
+        ParentStatus::Revoked
     );
     let again = lifecycle.rotate(&context(), old.id, RotateKey::default()).await;
     assert!(matches!(again, Err(LifecycleError::NotActive)));
+}
+
+#[tokio::test]
+async fn old_key_stays_active_for_the_requested_time_but_not_beyond_its_expiry() {
+    let lifecycle = lifecycle(|_| {});
+    for (after, end) in [(60, 60), (3600, 3600), (7200, 3600), (0, 0)] {
+        let old = lifecycle.issue(&context(), draft()).await.unwrap().key;
+        let revoke_old_after = Some(Duration::from_secs(after));
+        let command = RotateKey { revoke_old_after, ..RotateKey::default() };
+        let rotated = lifecycle.rotate(&context(), old.id, command.clone()).await.unwrap();
+        let now = lifecycle.now();
+        assert_eq!((rotated.key.revoke_time, rotated.key.replaced_by), (None, None));
+        assert_eq!(rotated.old.replaced_by, Some(rotated.key.id));
+        let status = |time| lifecycle.caches.revoked_parents.status(&(TenantId::NIL, old.id), time);
+        if end == 0 {
+            assert_eq!(
+                (rotated.old.effective_status(now), status(now)),
+                (EffectiveStatus::Revoked, ParentStatus::Revoked)
+            );
+            continue;
+        }
+        let end = now + Duration::from_secs(end);
+        assert_eq!((rotated.old.revoke_time, rotated.old.effective_status(end)), (Some(end), EffectiveStatus::Active));
+        assert_eq!(rotated.old.effective_status(end + Duration::from_secs(1)), EffectiveStatus::Revoked);
+        assert_eq!((status(now), status(end)), (ParentStatus::Active, ParentStatus::Revoked));
+        let again = lifecycle.rotate(&context(), old.id, command).await;
+        assert!(matches!(again, Err(LifecycleError::Replaced(new)) if new == rotated.key.id));
+    }
+    let command = RotateKey { revoke_old_after: Some(TTL_MAX + Duration::from_secs(1)), ..RotateKey::default() };
+    let old = lifecycle.issue(&context(), draft()).await.unwrap().key;
+    assert!(matches!(lifecycle.rotate(&context(), old.id, command).await, Err(LifecycleError::Invalid(_))));
 }
 
 #[tokio::test]
@@ -343,7 +381,7 @@ async fn purge_deletes_expired_keys_from_store_and_cache() {
     let day = Duration::from_secs(24 * 3600);
     assert_eq!(lifecycle.purge(&system(), day).await.unwrap(), 1201);
     assert_eq!(lifecycle.purge(&system(), day).await.unwrap(), 0);
-    assert_eq!(lifecycle.store.count_active(TenantId::NIL).await.unwrap(), 2);
+    assert_eq!(lifecycle.store.count_active(TenantId::NIL, lifecycle.now()).await.unwrap(), 2);
     let cached = |key: &ApiKey| cache.get(&(key.tenant, key.id)).is_some();
     assert_eq!([&keys[0], &keys[1201]].map(cached), [false, true]);
     // Their tokens have expired with them, so they need no entry among the revoked parents.

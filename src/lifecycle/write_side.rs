@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::SubsecRound;
-use rand::Rng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use super::error::LifecycleError;
 use super::key_locks::KeyLocks;
@@ -15,7 +15,7 @@ use crate::cache::{CacheKey, Caches, Invalidation};
 use crate::clock::{Clock, Timestamp};
 use crate::id::KeyId;
 use crate::key::ApiKey;
-use crate::request_context::RequestContext;
+use crate::request_context::{ActorScope, RequestContext};
 use crate::store::{AuditStore, KeyStore, StoreError};
 
 /// How often a change is tried while others change the same key.
@@ -71,12 +71,38 @@ impl Lifecycle {
         if rows.is_empty() { Ok(()) } else { audit.record(&rows).await }
     }
 
-    /// Returns a key in any status.
+    /// A write side with other settings over the same store and caches, with the metrics of this one.
+    #[must_use]
+    pub fn with_settings(&self, settings: Settings) -> Self {
+        Self {
+            settings,
+            store: Arc::clone(&self.store),
+            caches: self.caches.clone(),
+            clock: Arc::clone(&self.clock),
+            rng: Mutex::new(StdRng::from_rng(&mut *self.rng())),
+            key_locks: KeyLocks::new(),
+            metrics: self.metrics.clone(),
+            recorder: Arc::clone(&self.recorder),
+            audit: self.audit.clone(),
+        }
+    }
+
+    /// Returns a key in any status, of the actors of the context.
     ///
     /// # Errors
     /// [`LifecycleError::NotFound`] or [`LifecycleError::Store`].
     pub async fn get(&self, context: &RequestContext, id: KeyId) -> Result<ApiKey, LifecycleError> {
-        self.store.find(context.tenant, id).await?.ok_or(LifecycleError::NotFound(id))
+        let found = self.store.find(context.tenant, id).await?;
+        found.filter(|key| context.actors.allows(&key.actor_id)).ok_or(LifecycleError::NotFound(id))
+    }
+
+    /// Fails with [`LifecycleError::NotFound`] for a key of an actor outside of the context's actors. An actor never changes. Reads
+    /// nothing if the context has every actor.
+    pub(super) async fn check_visible(&self, context: &RequestContext, id: KeyId) -> Result<(), LifecycleError> {
+        match context.actors {
+            ActorScope::All => Ok(()),
+            ActorScope::Prefixes(_) => self.get(context, id).await.map(drop),
+        }
     }
 
     /// Checks that the store answers.

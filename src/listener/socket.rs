@@ -23,6 +23,12 @@ impl ListeningSocket {
     }
 }
 
+impl From<UnixSocket> for ListeningSocket {
+    fn from(socket: UnixSocket) -> Self {
+        Self::Unix(socket)
+    }
+}
+
 impl From<TcpListener> for ListeningSocket {
     fn from(listener: TcpListener) -> Self {
         Self::Tcp(listener)

@@ -92,7 +92,10 @@ impl AuthFailureThrottle {
 
     /// Rejects a request that arrived at `arrived`, if its address is above the limit and the mode is `reject`. Costs one load while no
     /// address is above it.
-    pub(super) fn check(
+    ///
+    /// # Errors
+    /// [`Rejection::AuthFailuresExceeded`].
+    pub fn check(
         &self,
         address: Option<IpAddr>,
         arrived: Instant,
@@ -111,7 +114,7 @@ impl AuthFailureThrottle {
     }
 
     /// Counts a rejection, if it is a 401 of a presented credential. Returns the delay of its response, if there is one.
-    pub(super) fn count(&self, rejection: &Rejection, address: Option<IpAddr>) -> Option<Delay> {
+    pub fn count(&self, rejection: &Rejection, address: Option<IpAddr>) -> Option<Delay> {
         let address = address.filter(|_| is_counted(rejection))?;
         let is_within = self.budget.charge(address);
         match &self.action {
@@ -134,7 +137,7 @@ impl AuthFailureThrottle {
 
 impl Delay {
     /// Waits for the time of the delay.
-    pub(super) async fn wait(self) {
+    pub async fn wait(self) {
         tokio::time::sleep(self.time).await;
     }
 }
@@ -166,6 +169,7 @@ mod tests {
     use crate::duration::ConfigDuration;
     use crate::id::RequestId;
     use crate::verifier::{Outage, UnknownReason};
+    use crate::wire::credential_locations::CredentialLocations;
     use crate::wire::problem::{ResponseForm, rejection_response};
 
     fn throttle(mode: AuthFailureMode, max_delayed: usize, clock: Arc<dyn Clock>) -> AuthFailureThrottle {
@@ -206,7 +210,12 @@ mod tests {
             Denial::Unavailable { cause: Outage::Database }.into(),
         ];
         for rejection in all {
-            let response = rejection_response(&rejection, &RequestId::random(), ResponseForm::Problem);
+            let response = rejection_response(
+                &rejection,
+                &RequestId::random(),
+                ResponseForm::Problem,
+                CredentialLocations::standard(),
+            );
             let is_expected = response.status() == 401 && rejection != Rejection::CredentialMissing;
             assert_eq!(is_counted(&rejection), is_expected, "{rejection:?}");
         }

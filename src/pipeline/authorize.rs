@@ -1,10 +1,14 @@
 //! Authorization of a request on its route: extract the credential, verify it, check scopes, charge the rate limits.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::Method;
+
 use super::auth_failures::{AuthFailureThrottle, Delay};
+use super::cross_origin::is_cross_origin_write;
 use super::rate_limit::{Caller, RateLimitOutcome, RouteLimits};
 use super::route::Route;
 use crate::config::{Auth, OnBackendDown};
@@ -18,15 +22,23 @@ use crate::wire::fields::Fields;
 
 /// Authorizes requests of one tenant.
 pub struct Authorizer {
-    verifier: Arc<Verifier>,
-    tenant: TenantId,
-    revoke_with_parent: bool,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) tenant: TenantId,
+    pub(super) revoke_with_parent: bool,
     auth_failures: Option<Arc<AuthFailureThrottle>>,
 }
 
 /// The parts of a request that authorization reads.
 #[derive(Debug)]
 pub struct AuthorizeRequest<'a, F> {
+    /// The method.
+    pub method: &'a Method,
+    /// The host that the client requested, with its port; `None` if it is in the `Host` field.
+    pub host: Option<&'a str>,
+    /// The query, without the question mark.
+    pub query: Option<&'a str>,
+    /// Whether the request is of an origin that may send the credentials that browsers add on their own.
+    pub is_trusted_origin: bool,
     /// The fields of the request head.
     pub fields: &'a F,
     /// The client's address.
@@ -97,15 +109,18 @@ impl Authorizer {
         request: &AuthorizeRequest<'_, F>,
         memory: &mut ConnectionMemory,
     ) -> Result<Authorization, PendingAuthorization> {
-        let verdict = match self.presented(route, request) {
-            Ok(Some(presented)) => match self.check_auth_failures(&presented, memory) {
-                Ok(()) => {
-                    let verification = self.verifier.verify_now(&presented, memory);
-                    let verification = verification.map_err(PendingAuthorization::Verification)?;
-                    verdict(verification, route).map(Some)
+        let verdict = match credential(route, request) {
+            Ok(Some(credential)) => {
+                let presented = self.presented(route, request, &credential);
+                match self.check_auth_failures(&presented, memory) {
+                    Ok(()) => {
+                        let verification = self.verifier.verify_now(&presented, memory);
+                        let verification = verification.map_err(PendingAuthorization::Verification)?;
+                        verdict(verification, route).map(Some)
+                    }
+                    Err(rejection) => Err(rejection),
                 }
-                Err(rejection) => Err(rejection),
-            },
+            }
             Ok(None) => Ok(None),
             Err(rejection) => Err(rejection),
         };
@@ -137,8 +152,9 @@ impl Authorizer {
                 delay.wait().await;
                 Err(rejection)
             }
-            PendingAuthorization::Verification(pending) => match self.presented(route, request) {
-                Ok(Some(presented)) => {
+            PendingAuthorization::Verification(pending) => match credential(route, request) {
+                Ok(Some(credential)) => {
+                    let presented = self.presented(route, request, &credential);
                     let verdict = verdict(self.verifier.verify_later(&presented, memory, pending).await, route);
                     if let Err(rejection) = &verdict
                         && let Some(delay) = self.count_auth_failure(rejection, request.client_ip)
@@ -160,19 +176,13 @@ impl Authorizer {
         }
     }
 
-    /// The credential of a request; `None` if it may pass without one.
-    fn presented<'a, U, F: Fields>(
+    fn presented<'a, U, F>(
         &self,
         route: &'a Route<U>,
-        request: &AuthorizeRequest<'a, F>,
-    ) -> Result<Option<Presented<'a>>, Rejection> {
-        if route.auth == Auth::None {
-            return Ok(None);
-        }
-        let Some(credential) = extract(request.fields)? else {
-            return if route.auth == Auth::Optional { Ok(None) } else { Err(Rejection::CredentialMissing) };
-        };
-        Ok(Some(Presented {
+        request: &AuthorizeRequest<'_, F>,
+        credential: &'a str,
+    ) -> Presented<'a> {
+        Presented {
             tenant: self.tenant,
             credential,
             client_ip: request.client_ip,
@@ -181,7 +191,7 @@ impl Authorizer {
             cache: CachePolicy::default(),
             lookup_charge: request.client_ip,
             revoke_with_parent: self.revoke_with_parent,
-        }))
+        }
     }
 
     /// Rejects a request of an address with too many rejected credentials, unless the credential was verified before.
@@ -236,11 +246,40 @@ impl Authorizer {
     }
 }
 
+/// The credential of a request; `None` if it may pass without one.
+#[inline]
+fn credential<'a, U, F: Fields>(
+    route: &'a Route<U>,
+    request: &AuthorizeRequest<'a, F>,
+) -> Result<Option<Cow<'a, str>>, Rejection> {
+    if route.auth == Auth::None {
+        return Ok(None);
+    }
+    match extract(&route.credentials, request.fields, request.query)? {
+        Some(found)
+            if found.is_ambient
+                && !request.is_trusted_origin
+                && is_cross_origin_write(request.method, request.host, request.fields) =>
+        {
+            Err(Rejection::CrossOriginForbidden)
+        }
+        Some(found) => Ok(Some(found.text)),
+        None if route.auth == Auth::Optional => Ok(None),
+        None => Err(Rejection::CredentialMissing),
+    }
+}
+
 /// The verdict of a verification, if the credential has the scopes that the route requires.
 fn verdict<U>(verification: Verification, route: &Route<U>) -> Result<Verdict, Rejection> {
     let verdict = verification.outcome?;
+    check_scopes(&verdict, route)?;
+    Ok(verdict)
+}
+
+/// Checks that a credential has all scopes that a route requires.
+pub(super) fn check_scopes<U>(verdict: &Verdict, route: &Route<U>) -> Result<(), Rejection> {
     if verdict.scopes().contains_all(&route.scopes) {
-        Ok(verdict)
+        Ok(())
     } else {
         Err(Rejection::ScopeInsufficient { required: Arc::clone(&route.scopes) })
     }

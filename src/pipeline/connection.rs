@@ -11,6 +11,7 @@ use crate::cidr::CidrSet;
 use crate::config::ListenerConfig;
 use crate::connection::{ClientCertificate, ConnectionInfo};
 use crate::verifier::ConnectionMemory;
+use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::extract::has_credential;
 use crate::wire::fields::Fields;
 use crate::wire::forwarded::{self, Scheme};
@@ -101,8 +102,13 @@ impl Connection {
 
     /// Whether the request carries a credential that may not be used, because it did not come over TLS.
     #[inline]
-    pub(super) fn exposes_credential<F: Fields>(&self, fields: &F) -> bool {
-        self.require_tls && has_credential(fields) && self.scheme(fields) != Scheme::Https
+    pub(super) fn exposes_credential<F: Fields>(
+        &self,
+        locations: &CredentialLocations,
+        fields: &F,
+        query: Option<&str>,
+    ) -> bool {
+        self.require_tls && has_credential(locations, fields, query) && self.scheme(fields) != Scheme::Https
     }
 
     /// The host that a trusted proxy says the client requested.

@@ -6,22 +6,26 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::USER_AGENT;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
 
 use super::access_log::{RequestLog, ResponseInfo};
 use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
-use super::client_certificate::{certificate_headers, is_allowed};
+use super::client_certificate::is_allowed;
 use super::connection::Connection;
+use super::cors::{CorsGrant, preflight_method};
+use super::credential_strip::strip_credentials;
 use super::head::{RequestHead, Target};
-use super::headers::{FieldEdits, ForwardContext, IdentityHeaders, edit_identity, edit_request, edit_response};
+use super::headers::{FieldEdits, IdentityHeaders, edit_identity, requests_upgrade};
+use super::live_streams::{EndReason, EndStream, LiveStream, StreamKind, StreamSubject};
 use super::rate_limit::RateLimitOutcome;
 use super::request_metrics::InFlight;
 use super::route::Route;
 use super::snapshot::Snapshot;
-use crate::config::{AddedHeader, Auth};
+use crate::config::{Auth, OnRevoke, Upgrade};
 use crate::id::RequestId;
 use crate::verifier::Verdict;
 use crate::wire::Rejection;
+use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::fields::Fields;
 use crate::wire::problem::{ResponseForm, rejection_response};
 
@@ -80,7 +84,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 /// #     r#"{ "routes": [{ "name": "orders", "path_prefix": "/orders", "upstream": "orders" }] }"#).unwrap();
 /// # let parts = SnapshotParts {
 /// #     config: &gateway, verifier: engine.verifier.clone(), limiter: None, auth_failures: None, on_backend_down: OnBackendDown::default(),
-/// #     tenant: TenantId::NIL, revoke_with_parent: true, metrics: Metrics::register(&registry).unwrap(),
+/// #     tenant: TenantId::NIL, revoke_with_parent: true, live_streams: None, metrics: Metrics::register(&registry).unwrap(),
 /// # };
 /// # let snapshot: Arc<Snapshot> = Arc::new(Snapshot::new(parts, |_| ()));
 /// # let draft = KeyDraft { name: "reports".into(), actor_id: "ana".into(), ..KeyDraft::default() };
@@ -109,6 +113,8 @@ pub struct Exchange<U = ()> {
     user_agent: Option<Box<str>>,
     path: ReceivedPath,
     route: Option<Arc<Route<U>>>,
+    /// What the route grants to the origin of the request; `None` if the route has no CORS policy.
+    cors: Option<CorsGrant>,
     /// `None` for a front whose requests are matched already.
     target: Option<Target>,
     /// Why the request is rejected whatever its credential is: no route was found, the host cannot be read, the listener requires TLS, or
@@ -120,6 +126,10 @@ pub struct Exchange<U = ()> {
     verdict: Option<Verdict>,
     limits: RateLimitOutcome,
     rejection: Option<&'static str>,
+    /// The number of changes of keys when the request began.
+    changes: u64,
+    /// Set if the response is a live stream.
+    stream: Option<LiveStream>,
     /// `None` once the request is recorded.
     in_flight: Option<InFlight>,
 }
@@ -185,12 +195,17 @@ impl<U> Exchange<U> {
         let certificate = connection.certificate.as_deref();
         let unrouted =
             unrouted.or_else(|| (!is_allowed(demand, certificate)).then_some(Rejection::ClientCertificateRequired));
+        let is_upgrade_denied = route.as_ref().is_some_and(|route| route.upgrade == Upgrade::Deny);
+        let unrouted = unrouted
+            .or_else(|| (is_upgrade_denied && requests_upgrade(head.fields)).then_some(Rejection::UpgradeDenied));
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
         let user_agent = snapshot.access_log.user_agent(head.fields.field_values(&USER_AGENT).next());
         let client_ip = connection.client_ip(head.fields);
-        let early_rejection =
-            if connection.exposes_credential(head.fields) { Some(Rejection::TlsRequired) } else { unrouted };
+        let locations = route.as_ref().map_or(&snapshot.credentials, |route| &route.credentials);
+        let is_exposed = connection.exposes_credential(locations, head.fields, head.query);
+        let early_rejection = if is_exposed { Some(Rejection::TlsRequired) } else { unrouted };
+        let changes = snapshot.live_streams.as_ref().map_or(0, |streams| streams.changes());
         Self {
             snapshot,
             arrived,
@@ -201,6 +216,7 @@ impl<U> Exchange<U> {
             version: head.version,
             user_agent,
             path,
+            cors: route.as_ref().and_then(|route| route.cors.as_ref()).map(|cors| cors.grant(head.fields)),
             route,
             target,
             early_rejection,
@@ -209,8 +225,20 @@ impl<U> Exchange<U> {
             verdict: None,
             limits: RateLimitOutcome::default(),
             rejection: None,
+            changes,
+            stream: None,
             in_flight,
         }
+    }
+
+    /// Turns the exchange into that of a CORS preflight, if `head`, with which it began, is one and the route of the requested method has a
+    /// CORS policy. Returns what the route grants. A preflight has no credential, and no client certificate.
+    pub(super) fn match_preflight<F: Fields>(&mut self, head: &RequestHead<'_, F>) -> Option<&CorsGrant> {
+        let method = &preflight_method(head.method, head.fields)?;
+        let (route, target) = self.snapshot.find_route(&RequestHead { method, ..*head }).ok()?;
+        let grant = route.cors.as_ref()?.grant(head.fields);
+        (self.route, self.target, self.early_rejection) = (Some(route), Some(target), None);
+        Some(self.cors.insert(grant))
     }
 
     /// Authorizes the request: credential, scopes, rate limits. `fields` are those of the head that the exchange began with; the
@@ -228,7 +256,7 @@ impl<U> Exchange<U> {
         let (Some(route), Some(pending)) = (&self.route, self.pending.take()) else {
             return Err(Rejection::RouteNotFound);
         };
-        let request = AuthorizeRequest { fields, client_ip: self.client_ip, arrived: self.arrived };
+        let request = self.authorize_request(fields, connection);
         let authorizer = &self.snapshot.authorizer;
         let authorization = authorizer.authorize_later(route, &request, &mut connection.memory, pending).await;
         self.settle(authorization)
@@ -250,7 +278,7 @@ impl<U> Exchange<U> {
         let Some(route) = &self.route else {
             return Some(Err(Rejection::RouteNotFound));
         };
-        let request = AuthorizeRequest { fields, client_ip: self.client_ip, arrived: self.arrived };
+        let request = self.authorize_request(fields, connection);
         match self.snapshot.authorizer.authorize_now(route, &request, &mut connection.memory) {
             Ok(authorization) => Some(self.settle(authorization)),
             Err(pending) => {
@@ -260,10 +288,28 @@ impl<U> Exchange<U> {
         }
     }
 
+    fn authorize_request<'a, F: Fields>(&'a self, fields: &'a F, connection: &Connection) -> AuthorizeRequest<'a, F> {
+        AuthorizeRequest {
+            method: &self.method,
+            host: connection.forwarded_host(fields).or_else(|| self.requested_host()),
+            query: self.query(),
+            is_trusted_origin: self.cors.as_ref().is_some_and(CorsGrant::is_trusted),
+            fields,
+            client_ip: self.client_ip,
+            arrived: self.arrived,
+        }
+    }
+
     fn settle(&mut self, authorization: Authorization) -> Result<(), Rejection> {
         self.limits = authorization.limits;
         self.verdict = authorization.outcome?;
         self.is_authorized = true;
+        // From here on nobody needs the credential in the query; a redirect, for example, must not repeat it.
+        if let (Some(target), Some(route)) = (&mut self.target, &self.route)
+            && let Some(locations) = stripped_credentials(route)
+        {
+            target.strip_parameters(locations.parameters());
+        }
         Ok(())
     }
 
@@ -272,8 +318,8 @@ impl<U> Exchange<U> {
         self.route.as_deref().filter(|_| self.is_authorized)
     }
 
-    pub(super) fn client_ip(&self) -> Option<IpAddr> {
-        self.client_ip
+    pub(super) fn snapshot(&self) -> &Snapshot<U> {
+        &self.snapshot
     }
 
     pub(super) fn target(&self) -> Option<&Target> {
@@ -281,57 +327,46 @@ impl<U> Exchange<U> {
     }
 
     /// The edits for a service that gets the request from another server or in this process: the credential and the client's
-    /// `X-Keygate-*` fields are removed, and with `identity` the selected identity fields are set. `None` unless the request is authorized.
-    pub fn identity_edits(&self, identity: bool) -> Option<FieldEdits> {
+    /// `X-Keygate-*` fields are removed, and with `identity` the selected identity fields are set. `fields` are those of the head that the
+    /// exchange began with. `None` unless the request is authorized.
+    pub fn identity_edits<F: Fields>(&self, fields: &F, identity: bool) -> Option<FieldEdits> {
         let route = self.authorized_route()?;
         let identity = if identity { self.identity() } else { None };
-        Some(edit_identity(identity, route.auth != Auth::None))
+        let credentials = stripped_credentials(route);
+        let mut edits = edit_identity(identity, credentials);
+        if let Some(locations) = credentials {
+            strip_credentials(&mut edits, fields, locations);
+        }
+        Some(edits)
     }
 
-    fn identity(&self) -> Option<IdentityHeaders> {
+    /// The names of the query parameters that a service behind another server, or in this process, must not get: those of the
+    /// credential. Empty unless the request is authorized.
+    pub fn stripped_parameters(&self) -> &[Box<str>] {
+        self.authorized_route()
+            .and_then(stripped_credentials)
+            .map(|locations| locations.parameters())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn identity(&self) -> Option<IdentityHeaders> {
         self.verdict.as_ref().map(|verdict| self.snapshot.headers.identity(verdict, &self.snapshot.tenant))
     }
 
-    /// The edits of the request head for an upstream that expects `upstream_host` in `Host`. `fields` are those of the head that the
-    /// exchange began with. `None` unless the request is authorized.
-    pub fn request_edits<F: Fields>(
-        &self,
-        fields: &F,
-        connection: &mut Connection,
-        upstream_host: HeaderValue,
-    ) -> Option<RequestEdits<'_>> {
-        let (Some(route), Some(target), true) = (&self.route, &self.target, self.is_authorized) else {
-            return None;
-        };
-        let selected = self.snapshot.headers;
-        let context = ForwardContext {
-            identity: self.identity(),
-            strip_credential: route.auth != Auth::None,
-            forwarded_for: selected.when(AddedHeader::XForwardedFor, || connection.forwarded_for(fields)).flatten(),
-            proto: selected.when(AddedHeader::XForwardedProto, || connection.scheme(fields).as_str()),
-            host: selected.when(AddedHeader::XForwardedHost, || {
-                connection.forwarded_host(fields).unwrap_or_else(|| target.host())
-            }),
-            request_id: selected.when(AddedHeader::XRequestId, || self.request_id().value()),
-            certificate: certificate_headers(selected, connection.certificate.as_deref()),
-            upstream_host,
-            allow_underscores: self.snapshot.allow_underscores,
-        };
-        Some(RequestEdits { target: target.path_and_query(), fields: edit_request(fields, context) })
-    }
-
-    /// The edits of the upstream's response head: hop-by-hop fields are removed, the request id and the rate-limit fields are set.
-    pub fn response_edits<F: Fields>(&self, status: StatusCode, fields: &F) -> FieldEdits {
-        let mut edits = edit_response(fields, status, self.request_id().value());
-        self.limits.fields().edit(&mut edits, fields, self.snapshot.upstream_limit_fields);
-        edits
+    /// What a route grants to the origin of the request.
+    pub(super) fn cors(&self) -> Option<&CorsGrant> {
+        self.cors.as_ref()
     }
 
     /// The edits that add the rate-limit fields to a response, for a front that does not forward it.
     pub fn limit_edits<F: Fields>(&self, fields: &F) -> FieldEdits {
         let mut edits = FieldEdits::default();
-        self.limits.fields().edit(&mut edits, fields, self.snapshot.upstream_limit_fields);
+        self.edit_limit_fields(&mut edits, fields);
         edits
+    }
+
+    pub(super) fn edit_limit_fields<F: Fields>(&self, edits: &mut FieldEdits, fields: &F) {
+        self.limits.fields().edit(edits, fields, self.snapshot.upstream_limit_fields);
     }
 
     /// The result of charging the rate limits.
@@ -347,9 +382,63 @@ impl<U> Exchange<U> {
     /// The response to a rejected request, in a form that its sender can read.
     pub fn reject(&mut self, rejection: &Rejection, form: ResponseForm) -> Response<Bytes> {
         self.rejection = Some(rejection.code());
-        let mut response = rejection_response(rejection, self.request_id(), form);
+        let locations = self.route.as_ref().map_or(&self.snapshot.credentials, |route| &route.credentials);
+        let mut response = rejection_response(rejection, self.request_id(), form, locations);
         self.insert_limit_fields(response.headers_mut());
+        self.insert_cors_fields(response.headers_mut());
         response
+    }
+
+    /// The CORS fields of a response that is not the upstream's.
+    pub(super) fn insert_cors_fields(&self, headers: &mut HeaderMap) {
+        if let Some(cors) = &self.cors {
+            cors.insert_into(headers);
+        }
+    }
+
+    /// Notes that the exchange is a live stream, once. `end` ends it when its credential is no longer valid, unless the route keeps streams.
+    ///
+    /// # Errors
+    /// [`Rejection::StreamsExceeded`] if there are too many streams.
+    #[doc(hidden)]
+    pub fn begin_stream(
+        &mut self,
+        kind: StreamKind,
+        end: impl FnOnce() -> Arc<dyn EndStream>,
+    ) -> Result<(), Rejection> {
+        let Some(streams) = self.snapshot.live_streams.as_ref().filter(|_| self.stream.is_none()) else {
+            return Ok(());
+        };
+        self.stream = Some(match (self.route.as_ref(), self.verdict.as_ref()) {
+            (Some(route), Some(verdict)) if route.on_revoke == OnRevoke::Close => {
+                let subject = StreamSubject {
+                    verdict: verdict.clone(),
+                    client_ip: self.client_ip,
+                    scopes: Arc::clone(&route.scopes),
+                    audiences: route.audiences.clone(),
+                    tenant: self.snapshot.tenant_id,
+                    revoke_with_parent: self.snapshot.revoke_with_parent,
+                };
+                streams.watch(kind, subject, end(), self.changes)?
+            }
+            _ => streams.count(kind),
+        });
+        Ok(())
+    }
+
+    /// Counts and logs a request that was ended before its response was complete.
+    #[doc(hidden)]
+    pub fn end(mut self, reason: EndReason, response: ResponseInfo) {
+        self.rejection = Some(reason.code());
+        if let Some(stream) = &self.stream {
+            stream.count_end(reason);
+        }
+        self.record(response);
+    }
+
+    /// When the head of the request arrived.
+    pub fn arrived(&self) -> Instant {
+        self.arrived
     }
 
     /// Counts and logs the request.
@@ -372,12 +461,35 @@ impl<U> Exchange<U> {
         self.verdict.as_ref()
     }
 
+    /// The client's address, if it is known.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.client_ip
+    }
+
     /// The path as received, without the query.
     pub fn received_path(&self) -> &str {
         match (&self.path, &self.target) {
             (ReceivedPath::Text(text), _) => text,
             (ReceivedPath::Uri(uri), _) => uri.path(),
             (ReceivedPath::Target, target) => target.as_ref().map(Target::path).unwrap_or_default(),
+        }
+    }
+
+    /// The query, without the question mark.
+    fn query(&self) -> Option<&str> {
+        match (&self.target, &self.path) {
+            (Some(target), _) => target.query(),
+            (None, ReceivedPath::Uri(uri)) => uri.query(),
+            (None, _) => None,
+        }
+    }
+
+    /// The host that the client requested, with its port; `None` if only the `Host` field may have it.
+    fn requested_host(&self) -> Option<&str> {
+        match (&self.target, &self.path) {
+            (Some(target), _) => Some(target.host()),
+            (None, ReceivedPath::Uri(uri)) => uri.authority().map(http::uri::Authority::as_str),
+            (None, _) => None,
         }
     }
 
@@ -403,6 +515,11 @@ impl<U> Exchange<U> {
         log.record(&self.snapshot.metrics, access_log);
         drop(in_flight);
     }
+}
+
+/// The locations that are stripped. On a route without authentication credentials belong to the upstream.
+pub(super) fn stripped_credentials<U>(route: &Route<U>) -> Option<&Arc<CredentialLocations>> {
+    (route.auth != Auth::None).then_some(&route.credentials)
 }
 
 impl<U> Drop for Exchange<U> {

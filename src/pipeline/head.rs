@@ -1,5 +1,7 @@
 //! The borrowed view of a request head that the pipeline reads, and the target that it derives from it.
 
+use std::borrow::Cow;
+
 use http::header::HOST;
 use http::{HeaderMap, Method, Request, Uri, Version};
 
@@ -8,6 +10,7 @@ use crate::id::RequestId;
 use crate::wire::Rejection;
 use crate::wire::fields::{Fields, text};
 use crate::wire::problem::X_REQUEST_ID;
+use crate::wire::query::without_parameters;
 
 /// A request head, as a front keeps it.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +51,7 @@ impl<'a> RequestHead<'a, HeaderMap> {
     }
 
     /// The same head with the protocol that the client used.
+    #[must_use]
     pub fn version(self, version: Version) -> Self {
         Self { version: Some(version), ..self }
     }
@@ -112,7 +116,19 @@ impl Target {
         &self.text[self.path_start..self.path_end]
     }
 
-    /// The path and query that are forwarded.
+    /// The query, without the question mark.
+    pub fn query(&self) -> Option<&str> {
+        self.text.get(self.path_end + 1..)
+    }
+
+    /// Removes the query parameters of these names.
+    pub(super) fn strip_parameters(&mut self, names: &[Box<str>]) {
+        if let Cow::Owned(stripped) = without_parameters(&self.text, names) {
+            self.text = stripped;
+        }
+    }
+
+    /// The path and query.
     pub fn path_and_query(&self) -> &str {
         &self.text[self.path_start..]
     }
@@ -127,6 +143,16 @@ mod tests {
         for (query, forwarded) in [(None, "/a/b"), (Some(""), "/a/b?"), (Some("x=/y?"), "/a/b?x=/y?")] {
             let target = Target::new("h:1", &NormalPath::parse("/a//b").unwrap(), query);
             assert_eq!((target.host(), target.path(), target.path_and_query()), ("h:1", "/a/b", forwarded));
+            assert_eq!(target.query(), query);
+        }
+    }
+
+    #[test]
+    fn parameters_are_removed_from_the_query_only() {
+        for (path, query, left) in [("/k=1", "k=2&a=3", "/k=1?a=3"), ("/a", "%6b=1", "/a"), ("/a", "", "/a?")] {
+            let mut target = Target::new("h", &NormalPath::parse(path).unwrap(), Some(query));
+            target.strip_parameters(&["k".into()]);
+            assert_eq!((target.host(), target.path(), target.path_and_query()), ("h", path, left));
         }
     }
 

@@ -6,18 +6,21 @@
 mod names;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{CONNECTION, HOST, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use self::names::{
-    HOP_BY_HOP, IDENTITY_PREFIX, folds_to_prefix, is_ambiguous, is_credential, is_possibly_listed, is_spoofable,
+    HOP_BY_HOP, IDENTITY_PREFIX, folds_to, folds_to_prefix, is_ambiguous, is_credential, is_possibly_listed,
+    is_same_name, is_spoofable,
 };
 use crate::config::AddedHeader;
 use crate::key::encode_text;
 use crate::verifier::Verdict;
+use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::fields::{Fields, text};
 use crate::wire::forwarded::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::wire::problem::X_REQUEST_ID;
@@ -116,8 +119,8 @@ pub struct CertificateHeaders {
 pub struct ForwardContext<'a> {
     /// The identity of the caller; `None` for an anonymous request.
     pub identity: Option<IdentityHeaders>,
-    /// Whether credential headers are stripped. On a route without authentication they belong to the upstream.
-    pub strip_credential: bool,
+    /// The locations whose fields are stripped. `None` on a route without authentication, where credentials belong to the upstream.
+    pub credentials: Option<&'a Arc<CredentialLocations>>,
     /// The client's address, from [`forwarded_for`].
     pub forwarded_for: Option<HeaderValue>,
     /// The scheme that the client used.
@@ -144,6 +147,15 @@ pub struct HeaderSelection(u16);
 pub struct FieldEdits {
     strip: Strip,
     set: SmallVec<[(SetName, HeaderValue); SET_INLINE]>,
+    /// Edits of other names; `None` for most routes.
+    custom: Option<Box<CustomEdits>>,
+}
+
+/// Edits of names that a configuration chooses. They come after all others.
+#[derive(Debug, Default)]
+struct CustomEdits {
+    removed: Vec<HeaderName>,
+    added: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The names that are removed.
@@ -157,6 +169,8 @@ struct Strip {
     spoofable: bool,
     identity: bool,
     credential: bool,
+    /// The locations of the route, if they are in other fields than the standard ones.
+    locations: Option<Arc<CredentialLocations>>,
     /// Names with an underscore or a dot.
     ambiguous: bool,
 }
@@ -214,24 +228,33 @@ impl HeaderSelection {
 impl FieldEdits {
     /// Whether the fields of a name are removed or replaced. Names compare without regard to case.
     pub fn removes(&self, name: &str) -> bool {
-        self.strip.removes(name) || self.set.iter().any(|(set, _)| set.header().as_str().eq_ignore_ascii_case(name))
+        self.strips(name) || self.set.iter().any(|(set, _)| set.header().as_str().eq_ignore_ascii_case(name))
+    }
+
+    fn strips(&self, name: &str) -> bool {
+        self.strip.removes(name) || self.custom.as_ref().is_some_and(|custom| custom.removes(name))
     }
 
     /// The fields that are set.
     pub fn set(&self) -> impl Iterator<Item = (HeaderName, &HeaderValue)> {
-        self.set.iter().map(|(name, value)| (name.header(), value))
+        let custom = self.custom.iter().flat_map(|custom| &custom.added);
+        let custom = custom.map(|(name, value)| (name.clone(), value));
+        self.set.iter().map(|(name, value)| (name.header(), value)).chain(custom)
     }
 
     /// Applies the edits to a map, and leaves nothing to set.
     pub fn apply(&mut self, fields: &mut HeaderMap) {
         let removed: SmallVec<[HeaderName; 4]> =
-            fields.keys().filter(|name| self.strip.removes(name.as_str())).cloned().collect();
+            fields.keys().filter(|name| self.strips(name.as_str())).cloned().collect();
         for name in &removed {
             fields.remove(name);
         }
         fields.reserve(self.set.len());
         for (name, value) in self.set.drain(..) {
             fields.insert(name.header(), value);
+        }
+        for (name, value) in self.custom.take().into_iter().flat_map(|custom| custom.added) {
+            fields.append(name, value);
         }
     }
 
@@ -249,9 +272,32 @@ impl FieldEdits {
         }
     }
 
+    /// Replaces all fields of a name, received ones and those of earlier edits, or removes them if there is no value. A received name that
+    /// differs only in punctuation is removed, too: some servers do not distinguish them.
+    pub(super) fn replace(&mut self, name: &HeaderName, value: Option<HeaderValue>) {
+        self.set.retain(|(set, _)| set.header() != *name);
+        let custom = self.custom.get_or_insert_default();
+        custom.added.retain(|(added, _)| added != name);
+        custom.removed.push(name.clone());
+        custom.added.extend(value.map(|value| (name.clone(), value)));
+    }
+
+    /// Adds a field to those of its name, if there is a value.
+    pub(super) fn add(&mut self, name: &HeaderName, value: Option<HeaderValue>) {
+        if let Some(value) = value {
+            self.custom.get_or_insert_default().added.push((name.clone(), value));
+        }
+    }
+
     /// Removes the fields of a name.
     pub(super) fn remove_field(&mut self, name: SetName) {
         self.strip.names.push(name.header());
+    }
+}
+
+impl CustomEdits {
+    fn removes(&self, name: &str) -> bool {
+        self.removed.iter().any(|removed| is_same_name(name, removed.as_str()))
     }
 }
 
@@ -269,6 +315,17 @@ impl Strip {
         (is_possibly_listed(name) && self.lists(name))
             || (self.ambiguous && is_ambiguous(name))
             || self.names.iter().any(|removed| removed.as_str().eq_ignore_ascii_case(name))
+            || self.is_location(name)
+    }
+
+    fn is_location(&self, name: &str) -> bool {
+        let listed = self.locations.as_ref().map(|locations| locations.other_fields());
+        listed.is_some_and(|listed| listed.iter().any(|listed| folds_to(name, listed)))
+    }
+
+    fn set_credentials(&mut self, locations: Option<&Arc<CredentialLocations>>) {
+        self.credential = locations.is_some();
+        self.locations = locations.filter(|locations| !locations.other_fields().is_empty()).cloned();
     }
 
     fn lists(&self, name: &str) -> bool {
@@ -285,8 +342,9 @@ impl Strip {
 pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> FieldEdits {
     let upgrade = requests_upgrade(fields);
     let mut strip = Strip::hop_by_hop(fields, upgrade);
-    (strip.spoofable, strip.credential, strip.ambiguous) = (true, context.strip_credential, !context.allow_underscores);
-    let mut edits = FieldEdits { strip, set: SmallVec::with_capacity(REQUEST_SET_MAX) };
+    (strip.spoofable, strip.ambiguous) = (true, !context.allow_underscores);
+    strip.set_credentials(context.credentials);
+    let mut edits = FieldEdits { strip, set: SmallVec::with_capacity(REQUEST_SET_MAX), custom: None };
     if upgrade {
         edits.set_field(SetName::Connection, HeaderValue::from_static("upgrade"));
     }
@@ -305,9 +363,10 @@ pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> Field
 
 /// The edits for a service that receives the request from another server, or in this process: strip the credential and the identity
 /// headers that the client sent, then set the caller's. Everything else belongs to the server that received the request.
-pub fn edit_identity(identity: Option<IdentityHeaders>, strip_credential: bool) -> FieldEdits {
-    let strip = Strip { identity: true, credential: strip_credential, ..Strip::default() };
-    let mut edits = FieldEdits { strip, set: SmallVec::new() };
+pub fn edit_identity(identity: Option<IdentityHeaders>, credentials: Option<&Arc<CredentialLocations>>) -> FieldEdits {
+    let mut strip = Strip { identity: true, ..Strip::default() };
+    strip.set_credentials(credentials);
+    let mut edits = FieldEdits { strip, set: SmallVec::new(), custom: None };
     if let Some(identity) = identity {
         set_identity_headers(&mut edits, identity);
     }
@@ -319,7 +378,7 @@ pub fn edit_response<F: Fields>(fields: &F, status: StatusCode, request_id: &Hea
     // Only in these responses `Upgrade` is for the client: the switch was made, and the switch is required.
     let upgrade =
         matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED) && fields.has_field(&UPGRADE);
-    let mut edits = FieldEdits { strip: Strip::hop_by_hop(fields, upgrade), set: SmallVec::new() };
+    let mut edits = FieldEdits { strip: Strip::hop_by_hop(fields, upgrade), set: SmallVec::new(), custom: None };
     if upgrade {
         edits.set_field(SetName::Connection, HeaderValue::from_static("upgrade"));
     }
@@ -355,8 +414,13 @@ pub fn is_unasked_upgrade<F: Fields>(request_fields: &F, status: StatusCode) -> 
     status == StatusCode::SWITCHING_PROTOCOLS && !requests_upgrade(request_fields)
 }
 
+/// Whether the client accepts trailers (RFC 9110 section 10.1.4).
+pub fn accepts_trailers<F: Fields>(fields: &F) -> bool {
+    fields.has_field(&TE) && list(fields, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"))
+}
+
 /// Whether the client requests an upgrade, and only to a protocol that is allowed.
-fn requests_upgrade<F: Fields>(fields: &F) -> bool {
+pub fn requests_upgrade<F: Fields>(fields: &F) -> bool {
     if !fields.has_field(&UPGRADE) {
         return false;
     }
@@ -383,7 +447,7 @@ fn forwarded_host<F: Fields>(fields: &F, host: &str) -> Option<HeaderValue> {
 }
 
 /// The value for a host, percent-encoded where a field value cannot hold it.
-fn host_value(host: &str) -> HeaderValue {
+pub(super) fn host_value(host: &str) -> HeaderValue {
     match HeaderValue::from_str(host) {
         Ok(value) if !host.as_bytes().contains(&b'\t') => value,
         _ => value_of(encode_text(host).into_owned()),

@@ -7,8 +7,10 @@
 //! - [`Snapshot`] is everything that requests need from the configuration, immutable.
 //! - [`route`], [`path`]: route matching on normalized paths.
 //! - `authorize`, `rate_limit`: credential, scopes, rate limits. `auth_failures`: addresses that repeatedly present rejected credentials.
+//! - `explain`: the same steps for an administrator, without effects.
 //! - `route_response`, `own_response`: responses that a route makes itself; `template`: their variables.
-//! - [`headers`]: which fields pass, in both directions.
+//! - `forward`: requests for upstreams and their responses; `rewrite`: other paths for upstreams; `location`: the way back.
+//! - [`headers`]: which fields pass, in both directions; `header_rules`: what a route changes.
 //! - [`access_log`]: the log line of a request; `request_metrics`: its metrics.
 
 pub mod access_log;
@@ -17,15 +19,25 @@ mod auth_failures;
 pub mod authorize;
 mod client_certificate;
 mod connection;
+mod cors;
+mod credential_strip;
+mod cross_origin;
 mod exchange;
+mod explain;
+mod forward;
 mod head;
+mod header_rules;
 pub mod headers;
 mod host;
+#[doc(hidden)]
+pub mod live_streams;
+mod location;
 mod own_response;
 pub mod path;
 #[doc(hidden)]
 pub mod rate_limit;
 mod request_metrics;
+mod rewrite;
 pub mod route;
 mod route_response;
 mod snapshot;
@@ -34,9 +46,12 @@ mod unread;
 
 pub use access_log::{ResponseInfo, UpstreamInfo};
 #[doc(hidden)]
-pub use auth_failures::{AuthFailureMetrics, AuthFailureThrottle};
+pub use auth_failures::{AuthFailureMetrics, AuthFailureThrottle, Delay};
 pub use connection::{Connection, ListenerTrust};
 pub use exchange::{Exchange, RequestEdits};
+#[doc(hidden)]
+pub use explain::{ExplainRequest, ExplainSubject, Explanation, StepOutcome};
+pub use forward::UpstreamAddress;
 pub use head::{RequestHead, Target};
 pub use headers::FieldEdits;
 pub use rate_limit::RateLimitOutcome;

@@ -7,8 +7,10 @@ use http::Response;
 
 use super::connection::Connection;
 use super::exchange::Exchange;
+use super::head::RequestHead;
 use super::route_response::OwnResponse;
 use super::template::Values;
+use crate::wire::fields::Fields;
 use crate::wire::problem::X_REQUEST_ID;
 
 impl<U> Exchange<U> {
@@ -23,15 +25,24 @@ impl<U> Exchange<U> {
         Some(self.complete(response.make(&self.values(connection))))
     }
 
+    /// The response to a CORS preflight; `None` for other requests, and on routes without a CORS policy. `head` is the one that the
+    /// exchange began with.
+    ///
+    /// A front that forwards requests calls this before [`authorize`](Self::authorize), writes the response if there is one, and then
+    /// [`finish`](Self::finish)es. Other fronts do not call it: a proxy that asks Keygate has a CORS policy of its own.
+    pub fn preflight_response<F: Fields>(&mut self, head: &RequestHead<'_, F>) -> Option<Response<Bytes>> {
+        let response = self.match_preflight(head)?.preflight(head.fields);
+        Some(self.complete(response))
+    }
+
     /// Completes a response of Keygate's own with what every response has: the length of the body, the request id and the rate-limit
     /// fields, as far as limits were charged.
     ///
-    /// A response that is made before authorization, such as one to a CORS preflight, is an [`OwnResponse`] that goes through this as
-    /// well; the front then does not call [`authorize`](Self::authorize).
     pub(super) fn complete(&self, own: OwnResponse) -> Response<Bytes> {
         let mut response = own.into_response();
         response.headers_mut().insert(X_REQUEST_ID, self.request_id().value().clone());
         self.insert_limit_fields(response.headers_mut());
+        self.insert_cors_fields(response.headers_mut());
         response
     }
 

@@ -122,6 +122,11 @@ impl RouteLimits {
         self.on_backend_down
     }
 
+    /// The cost of a request.
+    pub(super) fn cost(&self) -> u64 {
+        self.cost
+    }
+
     /// Charges a request to all limits that apply to it, or to none.
     pub async fn charge(&self, caller: &Caller<'_>) -> RateLimitOutcome {
         let plan = self.plan(caller);
@@ -134,6 +139,36 @@ impl RouteLimits {
                 outcome.add(index, self.limiter.charge(&charge).await);
             }
         }
+        outcome.plan = Some(plan);
+        outcome
+    }
+
+    /// What [`RouteLimits::charge`] would result in. Charges nothing: the states are those before the request.
+    pub async fn preview(&self, caller: &Caller<'_>) -> RateLimitOutcome {
+        let plan = self.plan(caller);
+        let mut outcome = RateLimitOutcome { legacy_fields: self.legacy_fields, ..RateLimitOutcome::default() };
+        let (mut charges, mut results) = (Vec::new(), Vec::new());
+        // As when charged: after a rejection, the other limits are only read.
+        let mut cost = self.cost;
+        for (index, group) in plan.enforced().chain(plan.dry_run()) {
+            let Some(charge) = group.charge(caller, 0) else { continue };
+            let mut result = self.limiter.charge(&charge).await;
+            if let ChargeResult::Counted(decision) = &mut result {
+                for (named, outcome) in charge.limits.iter().zip(&mut decision.outcomes) {
+                    *outcome = outcome.preview(&named.limit, cost);
+                }
+                decision.admitted = decision.outcomes.iter().all(|outcome| outcome.admitted);
+            }
+            outcome.add(index, result.clone());
+            // Dry-run limits never reject.
+            if plan.is_enforced(index) {
+                cost = if result.admits() { cost } else { 0 };
+                charges.push(charge);
+                results.push(result);
+            }
+        }
+        outcome.rejection = rejection(&charges, &results);
+        drop(charges);
         outcome.plan = Some(plan);
         outcome
     }

@@ -4,13 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::Method;
+use smallvec::SmallVec;
 
+use super::cors::CorsPolicy;
+use super::header_rules::HeaderRules;
 pub use super::host::normal_host;
 use super::path::NormalPath;
 use super::rate_limit::RouteLimits;
 use super::request_metrics::{CachedSeries, Metrics};
+use super::rewrite::Rewrite;
 use super::route_response::RouteResponse;
-use crate::config::{Auth, RouteCertificateConfig, RouteConfig};
+use crate::config::{Auth, ForwardedHost, OnRevoke, RouteCertificateConfig, RouteConfig, RouteTimeoutsConfig, Upgrade};
+use crate::wire::credential_locations::CredentialLocations;
 
 /// A route: what it requires of a request, and where it forwards to.
 #[derive(Debug)]
@@ -25,20 +30,41 @@ pub struct Route<U = ()> {
     pub audiences: Vec<String>,
     /// What the certificate of the client must be; `None` if none is required.
     pub client_certificate: Option<RouteCertificateConfig>,
+    /// Where requests carry their credential.
+    pub credentials: Arc<CredentialLocations>,
+    /// What pages of other origins may do.
+    pub(super) cors: Option<Arc<CorsPolicy>>,
     /// The rate limits; `None` if rate limits are not enforced.
     #[doc(hidden)]
     pub limits: Option<RouteLimits>,
+    /// Whether clients may upgrade connections.
+    pub upgrade: Upgrade,
+    /// What happens to streams whose credential becomes invalid.
+    pub on_revoke: OnRevoke,
+    /// The timeouts, each instead of that of the upstream.
+    pub timeouts: RouteTimeoutsConfig,
     /// What the front keeps for the upstream.
     pub upstream: U,
     /// What the route responds with; `None` if it forwards requests.
     pub(super) response: Option<RouteResponse>,
+    /// How paths are rewritten.
+    pub(super) rewrite: Option<Rewrite>,
+    pub(super) host: HostSelection,
+    pub(super) request_rules: Option<Box<HeaderRules>>,
+    pub(super) response_rules: Option<Box<HeaderRules>>,
+    /// The maximum size of a request body in bytes.
+    pub(super) max_body: Option<u64>,
     pub(super) series: CachedSeries,
 }
+
+/// Which `Host` the upstream of a route gets.
+#[derive(Debug)]
+pub(super) struct HostSelection(ForwardedHost);
 
 /// The requests that a route matches.
 #[derive(Debug, Clone, Default)]
 pub struct RouteMatcher {
-    /// The hosts; all hosts if empty.
+    /// The hosts; all hosts if empty. `*.` in front of a name stands for everything below it.
     pub hosts: Vec<String>,
     /// The path, with everything below it.
     pub path_prefix: String,
@@ -50,10 +76,20 @@ pub struct RouteMatcher {
 #[derive(Debug)]
 pub struct RouteTable<R> {
     by_host: HashMap<Box<str>, Prefixes<R>>,
+    /// The routes of `*.SUFFIX`, by suffix.
+    by_suffix: HashMap<Box<str>, Prefixes<R>>,
+    /// The length of the longest suffix in bytes. Longer ends of a host need no lookup.
+    longest_suffix: usize,
     all_hosts: Prefixes<R>,
     /// Whether a prefix has interpretations besides its normal form (for example because of upper-case letters). If none has, an
     /// unambiguous path needs no second lookup.
     ambiguous_prefixes: bool,
+}
+
+/// The routes that name a host: itself, then by wildcards, the longest suffix first.
+struct NamedRoutes<'t, R> {
+    exact: Option<&'t Prefixes<R>>,
+    wildcards: SmallVec<[&'t Prefixes<R>; 2]>,
 }
 
 /// Routes by prefix, without its trailing slash.
@@ -78,7 +114,18 @@ struct Candidate<R> {
 }
 
 impl<U> Route<U> {
-    pub(super) fn new(config: &RouteConfig, limits: Option<RouteLimits>, upstream: U, metrics: &Metrics) -> Self {
+    /// A route of a configuration. `credentials` are the locations of a route that has none of its own.
+    pub(super) fn new(
+        config: &RouteConfig,
+        credentials: &Arc<CredentialLocations>,
+        limits: Option<RouteLimits>,
+        upstream: U,
+        metrics: &Metrics,
+    ) -> Self {
+        let credentials = match &config.credentials {
+            Some(locations) => Arc::new(CredentialLocations::new(locations)),
+            None => Arc::clone(credentials),
+        };
         let name: Arc<str> = config.name.as_str().into();
         Self {
             series: CachedSeries::new(Arc::clone(&name), metrics),
@@ -87,9 +134,19 @@ impl<U> Route<U> {
             scopes: config.scopes.iter().map(|scope| scope.as_str().into()).collect(),
             audiences: config.audiences.clone(),
             client_certificate: config.client_certificate.clone(),
+            cors: CorsPolicy::new(config, &credentials),
+            credentials,
             limits,
+            upgrade: config.upgrade,
+            on_revoke: config.on_revoke,
+            timeouts: config.timeouts,
             upstream,
             response: RouteResponse::new(config),
+            rewrite: Rewrite::new(config),
+            host: HostSelection(config.host.clone()),
+            request_rules: HeaderRules::new(&config.request_headers),
+            response_rules: HeaderRules::new(&config.response_headers),
+            max_body: config.max_body,
         }
     }
 }
@@ -98,26 +155,29 @@ impl<R> RouteTable<R> {
     /// A table of routes. If two routes match the same requests, the first one is used. A prefix or host that no request can have is
     /// ignored.
     pub fn new(routes: impl IntoIterator<Item = (RouteMatcher, R)>) -> Self {
-        let mut table = Self { by_host: HashMap::new(), all_hosts: Prefixes::default(), ambiguous_prefixes: false };
+        let mut table = Self {
+            by_host: HashMap::new(),
+            by_suffix: HashMap::new(),
+            longest_suffix: 0,
+            all_hosts: Prefixes::default(),
+            ambiguous_prefixes: false,
+        };
         for (matcher, route) in routes {
             table.add(&matcher, &Arc::new(route));
         }
         table
     }
 
-    /// The route for a request. Routes that name the host take precedence, then the longest prefix of whole segments. If the longest
-    /// matching route does not allow the method, the next-longest match is tried.
+    /// The route for a request. Routes that name the host take precedence, then those with a wildcard, the longest first; among them the
+    /// longest prefix of whole segments. If the longest matching route does not allow the method, the next-longest match is tried.
     ///
     /// Every interpretation of the path must match the same route. Otherwise there is no match: an upstream could serve a
     /// resource that belongs to another route, or to none.
     pub fn find(&self, host: &str, method: &Method, path: &NormalPath<'_>) -> Option<&Arc<R>> {
         let host = normal_host(host)?;
-        let named = self.by_host.get(&*host);
-        let route = self.look_up(named, |prefixes| &prefixes.exact, path.as_str(), method)?;
-        let agrees = |interpretation: &str| {
-            let other = self.look_up(named, |prefixes| &prefixes.permissive, interpretation, method);
-            other.is_some_and(|other| Arc::ptr_eq(other, route))
-        };
+        let named = self.named(&host);
+        let route = self.look_up(&named, |prefixes| &prefixes.exact, path.as_str(), method)?;
+        let agrees = |interpretation: &str| self.agrees(&named, method, interpretation, route);
         let is_unanimous = match path.interpretations() {
             [] => !self.ambiguous_prefixes || agrees(path.as_str()),
             interpretations => interpretations.iter().all(|interpretation| agrees(interpretation)),
@@ -125,16 +185,47 @@ impl<R> RouteTable<R> {
         is_unanimous.then_some(route)
     }
 
+    /// Whether requests for all these interpretations of paths match a route.
+    pub(super) fn all_match<I: AsRef<str>>(
+        &self,
+        route: &Arc<R>,
+        host: &str,
+        method: &Method,
+        mut interpretations: impl Iterator<Item = Option<I>>,
+    ) -> bool {
+        let Some(host) = normal_host(host) else { return false };
+        let named = self.named(&host);
+        interpretations.all(|path| path.is_some_and(|path| self.agrees(&named, method, path.as_ref(), route)))
+    }
+
+    fn agrees<'t>(&'t self, named: &NamedRoutes<'t, R>, method: &Method, interpretation: &str, route: &Arc<R>) -> bool {
+        let other = self.look_up(named, |prefixes| &prefixes.permissive, interpretation, method);
+        other.is_some_and(|other| Arc::ptr_eq(other, route))
+    }
+
     fn look_up<'t>(
         &'t self,
-        named: Option<&'t Prefixes<R>>,
+        named: &NamedRoutes<'t, R>,
         part: impl Fn(&'t Prefixes<R>) -> &'t ByPrefix<R>,
         path: &str,
         method: &Method,
     ) -> Option<&'t Arc<R>> {
         named
+            .exact
             .and_then(|prefixes| part(prefixes).find(path, method))
+            .or_else(|| named.wildcards.iter().find_map(|prefixes| part(prefixes).find(path, method)))
             .or_else(|| part(&self.all_hosts).find(path, method))
+    }
+
+    /// The routes that name a host in normal form.
+    fn named(&self, host: &str) -> NamedRoutes<'_, R> {
+        let mut wildcards = SmallVec::new();
+        if !self.by_suffix.is_empty() {
+            let suffixes = host.match_indices('.').map(|(at, _)| &host[at + 1..]);
+            let suffixes = suffixes.filter(|suffix| suffix.len() <= self.longest_suffix);
+            wildcards.extend(suffixes.filter_map(|suffix| self.by_suffix.get(suffix)));
+        }
+        NamedRoutes { exact: self.by_host.get(host), wildcards }
     }
 
     fn add(&mut self, matcher: &RouteMatcher, route: &Arc<R>) {
@@ -144,8 +235,25 @@ impl<R> RouteTable<R> {
         if matcher.hosts.is_empty() {
             self.all_hosts.add(&prefix, &methods, route);
         }
-        for host in matcher.hosts.iter().filter_map(|host| normal_host(host)).filter(|host| !host.is_empty()) {
-            self.by_host.entry(host.into()).or_default().add(&prefix, &methods, route);
+        for host in &matcher.hosts {
+            let suffix = host.strip_prefix("*.");
+            let Some(name) = normal_host(suffix.unwrap_or(host)).filter(|name| !name.is_empty()) else { continue };
+            let hosts = if suffix.is_some() { &mut self.by_suffix } else { &mut self.by_host };
+            if suffix.is_some() {
+                self.longest_suffix = self.longest_suffix.max(name.len());
+            }
+            hosts.entry(name.into()).or_default().add(&prefix, &methods, route);
+        }
+    }
+}
+
+impl HostSelection {
+    /// The host for the upstream of a request for `requested`; `None` for that of the endpoint.
+    pub(super) fn select<'h>(&'h self, requested: &'h str) -> Option<&'h str> {
+        match &self.0 {
+            ForwardedHost::Upstream => None,
+            ForwardedHost::Preserve => Some(requested).filter(|host| !host.is_empty()),
+            ForwardedHost::Name(name) => Some(name),
         }
     }
 }
@@ -303,6 +411,33 @@ mod tests {
             ("a b", "GET", "/", None),
         ] {
             assert_eq!(found(&table, host, method, path), name, "{host} {method} {path}");
+        }
+    }
+
+    #[test]
+    fn wildcards_match_names_below_a_suffix() {
+        let table = RouteTable::new([
+            route("any", &[], "/", &[]),
+            route("wild", &["*.Example.com."], "/", &[]),
+            route("deep", &["*.eu.example.com"], "/", &["GET"]),
+            route("exact", &["api.example.com"], "/api", &[]),
+            route("never", &["*.", "*", "a.*.com"], "/", &[]),
+        ]);
+        for (host, method, path, name) in [
+            ("a.example.com", "GET", "/", "wild"),
+            ("A.B.Example.COM.:8080", "GET", "/x", "wild"),
+            ("a.eu.example.com", "GET", "/", "deep"),
+            ("a.eu.example.com", "POST", "/", "wild"),
+            ("eu.example.com", "GET", "/", "wild"),
+            ("api.example.com", "GET", "/api/1", "exact"),
+            ("api.example.com", "GET", "/other", "wild"),
+            ("example.com", "GET", "/", "any"),
+            ("xexample.com", "GET", "/", "any"),
+            ("example.com.evil", "GET", "/", "any"),
+            ("[::1]", "GET", "/", "any"),
+            ("", "GET", "/", "any"),
+        ] {
+            assert_eq!(found(&table, host, method, path), Some(name), "{host} {method} {path}");
         }
     }
 

@@ -11,15 +11,18 @@ use super::auth_failures::AuthFailureThrottle;
 use super::authorize::Authorizer;
 use super::head::{RequestHead, Target};
 use super::headers::{HeaderSelection, value_of};
+use super::live_streams::LiveStreams;
 use super::path::NormalPath;
 use super::rate_limit::Limits;
 use super::request_metrics::Metrics;
+use super::rewrite::Rewrite;
 use super::route::{Route, RouteMatcher, RouteTable};
 use crate::config::{GatewayConfig, OnBackendDown, RouteConfig, UpstreamLimitFields};
 use crate::id::TenantId;
 use crate::ratelimit::Limiter;
 use crate::verifier::Verifier;
 use crate::wire::Rejection;
+use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::fields::Fields;
 
 /// The current snapshot of a process.
@@ -43,6 +46,9 @@ pub struct SnapshotParts<'a> {
     pub tenant: TenantId,
     /// Whether derived tokens of revoked keys are denied.
     pub revoke_with_parent: bool,
+    /// The streams that end with their keys; `None` for a front that cannot end a response.
+    #[doc(hidden)]
+    pub live_streams: Option<Arc<LiveStreams>>,
     /// The metrics of the process.
     pub metrics: Metrics,
 }
@@ -51,12 +57,17 @@ pub struct SnapshotParts<'a> {
 pub struct Snapshot<U = ()> {
     routes: RouteTable<Route<U>>,
     pub(super) authorizer: Authorizer,
+    /// Where requests that match no route carry their credential.
+    pub(super) credentials: Arc<CredentialLocations>,
     pub(super) headers: HeaderSelection,
     /// Whether field names with an underscore or a dot reach the upstream.
     pub(super) allow_underscores: bool,
     /// The tenant's id as a field value.
     pub(super) tenant: HeaderValue,
     pub(super) upstream_limit_fields: UpstreamLimitFields,
+    pub(super) live_streams: Option<Arc<LiveStreams>>,
+    pub(super) revoke_with_parent: bool,
+    pub(super) tenant_id: TenantId,
     pub(super) metrics: Metrics,
     pub(super) access_log: AccessLog,
 }
@@ -66,6 +77,10 @@ impl SnapshotParts<'_> {
         let limiter = self.limiter.as_ref()?;
         Some(Limits::new(self.config, Arc::clone(limiter), self.on_backend_down))
     }
+
+    fn credentials(&self) -> Arc<CredentialLocations> {
+        Arc::new(CredentialLocations::new(&self.config.credentials))
+    }
 }
 
 impl<U> Snapshot<U> {
@@ -73,27 +88,38 @@ impl<U> Snapshot<U> {
     /// one.
     pub fn new(parts: SnapshotParts<'_>, mut upstream: impl FnMut(&str) -> U) -> Self {
         let limits = parts.limits();
+        let credentials = parts.credentials();
         let route = |route: &RouteConfig| {
             let limits = limits.as_ref().map(|limits| limits.of_route(route));
             (
                 RouteMatcher::from(route),
-                Route::new(route, limits, upstream(route.upstream.as_deref().unwrap_or_default()), &parts.metrics),
+                Route::new(
+                    route,
+                    &credentials,
+                    limits,
+                    upstream(route.upstream.as_deref().unwrap_or_default()),
+                    &parts.metrics,
+                ),
             )
         };
         let routes = RouteTable::new(parts.config.routes.iter().map(route));
-        Self::assemble(parts, routes)
+        Self::assemble(parts, credentials, routes)
     }
 
-    fn assemble(parts: SnapshotParts<'_>, routes: RouteTable<Route<U>>) -> Self {
-        let SnapshotParts { config, metrics, .. } = parts;
+    fn assemble(parts: SnapshotParts<'_>, credentials: Arc<CredentialLocations>, routes: RouteTable<Route<U>>) -> Self {
+        let SnapshotParts { config, live_streams, metrics, .. } = parts;
         Self {
             routes,
+            credentials,
             authorizer: Authorizer::new(parts.verifier, parts.tenant, parts.revoke_with_parent)
                 .throttled(parts.auth_failures),
             headers: HeaderSelection::new(&config.request_headers),
             allow_underscores: config.allow_underscores,
             tenant: value_of(parts.tenant.to_string()),
             upstream_limit_fields: config.limit_headers.upstream,
+            live_streams,
+            revoke_with_parent: parts.revoke_with_parent,
+            tenant_id: parts.tenant,
             metrics,
             access_log: AccessLog::new(&config.access_log),
         }
@@ -103,8 +129,9 @@ impl<U> Snapshot<U> {
     /// requests are matched already.
     pub fn with_route(parts: SnapshotParts<'_>, route: &RouteConfig, upstream: U) -> (Arc<Self>, Arc<Route<U>>) {
         let limits = parts.limits().map(|limits| limits.of_route(route));
-        let route = Arc::new(Route::new(route, limits, upstream, &parts.metrics));
-        (Arc::new(Self::assemble(parts, RouteTable::new([]))), route)
+        let credentials = parts.credentials();
+        let route = Arc::new(Route::new(route, &credentials, limits, upstream, &parts.metrics));
+        (Arc::new(Self::assemble(parts, credentials, RouteTable::new([]))), route)
     }
 
     /// Matches a request head to a route. Returns the route and the target to forward.
@@ -115,7 +142,28 @@ impl<U> Snapshot<U> {
         let host = head.host()?;
         let path = NormalPath::parse(head.path).ok_or(Rejection::RouteNotFound)?;
         let route = self.routes.find(host, head.method, &path).ok_or(Rejection::RouteNotFound)?;
-        Ok((Arc::clone(route), Target::new(host, &path, head.query)))
+        let target = match &route.rewrite {
+            None => Target::new(host, &path, head.query),
+            Some(rewrite) => self.rewrite(route, rewrite, &path, host, head).ok_or(Rejection::RouteNotFound)?,
+        };
+        Ok((Arc::clone(route), target))
+    }
+
+    /// The target with the rewritten path. `None` if an upstream could understand it as a path that requests of the route do not lead to:
+    /// each interpretation must be the rewritten form of a path that matches the same route.
+    fn rewrite<F: Fields>(
+        &self,
+        route: &Arc<Route<U>>,
+        rewrite: &Rewrite,
+        path: &NormalPath<'_>,
+        host: &str,
+        head: &RequestHead<'_, F>,
+    ) -> Option<Target> {
+        let rewritten = rewrite.forward(path.as_str())?;
+        let forwarded = NormalPath::parse(&rewritten)?;
+        let requested = forwarded.interpretations().iter().map(|interpretation| rewrite.requested(interpretation));
+        let is_unanimous = self.routes.all_match(route, host, head.method, requested);
+        is_unanimous.then(|| Target::new(host, &forwarded, head.query))
     }
 
     /// Authorizes requests.
@@ -124,3 +172,6 @@ impl<U> Snapshot<U> {
         &self.authorizer
     }
 }
+
+#[cfg(test)]
+mod tests;

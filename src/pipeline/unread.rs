@@ -27,7 +27,7 @@ impl<U> Snapshot<U> {
     /// The response to a request whose head was refused. The request is counted and logged.
     pub fn reject_unread(&self, request: &UnreadRequest, rejection: &Rejection) -> Response<Bytes> {
         let request_id = RequestId::random();
-        let response = rejection_response(rejection, &request_id, ResponseForm::Problem);
+        let response = rejection_response(rejection, &request_id, ResponseForm::Problem, &self.credentials);
         self.metrics.count_malformed(request.reason);
         let log = RequestLog {
             request_id: Some(&request_id),

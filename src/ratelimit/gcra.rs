@@ -207,6 +207,16 @@ impl Outcome {
         Self { remaining: self.remaining.saturating_add(cost).min(limit.quota.get()), used, ..self }
     }
 
+    /// The outcome of a request of this cost after a reading of the bucket. Charges nothing.
+    #[must_use]
+    pub fn preview(self, limit: &Limit, cost: u64) -> Self {
+        let now = Micros::default();
+        match Tat::with_used(now, self.used).take(now, limit, cost) {
+            Ok(_) => self,
+            Err(wait) => self.rejected(wait),
+        }
+    }
+
     /// The outcome for a rejected request that would be admitted after `wait`.
     #[must_use]
     pub(super) fn rejected(self, wait: Duration) -> Self {

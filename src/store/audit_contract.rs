@@ -12,10 +12,11 @@ use crate::audit::{Anchor, AuditEvent, AuditRow, ChainHead, ChainVerification, H
 use crate::clock::SystemClock;
 use crate::id::{KeyId, TenantId};
 use crate::key::ApiKey;
-use crate::request_context::{Principal, RequestContext};
+use crate::request_context::{ActorScope, Principal, RequestContext};
 
 contract!(
     every_write_leaves_a_row_with_what_it_changed,
+    a_rotation_with_an_overlap_changes_the_old_key,
     a_write_that_changes_nothing_leaves_no_row,
     a_row_names_who_made_the_request,
     audit_pages_return_every_row_once_in_both_orders,
@@ -61,7 +62,7 @@ async fn every_write_leaves_a_row_with_what_it_changed(store: Arc<dyn KeyStore>)
     store.insert_many(&context(), &[key(IMPORTED), first.clone()]).await.unwrap();
     let renamed = ApiKey { name: "renamed".into(), version: 2, ..first.clone() };
     store.replace(&context(), &renamed, &first).await.unwrap();
-    store.rotate(&context(), &renamed, &key(issued(2)), &compromise(), long_ago(5)).await.unwrap().unwrap();
+    store.rotate(&context(), &renamed, &key(issued(2)), long_ago(5), None).await.unwrap().unwrap();
     store.revoke(&context(), issued(2), &compromise(), long_ago(6)).await.unwrap();
     store.delete(&context(), IMPORTED, long_ago(7)).await.unwrap();
     store.insert(&context(), &ApiKey { expire_time: Some(long_ago(0)), ..key(issued(3)) }, None).await.unwrap();
@@ -118,6 +119,22 @@ async fn every_write_leaves_a_row_with_what_it_changed(store: Arc<dyn KeyStore>)
     assert!(rows.iter().all(|row| audit_keys().is_row(row) && row.seal.is_none()), "{rows:?}");
 }
 
+async fn a_rotation_with_an_overlap_changes_the_old_key(store: Arc<dyn KeyStore>) {
+    store.insert(&context(), &key(issued(1)), None).await.unwrap();
+    let end = long_ago(3600);
+    store.rotate(&context(), &key(issued(1)), &key(issued(2)), long_ago(0), Some(end)).await.unwrap().unwrap();
+    store.revoke(&context(), issued(1), &compromise(), long_ago(5)).await.unwrap();
+    let query =
+        AuditQuery { key_id: Some(issued(1).to_string()), ascending: true, ..AuditQuery::new(TenantId::NIL, 10) };
+    let rows = trail(&store).audit_page(&query).await.unwrap();
+    let rows: Vec<_> = rows.iter().map(to_json).collect();
+    let events: Vec<_> = rows.iter().map(|row| row["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["IssuedAPIKeyCreated", "IssuedAPIKeyUpdated", "IssuedAPIKeyRevoked"]);
+    let time = end.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
+    assert_eq!(rows[1]["after"], json!({"revoke_time": time, "replaced_by": issued(2).to_string()}));
+    assert_eq!((&rows[2]["before"]["revoke_time"], &rows[2]["after"]["revoke_time"]), (&json!(time), &Value::Null));
+}
+
 async fn a_write_that_changes_nothing_leaves_no_row(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), Some("r")).await.unwrap();
     store.revoke(&context(), issued(1), &compromise(), long_ago(1)).await.unwrap();
@@ -129,10 +146,7 @@ async fn a_write_that_changes_nothing_leaves_no_row(store: Arc<dyn KeyStore>) {
     assert!(!store.replace(&context(), &key(issued(1)), &key(issued(1))).await.unwrap());
     store.revoke(&context(), issued(1), &compromise(), long_ago(1)).await.unwrap();
     store.revoke(&context(), issued(9), &compromise(), long_ago(1)).await.unwrap();
-    assert_eq!(
-        store.rotate(&context(), &key(issued(1)), &key(issued(2)), &compromise(), long_ago(1)).await.unwrap(),
-        None
-    );
+    assert_eq!(store.rotate(&context(), &key(issued(1)), &key(issued(2)), long_ago(1), None).await.unwrap(), None);
     assert_eq!(store.delete(&context(), IMPORTED, long_ago(1)).await.unwrap(), None);
     store.record_last_used(&context(), &[(TenantId::NIL, issued(1))], long_ago(1)).await.unwrap();
     store.purge(&system(), long_ago(-1_000_000_000), 10).await.unwrap();
@@ -199,6 +213,11 @@ async fn audit_filters_select_rows(store: Arc<dyn KeyStore>) {
         (AuditQuery { to: Some(time), ..query() }, 2),
         (AuditQuery { to: Some(time + micro), from: Some(all[0].time), ..query() }, 3),
         (AuditQuery { limit: 2, ..query() }, 2),
+        (AuditQuery { tenants: vec![OTHER], ..query() }, 0),
+        (AuditQuery { tenants: vec![OTHER, TenantId::NIL], ..query() }, 3),
+        (AuditQuery { actors: ActorScope::of_prefixes(["oth"]), ..query() }, 2),
+        (AuditQuery { actors: ActorScope::of_prefixes(["x", "act"]), ..query() }, 1),
+        (AuditQuery { actors: ActorScope::of_prefixes(["o"]), events: AuditEvent::named("checkpoint"), ..query() }, 0),
     ] {
         let page = trail(&store).audit_page(&query).await.unwrap();
         assert_eq!(page.len(), expected, "{query:?}");

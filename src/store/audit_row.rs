@@ -117,18 +117,22 @@ pub(super) struct Dialect {
     pub(super) parameter: char,
     /// The cast of an id.
     pub(super) id: &'static str,
+    /// The cast of a text.
+    pub(super) text: &'static str,
     /// A time.
     pub(super) time: fn(Timestamp) -> String,
 }
 
 /// The statement of a page, and its parameters. It has only the conditions that the query has, so that each can use its index.
 pub(super) fn page(query: &AuditQuery, dialect: &Dialect) -> (String, Vec<String>) {
-    let mut parameters = vec![query.tenant.to_string()];
+    let mut parameters = Vec::new();
     let mut add = |value: String| {
         parameters.push(value);
         format!("{}{}", dialect.parameter, parameters.len())
     };
-    let mut conditions = vec![format!("tenant = {}1{}", dialect.parameter, dialect.id)];
+    let tenants: Vec<_> =
+        query.tenants.iter().map(|tenant| format!("{}{}", add(tenant.to_string()), dialect.id)).collect();
+    let mut conditions = vec![format!("tenant IN ({})", tenants.join(", "))];
     let (order, direction) = if query.ascending { (">", "ASC") } else { ("<", "DESC") };
     if let Some(after) = &query.after {
         conditions.push(format!("id {order} {}{}", add(after.clone()), dialect.id));
@@ -146,6 +150,14 @@ pub(super) fn page(query: &AuditQuery, dialect: &Dialect) -> (String, Vec<String
         if let Some(value) = value {
             conditions.push(format!("{column} = {}", add(value.clone())));
         }
+    }
+    if let Some(prefixes) = query.actors.prefixes() {
+        let mut starts_with = |prefix: &str| {
+            let prefix = format!("{}{}", add(prefix.to_owned()), dialect.text);
+            format!("substr(actor_id, 1, length({prefix})) = {prefix}")
+        };
+        let any: Vec<_> = prefixes.iter().map(|prefix| starts_with(prefix)).collect();
+        conditions.push(if any.is_empty() { "false".to_owned() } else { format!("({})", any.join(" OR ")) });
     }
     conditions.push(events(&query.events));
     let text = format!(

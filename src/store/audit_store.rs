@@ -8,6 +8,7 @@ use super::error::StoreError;
 use crate::audit::{Anchor, AuditEvent, AuditRow, ChainRecord, Recorder, SealPlan};
 use crate::clock::Timestamp;
 use crate::id::TenantId;
+use crate::request_context::ActorScope;
 
 /// Makes the plan of a sealing from the unsealed rows.
 pub type MakePlan<'a> = &'a mut (dyn FnMut(&[AuditRow]) -> SealPlan + Send);
@@ -83,8 +84,10 @@ pub struct Unsealed<'a> {
 /// Which rows a page contains.
 #[derive(Debug, Clone)]
 pub struct AuditQuery {
-    /// The tenant.
-    pub tenant: TenantId,
+    /// The tenants.
+    pub tenants: Vec<TenantId>,
+    /// Only rows about keys of these actors; rows about no key only for all actors.
+    pub actors: ActorScope,
     /// Only rows at this time or later.
     pub from: Option<Timestamp>,
     /// Only rows before this time.
@@ -109,7 +112,8 @@ impl AuditQuery {
     /// A query for all rows of a tenant.
     pub fn new(tenant: TenantId, limit: u32) -> Self {
         Self {
-            tenant,
+            tenants: vec![tenant],
+            actors: ActorScope::All,
             from: None,
             to: None,
             principal: None,

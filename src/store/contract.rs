@@ -14,7 +14,7 @@ use crate::credential::Keyring;
 use crate::id::{KeyId, KeyKind, RequestId, TenantId};
 use crate::key::{ApiKey, EffectiveStatus, KeyFilter, Revocation, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Visibility};
-use crate::request_context::{Principal, RequestContext};
+use crate::request_context::{ActorScope, Principal, RequestContext};
 
 /// Runs the tests against every store.
 macro_rules! contract {
@@ -69,9 +69,14 @@ contract!(
     insert_many_skips_ids_that_are_taken,
     pages_return_every_key_once,
     filters_select_by_actor_and_status,
+    lists_select_by_prefixes_of_actors,
     replace_requires_the_expected_version,
     rotation_is_atomic_and_happens_once,
     one_of_many_concurrent_rotations_succeeds,
+    replaced_key_is_active_until_its_time,
+    replaced_key_can_be_revoked_before_its_time_and_not_after,
+    replaced_key_is_listed_by_its_status,
+    both_keys_of_a_rotation_have_a_last_use,
     deleted_key_is_not_found_but_listed_as_revoked,
     revoked_keys_are_listed_latest_first,
     last_use_is_recorded_once_a_day_without_a_change,
@@ -102,7 +107,8 @@ pub(super) fn context() -> RequestContext {
 }
 
 pub(super) fn context_of(tenant: TenantId) -> RequestContext {
-    RequestContext { tenant, principal: Principal::Anonymous, client_ip: None, request_id: RequestId::random() }
+    let (actors, request_id) = (ActorScope::All, RequestId::random());
+    RequestContext { tenant, principal: Principal::Anonymous, actors, client_ip: None, request_id }
 }
 
 pub(super) fn system() -> RequestContext {
@@ -130,6 +136,8 @@ pub(super) fn key(id: KeyId) -> ApiKey {
         create_time: at(0),
         update_time: at(1),
         expire_time: Some(at(3600)),
+        revoke_time: None,
+        replaced_by: None,
         last_used_time: None,
         rate_limit: Some(RateLimitPolicy {
             quota: NonZeroU64::new(i64::MAX.unsigned_abs()).unwrap(),
@@ -194,8 +202,8 @@ async fn write_to_another_tenant_is_rejected(store: Arc<dyn KeyStore>) {
         refused(store.insert(context, &new, Some("r")).await);
         refused(store.insert_many(context, &[ApiKey { tenant: OTHER, ..new.clone() }, new.clone()]).await);
         refused(store.replace(context, &ApiKey { name: "stolen".into(), version: 2, ..mine.clone() }, &mine).await);
-        refused(store.rotate(context, &mine, &ApiKey { tenant: OTHER, ..new.clone() }, &compromise(), at(5)).await);
-        refused(store.rotate(context, &own, &new, &compromise(), at(5)).await);
+        refused(store.rotate(context, &mine, &ApiKey { tenant: OTHER, ..new.clone() }, at(5), None).await);
+        refused(store.rotate(context, &own, &new, at(5), None).await);
         refused(store.record_last_used(context, &[(OTHER, own.id), (mine.tenant, mine.id)], at(5)).await);
         refused(store.purge(context, at(10_000_000), 10).await);
         refused(store.prune_deleted(context, at(10_000_000), 10).await);
@@ -239,7 +247,7 @@ async fn concurrent_inserts_with_one_request_id_add_one_key(store: Arc<dyn KeySt
         new += usize::from(call.await.unwrap() == Inserted::New);
     }
     assert_eq!(new, 1);
-    assert_eq!(store.count_active(TenantId::NIL).await.unwrap(), 1);
+    assert_eq!(store.count_active(TenantId::NIL, at(5)).await.unwrap(), 1);
 }
 
 async fn revocation_is_stored_with_all_its_fields(store: Arc<dyn KeyStore>) {
@@ -283,7 +291,7 @@ async fn count_active_excludes_revoked_keys(store: Arc<dyn KeyStore>) {
     }
     store.insert(&context(), &key(KeyId::Imported([1; 32])), None).await.unwrap();
     store.revoke(&context(), issued(2), &compromise(), at(0)).await.unwrap();
-    assert_eq!(store.count_active(TenantId::NIL).await.unwrap(), 3);
+    assert_eq!(store.count_active(TenantId::NIL, at(5)).await.unwrap(), 3);
 }
 
 async fn insert_many_skips_ids_that_are_taken(store: Arc<dyn KeyStore>) {
@@ -296,7 +304,8 @@ async fn insert_many_skips_ids_that_are_taken(store: Arc<dyn KeyStore>) {
 }
 
 fn query(filter: &KeyFilter, before: Option<KeyId>, limit: u32) -> PageQuery<'_> {
-    PageQuery { tenant: TenantId::NIL, kind: KeyKind::Issued, filter, before, limit, now: at(100) }
+    let (tenant, kind, actors) = (TenantId::NIL, KeyKind::Issued, &ActorScope::All);
+    PageQuery { tenant, kind, filter, actors, before, limit, now: at(100) }
 }
 
 async fn pages_return_every_key_once(store: Arc<dyn KeyStore>) {
@@ -345,6 +354,30 @@ async fn filters_select_by_actor_and_status(store: Arc<dyn KeyStore>) {
     }
 }
 
+async fn lists_select_by_prefixes_of_actors(store: Arc<dyn KeyStore>) {
+    let of_actor = |number, actor: &str| ApiKey { actor_id: actor.into(), ..key(issued(number)) };
+    let keys = [of_actor(1, "a/x"), of_actor(2, "a%"), of_actor(3, "ab"), of_actor(4, "A/x"), of_actor(5, "é/x")];
+    store.insert_many(&context(), &keys).await.unwrap();
+    for (prefixes, actor, expected) in [
+        (&["a/"][..], None, vec![1]),
+        (&["a"], None, vec![3, 2, 1]),
+        (&["a%", "a_"], None, vec![2]),
+        (&["é/", "a/"], None, vec![5, 1]),
+        (&["a/x/y"], None, vec![]),
+        (&["a/"], Some("a/x"), vec![1]),
+        (&["a/"], Some("ab"), vec![]),
+    ] {
+        let filter = KeyFilter { actor_id: actor.map(str::to_owned), state: None };
+        let actors = ActorScope::of_prefixes(prefixes.iter().copied());
+        let page = store.list(&PageQuery { actors: &actors, ..query(&filter, None, 10) }).await.unwrap();
+        let expected: Vec<_> = expected.into_iter().map(issued).collect();
+        assert_eq!(page.iter().map(|key| key.id).collect::<Vec<_>>(), expected, "{prefixes:?} {actor:?}");
+    }
+    let none = ActorScope::Prefixes([].into());
+    let page = store.list(&PageQuery { actors: &none, ..query(&KeyFilter::default(), None, 10) }).await.unwrap();
+    assert_eq!(page, []);
+}
+
 async fn replace_requires_the_expected_version(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let changed = ApiKey {
@@ -367,13 +400,14 @@ async fn replace_requires_the_expected_version(store: Arc<dyn KeyStore>) {
 async fn rotation_is_atomic_and_happens_once(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let stale = ApiKey { version: 0, ..key(issued(1)) };
-    assert_eq!(store.rotate(&context(), &stale, &key(issued(2)), &compromise(), at(5)).await.unwrap(), None);
+    assert_eq!(store.rotate(&context(), &stale, &key(issued(2)), at(5), None).await.unwrap(), None);
     assert_eq!(store.find(TenantId::NIL, issued(2)).await.unwrap(), None);
-    let old = store.rotate(&context(), &key(issued(1)), &key(issued(2)), &compromise(), at(5)).await.unwrap().unwrap();
+    let old = store.rotate(&context(), &key(issued(1)), &key(issued(2)), at(5), None).await.unwrap().unwrap();
     assert_eq!((old.effective_status(at(5)), old.version, old.update_time), (EffectiveStatus::Revoked, 2, at(5)));
+    assert_eq!((old.revocation(at(5)), old.replaced_by), (Some(Revocation::superseded()), Some(issued(2))));
     assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(old));
     assert_eq!(store.find(TenantId::NIL, issued(2)).await.unwrap(), Some(key(issued(2))));
-    assert_eq!(store.rotate(&context(), &key(issued(1)), &key(issued(3)), &compromise(), at(6)).await.unwrap(), None);
+    assert_eq!(store.rotate(&context(), &key(issued(1)), &key(issued(3)), at(6), None).await.unwrap(), None);
     assert_eq!(store.find(TenantId::NIL, issued(3)).await.unwrap(), None);
 }
 
@@ -382,18 +416,109 @@ async fn one_of_many_concurrent_rotations_succeeds(store: Arc<dyn KeyStore>) {
     let calls = (2..=17).map(|number| {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
-            store
-                .rotate(&context(), &key(issued(1)), &key(issued(number)), &compromise(), at(5))
-                .await
-                .unwrap()
-                .is_some()
+            store.rotate(&context(), &key(issued(1)), &key(issued(number)), at(5), None).await.unwrap().is_some()
         })
     });
     let mut rotated = 0;
     for call in calls.collect::<Vec<_>>() {
         rotated += usize::from(call.await.unwrap());
     }
-    assert_eq!((rotated, store.count_active(TenantId::NIL).await.unwrap()), (1, 1));
+    assert_eq!((rotated, store.count_active(TenantId::NIL, at(5)).await.unwrap()), (1, 1));
+}
+
+/// Rotates key 1 to key 2 at 5 s; the old key stays active until 50 s.
+async fn replace_later(store: &Arc<dyn KeyStore>) -> ApiKey {
+    store.insert(&context(), &key(issued(1)), None).await.unwrap();
+    let rotated = store.rotate(&context(), &key(issued(1)), &key(issued(2)), at(5), Some(at(50))).await.unwrap();
+    rotated.unwrap()
+}
+
+async fn replaced_key_is_active_until_its_time(store: Arc<dyn KeyStore>) {
+    let old = replace_later(&store).await;
+    let expected = ApiKey {
+        update_time: at(5),
+        revoke_time: Some(at(50)),
+        replaced_by: Some(issued(2)),
+        version: 2,
+        ..key(issued(1))
+    };
+    assert_eq!(old, expected);
+    assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(expected));
+    assert_eq!(store.find(TenantId::NIL, issued(2)).await.unwrap(), Some(key(issued(2))));
+    assert_eq!(store.rotate(&context(), &key(issued(1)), &key(issued(3)), at(6), None).await.unwrap(), None);
+    for (seconds, active) in [(50, 2), (51, 1)] {
+        assert_eq!(store.count_active(TenantId::NIL, at(seconds)).await.unwrap(), active, "{seconds}");
+    }
+    let later = RevokedKey { tenant: TenantId::NIL, id: issued(1), time: at(50), is_later: true };
+    assert_eq!(store.revoked_since(at(50), 10).await.unwrap(), [later]);
+    assert_eq!(store.revoked_since(at(51), 10).await.unwrap(), []);
+    let renamed = ApiKey { name: "changed".into(), version: 3, ..old.clone() };
+    assert!(store.replace(&context(), &renamed, &old).await.unwrap());
+    assert_eq!(store.find(TenantId::NIL, issued(1)).await.unwrap(), Some(renamed));
+    if let Some(feed) = Arc::clone(&store).feed() {
+        let changes = feed.recent(Duration::from_secs(3600), 1000).await.unwrap();
+        let times: Vec<_> =
+            changes.iter().filter(|change| change.version == 2).map(|change| change.revoke_time).collect();
+        assert_eq!(times, [Some(at(50))]);
+    }
+}
+
+async fn replaced_key_can_be_revoked_before_its_time_and_not_after(store: Arc<dyn KeyStore>) {
+    replace_later(&store).await;
+    let late = store.revoke(&context(), issued(1), &compromise(), at(51)).await.unwrap();
+    assert_eq!(late, Revoked::Already);
+    let late = store.find(TenantId::NIL, issued(1)).await.unwrap().unwrap();
+    assert_eq!(store.rotate(&context(), &late, &key(issued(3)), at(51), Some(at(90))).await.unwrap(), None);
+    assert_eq!(store.rotate(&context(), &late, &key(issued(3)), at(51), None).await.unwrap(), None);
+    let Revoked::Done(revoked) = store.revoke(&context(), issued(1), &compromise(), at(9)).await.unwrap() else {
+        panic!("the key was active");
+    };
+    assert_eq!((revoked.effective_status(at(9)), revoked.revoke_time), (EffectiveStatus::Revoked, None));
+    assert_eq!((revoked.revocation(at(51)), revoked.replaced_by), (Some(compromise()), Some(issued(2))));
+}
+
+async fn replaced_key_is_listed_by_its_status(store: Arc<dyn KeyStore>) {
+    replace_later(&store).await;
+    let others = (3..=9).map(|number| key(issued(number))).collect::<Vec<_>>();
+    store.insert_many(&context(), &others).await.unwrap();
+    for number in [3, 5] {
+        store.revoke(&context(), issued(number), &compromise(), at(0)).await.unwrap();
+    }
+    let expected = |seconds, state| match (seconds, state) {
+        (50, EffectiveStatus::Active) => vec![9, 8, 7, 6, 4, 2, 1],
+        (51, EffectiveStatus::Active) | (5000, EffectiveStatus::Expired) => vec![9, 8, 7, 6, 4, 2],
+        (50, EffectiveStatus::Revoked) => vec![5, 3],
+        (_, EffectiveStatus::Revoked) => vec![5, 3, 1],
+        _ => vec![],
+    };
+    for (seconds, state) in [50, 51, 5000].into_iter().flat_map(|seconds| {
+        [EffectiveStatus::Active, EffectiveStatus::Revoked, EffectiveStatus::Expired].map(|state| (seconds, state))
+    }) {
+        for actor_id in [None, Some("actor".to_owned())] {
+            let filter = KeyFilter { actor_id, state: Some(state) };
+            let (mut listed, mut before) = (Vec::new(), None);
+            // Pages of two, so that each begins within both kinds of revoked keys.
+            loop {
+                let page = PageQuery { now: at(seconds), ..query(&filter, before, 2) };
+                let page = store.list(&page).await.unwrap();
+                let Some(last) = page.last() else { break };
+                before = Some(last.id);
+                listed.extend(page.into_iter().map(|key| key.id));
+            }
+            let expected: Vec<_> = expected(seconds, state).into_iter().map(issued).collect();
+            assert_eq!(listed, expected, "{seconds} {filter:?}");
+        }
+    }
+}
+
+async fn both_keys_of_a_rotation_have_a_last_use(store: Arc<dyn KeyStore>) {
+    const DAY: i64 = 24 * 3600;
+    replace_later(&store).await;
+    let last_used = async |number| store.find(TenantId::NIL, issued(number)).await.unwrap().unwrap().last_used_time;
+    store.record_last_used(&context(), &[(TenantId::NIL, issued(1))], at(6)).await.unwrap();
+    assert_eq!((last_used(1).await, last_used(2).await), (Some(at(6)), None));
+    store.record_last_used(&context(), &[(TenantId::NIL, issued(2))], at(DAY)).await.unwrap();
+    assert_eq!((last_used(1).await, last_used(2).await), (Some(at(6)), Some(at(DAY))));
 }
 
 async fn deleted_key_is_not_found_but_listed_as_revoked(store: Arc<dyn KeyStore>) {
@@ -404,7 +529,7 @@ async fn deleted_key_is_not_found_but_listed_as_revoked(store: Arc<dyn KeyStore>
     assert_eq!(store.delete(&context(), imported, at(8)).await.unwrap(), None);
     assert_eq!(store.find(TenantId::NIL, imported).await.unwrap(), None);
     assert_eq!(store.find_by_request(TenantId::NIL, KeyKind::Imported, "r").await.unwrap(), None);
-    let deleted = RevokedKey { tenant: TenantId::NIL, id: imported, time: at(7) };
+    let deleted = RevokedKey { tenant: TenantId::NIL, id: imported, time: at(7), is_later: false };
     assert_eq!(store.revoked_since(at(7), 10).await.unwrap(), [deleted]);
     assert_eq!(store.insert(&context(), &key(imported), Some("r")).await.unwrap(), Inserted::New);
 }
@@ -516,7 +641,7 @@ async fn purge_deletes_expired_keys_earliest_first(store: Arc<dyn KeyStore>) {
     }
     assert_eq!(store.find_by_request(OTHER, KeyKind::Issued, "r").await.unwrap(), None);
     // Tokens of a revoked key may still be valid; those of an expired key have expired with it.
-    let revoked = RevokedKey { tenant: TenantId::NIL, id: issued(6), time: days(-29) };
+    let revoked = RevokedKey { tenant: TenantId::NIL, id: issued(6), time: days(-29), is_later: false };
     assert_eq!(store.revoked_since(days(-29), 10).await.unwrap(), [revoked]);
     if let Some(feed) = Arc::clone(&store).feed() {
         let changes = feed.recent(Duration::from_secs(3600), 1000).await.unwrap();
@@ -534,7 +659,7 @@ async fn concurrent_purges_return_each_key_once(store: Arc<dyn KeyStore>) {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
                 let mut purged = Vec::new();
-                while store.count_active(TenantId::NIL).await.unwrap() > 0 {
+                while store.count_active(TenantId::NIL, at(5)).await.unwrap() > 0 {
                     purged.extend(store.purge(&system(), long_ago(1), 20).await.unwrap().into_iter().map(|key| key.id));
                 }
                 purged

@@ -97,6 +97,8 @@ pub struct Change {
     pub version: u64,
     /// Shortly before the commit, by the database's clock.
     pub time: Timestamp,
+    /// When the key counts as revoked, if the change is a rotation that replaced it and left it active until then.
+    pub revoke_time: Option<Timestamp>,
 }
 
 /// Kinds of changes.
@@ -108,7 +110,7 @@ pub enum ChangeKind {
     Import,
     /// Fields of the key have new values.
     Update,
-    /// The key was revoked because a new key replaces it.
+    /// The key was revoked because a new key replaces it. A key that stays active for a time is updated.
     Rotate,
     /// The key was revoked.
     Revoke,

@@ -10,7 +10,7 @@ use super::feed::ChangeFeed;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, KeyFilter, Revocation};
-use crate::request_context::{Principal, RequestContext};
+use crate::request_context::{ActorScope, Principal, RequestContext};
 
 /// Looks up key records. A missing key is `None`; an error means that it is not known whether the key exists.
 #[async_trait]
@@ -93,8 +93,9 @@ pub trait KeyStore: KeySource {
         now: Timestamp,
     ) -> Result<Revoked, StoreError>;
 
-    /// Revokes `old` and adds `new`, in one transaction. Returns the revoked key, or `None` if the stored key is not active or
-    /// not of the version of `old`; then nothing is written.
+    /// Adds `new` and replaces `old` by it, in one transaction: with `revoke_time` the old key stays active until then, without it the
+    /// old key is revoked by [`Revocation::superseded`]. Returns the old key, or `None` if the stored key is not active or not of the
+    /// version of `old`; then nothing is written.
     ///
     /// # Errors
     /// [`StoreError`] when it is not known whether the keys were rotated.
@@ -103,8 +104,8 @@ pub trait KeyStore: KeySource {
         context: &RequestContext,
         old: &ApiKey,
         new: &ApiKey,
-        revocation: &Revocation,
         now: Timestamp,
+        revoke_time: Option<Timestamp>,
     ) -> Result<Option<ApiKey>, StoreError>;
 
     /// Sets `last_used_time` of the keys to `now`, except where it is already on the same day (UTC) or later. Does not change
@@ -146,18 +147,18 @@ pub trait KeyStore: KeySource {
     /// [`StoreError`] when it is not known which were removed.
     async fn prune_deleted(&self, context: &RequestContext, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
 
-    /// Returns the keys of every tenant that were revoked or deleted since a time, the latest first, at most `limit`. May
-    /// include keys that were revoked earlier and updated since.
+    /// Returns the keys of every tenant that were revoked or deleted since a time, and the replaced keys that count as revoked at a later
+    /// time, the latest first, at most `limit`. May include keys that were revoked earlier and updated since.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
     async fn revoked_since(&self, since: Timestamp, limit: u32) -> Result<Vec<RevokedKey>, StoreError>;
 
-    /// Returns how many keys of a tenant are not revoked, expired ones included.
+    /// Returns how many keys of a tenant are not revoked at `now`, expired ones included.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
-    async fn count_active(&self, tenant: TenantId) -> Result<u64, StoreError>;
+    async fn count_active(&self, tenant: TenantId, now: Timestamp) -> Result<u64, StoreError>;
 
     /// Checks that the store answers.
     ///
@@ -190,6 +191,8 @@ pub struct PageQuery<'a> {
     pub kind: KeyKind,
     /// Further conditions.
     pub filter: &'a KeyFilter,
+    /// Only keys of these actors.
+    pub actors: &'a ActorScope,
     /// Only keys with smaller ids; all if absent.
     pub before: Option<KeyId>,
     /// Maximum number of keys.
@@ -198,15 +201,17 @@ pub struct PageQuery<'a> {
     pub now: Timestamp,
 }
 
-/// A key that was revoked or deleted.
+/// A key that was revoked or deleted, or that a rotation replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RevokedKey {
     /// The tenant of the key.
     pub tenant: TenantId,
     /// The key.
     pub id: KeyId,
-    /// When it was deleted, or last changed; the revocation is not later.
+    /// When it was deleted, or last changed; the revocation is not later. For a replaced key, when it counts as revoked.
     pub time: Timestamp,
+    /// Whether the key was replaced and stays active until `time`.
+    pub is_later: bool,
 }
 
 /// A key that was deleted some time after its expiry.

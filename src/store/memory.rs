@@ -80,7 +80,18 @@ fn revoke(key: &mut ApiKey, revocation: &Revocation, now: Timestamp) {
     key.status = Status::Revoked(revocation.clone());
     key.update_time = now;
     key.expire_time = Some(Revocation::expiry(now, key.expire_time));
+    key.revoke_time = None;
     key.version += 1;
+}
+
+/// Whether a key is not revoked, by now or by its status.
+fn is_active(key: &ApiKey, now: Timestamp) -> bool {
+    key.revocation(now).is_none()
+}
+
+fn revoked_key(key: &ApiKey) -> RevokedKey {
+    let time = key.revoke_time.unwrap_or(key.update_time);
+    RevokedKey { tenant: key.tenant, id: key.id, time, is_later: key.revoke_time.is_some() }
 }
 
 #[async_trait]
@@ -107,6 +118,7 @@ impl KeyStore for MemoryStore {
                 && key.id.kind() == page.kind
                 && page.before.is_none_or(|before| key.id < before)
                 && page.filter.actor_id.as_ref().is_none_or(|actor| *actor == key.actor_id)
+                && page.actors.allows(&key.actor_id)
                 && page.filter.state.is_none_or(|state| state == key.effective_status(page.now))
         };
         let tables = self.tables();
@@ -166,7 +178,7 @@ impl KeyStore for MemoryStore {
         let mut tables = self.tables();
         match tables.keys.get_mut(&(context.tenant, id)) {
             None => Ok(Revoked::Absent),
-            Some(row) if row.key.status != Status::Active => Ok(Revoked::Already),
+            Some(row) if !is_active(&row.key, now) => Ok(Revoked::Already),
             Some(row) => {
                 let old = row.key.clone();
                 revoke(&mut row.key, revocation, now);
@@ -182,21 +194,32 @@ impl KeyStore for MemoryStore {
         context: &RequestContext,
         old: &ApiKey,
         new: &ApiKey,
-        revocation: &Revocation,
         now: Timestamp,
+        revoke_time: Option<Timestamp>,
     ) -> Result<Option<ApiKey>, StoreError> {
         check_tenants(context, [old.tenant, new.tenant])?;
         let mut tables = self.tables();
-        let revoked = match tables.keys.get_mut(&(old.tenant, old.id)) {
-            Some(row) if row.key.status == Status::Active && row.key.version == old.version => {
-                revoke(&mut row.key, revocation, now);
+        let replaced = match tables.keys.get_mut(&(old.tenant, old.id)) {
+            Some(row) if is_active(&row.key, now) && row.key.version == old.version => {
+                match revoke_time {
+                    None => revoke(&mut row.key, &Revocation::superseded(), now),
+                    Some(end) => {
+                        row.key = ApiKey {
+                            revoke_time: Some(end),
+                            update_time: now,
+                            version: row.key.version + 1,
+                            ..row.key.clone()
+                        };
+                    }
+                }
+                row.key.replaced_by = Some(new.id);
                 row.key.clone()
             }
             _ => return Ok(None),
         };
         tables.add(new, None);
-        self.write_audit(&mut tables, |recorder| recorder.rotated(context, (old, new), revocation, now));
-        Ok(Some(revoked))
+        self.write_audit(&mut tables, |recorder| recorder.rotated(context, (old, new), now, revoke_time));
+        Ok(Some(replaced))
     }
 
     async fn record_last_used(
@@ -222,7 +245,7 @@ impl KeyStore for MemoryStore {
         let Some(row) = tables.keys.remove(&(context.tenant, id)) else {
             return Ok(None);
         };
-        tables.deleted.push(RevokedKey { tenant: context.tenant, id, time: now });
+        tables.deleted.push(RevokedKey { tenant: context.tenant, id, time: now, is_later: false });
         self.write_audit(&mut tables, |recorder| [recorder.deleted(context, &row.key)]);
         Ok(Some(row.key.version))
     }
@@ -241,7 +264,7 @@ impl KeyStore for MemoryStore {
         expired.truncate(limit as usize);
         let purged: Vec<_> = expired.iter().filter_map(|(_, id)| tables.keys.remove(id)).map(|row| row.key).collect();
         let revoked = purged.iter().filter(|key| key.status != Status::Active);
-        tables.deleted.extend(revoked.map(|key| RevokedKey { tenant: key.tenant, id: key.id, time: key.update_time }));
+        tables.deleted.extend(revoked.map(revoked_key));
         let rows = |recorder: &Recorder| purged.iter().map(|key| recorder.purged(context, key)).collect::<Vec<_>>();
         self.write_audit(&mut tables, rows);
         Ok(purged.iter().map(|key| PurgedKey { tenant: key.tenant, id: key.id, version: key.version }).collect())
@@ -262,8 +285,8 @@ impl KeyStore for MemoryStore {
 
     async fn revoked_since(&self, since: Timestamp, limit: u32) -> Result<Vec<RevokedKey>, StoreError> {
         let tables = self.tables();
-        let revoked = tables.keys.values().map(|row| &row.key).filter(|key| key.status != Status::Active);
-        let revoked = revoked.map(|key| RevokedKey { tenant: key.tenant, id: key.id, time: key.update_time });
+        let keys = tables.keys.values().map(|row| &row.key);
+        let revoked = keys.filter(|key| key.status != Status::Active || key.revoke_time.is_some()).map(revoked_key);
         let mut latest: Vec<_> =
             revoked.chain(tables.deleted.iter().copied()).filter(|key| key.time >= since).collect();
         latest.sort_by_key(|key| std::cmp::Reverse(key.time));
@@ -271,9 +294,9 @@ impl KeyStore for MemoryStore {
         Ok(latest)
     }
 
-    async fn count_active(&self, tenant: TenantId) -> Result<u64, StoreError> {
+    async fn count_active(&self, tenant: TenantId, now: Timestamp) -> Result<u64, StoreError> {
         let tables = self.tables();
-        let active = tables.keys.iter().filter(|((of, _), row)| *of == tenant && row.key.status == Status::Active);
+        let active = tables.keys.iter().filter(|((of, _), row)| *of == tenant && is_active(&row.key, now));
         Ok(active.count() as u64)
     }
 

@@ -48,7 +48,7 @@ impl AuditTables {
     }
 
     pub(super) fn page(&self, query: &AuditQuery) -> Vec<AuditRow> {
-        let tenant = query.tenant.to_string();
+        let tenants: Vec<_> = query.tenants.iter().map(ToString::to_string).collect();
         let is_same = |wanted: &Option<String>, value: Option<&String>| wanted.is_none() || wanted.as_ref() == value;
         let matches = |row: &&AuditRow| {
             let is_event = match &query.events[..] {
@@ -57,7 +57,9 @@ impl AuditTables {
             };
             let is_after =
                 query.after.as_ref().is_none_or(|after| (row.id > *after) == query.ascending && row.id != *after);
-            row.tenant == tenant
+            tenants.contains(&row.tenant)
+                && (query.actors.prefixes().is_none()
+                    || row.actor_id.as_ref().is_some_and(|actor| query.actors.allows(actor)))
                 && is_event
                 && is_after
                 && query.from.is_none_or(|from| row.time >= from)

@@ -66,6 +66,8 @@ row_struct! {
         pub(super) create_time: M,
         pub(super) update_time: M,
         pub(super) expire_time: Option<M>,
+        pub(super) revoke_time: Option<M>,
+        pub(super) replaced_by: Option<String>,
         pub(super) last_used_time: Option<M>,
         pub(super) rate_limit_quota: Option<i64>,
         pub(super) rate_limit_window: Option<i64>,
@@ -75,12 +77,13 @@ row_struct! {
 }
 
 row_struct! {
-    /// A key that was revoked or deleted.
+    /// A key that was revoked, deleted or replaced.
     pub(super) struct RevokedRow<M> {
         tenant: String,
         kind: String,
         key_id: String,
         time: M,
+        is_later: bool,
     }
 }
 
@@ -118,6 +121,8 @@ impl<M: TimeColumn> KeyRow<M> {
             create_time: M::from_time(key.create_time),
             update_time: M::from_time(key.update_time),
             expire_time: key.expire_time.map(M::from_time),
+            revoke_time: key.revoke_time.map(M::from_time),
+            replaced_by: key.replaced_by.map(|id| id.to_string()),
             last_used_time: key.last_used_time.map(M::from_time),
             rate_limit_quota: key.rate_limit.map(|limit| limit.quota.get().cast_signed()),
             rate_limit_window: key.rate_limit.map(|limit| limit.window.as_secs().cast_signed()),
@@ -143,7 +148,7 @@ impl<M: TimeColumn> TryFrom<RevokedRow<M>> for RevokedKey {
         let name_of_row = row.key_id.clone();
         let read = || {
             let (tenant, id) = (read_tenant(&row.tenant)?, read_id(&row.kind, &row.key_id)?);
-            Some(Self { tenant, id, time: row.time.time()? })
+            Some(Self { tenant, id, time: row.time.time()?, is_later: row.is_later })
         };
         read().ok_or_else(|| StoreError::Corrupt(format!("the revocation of key {name_of_row}")))
     }
@@ -179,6 +184,11 @@ fn read<M: TimeColumn>(row: KeyRow<M>) -> Option<ApiKey> {
         create_time: row.create_time.time()?,
         update_time: row.update_time.time()?,
         expire_time: read_time(row.expire_time)?,
+        revoke_time: read_time(row.revoke_time)?,
+        replaced_by: match &row.replaced_by {
+            Some(id) => Some(KeyId::parse_issued(id)?),
+            None => None,
+        },
         last_used_time: read_time(row.last_used_time)?,
         rate_limit: read_limit(row.rate_limit_quota, row.rate_limit_window)?,
         networks: CidrSet::parse(&ranges).ok()?,

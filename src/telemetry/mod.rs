@@ -32,10 +32,10 @@ pub fn start_logs(config: &LogConfig) -> io::Result<Log> {
         LogLevel::Error => "error",
     };
     let libraries = if config.level == LogLevel::Error { "error" } else { "warn" };
-    // The access log has a switch of its own. pingora logs parts of messages that it cannot parse; failures are logged by the gateway.
-    let filter = EnvFilter::new(format!(
-        "{libraries},pingora_proxy=off,pingora_core::protocols=off,keygate={level},keygate::access=info"
-    ));
+    // The access log has a switch of its own. pingora logs parts of messages that it cannot parse; the gateway logs failures and changes of
+    // health itself.
+    let quiet = "pingora_proxy=off,pingora_core::protocols=off,pingora_load_balancing=off";
+    let filter = EnvFilter::new(format!("{libraries},{quiet},keygate={level},keygate::access=info"));
     let log = Log(BufferedWriter::start(io::stderr())?);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.0.clone());
     // Fails only if a logger is installed already.

@@ -1,6 +1,7 @@
 //! The read side: verifies presented credentials. Knows neither HTTP nor the fronts.
 
 mod denial;
+mod explain;
 mod lookup_throttle;
 mod metrics;
 mod proof_cache;
@@ -11,6 +12,8 @@ mod verify;
 mod weight;
 
 pub use denial::{Denial, Outage, UnknownReason};
+#[doc(hidden)]
+pub use explain::VerificationSteps;
 #[doc(hidden)]
 pub use lookup_throttle::{Batcher, LookupThrottle, LookupThrottleMetrics, LookupThrottleSettings, lookup_throttle};
 pub use metrics::Metrics;

@@ -42,11 +42,11 @@ pub struct Settings {
 
 /// Verifies credentials. Every front calls the same verifier.
 pub struct Verifier {
-    settings: Settings,
-    resolver: Arc<KeyResolver>,
+    pub(super) settings: Settings,
+    pub(super) resolver: Arc<KeyResolver>,
     signing_keys: Arc<ArcSwap<SigningKeys>>,
     revoked_parents: Arc<RevokedParents>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     metrics: Metrics,
     tracker: Option<Arc<Tracker>>,
     proof_cache: Arc<ProofCache>,
@@ -192,6 +192,17 @@ impl Verifier {
         Ok(record.and_then(|record| record.rate_limit()))
     }
 
+    /// Verifies the holder of a key who was authenticated by other means than the text of the key, for example by a client certificate. The
+    /// text in `presented` is not read.
+    ///
+    /// # Errors
+    /// [`Denial`] if the key is not accepted, or Keygate cannot decide.
+    pub async fn verify_holder(&self, id: KeyId, presented: &Presented<'_>) -> Result<Verdict, Denial> {
+        let (kind, now) = (CredentialKind::Issued, self.clock.now());
+        let (found, _) = self.resolver.find(lookup(id, kind, presented, &mut None)).await;
+        self.judge_found(found, kind, presented, now)
+    }
+
     /// The kind of a credential, by its shape.
     pub fn kind(&self, credential: &str) -> CredentialKind {
         self.settings.routing.classify(credential).kind()
@@ -251,7 +262,7 @@ impl Verifier {
                 (self.judge_found(found, *kind, presented, now), cache)
             }
             ProvenSubject::Token(token) => {
-                let judged = self.judge_parent_record(token, now).await;
+                let judged = self.judge_parent_record(token, presented, now).await;
                 (judged.map(|()| Verdict::of_token(Arc::clone(token))), CacheOutcome::Skip)
             }
         };
@@ -299,7 +310,7 @@ impl Verifier {
     }
 
     /// Full verification of the text of a credential: what it proves, and until when.
-    fn prove(&self, shape: &Shape<'_>, presented: &Presented<'_>, now: Timestamp) -> Result<Proof, Denial> {
+    pub(super) fn prove(&self, shape: &Shape<'_>, presented: &Presented<'_>, now: Timestamp) -> Result<Proof, Denial> {
         let (subject, end) = match shape {
             Shape::Issued(key) => {
                 let id = self.admit_issued(key, now)?;
@@ -329,11 +340,8 @@ impl Verifier {
         presented: &Presented<'_>,
         now: Timestamp,
     ) -> Result<Verdict, Denial> {
-        match found {
-            Ok(Some(record)) => judge_record(&record, presented, now).map(|()| self.accept(record, kind, now)),
-            Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),
-            Err(error) => Err(Denial::unavailable(&error)),
-        }
+        let record = existing(found)?;
+        judge_record(&record, presented, now).map(|()| self.accept(record, kind, now))
     }
 
     fn accept(&self, record: Arc<CachedKey>, kind: CredentialKind, now: Timestamp) -> Verdict {
@@ -350,12 +358,20 @@ impl Verifier {
         presented: &Presented<'_>,
         now: Timestamp,
     ) -> Option<Result<(), Denial>> {
-        if !token.allows(presented.client_ip) {
-            return Some(Err(Denial::AddressNotAllowed { known: presented.client_ip.is_some() }));
+        let claims = check_token_address(token, presented).and_then(|()| check_token_audience(token, presented));
+        match claims {
+            Ok(()) => self.check_parent_now(token, presented, now),
+            Err(denial) => Some(Err(denial)),
         }
-        if !token.is_for(presented.audiences) {
-            return Some(Err(Denial::AudienceMismatch));
-        }
+    }
+
+    /// Denies a token whose parent was revoked or deleted. `None` if the record of its parent is needed.
+    pub(super) fn check_parent_now(
+        &self,
+        token: &DerivedToken,
+        presented: &Presented<'_>,
+        now: Timestamp,
+    ) -> Option<Result<(), Denial>> {
         if !presented.revoke_with_parent {
             return Some(Ok(()));
         }
@@ -368,11 +384,17 @@ impl Verifier {
 
     /// Denies a token whose parent was revoked or deleted, by the record of the parent. Needed while the set of revoked parents is not
     /// complete or not fresh.
-    async fn judge_parent_record(&self, token: &DerivedToken, now: Timestamp) -> Result<(), Denial> {
+    pub(super) async fn judge_parent_record(
+        &self,
+        token: &DerivedToken,
+        presented: &Presented<'_>,
+        now: Timestamp,
+    ) -> Result<(), Denial> {
         let parent = (token.tenant, token.key_id);
         let trust = self.resolver.trust();
         let status = self.revoked_parents.status(&parent, now);
-        match self.resolver.find(Lookup::new(parent, Instant::now())).await.0 {
+        let lookup = Lookup { policy: presented.cache, ..Lookup::new(parent, Instant::now()) };
+        match self.resolver.find(lookup).await.0 {
             Ok(Some(record)) if record.effective_status(now) != EffectiveStatus::Revoked => Ok(()),
             Ok(_) => Err(Denial::Revoked),
             // The set is trusted as long as cached records are.
@@ -422,19 +444,52 @@ fn lookup<'a>(
     }
 }
 
+/// The record that a lookup found.
+pub(super) fn existing(found: Result<Option<Arc<CachedKey>>, StoreError>) -> Result<Arc<CachedKey>, Denial> {
+    match found {
+        Ok(Some(record)) => Ok(record),
+        Ok(None) => Err(Denial::Unknown(UnknownReason::Absent)),
+        Err(error) => Err(Denial::unavailable(&error)),
+    }
+}
+
 /// Judges a record, on every request, whether it was cached or not.
 fn judge_record(record: &CachedKey, presented: &Presented<'_>, now: Timestamp) -> Result<(), Denial> {
+    check_status(record, now)?;
+    check_record_address(record, presented)?;
+    check_record_audience(presented)
+}
+
+pub(super) fn check_status(record: &CachedKey, now: Timestamp) -> Result<(), Denial> {
     match record.effective_status(now) {
-        EffectiveStatus::Revoked => return Err(Denial::Revoked),
-        EffectiveStatus::Expired => return Err(Denial::Expired),
-        EffectiveStatus::Active => {}
+        EffectiveStatus::Revoked => Err(Denial::Revoked),
+        EffectiveStatus::Expired => Err(Denial::Expired),
+        EffectiveStatus::Active => Ok(()),
     }
-    if !record.allows(presented.client_ip) {
-        return Err(Denial::AddressNotAllowed { known: presented.client_ip.is_some() });
-    }
-    // A key names no audiences, so it cannot satisfy a required one.
+}
+
+pub(super) fn check_record_address(record: &CachedKey, presented: &Presented<'_>) -> Result<(), Denial> {
+    allowed(record.allows(presented.client_ip), presented)
+}
+
+/// A key names no audiences, so it cannot satisfy a required one.
+pub(super) fn check_record_audience(presented: &Presented<'_>) -> Result<(), Denial> {
     if presented.audiences.is_empty() { Ok(()) } else { Err(Denial::AudienceMismatch) }
 }
+
+pub(super) fn check_token_address(token: &DerivedToken, presented: &Presented<'_>) -> Result<(), Denial> {
+    allowed(token.allows(presented.client_ip), presented)
+}
+
+pub(super) fn check_token_audience(token: &DerivedToken, presented: &Presented<'_>) -> Result<(), Denial> {
+    if token.is_for(presented.audiences) { Ok(()) } else { Err(Denial::AudienceMismatch) }
+}
+
+fn allowed(is_allowed: bool, presented: &Presented<'_>) -> Result<(), Denial> {
+    if is_allowed { Ok(()) } else { Err(Denial::AddressNotAllowed { known: presented.client_ip.is_some() }) }
+}
+
+mod recheck;
 
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,28 @@
-//! Credential extraction from request fields. Query strings are never read: they end up in logs.
+//! Credential extraction: the only place where a credential is read from a request. Only the listed locations are looked at.
 
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::HeaderName;
 use http::header::AUTHORIZATION;
 
+use super::cookie::cookie_values;
+use super::credential_locations::{CredentialLocations, FieldLocation};
 use super::fields::Fields;
+use super::query::parameter_values;
+use crate::config::BasicPart;
 use crate::credential::CREDENTIAL_MAX;
 
 /// The field for clients that cannot set `Authorization`.
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// RFC 7617 does not say whether the encoding is padded.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Why no credential can be extracted. Never contains what the request carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -20,56 +35,117 @@ pub enum ExtractError {
     Malformed,
 }
 
-/// The content of an `Authorization` field.
-#[derive(PartialEq, Eq)]
-enum Authorization<'a> {
-    Bearer(&'a str),
-    /// Another scheme, which Keygate ignores.
-    Foreign(&'a [u8]),
+/// The credential of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extracted<'a> {
+    /// Its text. Owned only if the request carries it encoded.
+    pub text: Cow<'a, str>,
+    /// Whether it is only in places from which browsers send it with requests of other sites: a cookie, or `Authorization: Basic`.
+    pub is_ambient: bool,
 }
 
-/// Extracts the credential from `Authorization: Bearer` (scheme in any case) or `X-API-Key`. A repeated credential counts once.
+/// Extracts the credential from the locations. A repeated credential counts once; schemes compare without regard to case.
 ///
 /// # Errors
 /// [`ExtractError::Ambiguous`] for two different credentials, [`ExtractError::Malformed`] for text that cannot be one.
-pub fn extract<F: Fields>(fields: &F) -> Result<Option<&str>, ExtractError> {
-    let authorizations = fields.field_values(&AUTHORIZATION).map(authorization);
-    let authorization = single(authorizations)?;
-    let api_key = single(fields.field_values(&X_API_KEY).map(credential))?;
-    match (authorization, api_key) {
-        (Some(Authorization::Bearer(token)), Some(key)) if token != key => Err(ExtractError::Ambiguous),
-        (Some(Authorization::Bearer(credential)), _) | (_, Some(credential)) => Ok(Some(credential)),
-        (Some(Authorization::Foreign(_)) | None, None) => Ok(None),
-    }
-}
-
-/// Whether the request has a field that carries a credential, valid or not, of any scheme.
-pub fn has_credential<F: Fields>(fields: &F) -> bool {
-    fields.has_field(&AUTHORIZATION) || fields.has_field(&X_API_KEY)
-}
-
-/// The only distinct value.
-fn single<T: PartialEq>(values: impl Iterator<Item = Result<T, ExtractError>>) -> Result<Option<T>, ExtractError> {
+pub fn extract<'a, F: Fields>(
+    locations: &'a CredentialLocations,
+    fields: &'a F,
+    query: Option<&'a str>,
+) -> Result<Option<Extracted<'a>>, ExtractError> {
     let mut found = None;
-    for value in values {
-        let value = value?;
-        if found.as_ref().is_some_and(|found| *found != value) {
-            return Err(ExtractError::Ambiguous);
+    for location in &locations.fields {
+        add_field(&mut found, location, fields)?;
+    }
+    if !locations.cookies().is_empty() {
+        for value in cookie_values(fields, locations.cookies()) {
+            add(&mut found, credential(value)?.into(), true)?;
         }
-        found = Some(value);
+    }
+    if !locations.parameters().is_empty()
+        && let Some(query) = query
+    {
+        for value in parameter_values(query, locations.parameters()) {
+            add(&mut found, owned_credential(&value)?, false)?;
+        }
     }
     Ok(found)
 }
 
-fn authorization(value: &[u8]) -> Result<Authorization<'_>, ExtractError> {
-    let value = value.trim_ascii();
+/// Whether the request has something in a location, valid or not, or an `Authorization` or `X-API-Key` field of any kind.
+pub fn has_credential<F: Fields>(locations: &CredentialLocations, fields: &F, query: Option<&str>) -> bool {
+    let has_parameter = |query| parameter_values(query, locations.parameters()).next().is_some();
+    fields.has_field(&AUTHORIZATION)
+        || fields.has_field(&X_API_KEY)
+        || locations.fields.iter().any(|location| fields.has_field(&location.name))
+        || cookie_values(fields, locations.cookies()).next().is_some()
+        || query.is_some_and(has_parameter)
+}
+
+/// Adds the credential in a field. Values with a scheme that is not listed are ignored, but two different values are ambiguous even then.
+#[inline]
+fn add_field<'a, F: Fields>(
+    found: &mut Option<Extracted<'a>>,
+    location: &'a FieldLocation,
+    fields: &'a F,
+) -> Result<(), ExtractError> {
+    let mut values = fields.field_values(&location.name).map(<[u8]>::trim_ascii);
+    let Some(first) = values.next() else { return Ok(()) };
+    let first_read = read(location, first)?;
+    for other in values {
+        let other_read = read(location, other)?;
+        if (first_read.is_none() || other_read.is_none()) && first != other {
+            return Err(ExtractError::Ambiguous);
+        }
+        if let Some((text, is_ambient)) = other_read {
+            add(found, text, is_ambient)?;
+        }
+    }
+    match first_read {
+        Some((text, is_ambient)) => add(found, text, is_ambient),
+        None => Ok(()),
+    }
+}
+
+/// The credential in a field value, and whether browsers send it on their own. `None` for a scheme that is not listed.
+#[inline]
+fn read<'a>(location: &FieldLocation, value: &'a [u8]) -> Result<Option<(Cow<'a, str>, bool)>, ExtractError> {
+    if location.schemes.is_empty() {
+        return Ok(Some((credential(value)?.into(), false)));
+    }
     let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
     let (scheme, rest) = value.split_at(end);
-    if scheme.eq_ignore_ascii_case(b"bearer") {
-        credential(rest).map(Authorization::Bearer)
-    } else {
-        Ok(Authorization::Foreign(value))
+    let Some(listed) = location.schemes.iter().find(|listed| listed.is(scheme)) else {
+        return Ok(None);
+    };
+    match listed.basic {
+        None => Ok(Some((credential(rest)?.into(), false))),
+        Some(part) => Ok(Some((basic(rest, part)?, true))),
     }
+}
+
+/// A part of the user name and password of RFC 7617.
+fn basic(encoded: &[u8], part: BasicPart) -> Result<Cow<'static, str>, ExtractError> {
+    let pair = BASE64.decode(encoded.trim_ascii()).map_err(|_| ExtractError::Malformed)?;
+    let colon = pair.iter().position(|byte| *byte == b':').ok_or(ExtractError::Malformed)?;
+    owned_credential(match part {
+        BasicPart::Username => &pair[..colon],
+        BasicPart::Password => &pair[colon + 1..],
+    })
+}
+
+#[inline]
+fn add<'a>(found: &mut Option<Extracted<'a>>, text: Cow<'a, str>, is_ambient: bool) -> Result<(), ExtractError> {
+    match found {
+        Some(other) if other.text != text => return Err(ExtractError::Ambiguous),
+        Some(other) => other.is_ambient &= is_ambient,
+        None => *found = Some(Extracted { text, is_ambient }),
+    }
+    Ok(())
+}
+
+fn owned_credential(text: &[u8]) -> Result<Cow<'static, str>, ExtractError> {
+    credential(text).map(|text| Cow::Owned(text.to_owned()))
 }
 
 fn credential(text: &[u8]) -> Result<&str, ExtractError> {
@@ -93,6 +169,8 @@ mod tests {
 
     use super::ExtractError::{Ambiguous, Malformed};
     use super::*;
+    use crate::config::CredentialLocation;
+    use crate::wire::fields::FieldList;
 
     fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
         pairs
@@ -103,7 +181,30 @@ mod tests {
 
     fn check(given: &[(&'static str, &str)], expected: Result<Option<&str>, ExtractError>) {
         let pairs: Vec<_> = given.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-        assert_eq!(extract(&headers(&pairs)), expected, "{given:?}");
+        let fields = headers(&pairs);
+        let extracted = extract(CredentialLocations::standard(), &fields, Some("x-api-key=q&token=q"));
+        if let Ok(Some(extracted)) = &extracted {
+            assert!(matches!(extracted.text, Cow::Borrowed(_)) && !extracted.is_ambient);
+        }
+        assert_eq!(
+            extracted.as_ref().map(|found| found.as_ref().map(|found| &*found.text)),
+            expected.as_ref().map(|found| *found),
+            "{given:?}"
+        );
+    }
+
+    fn locations(text: &str) -> CredentialLocations {
+        let locations: Vec<CredentialLocation> = serde_saphyr::from_str(text).unwrap();
+        CredentialLocations::new(&locations)
+    }
+
+    /// The credential of a request with these fields, one a line, and this query; with `~` in front if it is ambient.
+    fn extracted(locations: &CredentialLocations, fields: &str, query: &str) -> Result<Option<String>, ExtractError> {
+        let pairs: Vec<_> = fields.lines().filter_map(|line| line.split_once(": ")).collect();
+        let list: Vec<_> = pairs.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        let list = FieldList(&list);
+        let found = extract(locations, &list, Some(query))?;
+        Ok(found.map(|found| format!("{}{}", if found.is_ambient { "~" } else { "" }, found.text)))
     }
 
     #[test]
@@ -147,7 +248,82 @@ mod tests {
         }
         check(&[("authorization", "Bearer")], Err(Malformed));
         check(&[("authorization", "Bearer k"), ("x-api-key", "")], Err(Malformed));
-        assert_eq!(extract(&headers(&[("x-api-key", b"\xff\xfe")])), Err(Malformed));
+        let fields = headers(&[("x-api-key", b"\xff\xfe")]);
+        assert_eq!(extract(CredentialLocations::standard(), &fields, None), Err(Malformed));
+    }
+
+    #[test]
+    fn only_listed_locations_are_looked_at() {
+        let everywhere = "authorization: Bearer k\nx-api-key: k\ncookie: token=k\napikey: k";
+        for (list, expected) in [
+            ("[{header: other}]", None),
+            ("[{header: apikey}]", Some("k")),
+            ("[{cookie: token}]", Some("~k")),
+            ("[{query: apikey}]", Some("k")),
+            ("[{cookie: other}, {query: other}, {basic: password}]", None),
+            ("[{bearer: true}, {header: X-API-Key}, {cookie: token}, {query: apikey}, {header: ApiKey}]", Some("k")),
+        ] {
+            let found = extracted(&locations(list), everywhere, "apikey=k").unwrap();
+            assert_eq!(found.as_deref(), expected, "{list}");
+        }
+    }
+
+    #[test]
+    fn credential_is_extracted_from_every_kind_of_location() {
+        let list = "[{bearer: true}, {basic: password}, {header: Authorization, scheme: ApiKey}, {cookie: token}, {query: apikey}]";
+        let locations = locations(list);
+        for (fields, query, expected) in [
+            ("", "", Ok(None)),
+            ("authorization: apikey  k", "", Ok(Some("k"))),
+            ("authorization: Digest k", "", Ok(None)),
+            ("authorization: Basic dTpr", "", Ok(Some("~k"))),
+            ("authorization: basic dTprOmw", "", Ok(Some("~k:l"))),
+            ("authorization: Basic dTprOmw=", "", Ok(Some("~k:l"))),
+            ("authorization: Basic dTpr\ncookie: token=k", "apikey=k", Ok(Some("k"))),
+            ("authorization: Basic dTpr\ncookie: token=k", "", Ok(Some("~k"))),
+            ("authorization: Basic dTpr\nauthorization: Bearer k", "", Ok(Some("k"))),
+            ("authorization: Basic dTpr\nauthorization: Digest k", "", Err(Ambiguous)),
+            ("authorization: Basic dTpr\nauthorization: Bearer l", "", Err(Ambiguous)),
+            ("authorization: Bearer k\ncookie: token=l", "", Err(Ambiguous)),
+            ("authorization: Bearer k", "apikey=l", Err(Ambiguous)),
+            ("cookie: token=k; token=l", "", Err(Ambiguous)),
+            ("", "apikey=k&%61pikey=l", Err(Ambiguous)),
+            ("", "apikey=k&apikey=%6b", Ok(Some("k"))),
+            ("authorization: Basic", "", Err(Malformed)),
+            ("authorization: Basic !", "", Err(Malformed)),
+            ("authorization: Basic dQ==", "", Err(Malformed)),
+            ("authorization: Basic dTo=", "", Err(Malformed)),
+            ("authorization: Basic dTphIGI=", "", Err(Malformed)),
+            ("authorization: Basic dTr/", "", Err(Malformed)),
+            ("cookie: token=", "", Err(Malformed)),
+            ("cookie: a=1; token=a b", "", Err(Malformed)),
+            ("", "apikey", Err(Malformed)),
+            ("", "apikey=a%20b", Err(Malformed)),
+            ("", "apikey=%ff", Err(Malformed)),
+        ] {
+            let found = extracted(&locations, fields, query);
+            assert_eq!(found.as_ref().map(Option::as_deref), expected.as_ref().map(|found| *found), "{fields} {query}");
+        }
+        let user = super::tests::locations("[{basic: username}]");
+        assert_eq!(extracted(&user, "authorization: Basic azo=", ""), Ok(Some("~k".into())));
+    }
+
+    #[test]
+    fn credential_in_any_location_is_noticed() {
+        let locations = locations("[{cookie: token}, {query: apikey}, {header: apikey}]");
+        for (fields, query, expected) in [
+            ("", "", false),
+            ("cookie: a=1", "b=2", false),
+            ("cookie: token=", "", true),
+            ("", "%61pikey", true),
+            ("apikey: ", "", true),
+            ("authorization: Digest x", "", true),
+            ("x-api-key: x", "", true),
+        ] {
+            let pairs: Vec<_> = fields.lines().filter_map(|line| line.split_once(": ")).collect();
+            let list: Vec<_> = pairs.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+            assert_eq!(has_credential(&locations, &FieldList(&list), Some(query)), expected, "{fields} {query}");
+        }
     }
 
     proptest! {
@@ -165,7 +341,7 @@ mod tests {
                     map.append(name, value);
                 }
             }
-            if let Ok(Some(credential)) = extract(&map) {
+            if let Ok(Some(Extracted { text: credential, .. })) = extract(CredentialLocations::standard(), &map, None) {
                 prop_assert!(!credential.is_empty() && credential.len() <= CREDENTIAL_MAX);
                 prop_assert!(!credential.chars().any(|c| c.is_whitespace() || c.is_control()));
             }

@@ -2,10 +2,13 @@
 //! no server.
 
 pub mod client_ip;
+pub mod cookie;
+pub mod credential_locations;
 pub mod extract;
 pub mod fields;
 pub mod forwarded;
 pub mod problem;
+pub mod query;
 pub mod ratelimit;
 mod rejection;
 

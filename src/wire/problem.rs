@@ -10,6 +10,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Serialize, Serializer};
 
 use super::Rejection;
+use super::credential_locations::{Challenge, CredentialLocations};
 use super::fields::Fields;
 use super::ratelimit::retry_after;
 use crate::id::RequestId;
@@ -28,12 +29,8 @@ const BODY_USUAL: usize = 256;
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// The methods that are served, without extension methods (RFC 9110 section 15.5.6 requires the field).
 const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-const CHALLENGE_MISSING: &str = r#"Bearer realm="keygate""#;
-const CHALLENGE_INVALID_REQUEST: &str = r#"Bearer realm="keygate", error="invalid_request""#;
-const CHALLENGE_INVALID_TOKEN: &str = r#"Bearer realm="keygate", error="invalid_token""#;
-const CHALLENGE_INSUFFICIENT_SCOPE: &str = r#"Bearer realm="keygate", error="insufficient_scope""#;
 /// Status, detail and challenge when Keygate cannot decide.
-const UNAVAILABLE: (StatusCode, &str, Option<&str>) =
+const UNAVAILABLE: (StatusCode, &str, Option<Challenge>) =
     (StatusCode::SERVICE_UNAVAILABLE, "The credential cannot be judged now; try again shortly.", None);
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -53,12 +50,12 @@ pub enum ResponseForm {
 }
 
 /// The parts of a response that depend on the kind of rejection.
-struct Template {
+struct Template<'a> {
     kind: &'static str,
     status: StatusCode,
     title: &'static str,
-    detail: &'static str,
-    challenge: Option<&'static str>,
+    detail: &'a str,
+    challenge: Option<Challenge>,
 }
 
 /// The body (RFC 9457 section 3.1), in the order of serialization.
@@ -68,7 +65,7 @@ struct Body<'a> {
     kind: &'static str,
     title: &'static str,
     status: u16,
-    detail: &'static str,
+    detail: &'a str,
     code: &'static str,
     request_id: &'a str,
     #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
@@ -91,9 +88,19 @@ impl ResponseForm {
     }
 }
 
-/// The complete response to a rejected request.
-pub fn rejection_response(rejection: &Rejection, request_id: &RequestId, form: ResponseForm) -> Response<Bytes> {
-    let template = template(rejection);
+/// The HTTP status of the response to a rejected request.
+pub fn rejection_status(rejection: &Rejection) -> StatusCode {
+    template(rejection, CredentialLocations::standard()).status
+}
+
+/// The complete response to a rejected request. `locations` are those of its route; they are named if the request has no credential.
+pub fn rejection_response(
+    rejection: &Rejection,
+    request_id: &RequestId,
+    form: ResponseForm,
+    locations: &CredentialLocations,
+) -> Response<Bytes> {
+    let template = template(rejection, locations);
     let mut response = match form {
         ResponseForm::Problem => problem(&template, rejection, request_id),
         ResponseForm::Grpc => grpc(&template),
@@ -101,13 +108,14 @@ pub fn rejection_response(rejection: &Rejection, request_id: &RequestId, form: R
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_REQUEST_ID, request_id.value().clone());
-    if let Some(challenge) = template.challenge {
+    if let Some(challenge) = template.challenge.and_then(|challenge| locations.challenge(challenge)) {
         headers.insert(WWW_AUTHENTICATE, challenge_value(challenge, rejection));
     }
     match rejection {
-        Rejection::Denied(Denial::Unavailable { .. }) | Rejection::LimiterUnavailable => {
-            headers.insert(RETRY_AFTER, RETRY_SECONDS)
-        }
+        Rejection::Denied(Denial::Unavailable { .. })
+        | Rejection::LimiterUnavailable
+        | Rejection::StreamsExceeded
+        | Rejection::UpstreamOverloaded => headers.insert(RETRY_AFTER, RETRY_SECONDS),
         Rejection::MethodNotAllowed => headers.insert(ALLOW, ALLOWED_METHODS),
         Rejection::QuotaExceeded { retry_after: wait, .. } | Rejection::AuthFailuresExceeded { retry_after: wait } => {
             retry_after(*wait).and_then(|seconds| headers.insert(RETRY_AFTER, seconds))
@@ -118,7 +126,7 @@ pub fn rejection_response(rejection: &Rejection, request_id: &RequestId, form: R
 }
 
 /// Status, type and body of a response for HTTP clients.
-fn problem(template: &Template, rejection: &Rejection, request_id: &RequestId) -> Response<Bytes> {
+fn problem(template: &Template<'_>, rejection: &Rejection, request_id: &RequestId) -> Response<Bytes> {
     let violated = if let Rejection::QuotaExceeded { violated, .. } = rejection { Some(Names(violated)) } else { None };
     let body = Body {
         kind: template.kind,
@@ -144,7 +152,7 @@ fn problem(template: &Template, rejection: &Rejection, request_id: &RequestId) -
 }
 
 /// Status, type and call status of a response for gRPC clients.
-fn grpc(template: &Template) -> Response<Bytes> {
+fn grpc(template: &Template<'_>) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
     headers.reserve(HEADERS_USUAL);
@@ -163,7 +171,7 @@ fn grpc_status(status: StatusCode) -> u16 {
     match status {
         StatusCode::BAD_REQUEST => 3,
         StatusCode::FORBIDDEN => 7,
-        StatusCode::TOO_MANY_REQUESTS => 8,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => 8,
         StatusCode::NOT_FOUND => 12,
         StatusCode::UNAUTHORIZED => 16,
         _ => 14,
@@ -176,7 +184,7 @@ impl Serialize for Names<'_> {
     }
 }
 
-fn template(rejection: &Rejection) -> Template {
+fn template<'a>(rejection: &Rejection, locations: &'a CredentialLocations) -> Template<'a> {
     let (status, detail, challenge) = match rejection {
         Rejection::RouteNotFound => (StatusCode::NOT_FOUND, "No route takes this request.", None),
         Rejection::RequestInvalid(why) => (StatusCode::BAD_REQUEST, *why, None),
@@ -186,6 +194,9 @@ fn template(rejection: &Rejection) -> Template {
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head exceeds a limit.", None)
         }
         Rejection::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "The request did not arrive in time.", None),
+        Rejection::BodyTooLarge => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "The request body is larger than this route allows.", None)
+        }
         Rejection::VersionNotSupported => {
             (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.0, HTTP/1.1 and HTTP/2 are served.", None)
         }
@@ -194,20 +205,21 @@ fn template(rejection: &Rejection) -> Template {
             "Credentials are accepted over TLS only; use https, and replace the credential.",
             None,
         ),
-        Rejection::CredentialMissing => (
-            StatusCode::UNAUTHORIZED,
-            "Send an API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`.",
-            Some(CHALLENGE_MISSING),
-        ),
+        Rejection::CredentialMissing => (StatusCode::UNAUTHORIZED, locations.hint(), Some(Challenge::Missing)),
         Rejection::CredentialAmbiguous => (
             StatusCode::BAD_REQUEST,
             "The request carries two different credentials; send one.",
-            Some(CHALLENGE_INVALID_REQUEST),
+            Some(Challenge::InvalidRequest),
         ),
         Rejection::CredentialMalformed => (
             StatusCode::BAD_REQUEST,
             "What the request carries cannot be a credential.",
-            Some(CHALLENGE_INVALID_REQUEST),
+            Some(Challenge::InvalidRequest),
+        ),
+        Rejection::CrossOriginForbidden => (
+            StatusCode::FORBIDDEN,
+            "A browser sent the credential with a request of another site, which this route does not allow.",
+            None,
         ),
         Rejection::Denied(denial) => denied(denial),
         Rejection::ClientCertificateRequired => {
@@ -216,7 +228,7 @@ fn template(rejection: &Rejection) -> Template {
         Rejection::ScopeInsufficient { .. } => (
             StatusCode::FORBIDDEN,
             "The credential lacks a scope that this route demands.",
-            Some(CHALLENGE_INSUFFICIENT_SCOPE),
+            Some(Challenge::InsufficientScope),
         ),
         Rejection::QuotaExceeded { .. } => {
             (StatusCode::TOO_MANY_REQUESTS, "The caller has made more requests than its limits allow.", None)
@@ -228,28 +240,35 @@ fn template(rejection: &Rejection) -> Template {
         ),
         Rejection::LimiterUnavailable => UNAVAILABLE,
         Rejection::PeerNotTrusted => (StatusCode::FORBIDDEN, "This listener answers trusted peers only.", None),
+        Rejection::UpgradeDenied => (StatusCode::FORBIDDEN, "This route does not serve WebSockets.", None),
+        Rejection::StreamsExceeded => {
+            (StatusCode::SERVICE_UNAVAILABLE, "There are too many streams; try again later.", None)
+        }
         Rejection::InternalError => {
             (StatusCode::INTERNAL_SERVER_ERROR, "The gateway failed to process the request.", None)
         }
         Rejection::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "The upstream cannot be reached.", None),
         Rejection::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "The upstream did not answer in time.", None),
+        Rejection::UpstreamOverloaded => {
+            (StatusCode::SERVICE_UNAVAILABLE, "The upstream has too many requests in flight; try again shortly.", None)
+        }
     };
     let kind = if let Rejection::QuotaExceeded { .. } = rejection { QUOTA_EXCEEDED } else { "about:blank" };
     Template { kind, status, title: status.canonical_reason().unwrap_or_default(), detail, challenge }
 }
 
 /// Status, detail and challenge of what the verifier denies.
-fn denied(denial: &Denial) -> (StatusCode, &'static str, Option<&'static str>) {
+fn denied(denial: &Denial) -> (StatusCode, &'static str, Option<Challenge>) {
     match denial {
         Denial::Unknown(_) | Denial::FormatInvalid | Denial::SignatureInvalid => {
-            (StatusCode::UNAUTHORIZED, "The credential is not valid.", Some(CHALLENGE_INVALID_TOKEN))
+            (StatusCode::UNAUTHORIZED, "The credential is not valid.", Some(Challenge::InvalidToken))
         }
-        Denial::Expired => (StatusCode::UNAUTHORIZED, "The credential has expired.", Some(CHALLENGE_INVALID_TOKEN)),
+        Denial::Expired => (StatusCode::UNAUTHORIZED, "The credential has expired.", Some(Challenge::InvalidToken)),
         Denial::Revoked => {
-            (StatusCode::UNAUTHORIZED, "The credential has been revoked.", Some(CHALLENGE_INVALID_TOKEN))
+            (StatusCode::UNAUTHORIZED, "The credential has been revoked.", Some(Challenge::InvalidToken))
         }
         Denial::AudienceMismatch => {
-            (StatusCode::UNAUTHORIZED, "The credential is meant for another audience.", Some(CHALLENGE_INVALID_TOKEN))
+            (StatusCode::UNAUTHORIZED, "The credential is meant for another audience.", Some(Challenge::InvalidToken))
         }
         Denial::AddressNotAllowed { .. } => {
             (StatusCode::FORBIDDEN, "The credential may not be used from this address.", None)
@@ -259,14 +278,15 @@ fn denied(denial: &Denial) -> (StatusCode, &'static str, Option<&'static str>) {
 }
 
 /// The challenge, with the required scopes if the credential lacks one.
-fn challenge_value(challenge: &'static str, rejection: &Rejection) -> HeaderValue {
+fn challenge_value(challenge: &HeaderValue, rejection: &Rejection) -> HeaderValue {
     if let Rejection::ScopeInsufficient { required } = rejection {
+        let challenge = challenge.to_str().unwrap_or_default();
         let with_scopes = format!(r#"{challenge}, scope="{}""#, required.join(" "));
         if let Ok(value) = HeaderValue::from_str(&with_scopes) {
             return value;
         }
     }
-    HeaderValue::from_static(challenge)
+    challenge.clone()
 }
 
 #[cfg(test)]
@@ -287,11 +307,13 @@ mod tests {
             Rejection::TargetTooLong,
             Rejection::HeadTooLarge,
             Rejection::RequestTimeout,
+            Rejection::BodyTooLarge,
             Rejection::VersionNotSupported,
             Rejection::TlsRequired,
             Rejection::CredentialMissing,
             Rejection::CredentialAmbiguous,
             Rejection::CredentialMalformed,
+            Rejection::CrossOriginForbidden,
             Denial::Unknown(UnknownReason::Checksum).into(),
             Denial::Expired.into(),
             Denial::Revoked.into(),
@@ -308,16 +330,24 @@ mod tests {
             Rejection::AuthFailuresExceeded { retry_after: std::time::Duration::from_millis(1500) },
             Denial::Unavailable { cause: crate::verifier::Outage::Database }.into(),
             Rejection::PeerNotTrusted,
+            Rejection::UpgradeDenied,
+            Rejection::StreamsExceeded,
             Rejection::InternalError,
             Rejection::UpstreamUnreachable,
             Rejection::UpstreamTimeout,
+            Rejection::UpstreamOverloaded,
         ];
         let mut text = String::new();
         for (rejection, form) in rejections
             .iter()
             .flat_map(|rejection| [ResponseForm::Problem, ResponseForm::Grpc].map(|form| (rejection, form)))
         {
-            let response = rejection_response(rejection, &RequestId::sane("req-1").unwrap(), form);
+            let response = rejection_response(
+                rejection,
+                &RequestId::sane("req-1").unwrap(),
+                form,
+                CredentialLocations::standard(),
+            );
             writeln!(text, "{}", response.status().as_u16()).unwrap();
             for (name, value) in response.headers() {
                 writeln!(text, "{name}: {}", value.to_str().unwrap()).unwrap();

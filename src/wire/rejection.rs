@@ -22,6 +22,8 @@ pub enum Rejection {
     HeadTooLarge,
     /// The request did not arrive in time.
     RequestTimeout,
+    /// The request body is larger than the route allows.
+    BodyTooLarge,
     /// The version of HTTP is not served.
     VersionNotSupported,
     /// The request carries a credential and did not come over TLS, which the listener requires.
@@ -32,6 +34,8 @@ pub enum Rejection {
     CredentialAmbiguous,
     /// The request carries text that cannot be a credential.
     CredentialMalformed,
+    /// A browser sent the credential with a request of another site.
+    CrossOriginForbidden,
     /// The verifier denies the credential, or cannot decide.
     Denied(Denial),
     /// The route requires a client certificate, and the connection has none or another one.
@@ -57,12 +61,18 @@ pub enum Rejection {
     LimiterUnavailable,
     /// The sender of the request is not trusted to ask about requests of others.
     PeerNotTrusted,
+    /// The route serves no upgrades to other protocols.
+    UpgradeDenied,
+    /// There are too many WebSockets, event streams and gRPC calls.
+    StreamsExceeded,
     /// This program has a defect.
     InternalError,
     /// The upstream cannot be reached, or closed the connection before it answered.
     UpstreamUnreachable,
     /// The upstream did not answer in time.
     UpstreamTimeout,
+    /// All endpoints of the upstream have their maximum of requests in flight, and no turn came in time.
+    UpstreamOverloaded,
 }
 
 impl Rejection {
@@ -75,11 +85,13 @@ impl Rejection {
             Self::TargetTooLong => "target_too_long",
             Self::HeadTooLarge => "head_too_large",
             Self::RequestTimeout => "request_timeout",
+            Self::BodyTooLarge => "body_too_large",
             Self::VersionNotSupported => "version_not_supported",
             Self::TlsRequired => "tls_required",
             Self::CredentialMissing => "credential_missing",
             Self::CredentialAmbiguous => "credential_ambiguous",
             Self::CredentialMalformed => "credential_malformed",
+            Self::CrossOriginForbidden => "cross_origin_forbidden",
             Self::Denied(denial) => denial.code(),
             Self::ClientCertificateRequired => "client_certificate_required",
             Self::ScopeInsufficient { .. } => "scope_insufficient",
@@ -87,9 +99,12 @@ impl Rejection {
             Self::AuthFailuresExceeded { .. } => "auth_failures_exceeded",
             Self::LimiterUnavailable => "unavailable",
             Self::PeerNotTrusted => "peer_not_trusted",
+            Self::UpgradeDenied => "upgrade_denied",
+            Self::StreamsExceeded => "streams_exceeded",
             Self::InternalError => "internal_error",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamOverloaded => "upstream_overloaded",
         }
     }
 }

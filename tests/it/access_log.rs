@@ -43,7 +43,7 @@ async fn line_describes_request_response_and_upstream() {
     let [first, second] = <[Value; 2]>::try_from(lines(&log)).unwrap();
     let expected = json!({
         "method": "POST", "host": "api.example.com", "path": "/echo/1", "protocol": "HTTP/1.1", "status": 200, "bytes": 16,
-        "bytes_received": 5, "route": "open", "upstream": "api", "endpoint": upstream.url, "attempts": 1, "peer": "127.0.0.1",
+        "bytes_received": 5, "route": "open", "upstream": "api", "endpoint": upstream.url.trim_start_matches("http://"), "attempts": 1, "peer": "127.0.0.1",
         "user_agent": "tester/1.0"
     });
     for (name, value) in expected.as_object().unwrap() {

@@ -8,7 +8,7 @@ use keygate_test_servers::eventually;
 
 async fn status_and_body(keygate: &Keygate, path: &str, body: &str) -> (u16, Value) {
     let url = format!("{}/v2alpha1/admin/{path}", keygate.admin);
-    let response = keygate.http.post(url).body(body.to_owned()).send().await.unwrap();
+    let response = keygate.with_admin_key(keygate.http.post(url)).body(body.to_owned()).send().await.unwrap();
     let status = response.status().as_u16();
     (status, response.json().await.unwrap_or(Value::Null))
 }
@@ -70,7 +70,7 @@ async fn bad_input_is_rejected_with_400_and_nothing_is_stored() {
         assert_eq!((status, reason(&response)), (400, "BAD_REQUEST"), "{body:.200}");
     }
     let metrics = keygate.http.get(format!("{}/metrics", keygate.metrics)).send().await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("talos_keys_created_total 1\n"), "only the demo key was created");
+    assert!(metrics.contains("talos_keys_created_total 2\n"), "only the demo key and the admin key were created");
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn unknown_resources_and_operations_are_404_with_an_error_body() {
         ("GET", "/nothing", "NOT_FOUND"),
     ] {
         let request = keygate.http.request(method.parse().unwrap(), format!("{}{path}", keygate.admin));
-        let response = request.header("x-request-id", "r-1").send().await.unwrap();
+        let response = keygate.with_admin_key(request).header("x-request-id", "r-1").send().await.unwrap();
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "{method} {path}");
         assert_eq!(response.headers()["x-request-id"], "r-1");
         assert_eq!(response.headers()["x-frame-options"], "DENY");
@@ -143,15 +143,7 @@ async fn revocation_checks_its_arguments_and_happens_once() {
     assert_eq!(status_and_body(&keygate, &path, "").await.0, 204);
     let (status, response) = status_and_body(&keygate, &path, "{}").await;
     assert_eq!((status, reason(&response), &response["error"]["status"]), (409, "CONFLICT", &"ALREADY_EXISTS".into()));
-    let key: Value = keygate
-        .http
-        .get(format!("{}/v2alpha1/admin/issuedApiKeys/{id}", keygate.admin))
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let key = keygate.send(&format!("GET /v2alpha1/admin/issuedApiKeys/{id}"), "").await.body;
     assert_eq!(key["status"], "KEY_STATUS_REVOKED");
     assert!(key.get("revocation_reason").is_none());
 }
@@ -166,7 +158,7 @@ async fn verification_returns_the_error_code_and_the_cache_outcome() {
     let verify = |credential: &str, audiences: Value, directive: &str| {
         let body = json!({"credential": credential, "expected_audiences": audiences}).to_string();
         let url = format!("{}/v2alpha1/admin/apiKeys:verify", keygate.admin);
-        keygate.http.post(url).header("cache-control", directive).body(body).send()
+        keygate.with_admin_key(keygate.http.post(url)).header("cache-control", directive).body(body).send()
     };
     for (credential, audiences, directive, code, cache) in [
         (key.as_str(), json!([]), "max-age=0", "", "MISS"),

@@ -14,14 +14,16 @@ const MODULES: &[(&str, &[&str])] = &[
     ("cidr", &[]),
     ("connection", &[]),
     ("sharded", &[]),
+    ("strict_json", &[]),
+    ("secret_file", &[]),
     ("request_context", &["id"]),
     ("policy", &["cidr", "duration"]),
-    ("credential", &["cidr", "clock", "id", "policy"]),
+    ("credential", &["cidr", "clock", "id", "policy", "strict_json"]),
     ("key", &["cidr", "clock", "id", "policy", "credential", "sharded"]),
     ("audit", &["clock", "credential", "id", "key", "policy", "request_context"]),
     ("config", &["cidr", "clock", "credential", "duration", "id", "policy"]),
     ("telemetry", &["config"]),
-    ("store", &["audit", "cidr", "clock", "id", "key", "policy", "request_context"]),
+    ("store", &["audit", "cidr", "clock", "id", "key", "policy", "request_context", "secret_file"]),
     ("tls", &[]),
     ("listener", &["cidr", "clock", "config", "connection", "tls"]),
     ("redis", &["config", "tls"]),
@@ -50,7 +52,10 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("wire", &["cidr", "config", "connection", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
-    ("pipeline", &["cidr", "config", "connection", "id", "key", "policy", "ratelimit", "verifier", "wire"]),
+    (
+        "pipeline",
+        &["cache", "cidr", "clock", "config", "connection", "id", "key", "policy", "ratelimit", "verifier", "wire"],
+    ),
     (
         "engine",
         &[
@@ -73,7 +78,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "verifier",
         ],
     ),
-    ("gateway", &["cidr", "config", "connection", "id", "listener", "pipeline", "tls", "wire"]),
+    ("gateway", &["cidr", "config", "connection", "duration", "id", "listener", "pipeline", "tls", "wire"]),
     ("external_auth", &["cidr", "config", "id", "listener", "pipeline", "verifier", "wire"]),
     (
         "admin",
@@ -83,16 +88,19 @@ const MODULES: &[(&str, &[&str])] = &[
             "cidr",
             "clock",
             "config",
+            "connection",
             "credential",
             "duration",
             "id",
             "key",
             "lifecycle",
             "listener",
+            "pipeline",
             "policy",
             "ratelimit",
             "request_context",
             "store",
+            "strict_json",
             "verifier",
             "wire",
         ],
@@ -113,7 +121,9 @@ const MODULES: &[(&str, &[&str])] = &[
             "key",
             "lifecycle",
             "listener",
+            "pipeline",
             "request_context",
+            "secret_file",
             "store",
             "telemetry",
         ],
@@ -168,8 +178,18 @@ const IMPURE: &[&str] = &[
     "SystemTime::now",
     "Utc::now",
 ];
-const PURE: &[&str] =
-    &["id", "duration", "cidr", "connection", "sharded", "request_context", "policy", "credential", "key"];
+const PURE: &[&str] = &[
+    "id",
+    "duration",
+    "cidr",
+    "connection",
+    "sharded",
+    "strict_json",
+    "request_context",
+    "policy",
+    "credential",
+    "key",
+];
 
 /// Crates that the pipeline never names, so that every front can call it.
 const SERVERS: &[&str] = &["pingora", "axum", "hyper", "tower", "tonic"];

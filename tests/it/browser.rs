@@ -1,43 +1,10 @@
 //! A browser in front of the gateway.
 
-use std::process::Stdio;
-
-use keygate_test_servers::WAIT_TIMEOUT;
 use serde_json::json;
-use tempfile::TempDir;
-use tokio::process::Command;
-use tokio::time::timeout;
 
+use crate::support::chromium::shown;
 use crate::support::listeners::{ListenerKind, Listeners};
 use crate::support::raw_upstream::RawUpstream;
-
-/// What chromium shows of a page once its scripts have ended; `None` if it is not installed.
-async fn shown(url: &str) -> Option<String> {
-    let folder = TempDir::new().unwrap();
-    let mut command = Command::new("chromium");
-    command
-        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
-        .args(["--disable-background-networking", "--ignore-certificate-errors", "--no-proxy-server"])
-        // Virtual time stands still while a response is awaited.
-        .args(["--virtual-time-budget=10000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", folder.path().display()))
-        .arg(url)
-        .env("HOME", folder.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let browser = match command.spawn() {
-        Ok(browser) => browser,
-        Err(error) => {
-            eprintln!("SKIPPED: chromium cannot be started ({error}); deploy/ci/ensure.sh test installs it");
-            return None;
-        }
-    };
-    let output = timeout(WAIT_TIMEOUT, browser.wait_with_output()).await.expect("chromium ends in time").unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(String::from_utf8(output.stdout).unwrap())
-}
 
 #[tokio::test]
 async fn fetch_of_a_browser_is_authorized_over_tls_and_http_2() {
@@ -49,8 +16,32 @@ async fn fetch_of_a_browser_is_authorized_over_tls_and_http_2() {
     });
     let keygate = listeners.serve(&gateway, &json!({}));
     let (_, key) = keygate.issue(json!({})).await;
-    let Some(page) = shown(&format!("{}/page#{key}", listeners.url(ListenerKind::Tls))).await else { return };
+    let Some(page) = shown(&format!("{}/page#{key}", listeners.url(ListenerKind::Tls)), &[]).await else { return };
     assert!(page.contains("/a 200 h2; /keys?without 401 h2; /keys?with 200 h2"), "{page}");
     let received = upstream.take_summaries();
     assert_eq!(received, ["GET /page", "POST /a hi", "GET /keys?with"]);
+}
+
+#[tokio::test]
+async fn page_of_another_origin_reads_rejections_and_sends_keys() {
+    let upstream = RawUpstream::start();
+    let listeners = Listeners::new();
+    let origin = listeners.url(ListenerKind::Tcp);
+    let gateway = json!({
+        "routes": [
+            {"name": "page", "path_prefix": "/page", "upstream": "api", "auth": "none"},
+            {"name": "keys", "path_prefix": "/keys", "upstream": "api", "cors": {"origins": [origin]}},
+            {"name": "plain", "path_prefix": "/plain", "upstream": "api"}
+        ],
+        "upstreams": {"api": {"endpoints": [upstream.url]}}
+    });
+    let keygate = listeners.serve(&gateway, &json!({}));
+    let (_, key) = keygate.issue(json!({})).await;
+    let url = format!("{origin}/page/cors#{key},{}", listeners.url(ListenerKind::Tls));
+    let Some(page) = shown(&url, &[]).await else { return };
+    let expected = "/keys/without 401 id credential_missing; /keys/with 200 id ok; /keys/header failed; /plain/with failed; \
+                    /plain/without failed";
+    assert!(page.contains(expected), "{page}");
+    let received = upstream.take_summaries();
+    assert_eq!(received, ["GET /page/cors", "PUT /keys/with {}"]);
 }

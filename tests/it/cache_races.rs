@@ -89,6 +89,7 @@ impl Servers {
             shared: Some(Arc::new(SharedCache::new(storage, TTL, Instant::now()))),
             revoked_parents: Arc::new(RevokedParents::new(TTL, 100)),
             freshness: Arc::clone(&freshness),
+            changes: Arc::default(),
         };
         let source = Arc::new(DelayedStore {
             store: Arc::clone(&self.store),
@@ -120,6 +121,8 @@ impl Servers {
             create_time: now,
             update_time: now,
             expire_time: None,
+            revoke_time: None,
+            replaced_by: None,
             last_used_time: None,
             rate_limit: None,
             networks: keygate::cidr::CidrSet::default(),

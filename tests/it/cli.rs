@@ -35,7 +35,7 @@ struct Finished {
 /// `keygate` with `KEYGATE_ENDPOINT` set to the server.
 fn cli(keygate: &Keygate, arguments: &[&str]) -> Command {
     let mut command = command();
-    command.env("KEYGATE_ENDPOINT", &keygate.admin).args(arguments);
+    command.env("KEYGATE_ENDPOINT", &keygate.admin).env("KEYGATE_ADMIN_KEY", &keygate.admin_key).args(arguments);
     command
 }
 

@@ -3,13 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::process::Output;
 
-use crate::support::keygate::{HMAC_SECRET, command};
+use crate::support::keygate::{HMAC_SECRET, command, write_private};
 use keygate_test_servers::{Process, free_port};
 
 fn run(arguments: &[&str], text: &str, variables: &[(&str, &str)]) -> (Output, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keygate.yaml");
-    std::fs::write(&file, text).unwrap();
+    write_private(&file, text);
     let mut command = command();
     command.args(arguments).arg("--config").arg(&file).current_dir(folder.path()).envs(variables.iter().copied());
     let output = command.output().unwrap();
@@ -45,7 +45,7 @@ fn invalid_config_stops_the_start_and_lists_every_error_without_values() {
 #[test]
 fn admin_api_without_authentication_must_listen_on_loopback() {
     let text = format!(
-        "serve: {{ http: {{ host: 0.0.0.0 }} }}\ncredentials: {{ issuer: x }}\nsecrets: {{ hmac: {{ current: {HMAC_SECRET} }} }}\ndb: {{ dsn: ':memory:' }}\n"
+        "serve: {{ http: {{ host: 0.0.0.0, auth: {{ mode: none }} }} }}\ncredentials: {{ issuer: x }}\nsecrets: {{ hmac: {{ current: {HMAC_SECRET} }} }}\ndb: {{ dsn: ':memory:' }}\n"
     );
     let (output, errors) = run(&["serve"], &text, &[]);
     assert_eq!(output.status.code(), Some(1));

@@ -260,3 +260,31 @@ async fn macaroon_with_a_third_party_caveat_or_a_removed_caveat_is_rejected() {
         );
     }
 }
+
+#[tokio::test]
+async fn caveat_that_keygate_does_not_apply_rejects_the_macaroon_unless_configured() {
+    let upstream = Upstream::start();
+    for (unknown_caveats, outcome) in [
+        (Value::Null, (401, "credential_invalid")),
+        (json!("deny"), (401, "credential_invalid")),
+        (json!("ignore"), (200, "")),
+    ] {
+        let keygate = Keygate::serve(
+            &json!({"routes": [{"name": "plain", "upstream": "api"}], "upstreams": {"api": {"endpoints": [upstream.url]}}}),
+            &match unknown_caveats {
+                Value::Null => json!({}),
+                _ => json!({"credentials": {"derived_tokens": {"macaroon": {"unknown_caveats": unknown_caveats}}}}),
+            },
+        );
+        let (_, key) = keygate.issue(json!({})).await;
+        let text = derive(&keygate, &key, MACAROON, json!({})).await;
+        let macaroon = Macaroon::deserialize(text.trim_start_matches("mc_v1_")).unwrap();
+        let restricted = restrict(&macaroon, &json!({"iss": ISSUER, "method": "GET"}));
+        assert_outcomes(&keygate, &text, &[("/", 200, "")]).await;
+        assert_outcomes(&keygate, &restricted, &[("/", outcome.0, outcome.1)]).await;
+        assert_eq!(verification(&keygate, &restricted).await["is_valid"], outcome.0 == 200);
+        let mut duplicate = macaroon.clone();
+        duplicate.add_first_party_caveat(format!(r#"{{"iss":"{ISSUER}","scp":[],"scp":["a"]}}"#)).unwrap();
+        assert_outcomes(&keygate, &written(&duplicate), &[("/", 401, "credential_invalid")]).await;
+    }
+}

@@ -23,7 +23,7 @@ impl Gateway {
     fn start(upstream: &str, limits: &Value) -> Self {
         let gateway = json!({
             "routes": [{"name": "all", "upstream": "api", "auth": "none"}, {"name": "keys", "path_prefix": "/keys", "upstream": "api"}],
-            "upstreams": {"api": {"endpoints": [upstream]}}
+            "upstreams": {"api": {"endpoints": [upstream], "retries": {"budget_percent": 100}}}
         });
         let listeners = Listeners::new();
         Self { keygate: listeners.serve(&gateway, &json!({"limits": limits})), listeners }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use keygate::config::Config;
+use keygate::config::{Config, CredentialLocation};
 use keygate::engine::{Engine, RunningEngine};
 use keygate::layer::{AuthLayer, ClientIp, LimitState, Principal};
 use keygate::store::MemoryStore;
@@ -71,6 +71,47 @@ async fn service_gets_the_principal_and_no_credential() {
         .header("te", "trailers");
     let (status, _, body) = send(&layer, sent.body(()).unwrap()).await;
     assert_eq!((status, body.as_str()), (StatusCode::OK, "ana host te x-forwarded-for"));
+}
+
+#[tokio::test]
+async fn layer_reads_the_locations_that_it_is_given() {
+    let engine = testing::engine().await;
+    let key = testing::issue_key(&engine, "ana", ["a"]).await;
+    let layer = AuthLayer::new(&engine).credentials([
+        CredentialLocation::header("apikey"),
+        CredentialLocation::cookie("token"),
+        CredentialLocation::query("apikey"),
+    ]);
+    let target = async |request: Request<()>| Ok::<_, Infallible>(Response::new(Full::from(request.uri().to_string())));
+    for (request, names, uri) in [
+        (Request::get("/a?b=1").header("apikey", &key), "ana", "/a?b=1"),
+        (Request::get("http://h/a?b=1").header("cookie", format!("token={key}")), "ana", "http://h/a?b=1"),
+        (Request::get("/a").header("cookie", format!("a=1; token={key}")), "ana cookie", "/a"),
+        (Request::get(format!("http://h:1/a?b=1&apikey={key}")), "ana", "http://h:1/a?b=1"),
+        (Request::get(format!("/a?%61pikey={key}")), "ana", "/a"),
+    ] {
+        let request = request.body(()).unwrap();
+        let response = layer.layer(service_fn(target)).oneshot(request.clone()).await.unwrap();
+        let seen = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(seen, uri.as_bytes());
+        let (status, _, body) = send(&layer, request).await;
+        assert_eq!((status, body.trim_end()), (StatusCode::OK, names));
+    }
+    let (status, fields, _) = send_key(&layer, &key).await;
+    assert_eq!(
+        (status, fields["www-authenticate"].to_str().unwrap()),
+        (StatusCode::UNAUTHORIZED, "Key realm=\"keygate\"")
+    );
+    let posted =
+        Request::post("http://h/a").header("cookie", format!("token={key}")).header("origin", "https://evil.example");
+    assert_eq!(send(&layer, posted.body(()).unwrap()).await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+#[should_panic(expected = "credentials.1: is a duplicate")]
+async fn contradictory_locations_of_a_layer_panic() {
+    let engine = testing::engine().await;
+    let _ = AuthLayer::new(&engine).credentials([CredentialLocation::bearer(), CredentialLocation::bearer()]);
 }
 
 #[tokio::test]

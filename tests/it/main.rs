@@ -4,6 +4,8 @@
 
 mod access_log;
 mod admin;
+mod admin_auth;
+mod admin_browser;
 mod admin_errors;
 mod architecture;
 mod audit;
@@ -17,11 +19,14 @@ mod config;
 #[cfg(feature = "axum")]
 mod conformance;
 mod connections;
+mod cors;
 mod crash;
+mod credential_locations;
 mod derived;
 mod dev;
 #[cfg(feature = "axum")]
 mod examples;
+mod explain;
 mod external_auth;
 mod failures;
 mod fuzz_corpus;
@@ -46,8 +51,14 @@ mod races;
 mod redis;
 mod retention;
 mod revocation;
+mod rotation;
+mod routes;
 mod sdk;
 mod sdk_first;
 mod secrecy;
+mod streams;
 mod support;
 mod tls;
+mod upstream_tls;
+mod upstreams;
+mod wire_details;

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::support::keygate::{Keygate, command};
 
 const COMMITTED: &str = include_str!("../../config/openapi.json");
-/// The paths, names, types, values and statuses of the contract, without its `Status`, which no response uses.
+/// The paths, names, types, values, limits and statuses of the contract, without its `Status`, which no response uses, and with Keygate's
+/// additions.
 const CONTRACT: &str = include_str!("openapi/contract.json");
 
 fn contract() -> Value {
@@ -27,7 +28,8 @@ async fn served_and_printed_description_is_the_committed_file() {
         "config/openapi.json is stale: cargo run -q --all-features -- config openapi > config/openapi.json"
     );
     let keygate = Keygate::dev(&["--ephemeral"]);
-    let served = keygate.http.get(format!("{}/openapi.json", keygate.admin)).send().await.unwrap();
+    let served =
+        keygate.with_admin_key(keygate.http.get(format!("{}/openapi.json", keygate.admin))).send().await.unwrap();
     assert_eq!(served.headers()[CONTENT_TYPE], "application/json");
     assert!(served.text().await.unwrap() == COMMITTED, "/openapi.json is not config/openapi.json");
 }
@@ -63,6 +65,36 @@ fn enums_match_the_contract() {
     let schemas = committed["components"]["schemas"].as_object().unwrap();
     let enums = schemas.iter().filter_map(|(name, schema)| Some((name.clone(), schema.get("enum")?.clone()))).collect();
     assert_facts(&enums, &contract()["enums"]);
+}
+
+#[test]
+fn limits_match_the_contract() {
+    let committed = committed();
+    let mut limits = BTreeMap::new();
+    for (name, schema) in committed["components"]["schemas"].as_object().unwrap() {
+        let members = resolved(schema, &committed).get("properties").and_then(Value::as_object);
+        for (member, schema) in members.into_iter().flatten() {
+            let limit = limits_of(schema);
+            if limit != json!({}) {
+                limits.insert(format!("{name}.{member}"), limit);
+            }
+        }
+    }
+    assert_facts(&limits, &contract()["limits"]);
+}
+
+/// Lengths, counts and patterns of a member, and of the items of a list.
+fn limits_of(schema: &Value) -> Value {
+    let mut limits = json!({});
+    for name in ["minLength", "maxLength", "minItems", "maxItems", "pattern"] {
+        if let Some(limit) = schema.get(name) {
+            limits[name] = limit.clone();
+        }
+    }
+    if let Some(items) = schema.get("items").map(limits_of).filter(|items| *items != json!({})) {
+        limits["items"] = items;
+    }
+    limits
 }
 
 /// Compares item by item, so that a failure names the differing one.

@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::authority::Authority;
-use crate::support::keygate::{HMAC_SECRET, Keygate, command};
+use crate::support::keygate::{HMAC_SECRET, Keygate, command, write_private};
 use crate::support::upstream::Upstream;
 
 fn gateway(upstream: &Upstream) -> Value {
@@ -89,21 +89,21 @@ fn node_does_not_start_with_an_unsupported_schema() {
         for name in ["http", "metrics"] {
             config["serve"][name]["port"] = keygate_test_servers::free_port().into();
         }
-        std::fs::write(&file, config.to_string()).unwrap();
+        write_private(&file, &config.to_string());
         let output = command().arg("serve").arg("--config").arg(&file).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains(words) && !text.contains("hunter2"), "{text}");
     };
-    rejected(&config, "at version 0, and this Keygate needs 3; run `keygate migrate up`");
+    rejected(&config, "at version 0, and this Keygate needs 4; run `keygate migrate up`");
     let migrated = command().args(["migrate", "up", "--database", &server.url("postgres")]).output().unwrap();
     assert!(migrated.status.success());
-    let newer = "INSERT INTO _sqlx_migrations VALUES (4, 'x', now(), true, '\\x00', 0)";
+    let newer = "INSERT INTO _sqlx_migrations VALUES (5, 'x', now(), true, '\\x00', 0)";
     assert!(server.query(newer).is_some());
-    rejected(&config, "at version 4, and this Keygate knows at most 3");
+    rejected(&config, "at version 5, and this Keygate knows at most 4");
     let mut automatic = config;
     automatic["db"]["auto_migrate"] = true.into();
-    rejected(&automatic, "at version 4, and this Keygate knows at most 3");
+    rejected(&automatic, "at version 5, and this Keygate knows at most 4");
     drop(server);
     rejected(&automatic, "check db.dsn");
 }

@@ -25,7 +25,7 @@ const UNKNOWN_IMPORTED: &str = "000000000000000000000000000000000000000000000000
 fn sdk(keygate: &Keygate) -> Configuration {
     Configuration {
         base_path: keygate.admin.clone(),
-        bearer_access_token: Some("ignored".into()),
+        bearer_access_token: Some(keygate.admin_key.clone()),
         ..Configuration::default()
     }
 }

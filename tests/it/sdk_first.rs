@@ -10,7 +10,7 @@ use crate::support::keygate::{BINARY, Keygate};
 fn every_operation_works_with_the_first_sdk() {
     let program = build();
     let keygate = Keygate::dev(&["--ephemeral"]);
-    let output = run(Command::new(program).arg(&keygate.admin));
+    let output = run(Command::new(program).arg(&keygate.admin).env("KEYGATE_ADMIN_KEY", &keygate.admin_key));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "17 operations\n");
 }
 

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::admin::auth::op;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, Reason};
 use crate::admin::query::Query;
@@ -13,6 +14,7 @@ use crate::admin::state::AdminState;
 use crate::audit::{AuditEvent, to_json};
 use crate::clock::Timestamp;
 use crate::id::TenantId;
+use crate::request_context::RequestContext;
 use crate::store::AuditQuery;
 
 const PAGE_SIZE_DEFAULT: u32 = 50;
@@ -26,17 +28,17 @@ pub(super) struct AuditEvents {
     next_page_token: String,
 }
 
-/// Returns rows, the latest first unless `order` is `asc`. Pages go by the id of a row, so that rows that are added meanwhile
+/// Returns rows about keys of the caller's actors, the latest first unless `order` is `asc`. Pages go by the id of a row, so that rows that are added meanwhile
 /// move none. Unless `operation` asks for them, checkpoints are left out.
 pub(super) async fn audit_events(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::ListAuditEvents>,
     query: Query,
 ) -> Result<Json<AuditEvents>, ApiError> {
     let Some(audit) = &state.audit else {
         return Err(ApiError::new(Reason::NotFound, "the store of this server keeps no audit trail"));
     };
-    let mut query = read(context.tenant, &query)?;
+    let mut query = read(context, &query)?;
     // One more row than the page holds shows whether there is another page.
     let size = query.limit as usize;
     query.limit += 1;
@@ -47,7 +49,7 @@ pub(super) async fn audit_events(
     Ok(Json(AuditEvents { audit_events: rows.iter().map(to_json).collect(), next_page_token }))
 }
 
-fn read(tenant: TenantId, query: &Query) -> Result<AuditQuery, ApiError> {
+fn read(context: RequestContext, query: &Query) -> Result<AuditQuery, ApiError> {
     let limit = match query.number(["page_size", "pageSize"])? {
         0 => PAGE_SIZE_DEFAULT,
         size if size <= PAGE_SIZE_MAX => size,
@@ -66,7 +68,9 @@ fn read(tenant: TenantId, query: &Query) -> Result<AuditQuery, ApiError> {
         _ => return Err(ApiError::invalid("order must be asc or desc")),
     };
     Ok(AuditQuery {
-        tenant,
+        // Rows about admin keys have the tenant of those.
+        tenants: vec![context.tenant, TenantId::ADMIN],
+        actors: context.actors,
         from: time("from")?,
         to: time("to")?,
         principal: text(["principal", "principal"])?,

@@ -11,6 +11,7 @@ use http::header::CACHE_CONTROL;
 use super::form::IntrospectionForm;
 use super::introspection::Introspection;
 use super::oauth_error::OAuthError;
+use crate::admin::auth::op;
 use crate::admin::context::Context;
 use crate::admin::rate_limit_status::RateLimitStatus;
 use crate::admin::state::AdminState;
@@ -21,7 +22,7 @@ use crate::verifier::{CachePolicy, ConnectionMemory, Denial, Presented, Verdict}
 /// Describes a credential on behalf of another service. `Authorization` is not read.
 pub(super) async fn introspect(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::Introspect>,
     form: IntrospectionForm,
 ) -> Result<Response, OAuthError> {
     let arrived = Instant::now();
@@ -61,8 +62,9 @@ async fn verify(
         lookup_charge: None,
         revoke_with_parent: state.revoke_with_parent,
     };
-    match state.verifier.verify(&presented).await.outcome {
-        Ok(verdict) => Ok(Some(verdict)),
+    let outcome = state.verifier.verify(&presented).await.outcome;
+    match outcome {
+        Ok(verdict) => Ok(Some(verdict).filter(|verdict| context.actors.allows(verdict.actor_id()))),
         Err(Denial::Unavailable { cause }) => Err(OAuthError::unavailable(cause.message())),
         Err(
             Denial::Unknown(_)

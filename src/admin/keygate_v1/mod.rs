@@ -1,10 +1,13 @@
 //! Keygate's own operations, which the contract does not have, below `/keygate/v1`.
 
+mod admin_keys;
 mod audit_events;
+mod explain;
 mod form;
 mod introspect;
 mod introspection;
 mod oauth_error;
 mod routes;
 
+pub use admin_keys::{AdminKey, NewAdminKeyResponse};
 pub(super) use routes::routes;

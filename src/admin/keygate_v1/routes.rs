@@ -1,20 +1,27 @@
 //! The routes of Keygate's own operations.
 
 use axum::Router;
+use axum::middleware::from_fn;
 use axum::routing::{get, post};
 
+use super::admin_keys;
 use super::audit_events::audit_events;
+use super::explain::explain;
 use super::introspect::introspect;
 use crate::admin::error::not_found;
+use crate::admin::middleware::reject_head;
 use crate::admin::state::AdminState;
 
 const AUDIT_EVENTS: &str = "/keygate/v1/auditEvents";
+const EXPLAIN: &str = "/keygate/v1/explain";
 const INTROSPECT: &str = "/keygate/v1/introspect";
 
 /// The routes of all operations. A wrong method gets 404, as in the contract.
 pub(in crate::admin) fn routes() -> Router<AdminState> {
-    Router::new()
+    let routes = Router::new()
         .route(AUDIT_EVENTS, get(audit_events))
+        .route(EXPLAIN, post(explain))
         .route(INTROSPECT, post(introspect))
-        .method_not_allowed_fallback(not_found)
+        .merge(admin_keys::routes());
+    routes.method_not_allowed_fallback(not_found).route_layer(from_fn(reject_head))
 }

@@ -2,14 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::draft::ImportApiKeyRequest;
-use super::enums::BatchCreateImportedApiKeysErrorCode;
+use super::enums::{BatchCreateImportedApiKeysErrorCode, BatchImportErrorCode};
 use super::key::{ImportedApiKey, IssuedApiKey};
+use crate::admin::auth::op;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
@@ -22,32 +21,81 @@ use crate::request_context::RequestContext;
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct BatchCreateImportedApiKeysRequest {
     /// 1 to 1000 keys, each validated separately. `request_id` has no effect.
-    #[schema(value_type = Vec<ImportApiKeyRequest>, required)]
+    #[schema(value_type = Vec<ImportApiKeyRequest>, required, min_items = 1, max_items = 1000)]
     requests: Option<Vec<Option<ImportApiKeyRequest>>>,
 }
 
-/// The results of a batch import.
-#[derive(Serialize, ToSchema)]
-pub(in crate::admin) struct BatchCreateImportedApiKeysResponse {
-    /// In the order of the requests.
-    results: Vec<BatchCreateImportedApiKeysResult>,
-    success_count: i32,
-    failure_count: i32,
+/// Declares the response of a batch import, with the error codes of one generation of clients.
+macro_rules! batch_response {
+    ($(#[$response_meta:meta])* $response:ident, $(#[$result_meta:meta])* $result:ident, $code:ty) => {
+        $(#[$response_meta])*
+        #[derive(Serialize, ToSchema)]
+        pub(in crate::admin) struct $response {
+            /// In the order of the requests.
+            results: Vec<$result>,
+            success_count: i32,
+            failure_count: i32,
+        }
+
+        $(#[$result_meta])*
+        #[derive(Serialize, ToSchema)]
+        pub(in crate::admin) struct $result {
+            /// The index in the request, from 0.
+            index: i32,
+            /// The key; `null` if it was rejected.
+            imported_api_key: Option<ImportedApiKey>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            #[schema(nullable = false)]
+            error_code: Option<$code>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            #[schema(nullable = false)]
+            error_message: Option<String>,
+        }
+
+        impl From<Batch> for $response {
+            fn from(batch: Batch) -> Self {
+                let failed = batch.items.iter().filter(|item| item.is_err()).count();
+                let success_count = int32(batch.items.len() - failed);
+                let result = |(index, item): (usize, BatchItem)| {
+                    let (imported_api_key, error) = match item {
+                        Ok(key) => (Some(ImportedApiKey(IssuedApiKey::new(&key, batch.now))), None),
+                        Err(error) => (None, Some(error)),
+                    };
+                    $result {
+                        index: int32(index),
+                        imported_api_key,
+                        error_code: error.as_ref().map(|error| error.code.into()),
+                        error_message: error.map(|error| error.message),
+                    }
+                };
+                let results = batch.items.into_iter().enumerate().map(result).collect();
+                Self { results, success_count, failure_count: int32(failed) }
+            }
+        }
+    };
 }
 
-/// The result for one key.
-#[derive(Serialize, ToSchema)]
-pub(in crate::admin) struct BatchCreateImportedApiKeysResult {
-    /// The index in the request, from 0.
-    index: i32,
-    /// The key; `null` if it was rejected.
-    imported_api_key: Option<ImportedApiKey>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    error_code: Option<BatchCreateImportedApiKeysErrorCode>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    error_message: Option<String>,
+batch_response! {
+    /// The results of a batch import.
+    BatchCreateImportedApiKeysResponse,
+    /// The result for one key.
+    BatchCreateImportedApiKeysResult,
+    BatchCreateImportedApiKeysErrorCode
+}
+
+batch_response! {
+    /// The results of a batch import, for older clients.
+    BatchImportApiKeysResponse,
+    /// The result for one key, for older clients.
+    BatchImportResult,
+    BatchImportErrorCode
+}
+
+/// The items of a batch of which at least one was imported.
+struct Batch {
+    items: Vec<BatchItem>,
+    /// When they were imported.
+    now: Timestamp,
 }
 
 /// Imports up to 1000 keys.
@@ -62,66 +110,42 @@ pub(in crate::admin) struct BatchCreateImportedApiKeysResult {
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn batch_create(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::BatchImportKeys>,
     Body(request): Body<BatchCreateImportedApiKeysRequest>,
 ) -> Result<Json<BatchCreateImportedApiKeysResponse>, ApiError> {
-    create(&state, &context, request).await.map(Json)
+    Ok(Json(create(&state, &context, request).await?.into()))
 }
 
 /// Imports up to 1000 keys, with the error codes of older clients.
 #[utoipa::path(post, path = "/v2alpha1/admin/importedApiKeys:batchImport",
     operation_id = "legacyAdminBatchImportApiKeys", tag = "older clients",
     request_body = BatchCreateImportedApiKeysRequest,
-    responses((status = 200, description = "At least one key is imported", body = BatchCreateImportedApiKeysResponse),
+    responses((status = 200, description = "At least one key is imported", body = BatchImportApiKeysResponse),
         (status = 400, description = "The batch is invalid, or all its keys are", body = ErrorResponse),
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn batch_import(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::BatchImportKeysLegacy>,
     Body(request): Body<BatchCreateImportedApiKeysRequest>,
-) -> Result<Response, ApiError> {
-    let response = create(&state, &context, request).await?;
-    let mut body = serde_json::to_value(&response).map_err(|error| ApiError::internal(&error))?;
-    for result in body["results"].as_array_mut().into_iter().flatten() {
-        if let Some(Value::String(code)) = result.get_mut("error_code") {
-            *code = code.replacen("BATCH_CREATE_IMPORTED_API_KEYS_ERROR_", "BATCH_IMPORT_ERROR_", 1);
-        }
-    }
-    Ok(Json(body).into_response())
+) -> Result<Json<BatchImportApiKeysResponse>, ApiError> {
+    Ok(Json(create(&state, &context, request).await?.into()))
 }
 
 async fn create(
     state: &AdminState,
     context: &RequestContext,
     request: BatchCreateImportedApiKeysRequest,
-) -> Result<BatchCreateImportedApiKeysResponse, ApiError> {
+) -> Result<Batch, ApiError> {
     let item = |item: Option<ImportApiKeyRequest>| match item {
         Some(item) => item.read().map_err(|error| error.message().to_owned()),
         None => Err("the item is null".to_owned()),
     };
     let items = request.requests.unwrap_or_default().into_iter().map(item).collect();
     let items = state.lifecycle.import_batch(context, items).await?;
-    let succeeded = items.iter().filter(|item| item.is_ok()).count();
-    if succeeded == 0 {
+    if items.iter().all(Result::is_err) {
         return Err(all_failed(&items));
     }
-    let now = state.lifecycle.now();
-    let failed = items.len() - succeeded;
-    let results = items.into_iter().enumerate().map(|(index, item)| result(index, item, now)).collect();
-    Ok(BatchCreateImportedApiKeysResponse { results, success_count: int32(succeeded), failure_count: int32(failed) })
-}
-
-fn result(index: usize, item: BatchItem, now: Timestamp) -> BatchCreateImportedApiKeysResult {
-    let (imported_api_key, error) = match item {
-        Ok(key) => (Some(ImportedApiKey(IssuedApiKey::new(&key, now))), None),
-        Err(error) => (None, Some(error)),
-    };
-    BatchCreateImportedApiKeysResult {
-        index: int32(index),
-        imported_api_key,
-        error_code: error.as_ref().map(|error| error.code.into()),
-        error_message: error.map(|error| error.message),
-    }
+    Ok(Batch { items, now: state.lifecycle.now() })
 }
 
 fn int32(count: usize) -> i32 {
@@ -151,6 +175,8 @@ fn all_failed(items: &[BatchItem]) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse;
+
     use super::*;
     use crate::lifecycle::ItemError;
     use BatchCode::{AlreadyExists, FailedPrecondition, Internal, InvalidArgument, ResourceExhausted};

@@ -10,7 +10,9 @@ use utoipa::ToSchema;
 
 use super::enums::TokenAlgorithm;
 use super::key::{object_or_null, read_ttl, time_text};
-use super::verify::{check_audiences, check_credential};
+use super::schemas::{AudienceText, ScopeText};
+use super::verify::{check_audiences, check_credential, hides};
+use crate::admin::auth::op;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
@@ -24,22 +26,22 @@ use crate::verifier::{CachePolicy, Denial, Presented};
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct DeriveTokenRequest {
     /// The key to derive from, 1 to 8192 bytes. Derived tokens are rejected.
-    #[schema(required, nullable = false)]
+    #[schema(required, nullable = false, min_length = 1, max_length = 8192)]
     credential: Option<String>,
     #[schema(value_type = TokenAlgorithm, required = false)]
     algorithm: Option<EnumOrUnknown<TokenAlgorithm>>,
     /// The lifetime, such as `15m`; the configured default if absent. At most the remaining lifetime of the key.
-    #[schema(nullable = false)]
+    #[schema(nullable = false, pattern = "^([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h|d|w|mo|y))+$")]
     ttl: Option<String>,
     /// A subset of the key's scopes; all of them if absent.
-    #[schema(nullable = false)]
+    #[schema(value_type = Vec<ScopeText>, inline, max_items = 100, required = false)]
     scopes: Option<Vec<String>>,
     /// Custom claims. Reserved names are dropped.
     #[serde(alias = "customClaims")]
     #[schema(value_type = Object, required = false)]
     custom_claims: Option<Metadata>,
     /// The audiences of the token, at most 100 of 1 to 255 characters each.
-    #[schema(nullable = false)]
+    #[schema(value_type = Vec<AudienceText>, inline, max_items = 100, required = false)]
     audiences: Option<Vec<String>>,
 }
 
@@ -93,7 +95,7 @@ impl DeriveTokenRequest {
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn derive(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::DeriveToken>,
     Body(mut request): Body<DeriveTokenRequest>,
 ) -> Result<Json<DeriveTokenResponse>, ApiError> {
     let credential = request.credential.take().unwrap_or_default();
@@ -113,7 +115,11 @@ pub(in crate::admin) async fn derive(
         lookup_charge: None,
         revoke_with_parent: false,
     };
-    let verdict = state.verifier.verify(&presented).await.outcome.map_err(|denial| parent_error(&denial))?;
+    let outcome = state.verifier.verify(&presented).await.outcome;
+    if hides(&outcome, &credential, &context, &state).await.map_err(|denial| parent_error(&denial))? {
+        return Err(ApiError::plain(Reason::ApiKeyNotFound));
+    }
+    let verdict = outcome.map_err(|denial| parent_error(&denial))?;
     let parent = verdict.record().ok_or_else(|| ApiError::plain(Reason::Unauthorized))?;
     let derived = state.lifecycle.derive(&context, parent, command).await?;
     Ok(Json(DeriveTokenResponse { token: Token::new(derived) }))

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::enums::KeyVisibility;
 use super::key::{IpRestriction, RateLimitPolicy, read_ttl};
+use super::schemas::ScopeText;
 use crate::admin::error::ApiError;
 use crate::admin::json::EnumOrUnknown;
 use crate::cidr::CidrSet;
@@ -19,17 +20,17 @@ macro_rules! key_request {
         pub(in crate::admin) struct $name {
             $($(#[$more_meta])* $more: $kind,)*
             /// A display name, 1 to 255 characters.
-            #[schema(required, nullable = false)]
+            #[schema(required, nullable = false, min_length = 1, max_length = 255)]
             name: Option<String>,
             /// The owner of the key, 1 to 255 characters.
             #[serde(alias = "actorId")]
-            #[schema(required, nullable = false)]
+            #[schema(required, nullable = false, min_length = 1, max_length = 255)]
             actor_id: Option<String>,
             /// The scopes, at most 100 of 1 to 100 characters each.
-            #[schema(nullable = false)]
+            #[schema(value_type = Vec<ScopeText>, inline, max_items = 100, required = false)]
             scopes: Option<Vec<String>>,
             /// The lifetime, such as `12h` or `30d`; the configured default if absent.
-            #[schema(nullable = false)]
+            #[schema(nullable = false, pattern = "^([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h|d|w|mo|y))+$")]
             ttl: Option<String>,
             /// Custom data, at most 65536 bytes as JSON.
             #[schema(value_type = Object, required = false)]
@@ -42,7 +43,7 @@ macro_rules! key_request {
             ip_restriction: Option<IpRestriction>,
             /// An idempotency key: a repeated request returns the key of the first one. At most 36 characters.
             #[serde(alias = "requestId")]
-            #[schema(nullable = false)]
+            #[schema(nullable = false, max_length = 36)]
             request_id: Option<String>,
             #[schema(value_type = KeyVisibility, required = false)]
             visibility: Option<EnumOrUnknown<KeyVisibility>>,
@@ -76,7 +77,7 @@ key_request! {
     ImportApiKeyRequest {
         /// The credential that clients present, 1 to 8192 bytes. It is not stored.
         #[serde(alias = "rawKey")]
-        #[schema(required, nullable = false)]
+        #[schema(required, nullable = false, min_length = 1, max_length = 8192)]
         raw_key: Option<String>,
     }
 }

@@ -79,6 +79,18 @@ wire_enum! {
     }
 }
 
+wire_enum! {
+    /// Why an item of a batch was rejected, for older clients.
+    BatchImportErrorCode {
+        BatchImportErrorUnspecified,
+        BatchImportErrorInvalidArgument,
+        BatchImportErrorAlreadyExists,
+        BatchImportErrorFailedPrecondition,
+        BatchImportErrorInternal,
+        BatchImportErrorResourceExhausted,
+    }
+}
+
 impl From<EffectiveStatus> for KeyStatus {
     fn from(status: EffectiveStatus) -> Self {
         match status {
@@ -146,6 +158,18 @@ impl From<BatchCode> for BatchCreateImportedApiKeysErrorCode {
     }
 }
 
+impl From<BatchCode> for BatchImportErrorCode {
+    fn from(code: BatchCode) -> Self {
+        match code {
+            BatchCode::Internal => Self::BatchImportErrorInternal,
+            BatchCode::AlreadyExists => Self::BatchImportErrorAlreadyExists,
+            BatchCode::InvalidArgument => Self::BatchImportErrorInvalidArgument,
+            BatchCode::FailedPrecondition => Self::BatchImportErrorFailedPrecondition,
+            BatchCode::ResourceExhausted => Self::BatchImportErrorResourceExhausted,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +188,8 @@ mod tests {
             let wire = serde_json::to_value(BatchCreateImportedApiKeysErrorCode::from(code)).unwrap();
             let name = format!("BATCH_CREATE_IMPORTED_API_KEYS_ERROR_{}", code.name());
             assert_eq!(wire, name);
+            let older = serde_json::to_value(BatchImportErrorCode::from(code)).unwrap();
+            assert_eq!(older, format!("BATCH_IMPORT_ERROR_{}", code.name()));
         }
     }
 }

@@ -8,6 +8,7 @@ use http::header::LOCATION;
 
 use super::draft::ImportApiKeyRequest;
 use super::key::{ImportedApiKey, IssuedApiKey};
+use crate::admin::auth::op;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse};
@@ -23,7 +24,7 @@ use crate::admin::state::AdminState;
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn import(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::ImportKey>,
     Body(request): Body<ImportApiKeyRequest>,
 ) -> Result<Response, ApiError> {
     let key = state.lifecycle.import(&context, request.read()?).await?;

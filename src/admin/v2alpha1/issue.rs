@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::draft::IssueApiKeyRequest;
 use super::key::IssuedApiKey;
+use crate::admin::auth::op;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse};
@@ -34,7 +35,7 @@ pub(in crate::admin) struct IssueApiKeyResponse {
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn issue(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::IssueKey>,
     Body(request): Body<IssueApiKeyRequest>,
 ) -> Result<Response, ApiError> {
     let issued = state.lifecycle.issue(&context, request.read()?).await?;

@@ -10,6 +10,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
+use crate::admin::auth::op;
+use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::admin::state::AdminState;
 
@@ -58,7 +60,11 @@ pub(in crate::admin) struct JsonWebKey {
     responses((status = 200, description = "The keys", body = GetJWKSResponse),
         (status = 500, description = "There are no signing keys", body = ErrorResponse),
         (status = "default", description = "Any other error", body = ErrorResponse)))]
-pub(in crate::admin) async fn jwks(State(state): State<AdminState>, headers: HeaderMap) -> Response {
+pub(in crate::admin) async fn jwks(
+    State(state): State<AdminState>,
+    _: Context<op::GetJwks>,
+    headers: HeaderMap,
+) -> Response {
     respond(&state, &headers)
 }
 
@@ -68,7 +74,11 @@ pub(in crate::admin) async fn jwks(State(state): State<AdminState>, headers: Hea
     responses((status = 200, description = "The keys", body = GetJWKSResponse),
         (status = 500, description = "There are no signing keys", body = ErrorResponse),
         (status = "default", description = "Any other error", body = ErrorResponse)))]
-pub(in crate::admin) async fn legacy_jwks(State(state): State<AdminState>, headers: HeaderMap) -> Response {
+pub(in crate::admin) async fn legacy_jwks(
+    State(state): State<AdminState>,
+    _: Context<op::GetJwksLegacy>,
+    headers: HeaderMap,
+) -> Response {
     respond(&state, &headers)
 }
 

@@ -8,24 +8,28 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::enums::{KeyStatus, KeyVisibility, RevocationReason};
+use super::schemas::{CidrText, ScopeText};
 use crate::admin::error::ApiError;
 use crate::admin::json::Int64;
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::duration::{format_go, parse_extended, parse_go};
-use crate::key::{ApiKey, Metadata, Status, check_ranges};
+use crate::key::{ApiKey, Metadata, check_ranges};
 use crate::policy::RateLimitPolicy as Policy;
 
 /// An issued key. Unset optional members are omitted.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::admin) struct IssuedApiKey {
     /// A UUID version 4 for an issued key, 64 hexadecimal digits for an imported one.
+    #[schema(min_length = 1)]
     key_id: String,
     /// The display name.
+    #[schema(max_length = 255)]
     name: String,
     /// The owner of the key.
     actor_id: String,
     /// The scopes, in the given order.
+    #[schema(value_type = Vec<ScopeText>, inline, max_items = 100)]
     scopes: Vec<String>,
     /// Custom data; `null` if there is none.
     #[schema(value_type = Option<Object>)]
@@ -38,6 +42,14 @@ pub(in crate::admin) struct IssuedApiKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime, nullable = false)]
     expire_time: Option<String>,
+    /// Of a key that a rotation replaced and left active: it counts as revoked after this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
+    revoke_time: Option<String>,
+    /// The key that replaced this one in a rotation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    replaced_by: Option<String>,
     /// The last use, with a resolution of one day.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime, nullable = false)]
@@ -66,13 +78,13 @@ pub(in crate::admin) struct ImportedApiKey(pub(super) IssuedApiKey);
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(in crate::admin) struct RateLimitPolicy {
     /// The number of requests per window, greater than 0.
-    #[schema(value_type = String, format = Int64, required = false)]
+    #[schema(value_type = String, format = Int64, required = false, pattern = "^[1-9][0-9]*$")]
     quota: Option<Int64>,
     /// Always `requests`.
-    #[schema(nullable = false)]
+    #[schema(nullable = false, pattern = "^requests$")]
     unit: Option<String>,
     /// The window in decimal seconds with the suffix `s`, for example `60s`.
-    #[schema(nullable = false)]
+    #[schema(nullable = false, pattern = "^[0-9]+(\\.0+)?s$")]
     window: Option<String>,
 }
 
@@ -82,20 +94,15 @@ pub(in crate::admin) struct RateLimitPolicy {
 pub(in crate::admin) struct IpRestriction {
     /// CIDR ranges such as `10.0.0.0/8`, at most 50.
     #[serde(alias = "allowedCidrs")]
-    #[schema(nullable = false)]
+    #[schema(value_type = Vec<CidrText>, inline, max_items = 50, required = false)]
     allowed_cidrs: Option<Vec<String>>,
 }
 
 impl IssuedApiKey {
     /// Converts a key, with its status at `now`.
-    pub(super) fn new(key: &ApiKey, now: Timestamp) -> Self {
-        let revocation = match &key.status {
-            Status::Revoked(revocation) => Some(revocation),
-            Status::Active => None,
-        };
-        let reason = revocation.map(|revocation| revocation.reason);
-        let ranges = key.networks.texts();
-        let restriction = IpRestriction { allowed_cidrs: Some(ranges.iter().map(ToString::to_string).collect()) };
+    pub(in crate::admin) fn new(key: &ApiKey, now: Timestamp) -> Self {
+        let revocation = key.revocation(now);
+        let reason = revocation.as_ref().map(|revocation| revocation.reason);
         Self {
             key_id: key.id.to_string(),
             name: key.name.clone(),
@@ -106,13 +113,15 @@ impl IssuedApiKey {
             create_time: time_text(key.create_time),
             update_time: time_text(key.update_time),
             expire_time: key.expire_time.map(time_text),
+            revoke_time: key.revoke_time.map(time_text),
+            replaced_by: key.replaced_by.map(|id| id.to_string()),
             last_used_time: key.last_used_time.map(time_text),
             rate_limit_policy: key.rate_limit.map(RateLimitPolicy::from),
             revocation_reason: reason
                 .filter(|reason| *reason != crate::key::RevocationReason::default())
                 .map(Into::into),
-            revocation_description: revocation.and_then(|revocation| revocation.description.clone()),
-            ip_restriction: (!ranges.is_empty()).then_some(restriction),
+            revocation_description: revocation.and_then(|revocation| revocation.description),
+            ip_restriction: (!key.networks.is_empty()).then(|| IpRestriction::of(&key.networks)),
             visibility: key.visibility.into(),
         }
     }
@@ -130,7 +139,7 @@ impl From<Policy> for RateLimitPolicy {
 
 impl RateLimitPolicy {
     /// Validates and converts the policy.
-    pub(super) fn read(&self) -> Result<Policy, ApiError> {
+    pub(in crate::admin) fn read(&self) -> Result<Policy, ApiError> {
         let quota = self.quota.and_then(|quota| u64::try_from(quota.0).ok()).and_then(NonZeroU64::new);
         let quota = quota.ok_or_else(|| ApiError::invalid("rate_limit_policy.quota must be greater than 0"))?;
         let window = self.window.as_deref().map_or(Ok(Duration::ZERO), seconds)?;
@@ -149,8 +158,13 @@ impl RateLimitPolicy {
 }
 
 impl IpRestriction {
+    /// The ranges of a set.
+    pub(in crate::admin) fn of(networks: &CidrSet) -> Self {
+        Self { allowed_cidrs: Some(networks.texts().iter().map(ToString::to_string).collect()) }
+    }
+
     /// Validates and converts the ranges.
-    pub(super) fn read(&self) -> Result<CidrSet, ApiError> {
+    pub(in crate::admin) fn read(&self) -> Result<CidrSet, ApiError> {
         let ranges = self.allowed_cidrs.as_deref().unwrap_or_default();
         // The length is checked before parsing, because a parse error contains the invalid text.
         check_ranges(ranges).map_err(|error| ApiError::invalid(error.0))?;
@@ -168,8 +182,13 @@ fn seconds(text: &str) -> Result<Duration, ApiError> {
 }
 
 /// Parses a duration in the grammar of `ttl` (contract, admin API section 2.1).
-pub(super) fn read_ttl(text: Option<&str>) -> Result<Option<Duration>, ApiError> {
-    let read = |text| parse_extended(text).map_err(|error| ApiError::invalid(format!("ttl {error}")));
+pub(in crate::admin) fn read_ttl(text: Option<&str>) -> Result<Option<Duration>, ApiError> {
+    read_duration("ttl", text)
+}
+
+/// Parses the duration in a member, in the grammar of `ttl`.
+pub(super) fn read_duration(member: &str, text: Option<&str>) -> Result<Option<Duration>, ApiError> {
+    let read = |text| parse_extended(text).map_err(|error| ApiError::invalid(format!("{member} {error}")));
     text.map(read).transpose()
 }
 
@@ -179,7 +198,7 @@ pub(super) fn object_or_null(object: Metadata) -> Option<Metadata> {
 }
 
 /// Formats a time by RFC 3339, in UTC with 0, 3, 6 or 9 fraction digits.
-pub(super) fn time_text(time: Timestamp) -> String {
+pub(in crate::admin) fn time_text(time: Timestamp) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::key::{ImportedApiKey, IssuedApiKey};
+use crate::admin::auth::op;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::query::Query;
@@ -41,7 +42,7 @@ pub(in crate::admin) struct ListImportedApiKeysResponse {
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn issued(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::ListIssuedKeys>,
     query: Query,
 ) -> Result<Json<ListIssuedApiKeysResponse>, ApiError> {
     let (issued_api_keys, next_page_token) = page(&state, &context, KeyKind::Issued, &query).await?;
@@ -59,7 +60,7 @@ pub(in crate::admin) async fn issued(
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn imported(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::ListImportedKeys>,
     query: Query,
 ) -> Result<Json<ListImportedApiKeysResponse>, ApiError> {
     let (keys, next_page_token) = page(&state, &context, KeyKind::Imported, &query).await?;

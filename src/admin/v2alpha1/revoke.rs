@@ -1,8 +1,9 @@
 //! `adminRevokeIssuedApiKey`, `adminRevokeImportedApiKey`, and the operation of older clients for both kinds (contract, admin API
 //! sections 5.5 and 7).
 
+use axum::Json;
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::enums::RevocationReason;
@@ -21,7 +22,7 @@ pub(in crate::admin) struct AdminRevokeIssuedApiKeyBody {
     #[schema(value_type = RevocationReason, required = false)]
     reason: Option<EnumOrUnknown<RevocationReason>>,
     /// Only with `REVOCATION_REASON_PRIVILEGE_WITHDRAWN`; at most 500 characters.
-    #[schema(nullable = false)]
+    #[schema(nullable = false, max_length = 500)]
     description: Option<String>,
 }
 
@@ -30,9 +31,13 @@ pub(in crate::admin) struct AdminRevokeIssuedApiKeyBody {
 #[serde(transparent)]
 pub(in crate::admin) struct AdminRevokeImportedApiKeyBody(AdminRevokeIssuedApiKeyBody);
 
+/// The response to older clients; empty.
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct RevokeApiKeyResponse {}
+
 /// Revokes an issued key. This node rejects the key from the time of the response.
 #[utoipa::path(post, path = "/v2alpha1/admin/issuedApiKeys/{key_id}:revoke", operation_id = "adminRevokeIssuedApiKey",
-    tag = "issued keys", params(("key_id" = String, Path, description = "The key")),
+    tag = "issued keys", params(("key_id" = String, Path, description = "The key", min_length = 1)),
     request_body = AdminRevokeIssuedApiKeyBody,
     responses((status = 204, description = "The key is revoked"),
         (status = 400, description = "A field is invalid", body = ErrorResponse),
@@ -51,7 +56,7 @@ pub(in crate::admin) async fn issued(
 /// Revokes an imported key. This node rejects the key from the time of the response.
 #[utoipa::path(post, path = "/v2alpha1/admin/importedApiKeys/{key_id}:revoke",
     operation_id = "adminRevokeImportedApiKey", tag = "imported keys",
-    params(("key_id" = String, Path, description = "The key")), request_body = AdminRevokeImportedApiKeyBody,
+    params(("key_id" = String, Path, description = "The key", min_length = 1)), request_body = AdminRevokeImportedApiKeyBody,
     responses((status = 204, description = "The key is revoked"),
         (status = 400, description = "A field is invalid", body = ErrorResponse),
         (status = 404, description = "The key does not exist", body = ErrorResponse),
@@ -67,11 +72,11 @@ pub(in crate::admin) async fn imported(
     revoke(state, context, KeyKind::Imported, id, request).await
 }
 
-/// Revokes a key of either kind, for older clients.
+/// Revokes a key of either kind, for older clients. They parse the body of every success, so there is one.
 #[utoipa::path(post, path = "/v2alpha1/admin/apiKeys/{key_id}:revoke", operation_id = "legacyAdminRevokeApiKey",
-    tag = "older clients", params(("key_id" = String, Path, description = "The key")),
+    tag = "older clients", params(("key_id" = String, Path, description = "The key", min_length = 1)),
     request_body = AdminRevokeIssuedApiKeyBody,
-    responses((status = 204, description = "The key is revoked"),
+    responses((status = 200, description = "The key is revoked", body = RevokeApiKeyResponse),
         (status = 400, description = "A field is invalid", body = ErrorResponse),
         (status = 404, description = "The key does not exist", body = ErrorResponse),
         (status = 409, description = "The key is already revoked", body = ErrorResponse),
@@ -81,10 +86,11 @@ pub(in crate::admin) async fn either(
     context: &RequestContext,
     id: &str,
     body: &RawBody,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Json<RevokeApiKeyResponse>, ApiError> {
     // No text is a valid id of both kinds.
     let kind = if key_id(KeyKind::Imported, id).is_ok() { KeyKind::Imported } else { KeyKind::Issued };
-    revoke(state, context, kind, id, body.read()?).await
+    revoke(state, context, kind, id, body.read()?).await?;
+    Ok(Json(RevokeApiKeyResponse {}))
 }
 
 async fn revoke(

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use super::enums::KeyVisibility;
 use super::get::key_id;
-use super::key::{IpRestriction, IssuedApiKey, RateLimitPolicy};
+use super::key::{IpRestriction, IssuedApiKey, RateLimitPolicy, read_duration};
+use super::schemas::ScopeText;
 use crate::admin::body::RawBody;
 use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::json::EnumOrUnknown;
@@ -23,10 +24,10 @@ use crate::request_context::RequestContext;
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct AdminRotateIssuedApiKeyBody {
     /// The display name, 0 to 255 characters.
-    #[schema(nullable = false)]
+    #[schema(nullable = false, max_length = 255)]
     name: Option<String>,
     /// The scopes, at most 100 of 1 to 100 characters each. An empty list keeps those of the old key.
-    #[schema(nullable = false)]
+    #[schema(value_type = Vec<ScopeText>, inline, max_items = 100, required = false)]
     scopes: Option<Vec<String>>,
     /// Custom data, replaced as a whole; at most 65536 bytes as JSON.
     #[schema(value_type = Object, required = false)]
@@ -39,6 +40,10 @@ pub(in crate::admin) struct AdminRotateIssuedApiKeyBody {
     ip_restriction: Option<IpRestriction>,
     #[schema(value_type = KeyVisibility, required = false)]
     visibility: Option<EnumOrUnknown<KeyVisibility>>,
+    /// How long the old key stays active, such as `24h`; it is revoked at once if absent or zero. Not longer than until its expiry.
+    #[serde(alias = "revokeOldAfter")]
+    #[schema(nullable = false, pattern = "^([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h|d|w|mo|y))+$")]
+    revoke_old_after: Option<String>,
 }
 
 /// The new key, its secret, and the old key.
@@ -47,7 +52,7 @@ pub(in crate::admin) struct RotateIssuedApiKeyResponse {
     issued_api_key: IssuedApiKey,
     /// The credential of the new key. It is returned only once.
     secret: String,
-    /// The old key, revoked.
+    /// The old key: revoked, or active until its `revoke_time`.
     old_issued_api_key: IssuedApiKey,
 }
 
@@ -60,18 +65,22 @@ impl AdminRotateIssuedApiKeyBody {
             rate_limit: self.rate_limit_policy.map(|policy| policy.read().map(Some)).transpose()?,
             networks: self.ip_restriction.map(|restriction| restriction.read()).transpose()?,
         };
-        Ok(RotateKey { change, visibility: self.visibility.and_then(|value| value.0).and_then(KeyVisibility::read) })
+        Ok(RotateKey {
+            change,
+            visibility: self.visibility.and_then(|value| value.0).and_then(KeyVisibility::read),
+            revoke_old_after: read_duration("revoke_old_after", self.revoke_old_after.as_deref())?,
+        })
     }
 }
 
-/// Issues a new key and revokes the old one in the same transaction.
+/// Issues a new key and revokes the old one in the same transaction, or leaves it active for a time.
 #[utoipa::path(post, path = "/v2alpha1/admin/issuedApiKeys/{key_id}:rotate", operation_id = "adminRotateIssuedApiKey",
-    tag = "issued keys", params(("key_id" = String, Path, description = "The key")),
+    tag = "issued keys", params(("key_id" = String, Path, description = "The key", min_length = 1)),
     request_body = AdminRotateIssuedApiKeyBody,
     responses((status = 201, description = "The new and the old key", body = RotateIssuedApiKeyResponse),
         (status = 400, description = "A field is invalid", body = ErrorResponse),
         (status = 404, description = "The key does not exist", body = ErrorResponse),
-        (status = 409, description = "The key is not active, or was rotated by a concurrent request", body = ErrorResponse),
+        (status = 409, description = "The key is not active, or was rotated before", body = ErrorResponse),
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn rotate(
     state: &AdminState,

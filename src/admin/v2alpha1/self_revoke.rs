@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::enums::RevocationReason;
 use super::verify::check_credential;
+use crate::admin::auth::op;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse, Reason};
@@ -18,7 +19,7 @@ use crate::request_context::Principal;
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct SelfRevokeApiKeyRequest {
     /// The credential of the key, 1 to 8192 bytes.
-    #[schema(required, nullable = false)]
+    #[schema(required, nullable = false, min_length = 1, max_length = 8192)]
     credential: Option<String>,
     #[schema(value_type = RevocationReason, required = false)]
     reason: Option<EnumOrUnknown<RevocationReason>>,
@@ -39,7 +40,7 @@ pub(in crate::admin) struct SelfRevokeApiKeyResponse {}
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn self_revoke(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::SelfRevokeKey>,
     Body(request): Body<SelfRevokeApiKeyRequest>,
 ) -> Result<Json<SelfRevokeApiKeyResponse>, ApiError> {
     let credential = request.credential.unwrap_or_default();

@@ -12,6 +12,8 @@ use utoipa::ToSchema;
 
 use super::enums::{KeyStatus, KeyVisibility, VerificationErrorCode as Code};
 use super::key::{RateLimitPolicy, object_or_null, time_text};
+use super::schemas::AudienceText;
+use crate::admin::auth::op;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
 use crate::admin::error::{ApiError, ErrorResponse};
@@ -20,8 +22,9 @@ use crate::admin::rate_limit_status::RateLimitStatus;
 use crate::admin::state::AdminState;
 use crate::credential::CREDENTIAL_MAX;
 use crate::key::Metadata;
-use crate::request_context::RequestContext;
-use crate::verifier::{CacheOutcome, CachePolicy, Denial, Presented, Verdict, Verification};
+use crate::lifecycle::LifecycleError;
+use crate::request_context::{ActorScope, RequestContext};
+use crate::verifier::{CacheOutcome, CachePolicy, Denial, Presented, UnknownReason, Verdict, Verification};
 
 const TALOS_CACHE: HeaderName = HeaderName::from_static("ory-talos-cache");
 const AUDIENCES_MAX: usize = 100;
@@ -32,11 +35,11 @@ const BATCH_MAX: usize = 100;
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct VerifyApiKeyRequest {
     /// The credential, 1 to 8192 bytes.
-    #[schema(required, nullable = false)]
+    #[schema(required, nullable = false, min_length = 1, max_length = 8192)]
     credential: Option<String>,
     /// The expected audiences, at most 100 of 1 to 255 characters each. The credential must have one of them.
     #[serde(alias = "expectedAudiences")]
-    #[schema(nullable = false)]
+    #[schema(value_type = Vec<AudienceText>, inline, max_items = 100, required = false)]
     expected_audiences: Option<Vec<String>>,
 }
 
@@ -44,7 +47,7 @@ pub(in crate::admin) struct VerifyApiKeyRequest {
 #[derive(Deserialize, ToSchema)]
 pub(in crate::admin) struct BatchVerifyApiKeysRequest {
     /// 1 to 100 requests.
-    #[schema(required, nullable = false)]
+    #[schema(required, nullable = false, min_items = 1, max_items = 100)]
     requests: Option<Vec<VerifyApiKeyRequest>>,
 }
 
@@ -99,7 +102,7 @@ pub(in crate::admin) struct BatchVerifyApiKeysResponse {
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn verify(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::VerifyKey>,
     headers: HeaderMap,
     Body(request): Body<VerifyApiKeyRequest>,
 ) -> Result<Response, ApiError> {
@@ -128,7 +131,7 @@ pub(in crate::admin) async fn verify(
         (status = "default", description = "Any other error", body = ErrorResponse)))]
 pub(in crate::admin) async fn batch_verify(
     State(state): State<AdminState>,
-    Context(context): Context,
+    Context { context, .. }: Context<op::BatchVerifyKeys>,
     headers: HeaderMap,
     Body(request): Body<BatchVerifyApiKeysRequest>,
 ) -> Result<Json<BatchVerifyApiKeysResponse>, ApiError> {
@@ -168,7 +171,48 @@ impl VerifyApiKeyRequest {
             // In this API derived tokens are valid until they expire, also if the parent is revoked.
             revoke_with_parent: false,
         };
-        state.verifier.verify(&presented).await
+        restrict(state.verifier.verify(&presented).await, presented.credential, context, state).await
+    }
+}
+
+/// Hides keys of actors that the caller is not bound to: they are as unknown keys.
+async fn restrict(
+    verification: Verification,
+    credential: &str,
+    context: &RequestContext,
+    state: &AdminState,
+) -> Verification {
+    match hides(&verification.outcome, credential, context, state).await {
+        Ok(false) => verification,
+        Ok(true) => Verification { outcome: Err(Denial::Unknown(UnknownReason::Absent)), ..verification },
+        Err(denial) => Verification { outcome: Err(denial), ..verification },
+    }
+}
+
+/// Whether the outcome of a verification is about a key of an actor that the caller is not bound to.
+///
+/// # Errors
+/// [`Denial::Unavailable`] if the key of a denied credential cannot be read.
+pub(super) async fn hides(
+    outcome: &Result<Verdict, Denial>,
+    credential: &str,
+    context: &RequestContext,
+    state: &AdminState,
+) -> Result<bool, Denial> {
+    if context.actors == ActorScope::All {
+        return Ok(false);
+    }
+    match outcome {
+        Ok(verdict) => Ok(!context.actors.allows(verdict.actor_id())),
+        // A denial does not name the actor.
+        Err(_) => match state.verifier.identify(context.tenant, credential) {
+            Ok(id) => match state.lifecycle.get(context, id).await {
+                Ok(_) => Ok(false),
+                Err(LifecycleError::Store(error)) => Err(Denial::unavailable(&error)),
+                Err(_) => Ok(true),
+            },
+            Err(_) => Ok(false),
+        },
     }
 }
 

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::cache::CacheKey;
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
+use crate::id::KeyId;
 use crate::key::{ApiKey, Metadata, Revocation, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Visibility};
 
 /// The version of the encoding; raised when other versions would decode it wrongly.
-pub(super) const FORMAT: &str = "1";
+pub(super) const FORMAT: &str = "2";
 
 /// A record without its key. Times are microseconds since 1970.
 #[derive(Serialize, Deserialize)]
@@ -28,6 +29,9 @@ struct Stored {
     created: i64,
     updated: i64,
     expires: Option<i64>,
+    /// When a replaced key counts as revoked.
+    revokes: Option<i64>,
+    replaced_by: Option<String>,
     used: Option<i64>,
     /// The quota, and the window in seconds.
     limit: Option<(NonZeroU64, u64)>,
@@ -51,6 +55,8 @@ pub(super) fn encode(key: &ApiKey) -> Option<Vec<u8>> {
         created: key.create_time.timestamp_micros(),
         updated: key.update_time.timestamp_micros(),
         expires: key.expire_time.map(|time| time.timestamp_micros()),
+        revokes: key.revoke_time.map(|time| time.timestamp_micros()),
+        replaced_by: key.replaced_by.map(|id| id.to_string()),
         used: key.last_used_time.map(|time| time.timestamp_micros()),
         limit: key.rate_limit.map(|limit| (limit.quota, limit.window.as_secs())),
         networks: key.networks.texts().iter().map(ToString::to_string).collect(),
@@ -78,12 +84,26 @@ pub(super) fn decode((tenant, id): CacheKey, bytes: &[u8]) -> Option<ApiKey> {
         visibility: if stored.public { Visibility::Public } else { Visibility::Secret },
         create_time: Timestamp::from_timestamp_micros(stored.created)?,
         update_time: Timestamp::from_timestamp_micros(stored.updated)?,
-        expire_time: stored.expires.map(Timestamp::from_timestamp_micros).map_or(Some(None), |time| time.map(Some))?,
-        last_used_time: stored.used.map(Timestamp::from_timestamp_micros).map_or(Some(None), |time| time.map(Some))?,
+        expire_time: time(stored.expires)?,
+        revoke_time: time(stored.revokes)?,
+        replaced_by: match stored.replaced_by {
+            Some(id) => Some(KeyId::parse_issued(&id)?),
+            None => None,
+        },
+        last_used_time: time(stored.used)?,
         rate_limit: stored.limit.map(|(quota, window)| RateLimitPolicy { quota, window: Duration::from_secs(window) }),
         networks: CidrSet::parse(&stored.networks).ok()?,
         version: stored.version,
     })
+}
+
+/// The outer `None` is an invalid time, the inner one no time.
+#[expect(clippy::option_option, reason = "invalid and absent are different results")]
+fn time(micros: Option<i64>) -> Option<Option<Timestamp>> {
+    match micros {
+        Some(micros) => Timestamp::from_timestamp_micros(micros).map(Some),
+        None => Some(None),
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +111,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::id::{KeyId, TenantId};
+    use crate::id::TenantId;
 
     #[test]
     fn record_is_decoded_as_it_was_encoded() {
@@ -110,6 +130,8 @@ mod tests {
             create_time: Timestamp::from_timestamp_micros(1_780_000_000_123_456).unwrap(),
             update_time: Timestamp::from_timestamp_micros(1_780_000_000_123_457).unwrap(),
             expire_time: Some(Timestamp::UNIX_EPOCH),
+            revoke_time: None,
+            replaced_by: None,
             last_used_time: None,
             rate_limit: Some(RateLimitPolicy { quota: NonZeroU64::MAX, window: Duration::from_secs(60) }),
             networks: CidrSet::parse(&["10.0.0.0/8", "2001:db8::/32"]).unwrap(),
@@ -118,6 +140,9 @@ mod tests {
         let bytes = encode(&key).unwrap();
         assert_eq!(decode((key.tenant, key.id), &bytes), Some(key.clone()));
         let plain = ApiKey { status: Status::Active, rate_limit: None, expire_time: None, ..key };
+        let replaced_by = Some(KeyId::Issued(uuid::Uuid::from_u128(7)));
+        let replaced = ApiKey { revoke_time: Some(Timestamp::UNIX_EPOCH), replaced_by, ..plain.clone() };
+        assert_eq!(decode((replaced.tenant, replaced.id), &encode(&replaced).unwrap()), Some(replaced));
         assert_eq!(decode((plain.tenant, plain.id), &encode(&plain).unwrap()), Some(plain));
         assert_eq!(decode((TenantId::NIL, KeyId::Imported([7; 32])), &bytes[1..]), None);
     }

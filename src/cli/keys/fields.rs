@@ -91,7 +91,7 @@ impl Algorithm {
 }
 
 /// Splits the values of a repeatable flag at commas.
-pub(super) fn list(texts: &[String]) -> Vec<String> {
+pub(in crate::cli) fn list(texts: &[String]) -> Vec<String> {
     let items = texts.iter().flat_map(|text| text.split(','));
     items.map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
@@ -104,9 +104,14 @@ pub(super) fn object(flag: &str, text: &str) -> anyhow::Result<Value> {
 }
 
 /// Validates a `ttl` before it is sent as text; empty means none.
-pub(super) fn ttl(text: &str) -> Result<String, &'static str> {
+pub(in crate::cli) fn ttl(text: &str) -> Result<String, &'static str> {
     let valid = text.is_empty() || parse_extended(text).is_ok();
     if valid { Ok(text.to_owned()) } else { Err("is not a duration; use for example 90s, 1h30m, 30d, 2w, 6mo or 1y") }
+}
+
+/// Validates the time that a rotated key stays active, before it is sent as text.
+pub(super) fn overlap(text: &str) -> Result<String, &'static str> {
+    if parse_extended(text).is_ok() { Ok(text.to_owned()) } else { Err("is not a duration; use for example 24h or 7d") }
 }
 
 /// Converts a rate-limit window to the decimal seconds of the API.
@@ -144,7 +149,7 @@ fn full_name(prefix: &str, names: &[&str], text: &str) -> Result<String, String>
 }
 
 /// A credential from an argument, or from stdin for `-`, which keeps it out of the process list.
-pub(super) fn credential(argument: &SecretString) -> anyhow::Result<SecretString> {
+pub(in crate::cli) fn credential(argument: &SecretString) -> anyhow::Result<SecretString> {
     if argument.expose_secret() != "-" {
         return Ok(argument.clone());
     }

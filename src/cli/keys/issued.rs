@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::fields::{Body, Fields, list, object, ttl};
+use super::fields::{Body, Fields, list, object, overlap, ttl};
 use super::manage::{Get, Kind, List, Revoke};
 use super::session::{ISSUED, Session};
 use super::update::Update;
@@ -32,7 +32,7 @@ pub(super) enum Issued {
     List(List),
     /// Update the given fields of a key
     Update(Update),
-    /// Replace a key with a new one; the old key is revoked
+    /// Replace a key with a new one; the old key is revoked at once, or after --overlap
     Rotate(Rotate),
     /// Revoke a key permanently
     Revoke(Revoke),
@@ -67,6 +67,9 @@ pub(super) struct Rotate {
     /// Metadata of the new key, a JSON object; default: that of the old key
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
+    /// How long the old key stays active, for example 24h; default: it is revoked at once
+    #[arg(long, value_name = "DURATION", value_parser = overlap)]
+    overlap: Option<String>,
 }
 
 impl Issued {
@@ -107,8 +110,14 @@ impl Rotate {
         if let Some(text) = self.metadata.as_deref().filter(|text| !text.trim().is_empty()) {
             body.insert("metadata".into(), object("--metadata", text)?);
         }
+        if let Some(overlap) = &self.overlap {
+            body.insert("revoke_old_after".into(), overlap.as_str().into());
+        }
         let path = format!("{ISSUED}/{}:rotate", segment(&self.key_id));
         let response = session.client.send(Call::post(path, body.into())).context("rotate API key")?;
+        if let Some(end) = response["old_issued_api_key"]["revoke_time"].as_str() {
+            eprintln!("The old key {} stays active until {end}", self.key_id);
+        }
         session.output.row(&response, &with_secret(&response), KEY_AND_SECRET)
     }
 }

@@ -15,7 +15,10 @@ use clap::{Args, Subcommand};
 
 use super::connection::Connection;
 use super::output::Output;
+pub(super) use fields::credential;
 use session::Session;
+
+pub(super) use fields::{list, ttl};
 
 /// `keygate keys`.
 #[derive(Debug, Args)]

@@ -21,6 +21,7 @@ fn settings() -> TokenSettings {
         issuers_retired: vec![Retired { value: "https://old.example.com".into(), expires_at: Some(at(100)) }],
         clock_skew: TimeDelta::seconds(300),
         keyring: Arc::new(Keyring::new(&SECRET.to_owned().into(), &[])),
+        ignore_unknown_caveats: false,
     }
 }
 
@@ -56,10 +57,14 @@ fn checked(text: &str) -> Result<DerivedToken, TokenError> {
 
 /// The macaroon of the test vector with additional caveats.
 fn attenuated(caveats: &[Value]) -> String {
+    attenuated_by(&caveats.iter().map(Value::to_string).collect::<Vec<_>>())
+}
+
+fn attenuated_by(caveats: &[String]) -> String {
     let bytes = URL_SAFE_NO_PAD.decode(MACAROON.strip_prefix("mc_v1_").unwrap()).unwrap();
     let mut macaroon = Macaroon::decode(&bytes).unwrap();
     for caveat in caveats {
-        macaroon.attenuate(&caveat.to_string());
+        macaroon.attenuate(caveat);
     }
     format!("mc_v1_{}", URL_SAFE_NO_PAD.encode(macaroon.encode()))
 }
@@ -198,6 +203,41 @@ fn additional_caveats_attenuate_the_token() {
     }
 }
 
+/// As [`checked`], with settings that ignore unknown members of caveats.
+fn checked_ignoring(text: &str) -> Result<DerivedToken, TokenError> {
+    let settings = TokenSettings { ignore_unknown_caveats: true, ..settings() };
+    settings.check(&Routing::new(&["mc"]).classify(text), &keys(), TenantId::NIL, at(1))
+}
+
+#[test]
+fn caveat_with_a_member_that_restricts_nothing_rejects_the_token() {
+    for caveat in [
+        json!({"iss": ISSUER, "method": "GET"}),
+        json!({"iss": ISSUER, "exp": 1_780_000_060, "path": null}),
+        json!({"iss": ISSUER, "sub": "11111111-2222-4333-8444-555555555555"}),
+        json!({"iss": ISSUER, "nid": "00000000-0000-0000-0000-000000000001"}),
+    ] {
+        let text = attenuated(std::slice::from_ref(&caveat));
+        assert_eq!(checked(&text), Err(TokenError::Signature), "{caveat}");
+        assert!(checked_ignoring(&text).is_ok(), "{caveat}");
+        let text = attenuated(&[json!({"iss": ISSUER}), caveat, json!({"iss": ISSUER})]);
+        assert_eq!(checked(&text), Err(TokenError::Signature), "in any position");
+    }
+}
+
+#[test]
+fn caveat_with_a_duplicate_member_rejects_the_token() {
+    for caveat in [
+        r#"{"iss":"https://api.example.com","scp":["read"],"scp":["read"]}"#,
+        r#"{"iss":"https://api.example.com","exp":1780000060,"exp":1790000000}"#,
+        r#"{"iss":"https://api.example.com","aud":["a"],"\u0061ud":["b"]}"#,
+    ] {
+        let text = attenuated_by(&[caveat.to_owned()]);
+        assert_eq!(checked(&text), Err(TokenError::Signature), "{caveat}");
+        assert_eq!(checked_ignoring(&text), Err(TokenError::Signature), "{caveat}");
+    }
+}
+
 #[test]
 fn audiences_match_exactly_and_caveats_only_remove_them() {
     let audience = |text: &str| vec![text.to_owned()];
@@ -267,6 +307,26 @@ proptest! {
         for expected in [vec![], vec!["a".to_owned()], vec!["b".to_owned()]] {
             prop_assert!(!after.is_for(&expected) || before.is_for(&expected));
         }
+    }
+
+    #[test]
+    fn caveat_is_accepted_only_if_every_member_restricts(
+        names in proptest::collection::vec("iss|exp|nbf|scp|acl|aud|jti|sub|vis|[a-z]{1,8}", 0..5),
+    ) {
+        let value = |name: &str| match name {
+            "exp" => json!(1_780_000_060),
+            "nbf" => json!(1_780_000_000),
+            "scp" | "aud" => json!(["read"]),
+            "acl" => json!(["10.0.0.0/8"]),
+            _ => json!("x"),
+        };
+        let mut caveat: Map<String, Value> = names.iter().map(|name| (name.clone(), value(name))).collect();
+        caveat.insert("iss".into(), json!(ISSUER));
+        let restricts = |name: &String| ["iss", "exp", "nbf", "scp", "acl", "aud"].contains(&name.as_str());
+        let expected = caveat.keys().all(restricts);
+        // `scope` is the older name of `scp`, and restricts too.
+        prop_assume!(!caveat.contains_key("scope"));
+        prop_assert_eq!(checked(&attenuated(&[Value::Object(caveat)])).is_ok(), expected);
     }
 
     #[test]

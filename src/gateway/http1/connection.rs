@@ -5,7 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -18,17 +18,21 @@ use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
-use super::deadline::{Clock, Deadlines, Direction};
 use super::error::HeadError;
 use super::head::Head;
 use super::refusal::closing_response;
 use super::request_stream::{RequestStream, Returned, Shared, Slot};
+use super::response_frames::ResponseFrames;
 use super::scan::HeadScan;
+use super::write_buffer::WriteBuffer;
 use crate::config::ListenerLimits;
 use crate::connection::ConnectionInfo;
+use crate::gateway::deadline::{Clock, Deadlines, Timer};
+use crate::gateway::ending::until_ended;
 use crate::gateway::pingora::{Proxy, RouteUpstream};
 use crate::gateway::request_state::{ConnectionState, Progress};
 use crate::listener::Admitted;
+use crate::pipeline::live_streams::EndReason;
 use crate::pipeline::{CurrentSnapshot, ListenerTrust, Rejection, UnreadRequest};
 
 /// How much of a head is read at once. The bytes are on the stack until there are some, so a silent connection has no buffer.
@@ -37,6 +41,8 @@ const READ: usize = 8 * 1024;
 const LINGER_LIMIT: Duration = Duration::from_secs(2);
 /// How much of it is read.
 const LINGER_MAX: usize = 1024 * 1024;
+/// How long a client may take to read the end of a response that was broken off.
+const LAST_PART_LIMIT: Duration = Duration::from_secs(1);
 /// How long an old connection may still be idle: the client may have sent a request already.
 const LAST_IDLE_LIMIT: Duration = Duration::from_secs(1);
 /// The first bytes of an HTTP/2 connection (RFC 9113 section 3.4).
@@ -91,6 +97,7 @@ pub(crate) async fn serve(
     shutdown: &ShutdownWatch,
 ) -> End {
     let deadlines = Arc::new(Deadlines::new(&front.clock));
+    let progress = Arc::new(Progress::of_connection(&deadlines));
     let mut connection = Connection {
         front,
         admitted,
@@ -98,12 +105,7 @@ pub(crate) async fn serve(
         received: BytesMut::new(),
         info,
         opened: deadlines.now(),
-        shared: Shared {
-            deadlines,
-            limits: front.limits,
-            progress: Arc::new(Progress::default()),
-            slot: Arc::new(Slot::default()),
-        },
+        shared: Shared { deadlines, limits: front.limits, progress, slot: Arc::new(Slot::default()) },
         state: None,
         requests: 0,
         is_half_closed: false,
@@ -139,7 +141,7 @@ impl Connection<'_> {
         let mut arrived = (!self.received.is_empty()).then(Instant::now);
         let is_first = self.requests == 0;
         let wait = if is_first || arrived.is_some() { limits.head_timeout.0 } else { self.idle_limit() };
-        self.shared.deadlines.set(Direction::Read, wait);
+        self.shared.deadlines.set(Timer::Read, wait);
         loop {
             if is_first && self.front.http2 && self.received.starts_with(HTTP2_PREFACE) {
                 return Next::Http2;
@@ -164,7 +166,7 @@ impl Connection<'_> {
                 Ok(1..) if arrived.is_none() => {
                     arrived = Some(Instant::now());
                     if !is_first {
-                        self.shared.deadlines.set(Direction::Read, limits.head_timeout.0);
+                        self.shared.deadlines.set(Timer::Read, limits.head_timeout.0);
                     }
                 }
                 Ok(1..) => {}
@@ -197,7 +199,7 @@ impl Connection<'_> {
                     self.received = BytesMut::new();
                 }
                 let deadlines = &self.shared.deadlines;
-                let exceeded = deadlines.poll_exceeded(Direction::Read, context);
+                let exceeded = deadlines.poll_exceeded(Timer::Read, context);
                 let is_stopped = self.received.is_empty()
                     && (deadlines.clock().is_stopping() || self.admitted.poll_evicted(context).is_ready());
                 if exceeded.is_ready() || is_stopped { Poll::Ready(Err(Deadlines::error())) } else { Poll::Pending }
@@ -223,10 +225,14 @@ impl Connection<'_> {
         });
         session.set_connection_user_context(Some(state as Box<dyn Any + Send + Sync>));
         let arrived = Instant::now();
-        let outcome = catch_panic(self.front.proxy.process_new_http(session, shutdown)).await;
-        let is_panicked = outcome.is_none();
+        let progress = Arc::clone(&self.shared.progress);
+        let exchange = catch_panic(self.front.proxy.process_new_http(session, shutdown));
+        // The connection comes back when the exchange is dropped.
+        let outcome = until_ended(pin!(exchange), &progress.ending, || progress.is_answered()).await;
+        let is_panicked = matches!(outcome, Ok(None));
+        let ended = outcome.as_ref().err().copied();
         let mut is_reusable = false;
-        if let Some(Some(reused)) = outcome {
+        if let Ok(Some(Some(reused))) = outcome {
             let (stream, settings) = reused.consume();
             drop(stream);
             is_reusable = true;
@@ -234,12 +240,15 @@ impl Connection<'_> {
             self.state = state.and_then(|state| state.downcast().ok());
         }
         let Some(returned) = self.shared.slot.take() else { return ControlFlow::Break(()) };
-        let Returned { connection, received, is_body_read, is_answered, is_half_closed } = returned;
+        let Returned { connection, received, is_body_read, is_answered, is_half_closed, output, frames } = returned;
         self.stream = Some(connection);
         self.received = received;
         self.is_half_closed = is_half_closed;
         if is_reusable && is_body_read {
             return ControlFlow::Continue(());
+        }
+        if is_answered {
+            self.send_rest(output, ended.zip(frames.as_ref())).await;
         }
         if is_panicked && !is_answered {
             tracing::error!(
@@ -250,6 +259,18 @@ impl Connection<'_> {
             self.close().await;
         }
         ControlFlow::Break(())
+    }
+
+    /// Sends what is left of a response that was broken off, and the end of a live stream, if the client reads.
+    async fn send_rest(&mut self, mut output: WriteBuffer, stream_end: Option<(EndReason, &ResponseFrames)>) {
+        let Some(stream) = &mut self.stream else { return };
+        let last = stream_end.and_then(|(reason, frames)| frames.last_frame(reason.is_denial(), reason.code()));
+        let written = async {
+            std::future::poll_fn(|context| output.poll_flush(Pin::new(&mut *stream), context)).await?;
+            stream.write_all(&last.unwrap_or_default()).await?;
+            stream.flush().await
+        };
+        let _ = tokio::time::timeout(LAST_PART_LIMIT, written).await;
     }
 
     fn is_last_request(&self) -> bool {

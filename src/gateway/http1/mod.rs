@@ -3,13 +3,12 @@
 //! - `scan`, `head`, `error`: find, parse and serialize a request head; what is wrong with one.
 //! - `body`: where a body ends.
 //! - `request_stream`, `write_buffer`: one request as pingora reads it.
+//! - `response_frames`: where the frames of a live stream end.
 //! - `forwarded`: what the steps above make of bytes, for fuzz targets and tests.
-//! - `deadline`: the time limits of all connections.
 //! - `connection`, `refusal`: the sequence of requests; responses that pingora does not make.
 
 mod body;
 mod connection;
-mod deadline;
 #[cfg(test)]
 mod differential;
 mod error;
@@ -17,9 +16,9 @@ mod forwarded;
 mod head;
 mod refusal;
 mod request_stream;
+mod response_frames;
 mod scan;
 mod write_buffer;
 
 pub(super) use connection::{End, Front, serve};
-pub(super) use deadline::{Clock, Deadlines, Direction};
 pub use forwarded::{Forwarded, ForwardedRequest, forward};

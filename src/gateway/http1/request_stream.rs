@@ -21,10 +21,12 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::{Body, Filtered};
-use super::deadline::{Deadlines, Direction};
 use super::head::Head;
+use super::response_frames::ResponseFrames;
 use super::write_buffer::WriteBuffer;
 use crate::config::ListenerLimits;
+use crate::gateway::deadline::{Deadlines, Timer};
+use crate::gateway::ending::OutputPosition;
 use crate::gateway::request_state::Progress;
 
 /// How many bytes of later requests are held while a request is processed.
@@ -53,6 +55,10 @@ pub(super) struct RequestStream {
     waiting_since: Option<Duration>,
     body_bytes: u64,
     response: Response,
+    /// How many bytes of the final head are left to be written.
+    head_left: usize,
+    /// The frames of the response, if it is a live stream.
+    frames: Option<ResponseFrames>,
     /// Whether the client has closed its side.
     is_half_closed: bool,
     /// Wakes the reader when the stream becomes a tunnel, and at the end of an early response.
@@ -88,6 +94,10 @@ pub(super) struct Returned {
     pub(super) is_answered: bool,
     /// Whether the client has closed its side.
     pub(super) is_half_closed: bool,
+    /// What was written and not sent.
+    pub(super) output: WriteBuffer,
+    /// The frames of the response, if it is a live stream.
+    pub(super) frames: Option<ResponseFrames>,
 }
 
 impl Slot {
@@ -108,7 +118,7 @@ impl RequestStream {
     /// A request on a connection; `received` is what has arrived after its head.
     pub(super) fn new(connection: Stream, head: Head, received: BytesMut, shared: &Shared) -> Self {
         shared.progress.reset();
-        shared.deadlines.clear(Direction::Read);
+        shared.deadlines.clear(Timer::Read);
         Self {
             connection: Some(connection),
             head: head.bytes,
@@ -123,6 +133,8 @@ impl RequestStream {
             waiting_since: None,
             body_bytes: 0,
             response: Response::None,
+            head_left: 0,
+            frames: None,
             is_half_closed: false,
             reader: None,
         }
@@ -139,16 +151,16 @@ impl RequestStream {
             Poll::Ready(result) => {
                 if let Some(since) = self.waiting_since.take() {
                     self.waited += self.deadlines.now().saturating_sub(since);
-                    self.deadlines.clear(Direction::Read);
+                    self.deadlines.clear(Timer::Read);
                 }
                 Poll::Ready(result.map(|()| buffer.filled().len() - before))
             }
             Poll::Pending => {
                 if self.waiting_since.is_none() {
                     self.waiting_since = Some(self.deadlines.now());
-                    self.deadlines.set(Direction::Read, self.body_limit());
+                    self.deadlines.set(Timer::Read, self.body_limit());
                 }
-                self.deadlines.poll_exceeded(Direction::Read, context).map(|()| Err(Deadlines::error()))
+                self.deadlines.poll_exceeded(Timer::Read, context).map(|()| Err(Deadlines::error()))
             }
         }
     }
@@ -200,7 +212,7 @@ impl RequestStream {
             match Pin::new(self.connection()?).poll_read(context, &mut probe) {
                 Poll::Ready(Ok(())) if probe.filled().is_empty() => {
                     self.is_half_closed = true;
-                    self.deadlines.set(Direction::Read, HALF_CLOSED_LIMIT);
+                    self.deadlines.set(Timer::Read, HALF_CLOSED_LIMIT);
                 }
                 Poll::Ready(Ok(())) => self.received.extend_from_slice(probe.filled()),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -208,7 +220,7 @@ impl RequestStream {
             }
         }
         // The client may still read. At the end of the limit pingora sees the end of the connection and gives up.
-        self.deadlines.poll_exceeded(Direction::Read, context).map(Ok)
+        self.deadlines.poll_exceeded(Timer::Read, context).map(Ok)
     }
 
     fn poll_tunnel(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -223,15 +235,41 @@ impl RequestStream {
         Pin::new(self.connection()?).poll_read(context, buffer)
     }
 
+    /// How many bytes may be written: when the exchange is to be ended, only those of the frame that was begun.
+    fn writable(&self, bytes: &[u8]) -> usize {
+        match &self.frames {
+            Some(frames) if self.head_left == 0 && self.progress.ending.reason().is_some() => {
+                frames.rest_of_frame(bytes)
+            }
+            _ => bytes.len(),
+        }
+    }
+
+    /// Notes what was written of a live stream.
+    fn follow_frames(&mut self, written: &[u8]) {
+        let of_head = written.len().min(self.head_left);
+        self.head_left -= of_head;
+        if let Some(frames) = &mut self.frames {
+            frames.advance(&written[of_head..]);
+            let is_at_boundary = self.head_left == 0 && frames.is_at_boundary();
+            let position = if is_at_boundary { OutputPosition::Boundary } else { OutputPosition::Inside };
+            self.progress.ending.set_output(position);
+        }
+    }
+
     /// Notes what a write begins. pingora writes each head at once.
     fn observe(&mut self, bytes: &[u8]) {
         if self.response != Response::None || bytes.is_empty() {
             return;
         }
+        if let Some(framing) = self.progress.framing() {
+            self.head_left = bytes.len();
+            self.frames = Some(ResponseFrames::new(framing));
+        }
         let is_informational = bytes.starts_with(b"HTTP/1.1 1");
         if bytes.starts_with(b"HTTP/1.1 101") {
             self.response = Response::Tunnel;
-            self.deadlines.clear(Direction::Read);
+            self.deadlines.clear(Timer::Read);
             self.wake_reader();
         } else if !is_informational {
             self.response = Response::Begun;
@@ -247,11 +285,11 @@ impl RequestStream {
     /// Limits how long the client may read nothing.
     fn limit_write<T>(&mut self, context: &Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
-            self.deadlines.clear(Direction::Write);
+            self.deadlines.clear(Timer::Write);
             return result;
         }
-        self.deadlines.set_if_unset(Direction::Write, || self.limits.response_stall_timeout.0);
-        self.deadlines.poll_exceeded(Direction::Write, context).map(|()| Err(Deadlines::error()))
+        self.deadlines.set_if_unset(Timer::Write, || self.limits.response_stall_timeout.0);
+        self.deadlines.poll_exceeded(Timer::Write, context).map(|()| Err(Deadlines::error()))
     }
 }
 
@@ -266,6 +304,11 @@ impl AsyncRead for RequestStream {
             buffer.put_slice(&self.head.split_to(length));
             return Poll::Ready(Ok(()));
         }
+        if self.response == Response::None
+            && let Poll::Ready(error) = self.progress.ending.poll_late(context)
+        {
+            return Poll::Ready(Err(error));
+        }
         if self.response == Response::Tunnel {
             self.poll_tunnel(context, buffer)
         } else if self.body.is_done() {
@@ -279,10 +322,16 @@ impl AsyncRead for RequestStream {
 impl AsyncWrite for RequestStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        let writable = this.writable(bytes);
+        if writable < bytes.len() && writable == 0 {
+            // The owner of the connection ends the exchange next.
+            return Poll::Pending;
+        }
         let connection = this.connection.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
-        let result = this.output.poll_write(Pin::new(connection), context, bytes);
-        if let Poll::Ready(Ok(_)) = result {
+        let result = this.output.poll_write(Pin::new(connection), context, &bytes[..writable]);
+        if let Poll::Ready(Ok(written)) = result {
             this.observe(bytes);
+            this.follow_frames(&bytes[..written]);
         }
         this.limit_write(context, result)
     }
@@ -317,14 +366,17 @@ impl Shutdown for RequestStream {
 impl Drop for RequestStream {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        self.deadlines.clear(Direction::Read);
-        self.deadlines.clear(Direction::Write);
+        for timer in [Timer::Read, Timer::Write, Timer::Exchange] {
+            self.deadlines.clear(timer);
+        }
         *self.slot.0.lock() = Some(Returned {
             connection,
             received: std::mem::take(&mut self.received),
             is_body_read: self.body.is_done() && self.head.is_empty() && self.response != Response::Tunnel,
             is_answered: self.response != Response::None,
             is_half_closed: self.is_half_closed,
+            output: std::mem::take(&mut self.output),
+            frames: self.frames.take().filter(|_| self.head_left == 0),
         });
     }
 }

@@ -1,5 +1,6 @@
 //! An HTTP/2 connection: accepts its requests within limits and hands each to pingora.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
@@ -18,9 +19,12 @@ use super::body_watch::with_body_limit;
 use super::stream::{Flood, Http2Stream};
 use crate::config::ListenerLimits;
 use crate::connection::ConnectionInfo;
-use crate::gateway::http1::{Deadlines, Direction, Front};
+use crate::gateway::deadline::{Deadlines, Timer};
+use crate::gateway::ending::until_ended;
+use crate::gateway::http1::Front;
 use crate::gateway::request_state::{Origin, Progress, request_digest};
 use crate::listener::Admitted;
+use crate::pipeline::ResponseForm;
 
 /// How many malformed requests end a connection.
 const MALFORMED_MAX: usize = 100;
@@ -147,8 +151,8 @@ impl Requests<'_> {
             if rest.is_zero() || self.number >= self.front.limits.requests_per_connection {
                 return Stop::Gracefully;
             }
-            self.deadlines.set(Direction::Read, self.idle_limit().min(rest));
-            let progress = Arc::new(Progress::default());
+            self.deadlines.set(Timer::Read, self.idle_limit().min(rest));
+            let progress = Arc::new(Progress::of_stream(&self.front.clock));
             match self.next(&progress).await {
                 Ok(Ok(Some(H2Accept::Session(session)))) => self.start(session, progress),
                 Ok(Ok(Some(H2Accept::Rejected))) if self.malformed < MALFORMED_MAX => self.malformed += 1,
@@ -180,14 +184,14 @@ impl Requests<'_> {
                 admitted.set_idle();
             }
             let is_evicted = admitted.poll_evicted(context).is_ready();
-            let is_late = deadlines.poll_exceeded(Direction::Read, context).is_ready();
+            let is_late = deadlines.poll_exceeded(Timer::Read, context).is_ready();
             let is_old = deadlines.now().saturating_sub(opened) >= limits.connection_age.0;
             if is_evicted || deadlines.clock().is_stopping() || (is_late && (is_idle || is_old)) {
                 return Poll::Ready(Err(Stop::Gracefully));
             }
             if is_late {
                 // Not idle: the clock looks again later.
-                deadlines.set(Direction::Read, limits.idle_timeout.0);
+                deadlines.set(Timer::Read, limits.idle_timeout.0);
             }
             Poll::Pending
         })
@@ -196,13 +200,13 @@ impl Requests<'_> {
 
     /// Drives the connection until its active requests have ended, and a little longer: clients need not confirm the end.
     async fn drain(&mut self, starts_requests: bool) {
-        self.deadlines.clear(Direction::Read);
+        self.deadlines.clear(Timer::Read);
         loop {
-            let progress = Arc::new(Progress::default());
+            let progress = Arc::new(Progress::of_stream(&self.front.clock));
             match self.next_of_the_last(&progress).await {
                 // The client has sent it before it received the last frame.
                 Some(H2Accept::Session(session)) if starts_requests => {
-                    self.deadlines.clear(Direction::Read);
+                    self.deadlines.clear(Timer::Read);
                     self.start(session, progress);
                 }
                 Some(_) => {}
@@ -221,9 +225,9 @@ impl Requests<'_> {
                 return Poll::Ready(accepted.ok().flatten());
             }
             if active.load(Ordering::Relaxed) == 0 {
-                deadlines.set_if_unset(Direction::Read, || END_LIMIT);
+                deadlines.set_if_unset(Timer::Read, || END_LIMIT);
             }
-            deadlines.poll_exceeded(Direction::Read, context).map(|()| None)
+            deadlines.poll_exceeded(Timer::Read, context).map(|()| None)
         })
         .await
     }
@@ -250,7 +254,9 @@ impl Requests<'_> {
     fn start(&mut self, session: HttpSession, progress: Arc<Progress>) {
         self.number = self.number.saturating_add(1);
         let limits = self.front.limits;
-        let has_body = !session.is_body_empty();
+        // A call may send and receive as it likes; its idle time is limited.
+        let is_grpc = ResponseForm::of(&session.req_header().headers) == ResponseForm::Grpc;
+        let limits_body = !session.is_body_empty() && !is_grpc;
         let mut session = ServerSession::new_http2(session);
         session.set_write_timeout(Some(limits.response_stall_timeout.0));
         let (proxy, shutdown) = (Arc::clone(&self.front.proxy), self.shutdown.clone());
@@ -260,9 +266,11 @@ impl Requests<'_> {
         tokio::spawn(async move {
             let _active = active;
             let request = async {
-                proxy.process_new_http(session, &shutdown).await;
+                let exchange = proxy.process_new_http(session, &shutdown);
+                // The stream is reset when the exchange is dropped.
+                let _ = until_ended(pin!(exchange), &progress.ending, || true).await;
             };
-            if has_body {
+            if limits_body {
                 with_body_limit(request, &progress, &limits).await;
             } else {
                 request.await;

@@ -18,7 +18,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::FrameCounter;
-use crate::gateway::http1::{Clock, Deadlines, Direction};
+use crate::gateway::deadline::{Clock, Deadlines, Timer};
 
 /// A connection whose client speaks HTTP/2, by ALPN or with prior knowledge.
 pub(in crate::gateway) struct Http2Stream {
@@ -69,12 +69,12 @@ impl Http2Stream {
     /// Limits how long the client may read nothing, and counts what it has read.
     fn limit_write(&mut self, context: &Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(result) = result {
-            self.deadlines.clear(Direction::Write);
+            self.deadlines.clear(Timer::Write);
             self.frames.note_sent(*result.as_ref().unwrap_or(&0));
             return Poll::Ready(result);
         }
-        self.deadlines.set_if_unset(Direction::Write, || self.stall_limit);
-        self.deadlines.poll_exceeded(Direction::Write, context).map(|()| Err(Deadlines::error()))
+        self.deadlines.set_if_unset(Timer::Write, || self.stall_limit);
+        self.deadlines.poll_exceeded(Timer::Write, context).map(|()| Err(Deadlines::error()))
     }
 }
 

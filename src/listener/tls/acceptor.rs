@@ -7,20 +7,19 @@ use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 pub use tokio_rustls::server::TlsStream;
 
 use super::authorities::client_certificate;
 use super::error::{ClientCertificateProblem, HandshakeError, TlsError};
 use super::files::{Reloaded, TlsFiles};
 use super::metrics::Metrics;
-use super::server_config::{HTTP_2, Protocol, Resumption, provider};
+use super::provider::provider;
+use super::server_config::{HTTP_2, Protocol, Resumption};
+use super::watched::watch_files;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ClientCertificateMode, TlsConfig};
 use crate::connection::TlsInfo;
-
-/// How often the files are read.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// TLS of one listener. Clones share everything.
 #[derive(Clone)]
@@ -110,18 +109,7 @@ impl TlsAcceptor {
     /// are not affected. A file that is not usable is logged, and its last good content stays in use.
     pub fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
         let acceptor = self.clone();
-        async move {
-            let mut interval = interval(WATCH_INTERVAL);
-            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                interval.tick().await;
-                let acceptor = acceptor.clone();
-                // The files may be on a slow file system.
-                if tokio::task::spawn_blocking(move || acceptor.reload()).await.is_err() {
-                    tracing::error!("certificate files could not be read: the task has panicked");
-                }
-            }
-        }
+        watch_files(move || acceptor.reload())
     }
 
     /// Reads the files once.

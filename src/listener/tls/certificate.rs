@@ -10,6 +10,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::error::{FileProblem, TlsError};
+#[cfg(feature = "gateway")]
+use super::provider::provider;
 use super::watched::Source;
 use super::x509::CertificateFacts;
 use crate::config::CertificateConfig;
@@ -45,15 +47,6 @@ impl CertificateSource {
     fn key_error(&self, problem: FileProblem) -> TlsError {
         problem.at(&format!("{}.key", self.setting), &self.config.key)
     }
-
-    fn key_problem(&self, error: rustls::Error) -> FileProblem {
-        match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                FileProblem::KeyMismatch(self.config.certificate.clone())
-            }
-            error => FileProblem::Key(error),
-        }
-    }
 }
 
 impl Source for CertificateSource {
@@ -73,19 +66,42 @@ impl Source for CertificateSource {
             .map_err(|error| self.certificate_error(FileProblem::Certificate(error)))?;
         let key = private_key(content(1)).map_err(|problem| self.key_error(problem))?;
         let key = CertifiedKey::from_der(chain, key, &self.provider)
-            .map_err(|error| self.key_error(self.key_problem(error)))?;
+            .map_err(|error| self.key_error(key_problem(error, &self.config.certificate)))?;
         Ok(LoadedCertificate { key: Arc::new(key), facts })
     }
 }
 
+/// What is wrong with the private key of the certificate in a file.
+fn key_problem(error: rustls::Error, certificate: &Path) -> FileProblem {
+    match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            FileProblem::KeyMismatch(certificate.to_owned())
+        }
+        error => FileProblem::Key(error),
+    }
+}
+
+/// Checks that a private key can be used with a chain; `certificate` is the file of the chain.
+#[cfg(feature = "gateway")]
+pub(crate) fn check_pair(
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+    certificate: &Path,
+) -> Result<(), FileProblem> {
+    CertificateFacts::read(chain.first().ok_or(FileProblem::NoCertificate)?).map_err(FileProblem::Certificate)?;
+    let pair = CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider());
+    pair.map(|_| ()).map_err(|error| key_problem(error, certificate))
+}
+
 /// The certificates of a PEM file, at least one.
-pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, FileProblem> {
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, FileProblem> {
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(FileProblem::Pem)?;
     if certificates.is_empty() { Err(FileProblem::NoCertificate) } else { Ok(certificates) }
 }
 
-fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, FileProblem> {
+/// The private key of a PEM file.
+pub(crate) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, FileProblem> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
         PemError::NoItemsFound => FileProblem::NoKey,
         error => FileProblem::Pem(error),

@@ -21,6 +21,19 @@ pub enum TlsError {
         /// What is wrong with it, and what to do.
         problem: FileProblem,
     },
+    /// The certificates of authorities of the system cannot be read.
+    #[error(
+        "the certificates of authorities of this system cannot be read ({0}); check SSL_CERT_FILE and SSL_CERT_DIR"
+    )]
+    SystemAuthorities(io::Error),
+    /// The system has no certificates of authorities, and an upstream needs them.
+    #[error(
+        "{setting}: is required, because this system has no certificates of authorities; set it, or install ca-certificates"
+    )]
+    NoAuthorities {
+        /// The setting of the file that could replace them.
+        setting: String,
+    },
     /// TLS cannot be set up for a reason that is not in the configuration, for example without random numbers.
     #[error("TLS cannot be set up: {0}")]
     Setup(#[from] rustls::Error),
@@ -64,7 +77,7 @@ pub enum FileProblem {
 }
 
 impl FileProblem {
-    pub(super) fn at(self, setting: &str, path: &Path) -> TlsError {
+    pub(crate) fn at(self, setting: &str, path: &Path) -> TlsError {
         TlsError::File { setting: setting.to_owned(), path: path.to_owned(), problem: self }
     }
 }

@@ -9,8 +9,8 @@ use super::authorities::AuthoritySource;
 use super::certificate::{CertificateSource, LoadedCertificate};
 use super::error::TlsError;
 use super::metrics::Metrics;
+use super::provider::provider;
 use super::resolver::CertificateResolver;
-use super::server_config::provider;
 use super::watched::{Change, Watched};
 use crate::clock::{Clock, SystemClock};
 use crate::config::TlsConfig;
@@ -103,7 +103,7 @@ fn authorities(config: &TlsConfig, setting: &str, provider: &Arc<CryptoProvider>
 }
 
 /// Whether a value was loaded.
-fn report(change: Change, metrics: &Metrics) -> bool {
+pub(crate) fn report(change: Change, metrics: &Metrics) -> bool {
     match change {
         Change::None => false,
         Change::Loaded => {

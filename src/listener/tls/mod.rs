@@ -12,12 +12,20 @@ mod certificate;
 mod error;
 mod files;
 mod metrics;
+mod provider;
 mod resolver;
 mod server_config;
 mod watched;
 mod x509;
 
 pub use acceptor::{TlsAcceptor, TlsStream};
-pub use error::{HandshakeError, TlsError};
+pub use error::{FileProblem, HandshakeError, TlsError};
 pub use files::check_files;
 pub use metrics::Metrics;
+// For TLS to upstreams, whose files are watched in the same way.
+#[cfg(feature = "gateway")]
+pub(crate) use self::{
+    certificate::{certificates, check_pair, private_key},
+    files::report,
+    watched::{Source, Watched, watch_files},
+};

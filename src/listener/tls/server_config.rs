@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
-use rustls::crypto::aws_lc_rs::{DEFAULT_CIPHER_SUITES, Ticketer, default_provider};
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::version::{TLS12, TLS13};
@@ -41,15 +40,6 @@ impl Resumption {
     pub(super) fn new() -> Result<Self, rustls::Error> {
         Ok(Self { ticketer: Ticketer::new()?, sessions: ServerSessionMemoryCache::new(SESSIONS_MAX) })
     }
-}
-
-/// The crypto provider of listeners. All suites of TLS 1.2 in it have forward secrecy and authenticated encryption (RFC 9325).
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(CryptoProvider {
-        cipher_suites: DEFAULT_CIPHER_SUITES.to_vec(),
-        kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1],
-        ..default_provider()
-    })
 }
 
 impl Protocol {

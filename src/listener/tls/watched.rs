@@ -3,16 +3,23 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::error::{FileProblem, TlsError};
 
 /// The largest file that is read, in bytes.
 const FILE_MAX: u64 = 1024 * 1024;
 
+/// How often files are read.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How a value is loaded from files.
-pub(super) trait Source {
+pub(crate) trait Source {
     /// What is loaded.
     type Value;
 
@@ -24,7 +31,7 @@ pub(super) trait Source {
 }
 
 /// The value of a source, and what its files contained when they were last read.
-pub(super) struct Watched<S: Source> {
+pub(crate) struct Watched<S: Source> {
     source: S,
     value: S::Value,
     digest: [u8; 32],
@@ -34,7 +41,7 @@ pub(super) struct Watched<S: Source> {
 
 /// What happened to the files since they were last read.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// Nothing, or they have a new content that is not usable yet: both files of a pair are seldom replaced at the same moment.
     None,
     /// The value is a new one.
@@ -45,7 +52,7 @@ pub(super) enum Change {
 
 impl<S: Source> Watched<S> {
     /// Loads the value.
-    pub(super) fn load(source: S) -> Result<Self, TlsError> {
+    pub(crate) fn load(source: S) -> Result<Self, TlsError> {
         let contents = read(&source);
         let digest = digest(&contents);
         let value = source.build(&contents?)?;
@@ -53,17 +60,17 @@ impl<S: Source> Watched<S> {
     }
 
     /// The last good value.
-    pub(super) fn value(&self) -> &S::Value {
+    pub(crate) fn value(&self) -> &S::Value {
         &self.value
     }
 
     /// How the value is loaded.
-    pub(super) fn source(&self) -> &S {
+    pub(crate) fn source(&self) -> &S {
         &self.source
     }
 
     /// Reads the files, and loads the value if they have changed.
-    pub(super) fn poll(&mut self) -> Change {
+    pub(crate) fn poll(&mut self) -> Change {
         let contents = read(&self.source);
         let digest = digest(&contents);
         if digest == self.digest {
@@ -78,6 +85,23 @@ impl<S: Source> Watched<S> {
             Err(error) => {
                 self.unreported = Some(error);
                 Change::None
+            }
+        }
+    }
+}
+
+/// Calls `reload`, which reads files, every second until the future is dropped.
+pub(crate) fn watch_files(reload: impl Fn() + Send + Sync + 'static) -> impl Future<Output = ()> + Send {
+    let reload = Arc::new(reload);
+    async move {
+        let mut interval = interval(WATCH_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            let reload = Arc::clone(&reload);
+            // The files may be on a slow file system.
+            if tokio::task::spawn_blocking(move || reload()).await.is_err() {
+                tracing::error!("certificate files could not be read: the task has panicked");
             }
         }
     }

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use prometheus::Registry;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::*;
 use crate::cidr::CidrSet;
 use crate::clock::SystemClock;
-use crate::config::{Config, GatewayConfig, OnBackendDown, RouteCertificateConfig};
+use crate::config::{AddedHeader, Config, GatewayConfig, OnBackendDown, RouteCertificateConfig};
 use crate::connection::{ClientCertificate, ConnectionInfo, TlsInfo};
 use crate::engine::Engine;
 use crate::id::TenantId;
@@ -62,6 +62,7 @@ impl Fixture {
             on_backend_down: OnBackendDown::default(),
             tenant: TenantId::NIL,
             revoke_with_parent: true,
+            live_streams: None,
             metrics: self.metrics.clone(),
         };
         Arc::new(Snapshot::new(parts, str::to_owned))

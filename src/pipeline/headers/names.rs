@@ -93,13 +93,21 @@ pub(super) fn is_credential(name: &str) -> bool {
 
 /// Whether a server that does not distinguish punctuation reads `name` as `listed`: CGI-style servers map all punctuation to `_`, so
 /// that `X_Keygate.Actor-Id` would overwrite the header that Keygate sets.
-fn folds_to(name: &str, listed: &str) -> bool {
+pub(super) fn folds_to(name: &str, listed: &str) -> bool {
     name.len() == listed.len() && folds_to_prefix(name, listed)
 }
 
 pub(super) fn folds_to_prefix(name: &str, prefix: &str) -> bool {
-    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     name.len() >= prefix.len() && name.bytes().map(fold).zip(prefix.bytes()).all(|(byte, wanted)| byte == wanted)
+}
+
+/// Whether a server that does not distinguish punctuation reads two names alike.
+pub(super) fn is_same_name(one: &str, other: &str) -> bool {
+    one.len() == other.len() && one.bytes().map(fold).eq(other.bytes().map(fold))
+}
+
+fn fold(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 
 /// Whether a name has an underscore or a dot. Servers disagree about such names: some drop them, some read them with a dash.

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::names::*;
 use super::*;
+use crate::config::CredentialLocation;
 use crate::key::encode_words;
 use crate::wire::fields::FieldList;
 
@@ -15,10 +16,13 @@ fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
 
 static REQUEST_ID: HeaderValue = HeaderValue::from_static("r-1%");
 
+static STANDARD: std::sync::LazyLock<Arc<CredentialLocations>> =
+    std::sync::LazyLock::new(|| Arc::new(CredentialLocations::new(&CredentialLocation::standard())));
+
 fn context(identity: Option<IdentityHeaders>, strip_credential: bool) -> ForwardContext<'static> {
     ForwardContext {
         identity,
-        strip_credential,
+        credentials: strip_credential.then(|| &*STANDARD),
         forwarded_for: Some(forwarded_for("::ffff:192.0.2.1".parse().unwrap())),
         proto: Some("http"),
         host: Some("api.example.com"),
@@ -53,6 +57,25 @@ const OURS: [&str; 5] = [
     "x-forwarded-proto: http",
     "x-request-id: r-1%",
 ];
+
+#[test]
+fn fields_of_other_locations_are_stripped_in_every_spelling() {
+    let locations = [CredentialLocation::header("apikey"), CredentialLocation::scheme("X-My-Auth", "Token")];
+    let locations = Arc::new(CredentialLocations::new(&locations));
+    for name in ["apikey", "x-my-auth", "authorization", "x-api-key"] {
+        let mut received = fields(&[("accept", "a"), ("apikeys", "k"), ("x-my-authx", "k")]);
+        received.append(name, HeaderValue::from_static("k"));
+        let mut edits = edit_identity(None, Some(&locations));
+        edits.apply(&mut received);
+        assert_eq!(shown(&received), ["accept: a", "apikeys: k", "x-my-authx: k"], "{name}");
+    }
+    let edits = edit_identity(None, Some(&locations));
+    for name in ["X_My_Auth", "X-My.Auth", "APIKEY"] {
+        assert!(edits.removes(name), "{name}");
+    }
+    let edits = edit_identity(None, None);
+    assert!(!edits.removes("apikey") && !edits.removes("authorization"));
+}
 
 #[test]
 fn spoofable_headers_are_stripped() {
@@ -270,6 +293,46 @@ fn requested_host_is_forwarded() {
     }
 }
 
+#[test]
+fn custom_edits_replace_received_fields_and_those_of_earlier_edits() {
+    let name = HeaderName::from_static;
+    let value = |text| Some(HeaderValue::from_static(text));
+    let mut fields = fields(&[
+        ("x-team", "theirs"),
+        ("x_team", "theirs"),
+        ("cookie", "a=b"),
+        ("via", "1.1 a"),
+        ("x-empty", "theirs"),
+        ("authorization", "Bearer theirs"),
+    ]);
+    let mut edits = edit_request(&fields, ForwardContext { allow_underscores: true, ..context(None, true) });
+    edits.replace(&name("x-team"), value("ours"));
+    edits.replace(&name("x-team"), value("ours in the end"));
+    edits.replace(&name("cookie"), None);
+    edits.replace(&name("x-empty"), None);
+    edits.replace(&name("authorization"), value("Basic ours"));
+    edits.replace(&name("x-forwarded-for"), None);
+    edits.replace(&name("x-request-id"), value("fixed"));
+    edits.add(&name("via"), value("1.1 keygate"));
+    edits.add(&name("x-forwarded-host"), value("second"));
+    edits.add(&name("x-none"), None);
+    assert!(["X_Team", "cookie", "x-empty", "x-request-id"].iter().all(|name| edits.removes(name)));
+    assert!(!edits.removes("via"));
+    edits.apply(&mut fields);
+    let expected = [
+        "authorization: Basic ours",
+        "host: upstream:9000",
+        "via: 1.1 a",
+        "via: 1.1 keygate",
+        "x-forwarded-host: api.example.com",
+        "x-forwarded-host: second",
+        "x-forwarded-proto: http",
+        "x-request-id: fixed",
+        "x-team: ours in the end",
+    ];
+    assert_eq!(shown(&fields), expected);
+}
+
 /// Listed names and near misses.
 fn name_near_the_lists() -> impl Strategy<Value = String> {
     let all =
@@ -307,6 +370,7 @@ proptest! {
         connection in "(close|keep-alive|upgrade|x-keygate-a|accept|host|,| ){0,4}",
         upgrade in proptest::option::of("(websocket|h2c|http/2)"),
         is_upper in any::<bool>(),
+        rules in proptest::collection::vec((name_near_the_lists(), proptest::option::of("[!-~]{1,8}"), any::<bool>()), 0..4),
     ) {
         let mut received = received;
         received.push(("connection".into(), connection));
@@ -321,13 +385,21 @@ proptest! {
             .collect();
         let list: Vec<_> = spelled.iter().map(|(name, value)| (&**name, value.as_bytes())).collect();
         let list = FieldList(&list);
-        for (mut map_edits, list_edits) in [
+        let rule = |edits: &mut FieldEdits| {
+            for (name, value, is_added) in &rules {
+                let (name, value) = (name.parse().unwrap(), value.as_ref().map(|value| HeaderValue::from_str(value).unwrap()));
+                if *is_added { edits.add(&name, value) } else { edits.replace(&name, value) }
+            }
+        };
+        for (mut map_edits, mut list_edits) in [
             (edit_request(&map, context(None, true)), edit_request(&list, context(None, true))),
             (
                 edit_response(&map, StatusCode::SWITCHING_PROTOCOLS, &REQUEST_ID),
                 edit_response(&list, StatusCode::SWITCHING_PROTOCOLS, &REQUEST_ID),
             ),
         ] {
+            rule(&mut map_edits);
+            rule(&mut list_edits);
             let mut edited = map.clone();
             map_edits.apply(&mut edited);
             prop_assert_eq!(shown(&edited), written(&list, &list_edits));

@@ -77,6 +77,11 @@ impl Plan {
         self.groups[..self.enforced].iter().enumerate()
     }
 
+    /// Whether the group with this index may reject.
+    pub(super) fn is_enforced(&self, index: usize) -> bool {
+        index < self.enforced
+    }
+
     /// The groups that never reject, with their indexes.
     pub(super) fn dry_run(&self) -> impl Iterator<Item = (usize, &Group)> {
         self.groups.iter().enumerate().skip(self.enforced)

@@ -15,8 +15,13 @@ use crate::store::audit_row::{self, AuditEventRow, ChainRow, Dialect, json, time
 use crate::store::audit_store::{AuditQuery, AuditStore, MakePlan, Unsealed};
 use crate::store::error::StoreError;
 
-const DIALECT: Dialect =
-    Dialect { select: concat!("SELECT ", audit_columns!()), parameter: '$', id: "::text::uuid", time: timestamptz };
+const DIALECT: Dialect = Dialect {
+    select: concat!("SELECT ", audit_columns!()),
+    parameter: '$',
+    id: "::text::uuid",
+    text: "::text",
+    time: timestamptz,
+};
 /// Rows that another process seals at this moment are skipped.
 const SELECT_UNSEALED: &str = concat!(
     "SELECT ",

@@ -27,13 +27,13 @@ const POSITION: &str = "SELECT pg_current_snapshot()::text";
 pub(super) const CHANGES_AFTER: &str = "SELECT upto::text, clock_timestamp() AS read_time, \
      pg_snapshot_xmin($1::text::pg_snapshot) < pruned.xid \
      OR pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax($1::text::pg_snapshot) AS lost, \
-     next.xid::text, next.seq, next.tenant::text, next.kind, next.key_id, next.change, next.version, next.time \
+     next.xid::text, next.seq, next.tenant::text, next.kind, next.key_id, next.change, next.version, next.time, next.revoke_time \
      FROM coalesce($2::text::pg_snapshot, pg_current_snapshot()) AS upto CROSS JOIN pruned_changes AS pruned \
      LEFT JOIN LATERAL (SELECT * FROM changes \
      WHERE xid >= pg_snapshot_xmin($1::text::pg_snapshot) AND (xid, seq) > ($3::text::xid8, $4) \
      AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot) AND pg_visible_in_snapshot(xid, upto) \
      ORDER BY xid, seq LIMIT $5) AS next ON true ORDER BY next.xid, next.seq";
-const RECENT: &str = "SELECT tenant::text, kind, key_id, change, version, time FROM changes \
+const RECENT: &str = "SELECT tenant::text, kind, key_id, change, version, time, revoke_time FROM changes \
      WHERE time >= clock_timestamp() - make_interval(secs => $1) ORDER BY time DESC LIMIT $2";
 /// Removes changes of transactions that were older than the last mark before the cut-off time, moves the bound of pruned
 /// changes there, and adds a mark for later calls.
@@ -59,7 +59,7 @@ struct Page<'a> {
 }
 
 row_struct! {
-    /// A row of [`CHANGES_AFTER`]. The optional columns are all present or all absent.
+    /// A row of [`CHANGES_AFTER`]. The optional columns but the last are all present or all absent.
     struct ChangeRow {
         upto: String,
         read_time: Timestamp,
@@ -72,6 +72,7 @@ row_struct! {
         change: Option<String>,
         version: Option<i64>,
         time: Option<Timestamp>,
+        revoke_time: Option<Timestamp>,
     }
 }
 
@@ -96,6 +97,7 @@ impl ChangeRow {
             change: self.change?,
             version: self.version?,
             time: self.time?,
+            revoke_time: self.revoke_time,
         };
         row.change()
     }
@@ -110,6 +112,7 @@ row_struct! {
         change: String,
         version: i64,
         time: Timestamp,
+        revoke_time: Option<Timestamp>,
     }
 }
 
@@ -121,6 +124,7 @@ impl RecentRow {
             kind: ChangeKind::from_name(&self.change)?,
             version: self.version.try_into().ok()?,
             time: self.time,
+            revoke_time: self.revoke_time,
         })
     }
 }

@@ -10,13 +10,13 @@ use tokio::time::timeout;
 use super::pool::Access;
 use super::statements::{
     ABOVE_ALL, COUNT_ACTIVE, DELETE, FIND, FIND_BY_REQUEST, FIND_MANY, INSERT, LOCK_EXPIRED, PING, PRUNE_DELETED,
-    PURGE, RECORD_LAST_USED, REPLACE, REVOKE, REVOKED_SINCE, ROTATE, list,
+    PURGE, RECORD_LAST_USED, REPLACE, REVOKE, REVOKED_SINCE, ROTATE, ROTATE_LATER, list,
 };
 use super::store::PostgresStore;
 use crate::audit::{AuditRow, Recorder};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
-use crate::key::{ApiKey, Revocation, Status};
+use crate::key::{ApiKey, EffectiveStatus, Revocation};
 use crate::request_context::RequestContext;
 use crate::store::audit_row;
 use crate::store::audit_store::{AuditStore, RecorderSlot};
@@ -57,6 +57,8 @@ impl KeyStore for PostgresStore {
 
     async fn list(&self, page: &PageQuery<'_>) -> Result<Vec<ApiKey>, StoreError> {
         let before = page.before.map_or_else(|| ABOVE_ALL.to_owned(), |id| id.to_string());
+        let prefixes =
+            page.actors.prefixes().map(|prefixes| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>());
         let query = || {
             query_as::<_, KeyRow>(list(page.filter))
                 .bind(page.tenant.0)
@@ -65,6 +67,7 @@ impl KeyStore for PostgresStore {
                 .bind(i64::from(page.limit))
                 .bind(&page.filter.actor_id)
                 .bind(page.now)
+                .bind(&prefixes)
         };
         let rows = self.connections.rows(Access::Read, query).await?;
         rows.into_iter().map(TryInto::try_into).collect()
@@ -130,10 +133,10 @@ impl KeyStore for PostgresStore {
         now: Timestamp,
     ) -> Result<Revoked, StoreError> {
         let key_id = id.to_string();
-        // Only a key that is deleted and imported again between the two statements needs another try.
+        // Only a key that is deleted and imported again, or rotated, between the two statements needs another try.
         for _ in 0..RETRIES {
             let Some(old) = self.find(context.tenant, id).await? else { return Ok(Revoked::Absent) };
-            if old.status != Status::Active {
+            if old.effective_status(now) == EffectiveStatus::Revoked {
                 return Ok(Revoked::Already);
             }
             let audit = self.recorder.rows(|recorder| [recorder.revoked(context, &old, revocation, now)]);
@@ -149,6 +152,7 @@ impl KeyStore for PostgresStore {
                     .bind(Revocation::expiry(now, None))
                     .bind(old.create_time)
                     .bind(&audit)
+                    .bind(old.revoke_time)
             };
             if let Some(row) = self.connections.rows(Access::Write, query).await?.pop() {
                 return Ok(Revoked::Done(Box::new(row.try_into()?)));
@@ -162,25 +166,33 @@ impl KeyStore for PostgresStore {
         context: &RequestContext,
         old: &ApiKey,
         new: &ApiKey,
-        revocation: &Revocation,
         now: Timestamp,
+        revoke_time: Option<Timestamp>,
     ) -> Result<Option<ApiKey>, StoreError> {
         check_tenants(context, [old.tenant, new.tenant])?;
-        let key_id = old.id.to_string();
-        let audit = audit_json(&self.recorder.rows(|recorder| recorder.rotated(context, (old, new), revocation, now)))?;
-        let new = json(&[KeyRow::new(new, None)?])?;
+        let (key_id, new_id) = (old.id.to_string(), new.id.to_string());
+        let rotated = |recorder: &Recorder| recorder.rotated(context, (old, new), now, revoke_time);
+        let audit = audit_json(&self.recorder.rows(rotated))?;
+        let (new, revocation) = (json(&[KeyRow::new(new, None)?])?, Revocation::superseded());
         let query = || {
-            query_as::<_, KeyRow>(ROTATE)
-                .bind(old.tenant.0)
-                .bind(kind_text(old.id.kind()))
-                .bind(&key_id)
-                .bind(revocation.reason.name())
-                .bind(&revocation.description)
-                .bind(now)
-                .bind(Revocation::expiry(now, None))
-                .bind(old.version.cast_signed())
-                .bind(&new)
-                .bind(&audit)
+            let statement = if revoke_time.is_some() { ROTATE_LATER } else { ROTATE };
+            let query =
+                query_as::<_, KeyRow>(statement).bind(old.tenant.0).bind(kind_text(old.id.kind())).bind(&key_id);
+            match revoke_time {
+                Some(end) => {
+                    let query = query.bind(now).bind(end).bind(&new_id).bind(old.version.cast_signed());
+                    query.bind(&new).bind(&audit)
+                }
+                None => query
+                    .bind(revocation.reason.name())
+                    .bind(&revocation.description)
+                    .bind(now)
+                    .bind(Revocation::expiry(now, None))
+                    .bind(old.version.cast_signed())
+                    .bind(&new)
+                    .bind(&new_id)
+                    .bind(&audit),
+            }
         };
         self.connections.rows(Access::Write, query).await?.pop().map(TryInto::try_into).transpose()
     }
@@ -251,8 +263,8 @@ impl KeyStore for PostgresStore {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    async fn count_active(&self, tenant: TenantId) -> Result<u64, StoreError> {
-        let query = || query_as::<_, (i64,)>(COUNT_ACTIVE).bind(tenant.0);
+    async fn count_active(&self, tenant: TenantId, now: Timestamp) -> Result<u64, StoreError> {
+        let query = || query_as::<_, (i64,)>(COUNT_ACTIVE).bind(tenant.0).bind(now);
         let count = self.connections.rows(Access::Read, query).await?.pop();
         Ok(count.map_or(0, |(count,)| count.unsigned_abs()))
     }

@@ -13,7 +13,7 @@ use crate::store::schema::{Change, Migration, Schema, SchemaError, Scripts, Tabl
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(&SCRIPTS));
 
-const SCRIPTS: [Scripts; 4] = [
+const SCRIPTS: [Scripts; 5] = [
     Scripts {
         version: 1,
         description: "keys",
@@ -34,9 +34,15 @@ const SCRIPTS: [Scripts; 4] = [
     },
     Scripts {
         version: 4,
+        description: "rotation",
+        up: include_str!("../migrations/postgres/0004_rotation.up.sql"),
+        down: include_str!("../migrations/postgres/0004_rotation.down.sql"),
+    },
+    Scripts {
+        version: 5,
         description: "audit",
-        up: include_str!("../migrations/postgres/0004_audit.up.sql"),
-        down: include_str!("../migrations/postgres/0004_audit.down.sql"),
+        up: include_str!("../migrations/postgres/0005_audit.up.sql"),
+        down: include_str!("../migrations/postgres/0005_audit.down.sql"),
     },
 ];
 

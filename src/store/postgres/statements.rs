@@ -6,8 +6,8 @@ use crate::key::{EffectiveStatus, KeyFilter};
 macro_rules! columns {
     () => {
         "tenant::text, kind, key_id, request_id, name, actor_id, scopes::text, metadata::text, status, \
-         revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, \
-         last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs::text, version"
+         revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, revoke_time, \
+         replaced_by, last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs::text, version"
     };
 }
 
@@ -23,22 +23,44 @@ macro_rules! insert_changes {
     };
 }
 
+/// Replaces an active key by a new one. `$replace` is an update of the old key, `$log` adds it to the feed, `$json` is the new row. The new
+/// row is added only if the old one was updated. If the new id is taken, the whole statement fails.
+macro_rules! rotate {
+    ($replace:expr, $log:expr, $json:literal, $audit:literal) => {
+        concat!(
+            "WITH replaced AS (",
+            $replace,
+            "), stored AS (",
+            insert!($json, "WHERE EXISTS (SELECT 1 FROM replaced)"),
+            "), replaced_logged AS (",
+            $log,
+            "), stored_logged AS (",
+            insert_changes!("stored", "CASE kind WHEN 'issued' THEN 'issue' ELSE 'import' END"),
+            "), audited AS (",
+            insert_audit!($audit, "EXISTS (SELECT 1 FROM replaced)"),
+            ") SELECT ",
+            columns!(),
+            " FROM replaced"
+        )
+    };
+}
+
 /// Adds any number of rows, given as one JSON text.
 macro_rules! insert {
     ($json:literal, $on_conflict:literal) => {
         concat!(
             "INSERT INTO keys (tenant, kind, key_id, request_id, name, actor_id, scopes, metadata, status, \
-             revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, \
-             last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs, version) \
+             revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, revoke_time, \
+             replaced_by, last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs, version) \
              SELECT tenant, kind, key_id, request_id, name, actor_id, scopes::jsonb, metadata::json, status, \
-             revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, \
-             last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs::jsonb, version \
+             revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, revoke_time, \
+             replaced_by, last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs::jsonb, version \
              FROM json_to_recordset(",
             $json,
             "::json) AS new (tenant uuid, kind text, key_id text, request_id text, name text, actor_id text, \
              scopes text, metadata text, status text, revocation_reason text, revocation_description text, \
              visibility text, create_time timestamptz, update_time timestamptz, expire_time timestamptz, \
-             last_used_time timestamptz, rate_limit_quota bigint, rate_limit_window bigint, allowed_cidrs text, \
+             revoke_time timestamptz, replaced_by text, last_used_time timestamptz, rate_limit_quota bigint, rate_limit_window bigint, allowed_cidrs text, \
              version bigint) ",
             $on_conflict,
             " RETURNING tenant, kind, key_id, version"
@@ -73,11 +95,13 @@ macro_rules! insert_audit {
 
 /// Revokes an active key. Parameters: tenant, kind, id, reason, description, time, earliest expiry (1 to 7).
 macro_rules! revoke {
-    ($and:literal) => {
+    ($set:literal, $and:literal) => {
         concat!(
             "UPDATE keys SET status = 'revoked', revocation_reason = $4, revocation_description = $5, \
-             update_time = $6, expire_time = greatest($7, expire_time), version = version + 1 \
-             WHERE tenant = $1 AND kind = $2 AND key_id = $3 AND status = 'active'",
+             update_time = $6, expire_time = greatest($7, expire_time), revoke_time = NULL, version = version + 1",
+            $set,
+            " WHERE tenant = $1 AND kind = $2 AND key_id = $3 AND status = 'active' \
+             AND (revoke_time IS NULL OR revoke_time >= $6)",
             $and,
             " RETURNING *"
         )
@@ -114,11 +138,11 @@ pub(super) const REPLACE: &str = concat!(
     insert_audit!("$13", "EXISTS (SELECT 1 FROM stored)"),
     ") SELECT key_id FROM stored"
 );
-/// The actor and the expiry before are in the audit row; neither changes while a key lives, so the time of its creation tells
-/// whether they are those of the revoked key.
+/// The actor, the expiry and the time to revoke before are in the audit row. The first two never change while a key lives, so the
+/// time of its creation tells whether they are those of the revoked key.
 pub(super) const REVOKE: &str = concat!(
     "WITH revoked AS (",
-    revoke!(" AND create_time = $8"),
+    revoke!("", " AND create_time = $8 AND revoke_time IS NOT DISTINCT FROM $10"),
     "), logged AS (",
     insert_changes!("revoked", "'revoke'"),
     "), audited AS (",
@@ -127,21 +151,18 @@ pub(super) const REVOKE: &str = concat!(
     columns!(),
     " FROM revoked"
 );
-/// The new row is added only if the old one was revoked. If the new id is taken, the whole statement fails.
-pub(super) const ROTATE: &str = concat!(
-    "WITH revoked AS (",
-    revoke!(" AND version = $8"),
-    "), stored AS (",
-    insert!("$9", "WHERE EXISTS (SELECT 1 FROM revoked)"),
-    "), revoked_logged AS (",
-    insert_changes!("revoked", "'rotate'"),
-    "), stored_logged AS (",
-    insert_changes!("stored", "CASE kind WHEN 'issued' THEN 'issue' ELSE 'import' END"),
-    "), audited AS (",
-    insert_audit!("$10", "EXISTS (SELECT 1 FROM revoked)"),
-    ") SELECT ",
-    columns!(),
-    " FROM revoked"
+/// Parameters: those of `revoke!`, version, new row, new id, audit rows (8 to 11).
+pub(super) const ROTATE: &str =
+    rotate!(revoke!(", replaced_by = $10", " AND version = $8"), insert_changes!("replaced", "'rotate'"), "$9", "$11");
+/// Parameters: tenant, kind, id, time, time to revoke, new id, version, new row, audit rows (1 to 9).
+pub(super) const ROTATE_LATER: &str = rotate!(
+    "UPDATE keys SET update_time = $4, revoke_time = $5, replaced_by = $6, version = version + 1 \
+     WHERE tenant = $1 AND kind = $2 AND key_id = $3 AND version = $7 AND status = 'active' \
+     AND (revoke_time IS NULL OR revoke_time >= $4) RETURNING *",
+    "INSERT INTO changes (tenant, kind, key_id, change, version, revoke_time) \
+     SELECT tenant, kind, key_id, 'update', version, revoke_time FROM replaced",
+    "$8",
+    "$9"
 );
 /// The rows are locked in one order, so that batches with the same keys cannot deadlock.
 pub(super) const RECORD_LAST_USED: &str = "WITH used AS (SELECT tenant, kind, key_id FROM keys \
@@ -189,36 +210,57 @@ pub(super) const INSERT_AUDIT_ROWS: &str =
 pub(super) const PRUNE_DELETED: &str = "WITH pruned AS (DELETE FROM deleted_keys WHERE (tenant, kind, key_id) IN \
      (SELECT tenant, kind, key_id FROM deleted_keys WHERE delete_time < $1 ORDER BY delete_time LIMIT $2 \
      FOR UPDATE SKIP LOCKED) RETURNING 1) SELECT count(*) FROM pruned";
-pub(super) const REVOKED_SINCE: &str = "SELECT tenant::text, kind, key_id, time FROM (\
-     (SELECT tenant, kind, key_id, update_time AS time FROM keys \
+pub(super) const REVOKED_SINCE: &str = "SELECT tenant::text, kind, key_id, time, is_later FROM (\
+     (SELECT tenant, kind, key_id, update_time AS time, false AS is_later FROM keys \
      WHERE status = 'revoked' AND update_time >= $1 ORDER BY update_time DESC LIMIT $2) \
-     UNION ALL (SELECT tenant, kind, key_id, delete_time FROM deleted_keys \
+     UNION ALL (SELECT tenant, kind, key_id, revoke_time, true FROM keys \
+     WHERE revoke_time >= $1 ORDER BY revoke_time DESC LIMIT $2) \
+     UNION ALL (SELECT tenant, kind, key_id, delete_time, false FROM deleted_keys \
      WHERE delete_time >= $1 ORDER BY delete_time DESC LIMIT $2)) AS revoked ORDER BY time DESC LIMIT $2";
-pub(super) const COUNT_ACTIVE: &str = "SELECT count(*) FROM keys WHERE tenant = $1 AND status = 'active'";
+pub(super) const COUNT_ACTIVE: &str = "SELECT count(*) FROM keys WHERE tenant = $1 AND status = 'active' \
+     AND (revoke_time IS NULL OR revoke_time >= $2)";
 pub(super) const PING: &str = "SELECT 1 FROM keys LIMIT 1";
 /// The upper bound of the first page: greater than every id, whose characters are lower-case letters, digits and `-`.
 pub(super) const ABOVE_ALL: &str = "~";
 
 /// Lists keys, with one statement for each form of filter, so that each can use its index. Parameters: tenant, kind, upper
-/// bound, limit, actor, now (1 to 6).
+/// bound, limit, actor, now, prefixes of actors or NULL (1 to 7).
 macro_rules! list {
     ($($condition:literal)*) => {
         concat!(
             "SELECT ", columns!(), " FROM keys WHERE tenant = $1 AND kind = $2 AND key_id < $3",
             $(" AND ", $condition,)*
+            " AND ($7::text[] IS NULL OR actor_id ^@ ANY ($7))",
             " ORDER BY key_id DESC LIMIT $4"
         )
     };
 }
 
+/// Lists revoked keys: those with that status, and replaced ones whose time is over, which have an index of their own.
+macro_rules! list_revoked {
+    ($($condition:literal)?) => {
+        concat!(
+            "SELECT ", columns!(), " FROM (\
+             (SELECT * FROM keys WHERE tenant = $1 AND kind = $2 AND key_id < $3 AND status = 'revoked'",
+            $(" AND ", $condition,)?
+            " ORDER BY key_id DESC LIMIT $4) UNION ALL \
+             (SELECT * FROM keys WHERE tenant = $1 AND kind = $2 AND key_id < $3 AND revoke_time < $6",
+            $(" AND ", $condition,)?
+            " ORDER BY key_id DESC LIMIT $4)) AS revoked ORDER BY key_id DESC LIMIT $4"
+        )
+    };
+}
+
 const ALL: &str = list!();
-const REVOKED: &str = list!("status = 'revoked'");
-const ACTIVE: &str = list!("status = 'active'" "(expire_time IS NULL OR expire_time >= $6)");
-const EXPIRED: &str = list!("status = 'active'" "expire_time < $6");
+const REVOKED: &str = list_revoked!();
+const ACTIVE: &str = list!("status = 'active'" "(expire_time IS NULL OR expire_time >= $6)"
+    "(revoke_time IS NULL OR revoke_time >= $6)");
+const EXPIRED: &str = list!("status = 'active'" "expire_time < $6" "revoke_time IS NULL");
 const OF_ACTOR: &str = list!("actor_id = $5");
-const REVOKED_OF_ACTOR: &str = list!("actor_id = $5" "status = 'revoked'");
-const ACTIVE_OF_ACTOR: &str = list!("actor_id = $5" "status = 'active'" "(expire_time IS NULL OR expire_time >= $6)");
-const EXPIRED_OF_ACTOR: &str = list!("actor_id = $5" "status = 'active'" "expire_time < $6");
+const REVOKED_OF_ACTOR: &str = list_revoked!("actor_id = $5");
+const ACTIVE_OF_ACTOR: &str = list!("actor_id = $5" "status = 'active'" "(expire_time IS NULL OR expire_time >= $6)"
+    "(revoke_time IS NULL OR revoke_time >= $6)");
+const EXPIRED_OF_ACTOR: &str = list!("actor_id = $5" "status = 'active'" "expire_time < $6" "revoke_time IS NULL");
 
 /// The statement that lists keys under a filter.
 pub(super) fn list(filter: &KeyFilter) -> &'static str {

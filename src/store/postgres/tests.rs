@@ -47,6 +47,8 @@ fn key(id: KeyId) -> ApiKey {
         create_time: at(0),
         update_time: at(0),
         expire_time: Some(at(3600)),
+        revoke_time: None,
+        replaced_by: None,
         last_used_time: None,
         rate_limit: Some(RateLimitPolicy { quota: NonZeroU64::MIN, window: Duration::from_secs(60) }),
         networks: CidrSet::default(),
@@ -114,7 +116,8 @@ async fn every_filter_uses_its_index() {
                 let plan = plan(&mut connection, list(&filter)).await;
                 let used = |index: &str| plan.contains(&format!("using {index} on keys "));
                 assert!(indexes.split(' ').any(used), "{mode} {filter:?}\n{plan}");
-                assert!(!plan.contains("Sort") && !plan.contains("Seq Scan"), "{mode} {filter:?}\n{plan}");
+                // The two kinds of revoked keys are merged in the order of their indexes.
+                assert!(!plan.contains("Sort  (") && !plan.contains("Seq Scan"), "{mode} {filter:?}\n{plan}");
             }
         }
     }
@@ -130,10 +133,10 @@ async fn run(connection: &mut PgConnection, statement: &str) {
 
 /// The query plan of the second page of a list.
 async fn plan(connection: &mut PgConnection, statement: &str) -> String {
-    let prepare = format!("PREPARE page (uuid, text, text, bigint, text, timestamptz) AS {statement}");
+    let prepare = format!("PREPARE page (uuid, text, text, bigint, text, timestamptz, text[]) AS {statement}");
     run(connection, &prepare).await;
     let explain = format!(
-        "EXPLAIN EXECUTE page ('{}', 'issued', '{}', 50, 'actor 5', '{}')",
+        "EXPLAIN EXECUTE page ('{}', 'issued', '{}', 50, 'actor 5', '{}', NULL)",
         TenantId::NIL,
         issued(8000),
         at(300)
@@ -160,7 +163,7 @@ async fn feed_returns_every_change_once() {
     store.replace(&system(), &ApiKey { version: 2, ..key(issued(1)) }, &key(issued(1))).await.unwrap();
     store.replace(&system(), &ApiKey { version: 2, ..key(issued(1)) }, &key(issued(1))).await.unwrap();
     let old = ApiKey { version: 2, ..key(issued(1)) };
-    store.rotate(&system(), &old, &key(issued(3)), &revocation(), at(5)).await.unwrap().unwrap();
+    store.rotate(&system(), &old, &key(issued(3)), at(5), None).await.unwrap().unwrap();
     store.revoke(&system(), issued(3), &revocation(), at(6)).await.unwrap();
     store.revoke(&system(), issued(3), &revocation(), at(6)).await.unwrap();
     store.delete(&system(), imported, at(7)).await.unwrap();

@@ -27,7 +27,7 @@ macro_rules! select {
     };
 }
 
-const DIALECT: Dialect = Dialect { select: select!(""), parameter: '?', id: "", time: micros };
+const DIALECT: Dialect = Dialect { select: select!(""), parameter: '?', id: "", text: "", time: micros };
 /// The rows are given as one JSON text.
 const INSERT: &str = "INSERT INTO audit_events (id, tenant, time, writer, event, principal, client_ip, request_id, key_id, \
      actor_id, before, after, details, mac) SELECT value->>'id', value->>'tenant', value->>'time', value->>'writer', \

@@ -10,7 +10,7 @@ use super::audit::insert_audit;
 use super::error::store_error;
 use super::statements::{
     ABOVE_ALL, COUNT_ACTIVE, DELETE, FIND, FIND_BY_REQUEST, FIND_MANY, INSERT, INSERT_DELETED, INSERT_PURGED, PING,
-    PRUNE_DELETED, PURGE, RECORD_LAST_USED, REPLACE, REVOKE, REVOKED_SINCE, list,
+    PRUNE_DELETED, PURGE, RECORD_LAST_USED, REPLACE, REVOKE, REVOKE_LATER, REVOKED_SINCE, list,
 };
 use super::store::SqliteStore;
 use crate::audit::Recorder;
@@ -59,6 +59,7 @@ impl KeyStore for SqliteStore {
             .bind(page.limit)
             .bind(&page.filter.actor_id)
             .bind(page.now.timestamp_micros())
+            .bind(page.actors.prefixes().map(|prefixes| json!(prefixes).to_string()))
             .fetch_all(&self.pool)
             .await
             .map_err(store_error)?;
@@ -130,7 +131,7 @@ impl KeyStore for SqliteStore {
         let mut transaction = self.begin().await?;
         let found = find_row(&mut *transaction, FIND, context.tenant, (id.kind(), &id.to_string())).await?;
         let Some(old) = found else { return Ok(Revoked::Absent) };
-        let Some(key) = revoke_row(&mut *transaction, (context.tenant, id), revocation, now).await? else {
+        let Some(key) = revoke_row(&mut *transaction, (context.tenant, id), revocation, now, None).await? else {
             return Ok(Revoked::Already);
         };
         let audit = self.recorder.rows(|recorder| [recorder.revoked(context, &old, revocation, now)]);
@@ -144,13 +145,17 @@ impl KeyStore for SqliteStore {
         context: &RequestContext,
         old: &ApiKey,
         new: &ApiKey,
-        revocation: &Revocation,
         now: Timestamp,
+        revoke_time: Option<Timestamp>,
     ) -> Result<Option<ApiKey>, StoreError> {
         check_tenants(context, [old.tenant, new.tenant])?;
         let mut transaction = self.begin().await?;
-        let revoked = revoke_row(&mut *transaction, (old.tenant, old.id), revocation, now).await?;
-        let Some(revoked) = revoked.filter(|revoked| revoked.version == old.version + 1) else {
+        let (key, new_id) = ((old.tenant, old.id), Some(new.id));
+        let replaced = match revoke_time {
+            Some(end) => revoke_row_later(&mut *transaction, key, end, now, new.id).await?,
+            None => revoke_row(&mut *transaction, key, &Revocation::superseded(), now, new_id).await?,
+        };
+        let Some(replaced) = replaced.filter(|replaced| replaced.version == old.version + 1) else {
             transaction.rollback().await.map_err(store_error)?;
             return Ok(None);
         };
@@ -158,10 +163,10 @@ impl KeyStore for SqliteStore {
         if stored.is_empty() {
             return Err(StoreError::Corrupt(format!("the new key id {} is taken", new.id)));
         }
-        let audit = self.recorder.rows(|recorder| recorder.rotated(context, (old, new), revocation, now));
+        let audit = self.recorder.rows(|recorder| recorder.rotated(context, (old, new), now, revoke_time));
         insert_audit(&mut transaction, &audit).await?;
         transaction.commit().await.map_err(store_error)?;
-        Ok(Some(revoked))
+        Ok(Some(replaced))
     }
 
     async fn record_last_used(
@@ -240,9 +245,10 @@ impl KeyStore for SqliteStore {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    async fn count_active(&self, tenant: TenantId) -> Result<u64, StoreError> {
+    async fn count_active(&self, tenant: TenantId, now: Timestamp) -> Result<u64, StoreError> {
         let count: i64 = sqlx::query_scalar(COUNT_ACTIVE)
             .bind(tenant.to_string())
+            .bind(now.timestamp_micros())
             .fetch_one(&self.pool)
             .await
             .map_err(store_error)?;
@@ -326,18 +332,41 @@ async fn insert_rows<'c>(
     Ok(stored.into_iter().collect())
 }
 
-/// Revokes an active key. Returns `None` if there is none.
+/// Leaves an active key active until `end`, because `new_id` replaces it. Returns `None` if there is none.
+async fn revoke_row_later<'c>(
+    executor: impl sqlx::SqliteExecutor<'c>,
+    (tenant, id): (TenantId, KeyId),
+    end: Timestamp,
+    now: Timestamp,
+    new_id: KeyId,
+) -> Result<Option<ApiKey>, StoreError> {
+    let row: Option<KeyRow> = sqlx::query_as(REVOKE_LATER)
+        .bind(now.timestamp_micros())
+        .bind(end.timestamp_micros())
+        .bind(new_id.to_string())
+        .bind(tenant.to_string())
+        .bind(kind_text(id.kind()))
+        .bind(id.to_string())
+        .fetch_optional(executor)
+        .await
+        .map_err(store_error)?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// Revokes an active key, which `new_id` may replace. Returns `None` if there is none.
 async fn revoke_row<'c>(
     executor: impl sqlx::SqliteExecutor<'c>,
     (tenant, id): (TenantId, KeyId),
     revocation: &Revocation,
     now: Timestamp,
+    new_id: Option<KeyId>,
 ) -> Result<Option<ApiKey>, StoreError> {
     let row: Option<KeyRow> = sqlx::query_as(REVOKE)
         .bind(revocation.reason.name())
         .bind(&revocation.description)
         .bind(now.timestamp_micros())
         .bind(Revocation::expiry(now, None).timestamp_micros())
+        .bind(new_id.map(|id| id.to_string()))
         .bind(tenant.to_string())
         .bind(kind_text(id.kind()))
         .bind(id.to_string())

@@ -4,6 +4,7 @@ mod audit;
 mod error;
 mod keys;
 mod options;
+mod private_files;
 mod schema;
 mod statements;
 mod store;

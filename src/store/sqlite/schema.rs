@@ -7,12 +7,13 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::error::store_error;
 use super::options::{SqliteOptions, connect_options};
+use super::private_files::make_files_private;
 use crate::store::error::StoreError;
 use crate::store::schema::{Change, Schema, SchemaError, Scripts, Tables, check_known, migrator};
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(&SCRIPTS));
 
-const SCRIPTS: [Scripts; 4] = [
+const SCRIPTS: [Scripts; 5] = [
     Scripts {
         version: 1,
         description: "keys",
@@ -33,9 +34,15 @@ const SCRIPTS: [Scripts; 4] = [
     },
     Scripts {
         version: 4,
+        description: "rotation",
+        up: include_str!("../migrations/sqlite/0004_rotation.up.sql"),
+        down: include_str!("../migrations/sqlite/0004_rotation.down.sql"),
+    },
+    Scripts {
+        version: 5,
         description: "audit",
-        up: include_str!("../migrations/sqlite/0004_audit.up.sql"),
-        down: include_str!("../migrations/sqlite/0004_audit.down.sql"),
+        up: include_str!("../migrations/sqlite/0005_audit.up.sql"),
+        down: include_str!("../migrations/sqlite/0005_audit.down.sql"),
     },
 ];
 
@@ -56,6 +63,9 @@ pub(in crate::store) async fn read(options: &SqliteOptions) -> Result<Schema, Sc
 
 /// Changes a file's schema.
 pub(in crate::store) async fn change(options: &SqliteOptions, change: Change) -> Result<(), SchemaError> {
+    if let Some(path) = &options.path {
+        make_files_private(path);
+    }
     let mut connection = connect_options(options).connect().await.map_err(store_error)?;
     change_tables(&mut connection, change).await?;
     Ok(connection.close().await.map_err(store_error)?)

@@ -35,6 +35,7 @@ static SETTINGS: LazyLock<TokenSettings> = LazyLock::new(|| TokenSettings {
     issuers_retired: Vec::new(),
     clock_skew: chrono::TimeDelta::zero(),
     keyring: Arc::clone(&KEYRING),
+    ignore_unknown_caveats: false,
 });
 static MACAROON: LazyLock<Vec<u8>> = LazyLock::new(macaroon_bytes);
 static PAGE_TOKEN: LazyLock<String> = LazyLock::new(|| {

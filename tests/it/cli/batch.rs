@@ -240,7 +240,11 @@ fn progress_bar_is_shown_on_a_terminal() {
     let mut terminal = Command::new("python3");
     let spawn = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
     terminal.args(["-c", spawn, crate::support::keygate::BINARY, "keys", "imported", "batch-import", "-q", "--file"]);
-    terminal.arg(path).env("KEYGATE_ENDPOINT", &keygate.admin).env("TERM", "xterm");
+    terminal
+        .arg(path)
+        .env("KEYGATE_ENDPOINT", &keygate.admin)
+        .env("KEYGATE_ADMIN_KEY", &keygate.admin_key)
+        .env("TERM", "xterm");
     let output = terminal.stdin(std::process::Stdio::null()).output().unwrap();
     let screen = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{screen}");

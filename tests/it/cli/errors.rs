@@ -93,7 +93,11 @@ fn endpoint_flag_overrides_the_environment() {
     let keygate = Keygate::dev(&["--ephemeral"]);
     let list = ["keys", "issued", "list", "-q"];
     let expected = format!("{}\n", keygate.key_id);
-    assert_eq!(run(at(&keygate.admin, &list).env("KEYGATE_ENDPOINT", NOWHERE)).stdout, expected);
+    assert_eq!(
+        run(at(&keygate.admin, &list).env("KEYGATE_ENDPOINT", NOWHERE).env("KEYGATE_ADMIN_KEY", &keygate.admin_key))
+            .stdout,
+        expected
+    );
     let after = run(cli(&keygate, &list).env("KEYGATE_ENDPOINT", NOWHERE).args(["--endpoint", &keygate.admin]));
     assert_eq!(after.stdout, expected, "the flag may follow the command");
     let error = failure(at(NOWHERE, &list).env("KEYGATE_ENDPOINT", &keygate.admin));
@@ -109,44 +113,48 @@ fn proxy_is_not_used_for_loopback_endpoints() {
         for name in ["NO_PROXY", "no_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"] {
             command.env_remove(name);
         }
-        run(command.env("http_proxy", &proxy)).stdout
+        run(command.env("http_proxy", &proxy).env("KEYGATE_ADMIN_KEY", &keygate.admin_key)).stdout
     };
     assert_eq!(list(&keygate.admin), format!("{}\n", keygate.key_id));
     assert_eq!(list("http://keys.example.invalid"), "from the proxy\n");
 }
 
-/// The admin API of one server is behind the gateway of another one, whose keys are the tokens.
 #[test]
-fn token_authenticates_to_an_admin_api_behind_a_gateway() {
+fn admin_key_is_read_from_a_file_or_the_environment() {
     let keygate = Keygate::dev(&["--ephemeral"]);
-    let front = Keygate::dev(&["--ephemeral", "--upstream", &keygate.admin]);
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let (valid, invalid) = (file("valid", &format!("{}\n", front.secret)), file("invalid", "an-invalid-token"));
-    let list = || at(&front.gateway, &["keys", "issued", "list", "-q"]);
+    let key = &keygate.admin_key;
+    let (valid, invalid) = (file("valid", &format!("{key}\n")), file("invalid", "an-invalid-key"));
+    let list = || at(&keygate.admin, &["keys", "issued", "list", "-q"]);
     let expected = format!("{}\n", keygate.key_id);
-    assert_eq!(run(list().env("KEYGATE_ADMIN_TOKEN", &front.secret)).stdout, expected);
-    assert_eq!(run(list().args(["--token-file", &valid])).stdout, expected);
-    let both = run(list().args(["--token-file", &valid]).env("KEYGATE_ADMIN_TOKEN", "an-invalid-token"));
-    assert_eq!(both.stdout, expected, "the file overrides the variable");
-
-    for error in [
-        failure(&mut list()),
-        failure(list().env("KEYGATE_ADMIN_TOKEN", "an-invalid-token")),
-        failure(list().args(["--token-file", &invalid])),
-        failure(list().args(["--token-file", &invalid]).env("KEYGATE_ADMIN_TOKEN", &front.secret)),
-    ] {
-        assert!(error.starts_with("Error: list issued API keys: ") && error.contains("401"), "{error}");
-        assert!(error.contains("--token-file or KEYGATE_ADMIN_TOKEN"), "{error}");
-        assert!(!error.contains("an-invalid-token") && !error.contains(&front.secret), "{error}");
+    for variable in ["KEYGATE_ADMIN_KEY", "KEYGATE_ADMIN_TOKEN"] {
+        assert_eq!(run(list().env(variable, key)).stdout, expected, "{variable}");
     }
-    for (path, words) in [(file("empty", "\n"), "no token in the file"), ("/nowhere/token".into(), "/nowhere/token")] {
-        let error = failure(list().args(["--token-file", &path]));
-        assert!(error.contains("--token-file") && error.contains(words), "{error}");
+    for flag in ["--key-file", "--token-file"] {
+        assert_eq!(run(list().args([flag, &valid])).stdout, expected, "{flag}");
+    }
+    let both = run(list().args(["--key-file", &valid]).env("KEYGATE_ADMIN_KEY", "an-invalid-key"));
+    assert_eq!(both.stdout, expected, "the file overrides the variable");
+    let both = run(list().env("KEYGATE_ADMIN_KEY", key).env("KEYGATE_ADMIN_TOKEN", "an-invalid-key"));
+    assert_eq!(both.stdout, expected, "the older variable is overridden");
+
+    for (error, words) in [
+        (failure(&mut list()), "an admin key is required"),
+        (failure(list().env("KEYGATE_ADMIN_KEY", "an-invalid-key")), "the admin key is not valid"),
+        (failure(list().args(["--key-file", &invalid]).env("KEYGATE_ADMIN_KEY", key)), "the admin key is not valid"),
+        (failure(list().env("KEYGATE_ADMIN_KEY", &keygate.secret)), "the admin key is not valid"),
+    ] {
+        assert!(error.starts_with("Error: list issued API keys: ") && error.contains(words), "{error}");
+        assert!(!error.contains("an-invalid-key") && !error.contains(key.as_str()), "{error}");
+    }
+    for (path, words) in [(file("empty", "\n"), "no key in the file"), ("/nowhere/key".into(), "/nowhere/key")] {
+        let error = failure(list().args(["--key-file", &path]));
+        assert!(error.contains("--key-file") && error.contains(words), "{error}");
     }
 }
 
@@ -156,7 +164,7 @@ fn response_of_another_server_is_reported_with_a_hint() {
         ("200 OK", "<html>", "check --endpoint"),
         ("404 Not Found", "<html>", "check --endpoint"),
         ("502 Bad Gateway", "", "check --endpoint"),
-        ("401 Unauthorized", r#"{"error":"who are you?"}"#, "--token-file or KEYGATE_ADMIN_TOKEN"),
+        ("401 Unauthorized", r#"{"error":"who are you?"}"#, "--key-file or KEYGATE_ADMIN_KEY"),
         ("302 Found\r\nLocation: http://127.0.0.1:9/", "", "to the redirect target"),
     ] {
         let endpoint = stub_server(head, body);
@@ -206,13 +214,19 @@ fn commands_of_other_groups_are_suggested_with_their_full_path() {
     for (arguments, suggestion) in [
         (
             &["keys", "revoke", "x"][..],
-            "some similar subcommands exist: 'keygate keys issued revoke', 'keygate keys imported revoke'",
+            "some similar subcommands exist: 'keygate keys issued revoke', 'keygate keys imported revoke', 'keygate admin keys revoke'",
         ),
-        (&["keys", "rotate", "x"], "a similar subcommand exists: 'keygate keys issued rotate'"),
+        (
+            &["keys", "rotate", "x"],
+            "some similar subcommands exist: 'keygate keys issued rotate', 'keygate admin keys rotate'",
+        ),
         (&["keys", "import", "n"], "a similar subcommand exists: 'keygate keys imported import'"),
         (&["-e", NOWHERE, "keys", "import-batch"], "a similar subcommand exists: 'keygate keys imported batch-import'"),
         (&["keys", "issued", "delete", "x"], "a similar subcommand exists: 'keygate keys imported delete'"),
-        (&["keys", "imported", "rotat"], "a similar subcommand exists: 'keygate keys issued rotate'"),
+        (
+            &["keys", "imported", "rotat"],
+            "some similar subcommands exist: 'keygate keys issued rotate', 'keygate admin keys rotate'",
+        ),
         (&["batch-verify"], "a similar subcommand exists: 'keygate keys batch-verify'"),
         (&["generate"], "a similar subcommand exists: 'keygate jwk generate'"),
     ] {

@@ -21,6 +21,7 @@ fn examples_run_as_one_script() {
     let binary = Path::new(BINARY).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
     shell.args(["-euc", &script()]).env("PATH", path).env("KEYGATE_ENDPOINT", &keygate.admin);
+    shell.env("KEYGATE_ADMIN_KEY", &keygate.admin_key);
     let folder = tempfile::tempdir().unwrap();
     let output = shell.env_remove("KEYGATE_ADMIN_TOKEN").current_dir(folder.path()).output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);

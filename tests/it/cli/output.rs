@@ -75,6 +75,7 @@ fn shell_script_can_use_the_output() {
     "#;
     let mut shell = Command::new("sh");
     shell.args(["-c", script]).env("KEYGATE", crate::support::keygate::BINARY).env("KEYGATE_ENDPOINT", &keygate.admin);
+    shell.env("KEYGATE_ADMIN_KEY", &keygate.admin_key);
     let output = shell.output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = stdout.lines().collect();

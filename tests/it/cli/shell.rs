@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use super::{failure, run};
 use crate::support::keygate::command;
 
-const COMMANDS: [&str; 6] = ["batch-import", "derive-token", "self-revoke", "generate", "completions", "--token-file"];
+const COMMANDS: [&str; 6] = ["batch-import", "derive-token", "self-revoke", "generate", "completions", "--key-file"];
 
 #[test]
 fn completion_scripts_contain_the_commands() {
@@ -34,7 +34,7 @@ fn bash_completes_a_subcommand() {
 fn manual_pages_are_printed_and_written_to_a_directory() {
     let page = run(command().arg("man"));
     assert_eq!((page.code, page.stderr.as_str()), (Some(0), ""));
-    for part in [".TH keygate 1", ".SH NAME", "keygate\\-keys(1)", "KEYGATE_ENDPOINT", "KEYGATE_ADMIN_TOKEN"] {
+    for part in [".TH keygate 1", ".SH NAME", "keygate\\-keys(1)", "KEYGATE_ENDPOINT", "KEYGATE_ADMIN_KEY"] {
         assert!(page.stdout.contains(part), "{part} is not in the page");
     }
     let folder = tempfile::tempdir().unwrap();

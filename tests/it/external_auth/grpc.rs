@@ -104,6 +104,30 @@ fn set(options: &[HeaderValueOption]) -> BTreeMap<String, String> {
 }
 
 #[tokio::test]
+async fn credential_in_a_cookie_or_the_query_is_removed() {
+    let locations = json!({"gateway": {"credentials": [{"cookie": "token"}, {"query": "apikey"}]}});
+    let fixture = Fixture::with(&locations);
+    let mut client = client(&fixture).await;
+    let (_, key) = fixture.keygate.issue(json!({})).await;
+    let cookies = format!("a=1; token={key}; b=2");
+    for check in [check("GET /plain", &[("cookie", &cookies)]), raw("GET /plain", &[("cookie", &cookies)])] {
+        let ok = allowed(send(&mut client, check).await);
+        assert_eq!(set(&ok.headers)["cookie"], "a=1; b=2");
+        assert_eq!(ok.query_parameters_to_remove, ["apikey"]);
+    }
+    let only = format!("token={key}");
+    let ok = allowed(send(&mut client, check("GET /plain", &[("cookie", &only)])).await);
+    assert_eq!(ok.headers_to_remove, ["cookie"]);
+    let ok = allowed(send(&mut client, check(&format!("GET /plain?apikey={key}"), &[])).await);
+    assert_eq!(ok.query_parameters_to_remove, ["apikey"]);
+    let (status, code, fields) = denied(send(&mut client, check("GET /plain", &[("x-api-key", &key)])).await);
+    assert_eq!(
+        (status, code.as_str(), &*fields["www-authenticate"]),
+        (401, "credential_missing", "Key realm=\"keygate\"")
+    );
+}
+
+#[tokio::test]
 async fn authorized_request_gets_identity_limits_and_metadata() {
     let fixture = Fixture::start();
     let mut client = client(&fixture).await;

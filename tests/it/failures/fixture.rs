@@ -297,7 +297,7 @@ impl Cell {
         let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
         let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default();
         // The problem code of the gateway, or the reason of the admin API.
-        let code = body.get("code").or_else(|| body.pointer("/error/details/0/reason"));
+        let code = body.pointer("/error/details/0/reason").or_else(|| body.get("code"));
         if let Some(code) = code.and_then(Value::as_str) {
             text = format!("{text} {code}");
         }

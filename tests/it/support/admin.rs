@@ -54,10 +54,16 @@ impl Keygate {
         Self::serve(&gateway, &config)
     }
 
-    /// Makes a call; `operation` is a method and a path such as `POST /v2alpha1/admin/issuedApiKeys`.
+    /// Makes a call with the admin key of the server; `operation` is a method and a path such as `POST /v2alpha1/admin/issuedApiKeys`.
     pub(crate) async fn send(&self, operation: &str, body: impl Into<Body>) -> AdminResponse {
+        self.send_as(&self.admin_key, operation, body).await
+    }
+
+    /// Makes a call with an admin key, or without one if it is empty.
+    pub(crate) async fn send_as(&self, key: &str, operation: &str, body: impl Into<Body>) -> AdminResponse {
         let (method, path) = operation.split_once(' ').unwrap();
         let request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.admin)).body(body);
+        let request = if key.is_empty() { request } else { request.bearer_auth(key) };
         let response = request.send().await.unwrap_or_else(|error| panic!("{operation}: {error:?}"));
         let status = response.status().as_u16();
         let body = response.bytes().await.unwrap();

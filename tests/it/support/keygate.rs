@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use keygate_test_servers::{Process, WAIT_TIMEOUT, eventually, free_port};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -24,6 +25,8 @@ pub(crate) struct Keygate {
     pub(crate) metrics: String,
     pub(crate) key_id: String,
     pub(crate) secret: String,
+    /// The admin key that calls of the admin API carry; empty for none.
+    pub(crate) admin_key: String,
     pub(crate) http: Client,
     pub(crate) folder: TempDir,
 }
@@ -67,6 +70,7 @@ impl Keygate {
             metrics: text("metrics"),
             key_id: text("key_id"),
             secret: text("secret"),
+            admin_key: text("admin_key"),
             http: Client::new(),
             process,
             folder,
@@ -85,6 +89,13 @@ impl Keygate {
         Self::launch(gateway, settings, command)
     }
 
+    /// The same, with environment variables.
+    pub(crate) fn serve_with(gateway: &Value, settings: &Value, variables: &[(&str, &str)]) -> Self {
+        let mut command = command();
+        command.envs(variables.iter().copied());
+        Self::launch(gateway, settings, command)
+    }
+
     /// The same, with soft and hard limit of open files.
     pub(crate) fn serve_within(gateway: &Value, open_files: Option<(u32, u32)>) -> Self {
         let command = match open_files {
@@ -95,6 +106,22 @@ impl Keygate {
             None => command(),
         };
         Self::launch(gateway, &json!({}), command)
+    }
+
+    /// The same, with another file as `/etc/hosts`, which may change while it runs. `None` if the system does not let a process have a mount of
+    /// its own.
+    pub(crate) fn serve_with_hosts(gateway: &Value, hosts: &Path) -> Option<Self> {
+        let options = ["--user", "--map-root-user", "--mount"];
+        let attempt =
+            Command::new("unshare").args(options).args(["mount", "--bind"]).arg(hosts).arg("/etc/hosts").output();
+        if !attempt.is_ok_and(|output| output.status.success()) {
+            eprintln!("SKIPPED: unshare cannot mount");
+            return None;
+        }
+        let script = r#"mount --bind "$1" /etc/hosts && shift && exec "$0" "$@""#;
+        let mut command = command_of("unshare", &options);
+        command.args(["sh", "-c", script, BINARY]).arg(hosts);
+        Some(Self::launch(gateway, &json!({}), command))
     }
 
     fn launch(gateway: &Value, settings: &Value, command: Command) -> Self {
@@ -109,7 +136,7 @@ impl Keygate {
         });
         merge(&mut config, settings);
         config["gateway"]["address"] = format!("127.0.0.1:{}", ports[0]).into();
-        std::fs::write(folder.path().join("keygate.json"), config.to_string()).unwrap();
+        write_private(&folder.path().join("keygate.json"), &config.to_string());
         let process = serve(folder.path(), command, ports.iter().map(|port| format!("127.0.0.1:{port}")));
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         Self {
@@ -119,6 +146,7 @@ impl Keygate {
             metrics: url(ports[2]),
             key_id: String::new(),
             secret: String::new(),
+            admin_key: String::new(),
             http: Client::new(),
             folder,
         }
@@ -181,7 +209,12 @@ impl Keygate {
     /// Sends a POST request to a path below `/v2alpha1/admin`.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
         let url = format!("{}/v2alpha1/admin/{path}", self.admin);
-        self.http.post(url).body(body.to_string()).send().await.unwrap()
+        self.with_admin_key(self.http.post(url)).body(body.to_string()).send().await.unwrap()
+    }
+
+    /// Adds the admin key to a call, if there is one.
+    pub(crate) fn with_admin_key(&self, request: RequestBuilder) -> RequestBuilder {
+        if self.admin_key.is_empty() { request } else { request.bearer_auth(&self.admin_key) }
     }
 
     /// Issues a key with more fields; returns its id and its secret.
@@ -231,4 +264,10 @@ pub(crate) fn merge(into: &mut Value, from: &Value) {
         }
         (into, from) => *into = from.clone(),
     }
+}
+
+/// Writes a file that other users cannot read, for a configuration with secrets.
+pub(crate) fn write_private(path: &Path, text: &str) {
+    let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
 }

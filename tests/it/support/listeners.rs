@@ -167,9 +167,9 @@ impl Listeners {
         }
     }
 
-    /// A client for a listener of [`ListenerKind::BY_URL`].
+    /// A client for a listener of [`ListenerKind::BY_URL`]. It does not follow redirects.
     pub(crate) fn client(&self, kind: ListenerKind, protocol: Protocol) -> Client {
-        let builder = Client::builder().no_proxy().timeout(WAIT_TIMEOUT);
+        let builder = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(WAIT_TIMEOUT);
         let builder = match protocol {
             Protocol::Http1 => builder.http1_only(),
             Protocol::Http2 => builder.http2_prior_knowledge(),

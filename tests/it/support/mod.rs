@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod authority;
+pub(crate) mod chromium;
 pub(crate) mod client_stream;
 pub(crate) mod documentation;
 pub(crate) mod keygate;

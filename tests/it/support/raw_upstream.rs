@@ -19,6 +19,32 @@ const PAGE: &str = "<!doctype html><link rel=icon href=data:,><body><script>
 })().catch((error) => { document.body.textContent = `failed: ${error}`; });
 </script>";
 
+/// A page that calls another origin. The fragment of its URL is a key and the other origin, separated by a comma. It shows the outcome of
+/// each call: the status, whether the request id can be read, and the body, or its `code` if it is a problem.
+const CROSS_ORIGIN_PAGE: &str = "<!doctype html><link rel=icon href=data:,><body><script>
+(async () => {
+    const [key, other] = location.hash.slice(1).split(',');
+    const call = async (path, init) => {
+        try {
+            const answer = await fetch(other + path, init);
+            const body = await answer.text();
+            const id = answer.headers.get('x-request-id') ? 'id' : 'no id';
+            return `${path} ${answer.status} ${id} ${body.startsWith('{') ? JSON.parse(body).code : body}`;
+        } catch (error) {
+            return `${path} failed`;
+        }
+    };
+    const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' };
+    document.body.textContent = [
+        await call('/keys/without', {}),
+        await call('/keys/with', { method: 'PUT', headers, body: '{}' }),
+        await call('/keys/header', { headers: { ...headers, 'X-Other': '1' } }),
+        await call('/plain/with', { headers }),
+        await call('/plain/without', {}),
+    ].join('; ');
+})().catch((error) => { document.body.textContent = `failed: ${error}`; });
+</script>";
+
 /// Records requests. The path of a request selects the answer, see [`answer`].
 #[derive(Debug)]
 pub(crate) struct RawUpstream {
@@ -111,8 +137,12 @@ fn serve(stream: &TcpStream, requests: &Mutex<Vec<ReceivedRequest>>) {
     }
 }
 
-/// The answer to a request, and whether the connection is kept.
+/// The answer to a request, and whether the connection is kept. A field `X-Answer: STATUS; NAME: VALUE; …` asks for a status and fields.
 fn answer(head: &str, path: &str) -> (Vec<u8>, bool) {
+    if let Some(wanted) = head.lines().find_map(|line| line.strip_prefix("x-answer: ")) {
+        let lines: Vec<_> = wanted.split("; ").collect();
+        return (format!("HTTP/1.1 {}\r\nContent-Length: 0\r\n\r\n", lines.join("\r\n")).into_bytes(), true);
+    }
     let text = match path {
         "/drop" => "",
         "/chunked" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n",
@@ -120,6 +150,10 @@ fn answer(head: &str, path: &str) -> (Vec<u8>, bool) {
         "/malformed" => "HTTP/1.1 200 OK\r\nSet-Cookie: session=of-the-upstream\r\nno colon\r\n\r\n",
         "/malformed-length" => "HTTP/1.1 200 OK\r\nContent-Length: of-the-upstream\r\n\r\n",
         "/truncated" => "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabc",
+        "/cors" => {
+            "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\nVary: Accept\r\n\
+             Content-Length: 2\r\n\r\nok"
+        }
         "/204" => "HTTP/1.1 204 No Content\r\n\r\n",
         "/304" => "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
         "/hints" => "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
@@ -133,9 +167,14 @@ fn answer(head: &str, path: &str) -> (Vec<u8>, bool) {
         let body = if head.starts_with("HEAD ") { "" } else { path };
         return (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", path.len()).into_bytes(), true);
     }
-    if path == "/page" {
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n", PAGE.len());
-        return ([head.as_bytes(), PAGE.as_bytes()].concat(), true);
+    let page = match path {
+        "/page" => PAGE,
+        "/page/cors" => CROSS_ORIGIN_PAGE,
+        _ => "",
+    };
+    if !page.is_empty() {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n", page.len());
+        return ([head.as_bytes(), page.as_bytes()].concat(), true);
     }
     if let Some(size) = path.strip_prefix("/big/") {
         let size: usize = size.parse().unwrap();

@@ -104,11 +104,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(admin: String) -> Self {
+    pub(crate) fn new(admin: String, admin_key: String) -> Self {
         let sdk = Configuration {
             base_path: admin,
-            // Users of the SDK set a token; the server ignores it.
-            bearer_access_token: Some("ignored".into()),
+            bearer_access_token: Some(admin_key),
             ..Configuration::default()
         };
         Self { sdk, called: RefCell::default() }

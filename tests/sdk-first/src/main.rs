@@ -17,11 +17,11 @@ const OPERATIONS: usize = 17;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Some(admin) = std::env::args().nth(1) else {
-        eprintln!("usage: keygate-sdk-first ADMIN_URL");
+    let (Some(admin), Ok(key)) = (std::env::args().nth(1), std::env::var("KEYGATE_ADMIN_KEY")) else {
+        eprintln!("usage: KEYGATE_ADMIN_KEY=KEY keygate-sdk-first ADMIN_URL");
         return ExitCode::from(2);
     };
-    match run(&Client::new(admin)).await {
+    match run(&Client::new(admin, key)).await {
         Ok(()) => {
             println!("{OPERATIONS} operations");
             ExitCode::SUCCESS

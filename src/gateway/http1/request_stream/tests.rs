@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
 use crate::duration::ConfigDuration;
-use crate::gateway::http1::deadline::Clock;
+use crate::gateway::deadline::Clock;
 
 /// A client, and the request stream on the other end of its connection.
 struct Fixture {

@@ -15,7 +15,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// The number of lists of connections. More than one keeps threads from waiting for each other.
 const LISTS: usize = 16;
 /// A time that never comes.
-const NEVER: u64 = u64::MAX;
+pub(super) const NEVER: u64 = u64::MAX;
 
 /// The clock of all connections of a gateway.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Clock {
     is_stopping: AtomicBool,
 }
 
-/// The time limits of a connection: of what it waits to receive, and of what it waits to send.
+/// The time limits of a connection, one for each [`Timer`].
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     clock: Arc<Clock>,
@@ -42,14 +42,19 @@ pub(crate) struct Deadlines {
 pub(super) struct Timers {
     read: AtomicU64,
     write: AtomicU64,
+    exchange: AtomicU64,
     waker: AtomicWaker,
 }
 
-/// A direction of a connection.
+/// What a time limit is for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Direction {
+pub(crate) enum Timer {
+    /// What the connection waits to receive.
     Read,
+    /// What it waits to send.
     Write,
+    /// The exchange in progress.
+    Exchange,
 }
 
 impl Clock {
@@ -100,29 +105,38 @@ impl Clock {
         }
     }
 
-    fn now(&self) -> u64 {
+    /// Milliseconds since the start, late by up to a tick.
+    pub(super) fn now(&self) -> u64 {
         self.now.load(Ordering::Relaxed)
+    }
+
+    /// The time after this time from now.
+    pub(super) fn after(&self, time: Duration) -> u64 {
+        self.now().saturating_add(millis(time)).min(NEVER - 1)
     }
 }
 
 impl Timers {
-    fn of(&self, direction: Direction) -> &AtomicU64 {
-        match direction {
-            Direction::Read => &self.read,
-            Direction::Write => &self.write,
+    fn of(&self, timer: Timer) -> &AtomicU64 {
+        match timer {
+            Timer::Read => &self.read,
+            Timer::Write => &self.write,
+            Timer::Exchange => &self.exchange,
         }
     }
 
     fn earliest(&self) -> u64 {
-        self.read.load(Ordering::Relaxed).min(self.write.load(Ordering::Relaxed))
+        let [read, write, exchange] =
+            [&self.read, &self.write, &self.exchange].map(|timer| timer.load(Ordering::Relaxed));
+        read.min(write).min(exchange)
     }
 }
 
 impl Deadlines {
     /// The limits of a new connection; none is set.
     pub(crate) fn new(clock: &Arc<Clock>) -> Self {
-        let timers =
-            Arc::new(Timers { read: AtomicU64::new(NEVER), write: AtomicU64::new(NEVER), waker: AtomicWaker::new() });
+        let [read, write, exchange] = [NEVER; 3].map(AtomicU64::new);
+        let timers = Arc::new(Timers { read, write, exchange, waker: AtomicWaker::new() });
         let list = clock.next.fetch_add(1, Ordering::Relaxed) % LISTS;
         let entry = clock.lists[list].lock().insert(Arc::clone(&timers));
         Self { clock: Arc::clone(clock), timers, list, entry }
@@ -133,34 +147,53 @@ impl Deadlines {
         &self.clock
     }
 
+    /// The clock, to be shared.
+    pub(super) fn shared_clock(&self) -> &Arc<Clock> {
+        &self.clock
+    }
+
     /// The time since the start of the clock, late by up to a tick.
     pub(crate) fn now(&self) -> Duration {
         Duration::from_millis(self.clock.now())
     }
 
-    /// Sets the limit of a direction: this time from now.
-    pub(crate) fn set(&self, direction: Direction, limit: Duration) {
-        let due = self.clock.now().saturating_add(millis(limit)).min(NEVER - 1);
-        self.timers.of(direction).store(due, Ordering::Relaxed);
+    /// Sets a limit: this time from now.
+    pub(crate) fn set(&self, timer: Timer, limit: Duration) {
+        self.set_due(timer, self.clock.after(limit));
     }
 
-    /// Sets the limit of a direction unless one is set.
-    pub(crate) fn set_if_unset(&self, direction: Direction, limit: impl FnOnce() -> Duration) {
-        if self.timers.of(direction).load(Ordering::Relaxed) == NEVER {
-            self.set(direction, limit());
+    /// Sets a limit to a time in milliseconds of the clock.
+    pub(super) fn set_due(&self, timer: Timer, due: u64) {
+        self.timers.of(timer).store(due, Ordering::Relaxed);
+    }
+
+    /// Whether a limit is set.
+    pub(super) fn is_set(&self, timer: Timer) -> bool {
+        self.timers.of(timer).load(Ordering::Relaxed) != NEVER
+    }
+
+    /// Wakes the task that waits for a limit.
+    pub(super) fn wake(&self) {
+        self.timers.waker.wake();
+    }
+
+    /// Sets a limit unless one is set.
+    pub(crate) fn set_if_unset(&self, timer: Timer, limit: impl FnOnce() -> Duration) {
+        if self.timers.of(timer).load(Ordering::Relaxed) == NEVER {
+            self.set(timer, limit());
         }
     }
 
-    /// Removes the limit of a direction.
-    pub(crate) fn clear(&self, direction: Direction) {
-        self.timers.of(direction).store(NEVER, Ordering::Relaxed);
+    /// Removes a limit.
+    pub(crate) fn clear(&self, timer: Timer) {
+        self.timers.of(timer).store(NEVER, Ordering::Relaxed);
     }
 
-    /// Whether the limit of a direction is exceeded. If not, the task of `context` is woken when a limit of the connection is, and when
+    /// Whether a limit is exceeded. If not, the task of `context` is woken when a limit of the connection is, and when
     /// the clock stops.
-    pub(crate) fn poll_exceeded(&self, direction: Direction, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_exceeded(&self, timer: Timer, context: &Context<'_>) -> Poll<()> {
         self.timers.waker.register(context.waker());
-        let due = self.timers.of(direction).load(Ordering::Relaxed);
+        let due = self.timers.of(timer).load(Ordering::Relaxed);
         if self.clock.now() >= due { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -201,10 +234,10 @@ mod tests {
         let clock = Clock::new();
         let connections = [Deadlines::new(&clock), Deadlines::new(&clock)];
         let counters = [Arc::new(Counter::default()), Arc::new(Counter::default())];
-        connections[0].set(Direction::Read, Duration::from_secs(2));
+        connections[0].set(Timer::Read, Duration::from_secs(2));
         for (connection, counter) in connections.iter().zip(&counters) {
             let waker = Waker::from(Arc::clone(counter));
-            assert!(connection.poll_exceeded(Direction::Read, &Context::from_waker(&waker)).is_pending());
+            assert!(connection.poll_exceeded(Timer::Read, &Context::from_waker(&waker)).is_pending());
         }
         let wakes = || counters.each_ref().map(|counter| counter.0.load(Ordering::Relaxed));
         clock.advance(Duration::from_millis(1_999));
@@ -212,20 +245,20 @@ mod tests {
         clock.advance(Duration::from_secs(2));
         assert_eq!(wakes(), [1, 0]);
         let context = Context::from_waker(Waker::noop());
-        assert!(connections[0].poll_exceeded(Direction::Read, &context).is_ready());
-        assert!(connections[0].poll_exceeded(Direction::Write, &context).is_pending());
-        connections[0].clear(Direction::Read);
-        assert!(connections[0].poll_exceeded(Direction::Read, &context).is_pending());
+        assert!(connections[0].poll_exceeded(Timer::Read, &context).is_ready());
+        assert!(connections[0].poll_exceeded(Timer::Write, &context).is_pending());
+        connections[0].clear(Timer::Read);
+        assert!(connections[0].poll_exceeded(Timer::Read, &context).is_pending());
     }
 
     #[test]
     fn set_limit_is_kept_and_connections_are_forgotten_at_their_end() {
         let clock = Clock::new();
         let connection = Deadlines::new(&clock);
-        connection.set_if_unset(Direction::Write, || Duration::from_secs(1));
-        connection.set_if_unset(Direction::Write, || Duration::from_secs(9));
+        connection.set_if_unset(Timer::Write, || Duration::from_secs(1));
+        connection.set_if_unset(Timer::Write, || Duration::from_secs(9));
         clock.advance(Duration::from_secs(1));
-        assert!(connection.poll_exceeded(Direction::Write, &Context::from_waker(Waker::noop())).is_ready());
+        assert!(connection.poll_exceeded(Timer::Write, &Context::from_waker(Waker::noop())).is_ready());
         drop(connection);
         assert!(clock.lists.iter().all(|list| list.lock().is_empty()));
     }

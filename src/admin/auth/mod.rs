@@ -1,0 +1,12 @@
+//! Who may call the admin API: roles, the table of operations, admin keys and their verification.
+
+mod authenticator;
+mod grant;
+mod operation;
+mod role;
+
+pub(super) use authenticator::{AuthenticatedCaller, Presentation};
+pub use authenticator::{Authenticator, AuthenticatorParts};
+pub use grant::{AdminGrant, NewAdminKey};
+pub(super) use operation::{Access, Op, Operation, op};
+pub use role::Role;

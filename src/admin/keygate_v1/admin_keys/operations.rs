@@ -1,0 +1,143 @@
+//! The operations on admin keys. A caller sees and creates only keys that permit no more than its own.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::LOCATION;
+use serde::Serialize;
+
+use super::admin_key::{AdminKey, NewAdminKeyResponse};
+use super::paths::ADMIN_KEYS;
+use super::request::{CreateAdminKeyRequest, RevokeAdminKeyRequest};
+use crate::admin::auth::{AdminGrant, op};
+use crate::admin::body::Body;
+use crate::admin::context::{Call, Caller};
+use crate::admin::custom_verb::LastSegment;
+use crate::admin::error::{ApiError, Reason};
+use crate::admin::query::Query;
+use crate::admin::state::AdminState;
+use crate::id::{KeyId, KeyKind, TenantId};
+use crate::key::{ApiKey, RotateKey};
+use crate::lifecycle::ListKeys;
+use crate::request_context::{ActorScope, RequestContext};
+
+/// A page of admin keys.
+#[derive(Serialize)]
+pub(super) struct ListAdminKeysResponse {
+    /// By descending id. May be fewer than `page_size`, also before the last page.
+    admin_keys: Vec<AdminKey>,
+    /// The token of the next page; empty on the last one.
+    next_page_token: String,
+}
+
+/// Creates an admin key and returns its secret, once.
+pub(super) async fn create(
+    State(state): State<AdminState>,
+    Caller { context, grant, .. }: Caller<op::CreateAdminKey>,
+    Body(request): Body<CreateAdminKeyRequest>,
+) -> Result<Response, ApiError> {
+    let request = request.read()?;
+    check_grant(&grant, &request.grant)?;
+    let issued = state.admin_keys.issue(&reserved(context), request.draft()).await?;
+    // A repeated request id may name the key of another caller.
+    if !grant.contains(&granted(&issued.key)) {
+        return Err(ApiError::new(Reason::ApiKeyExists, "the request_id is taken"));
+    }
+    let body = NewAdminKeyResponse::new(&issued.key, issued.secret.as_ref(), state.admin_keys.now());
+    Ok(created(&issued.key, body))
+}
+
+/// Lists admin keys by descending id.
+pub(super) async fn list(
+    State(state): State<AdminState>,
+    Caller { context, grant, .. }: Caller<op::ListAdminKeys>,
+    query: Query,
+) -> Result<Json<ListAdminKeysResponse>, ApiError> {
+    let request = ListKeys {
+        page_size: query.number(["page_size", "pageSize"])?,
+        page_token: query.text(["page_token", "pageToken"])?,
+        filter: String::new(),
+    };
+    let page = state.admin_keys.list(&reserved(context), KeyKind::Issued, &request).await?;
+    let now = state.admin_keys.now();
+    let visible = page.keys.iter().filter(|key| is_visible(&grant, key));
+    let admin_keys = visible.map(|key| AdminKey::new(key, now)).collect();
+    Ok(Json(ListAdminKeysResponse { admin_keys, next_page_token: page.next_page_token }))
+}
+
+/// Returns an admin key in any status.
+pub(super) async fn get(
+    State(state): State<AdminState>,
+    Caller { context, grant, .. }: Caller<op::GetAdminKey>,
+    LastSegment(id): LastSegment,
+) -> Result<Json<AdminKey>, ApiError> {
+    let key = find(&state, &reserved(context), &grant, &id).await?;
+    Ok(Json(AdminKey::new(&key, state.admin_keys.now())))
+}
+
+/// Replaces an admin key with a new one that expires at the same time, and revokes the old one.
+pub(super) async fn rotate(state: &AdminState, id: &str, call: Call<op::RotateAdminKey>) -> Result<Response, ApiError> {
+    let Caller { context, grant, .. } = call.caller;
+    let context = reserved(context);
+    let old = find(state, &context, &grant, id).await?;
+    // The response has the secret of a key with the same grant.
+    check_grant(&grant, &granted(&old))?;
+    let rotated = state.admin_keys.rotate(&context, old.id, RotateKey::default()).await?;
+    let now = state.admin_keys.now();
+    let body = NewAdminKeyResponse::new(&rotated.key, Some(&rotated.secret), now).replacing(&rotated.old, now);
+    Ok(created(&rotated.key, body))
+}
+
+/// Revokes an admin key.
+pub(super) async fn revoke(
+    state: &AdminState,
+    id: &str,
+    call: Call<op::RevokeAdminKey>,
+) -> Result<StatusCode, ApiError> {
+    let request: RevokeAdminKeyRequest = call.body.read()?;
+    let Caller { context, grant, .. } = call.caller;
+    let context = reserved(context);
+    let key = find(state, &context, &grant, id).await?;
+    state.admin_keys.revoke(&context, key.id, request.read()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The context in the reserved tenant. The actors of the caller are those of ordinary keys.
+fn reserved(context: RequestContext) -> RequestContext {
+    RequestContext { tenant: TenantId::ADMIN, actors: ActorScope::All, ..context }
+}
+
+fn granted(key: &ApiKey) -> AdminGrant {
+    AdminGrant::of_record(&key.scopes, &key.metadata)
+}
+
+/// A caller that is bound to actors sees only keys that are bound to some of them.
+fn is_visible(grant: &AdminGrant, key: &ApiKey) -> bool {
+    grant.actors.contains(&granted(key).actors)
+}
+
+async fn find(state: &AdminState, context: &RequestContext, grant: &AdminGrant, id: &str) -> Result<ApiKey, ApiError> {
+    let not_found = || ApiError::new(Reason::ApiKeyNotFound, "admin key not found");
+    let id = KeyId::parse_issued(id).ok_or_else(not_found)?;
+    let key = state.admin_keys.get(context, id).await?;
+    if is_visible(grant, &key) { Ok(key) } else { Err(not_found()) }
+}
+
+/// Nobody grants what they lack.
+fn check_grant(mine: &AdminGrant, requested: &AdminGrant) -> Result<(), ApiError> {
+    if let Some(role) = requested.roles.iter().find(|role| !mine.has(**role)) {
+        let message = format!("the admin key lacks the role {role}, so it cannot grant it");
+        return Err(ApiError::new(Reason::Forbidden, message).with_metadata("required_role", role.name().to_owned()));
+    }
+    if !mine.contains(requested) {
+        let message =
+            "the admin key is bound to actors, so it can only grant these: set actors to prefixes below its own";
+        return Err(ApiError::new(Reason::Forbidden, message));
+    }
+    Ok(())
+}
+
+fn created(key: &ApiKey, body: NewAdminKeyResponse) -> Response {
+    (StatusCode::CREATED, [(LOCATION, format!("{ADMIN_KEYS}/{}", key.id))], Json(body)).into_response()
+}

@@ -1,0 +1,214 @@
+//! The upstream's part of one request: its attempts at endpoints, and which of them may be followed by another one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, StatusCode};
+use pingora::Error;
+use pingora::protocols::Digest;
+use pingora::upstreams::peer::HttpPeer;
+
+use super::balancer::EndpointSet;
+use super::connector::InUse;
+use super::endpoint::Endpoint;
+use super::failure::Failure;
+use super::group::{InFlight, Upstream};
+use super::metrics::Outcome;
+use super::peer::use_new_connection;
+use super::tried::{Retriable, Tried};
+use crate::config::NonIdempotentRetries;
+use crate::pipeline::{Rejection, UpstreamAddress, UpstreamInfo};
+
+/// The upstream's part of one request.
+#[derive(Default)]
+pub(in crate::gateway) struct UpstreamCall {
+    target: Option<Target>,
+    tried: Tried,
+    attempts: u32,
+    /// How many attempts had a connection, so that an endpoint may have processed the request.
+    sent: u32,
+    /// Whether the next attempt needs a new connection: a pooled one could be closed as well.
+    needs_new_connection: bool,
+    attempt: Option<Attempt>,
+    /// The endpoint of the last attempt.
+    endpoint: Option<Arc<str>>,
+    /// When the first attempt began.
+    began: Option<Instant>,
+    /// The time until the end of the response.
+    elapsed: Option<Duration>,
+}
+
+/// The upstream and its endpoints when the request began.
+struct Target {
+    upstream: Arc<Upstream>,
+    set: Arc<EndpointSet>,
+}
+
+/// An attempt that has not ended.
+struct Attempt {
+    index: usize,
+    in_flight: InFlight,
+    began: Instant,
+    is_reused: bool,
+    /// Whether any head of a response has arrived.
+    is_answered: bool,
+    /// How the attempt ends if nothing else happens.
+    outcome: Option<Outcome>,
+    /// `None` without a connection.
+    in_use: Option<InUse>,
+}
+
+/// What decides whether a request can be sent again.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::gateway) struct RequestFacts {
+    /// Whether the method is idempotent (RFC 9110 section 9.2.2).
+    pub(in crate::gateway) is_idempotent: bool,
+    /// Whether all of the body that was read is still there.
+    pub(in crate::gateway) is_replayable: bool,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        drop(self.in_use.take());
+        if let Some(outcome) = self.outcome {
+            self.endpoint().series.count(outcome);
+        }
+    }
+}
+
+impl Attempt {
+    fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.in_flight.endpoint
+    }
+}
+
+impl UpstreamCall {
+    /// The peer of the next attempt. `key` is what a consistent hash is made from.
+    ///
+    /// # Errors
+    /// [`Rejection::UpstreamUnreachable`] if no endpoint is left, [`Rejection::UpstreamOverloaded`] if all have their maximum of requests
+    /// in flight and no turn came in time.
+    pub(in crate::gateway) async fn next_peer(
+        &mut self,
+        upstream: &Arc<Upstream>,
+        key: &[u8],
+    ) -> Result<Box<HttpPeer>, Rejection> {
+        let now = Instant::now();
+        let target =
+            self.target.get_or_insert_with(|| Target { upstream: Arc::clone(upstream), set: upstream.begin(now) });
+        let (index, in_flight) = target.upstream.select(&target.set, key, &self.tried).await?;
+        self.attempts += 1;
+        self.endpoint = Some(Arc::clone(&in_flight.endpoint.name));
+        self.began.get_or_insert(now);
+        let mut peer = Box::new(in_flight.endpoint.peer.clone());
+        if let Some(tls) = target.upstream.tls.as_ref().filter(|_| peer.is_tls()) {
+            tls.apply(&mut peer);
+        }
+        if self.needs_new_connection {
+            use_new_connection(&mut peer);
+        }
+        self.attempt = Some(Attempt {
+            index,
+            in_flight,
+            began: now,
+            is_reused: false,
+            is_answered: false,
+            outcome: None,
+            in_use: None,
+        });
+        Ok(peer)
+    }
+
+    /// The address of the endpoint of the current attempt, as requests name it.
+    pub(in crate::gateway) fn address(&self) -> UpstreamAddress<'_> {
+        static NONE: HeaderValue = HeaderValue::from_static("");
+        match &self.attempt {
+            Some(attempt) => {
+                UpstreamAddress { is_tls: attempt.endpoint().peer.is_tls(), authority: &attempt.endpoint().host }
+            }
+            None => UpstreamAddress { is_tls: false, authority: &NONE },
+        }
+    }
+
+    /// Notes that the endpoint cannot be reached. Nothing was sent, so another endpoint may be tried whatever the method is: returns
+    /// whether one is left.
+    pub(in crate::gateway) fn connect_failed(&mut self, error: &Error) -> bool {
+        let (Some(target), Some(mut attempt)) = (&self.target, self.attempt.take()) else { return false };
+        attempt.outcome = Some(Outcome::ConnectError);
+        target.upstream.add_failure(&target.set, attempt.endpoint(), error.etype().as_str());
+        self.tried.add(attempt.index, Retriable::No);
+        self.tried.leaves_one_of(target.set.endpoints.len())
+    }
+
+    /// Notes that the attempt has a connection, and checks it before the request is sent.
+    ///
+    /// # Errors
+    /// If the version of TLS is too low.
+    pub(in crate::gateway) fn connected(&mut self, is_reused: bool, digest: Option<&Digest>) -> pingora::Result<()> {
+        let Some(attempt) = &mut self.attempt else { return Ok(()) };
+        self.sent += 1;
+        attempt.is_reused = is_reused;
+        attempt.in_use = Some(attempt.endpoint().connections.enter());
+        if !is_reused {
+            attempt.endpoint().series.connected(attempt.began.elapsed());
+        }
+        let tls = self.target.as_ref().and_then(|target| target.upstream.tls.as_ref());
+        tls.map_or(Ok(()), |tls| tls.check_version(digest))
+    }
+
+    /// Notes the head of a response, which may be an interim one.
+    pub(in crate::gateway) fn answered(&mut self, status: StatusCode) {
+        let Some(attempt) = &mut self.attempt else { return };
+        attempt.is_answered = true;
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            return;
+        }
+        attempt.outcome = Some(Outcome::of_status(status));
+        attempt.endpoint().series.answered(attempt.began.elapsed());
+        attempt.endpoint().add_success();
+    }
+
+    /// Notes that the exchange with the endpoint failed. Returns whether the request is to be sent again.
+    pub(in crate::gateway) fn failed(&mut self, error: &Error, facts: RequestFacts) -> bool {
+        let (Some(target), Some(mut attempt)) = (&self.target, self.attempt.take()) else { return false };
+        let Some(failure) = Failure::of(error) else { return false };
+        attempt.outcome = Some(failure.outcome);
+        let is_unanswered = failure.is_unanswered && !attempt.is_answered;
+        // An endpoint may close a connection that is idle. That does not say that it fails.
+        let is_stale = attempt.is_reused && failure.is_closed && is_unanswered;
+        if !is_stale && !failure.is_unprocessed {
+            target.upstream.add_failure(&target.set, attempt.endpoint(), failure.outcome.label());
+        }
+        let is_other_connection_enough = is_stale || failure.is_unprocessed;
+        self.tried.add(attempt.index, if is_other_connection_enough { Retriable::Yes } else { Retriable::No });
+        self.needs_new_connection = true;
+        let may_repeat_post = target.upstream.retries.non_idempotent == NonIdempotentRetries::Unanswered && is_stale;
+        let is_safe = failure.is_unprocessed || facts.is_idempotent || may_repeat_post;
+        let is_retried = is_safe
+            && is_unanswered
+            && facts.is_replayable
+            && self.sent <= target.upstream.retries.attempts
+            && self.tried.leaves_one_of(target.set.endpoints.len())
+            && (failure.is_unprocessed || target.upstream.try_retry());
+        if is_retried {
+            attempt.endpoint().series.retries.inc();
+        }
+        is_retried
+    }
+
+    /// Notes the end of the response.
+    pub(in crate::gateway) fn completed(&mut self) {
+        self.elapsed = self.began.map(|began| began.elapsed());
+    }
+
+    /// What the access log says about the attempts; `None` for a request that no upstream got.
+    pub(in crate::gateway) fn info(&self) -> Option<UpstreamInfo> {
+        let (target, began) = (self.target.as_ref()?, self.began?);
+        Some(UpstreamInfo {
+            name: Arc::clone(&target.upstream.name),
+            endpoint: self.endpoint.clone(),
+            attempts: self.attempts,
+            elapsed: self.elapsed.unwrap_or_else(|| began.elapsed()),
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! Upstreams: endpoints and their addresses, load balancing, health, ejection, retries and limits of requests in flight.
+
+mod balancer;
+mod budget;
+mod call;
+mod connector;
+mod discovery;
+mod ejection;
+mod endpoint;
+mod failure;
+mod group;
+mod grpc_health;
+mod hash_key;
+mod health;
+mod metrics;
+mod names;
+mod peer;
+mod slow_start;
+mod state_metrics;
+mod tls;
+mod tried;
+mod upstreams;
+mod waiting;
+
+pub(super) use call::{RequestFacts, UpstreamCall};
+pub use group::Upstream;
+pub(super) use peer::use_new_connection;
+pub use tls::check_upstream_files;
+pub use upstreams::{Upstreams, UpstreamsError};

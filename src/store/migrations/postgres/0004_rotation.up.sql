@@ -1,0 +1,7 @@
+-- A rotation can leave the old key active for a time. Until `revoke_time` it counts as active, afterwards as revoked, without another
+-- change: every node judges it by its record. `replaced_by` is the new key.
+ALTER TABLE keys ADD COLUMN revoke_time timestamptz, ADD COLUMN replaced_by text COLLATE "C";
+CREATE INDEX keys_replaced ON keys (tenant, kind, key_id) WHERE revoke_time IS NOT NULL;
+CREATE INDEX keys_by_revoke_time ON keys (revoke_time) WHERE revoke_time IS NOT NULL;
+-- Of a key that was replaced, so that nodes know when its tokens end.
+ALTER TABLE changes ADD COLUMN revoke_time timestamptz;

@@ -34,7 +34,9 @@ mod tasks;
 #[cfg(feature = "embedded")]
 pub use builder::EngineBuilder;
 #[cfg(all(feature = "embedded", any(feature = "sqlite", feature = "postgres")))]
-pub(crate) use database::{database, open as open_store};
+pub(crate) use database::database;
+#[cfg(feature = "server")]
+pub(crate) use database::open as open_store;
 #[cfg(feature = "embedded")]
 pub use error::EngineError;
 pub use parts::Engine;

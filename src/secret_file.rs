@@ -1,11 +1,14 @@
-//! The modes of files that contain secrets: nobody but the owner may read them.
+//! The modes of files that contain secrets: only their owner may read them.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(feature = "server")]
+use std::path::PathBuf;
 
 /// The bits of a mode by which others than the owner can read a file.
+#[cfg(feature = "server")]
 const READABLE_BY_OTHERS: u32 = 0o044;
 /// The bits of a mode by which others than the owner have any access.
 const ACCESSIBLE_TO_OTHERS: u32 = 0o077;
@@ -13,6 +16,7 @@ const ACCESSIBLE_TO_OTHERS: u32 = 0o077;
 const PRIVATE: u32 = 0o600;
 
 /// A file with secrets that others than its owner can read.
+#[cfg(feature = "server")]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} has mode {mode:04o}, so that other users can read the secrets in it; run `chmod 600` on it", path.display())]
 pub struct SharedSecret {
@@ -22,8 +26,8 @@ pub struct SharedSecret {
     pub mode: u32,
 }
 
-/// Returns the mode of a file if others than its owner can read it. A file without readable metadata is not reported: whoever opens it
-/// reports that.
+/// Returns the mode of a file if others than its owner can read it. A file without readable metadata is not reported: opening it fails as well.
+#[cfg(feature = "server")]
 pub(crate) fn shared_secret(path: &Path) -> Option<SharedSecret> {
     let mode = std::fs::metadata(path).ok()?.mode() & 0o7777;
     (mode & READABLE_BY_OTHERS != 0).then(|| SharedSecret { path: path.to_owned(), mode })

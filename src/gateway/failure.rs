@@ -78,7 +78,7 @@ pub(super) fn fault(error: &Error) -> Option<Cow<'static, str>> {
 
 /// The text of an error of the operating system or of TLS. Other errors may quote what the upstream has sent.
 fn system_error(error: &io::Error) -> Option<String> {
-    let is_of_tls = || error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    let is_of_tls = || error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some();
     (error.raw_os_error().is_some() || is_of_tls()).then(|| error.to_string())
 }
 

@@ -51,6 +51,7 @@ impl<'a> RequestHead<'a, HeaderMap> {
     }
 
     /// The same head with the protocol that the client used.
+    #[must_use]
     pub fn version(self, version: Version) -> Self {
         Self { version: Some(version), ..self }
     }

@@ -44,7 +44,7 @@ impl AddressMap<'_> {
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let authority = self.without_default_port(authority);
         let is_own = |own: &&str| !own.is_empty() && self.without_default_port(own).eq_ignore_ascii_case(authority);
-        self.authorities.iter().any(|own| is_own(&own)).then_some(path)
+        self.authorities.iter().any(is_own).then_some(path)
     }
 
     fn without_default_port<'t>(&self, authority: &'t str) -> &'t str {

@@ -25,7 +25,7 @@ pub(super) struct Create {
     /// Comma-separated prefixes of the actors whose keys it may name; default: every actor
     #[arg(long, value_name = "A,B")]
     actors: Vec<String>,
-    /// Time to live: Go's units and d, w, mo, y; default: credentials.api_keys.default_ttl
+    /// Time to live: Go's units and d, w, mo, y; default: the default of the configuration
     #[arg(long, value_name = "DURATION", value_parser = ttl)]
     ttl: Option<String>,
     /// Comma-separated client networks that may use the key, for example 10.0.0.0/8

@@ -52,7 +52,8 @@ pub(super) enum Unselected {
 impl EndpointSet {
     /// The set of the endpoints that backends carry.
     pub(super) fn new(backends: &BTreeSet<Backend>, policy: BalancingPolicy) -> Self {
-        let endpoints = backends.iter().filter_map(|backend| backend.ext.get::<Arc<Endpoint>>().cloned()).collect();
+        let endpoints: Vec<_> =
+            backends.iter().filter_map(|backend| backend.ext.get::<Arc<Endpoint>>().cloned()).collect();
         let selector = Selector::new(&endpoints, policy);
         Self { endpoints, selector, next: AtomicUsize::new(0) }
     }
@@ -125,7 +126,7 @@ impl EndpointSet {
 }
 
 impl Selector {
-    fn new(endpoints: &Vec<Arc<Endpoint>>, policy: BalancingPolicy) -> Self {
+    fn new(endpoints: &[Arc<Endpoint>], policy: BalancingPolicy) -> Self {
         match policy {
             BalancingPolicy::RoundRobin => Self::RoundRobin(Arc::new(RoundRobin::build(&indexed(endpoints)))),
             BalancingPolicy::LeastRequests => Self::LeastRequests(AtomicUsize::new(0)),

@@ -54,7 +54,7 @@ struct Attempt {
     is_answered: bool,
     /// How the attempt ends if nothing else happens.
     outcome: Option<Outcome>,
-    _in_use: Option<InUse>,
+    in_use: Option<InUse>,
 }
 
 /// What decides whether a request can be sent again.
@@ -112,7 +112,7 @@ impl UpstreamCall {
             is_reused: false,
             is_answered: false,
             outcome: None,
-            _in_use: None,
+            in_use: None,
         });
         Ok(peer)
     }
@@ -146,7 +146,7 @@ impl UpstreamCall {
         let Some(attempt) = &mut self.attempt else { return Ok(()) };
         self.sent += 1;
         attempt.is_reused = is_reused;
-        attempt._in_use = Some(attempt.endpoint().connections.enter());
+        attempt.in_use = Some(attempt.endpoint().connections.enter());
         if !is_reused {
             attempt.endpoint().series.connected(attempt.began.elapsed());
         }

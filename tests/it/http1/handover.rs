@@ -208,6 +208,8 @@ async fn large_bodies_pass_in_both_directions() {
 #[tokio::test]
 async fn only_idempotent_requests_are_repeated_when_a_pooled_connection_was_closed() {
     let upstream = RawUpstream::start();
+    let endpoint = upstream.url.trim_start_matches("http://");
+    let idle = format!(r#"keygate_upstream_connections{{endpoint="{endpoint}",state="idle",upstream="api"}}"#);
     let gateway = start(&upstream, &json!({}));
     for kind in ListenerKind::each() {
         // The upstream answers one request for each connection, and closes the connection at the second one.
@@ -228,6 +230,11 @@ async fn only_idempotent_requests_are_repeated_when_a_pooled_connection_was_clos
             ("PATCH", "x", 502),
         ] {
             assert_eq!(status("GET", ""), 200);
+            wait_for(async || match gateway.keygate.metric(&idle).await {
+                Some(1.0) => Ok(()),
+                other => Err(format!("{other:?} idle connections")),
+            })
+            .await;
             upstream.take();
             assert_eq!(status(method, body), expected, "{method}");
             assert_eq!(upstream.take().len(), if expected == 200 { 2 } else { 1 }, "{method}");

@@ -61,7 +61,7 @@ const NAMES: [&str; 16] = [
     "x-request-id",
 ];
 
-/// What a client sends to look like somebody else.
+/// Headers with which a client tries to spoof its identity.
 const SMUGGLED: [(&str, &str); 12] = [
     ("x-key", "theirs"),
     ("X-Key", "theirs"),

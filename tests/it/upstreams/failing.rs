@@ -40,7 +40,7 @@ impl Swallowing {
     }
 }
 
-/// An address that refuses connections: its socket does not listen, but nobody else can use the port.
+/// An address that refuses connections: its socket does not listen, but no other process can use the port.
 struct Refusing {
     _socket: TcpSocket,
     url: String,

@@ -95,7 +95,7 @@ def context_files():
 
 
 def copy_context(destination):
-    """Copies the context to a folder, with modification times, by which cargo tells what is fresh."""
+    """Copies the context to a folder, with modification times, which cargo uses to determine what is fresh."""
     for path in context_files():
         target = destination / path
         target.parent.mkdir(parents=True, exist_ok=True)

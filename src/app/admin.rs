@@ -59,9 +59,9 @@ fn authenticator(
     admin_keys: &Engine,
 ) -> Result<Option<Authenticator>, AppError> {
     if http.auth_mode() == AdminAuthMode::None {
-        let whoever = if http.socket.is_some() { "that can open its socket" } else { "on this host" };
+        let caller = if http.socket.is_some() { "that can open its socket" } else { "on this host" };
         tracing::warn!(
-            "the admin API does not authenticate callers: every program {whoever} can manage keys (serve.http.auth.mode)"
+            "the admin API does not authenticate callers: every program {caller} can manage keys (serve.http.auth.mode)"
         );
         return Ok(None);
     }

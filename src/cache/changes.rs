@@ -1,4 +1,4 @@
-//! Tells another part of this process which keys have changed, after the caches were invalidated.
+//! Notifies another part of this process of changed keys, after the caches were invalidated.
 
 use std::sync::{Arc, OnceLock};
 

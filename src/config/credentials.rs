@@ -109,7 +109,7 @@ pub struct MacaroonConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownCaveats {
-    /// It is rejected: whoever added the caveat meant to restrict the macaroon.
+    /// It is rejected: the caveat was added to restrict the macaroon.
     #[default]
     Deny,
     /// The member is ignored.

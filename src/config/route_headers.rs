@@ -82,7 +82,7 @@ fn check_name(path: &str, name: &str, problems: &mut Problems) {
     } else if folded.starts_with(IDENTITY_PREFIX) {
         problems.add(
             path,
-            "cannot be changed by a rule: it tells the caller; use gateway.request_headers, or another name",
+            "cannot be changed by a rule: it identifies the caller; use gateway.request_headers, or another name",
         );
     }
 }

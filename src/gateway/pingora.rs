@@ -332,6 +332,8 @@ impl ProxyHttp for Proxy {
         let response = ResponseInfo {
             status: session.response_written().map(|response| response.status.as_u16()),
             bytes: session.body_bytes_sent(),
+            // Unlike `Progress`, this does not count the body again that a retry sends.
+            bytes_received: session.as_downstream().body_bytes_read() as u64,
             ..ctx.response_info()
         };
         let Some(exchange) = ctx.exchange.take() else { return };
@@ -410,7 +412,7 @@ impl Context {
 }
 
 impl Drop for Context {
-    /// Logs a request that was given up: because its body arrived too slowly, or because it was ended from outside.
+    /// Logs a request that was aborted: because its body arrived too slowly, or because it was ended from outside.
     fn drop(&mut self) {
         let Some(progress) = self.progress() else { return };
         let (is_timed_out, end_reason) = (progress.is_timed_out(), progress.ending.reason());

@@ -43,7 +43,7 @@ pub(super) enum Framing {
 pub(super) struct Progress {
     /// Whether and why the exchange is to be ended.
     pub(super) ending: Ending,
-    /// The [`Framing`] of the response; 0 if nobody needs to know.
+    /// The [`Framing`] of the response; 0 if it is not tracked.
     framing: AtomicU8,
     is_last_part: AtomicBool,
     /// Bytes of the request body that have arrived.

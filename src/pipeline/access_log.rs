@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Version;
+use http::header::USER_AGENT;
 
 use super::request_metrics::{CachedSeries, Metrics};
 use crate::config::{AccessLogConfig, AccessLogField as Field};
 use crate::id::{KeyId, RequestId};
+use crate::wire::fields::Fields;
 
 /// The status that is logged when the client closed the connection before the response, as nginx does.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -34,7 +36,7 @@ pub(super) struct AccessLog {
 /// One finished request, as it is counted and logged.
 #[derive(Debug)]
 pub(super) struct RequestLog<'a> {
-    /// `None` if no log line is written.
+    /// `None` if no log line is written, because the log is off.
     pub(super) request_id: Option<&'a RequestId>,
     pub(super) method: &'a str,
     pub(super) host: Option<&'a str>,
@@ -99,9 +101,12 @@ impl AccessLog {
         self.is_enabled && tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO)
     }
 
-    /// The text of a `User-Agent` field, as it is logged. `None` if it is not logged.
-    pub(super) fn user_agent(self, value: Option<&[u8]>) -> Option<Box<str>> {
-        let value = value.filter(|_| self.has(Field::UserAgent) && self.is_enabled())?;
+    /// The `User-Agent` of a request, as it is logged. `None` if it is not logged.
+    pub(super) fn user_agent<F: Fields>(self, fields: &F) -> Option<Box<str>> {
+        if !self.is_enabled() || !self.has(Field::UserAgent) {
+            return None;
+        }
+        let value = fields.field_values(&USER_AGENT).next()?;
         let end = value.len().min(USER_AGENT_MAX);
         Some(String::from_utf8_lossy(&value[..end]).into())
     }
@@ -126,7 +131,7 @@ impl RequestLog<'_> {
         let status = self.response.status.unwrap_or(CLIENT_CLOSED_REQUEST);
         let upstream = self.response.upstream.as_ref();
         metrics.count(self.route, status, self.rejection, elapsed, upstream.map(|upstream| upstream.elapsed));
-        if log.is_enabled() && log.is_sampled(status) {
+        if self.request_id.is_some() && log.is_sampled(status) {
             self.write(log, status, elapsed);
         }
     }

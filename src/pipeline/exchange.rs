@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::USER_AGENT;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 
 use super::access_log::{RequestLog, ResponseInfo};
@@ -200,7 +199,7 @@ impl<U> Exchange<U> {
             .or_else(|| (is_upgrade_denied && requests_upgrade(head.fields)).then_some(Rejection::UpgradeDenied));
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
-        let user_agent = snapshot.access_log.user_agent(head.fields.field_values(&USER_AGENT).next());
+        let user_agent = snapshot.access_log.user_agent(head.fields);
         let client_ip = connection.client_ip(head.fields);
         let locations = route.as_ref().map_or(&snapshot.credentials, |route| &route.credentials);
         let is_exposed = connection.exposes_credential(locations, head.fields, head.query);
@@ -304,7 +303,7 @@ impl<U> Exchange<U> {
         self.limits = authorization.limits;
         self.verdict = authorization.outcome?;
         self.is_authorized = true;
-        // From here on nobody needs the credential in the query; a redirect, for example, must not repeat it.
+        // The credential in the query is not needed after this; a redirect, for example, must not repeat it.
         if let (Some(target), Some(route)) = (&mut self.target, &self.route)
             && let Some(locations) = stripped_credentials(route)
         {

@@ -8,7 +8,7 @@ use crate::wire::forwarded::Scheme;
 pub(super) struct AddressMap<'a> {
     /// The scheme that the upstream was reached by.
     pub(super) scheme: Scheme,
-    /// The authorities by which the upstream knows itself: that of its endpoint and the `Host` that it got.
+    /// The authorities of the upstream: that of its endpoint and the `Host` that it got.
     pub(super) authorities: [&'a str; 2],
     /// The scheme and the host that the client used; no host if it named none.
     pub(super) client: (Scheme, &'a str),

@@ -62,4 +62,5 @@ pub use snapshot::{CurrentSnapshot, Snapshot, SnapshotParts};
 pub use unread::UnreadRequest;
 
 pub use crate::wire::Rejection;
+pub use crate::wire::credential_locations::CredentialLocations;
 pub use crate::wire::problem::ResponseForm;

@@ -30,7 +30,7 @@ impl<U> Snapshot<U> {
         let response = rejection_response(rejection, &request_id, ResponseForm::Problem, &self.credentials);
         self.metrics.count_malformed(request.reason);
         let log = RequestLog {
-            request_id: Some(&request_id),
+            request_id: self.access_log.is_enabled().then_some(&request_id),
             method: "",
             host: None,
             path: "",

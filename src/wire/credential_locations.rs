@@ -1,4 +1,4 @@
-//! Where the requests of a route carry their credential, and what a client without one is told about it.
+//! Where the requests of a route carry their credential, and what a rejection says about it.
 
 use std::sync::LazyLock;
 

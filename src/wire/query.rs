@@ -9,8 +9,8 @@ use percent_encoding::percent_decode_str;
 /// A plus sign is itself, not a space: no credential has a space, but imported keys have plus signs, which clients often leave as they
 /// are.
 pub(super) fn parameter_values<'q>(query: &'q str, names: &'q [Box<str>]) -> impl Iterator<Item = Cow<'q, [u8]>> {
-    let parameters = query.split('&').filter(|parameter| is_named(parameter, names));
-    parameters.map(|parameter| percent_decode_str(parameter.split_once('=').map_or("", |(_, value)| value)).into())
+    let carried = query.split('&').filter(|parameter| is_named(parameter, names));
+    carried.map(|parameter| percent_decode_str(parameter.split_once('=').map_or("", |(_, value)| value)).into())
 }
 
 /// A path and query, or an absolute URL, without the parameters of these names, in whichever way the names are encoded.

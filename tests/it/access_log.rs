@@ -57,6 +57,20 @@ async fn line_describes_request_response_and_upstream() {
 }
 
 #[tokio::test]
+async fn body_that_is_sent_again_is_counted_once() {
+    let upstreams = [RawUpstream::start(), RawUpstream::start()];
+    let mut settings = gateway(&upstreams[0], &json!({}));
+    settings["upstreams"]["api"]["endpoints"] = json!(upstreams.each_ref().map(|upstream| &upstream.url));
+    let mut keygate = Keygate::serve(&settings, &json!({}));
+    let request = keygate.http.put(format!("{}/drop", keygate.gateway)).body("12345");
+    assert_eq!(request.send().await.unwrap().status(), 502);
+    assert_eq!(upstreams.map(|upstream| upstream.take().len()), [1, 1]);
+    let log = keygate.whole_log();
+    let line = &lines(&log)[0];
+    assert_eq!([&line["attempts"], &line["bytes_received"]], [&json!(2), &json!(5)], "{line}");
+}
+
+#[tokio::test]
 async fn rejected_request_has_no_upstream() {
     let upstream = RawUpstream::start();
     let mut settings = gateway(&upstream, &json!({}));

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::support::keygate::{Keygate, merge};
 
 /// Starts Keygate with an upstream for all requests, which need no credential.
-fn start(upstream: Value) -> Keygate {
+fn start(upstream: &Value) -> Keygate {
     let gateway = json!({
         "routes": [{"name": "all", "upstream": "api", "auth": "none"}],
         "upstreams": {"api": upstream}
@@ -29,7 +29,7 @@ fn start(upstream: Value) -> Keygate {
 fn start_with(endpoints: &[String], settings: &Value) -> Keygate {
     let mut upstream = json!({"endpoints": endpoints});
     merge(&mut upstream, settings);
-    start(upstream)
+    start(&upstream)
 }
 
 /// The value of a metric of an endpoint, 0 if there is none.

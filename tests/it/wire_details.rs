@@ -87,7 +87,9 @@ async fn database_files_are_private_in_an_open_folder_and_shared_secrets_are_a_w
     let files = ["keys.db", "keys.db-wal", "keys.db-shm"].map(|name| keygate.path().join(name));
     assert_eq!(files.each_ref().map(|path| mode(path)), [0o600; 3]);
     // As an earlier version left them.
-    files.iter().for_each(|path| set_mode(path, 0o644));
+    for path in &files {
+        set_mode(path, 0o644);
+    }
     set_mode(&keygate.path().join("keygate.json"), 0o640);
     keygate.process.signal("KILL");
     keygate.process.wait(keygate_test_servers::WAIT_TIMEOUT);

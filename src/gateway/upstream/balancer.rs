@@ -150,7 +150,7 @@ fn indexed(endpoints: &[Arc<Endpoint>]) -> BTreeSet<Backend> {
     endpoints.iter().enumerate().map(backend).collect()
 }
 
-/// The address of an endpoint on the ring, which knows IP addresses only: a Unix socket has one that is made from its path.
+/// The address of an endpoint on the ring, which supports IP addresses only: a Unix socket has one that is made from its path.
 fn ring_address(address: &SocketAddr) -> InetAddress {
     match address {
         SocketAddr::Inet(address) => *address,

@@ -311,7 +311,7 @@ async fn explaining_does_not_make_an_absent_key_known_as_absent() {
         let explained = fixture.explain("sk_live_9", "GET", "/read", None).await;
         assert_eq!(explained.rejection.map(|(step, _)| step), Some("record"));
     }
-    // Behind the back of the caches: no change tells them of the key.
+    // No change is recorded, so the caches are not invalidated.
     let (issued, _) = fixture.issue(draft()).await;
     let issued = fixture.engine.lifecycle.get(&context(), issued).await.unwrap();
     fixture.store.insert(&context(), &ApiKey { tenant, id, ..issued }, None).await.unwrap();

@@ -144,7 +144,11 @@ async fn foreign_credentials_are_unknown() {
     }
     let own = teams.keygate.issue(json!({"actor_id": "team-a/x"})).await;
     teams.keygate.revoke(&own.0).await;
-    assert_eq!(verify(&own.1).await["error_code"], "VERIFICATION_ERROR_REVOKED", "the reason of an own key is told");
+    assert_eq!(
+        verify(&own.1).await["error_code"],
+        "VERIFICATION_ERROR_REVOKED",
+        "the reason of an own key is returned"
+    );
     // The token of a foreign key.
     let body = json!({"credential": teams.foreign.1}).to_string();
     let token = teams.keygate.send(&format!("POST {ADMIN}/apiKeys:derive"), body).await.text("/token/token");

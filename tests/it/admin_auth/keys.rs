@@ -73,7 +73,7 @@ async fn address_rule_and_rate_limit_of_an_admin_key_apply() {
 }
 
 #[tokio::test]
-async fn nobody_grants_what_they_lack() {
+async fn caller_grants_only_what_it_has() {
     let keygate = serve(&json!({}));
     let (admin_id, admin) = keygate.admin_key(json!({"roles": ["admin", "read"]})).await;
     let (manager_id, _) = keygate.admin_key(json!({"roles": ["manage"]})).await;

@@ -245,7 +245,7 @@ async fn response_that_has_begun_is_broken_off() {
             begun.extend(byte);
         }
         assert!(begun.starts_with(b"HTTP/1.1 200 OK\r\n"));
-        let chunk = [format!("{:x}\r\n", MAX).as_bytes(), &vec![b'x'; MAX], b"\r\n"].concat();
+        let chunk = [format!("{MAX:x}\r\n").as_bytes(), &vec![b'x'; MAX], b"\r\n"].concat();
         let _ = stream.write_all(&chunk);
         assert_eq!(rest(&mut stream), "", "no end of the response");
         let mut upload = Upload::new(&gateway, kind, post("/", "text/plain")).await;

@@ -36,10 +36,10 @@ fn gateway() -> Gateway {
 fn fields(head: &str, names: &[&str]) -> Vec<String> {
     let fields = head.lines().skip(1).filter_map(|line| line.split_once(": "));
     let fields = fields.map(|(name, value)| (name.to_ascii_lowercase(), value));
-    let named = fields.filter(|(name, _)| names.contains(&&**name));
-    let mut named: Vec<_> = named.map(|(name, value)| format!("{name}: {value}")).collect();
-    named.sort();
-    named
+    let chosen = fields.filter(|(name, _)| names.contains(&&**name));
+    let mut chosen: Vec<_> = chosen.map(|(name, value)| format!("{name}: {value}")).collect();
+    chosen.sort();
+    chosen
 }
 
 const NAMES: [&str; 16] = [
@@ -61,7 +61,7 @@ const NAMES: [&str; 16] = [
     "x-request-id",
 ];
 
-/// What a client sends to look like somebody else.
+/// Headers with which a client tries to spoof its identity.
 const SMUGGLED: [(&str, &str); 12] = [
     ("x-key", "theirs"),
     ("X-Key", "theirs"),

@@ -145,7 +145,7 @@ async fn streams_end_with_the_deletion_or_rotation_of_their_key_and_not_with_its
     let path = format!("/v2alpha1/admin/issuedApiKeys/{id}?update_mask=metadata");
     let updated = nodes.admin.send_json(&format!("PATCH {path}"), &json!({"metadata": {"team": "a"}})).await;
     assert_eq!(updated.status, 200);
-    // The node has applied the update when it knows of a later change.
+    // The node has applied the update when it has applied a later change.
     let (_, later) = nodes.admin.issue(json!({})).await;
     wait_for(async || match nodes.gateway.call("/", &later).await.status().as_u16() {
         200 => Ok(()),

@@ -2,12 +2,20 @@
 
 use std::thread;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tungstenite::Message;
 
 use super::stream_upstream::StreamUpstream;
 use super::{echo, open_socket};
 use crate::support::listeners::{ListenerKind, Listeners, Protocol};
+
+/// A gateway with a route that needs no credential.
+fn open_gateway(upstream: &StreamUpstream, upgrade: &str) -> Value {
+    json!({
+        "routes": [{"name": "all", "upstream": "api", "auth": "none", "upgrade": upgrade}],
+        "upstreams": {"api": {"endpoints": [upstream.url]}}
+    })
+}
 
 #[tokio::test]
 async fn messages_pass_in_both_directions_on_every_listener() {
@@ -36,11 +44,7 @@ async fn messages_pass_in_both_directions_on_every_listener() {
 async fn every_upgrade_of_a_fast_upstream_succeeds() {
     let upstream = StreamUpstream::start();
     let listeners = Listeners::new();
-    let gateway = json!({
-        "routes": [{"name": "all", "upstream": "api", "auth": "none"}],
-        "upstreams": {"api": {"endpoints": [upstream.url]}}
-    });
-    let _keygate = listeners.serve(&gateway, &json!({}));
+    let _keygate = listeners.serve(&open_gateway(&upstream, "allow"), &json!({}));
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -58,11 +62,7 @@ async fn every_upgrade_of_a_fast_upstream_succeeds() {
 async fn route_that_denies_upgrades_answers_403_and_serves_other_requests() {
     let upstream = StreamUpstream::start();
     let listeners = Listeners::new();
-    let gateway = json!({
-        "routes": [{"name": "all", "upstream": "api", "auth": "none", "upgrade": "deny"}],
-        "upstreams": {"api": {"endpoints": [upstream.url]}}
-    });
-    let keygate = listeners.serve(&gateway, &json!({}));
+    let keygate = listeners.serve(&open_gateway(&upstream, "deny"), &json!({}));
     for kind in ListenerKind::each() {
         let stream = listeners.connect(kind, Protocol::Http1);
         assert_eq!(open_socket(stream, "/socket", "").err(), Some(403));
@@ -76,11 +76,7 @@ async fn route_that_denies_upgrades_answers_403_and_serves_other_requests() {
 async fn failed_upgrade_keeps_the_connection() {
     let upstream = StreamUpstream::start();
     let listeners = Listeners::new();
-    let gateway = json!({
-        "routes": [{"name": "all", "upstream": "api", "auth": "none"}],
-        "upstreams": {"api": {"endpoints": [upstream.url]}}
-    });
-    let _keygate = listeners.serve(&gateway, &json!({}));
+    let _keygate = listeners.serve(&open_gateway(&upstream, "allow"), &json!({}));
     let mut stream = listeners.connect(ListenerKind::Tcp, Protocol::Http1);
     for _ in 0..2 {
         let response = super::get(

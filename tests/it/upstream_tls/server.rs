@@ -1,4 +1,4 @@
-//! An upstream over TLS that tells what it knows of each connection.
+//! An upstream over TLS that describes each connection in its responses.
 
 use std::io::BufReader;
 use std::path::Path;
@@ -35,7 +35,7 @@ pub(super) struct Settings<'s> {
     pub(super) alpn: &'s [&'static str],
 }
 
-/// A running upstream; it ends on drop. It answers every request with what it knows of the connection, and gRPC calls of
+/// A running upstream; it ends on drop. It answers every request with a description of the connection, and gRPC calls of
 /// `envoy.service.auth.v3.Authorization` with success.
 pub(super) struct TlsUpstream {
     pub(super) port: u16,

@@ -38,7 +38,7 @@ async fn placement(keygate: &Keygate, instances: &[Instance]) -> BTreeMap<usize,
 async fn round_robin_follows_the_weights() {
     let instances = [Instance::healthy(), Instance::healthy()];
     let endpoints = json!([instances[0].url, {"url": instances[1].url, "weight": 3}]);
-    let keygate = start(json!({"endpoints": endpoints}));
+    let keygate = start(&json!({"endpoints": endpoints}));
     assert_eq!(burst(&keygate, &Method::GET, 10).await, Statuses::from([(200, 160)]));
     assert_eq!((instances[0].count(), instances[1].count()), (40, 120));
 }

@@ -40,7 +40,7 @@ impl Swallowing {
     }
 }
 
-/// An address that refuses connections: its socket does not listen, but nobody else can use the port.
+/// An address that refuses connections: its socket does not listen, but no other process can use the port.
 struct Refusing {
     _socket: TcpSocket,
     url: String,
@@ -202,7 +202,7 @@ async fn endpoint_is_ejected_and_returns_gradually() {
 #[tokio::test]
 async fn last_endpoint_is_never_ejected() {
     let failing = Instance::start(|_| Reply::Close);
-    let keygate = start_with(&[failing.url.clone()], &json!({"ejection": {"max_percent": 100}}));
+    let keygate = start_with(std::slice::from_ref(&failing.url), &json!({"ejection": {"max_percent": 100}}));
     assert_eq!(burst(&keygate, &Method::GET, 2).await, Statuses::from([(502, 32)]));
     assert_eq!(endpoint_metric(&keygate, "keygate_upstream_ejections_total", &failing.url, "").await, 0);
     assert_eq!(failing.count(), 32);

@@ -66,7 +66,7 @@ async fn change_of_health_is_shown_and_logged_once() {
 async fn unhealthy_endpoints_are_used_if_there_is_no_other() {
     let instance = Instance::start(|request| Reply::Status(if request.path == "/health" { 503 } else { 200 }));
     let check = json!({"path": "/health", "interval": "30ms", "unhealthy_after": 1});
-    let keygate = start_with(&[instance.url.clone()], &json!({"health_check": check}));
+    let keygate = start_with(std::slice::from_ref(&instance.url), &json!({"health_check": check}));
     wait_for_health(&keygate, &instance.url, 0).await;
     assert_eq!(burst(&keygate, &Method::GET, 5).await, Statuses::from([(200, 80)]));
 }
@@ -132,13 +132,13 @@ async fn grpc_check_asks_the_health_service() {
             json!({"type": "grpc", "service": service, "interval": "30ms", "unhealthy_after": 1, "healthy_after": 1});
         json!({"protocol": "http2", "health_check": check})
     };
-    let keygate = start_with(&[url.clone()], &check("orders"));
+    let keygate = start_with(std::slice::from_ref(&url), &check("orders"));
     wait_for_health(&keygate, &url, 1).await;
     for healthy in [false, true, false] {
         is_serving.store(healthy, Ordering::SeqCst);
         wait_for_health(&keygate, &url, healthy.into()).await;
     }
     is_serving.store(true, Ordering::SeqCst);
-    let keygate = start_with(&[url.clone()], &check("unknown"));
+    let keygate = start_with(std::slice::from_ref(&url), &check("unknown"));
     wait_for_health(&keygate, &url, 0).await;
 }

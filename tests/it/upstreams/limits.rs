@@ -44,7 +44,7 @@ async fn overloaded(response: Response) -> Value {
 async fn requests_beyond_the_limit_wait_and_those_beyond_the_queue_are_rejected() {
     let instance = Instance::start(|_| Reply::Hold);
     let pool = json!({"max_requests": 2, "max_waiting": 2, "wait_timeout": "30s"});
-    let keygate = start_with(&[instance.url.clone()], &json!({"pool": pool}));
+    let keygate = start_with(std::slice::from_ref(&instance.url), &json!({"pool": pool}));
     let held = [spawn(&keygate, "/1"), spawn(&keygate, "/2")];
     arrived(&instance, 2).await;
     let mut waiting = Vec::new();
@@ -71,7 +71,7 @@ async fn requests_beyond_the_limit_wait_and_those_beyond_the_queue_are_rejected(
 async fn wait_is_bounded_in_time() {
     let instance = Instance::start(|_| Reply::Hold);
     let pool = json!({"max_requests": 1, "wait_timeout": "50ms"});
-    let mut keygate = start_with(&[instance.url.clone()], &json!({"pool": pool}));
+    let mut keygate = start_with(std::slice::from_ref(&instance.url), &json!({"pool": pool}));
     let held = spawn(&keygate, "/");
     arrived(&instance, 1).await;
     overloaded(keygate.http.get(&keygate.gateway).send().await.unwrap()).await;
@@ -105,7 +105,7 @@ async fn full_endpoint_is_skipped() {
 #[tokio::test]
 async fn idle_connections_are_closed_after_the_idle_timeout() {
     let instance = Instance::healthy();
-    let keygate = start_with(&[instance.url.clone()], &json!({"pool": {"idle_timeout": "200ms"}}));
+    let keygate = start_with(std::slice::from_ref(&instance.url), &json!({"pool": {"idle_timeout": "200ms"}}));
     assert_eq!(send(&keygate.http, &Method::GET, &keygate.gateway).await, 200);
     let connections = async |state: &str| {
         let state = format!("state=\"{state}\",");

@@ -49,7 +49,7 @@ async fn request_that_is_dropped_unanswered_runs_at_most_once_and_attempts_times
 #[tokio::test]
 async fn pooled_connection_that_turns_out_closed_is_not_noticed_by_idempotent_requests() {
     let instance = Instance::start(closing);
-    let keygate = start_with(&[instance.url.clone()], &json!({}));
+    let keygate = start_with(std::slice::from_ref(&instance.url), &json!({}));
     for method in [Method::GET, Method::DELETE] {
         assert_eq!(sequence(&keygate.gateway, &method, 10).await, [200; 10]);
     }
@@ -60,12 +60,13 @@ async fn pooled_connection_that_turns_out_closed_is_not_noticed_by_idempotent_re
 #[tokio::test]
 async fn post_on_a_pooled_connection_that_turns_out_closed_is_sent_again_only_if_configured() {
     let instance = Instance::start(closing);
-    let keygate = start_with(&[instance.url.clone()], &json!({"retries": {"non_idempotent": "unanswered"}}));
+    let keygate =
+        start_with(std::slice::from_ref(&instance.url), &json!({"retries": {"non_idempotent": "unanswered"}}));
     assert_eq!(sequence(&keygate.gateway, &Method::POST, 10).await, [200; 10]);
     assert!(instance.by_path().values().all(|runs| *runs <= 2), "{:?}", instance.by_path());
 
     let instance = Instance::start(closing);
-    let keygate = start_with(&[instance.url.clone()], &json!({}));
+    let keygate = start_with(std::slice::from_ref(&instance.url), &json!({}));
     let statuses = sequence(&keygate.gateway, &Method::POST, 10).await;
     assert_eq!(statuses, [200, 502, 200, 502, 200, 502, 200, 502, 200, 502]);
     // Each of them was delivered, once.
@@ -104,7 +105,7 @@ async fn retries_stay_within_the_budget() {
 #[tokio::test]
 async fn body_is_sent_again_only_while_it_is_kept() {
     let instance = Instance::start(closing);
-    let keygate = start_with(&[instance.url.clone()], &json!({}));
+    let keygate = start_with(std::slice::from_ref(&instance.url), &json!({}));
     for (length, status) in [(10_000, 200), (1_000_000, 502)] {
         assert_eq!(sequence(&keygate.gateway, &Method::GET, 1).await, [200]);
         let request = keygate.http.put(format!("{}/{length}", keygate.gateway)).body(vec![b'a'; length]);

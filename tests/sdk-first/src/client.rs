@@ -105,11 +105,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(admin: String, admin_key: String) -> Self {
-        let sdk = Configuration {
-            base_path: admin,
-            bearer_access_token: Some(admin_key),
-            ..Configuration::default()
-        };
+        let sdk = Configuration { base_path: admin, bearer_access_token: Some(admin_key), ..Configuration::default() };
         Self { sdk, called: RefCell::default() }
     }
 

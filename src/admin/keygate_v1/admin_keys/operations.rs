@@ -124,7 +124,7 @@ async fn find(state: &AdminState, context: &RequestContext, grant: &AdminGrant, 
     if is_visible(grant, &key) { Ok(key) } else { Err(not_found()) }
 }
 
-/// Nobody grants what they lack.
+/// A caller can grant only roles and actors that it has.
 fn check_grant(mine: &AdminGrant, requested: &AdminGrant) -> Result<(), ApiError> {
     if let Some(role) = requested.roles.iter().find(|role| !mine.has(**role)) {
         let message = format!("the admin key lacks the role {role}, so it cannot grant it");

@@ -38,8 +38,6 @@ pub use schema::{Migration, Schema, SchemaError};
 pub use sqlite::{SqliteOptions, SqliteStore};
 
 #[cfg(test)]
-mod audit_contract;
-#[cfg(test)]
 mod contract;
 #[cfg(all(test, feature = "postgres"))]
 mod testing;

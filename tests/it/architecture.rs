@@ -310,11 +310,9 @@ fn production_sources() -> Vec<(PathBuf, String)> {
     let relative = files.iter().map(|file| (file.strip_prefix(&root).unwrap().to_owned(), file));
     let production = relative.filter(|(path, _)| {
         let is_test_file =
-            ["tests.rs", "testing.rs", "test_servers.rs", "contract.rs", "audit_contract.rs", "model.rs"]
-                .iter()
-                .any(|name| path.ends_with(name));
+            ["tests.rs", "testing.rs", "test_servers.rs", "model.rs"].iter().any(|name| path.ends_with(name));
         let is_public = path.as_os_str() == "testing.rs";
-        (is_public || !is_test_file) && !path.iter().any(|folder| folder == "tests")
+        (is_public || !is_test_file) && !path.iter().any(|folder| folder == "tests" || folder == "contract")
     });
     production.map(|(path, file)| (path, std::fs::read_to_string(file).unwrap())).collect()
 }

@@ -1,31 +1,16 @@
-//! The contract of stores about the audit trail. Each test runs against every implementation.
+//! The audit trail.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::contract::{
-    OTHER, audit_keys, compromise, context, context_of, contract, issued, key, long_ago, recorded, system,
-};
-use super::*;
+use super::fixtures::{OTHER, audit_keys, compromise, context, context_of, issued, key, long_ago, system};
 use crate::audit::{Anchor, AuditEvent, AuditRow, ChainHead, ChainVerification, Heads, Recorder, to_json};
 use crate::clock::SystemClock;
 use crate::id::{KeyId, TenantId};
 use crate::key::ApiKey;
 use crate::request_context::{ActorScope, Principal, RequestContext};
-
-contract!(
-    every_write_leaves_a_row_with_what_it_changed,
-    a_rotation_with_an_overlap_changes_the_old_key,
-    a_write_that_changes_nothing_leaves_no_row,
-    a_row_names_who_made_the_request,
-    audit_pages_return_every_row_once_in_both_orders,
-    audit_filters_select_rows,
-    rows_are_sealed_once_by_concurrent_sealers,
-    rows_of_an_ended_process_are_sealed_by_another_one,
-    rows_with_a_wrong_code_are_never_sealed,
-    a_chain_verifies_after_its_first_rows_were_removed,
-);
+use crate::store::{AuditQuery, AuditStore, Inserted, KeyStore, Unsealed};
 
 const IMPORTED: KeyId = KeyId::Imported([3; 32]);
 
@@ -56,7 +41,7 @@ async fn seal(store: &Arc<dyn KeyStore>, head: &ChainHead, writer: &str, limit: 
     (sealed, next)
 }
 
-async fn every_write_leaves_a_row_with_what_it_changed(store: Arc<dyn KeyStore>) {
+pub(super) async fn every_write_leaves_a_row_with_what_it_changed(store: Arc<dyn KeyStore>) {
     let first = key(issued(1));
     store.insert(&context(), &first, None).await.unwrap();
     store.insert_many(&context(), &[key(IMPORTED), first.clone()]).await.unwrap();
@@ -119,7 +104,7 @@ async fn every_write_leaves_a_row_with_what_it_changed(store: Arc<dyn KeyStore>)
     assert!(rows.iter().all(|row| audit_keys().is_row(row) && row.seal.is_none()), "{rows:?}");
 }
 
-async fn a_rotation_with_an_overlap_changes_the_old_key(store: Arc<dyn KeyStore>) {
+pub(super) async fn a_rotation_with_an_overlap_changes_the_old_key(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let end = long_ago(3600);
     store.rotate(&context(), &key(issued(1)), &key(issued(2)), long_ago(0), Some(end)).await.unwrap().unwrap();
@@ -135,7 +120,7 @@ async fn a_rotation_with_an_overlap_changes_the_old_key(store: Arc<dyn KeyStore>
     assert_eq!((&rows[2]["before"]["revoke_time"], &rows[2]["after"]["revoke_time"]), (&json!(time), &Value::Null));
 }
 
-async fn a_write_that_changes_nothing_leaves_no_row(store: Arc<dyn KeyStore>) {
+pub(super) async fn a_write_that_changes_nothing_leaves_no_row(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), Some("r")).await.unwrap();
     store.revoke(&context(), issued(1), &compromise(), long_ago(1)).await.unwrap();
     let before = rows(&store, TenantId::NIL).await;
@@ -153,7 +138,7 @@ async fn a_write_that_changes_nothing_leaves_no_row(store: Arc<dyn KeyStore>) {
     assert_eq!(rows(&store, TenantId::NIL).await, before);
 }
 
-async fn a_row_names_who_made_the_request(store: Arc<dyn KeyStore>) {
+pub(super) async fn a_row_names_who_made_the_request(store: Arc<dyn KeyStore>) {
     let tenant = OTHER;
     let context = RequestContext { client_ip: "192.0.2.7".parse().ok(), ..context_of(tenant) };
     let holder = context.clone().with_principal(Principal::Key(issued(1)));
@@ -169,7 +154,7 @@ async fn a_row_names_who_made_the_request(store: Arc<dyn KeyStore>) {
     assert_eq!(to_json(&rows[1])["details"]["initiated_by"], "self");
 }
 
-async fn audit_pages_return_every_row_once_in_both_orders(store: Arc<dyn KeyStore>) {
+pub(super) async fn audit_pages_return_every_row_once_in_both_orders(store: Arc<dyn KeyStore>) {
     let keys: Vec<_> = (1..=25).map(|number| key(issued(number))).collect();
     store.insert_many(&context(), &keys).await.unwrap();
     let all: Vec<_> = rows(&store, TenantId::NIL).await.into_iter().map(|row| row.id).collect();
@@ -190,7 +175,7 @@ async fn audit_pages_return_every_row_once_in_both_orders(store: Arc<dyn KeyStor
     }
 }
 
-async fn audit_filters_select_rows(store: Arc<dyn KeyStore>) {
+pub(super) async fn audit_filters_select_rows(store: Arc<dyn KeyStore>) {
     let other = ApiKey { actor_id: "other".into(), ..key(issued(2)) };
     store.insert_many(&context(), &[key(issued(1)), other]).await.unwrap();
     let admin = context().with_principal(Principal::Admin("root".into()));
@@ -224,7 +209,7 @@ async fn audit_filters_select_rows(store: Arc<dyn KeyStore>) {
     }
 }
 
-async fn rows_are_sealed_once_by_concurrent_sealers(store: Arc<dyn KeyStore>) {
+pub(super) async fn rows_are_sealed_once_by_concurrent_sealers(store: Arc<dyn KeyStore>) {
     let keys: Vec<_> = (1..=300).map(|number| key(issued(number))).collect();
     store.insert_many(&context(), &keys).await.unwrap();
     let writer = rows(&store, TenantId::NIL).await[0].writer.clone();
@@ -259,7 +244,7 @@ async fn rows_are_sealed_once_by_concurrent_sealers(store: Arc<dyn KeyStore>) {
     }
 }
 
-async fn rows_of_an_ended_process_are_sealed_by_another_one(store: Arc<dyn KeyStore>) {
+pub(super) async fn rows_of_an_ended_process_are_sealed_by_another_one(store: Arc<dyn KeyStore>) {
     store.insert(&context(), &key(issued(1)), None).await.unwrap();
     let other = recorder();
     let (sealed, head) = seal(&store, &ChainHead::start(), other.writer(), 10).await;
@@ -272,7 +257,7 @@ async fn rows_of_an_ended_process_are_sealed_by_another_one(store: Arc<dyn KeySt
     assert_eq!(rows(&store, TenantId::NIL).await, sealed);
 }
 
-async fn rows_with_a_wrong_code_are_never_sealed(store: Arc<dyn KeyStore>) {
+pub(super) async fn rows_with_a_wrong_code_are_never_sealed(store: Arc<dyn KeyStore>) {
     let recorder = recorder();
     let row = recorder.created(&context(), &key(issued(1)));
     let forged = AuditRow { principal: "admin:somebody".into(), id: uuid::Uuid::nil().to_string(), ..row.clone() };
@@ -293,7 +278,7 @@ async fn rows_with_a_wrong_code_are_never_sealed(store: Arc<dyn KeyStore>) {
     );
 }
 
-async fn a_chain_verifies_after_its_first_rows_were_removed(store: Arc<dyn KeyStore>) {
+pub(super) async fn a_chain_verifies_after_its_first_rows_were_removed(store: Arc<dyn KeyStore>) {
     let keys: Vec<_> = (1..=5).map(|number| key(issued(number))).collect();
     store.insert_many(&context(), &keys).await.unwrap();
     let writer = rows(&store, TenantId::NIL).await[0].writer.clone();

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::error::store_error;
+use super::statements::INSERT_AUDIT;
 use super::store::SqliteStore;
-use crate::audit::{Anchor, AuditRow, ChainRecord, Recorder, SealPlan, SealedRow};
+use crate::audit::{Anchor, AuditRow, ChainRecord, REJECTED, Recorder, SealPlan, SealedRow};
 use crate::clock::Timestamp;
-use crate::store::audit_row::{self, AuditEventRow, ChainRow, Dialect, json, micros};
+use crate::store::audit_row::{self, AuditEventRow, ChainRow, Dialect, micros};
 use crate::store::audit_store::{AuditQuery, AuditStore, MakePlan, Unsealed};
 use crate::store::error::StoreError;
 
@@ -28,16 +30,14 @@ macro_rules! select {
 }
 
 const DIALECT: Dialect = Dialect { select: select!(""), parameter: '?', id: "", text: "", time: micros };
-/// The rows are given as one JSON text.
-const INSERT: &str = "INSERT INTO audit_events (id, tenant, time, writer, event, principal, client_ip, request_id, key_id, \
-     actor_id, before, after, details, mac) SELECT value->>'id', value->>'tenant', value->>'time', value->>'writer', \
-     value->>'event', value->>'principal', value->>'client_ip', value->>'request_id', value->>'key_id', \
-     value->>'actor_id', value->>'before', value->>'after', value->>'details', value->>'mac' FROM json_each(?)";
 const SELECT_UNSEALED: &str = select!(
     " FROM audit_events WHERE seq IS NULL AND chain IS NULL AND (writer = ? OR time < ?) ORDER BY audit_events.id LIMIT ?"
 );
-const SEAL: &str = "UPDATE audit_events SET chain = ?, seq = ?, seal = ? WHERE id = ?";
-const REJECT: &str = "UPDATE audit_events SET chain = ? WHERE id = ?";
+/// Seals rows, which are given as one JSON text of arrays of id, position and seal. Parameters: chain, rows (1, 2).
+const SEAL: &str = "UPDATE audit_events SET chain = ?1, seq = sealed.value->>1, seal = sealed.value->>2 \
+     FROM json_each(?2) AS sealed WHERE audit_events.id = sealed.value->>0";
+/// The ids are given as one JSON array.
+const REJECT: &str = "UPDATE audit_events SET chain = ?1 WHERE id IN (SELECT value FROM json_each(?2))";
 const UPSERT_CHAIN: &str = "INSERT INTO audit_chains (chain, seq, seal, secret, time) VALUES (?, ?, ?, ?, \
      unixepoch('subsec') * 1000000) ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq, seal = excluded.seal, \
      time = excluded.time";
@@ -60,8 +60,12 @@ impl AuditStore for SqliteStore {
     }
 
     async fn record(&self, rows: &[AuditRow]) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(store_error)?;
-        insert_audit(&mut connection, rows).await
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.begin().await?;
+        insert_audit(&mut transaction, rows).await?;
+        transaction.commit().await
     }
 
     async fn seal(&self, selection: &Unsealed<'_>, plan: MakePlan<'_>) -> Result<Vec<AuditRow>, StoreError> {
@@ -73,11 +77,12 @@ impl AuditStore for SqliteStore {
         let rows = select.fetch_all(&mut *transaction).await.map_err(store_error)?;
         let rows: Vec<AuditRow> = rows.into_iter().map(Into::into).collect();
         if rows.is_empty() {
+            transaction.commit().await?;
             return Ok(rows);
         }
         let plan = plan(&rows);
         write_seals(&mut transaction, &plan).await.map_err(store_error)?;
-        transaction.commit().await.map_err(store_error)?;
+        transaction.commit().await?;
         Ok(plan.apply(rows))
     }
 
@@ -124,7 +129,7 @@ impl AuditStore for SqliteStore {
             let prune = sqlx::query(PRUNE).bind(chain).bind(anchor.seq);
             prune.execute(&mut *transaction).await.map_err(store_error)?;
         }
-        transaction.commit().await.map_err(store_error)
+        transaction.commit().await
     }
 }
 
@@ -140,20 +145,25 @@ pub(super) async fn insert_audit(connection: &mut SqliteConnection, rows: &[Audi
     if rows.is_empty() {
         return Ok(());
     }
-    let insert = sqlx::query(INSERT).bind(json::<i64>(rows)?);
+    let insert = sqlx::query(INSERT_AUDIT).bind(audit_json(rows)?);
     insert.execute(connection).await.map(drop).map_err(store_error)
 }
 
+/// Rows as one JSON text.
+pub(super) fn audit_json(rows: &[AuditRow]) -> Result<String, StoreError> {
+    audit_row::json::<i64>(rows)
+}
+
 async fn write_seals(connection: &mut SqliteConnection, plan: &SealPlan) -> sqlx::Result<()> {
-    for SealedRow { id, seq, seal } in &plan.sealed {
-        sqlx::query(SEAL).bind(&plan.chain).bind(seq).bind(seal).bind(id).execute(&mut *connection).await?;
-    }
-    for id in &plan.rejected {
-        sqlx::query(REJECT).bind(crate::audit::REJECTED).bind(id).execute(&mut *connection).await?;
-    }
     if let Some(last) = plan.sealed.last() {
+        let rows: Value = plan.sealed.iter().map(|SealedRow { id, seq, seal }| json!([id, seq, seal])).collect();
+        sqlx::query(SEAL).bind(&plan.chain).bind(rows.to_string()).execute(&mut *connection).await?;
         let upsert = sqlx::query(UPSERT_CHAIN).bind(&plan.chain).bind(last.seq).bind(&last.seal).bind(&plan.secret);
-        upsert.execute(connection).await?;
+        upsert.execute(&mut *connection).await?;
+    }
+    if !plan.rejected.is_empty() {
+        let ids = json!(plan.rejected).to_string();
+        sqlx::query(REJECT).bind(REJECTED).bind(ids).execute(connection).await?;
     }
     Ok(())
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::audit::insert_audit;
+use super::audit::{audit_json, insert_audit};
 use super::error::store_error;
 use super::statements::{
-    ABOVE_ALL, COUNT_ACTIVE, DELETE, FIND, FIND_BY_REQUEST, FIND_MANY, INSERT, INSERT_DELETED, INSERT_PURGED, PING,
-    PRUNE_DELETED, PURGE, RECORD_LAST_USED, REPLACE, REVOKE, REVOKE_LATER, REVOKED_SINCE, list,
+    ABOVE_ALL, COUNT_ACTIVE, DELETE, FIND, FIND_BY_REQUEST, FIND_MANY, INSERT, INSERT_DELETED, INSERT_MANY,
+    INSERT_PURGED, PING, PRUNE_DELETED, PURGE, RECORD_LAST_USED, REPLACE, REVOKE, REVOKED_SINCE, ROTATE, ROTATE_LATER,
+    list,
 };
 use super::store::SqliteStore;
 use crate::audit::Recorder;
@@ -73,7 +74,12 @@ impl KeyStore for SqliteStore {
         request_id: Option<&str>,
     ) -> Result<Inserted, StoreError> {
         check_tenants(context, [key.tenant])?;
-        let stored = self.insert_rows(context, &[key], request_id).await?;
+        let row = json(&[KeyRow::new(key, request_id)?])?;
+        let audit = audit_json(&self.recorder.rows(|recorder| [recorder.created(context, key)]))?;
+        let mut transaction = self.begin().await?;
+        let insert = sqlx::query(INSERT).bind(row).bind(audit);
+        let stored = insert.fetch_all(&mut *transaction).await.map_err(store_error)?;
+        transaction.commit().await?;
         if !stored.is_empty() {
             return Ok(Inserted::New);
         }
@@ -88,13 +94,23 @@ impl KeyStore for SqliteStore {
 
     async fn insert_many(&self, context: &RequestContext, keys: &[ApiKey]) -> Result<Vec<bool>, StoreError> {
         check_tenants(context, keys.iter().map(|key| key.tenant))?;
-        let stored = self.insert_rows(context, &keys.iter().collect::<Vec<_>>(), None).await?;
+        let rows = keys.iter().map(|key| KeyRow::new(key, None)).collect::<Result<Vec<_>, _>>()?;
+        let mut transaction = self.begin().await?;
+        let insert = sqlx::query_scalar::<_, String>(INSERT_MANY).bind(json(&rows)?);
+        let stored: HashSet<_> = insert.fetch_all(&mut *transaction).await.map_err(store_error)?.into_iter().collect();
+        let created = |recorder: &Recorder| {
+            let stored = keys.iter().filter(|key| stored.contains(&key.id.to_string()));
+            stored.map(|key| recorder.created(context, key)).collect::<Vec<_>>()
+        };
+        insert_audit(&mut transaction, &self.recorder.rows(created)).await?;
+        transaction.commit().await?;
         Ok(keys.iter().map(|key| stored.contains(&key.id.to_string())).collect())
     }
 
     async fn replace(&self, context: &RequestContext, key: &ApiKey, replaced: &ApiKey) -> Result<bool, StoreError> {
         check_tenants(context, [key.tenant])?;
         let row = KeyRow::new(key, None)?;
+        let audit = audit_json(&self.recorder.rows(|recorder| [recorder.updated(context, replaced, key)]))?;
         let mut transaction = self.begin().await?;
         let result = sqlx::query(REPLACE)
             .bind(row.name)
@@ -109,16 +125,13 @@ impl KeyStore for SqliteStore {
             .bind(row.kind)
             .bind(row.key_id)
             .bind(replaced.version.cast_signed())
+            .bind(audit)
             .execute(&mut *transaction)
             .await
             .map_err(store_error)?;
-        let is_replaced = result.rows_affected() == 1;
-        if is_replaced {
-            let audit = self.recorder.rows(|recorder| [recorder.updated(context, replaced, key)]);
-            insert_audit(&mut transaction, &audit).await?;
-        }
-        transaction.commit().await.map_err(store_error)?;
-        Ok(is_replaced)
+        transaction.commit().await?;
+        // The audit row counts too.
+        Ok(result.rows_affected() > 0)
     }
 
     async fn revoke(
@@ -130,14 +143,26 @@ impl KeyStore for SqliteStore {
     ) -> Result<Revoked, StoreError> {
         let mut transaction = self.begin().await?;
         let found = find_row(&mut *transaction, FIND, context.tenant, (id.kind(), &id.to_string())).await?;
-        let Some(old) = found else { return Ok(Revoked::Absent) };
-        let Some(key) = revoke_row(&mut *transaction, (context.tenant, id), revocation, now, None).await? else {
-            return Ok(Revoked::Already);
+        let Some(old) = found else {
+            transaction.commit().await?;
+            return Ok(Revoked::Absent);
         };
         let audit = self.recorder.rows(|recorder| [recorder.revoked(context, &old, revocation, now)]);
-        insert_audit(&mut transaction, &audit).await?;
-        transaction.commit().await.map_err(store_error)?;
-        Ok(Revoked::Done(Box::new(key)))
+        let mut rows: Vec<KeyRow> = sqlx::query_as(REVOKE)
+            .bind(revocation.reason.name())
+            .bind(&revocation.description)
+            .bind(now.timestamp_micros())
+            .bind(Revocation::expiry(now, None).timestamp_micros())
+            .bind(None::<String>)
+            .bind(context.tenant.to_string())
+            .bind(kind_text(id.kind()))
+            .bind(id.to_string())
+            .bind(audit_json(&audit)?)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(store_error)?;
+        transaction.commit().await?;
+        rows.pop().map_or(Ok(Revoked::Already), |row| Ok(Revoked::Done(Box::new(row.try_into()?))))
     }
 
     async fn rotate(
@@ -149,24 +174,27 @@ impl KeyStore for SqliteStore {
         revoke_time: Option<Timestamp>,
     ) -> Result<Option<ApiKey>, StoreError> {
         check_tenants(context, [old.tenant, new.tenant])?;
+        let rotated = |recorder: &Recorder| recorder.rotated(context, (old, new), now, revoke_time);
+        let audit = audit_json(&self.recorder.rows(rotated))?;
+        let (row, revocation) = (json(&[KeyRow::new(new, None)?])?, Revocation::superseded());
+        let rotate = match revoke_time {
+            Some(end) => sqlx::query_as::<_, KeyRow>(ROTATE_LATER)
+                .bind(now.timestamp_micros())
+                .bind(end.timestamp_micros())
+                .bind(new.id.to_string()),
+            None => sqlx::query_as(ROTATE)
+                .bind(revocation.reason.name())
+                .bind(revocation.description)
+                .bind(now.timestamp_micros())
+                .bind(Revocation::expiry(now, None).timestamp_micros())
+                .bind(new.id.to_string()),
+        };
+        let rotate = rotate.bind(old.tenant.to_string()).bind(kind_text(old.id.kind())).bind(old.id.to_string());
+        let rotate = rotate.bind(old.version.cast_signed()).bind(row).bind(audit);
         let mut transaction = self.begin().await?;
-        let (key, new_id) = ((old.tenant, old.id), Some(new.id));
-        let replaced = match revoke_time {
-            Some(end) => revoke_row_later(&mut *transaction, key, end, now, new.id).await?,
-            None => revoke_row(&mut *transaction, key, &Revocation::superseded(), now, new_id).await?,
-        };
-        let Some(replaced) = replaced.filter(|replaced| replaced.version == old.version + 1) else {
-            transaction.rollback().await.map_err(store_error)?;
-            return Ok(None);
-        };
-        let stored = insert_rows(&mut *transaction, &[KeyRow::new(new, None)?]).await?;
-        if stored.is_empty() {
-            return Err(StoreError::Corrupt(format!("the new key id {} is taken", new.id)));
-        }
-        let audit = self.recorder.rows(|recorder| recorder.rotated(context, (old, new), now, revoke_time));
-        insert_audit(&mut transaction, &audit).await?;
-        transaction.commit().await.map_err(store_error)?;
-        Ok(Some(replaced))
+        let mut replaced = rotate.fetch_all(&mut *transaction).await.map_err(store_error)?;
+        transaction.commit().await?;
+        replaced.pop().map(TryInto::try_into).transpose()
     }
 
     async fn record_last_used(
@@ -176,13 +204,15 @@ impl KeyStore for SqliteStore {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         check_tenants(context, keys.iter().map(|(tenant, _)| *tenant))?;
-        let written = sqlx::query(RECORD_LAST_USED)
+        let mut transaction = self.begin().await?;
+        sqlx::query(RECORD_LAST_USED)
             .bind(now.timestamp_micros())
             .bind(day_begin(now).timestamp_micros())
             .bind(key_names(keys))
-            .execute(&self.pool)
-            .await;
-        written.map(drop).map_err(store_error)
+            .execute(&mut *transaction)
+            .await
+            .map_err(store_error)?;
+        transaction.commit().await
     }
 
     async fn delete(&self, context: &RequestContext, id: KeyId, now: Timestamp) -> Result<Option<u64>, StoreError> {
@@ -194,18 +224,21 @@ impl KeyStore for SqliteStore {
             .fetch_optional(&mut *transaction)
             .await
             .map_err(store_error)?;
-        let Some(row) = row else { return Ok(None) };
+        let Some(row) = row else {
+            transaction.commit().await?;
+            return Ok(None);
+        };
         let key = ApiKey::try_from(row)?;
         sqlx::query(INSERT_DELETED)
             .bind(context.tenant.to_string())
             .bind(kind_text(id.kind()))
             .bind(id.to_string())
             .bind(now.timestamp_micros())
+            .bind(audit_json(&self.recorder.rows(|recorder| [recorder.deleted(context, &key)]))?)
             .execute(&mut *transaction)
             .await
             .map_err(store_error)?;
-        insert_audit(&mut transaction, &self.recorder.rows(|recorder| [recorder.deleted(context, &key)])).await?;
-        transaction.commit().await.map_err(store_error)?;
+        transaction.commit().await?;
         Ok(Some(key.version))
     }
 
@@ -225,14 +258,17 @@ impl KeyStore for SqliteStore {
         let keys = rows.into_iter().map(ApiKey::try_from).collect::<Result<Vec<_>, _>>()?;
         let purged = |recorder: &Recorder| keys.iter().map(|key| recorder.purged(context, key)).collect::<Vec<_>>();
         insert_audit(&mut transaction, &self.recorder.rows(purged)).await?;
-        transaction.commit().await.map_err(store_error)?;
+        transaction.commit().await?;
         Ok(keys.iter().map(|key| PurgedKey { tenant: key.tenant, id: key.id, version: key.version }).collect())
     }
 
     async fn prune_deleted(&self, context: &RequestContext, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
         check_system(context)?;
+        let mut transaction = self.begin().await?;
         let prune = sqlx::query(PRUNE_DELETED).bind(before.timestamp_micros()).bind(limit);
-        Ok(prune.execute(&self.pool).await.map_err(store_error)?.rows_affected())
+        let pruned = prune.execute(&mut *transaction).await.map_err(store_error)?;
+        transaction.commit().await?;
+        Ok(pruned.rows_affected())
     }
 
     async fn revoked_since(&self, since: Timestamp, limit: u32) -> Result<Vec<RevokedKey>, StoreError> {
@@ -265,6 +301,7 @@ impl KeyStore for SqliteStore {
     }
 
     async fn close(&self) {
+        self.writers.close().await;
         self.pool.close().await;
     }
 }
@@ -278,25 +315,6 @@ impl SqliteStore {
         name: &str,
     ) -> Result<Option<ApiKey>, StoreError> {
         find_row(&self.pool, statement, tenant, (kind, name)).await
-    }
-
-    /// Adds the keys that conflict with no other one, in one transaction. Returns the ids of those.
-    async fn insert_rows(
-        &self,
-        context: &RequestContext,
-        keys: &[&ApiKey],
-        request_id: Option<&str>,
-    ) -> Result<HashSet<String>, StoreError> {
-        let rows = keys.iter().map(|key| KeyRow::new(key, request_id)).collect::<Result<Vec<_>, _>>()?;
-        let mut transaction = self.begin().await?;
-        let stored = insert_rows(&mut *transaction, &rows).await?;
-        let created = |recorder: &Recorder| {
-            let stored = keys.iter().filter(|key| stored.contains(&key.id.to_string()));
-            stored.map(|key| recorder.created(context, key)).collect::<Vec<_>>()
-        };
-        insert_audit(&mut transaction, &self.recorder.rows(created)).await?;
-        transaction.commit().await.map_err(store_error)?;
-        Ok(stored)
     }
 }
 
@@ -322,56 +340,6 @@ fn key_names(keys: &[(TenantId, KeyId)]) -> String {
     names.collect::<Value>().to_string()
 }
 
-/// Adds the rows that conflict with no other row, in one statement. Returns their ids.
-async fn insert_rows<'c>(
-    executor: impl sqlx::SqliteExecutor<'c>,
-    rows: &[KeyRow],
-) -> Result<HashSet<String>, StoreError> {
-    let json = serde_json::to_string(rows).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-    let stored = sqlx::query_scalar(INSERT).bind(json).fetch_all(executor).await.map_err(store_error)?;
-    Ok(stored.into_iter().collect())
-}
-
-/// Leaves an active key active until `end`, because `new_id` replaces it. Returns `None` if there is none.
-async fn revoke_row_later<'c>(
-    executor: impl sqlx::SqliteExecutor<'c>,
-    (tenant, id): (TenantId, KeyId),
-    end: Timestamp,
-    now: Timestamp,
-    new_id: KeyId,
-) -> Result<Option<ApiKey>, StoreError> {
-    let row: Option<KeyRow> = sqlx::query_as(REVOKE_LATER)
-        .bind(now.timestamp_micros())
-        .bind(end.timestamp_micros())
-        .bind(new_id.to_string())
-        .bind(tenant.to_string())
-        .bind(kind_text(id.kind()))
-        .bind(id.to_string())
-        .fetch_optional(executor)
-        .await
-        .map_err(store_error)?;
-    row.map(TryInto::try_into).transpose()
-}
-
-/// Revokes an active key, which `new_id` may replace. Returns `None` if there is none.
-async fn revoke_row<'c>(
-    executor: impl sqlx::SqliteExecutor<'c>,
-    (tenant, id): (TenantId, KeyId),
-    revocation: &Revocation,
-    now: Timestamp,
-    new_id: Option<KeyId>,
-) -> Result<Option<ApiKey>, StoreError> {
-    let row: Option<KeyRow> = sqlx::query_as(REVOKE)
-        .bind(revocation.reason.name())
-        .bind(&revocation.description)
-        .bind(now.timestamp_micros())
-        .bind(Revocation::expiry(now, None).timestamp_micros())
-        .bind(new_id.map(|id| id.to_string()))
-        .bind(tenant.to_string())
-        .bind(kind_text(id.kind()))
-        .bind(id.to_string())
-        .fetch_optional(executor)
-        .await
-        .map_err(store_error)?;
-    row.map(TryInto::try_into).transpose()
+fn json(rows: &[KeyRow]) -> Result<String, StoreError> {
+    serde_json::to_string(rows).map_err(|error| StoreError::Corrupt(error.to_string()))
 }

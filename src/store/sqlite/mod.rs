@@ -8,6 +8,7 @@ mod private_files;
 mod schema;
 mod statements;
 mod store;
+mod write;
 
 pub use options::SqliteOptions;
 pub(super) use schema::{change as change_schema, read as read_schema};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 /// How long a statement waits for another writer.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a caller waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -28,6 +28,14 @@ pub(super) fn pool_options(options: &SqliteOptions) -> SqlitePoolOptions {
     };
     // A ping before each statement would cost as much as the statement.
     options.acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false)
+}
+
+/// Options of the pool of the only connection that writes; `None` if the other pool has only one connection, as for a database in memory.
+pub(super) fn writer_options(options: &SqliteOptions) -> Option<SqlitePoolOptions> {
+    options.path.as_ref()?;
+    // As long as the statement would wait for another process that writes.
+    let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(BUSY_TIMEOUT);
+    Some(writer.idle_timeout(None).max_lifetime(None).test_before_acquire(false))
 }
 
 /// Options of a connection.

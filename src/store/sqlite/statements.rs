@@ -7,34 +7,103 @@ pub(super) const FIND: &str = "SELECT * FROM keys WHERE tenant = ? AND kind = ? 
 pub(super) const FIND_MANY: &str = "SELECT * FROM keys WHERE (tenant, kind, key_id) IN \
      (SELECT value->>0, value->>1, value->>2 FROM json_each(?))";
 pub(super) const FIND_BY_REQUEST: &str = "SELECT * FROM keys WHERE tenant = ? AND kind = ? AND request_id = ?";
-/// Adds any number of rows, given as one JSON text; those whose id or request id is taken are skipped.
-pub(super) const INSERT: &str = "INSERT INTO keys (tenant, kind, key_id, request_id, name, actor_id, scopes, metadata, status, \
-     revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, revoke_time, replaced_by, \
-     last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs, version) \
-     SELECT value->>'tenant', value->>'kind', value->>'key_id', value->>'request_id', value->>'name', \
-     value->>'actor_id', value->>'scopes', value->>'metadata', value->>'status', value->>'revocation_reason', \
-     value->>'revocation_description', value->>'visibility', value->>'create_time', value->>'update_time', \
-     value->>'expire_time', value->>'revoke_time', value->>'replaced_by', value->>'last_used_time', value->>'rate_limit_quota', value->>'rate_limit_window', \
-     value->>'allowed_cidrs', value->>'version' FROM json_each(?) WHERE true ON CONFLICT DO NOTHING RETURNING key_id";
-pub(super) const REPLACE: &str = "UPDATE keys SET name = ?, scopes = ?, metadata = ?, rate_limit_quota = ?, \
-     rate_limit_window = ?, allowed_cidrs = ?, update_time = ?, version = ? \
-     WHERE tenant = ? AND kind = ? AND key_id = ? AND version = ?";
-pub(super) const REVOKE: &str = "UPDATE keys SET status = 'revoked', revocation_reason = ?1, revocation_description = ?2, \
-     update_time = ?3, expire_time = max(?4, coalesce(expire_time, 0)), revoke_time = NULL, \
-     replaced_by = coalesce(?5, replaced_by), version = version + 1 \
-     WHERE tenant = ?6 AND kind = ?7 AND key_id = ?8 AND status = 'active' AND (revoke_time IS NULL OR revoke_time >= ?3) \
-     RETURNING *";
-/// Leaves a replaced key active until its time to be revoked.
-pub(super) const REVOKE_LATER: &str = "UPDATE keys SET update_time = ?1, revoke_time = ?2, replaced_by = ?3, version = version + 1 \
-     WHERE tenant = ?4 AND kind = ?5 AND key_id = ?6 AND status = 'active' AND (revoke_time IS NULL OR revoke_time >= ?1) \
-     RETURNING *";
+/// Adds rows, given as one JSON text.
+macro_rules! insert {
+    ($json:literal, $rest:literal) => {
+        concat!(
+            "INSERT INTO keys (tenant, kind, key_id, request_id, name, actor_id, scopes, metadata, status, \
+             revocation_reason, revocation_description, visibility, create_time, update_time, expire_time, revoke_time, \
+             replaced_by, last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs, version) \
+             SELECT value->>'tenant', value->>'kind', value->>'key_id', value->>'request_id', value->>'name', \
+             value->>'actor_id', value->>'scopes', value->>'metadata', value->>'status', value->>'revocation_reason', \
+             value->>'revocation_description', value->>'visibility', value->>'create_time', value->>'update_time', \
+             value->>'expire_time', value->>'revoke_time', value->>'replaced_by', value->>'last_used_time', \
+             value->>'rate_limit_quota', value->>'rate_limit_window', value->>'allowed_cidrs', value->>'version' \
+             FROM json_each(",
+            $json,
+            ") WHERE ",
+            $rest
+        )
+    };
+}
+
+/// Adds rows to the audit trail, given as one JSON text, under a condition.
+macro_rules! insert_audit {
+    ($json:literal, $condition:literal) => {
+        concat!(
+            "INSERT INTO audit_events (id, tenant, time, writer, event, principal, client_ip, request_id, key_id, \
+             actor_id, before, after, details, mac) SELECT value->>'id', value->>'tenant', value->>'time', \
+             value->>'writer', value->>'event', value->>'principal', value->>'client_ip', value->>'request_id', \
+             value->>'key_id', value->>'actor_id', value->>'before', value->>'after', value->>'details', value->>'mac' \
+             FROM json_each(",
+            $json,
+            ") WHERE ",
+            $condition
+        )
+    };
+}
+
+/// A statement that changes one row at most, and the rows of the audit trail if it has changed one. Both are one call of the
+/// connection: each call passes through the thread of the connection. All rows of the result must be fetched: after the first one,
+/// the audit row is not written yet. Parameters begin with `$`: SQLite counts `?2` as two parameters in a statement without `?1`.
+macro_rules! audited {
+    ($statement:expr, $json:literal) => {
+        concat!($statement, "; ", insert_audit!($json, "changes() = 1"))
+    };
+}
+
+/// Revokes an active key. Parameters: reason, description, time, earliest expiry, new id or NULL, tenant, kind, id (1 to 8).
+macro_rules! revoke {
+    ($and:literal) => {
+        concat!(
+            "UPDATE keys SET status = 'revoked', revocation_reason = $1, revocation_description = $2, update_time = $3, \
+             expire_time = max($4, coalesce(expire_time, 0)), revoke_time = NULL, \
+             replaced_by = coalesce($5, replaced_by), version = version + 1 \
+             WHERE tenant = $6 AND kind = $7 AND key_id = $8 AND status = 'active' \
+             AND (revoke_time IS NULL OR revoke_time >= $3)",
+            $and,
+            " RETURNING *"
+        )
+    };
+}
+
+/// Adds the rows that conflict with no other row. Returns their ids.
+pub(super) const INSERT_MANY: &str = insert!("$1", "true ON CONFLICT DO NOTHING RETURNING key_id");
+/// Adds a row, if it conflicts with no other one, with its audit row. Returns its id.
+pub(super) const INSERT: &str = audited!(insert!("$1", "true ON CONFLICT DO NOTHING RETURNING key_id"), "$2");
+pub(super) const INSERT_AUDIT: &str = insert_audit!("$1", "true");
+/// Parameters: columns (1 to 8), tenant, kind, id, version before, audit row (9 to 13).
+pub(super) const REPLACE: &str = audited!(
+    "UPDATE keys SET name = $1, scopes = $2, metadata = $3, rate_limit_quota = $4, rate_limit_window = $5, \
+     allowed_cidrs = $6, update_time = $7, version = $8 \
+     WHERE tenant = $9 AND kind = $10 AND key_id = $11 AND version = $12",
+    "$13"
+);
+/// Parameters: those of `revoke!`, audit row (9).
+pub(super) const REVOKE: &str = audited!(revoke!(""), "$9");
+/// Replaces a key by another one, whose row is added if the key was active. Parameters: those of `revoke!`, version before, new
+/// row, audit rows (9 to 11).
+pub(super) const ROTATE: &str =
+    audited!(concat!(revoke!(" AND version = $9"), "; ", insert!("$10", "changes() = 1")), "$11");
+/// The same, but leaves the replaced key active until its time to be revoked. Parameters: time, time to revoke, new id, tenant,
+/// kind, id, version before, new row, audit rows (1 to 9).
+pub(super) const ROTATE_LATER: &str = audited!(
+    concat!(
+        "UPDATE keys SET update_time = $1, revoke_time = $2, replaced_by = $3, version = version + 1 \
+         WHERE tenant = $4 AND kind = $5 AND key_id = $6 AND version = $7 AND status = 'active' \
+         AND (revoke_time IS NULL OR revoke_time >= $1) RETURNING *; ",
+        insert!("$8", "changes() = 1")
+    ),
+    "$9"
+);
 /// The keys are given as one JSON text.
 pub(super) const RECORD_LAST_USED: &str = "UPDATE keys SET last_used_time = ?1 WHERE (tenant, kind, key_id) IN \
      (SELECT value->>0, value->>1, value->>2 FROM json_each(?3)) \
      AND (last_used_time IS NULL OR last_used_time < ?2)";
 pub(super) const DELETE: &str = "DELETE FROM keys WHERE tenant = ? AND kind = ? AND key_id = ? RETURNING *";
+/// Keeps the deletion. Parameters: tenant, kind, id, time, audit row (1 to 5).
 pub(super) const INSERT_DELETED: &str =
-    "INSERT OR REPLACE INTO deleted_keys (tenant, kind, key_id, delete_time) VALUES (?, ?, ?, ?)";
+    audited!("INSERT OR REPLACE INTO deleted_keys (tenant, kind, key_id, delete_time) VALUES ($1, $2, $3, $4)", "$5");
 /// The keys to purge: those that expired first before ?1, at most ?2.
 macro_rules! expired {
     () => {

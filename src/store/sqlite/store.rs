@@ -1,11 +1,12 @@
 //! The store over a SQLite file.
 
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::SqlitePool;
 
 use super::error::store_error;
-use super::options::{SqliteOptions, connect_options, pool_options};
+use super::options::{SqliteOptions, connect_options, pool_options, writer_options};
 use super::private_files::make_files_private;
 use super::schema::change_tables;
+use super::write::{Write, Writers};
 use crate::store::audit_store::RecorderSlot;
 use crate::store::error::StoreError;
 use crate::store::schema::{Change, SchemaError};
@@ -13,7 +14,10 @@ use crate::store::schema::{Change, SchemaError};
 /// Keys in SQLite.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
+    /// Reads.
     pub(super) pool: SqlitePool,
+    /// Writes.
+    pub(super) writers: Writers,
     pub(super) recorder: RecorderSlot,
 }
 
@@ -30,11 +34,15 @@ impl SqliteStore {
         let mut connection = pool.acquire().await.map_err(store_error)?;
         change_tables(&mut connection, Change::Up).await?;
         drop(connection);
-        Ok(Self { pool, recorder: RecorderSlot::default() })
+        let writer = match writer_options(options) {
+            Some(writer) => writer.connect_with(connect_options(options)).await.map_err(store_error)?,
+            None => pool.clone(),
+        };
+        Ok(Self { pool, writers: Writers::new(writer), recorder: RecorderSlot::default() })
     }
 
-    /// Begins a write transaction.
-    pub(super) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)
+    /// Begins a change.
+    pub(super) async fn begin(&self) -> Result<Write, StoreError> {
+        self.writers.begin().await
     }
 }

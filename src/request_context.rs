@@ -2,15 +2,16 @@
 //! every write of the store.
 
 mod actor_scope;
+mod administrator;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use crate::id::{KeyId, RequestId, TenantId};
 
 pub use actor_scope::ActorScope;
+pub use administrator::Administrator;
 
 /// The context of one request, or of one piece of background work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +35,8 @@ pub enum Principal {
     Anonymous,
     /// The holder of a key, who presented the key itself (self-service).
     Key(KeyId),
-    /// An authenticated administrator: the id of the admin key, or `bootstrap` for the key in the configuration.
-    Admin(Arc<str>),
+    /// An authenticated administrator.
+    Admin(Administrator),
     /// Keygate itself: start-up and background work. The only principal that may write keys of every tenant.
     System,
 }
@@ -60,8 +61,16 @@ impl Principal {
         match self {
             Self::Anonymous => "anonymous".into(),
             Self::Key(id) => format!("key:{id}").into(),
-            Self::Admin(name) => format!("admin:{name}").into(),
+            Self::Admin(admin) => format!("admin:{}", admin.name).into(),
             Self::System => "system".into(),
+        }
+    }
+
+    /// The roles of an administrator; none for others.
+    pub fn roles(&self) -> &[&'static str] {
+        match self {
+            Self::Admin(admin) => &admin.roles,
+            Self::Anonymous | Self::Key(_) | Self::System => &[],
         }
     }
 }
@@ -82,7 +91,7 @@ mod tests {
         for (principal, name) in [
             (Principal::Anonymous, "anonymous"),
             (Principal::Key(id), "key:00000000-0000-0000-0000-000000000001"),
-            (Principal::Admin("system".into()), "admin:system"),
+            (Principal::Admin(Administrator::new("system", vec!["read"])), "admin:system"),
             (Principal::System, "system"),
         ] {
             assert_eq!((principal.name(), principal.to_string()), (name.into(), name.to_owned()));

@@ -16,7 +16,7 @@ use super::server::Peer;
 use super::state::AdminState;
 use crate::connection::ClientCertificate;
 use crate::id::RequestId;
-use crate::request_context::{ActorScope, Principal, RequestContext};
+use crate::request_context::{ActorScope, Administrator, Principal, RequestContext};
 use crate::wire::client_ip::client_ip;
 
 /// The context of a request for the operation `O`: the served tenant, the caller, the actors that it is bound to, the client address from
@@ -95,10 +95,11 @@ async fn authorize(
     let caller = authenticator.authenticate(&presentation).await?;
     charge(&caller, state).await?;
     let AuthenticatedCaller { name, grant, .. } = caller;
+    let principal = Principal::Admin(Administrator::new(name, grant.role_names()));
     if !grant.has(role) {
-        return Err(lacks(role).of_caller(Principal::Admin(name)));
+        return Err(lacks(role).of_caller(principal));
     }
-    context.principal = Principal::Admin(name);
+    context.principal = principal;
     context.actors = grant.actors.clone();
     Ok((context, grant))
 }

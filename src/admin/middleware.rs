@@ -61,7 +61,7 @@ impl Observer {
         }
         let route = format!("{} {endpoint}", method_label(method).to_ascii_uppercase());
         let call = RefusedCall { status: status.as_u16(), route: &route, time: self.state.lifecycle.now() };
-        self.state.refused_calls.note(context, &call);
+        self.state.gathered_calls.refused.note(context, &call);
     }
 }
 

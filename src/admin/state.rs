@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 
 use super::auth::Authenticator;
-use crate::audit_log::RefusedCalls;
+use crate::audit_log::GatheredCalls;
 use crate::config::ClientIpSource;
 use crate::credential::SigningKeys;
 use crate::id::TenantId;
@@ -50,8 +50,8 @@ pub struct AdminState {
     pub quiet_health: bool,
     /// The audit trail, if the store keeps one.
     pub audit: Option<Arc<dyn AuditStore>>,
-    /// Counts refused calls for the audit trail.
-    pub refused_calls: Arc<RefusedCalls>,
+    /// Counts refused calls and failed verifications for the audit trail.
+    pub gathered_calls: Arc<GatheredCalls>,
     /// The state of the upstreams that `/health/ready` shows; `None` without a gateway.
     pub upstream_report: Option<UpstreamReport>,
 }

@@ -39,7 +39,7 @@ pub(super) fn state(
         has_routes: config.gateway.is_some(),
         quiet_health: http.request_log.exclude_health_endpoints,
         audit: engine.lifecycle().audit().map(|(audit, _)| audit),
-        refused_calls: Arc::clone(engine.refused_calls()),
+        gathered_calls: Arc::clone(engine.gathered_calls()),
     })
 }
 

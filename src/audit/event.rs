@@ -31,6 +31,8 @@ pub enum AuditEvent {
     KeyImportFailed,
     /// A token was derived from a key.
     TokenDerived,
+    /// Credentials that the admin API verified were not valid.
+    VerificationFailed,
     /// Calls of the admin API were refused.
     CallsRefused,
     /// The heads of chains were recorded.
@@ -39,7 +41,7 @@ pub enum AuditEvent {
 
 impl AuditEvent {
     /// All events.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::IssuedKeyCreated,
         Self::ImportedKeyCreated,
         Self::IssuedKeyUpdated,
@@ -53,6 +55,7 @@ impl AuditEvent {
         Self::ImportedKeyPurged,
         Self::KeyImportFailed,
         Self::TokenDerived,
+        Self::VerificationFailed,
         Self::CallsRefused,
         Self::Checkpoint,
     ];
@@ -73,6 +76,7 @@ impl AuditEvent {
             Self::ImportedKeyPurged => "ImportedAPIKeyPurged",
             Self::KeyImportFailed => "APIKeyImportFailed",
             Self::TokenDerived => "APIKeyDerivedToken",
+            Self::VerificationFailed => "APIKeyVerificationFailed",
             Self::CallsRefused => "AdminCallsRefused",
             Self::Checkpoint => "AuditCheckpoint",
         }
@@ -89,6 +93,7 @@ impl AuditEvent {
             Self::IssuedKeyDeleted | Self::ImportedKeyDeleted => "delete",
             Self::IssuedKeyPurged | Self::ImportedKeyPurged => "purge",
             Self::TokenDerived => "derive",
+            Self::VerificationFailed => "verify",
             Self::CallsRefused => "refuse",
             Self::Checkpoint => "checkpoint",
         }

@@ -17,6 +17,7 @@ pub fn to_json(row: &AuditRow) -> Value {
     add("time", Some(time_text(row.time).into()));
     add("event", text(&row.event));
     add("principal", text(&row.principal));
+    add("roles", row.roles.as_ref().map(|roles| roles.split(' ').collect()));
     add("client_ip", row.client_ip.as_ref().and_then(text));
     add("request_id", text(&row.request_id));
     add("tenant", text(&row.tenant));

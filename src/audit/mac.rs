@@ -102,6 +102,7 @@ fn row_code(key: &AuditMac, row: &AuditRow) -> [u8; 32] {
         Some(&row.writer),
         Some(&row.event),
         Some(&row.principal),
+        row.roles.as_deref(),
         row.client_ip.as_deref(),
         Some(&row.request_id),
         row.key_id.as_deref(),

@@ -4,6 +4,7 @@
 
 mod chain;
 mod event;
+mod gathered;
 mod json;
 mod key_members;
 mod mac;
@@ -13,8 +14,9 @@ mod verification;
 
 pub use chain::{Anchor, ChainHead, ChainRecord, Heads, REJECTED, SealPlan, SealedRow, read_checkpoint, read_line};
 pub use event::AuditEvent;
+pub use gathered::{Calls, FailedVerifications, Refusal, VerificationFailure};
 pub use json::to_json;
 pub use mac::AuditKeys;
-pub use recorder::{Recorder, Refusal};
+pub use recorder::Recorder;
 pub use row::{AuditRow, Seal, time_text};
 pub use verification::{ChainVerification, Problem};

@@ -1,6 +1,5 @@
 //! Makes the rows of a process.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -9,6 +8,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::event::AuditEvent;
+use super::gathered::{Calls, FailedVerifications, Refusal};
 use super::key_members::{changed, members};
 use super::mac::AuditKeys;
 use super::row::AuditRow;
@@ -25,25 +25,6 @@ pub struct Recorder {
     clock: Arc<dyn Clock>,
     /// When the last row was made, in milliseconds since 1970.
     last: AtomicI64,
-}
-
-/// Refused calls of one client within a minute.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Who made the calls, as far as it is known.
-    pub principal: Principal,
-    /// The address or, for IPv6, the first address of its network of 64 bits; `None` for all addresses that were not counted apart.
-    pub client_ip: Option<IpAddr>,
-    /// The id of the first request.
-    pub request_id: String,
-    /// The number of calls by HTTP status.
-    pub statuses: Vec<(u16, u64)>,
-    /// The first few routes that were called, such as `POST /v2alpha1/admin/issuedApiKeys`.
-    pub routes: Vec<String>,
-    /// The time of the first call.
-    pub first: Timestamp,
-    /// The time of the last call.
-    pub last: Timestamp,
 }
 
 impl Recorder {
@@ -151,30 +132,31 @@ impl Recorder {
 
     /// Calls of the admin API were refused.
     pub fn refused(&self, tenant: TenantId, refusal: &Refusal) -> AuditRow {
-        let count: u64 = refusal.statuses.iter().map(|(_, count)| count).sum();
-        let statuses: Map<String, Value> =
-            refusal.statuses.iter().map(|(status, count)| (status.to_string(), (*count).into())).collect();
-        let details = json!({
-            "count": count,
-            "statuses": statuses,
-            "routes": refusal.routes,
-            "first_time": super::row::time_text(refusal.first),
-            "last_time": super::row::time_text(refusal.last),
-        });
-        let row = self.row(&RequestContext::system(tenant), AuditEvent::CallsRefused);
-        self.finish(AuditRow {
-            principal: refusal.principal.name().into_owned(),
-            client_ip: refusal.client_ip.map(|address| address.to_string()),
-            request_id: refusal.request_id.clone(),
-            details: Some(details.to_string()),
-            ..row
-        })
+        self.finish(self.gathered(tenant, AuditEvent::CallsRefused, &refusal.calls, &refusal.details()))
+    }
+
+    /// Credentials were not valid.
+    pub fn verifications_failed(&self, tenant: TenantId, failed: &FailedVerifications) -> AuditRow {
+        let row = self.gathered(tenant, AuditEvent::VerificationFailed, &failed.calls, &failed.details());
+        let key = failed.failure.and_then(|failure| failure.key);
+        self.finish(AuditRow { key_id: key.map(|id| id.to_string()), ..row })
     }
 
     /// A checkpoint; `heads` are chains with the positions and seals of their last rows.
     pub fn checkpoint(&self, tenant: TenantId, heads: &Value) -> AuditRow {
         let row = self.row(&RequestContext::system(tenant), AuditEvent::Checkpoint);
         self.finish(AuditRow { details: Some(json!({"heads": heads}).to_string()), ..row })
+    }
+
+    fn gathered(&self, tenant: TenantId, event: AuditEvent, calls: &Calls, details: &Value) -> AuditRow {
+        AuditRow {
+            principal: calls.principal.name().into_owned(),
+            roles: roles(&calls.principal),
+            client_ip: calls.client_ip.map(|address| address.to_string()),
+            request_id: calls.request_id.clone(),
+            details: Some(details.to_string()),
+            ..self.row(&RequestContext::system(tenant), event)
+        }
     }
 
     fn change(
@@ -228,6 +210,7 @@ impl Recorder {
             writer: self.writer.clone(),
             event: event.name().to_owned(),
             principal: context.principal.name().into_owned(),
+            roles: roles(&context.principal),
             client_ip: context.client_ip.map(|address| address.to_string()),
             request_id: context.request_id.as_str().to_owned(),
             key_id: None,
@@ -244,6 +227,12 @@ impl Recorder {
         self.last.fetch_max(row.time.timestamp_millis(), Ordering::Relaxed);
         AuditRow { mac: self.keys.row(&row), ..row }
     }
+}
+
+/// The roles of an administrator, separated by spaces.
+fn roles(principal: &Principal) -> Option<String> {
+    let roles = principal.roles();
+    (!roles.is_empty()).then(|| roles.join(" "))
 }
 
 /// A UUID version 7 whose twelve bits after the milliseconds are microseconds (RFC 9562, section 6.2, method 3).

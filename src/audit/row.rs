@@ -19,6 +19,8 @@ pub struct AuditRow {
     pub event: String,
     /// Who made the request.
     pub principal: String,
+    /// The roles of an administrator, separated by spaces.
+    pub roles: Option<String>,
     /// The client's address.
     pub client_ip: Option<String>,
     /// The id of the request.

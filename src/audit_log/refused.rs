@@ -1,19 +1,16 @@
-//! Counts refused calls of the admin API by client and minute, so that strangers cannot fill the database.
+//! Counts refused calls of the admin API by client and minute.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::IpAddr;
 
+use super::counter::{Counter, client_network, count_call, first_call};
 use crate::audit::Refusal;
 use crate::clock::Timestamp;
-use crate::request_context::{Principal, RequestContext};
+use crate::request_context::RequestContext;
 
 /// Maximum number of clients that are counted apart in a minute, and so of rows a minute, but for one.
 const CLIENTS_MAX: usize = 100;
 /// Maximum number of routes of a client.
 const ROUTES_MAX: usize = 8;
-/// The bits of an IPv6 address that name a network.
-const IPV6_NETWORK: u128 = !(u64::MAX as u128);
 
 /// A refused call.
 #[derive(Debug, Clone, Copy)]
@@ -26,44 +23,35 @@ pub struct RefusedCall<'a> {
     pub time: Timestamp,
 }
 
-/// The calls since the last row.
-#[derive(Default)]
-pub struct RefusedCalls(Mutex<Clients>);
+/// The calls since the last row, by address and principal.
+pub struct RefusedCalls(Counter<(IpAddr, String), Refusal>);
 
-/// The calls by address and principal; `None` for all that are not counted apart.
-type Clients = HashMap<Option<(IpAddr, String)>, Refusal>;
+impl Default for RefusedCalls {
+    fn default() -> Self {
+        Self(Counter::new(CLIENTS_MAX))
+    }
+}
 
 impl RefusedCalls {
     /// Counts a call. `context` says who made it.
     pub fn note(&self, context: &RequestContext, call: &RefusedCall<'_>) {
-        let mut clients = self.clients();
-        let address = context.client_ip.map(network);
-        let client = address.map(|address| (address, context.principal.name().into_owned()));
-        let client = client.filter(|client| clients.len() < CLIENTS_MAX || clients.contains_key(&Some(client.clone())));
-        let refusal = clients.entry(client.clone()).or_insert_with(|| Refusal {
-            principal: if client.is_some() { context.principal.clone() } else { Principal::Anonymous },
-            client_ip: client.map(|(address, _)| address),
-            request_id: context.request_id.as_str().to_owned(),
+        let client = client_network(context).map(|address| (address, context.principal.name().into_owned()));
+        let first = |client: Option<(IpAddr, String)>| Refusal {
+            calls: first_call(context, client.map(|(address, _)| address), call.time),
             statuses: Vec::new(),
             routes: Vec::new(),
-            first: call.time,
-            last: call.time,
-        });
-        add(refusal, call);
+        };
+        self.0.note(client, first, |refusal| add(refusal, call));
     }
 
     /// Takes what was counted.
     pub fn take(&self) -> Vec<Refusal> {
-        std::mem::take(&mut *self.clients()).into_values().collect()
-    }
-
-    fn clients(&self) -> MutexGuard<'_, Clients> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.take()
     }
 }
 
 fn add(refusal: &mut Refusal, call: &RefusedCall<'_>) {
-    refusal.last = refusal.last.max(call.time);
+    count_call(&mut refusal.calls, call.time);
     match refusal.statuses.iter_mut().find(|(status, _)| *status == call.status) {
         Some((_, count)) => *count += 1,
         None => refusal.statuses.push((call.status, 1)),
@@ -73,21 +61,11 @@ fn add(refusal: &mut Refusal, call: &RefusedCall<'_>) {
     }
 }
 
-/// The address, or the first one of its network: a client has at least 64 bits of an IPv6 address for itself.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(address) => address.into(),
-            None => Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK).into(),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::id::TenantId;
+    use crate::request_context::Principal;
 
     fn note(calls: &RefusedCalls, address: &str, status: u16) {
         let context = RequestContext { client_ip: address.parse().ok(), ..RequestContext::system(TenantId::NIL) }
@@ -104,9 +82,11 @@ mod tests {
         }
         note(&calls, "192.0.2.1", 403);
         let mut taken = calls.take();
-        taken.sort_by_key(|refusal| refusal.client_ip);
-        let counted: Vec<_> =
-            taken.iter().map(|refusal| (refusal.client_ip.unwrap().to_string(), refusal.statuses.clone())).collect();
+        taken.sort_by_key(|refusal| refusal.calls.client_ip);
+        let counted: Vec<_> = taken
+            .iter()
+            .map(|refusal| (refusal.calls.client_ip.unwrap().to_string(), refusal.statuses.clone()))
+            .collect();
         assert_eq!(
             counted,
             [
@@ -129,7 +109,7 @@ mod tests {
         assert_eq!(taken.len(), CLIENTS_MAX + 1);
         let total: u64 = taken.iter().flat_map(|refusal| &refusal.statuses).map(|(_, count)| count).sum();
         assert_eq!(total, 10_001, "every call is counted");
-        let rest = taken.iter().find(|refusal| refusal.client_ip.is_none()).unwrap();
+        let rest = taken.iter().find(|refusal| refusal.calls.client_ip.is_none()).unwrap();
         assert_eq!(rest.statuses, [(401, 9900)]);
     }
 }

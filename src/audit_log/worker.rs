@@ -7,9 +7,9 @@ use chrono::TimeDelta;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::gathered::GatheredCalls;
 use super::metrics::Metrics;
 use super::output::Output;
-use super::refused::RefusedCalls;
 use super::sealer::Sealer;
 use super::{checkpoint, retention};
 use crate::audit::Recorder;
@@ -22,7 +22,7 @@ const TICK: Duration = Duration::from_millis(400);
 const IDLE: Duration = Duration::from_secs(5);
 /// How long after this process has made a row the row may be committed, in milliseconds.
 const COMMITTED: i64 = 30_000;
-/// Interval between checkpoints, and between rows of refused calls.
+/// Interval between checkpoints, and between rows of gathered calls.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Interval between removals of old rows.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -43,7 +43,7 @@ pub struct Worker {
     settings: Settings,
     store: Arc<dyn AuditStore>,
     recorder: Arc<Recorder>,
-    refused: Arc<RefusedCalls>,
+    gathered: Arc<GatheredCalls>,
     metrics: Metrics,
     sealer: Sealer,
 }
@@ -54,12 +54,12 @@ impl Worker {
         settings: Settings,
         store: Arc<dyn AuditStore>,
         recorder: Arc<Recorder>,
-        refused: Arc<RefusedCalls>,
+        gathered: Arc<GatheredCalls>,
         metrics: Metrics,
     ) -> Self {
         let output = settings.output.clone();
         let sealer = Sealer::new(Arc::clone(&store), Arc::clone(&recorder), output, metrics.clone());
-        Self { settings, store, recorder, refused, metrics, sealer }
+        Self { settings, store, recorder, gathered, metrics, sealer }
     }
 
     /// Works until `stop` is true or its sender is gone, and then seals what is left.
@@ -79,7 +79,7 @@ impl Worker {
             }
             if minute.elapsed() >= MINUTE {
                 minute = Instant::now();
-                self.record_refused().await;
+                self.record_gathered().await;
                 self.checkpoint(false).await;
             }
             if hour.is_none_or(|last: Instant| last.elapsed() >= HOUR) {
@@ -87,7 +87,7 @@ impl Worker {
                 self.prune().await;
             }
         }
-        self.record_refused().await;
+        self.record_gathered().await;
         self.seal().await;
         self.checkpoint(true).await;
     }
@@ -111,11 +111,14 @@ impl Worker {
         }
     }
 
-    async fn record_refused(&self) {
-        let refused = self.refused.take();
-        let rows: Vec<_> = refused.iter().map(|refusal| self.recorder.refused(self.settings.tenant, refusal)).collect();
+    async fn record_gathered(&self) {
+        let (tenant, recorder) = (self.settings.tenant, &self.recorder);
+        let (refused, failed) = (self.gathered.refused.take(), self.gathered.failed_verifications.take());
+        let refused = refused.iter().map(|refusal| recorder.refused(tenant, refusal));
+        let failed = failed.iter().map(|failed| recorder.verifications_failed(tenant, failed));
+        let rows: Vec<_> = refused.chain(failed).collect();
         if let Err(error) = self.store.record(&rows).await {
-            self.metrics.failed("refused_calls", &error);
+            self.metrics.failed("gathered_calls", &error);
         }
     }
 

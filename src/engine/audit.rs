@@ -8,7 +8,7 @@ use prometheus::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::audit_log::{Metrics, Output, RefusedCalls, Settings, Worker};
+use crate::audit_log::{GatheredCalls, Metrics, Output, Settings, Worker};
 use crate::config::Config;
 use crate::lifecycle::Lifecycle;
 
@@ -17,7 +17,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The audit trail of a running engine.
 pub(super) struct AuditTrail {
-    refused: Arc<RefusedCalls>,
+    gathered: Arc<GatheredCalls>,
     /// `None` if the store keeps no trail.
     work: Option<(watch::Sender<bool>, JoinHandle<()>)>,
 }
@@ -28,21 +28,21 @@ impl AuditTrail {
         lifecycle: &Lifecycle,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
-        let refused = Arc::new(RefusedCalls::default());
+        let gathered = Arc::new(GatheredCalls::default());
         let metrics = Metrics::register(registry)?;
-        let Some((store, recorder)) = lifecycle.audit() else { return Ok(Self { refused, work: None }) };
+        let Some((store, recorder)) = lifecycle.audit() else { return Ok(Self { gathered, work: None }) };
         let settings = Settings {
             tenant: config.tenant(),
             output: config.audit.output.as_deref().map(output),
             retention: config.audit.retention.0,
         };
-        let worker = Worker::new(settings, store, recorder, Arc::clone(&refused), metrics);
+        let worker = Worker::new(settings, store, recorder, Arc::clone(&gathered), metrics);
         let (stop, stopped) = watch::channel(false);
-        Ok(Self { refused, work: Some((stop, tokio::spawn(worker.run(stopped)))) })
+        Ok(Self { gathered, work: Some((stop, tokio::spawn(worker.run(stopped)))) })
     }
 
-    pub(super) fn refused(&self) -> Arc<RefusedCalls> {
-        Arc::clone(&self.refused)
+    pub(super) fn gathered(&self) -> Arc<GatheredCalls> {
+        Arc::clone(&self.gathered)
     }
 
     /// Seals the last rows. Called when no more keys are changed.

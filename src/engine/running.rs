@@ -11,7 +11,7 @@ use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
 use super::parts::Engine;
 use super::tasks::Tasks;
-use crate::audit_log::RefusedCalls;
+use crate::audit_log::GatheredCalls;
 use crate::config::{Config, GatewayConfig};
 use crate::credential::SigningKeys;
 use crate::lifecycle::Lifecycle;
@@ -35,7 +35,7 @@ struct Shared {
     limits: RunningLimiter,
     auth_failures: AuthFailureThrottles,
     live_streams: Arc<LiveStreams>,
-    refused_calls: Arc<RefusedCalls>,
+    gathered_calls: Arc<GatheredCalls>,
     /// `None` once stopped.
     background: Mutex<Option<Background>>,
 }
@@ -60,7 +60,7 @@ impl RunningEngine {
         live_streams: Arc<LiveStreams>,
         background: Background,
     ) -> Self {
-        let refused_calls = background.audit.refused();
+        let gathered_calls = background.audit.gathered();
         let background = Mutex::new(Some(background));
         Self(Arc::new(Shared {
             engine,
@@ -71,7 +71,7 @@ impl RunningEngine {
             limits,
             auth_failures,
             live_streams,
-            refused_calls,
+            gathered_calls,
             background,
         }))
     }
@@ -111,10 +111,10 @@ impl RunningEngine {
         &self.0.signing_keys
     }
 
-    /// Counts refused calls of the admin API for the audit trail.
+    /// Counts refused calls and failed verifications of the admin API for the audit trail.
     #[doc(hidden)]
-    pub fn refused_calls(&self) -> &Arc<RefusedCalls> {
-        &self.0.refused_calls
+    pub fn gathered_calls(&self) -> &Arc<GatheredCalls> {
+        &self.0.gathered_calls
     }
 
     /// The metrics of the requests of all fronts.

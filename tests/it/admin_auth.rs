@@ -1,6 +1,7 @@
 //! Authentication of the admin API: admin keys, roles, actors, the bootstrap key, listeners.
 
 mod actors;
+mod audit;
 mod certificates;
 mod command_line;
 mod keys;

@@ -5,6 +5,7 @@ pub(super) mod delete;
 pub(super) mod derive;
 mod draft;
 pub(super) mod enums;
+mod failed_verification;
 pub(super) mod get;
 pub(super) mod import;
 pub(super) mod issue;

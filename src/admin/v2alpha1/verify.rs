@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::enums::{KeyStatus, KeyVisibility, VerificationErrorCode as Code};
+use super::failed_verification::note_failure;
 use super::key::{RateLimitPolicy, object_or_null, time_text};
 use super::schemas::AudienceText;
 use crate::admin::auth::op;
@@ -110,6 +111,7 @@ pub(in crate::admin) async fn verify(
     let verification = request.verify(&state, &context, cache_policy(&headers)).await;
     let rate_limit = RateLimitStatus::charge(&verification, &state).await;
     let body = VerifyApiKeyResponse::new(&verification, &rate_limit, &state);
+    note_failure(body.error_message, request.credential(), &verification, (&context, &state));
     let mut response = Json(body).into_response();
     let headers = response.headers_mut();
     headers.insert(TALOS_CACHE, cache_text(verification.cache));
@@ -148,21 +150,27 @@ pub(in crate::admin) async fn batch_verify(
             return Err(ApiError::internal(&cause.message()));
         }
         let rate_limit = RateLimitStatus::charge(&verification, &state).await;
-        results.push(VerifyApiKeyResponse::new(&verification, &rate_limit, &state));
+        let result = VerifyApiKeyResponse::new(&verification, &rate_limit, &state);
+        note_failure(result.error_message, request.credential(), &verification, (&context, &state));
+        results.push(result);
     }
     Ok(Json(BatchVerifyApiKeysResponse { results }))
 }
 
 impl VerifyApiKeyRequest {
+    fn credential(&self) -> &str {
+        self.credential.as_deref().unwrap_or_default()
+    }
+
     fn check(&self) -> Result<(), ApiError> {
-        check_credential(self.credential.as_deref().unwrap_or_default())?;
+        check_credential(self.credential())?;
         check_audiences("expected_audiences", self.expected_audiences.as_deref().unwrap_or_default())
     }
 
     async fn verify(&self, state: &AdminState, context: &RequestContext, cache: CachePolicy) -> Verification {
         let presented = Presented {
             tenant: context.tenant,
-            credential: self.credential.as_deref().unwrap_or_default(),
+            credential: self.credential(),
             client_ip: context.client_ip,
             arrived: Instant::now(),
             audiences: self.expected_audiences.as_deref().unwrap_or_default(),

@@ -38,6 +38,9 @@ impl Verify {
         }
         let span = result.span.map(|(first, last)| format!(", from {first:?} to {last:?}"));
         eprintln!("{} rows in {} chains were verified{}.", result.rows, result.chains, span.unwrap_or_default());
+        if result.rows == 0 && result.removed == 0 {
+            eprintln!("The trail is empty: no key was changed since its tables were made, or all of it was removed.");
+        }
         if result.removed > 0 {
             eprintln!("Retention has removed {} rows before them.", result.removed);
         }

@@ -9,7 +9,7 @@ use crate::audit::{Anchor, AuditEvent, AuditRow, ChainHead, ChainVerification, H
 use crate::clock::SystemClock;
 use crate::id::{KeyId, TenantId};
 use crate::key::ApiKey;
-use crate::request_context::{ActorScope, Principal, RequestContext};
+use crate::request_context::{ActorScope, Administrator, Principal, RequestContext};
 use crate::store::{AuditQuery, AuditStore, Inserted, KeyStore, Unsealed};
 
 const IMPORTED: KeyId = KeyId::Imported([3; 32]);
@@ -178,7 +178,7 @@ pub(super) async fn audit_pages_return_every_row_once_in_both_orders(store: Arc<
 pub(super) async fn audit_filters_select_rows(store: Arc<dyn KeyStore>) {
     let other = ApiKey { actor_id: "other".into(), ..key(issued(2)) };
     store.insert_many(&context(), &[key(issued(1)), other]).await.unwrap();
-    let admin = context().with_principal(Principal::Admin("root".into()));
+    let admin = context().with_principal(Principal::Admin(Administrator::new("root", ["manage", "read"])));
     store.revoke(&admin, issued(2), &compromise(), long_ago(1)).await.unwrap();
     trail(&store).record(&[recorder().checkpoint(TenantId::NIL, &json!([]))]).await.unwrap();
     let all = rows(&store, TenantId::NIL).await;

@@ -6,7 +6,7 @@ use super::fixtures::{OTHER, at, compromise, context, context_of, issued, key, s
 use crate::cidr::CidrSet;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::ApiKey;
-use crate::request_context::Principal;
+use crate::request_context::{Administrator, Principal};
 use crate::store::{Inserted, KeyStore, Revoked, StoreError};
 
 pub(super) async fn stored_key_is_read_back_unchanged(store: Arc<dyn KeyStore>) {
@@ -53,7 +53,7 @@ pub(super) async fn write_to_another_tenant_is_rejected(store: Arc<dyn KeyStore>
     store.insert(&context(), &mine, None).await.unwrap();
     store.insert(&context_of(OTHER), &own, None).await.unwrap();
     let new = key(issued(3));
-    let admin = context_of(OTHER).with_principal(Principal::Admin("root".into()));
+    let admin = context_of(OTHER).with_principal(Principal::Admin(Administrator::new("root", ["manage", "read"])));
     let holder = context_of(OTHER).with_principal(Principal::Key(own.id));
     for context in [&context_of(OTHER), &admin, &holder] {
         refused(store.insert(context, &new, Some("r")).await);

@@ -71,7 +71,7 @@ macro_rules! insert {
 /// The columns of a row of the audit trail as they are read.
 macro_rules! audit_columns {
     () => {
-        "id::text, tenant::text, time, writer::text, event, principal, client_ip, request_id, key_id, actor_id, before, \
+        "id::text, tenant::text, time, writer::text, event, principal, roles, client_ip, request_id, key_id, actor_id, before, \
          after, details, mac, chain::text, seq, seal"
     };
 }
@@ -81,11 +81,11 @@ pub(super) use audit_columns;
 macro_rules! insert_audit {
     ($json:literal, $condition:literal) => {
         concat!(
-            "INSERT INTO audit_events (id, tenant, time, writer, event, principal, client_ip, request_id, key_id, actor_id, \
-             before, after, details, mac) SELECT id, tenant, time, writer, event, principal, client_ip, request_id, key_id, \
+            "INSERT INTO audit_events (id, tenant, time, writer, event, principal, roles, client_ip, request_id, key_id, actor_id, \
+             before, after, details, mac) SELECT id, tenant, time, writer, event, principal, roles, client_ip, request_id, key_id, \
              actor_id, before, after, details, mac FROM json_to_recordset(",
             $json,
-            "::json) AS audit (id uuid, tenant uuid, time timestamptz, writer uuid, event text, principal text, \
+            "::json) AS audit (id uuid, tenant uuid, time timestamptz, writer uuid, event text, principal text, roles text, \
              client_ip text, request_id text, key_id text, actor_id text, before text, after text, details text, \
              mac text) WHERE ",
             $condition

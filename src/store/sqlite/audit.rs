@@ -20,7 +20,7 @@ macro_rules! select {
         concat!(
             "SELECT CAST(id AS TEXT) AS id, CAST(tenant AS TEXT) AS tenant, CAST(time AS INTEGER) AS time, \
              CAST(writer AS TEXT) AS writer, CAST(event AS TEXT) AS event, CAST(principal AS TEXT) AS principal, \
-             CAST(client_ip AS TEXT) AS client_ip, CAST(request_id AS TEXT) AS request_id, \
+             CAST(roles AS TEXT) AS roles, CAST(client_ip AS TEXT) AS client_ip, CAST(request_id AS TEXT) AS request_id, \
              CAST(key_id AS TEXT) AS key_id, CAST(actor_id AS TEXT) AS actor_id, CAST(before AS TEXT) AS before, \
              CAST(after AS TEXT) AS after, CAST(details AS TEXT) AS details, CAST(mac AS TEXT) AS mac, \
              CAST(chain AS TEXT) AS chain, CAST(seq AS INTEGER) AS seq, CAST(seal AS TEXT) AS seal",

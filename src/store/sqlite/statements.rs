@@ -31,9 +31,9 @@ macro_rules! insert {
 macro_rules! insert_audit {
     ($json:literal, $condition:literal) => {
         concat!(
-            "INSERT INTO audit_events (id, tenant, time, writer, event, principal, client_ip, request_id, key_id, \
+            "INSERT INTO audit_events (id, tenant, time, writer, event, principal, roles, client_ip, request_id, key_id, \
              actor_id, before, after, details, mac) SELECT value->>'id', value->>'tenant', value->>'time', \
-             value->>'writer', value->>'event', value->>'principal', value->>'client_ip', value->>'request_id', \
+             value->>'writer', value->>'event', value->>'principal', value->>'roles', value->>'client_ip', value->>'request_id', \
              value->>'key_id', value->>'actor_id', value->>'before', value->>'after', value->>'details', value->>'mac' \
              FROM json_each(",
             $json,

@@ -133,9 +133,7 @@ async fn refused_calls_are_gathered_into_one_row() {
     }
     let derive = json!({"credential": "unknown"});
     assert_eq!(keygate.send_json("POST /v2alpha1/admin/apiKeys:derive", &derive).await.status, 401);
-    // A stop writes what was counted since the last full minute. Before the line, a stop signal kills the process.
-    wait_for(async || if keygate.log().contains("is serving") { Ok(()) } else { Err("not serving yet".into()) }).await;
-    keygate.restart();
+    write_what_was_counted(&mut keygate).await;
     let refused = events(&keygate, "operation=refuse").await;
     let counts: Vec<_> = refused.iter().map(|event| event["details"]["count"].as_u64().unwrap()).collect();
     assert!(counts.len() <= 2 && counts.iter().sum::<u64>() == 26, "{refused:?}");
@@ -145,6 +143,40 @@ async fn refused_calls_are_gathered_into_one_row() {
         let routes = json!(["POST /v2alpha1/apiKeys:selfRevoke", "POST /v2alpha1/admin/apiKeys:derive"]);
         assert_eq!(only["details"]["routes"], routes);
     }
+}
+
+/// Stops the process, which writes what was counted since the last full minute, and starts the next one.
+async fn write_what_was_counted(keygate: &mut Keygate) {
+    // Before the line, a stop signal kills the process.
+    wait_for(async || if keygate.log().contains("is serving") { Ok(()) } else { Err("not serving yet".into()) }).await;
+    keygate.restart();
+}
+
+#[tokio::test]
+async fn failed_verifications_are_gathered_by_reason_and_key() {
+    let mut keygate = Keygate::serve_admin(&json!({}));
+    let (id, secret) = keygate.issue(json!({})).await;
+    keygate.revoke(&id).await;
+    let verify = json!({"credential": secret});
+    for _ in 0..5 {
+        keygate.send_json("POST /v2alpha1/admin/apiKeys:verify", &verify).await;
+    }
+    let unknown = "an-unknown-credential-of-a-stranger";
+    let batch = json!({"requests": [{"credential": secret}, {"credential": unknown}, {"credential": unknown}]});
+    keygate.send_json("POST /v2alpha1/admin/apiKeys:batchVerify", &batch).await;
+    write_what_was_counted(&mut keygate).await;
+    let failed = events(&keygate, "operation=APIKeyVerificationFailed").await;
+    let count = |key: &Value, reason: &str, kind: &str| -> u64 {
+        let is_same = |event: &&Value| {
+            let details = &event["details"];
+            event["key_id"] == *key && details["reason"] == reason && details["credential_type"] == kind
+        };
+        failed.iter().filter(is_same).map(|event| event["details"]["count"].as_u64().unwrap()).sum()
+    };
+    assert_eq!(count(&json!(id), "The API key has been revoked.", "issued"), 6, "{failed:?}");
+    assert_eq!(count(&Value::Null, "API key not found", "imported"), 2, "{failed:?}");
+    assert!(failed.len() <= 4 && failed[0]["client_ip"] == "127.0.0.1", "{failed:?}");
+    assert!(!Value::from(failed).to_string().contains(unknown));
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ const FIRST: &str = "(SELECT chain FROM audit_events WHERE key_id = 'FIRST-KEY' 
 /// What is done to the database, and what the verification says: a word, and the row by its position.
 const CASES: &[(&str, &str, &str)] = &[
     ("UPDATE audit_events SET principal = 'admin:other' WHERE ROW(3)", "edited", "row 3"),
+    ("UPDATE audit_events SET roles = 'read' WHERE ROW(3)", "edited", "row 3"),
     ("UPDATE audit_events SET after = '{}' WHERE ROW(3)", "edited", "row 3"),
     ("UPDATE audit_events SET key_id = NULL WHERE ROW(3)", "edited", "row 3"),
     ("UPDATE audit_events SET seal = mac WHERE ROW(3)", "edited", "row 3"),
@@ -49,13 +50,13 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     // A copy of a row at the end of the chain, and one that waits to be sealed.
     (
-        "INSERT INTO audit_events SELECT '01900000-0000-7000-8000-000000000001', tenant, time, writer, event, principal, \
+        "INSERT INTO audit_events SELECT '01900000-0000-7000-8000-000000000001', tenant, time, writer, event, principal, roles, \
          client_ip, request_id, key_id, actor_id, before, after, details, mac, chain, 99, seal FROM audit_events WHERE ROW(3)",
         "inserted",
         "01900000-0000-7000-8000-000000000001",
     ),
     (
-        "INSERT INTO audit_events SELECT '01900000-0000-7000-8000-000000000001', tenant, time, writer, event, principal, \
+        "INSERT INTO audit_events SELECT '01900000-0000-7000-8000-000000000001', tenant, time, writer, event, principal, roles, \
          client_ip, request_id, key_id, actor_id, before, after, details, mac, NULL, NULL, NULL \
          FROM audit_events WHERE ROW(3)",
         "inserted",

@@ -7,6 +7,7 @@ CREATE TABLE audit_events (
     writer     uuid        NOT NULL, -- the process
     event      text        NOT NULL,
     principal  text        NOT NULL,
+    roles      text, -- of an administrator, separated by spaces
     client_ip  text,
     request_id text        NOT NULL,
     key_id     text,

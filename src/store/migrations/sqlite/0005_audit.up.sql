@@ -7,6 +7,7 @@ CREATE TABLE audit_events (
     writer     TEXT    NOT NULL, -- the process
     event      TEXT    NOT NULL,
     principal  TEXT    NOT NULL,
+    roles      TEXT, -- of an administrator, separated by spaces
     client_ip  TEXT,
     request_id TEXT    NOT NULL,
     key_id     TEXT,

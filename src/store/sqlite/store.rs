@@ -34,11 +34,14 @@ impl SqliteStore {
         let mut connection = pool.acquire().await.map_err(store_error)?;
         change_tables(&mut connection, Change::Up).await?;
         drop(connection);
-        let writer = match writer_options(options) {
-            Some(writer) => writer.connect_with(connect_options(options)).await.map_err(store_error)?,
-            None => pool.clone(),
+        let writers = match writer_options(options) {
+            Some(writer) => {
+                let writer = writer.connect_with(connect_options(options)).await.map_err(store_error)?;
+                Writers::new(writer, true)
+            }
+            None => Writers::new(pool.clone(), false),
         };
-        Ok(Self { pool, writers: Writers::new(writer), recorder: RecorderSlot::default() })
+        Ok(Self { pool, writers, recorder: RecorderSlot::default() })
     }
 
     /// Begins a change.

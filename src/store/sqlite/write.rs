@@ -4,7 +4,10 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::SqliteTransactionManager;
+use sqlx::{SqlSafeStr, Sqlite, SqliteConnection, SqlitePool};
+use sqlx_core::transaction::TransactionManager;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 
@@ -12,53 +15,69 @@ use super::error::store_error;
 use super::options::BUSY_TIMEOUT;
 use crate::store::error::StoreError;
 
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
 /// The writers of a file. Callers write in their order; several connections would sleep and try again while the file is locked.
 #[derive(Debug, Clone)]
 pub(super) struct Writers {
-    /// One connection. Its page cache stays valid, because no other connection of this process writes.
+    /// One connection.
     pool: SqlitePool,
-    open: Arc<Mutex<Option<Group>>>,
+    /// Whether the connection is kept between transactions. Its page cache stays valid, because no other connection of this
+    /// process writes.
+    is_kept: bool,
+    state: Arc<Mutex<State>>,
 }
 
-/// An open transaction, and the changes in it that wait for its commit.
+#[derive(Debug, Default)]
+struct State {
+    connection: Option<Connection>,
+    /// The outcome of the open transaction, in which changes wait for the commit.
+    open: Option<Outcome>,
+}
+
+/// A connection. An open transaction is rolled back when it is dropped.
 #[derive(Debug)]
-struct Group {
-    transaction: Transaction<'static, Sqlite>,
-    outcome: Outcome,
-}
+struct Connection(PoolConnection<Sqlite>);
 
-/// The result of the commit. Unset until then.
+/// The result of a commit. Unset until then.
 type Outcome = Arc<OnceLock<Result<(), StoreError>>>;
 
 /// A change in a write transaction. If it is dropped before its commit, the transaction is rolled back, with all changes in it.
 pub(super) struct Write {
-    group: Group,
-    turn: OwnedMutexGuard<Option<Group>>,
-    open: Arc<Mutex<Option<Group>>>,
+    connection: Connection,
+    outcome: Outcome,
+    turn: OwnedMutexGuard<State>,
+    writers: Writers,
 }
 
 impl Writers {
-    /// The writers over a pool of one connection.
-    pub(super) fn new(pool: SqlitePool) -> Self {
-        Self { pool, open: Arc::default() }
+    /// The writers over a pool, whose connection they keep if nothing else uses it.
+    pub(super) fn new(pool: SqlitePool, is_kept: bool) -> Self {
+        Self { pool, is_kept, state: Arc::default() }
     }
 
     /// Begins a change, in the transaction of the callers before it if that is not committed yet.
     pub(super) async fn begin(&self) -> Result<Write, StoreError> {
-        let turn = timeout(BUSY_TIMEOUT, Arc::clone(&self.open).lock_owned()).await;
+        let turn = timeout(BUSY_TIMEOUT, Arc::clone(&self.state).lock_owned()).await;
         let mut turn = turn.map_err(|_| StoreError::Timeout)?;
-        let group = match turn.take() {
-            Some(group) => group,
-            None => Group {
-                transaction: self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)?,
-                outcome: Outcome::default(),
-            },
+        let mut connection = match turn.connection.take() {
+            Some(connection) => connection,
+            None => Connection(self.pool.acquire().await.map_err(store_error)?),
         };
-        Ok(Write { group, turn, open: Arc::clone(&self.open) })
+        let outcome = match turn.open.take() {
+            Some(outcome) => outcome,
+            None => {
+                let begin = SqliteTransactionManager::begin(&mut connection.0, Some(BEGIN.into_sql_str()));
+                begin.await.map_err(store_error)?;
+                Outcome::default()
+            }
+        };
+        Ok(Write { connection, outcome, turn, writers: self.clone() })
     }
 
     /// Waits for the running transaction and closes the connection.
     pub(super) async fn close(&self) {
+        self.state.lock().await.connection = None;
         self.pool.close().await;
     }
 }
@@ -69,14 +88,16 @@ impl Write {
     /// # Errors
     /// [`StoreError`] when it is not known whether the change is stored, or when another change in the transaction failed.
     pub(super) async fn commit(self) -> Result<(), StoreError> {
-        let Self { group, mut turn, open } = self;
-        let outcome = Arc::clone(&group.outcome);
-        *turn = Some(group);
+        let Self { connection, outcome, mut turn, writers } = self;
+        *turn = State { connection: Some(connection), open: Some(Arc::clone(&outcome)) };
         drop(turn);
         // The lock is fair: all who waited have had their turns.
-        let mut open = open.lock().await;
-        if let Some(group) = open.take_if(|group| Arc::ptr_eq(&group.outcome, &outcome)) {
-            let result = group.transaction.commit().await.map_err(store_error);
+        let mut state = writers.state.lock().await;
+        if state.open.take_if(|open| Arc::ptr_eq(open, &outcome)).is_some()
+            && let Some(mut connection) = state.connection.take()
+        {
+            let result = SqliteTransactionManager::commit(&mut connection.0).await.map_err(store_error);
+            state.connection = Some(connection).filter(|_| writers.is_kept && result.is_ok());
             return outcome.get_or_init(|| result).clone();
         }
         outcome.get().cloned().unwrap_or_else(|| {
@@ -85,17 +106,23 @@ impl Write {
     }
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        SqliteTransactionManager::start_rollback(&mut self.0);
+    }
+}
+
 impl Deref for Write {
     type Target = SqliteConnection;
 
     fn deref(&self) -> &SqliteConnection {
-        &self.group.transaction
+        &self.connection.0
     }
 }
 
 impl DerefMut for Write {
     fn deref_mut(&mut self) -> &mut SqliteConnection {
-        &mut self.group.transaction
+        &mut self.connection.0
     }
 }
 
@@ -138,7 +165,7 @@ mod tests {
     /// the others twice.
     async fn until_waiting(store: &SqliteStore, count: usize) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-        while Arc::strong_count(&store.writers.open) < 3 + 2 * count {
+        while Arc::strong_count(&store.writers.state) < 3 + 2 * count {
             assert!(tokio::time::Instant::now() < deadline, "they do not wait");
             tokio::task::yield_now().await;
         }
@@ -148,7 +175,7 @@ mod tests {
     async fn changes_that_wait_are_committed_with_the_one_before_them() {
         let (store, _folder) = store().await;
         let first = insert(&store, "a").await;
-        let outcome = Arc::clone(&first.group.outcome);
+        let outcome = Arc::clone(&first.outcome);
         let others = [waiting(&store, "b", false), waiting(&store, "c", false)];
         until_waiting(&store, 2).await;
         assert_eq!(stored(&store).await, [""; 0], "nothing is stored before the commit");

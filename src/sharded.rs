@@ -1,7 +1,9 @@
 //! A value split into shards, each behind its own mutex, so that threads rarely contend for one lock.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ahash::RandomState;
 
 /// The default number of shards.
 const SHARDS: usize = 64;

@@ -43,7 +43,10 @@ impl Client {
         }
         let (head, connection) = (self.request.head(), &mut self.connection);
         let mut exchange = Exchange::begin(Arc::clone(&self.snapshot), &head, connection);
-        let status = match poll_once(exchange.authorize(head.fields, connection)) {
+        let authorized = exchange
+            .authorize_now(head.fields, connection)
+            .unwrap_or_else(|| poll_once(exchange.authorize(head.fields, connection)));
+        let status = match authorized {
             Ok(()) => {
                 let mut forwarded = self.forwarded.clone();
                 let edits = exchange.request_edits(&self.forwarded.headers, connection, UPSTREAM_HOST);

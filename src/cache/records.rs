@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ahash::RandomState;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
@@ -25,7 +26,7 @@ pub(super) struct CacheTime(pub(super) u64);
 
 /// Cached records by their keys.
 pub(super) struct Records {
-    map: Cache<CacheKey, Entry>,
+    map: Cache<CacheKey, Entry, RandomState>,
     /// The largest weight that is cached, in bytes.
     entry_max: u64,
     /// Entries that were inserted before this [`CacheTime`] do not count. moka checks the same, but by a time that an insertion renews
@@ -69,7 +70,7 @@ impl Records {
             .max_capacity(max_bytes)
             .weigher(|_: &CacheKey, entry: &Entry| entry.weight())
             .time_to_live(ttl)
-            .build();
+            .build_with_hasher(RandomState::new());
         let entry_max = (max_bytes / ENTRY_PART).max(ENTRY_PART_MIN).min(max_bytes);
         Self { map, entry_max, cleared: AtomicU64::new(0) }
     }

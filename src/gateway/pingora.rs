@@ -112,7 +112,11 @@ impl ProxyHttp for Proxy {
                     respond(session, response).await?;
                     return Ok(true);
                 }
-                None => exchange.authorize(&request.headers, connection).await,
+                // Most requests need nothing from elsewhere. The future of the other ones is large, so it is made only for them.
+                None => match exchange.authorize_now(&request.headers, connection) {
+                    Some(outcome) => outcome,
+                    None => exchange.authorize(&request.headers, connection).await,
+                },
             },
         };
         let outcome = outcome.and_then(|()| exchange.check_body_size(&request.headers));

@@ -1,7 +1,8 @@
 //! A lock-free set of fixed size that holds the keys of a day.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use ahash::RandomState;
 
 use crate::clock::Timestamp;
 use crate::key::CachedKey;

@@ -253,8 +253,10 @@ impl FieldEdits {
         for (name, value) in self.set.drain(..) {
             fields.insert(name.header(), value);
         }
-        for (name, value) in self.custom.take().into_iter().flat_map(|custom| custom.added) {
-            fields.append(name, value);
+        if let Some(custom) = self.custom.take() {
+            for (name, value) in custom.added {
+                fields.append(name, value);
+            }
         }
     }
 

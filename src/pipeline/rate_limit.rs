@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use ahash::AHashMap;
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
@@ -52,7 +53,7 @@ pub struct RouteLimits {
     /// The plan for anonymous callers.
     anonymous: Arc<Plan>,
     /// Plans for callers whose key has a limit of its own, by quota and window.
-    key_plans: ArcSwap<HashMap<(u64, Duration), Arc<Plan>>>,
+    key_plans: ArcSwap<AHashMap<(u64, Duration), Arc<Plan>>>,
     key_plans_left: Arc<AtomicUsize>,
     cost: u64,
     on_backend_down: OnBackendDown,
@@ -129,7 +130,10 @@ impl RouteLimits {
 
     /// Charges a request to all limits that apply to it, or to none.
     pub async fn charge(&self, caller: &Caller<'_>) -> RateLimitOutcome {
-        let plan = self.plan(caller);
+        self.charge_plan(self.plan(caller), caller).await
+    }
+
+    async fn charge_plan(&self, plan: Arc<Plan>, caller: &Caller<'_>) -> RateLimitOutcome {
         let mut outcome = RateLimitOutcome { legacy_fields: self.legacy_fields, ..RateLimitOutcome::default() };
         self.charge_enforced(&plan, caller, &mut outcome).await;
         // Dry-run limits never reject. A rejected request is not charged to them.
@@ -173,12 +177,16 @@ impl RouteLimits {
         outcome
     }
 
-    /// As [`RouteLimits::charge`], if the limits are counted in this process.
+    /// As [`RouteLimits::charge`], if there are no limits, or they are counted in this process.
     pub(super) fn charge_now(&self, caller: &Caller<'_>) -> Option<RateLimitOutcome> {
+        let plan = self.plan(caller);
+        if plan.groups().is_empty() {
+            return Some(RateLimitOutcome { plan: Some(plan), ..RateLimitOutcome::default() });
+        }
         if !self.limiter.is_local() {
             return None;
         }
-        match pin!(self.charge(caller)).poll(&mut Context::from_waker(Waker::noop())) {
+        match pin!(self.charge_plan(plan, caller)).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(outcome) => Some(outcome),
             // A limiter that counts in this process does not suspend.
             Poll::Pending => None,
@@ -218,7 +226,7 @@ impl RouteLimits {
         let take = |left: usize| left.checked_sub(1);
         if self.key_plans_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
             self.key_plans.rcu(|plans| {
-                let mut plans = HashMap::clone(plans);
+                let mut plans = AHashMap::clone(plans);
                 plans.insert(key, Arc::clone(&plan));
                 plans
             });

@@ -1,8 +1,8 @@
 //! Routes, and route matching by host, path and method. The cost is a few hash lookups, independent of the number of routes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use ahash::AHashMap;
 use http::Method;
 use smallvec::SmallVec;
 
@@ -75,9 +75,9 @@ pub struct RouteMatcher {
 /// All routes of a configuration. `R` is what a match returns.
 #[derive(Debug)]
 pub struct RouteTable<R> {
-    by_host: HashMap<Box<str>, Prefixes<R>>,
+    by_host: AHashMap<Box<str>, Prefixes<R>>,
     /// The routes of `*.SUFFIX`, by suffix.
-    by_suffix: HashMap<Box<str>, Prefixes<R>>,
+    by_suffix: AHashMap<Box<str>, Prefixes<R>>,
     /// The length of the longest suffix in bytes. Longer ends of a host need no lookup.
     longest_suffix: usize,
     all_hosts: Prefixes<R>,
@@ -102,7 +102,7 @@ struct Prefixes<R> {
 
 #[derive(Debug)]
 struct ByPrefix<R> {
-    routes: HashMap<Box<str>, Vec<Candidate<R>>>,
+    routes: AHashMap<Box<str>, Vec<Candidate<R>>>,
     /// The length of the longest prefix in bytes. Longer parts of a path need no lookup.
     longest: usize,
 }
@@ -156,8 +156,8 @@ impl<R> RouteTable<R> {
     /// ignored.
     pub fn new(routes: impl IntoIterator<Item = (RouteMatcher, R)>) -> Self {
         let mut table = Self {
-            by_host: HashMap::new(),
-            by_suffix: HashMap::new(),
+            by_host: AHashMap::new(),
+            by_suffix: AHashMap::new(),
             longest_suffix: 0,
             all_hosts: Prefixes::default(),
             ambiguous_prefixes: false,
@@ -317,7 +317,7 @@ impl<R> ByPrefix<R> {
 
 impl<R> Default for ByPrefix<R> {
     fn default() -> Self {
-        Self { routes: HashMap::new(), longest: 0 }
+        Self { routes: AHashMap::new(), longest: 0 }
     }
 }
 

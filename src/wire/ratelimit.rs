@@ -92,6 +92,9 @@ fn list<'a>(items: impl Iterator<Item = (&'a str, [(&'static str, u64); 2])>) ->
 
 /// Appends the characters that a quoted string may contain, escaped; others become `_`.
 fn push_string(text: &mut SmallVec<[u8; 128]>, name: &str) {
+    if name.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        return text.extend_from_slice(name.as_bytes());
+    }
     for character in name.chars() {
         match character {
             '"' | '\\' => text.extend_from_slice(if character == '"' { b"\\\"" } else { b"\\\\" }),

@@ -182,9 +182,9 @@ impl UpstreamCall {
         let is_other_connection_enough = is_stale || failure.is_unprocessed;
         self.tried.add(attempt.index, if is_other_connection_enough { Retriable::Yes } else { Retriable::No });
         self.needs_new_connection = true;
-        let may_repeat_post = target.upstream.retries.non_idempotent == NonIdempotentRetries::Unanswered && is_stale;
-        let is_safe = failure.is_unprocessed || facts.is_idempotent || may_repeat_post;
-        let is_retried = is_safe
+        let repeats_unanswered = target.upstream.retries.non_idempotent == NonIdempotentRetries::Unanswered;
+        let may_repeat = facts.is_idempotent || (repeats_unanswered && failure.is_closed);
+        let is_retried = (failure.is_unprocessed || may_repeat)
             && is_unanswered
             && facts.is_replayable
             && self.sent <= target.upstream.retries.attempts

@@ -21,13 +21,15 @@ pub(super) enum Reply {
     Hold,
 }
 
-/// A request as the rule of an instance sees it.
+/// A request. The rule of an instance sees it before its `reply` is known.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
     pub(super) method: String,
     pub(super) path: String,
     /// 1 for the first request of a connection.
     pub(super) on_connection: usize,
+    /// What the rule has said.
+    pub(super) reply: Reply,
 }
 
 type Rule = Box<dyn Fn(&Received) -> Reply + Send + Sync>;
@@ -129,8 +131,9 @@ fn serve(stream: &TcpStream, state: &State) {
         let _ = std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink());
         let mut words = head.split(' ').map(str::to_owned);
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let received = Received { method, path, on_connection };
+        let mut received = Received { method, path, on_connection, reply: Reply::Close };
         let reply = (state.rule)(&received);
+        received.reply = reply;
         state.received.lock().unwrap().push(received);
         let (text, is_kept) = match reply {
             Reply::Status(status) => (format!("HTTP/1.1 {status} Status\r\nContent-Length: 2\r\n\r\nok"), true),

@@ -49,6 +49,11 @@ enum RequestClass {
     /// A gRPC call.
     Grpc,
 }
+    /// The time to establish a connection.
+    pub(super) fn connect(&self) -> Duration {
+        self.connect
+    }
+
 
 impl From<&UpstreamConfig> for Timeouts {
     fn from(config: &UpstreamConfig) -> Self {

@@ -94,8 +94,17 @@ impl UpstreamCall {
         key: &[u8],
     ) -> Result<Box<HttpPeer>, Rejection> {
         let now = Instant::now();
-        let target =
-            self.target.get_or_insert_with(|| Target { upstream: Arc::clone(upstream), set: upstream.begin(now) });
+        let target = match &mut self.target {
+            Some(target) => target,
+            target => {
+                let mut set = upstream.begin(now);
+                if set.endpoints.is_empty() {
+                    // At the start, before names were resolved.
+                    set = Box::pin(upstream.first_endpoints()).await;
+                }
+                target.insert(Target { upstream: Arc::clone(upstream), set })
+            }
+        };
         let (index, in_flight) = target.upstream.select(&target.set, key, &self.tried).await?;
         self.attempts += 1;
         self.endpoint = Some(Arc::clone(&in_flight.endpoint.name));

@@ -121,7 +121,9 @@ pub(super) async fn burst(keygate: &Keygate, method: &Method, each: usize) -> St
 
 fn sum(all: Vec<Statuses>) -> Statuses {
     let mut statuses = Statuses::new();
-    all.into_iter().for_each(|more| add(&mut statuses, more));
+    for more in all {
+        add(&mut statuses, more);
+    }
     statuses
 }
 

@@ -439,6 +439,9 @@ fn unreachable_upstream() -> Box<Error> {
 /// Whether a response ends with its head.
 fn is_bodiless(method: &Method, response: &ResponseHeader) -> bool {
     let is_empty = || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
+        if end_reason == Some(EndReason::ReadTimeout) {
+            self.call.fell_silent();
+        }
     let has_none = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     !response.status.is_informational() && (method == Method::HEAD || has_none || is_empty())
 }

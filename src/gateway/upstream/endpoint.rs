@@ -116,16 +116,14 @@ impl Endpoint {
         }
     }
 
-    /// Counts a failure; returns the number of consecutive ones.
-    pub(super) fn add_failure(&self) -> u32 {
-        self.failures.fetch_add(1, Ordering::Relaxed) + 1
+    /// Counts failures; returns the number of consecutive ones.
+    pub(super) fn add_failures(&self, count: u32) -> u32 {
+        self.failures.fetch_add(count, Ordering::Relaxed) + count
     }
 
-    /// Ends a series of failures.
-    pub(super) fn add_success(&self) {
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
-        }
+    /// Ends a series of failures; returns their number.
+    pub(super) fn add_success(&self) -> u32 {
+        if self.failures.load(Ordering::Relaxed) == 0 { 0 } else { self.failures.swap(0, Ordering::Relaxed) }
     }
 
     /// The number of requests in flight.

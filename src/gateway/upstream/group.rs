@@ -233,9 +233,9 @@ impl Upstream {
         }
     }
 
-    /// Counts a failure of an endpoint, which may eject it.
-    pub(super) fn add_failure(&self, set: &EndpointSet, endpoint: &Arc<Endpoint>, fault: &str) {
-        self.ejector.add_failure(&set.endpoints, endpoint, fault, &self.waiting);
+    /// Counts failures of an endpoint, which may eject it. `fault` is the last one.
+    pub(super) fn add_failure(&self, set: &EndpointSet, endpoint: &Arc<Endpoint>, count: u32, fault: &str) {
+        self.ejector.add_failure(&set.endpoints, endpoint, (count, fault), &self.waiting);
     }
 
     /// Counts a retry if the budget allows one.

@@ -3,6 +3,7 @@
 mod balancer;
 mod budget;
 mod call;
+mod check_connection;
 mod connector;
 mod discovery;
 mod ejection;
@@ -12,6 +13,7 @@ mod group;
 mod grpc_health;
 mod hash_key;
 mod health;
+mod http_health;
 mod metrics;
 mod names;
 mod peer;

@@ -19,6 +19,8 @@ pub(super) enum Reply {
     PartialHead,
     /// Nothing until [`Instance::release`], then 200.
     Hold,
+    /// The head of a response; its body comes after [`Instance::release`].
+    Stall,
 }
 
 /// A request. The rule of an instance sees it before its `reply` is known.
@@ -111,6 +113,13 @@ impl Instance {
     }
 }
 
+impl State {
+    fn wait_for_release(&self) {
+        let is_released = self.is_released.lock().unwrap();
+        drop(self.released.wait_while(is_released, |is_released| !*is_released).unwrap());
+    }
+}
+
 impl Drop for Instance {
     fn drop(&mut self) {
         self.state.is_stopped.store(true, Ordering::SeqCst);
@@ -140,9 +149,13 @@ fn serve(stream: &TcpStream, state: &State) {
             Reply::Close => (String::new(), false),
             Reply::PartialHead => ("HTTP/1.1 2".to_owned(), false),
             Reply::Hold => {
-                let is_released = state.is_released.lock().unwrap();
-                drop(state.released.wait_while(is_released, |is_released| !*is_released).unwrap());
+                state.wait_for_release();
                 ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(), true)
+            }
+            Reply::Stall => {
+                let _ = (&*stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+                state.wait_for_release();
+                ("ok".to_owned(), true)
             }
         };
         if (&*stream).write_all(text.as_bytes()).is_err() || !is_kept {

@@ -17,6 +17,7 @@ mod http_health;
 mod metrics;
 mod names;
 mod peer;
+mod round_robin;
 mod slow_start;
 mod state_metrics;
 mod tls;

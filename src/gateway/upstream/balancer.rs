@@ -147,7 +147,7 @@ fn indexed(endpoints: &[Arc<Endpoint>]) -> BTreeSet<Backend> {
     let backend = |(index, endpoint): (usize, &Arc<Endpoint>)| {
         let mut ext = Extensions::new();
         ext.insert(Index(index));
-        let addr = SocketAddr::Inet(ring_address(&endpoint.peer._address));
+        let addr = SocketAddr::Inet(ring_address(endpoint.address()));
         Backend { addr, weight: usize::try_from(endpoint.weight).unwrap_or(1), ext }
     };
     endpoints.iter().enumerate().map(backend).collect()

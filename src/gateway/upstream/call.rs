@@ -16,7 +16,7 @@ use super::group::{InFlight, Upstream};
 use super::metrics::Outcome;
 use super::peer::use_new_connection;
 use super::tried::{Retriable, Tried};
-use crate::config::NonIdempotentRetries;
+use crate::config::{NonIdempotentRetries, UpstreamProtocol};
 use crate::pipeline::{Rejection, UpstreamAddress, UpstreamInfo};
 
 /// The upstream's part of one request.
@@ -116,7 +116,7 @@ impl UpstreamCall {
         self.attempts += 1;
         self.endpoint = Some(Arc::clone(&in_flight.endpoint.name));
         self.began.get_or_insert(now);
-        let mut peer = Box::new(in_flight.endpoint.peer.clone());
+        let mut peer = Box::new(in_flight.endpoint.peer());
         if let Some(tls) = target.upstream.tls.as_ref().filter(|_| peer.is_tls()) {
             tls.apply(&mut peer);
         }
@@ -141,7 +141,7 @@ impl UpstreamCall {
         static NONE: HeaderValue = HeaderValue::from_static("");
         match &self.attempt {
             Some(attempt) => {
-                UpstreamAddress { is_tls: attempt.endpoint().peer.is_tls(), authority: &attempt.endpoint().host }
+                UpstreamAddress { is_tls: attempt.endpoint().is_tls(), authority: &attempt.endpoint().host }
             }
             None => UpstreamAddress { is_tls: false, authority: &NONE },
         }
@@ -203,6 +203,10 @@ impl UpstreamCall {
         // An endpoint may close a connection that is idle. That does not say that it fails.
         let is_stale = attempt.is_reused && failure.is_closed && is_unanswered;
         let is_refusal = failure.is_unprocessed && failure.outcome != Outcome::ConnectError;
+        if failure.outcome == Outcome::Timeout && target.upstream.protocol != UpstreamProtocol::Http1 {
+            // Its connection may be dead, and other requests share it.
+            attempt.endpoint().abandon_connections();
+        }
         if is_stale || is_refusal {
             self.tried.add(attempt.index, Retriable::Yes);
         } else {

@@ -38,6 +38,8 @@ enum Reply {
     Reset(u8),
     /// GOAWAY with a code: the request is above the last one that is processed.
     GoAwayBelow(u8),
+    /// Nothing.
+    Silence,
     /// GOAWAY without an error, and the end of the connection: the request may have been processed.
     GoAwayWith,
 }
@@ -45,7 +47,8 @@ enum Reply {
 /// A server that replies to its requests by their number, from 0.
 struct Server {
     url: String,
-    requests: Arc<Mutex<usize>>,
+    /// The connection of each request.
+    requests: Arc<Mutex<Vec<usize>>>,
 }
 
 impl Server {
@@ -55,10 +58,10 @@ impl Server {
         let requests = Arc::default();
         let (rule, shared) = (Arc::new(rule), Arc::clone(&requests));
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
+            for (connection, stream) in listener.incoming().enumerate() {
                 let (rule, shared) = (Arc::clone(&rule), Arc::clone(&shared));
                 // Ends with an error when the client closes the connection.
-                std::thread::spawn(move || serve(&stream.unwrap(), &*rule, &shared));
+                std::thread::spawn(move || serve(&stream.unwrap(), &*rule, connection, &shared));
             }
         });
         Self { url, requests }
@@ -66,11 +69,16 @@ impl Server {
 
     /// The number of requests so far.
     fn count(&self) -> usize {
-        *self.requests.lock().unwrap()
+        self.requests.lock().unwrap().len()
     }
 }
 
-fn serve(mut stream: &TcpStream, rule: &dyn Fn(usize) -> Reply, requests: &Mutex<usize>) -> std::io::Result<()> {
+fn serve(
+    mut stream: &TcpStream,
+    rule: &dyn Fn(usize) -> Reply,
+    connection: usize,
+    requests: &Mutex<Vec<usize>>,
+) -> std::io::Result<()> {
     stream.read_exact(&mut [0; PREFACE])?;
     stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
     loop {
@@ -86,8 +94,8 @@ fn serve(mut stream: &TcpStream, rule: &dyn Fn(usize) -> Reply, requests: &Mutex
             HEADERS | DATA if flags & END_STREAM != 0 => {
                 let number = {
                     let mut requests = requests.lock().unwrap();
-                    *requests += 1;
-                    *requests - 1
+                    requests.push(connection);
+                    requests.len() - 1
                 };
                 reply(stream, rule(number), id)?;
             }
@@ -106,6 +114,7 @@ fn reply(mut stream: &TcpStream, reply: Reply, id: u32) -> std::io::Result<()> {
         Reply::Error => stream.write_all(&response(0x8e)),
         Reply::Reset(error) => stream.write_all(&frame(RST_STREAM, 0, id, &code(error))),
         Reply::GoAwayBelow(error) => stream.write_all(&go_away(id.saturating_sub(2), error)),
+        Reply::Silence => Ok(()),
         Reply::GoAwayWith => {
             stream.write_all(&go_away(id, NO_ERROR))?;
             stream.shutdown(Shutdown::Both)
@@ -184,4 +193,16 @@ async fn health_is_checked_over_http2() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn connection_on_which_a_response_is_late_gets_no_more_requests() {
+    // It could be dead.
+    let server = Server::start(|number| if number == 1 { Reply::Silence } else { Reply::Ok });
+    let more = json!({"first_byte_timeout": "500ms", "retries": {"attempts": 0}});
+    let keygate = start_with(std::slice::from_ref(&server.url), &settings(&more));
+    for status in [200, 504, 200, 200] {
+        assert_eq!(send(&Client::new(), &Method::GET, &keygate.gateway).await, status);
+    }
+    assert_eq!(*server.requests.lock().unwrap(), [0, 0, 1, 1]);
 }

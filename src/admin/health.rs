@@ -35,17 +35,18 @@ async fn ready(
     State(state): State<AdminState>,
     _: Context<op::CheckReady>,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    match state.lifecycle.ready().await {
-        Ok(()) => Ok(Json(match &state.upstream_report {
-            // An upstream that fails does not make the gateway unready: its other routes work.
-            Some(report) => json!({ "status": "ok", "upstreams": report() }),
-            None => json!({ "status": "ok" }),
-        })),
-        Err(error) => {
-            tracing::warn!(%error, "not ready");
-            Err(ApiError::plain(Reason::ServiceUnavailable))
-        }
+    if let Err(error) = state.lifecycle.ready().await {
+        return Err(not_ready(&error));
     }
+    let Some(report) = &state.upstream_report else { return Ok(Json(json!({ "status": "ok" }))) };
+    // An upstream that fails does not make the gateway unready: its other routes work.
+    let upstreams = report().ok_or_else(|| not_ready(&"names of upstreams are being resolved for the first time"))?;
+    Ok(Json(json!({ "status": "ok", "upstreams": upstreams })))
+}
+
+fn not_ready(error: &dyn std::fmt::Display) -> ApiError {
+    tracing::warn!(%error, "not ready");
+    ApiError::plain(Reason::ServiceUnavailable)
 }
 
 async fn version(State(state): State<AdminState>, _: Context<op::GetVersion>) -> Json<Version> {

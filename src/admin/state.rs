@@ -16,8 +16,8 @@ use crate::ratelimit::Limiter;
 use crate::store::AuditStore;
 use crate::verifier::Verifier;
 
-/// Returns the state of the gateway's upstreams: by upstream and endpoint.
-pub type UpstreamReport = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+/// Returns the state of the gateway's upstreams: by upstream and endpoint; `None` until their names were resolved for the first time.
+pub type UpstreamReport = Arc<dyn Fn() -> Option<serde_json::Value> + Send + Sync>;
 
 /// The state shared by all handlers.
 #[derive(Clone)]

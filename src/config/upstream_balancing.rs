@@ -85,7 +85,7 @@ pub enum NonIdempotentRetries {
     /// None.
     #[default]
     Never,
-    /// Those on a pooled connection that was closed before any byte of the response. The upstream may have received the request.
+    /// Those whose connection was closed before any byte of the response. The upstream may have processed the request.
     Unanswered,
 }
 

@@ -12,6 +12,7 @@ mod http2;
 mod pingora;
 mod request_state;
 mod respond;
+mod response_wait;
 mod service;
 mod socket;
 mod supervision;

@@ -152,7 +152,7 @@ async fn serve(
 ) {
     tokio::spawn(Arc::clone(&clock).run());
     // Ends with this function.
-    let _background = upstreams.start().await;
+    let _background = upstreams.start();
     let accepting: JoinSet<()> = listening.into_iter().map(Listening::run).collect();
     // An error means that the gateway was dropped, which is a stop as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;

@@ -39,10 +39,8 @@ impl Supervision {
         progress: &Progress,
         peer: &mut HttpPeer,
     ) {
-        let is_multiplexed = request.version == Version::HTTP_2;
-        let timeouts = self.timeouts.get_or_insert_with(|| {
-            AttemptTimeouts::new(timeouts, &request.headers, is_multiplexed, exchange.arrived())
-        });
+        let timeouts =
+            self.timeouts.get_or_insert_with(|| AttemptTimeouts::new(timeouts, &request.headers, exchange.arrived()));
         timeouts.apply(peer);
         timeouts.begin(&progress.ending);
     }
@@ -57,13 +55,18 @@ impl Supervision {
         exchange: &mut Exchange<U>,
         progress: &Arc<Progress>,
     ) -> pingora::Result<()> {
-        if self.timeouts.is_some_and(|timeouts| timeouts.is_grpc()) {
+        if self.is_grpc() {
             self.begin_stream(StreamKind::Grpc, exchange, progress)?;
         }
         if is_body_empty {
             self.await_response(progress);
         }
         Ok(())
+    }
+
+    /// Whether the request is a gRPC call.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.timeouts.is_some_and(|timeouts| timeouts.is_grpc())
     }
 
     /// Notes a part of the request body.

@@ -1,13 +1,11 @@
 //! How long an upstream may take: the settings of the upstream and of the route, and how they apply to an exchange.
 //!
 //! pingora has one read timeout for the head and the body of a response, fixed for an attempt. It is the longest that may apply; shorter
-//! limits are those of [`Ending`]. On a connection that serves several requests, a request that is not answered can only be reset and not
-//! answered by `Ending`, so there pingora's timeout is that of the head, unless the request may be answered by a live stream.
+//! limits are those of [`Ending`].
 
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
-use http::header::ACCEPT;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::ending::Ending;
@@ -32,22 +30,10 @@ pub(super) struct Timeouts {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttemptTimeouts {
     timeouts: Timeouts,
-    class: RequestClass,
-    /// Whether the request shares its connection with others.
-    is_multiplexed: bool,
+    is_grpc: bool,
     arrived: Instant,
     /// pingora's timeout.
     read_timeout: Duration,
-}
-
-/// What the response to a request may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RequestClass {
-    Ordinary,
-    /// An event stream, because the client accepts one.
-    EventStream,
-    /// A gRPC call.
-    Grpc,
 }
 
 impl From<&UpstreamConfig> for Timeouts {
@@ -63,6 +49,11 @@ impl From<&UpstreamConfig> for Timeouts {
 }
 
 impl Timeouts {
+    /// The time to establish a connection.
+    pub(super) fn connect(&self) -> Duration {
+        self.connect
+    }
+
     /// Those of a route: each that it sets is used instead of that of the upstream.
     pub(super) fn on_route(self, route: &RouteTimeoutsConfig) -> Self {
         let or =
@@ -79,22 +70,15 @@ impl Timeouts {
 
 impl AttemptTimeouts {
     /// The timeouts of a request with these fields that has arrived at `arrived`.
-    pub(super) fn new(timeouts: Timeouts, fields: &HeaderMap, is_multiplexed: bool, arrived: Instant) -> Self {
-        let class = RequestClass::of(fields);
+    pub(super) fn new(timeouts: Timeouts, fields: &HeaderMap, arrived: Instant) -> Self {
+        let is_grpc = ResponseForm::of(fields) == ResponseForm::Grpc;
         let longest = timeouts.first_byte.max(timeouts.read).max(timeouts.stream_idle) + MARGIN;
-        let read_timeout = match class {
-            RequestClass::Grpc => timeouts.stream_idle,
-            RequestClass::Ordinary if is_multiplexed => {
-                timeouts.total.map_or(timeouts.first_byte, |total| total.min(timeouts.first_byte))
-            }
-            RequestClass::Ordinary | RequestClass::EventStream => longest,
-        };
-        Self { timeouts, class, is_multiplexed, arrived, read_timeout }
+        Self { timeouts, is_grpc, arrived, read_timeout: if is_grpc { timeouts.stream_idle } else { longest } }
     }
 
     /// Whether the request is a gRPC call.
     pub(super) fn is_grpc(&self) -> bool {
-        self.class == RequestClass::Grpc
+        self.is_grpc
     }
 
     /// Sets the timeouts of an attempt.
@@ -110,14 +94,12 @@ impl AttemptTimeouts {
     pub(super) fn begin(&self, ending: &Ending) {
         // The limit of an earlier attempt.
         ending.unlimit_silence();
-        if !self.is_multiplexed {
-            self.limit_total(ending);
-        }
+        self.limit_total(ending);
     }
 
     /// Begins to wait for the head of the response: the whole request was received.
     pub(super) fn await_response(&self, ending: &Ending) {
-        if !self.is_grpc() && self.timeouts.first_byte < self.read_timeout {
+        if !self.is_grpc && self.timeouts.first_byte < self.read_timeout {
             ending.limit_silence(self.timeouts.first_byte, EndReason::FirstByteTimeout);
         }
     }
@@ -151,38 +133,22 @@ impl AttemptTimeouts {
     }
 
     fn limit_total(&self, ending: &Ending) {
-        if let Some(total) = self.timeouts.total.filter(|_| !self.is_grpc()) {
+        if let Some(total) = self.timeouts.total.filter(|_| !self.is_grpc) {
             ending.limit_total(Some(total.saturating_sub(self.arrived.elapsed())));
         }
-    }
-}
-
-impl RequestClass {
-    fn of(fields: &HeaderMap) -> Self {
-        if ResponseForm::of(fields) == ResponseForm::Grpc {
-            return Self::Grpc;
-        }
-        let accepts =
-            |value: &http::HeaderValue| memchr::memmem::find(value.as_bytes(), b"text/event-stream").is_some();
-        if fields.get_all(ACCEPT).iter().any(accepts) { Self::EventStream } else { Self::Ordinary }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use http::header::{CONTENT_TYPE, HeaderName};
+    use http::header::CONTENT_TYPE;
 
     use super::*;
     use crate::duration::ConfigDuration;
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
-    }
-
-    fn read_timeout(timeouts: Timeouts, field: Option<(HeaderName, &'static str)>, is_multiplexed: bool) -> Duration {
-        let fields = field.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect();
-        AttemptTimeouts::new(timeouts, &fields, is_multiplexed, Instant::now()).read_timeout
     }
 
     #[test]
@@ -203,17 +169,12 @@ mod tests {
             connect: seconds(1),
             first_byte: seconds(10),
             read: seconds(20),
-            total: None,
+            total: Some(seconds(3)),
             stream_idle: seconds(90),
         };
-        let events = Some((ACCEPT, "application/json, text/event-stream"));
-        let grpc = Some((CONTENT_TYPE, "application/grpc+proto"));
-        for is_multiplexed in [false, true] {
-            assert_eq!(read_timeout(timeouts, events.clone(), is_multiplexed), seconds(90) + MARGIN);
-            assert_eq!(read_timeout(timeouts, grpc.clone(), is_multiplexed), seconds(90));
-        }
-        assert_eq!(read_timeout(timeouts, None, false), seconds(90) + MARGIN);
-        assert_eq!(read_timeout(timeouts, None, true), seconds(10));
-        assert_eq!(read_timeout(Timeouts { total: Some(seconds(3)), ..timeouts }, None, true), seconds(3));
+        let read_timeout = |fields: &HeaderMap| AttemptTimeouts::new(timeouts, fields, Instant::now()).read_timeout;
+        assert_eq!(read_timeout(&HeaderMap::new()), seconds(90) + MARGIN);
+        let grpc = (CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
+        assert_eq!(read_timeout(&HeaderMap::from_iter([grpc])), seconds(90));
     }
 }

@@ -172,6 +172,59 @@ async fn no_request_is_sent_over_an_older_version() {
 }
 
 #[tokio::test]
+async fn each_endpoint_with_an_older_version_is_skipped() {
+    let folder = TempDir::new().unwrap();
+    let authority = Authority::new(folder.path());
+    let certificate = authority.server(&["localhost"]);
+    let mut servers = Vec::new();
+    for version in [&TLS12, &TLS12, &TLS12, &TLS12, &TLS13] {
+        servers.push(TlsUpstream::start(Settings { versions: &[version], ..Settings::new(&certificate) }).await);
+    }
+    let urls: Vec<_> = servers.iter().map(|server| format!("https://127.0.0.1:{}", server.port)).collect();
+    let mut upstream =
+        upstream(&urls[0], json!({"ca_file": authority.file, "server_name": "localhost", "min_version": "1.3"}));
+    merge(&mut upstream, &json!({"endpoints": urls, "ejection": {"max_percent": 0}}));
+    let keygate = serve(&[("a", upstream)]);
+    for _ in 0..5 {
+        assert_eq!(get(&keygate, "/a").await.0, 200);
+    }
+    assert_eq!(servers.iter().map(TlsUpstream::requests).collect::<Vec<_>>(), [0, 0, 0, 0, 5]);
+}
+
+#[tokio::test]
+async fn health_checks_fail_over_an_older_version() {
+    let folder = TempDir::new().unwrap();
+    let authority = Authority::new(folder.path());
+    let certificate = authority.server(&["localhost"]);
+    let alpn = &["h2", "http/1.1"];
+    let old = TlsUpstream::start(Settings { versions: &[&TLS12], alpn, ..Settings::new(&certificate) }).await;
+    let new = TlsUpstream::start(Settings { versions: &[&TLS13], alpn, ..Settings::new(&certificate) }).await;
+    for (protocol, kind) in [("http1", "http"), ("http2", "http"), ("http1", "tcp")] {
+        let with = |server: &TlsUpstream, min_version: &str| {
+            let tls = json!({"ca_file": authority.file, "server_name": "localhost", "min_version": min_version});
+            let mut upstream = upstream(&format!("https://127.0.0.1:{}", server.port), tls);
+            let check = json!({"type": kind, "interval": "50ms", "unhealthy_after": 1, "healthy_after": 1});
+            merge(&mut upstream, &json!({"protocol": protocol, "health_check": check}));
+            upstream
+        };
+        let mut keygate =
+            serve(&[("lax", with(&old, "1.2")), ("strict", with(&old, "1.3")), ("new", with(&new, "1.3"))]);
+        wait_for(async || {
+            let mut healthy = Vec::new();
+            for (name, server) in [("lax", &old), ("strict", &old), ("new", &new)] {
+                let labels = format!(r#"{{endpoint="127.0.0.1:{}",upstream="{name}"}}"#, server.port);
+                healthy.push(keygate.count(&format!("keygate_upstream_healthy{labels}")).await);
+            }
+            if healthy == [Some(1), Some(0), Some(1)] { Ok(()) } else { Err(format!("{protocol} {kind} {healthy:?}")) }
+        })
+        .await;
+        let log = keygate.whole_log();
+        let cause = log.lines().find(|line| line.contains("is unhealthy")).unwrap_or(&log);
+        assert!(cause.contains("the endpoint speaks TLSv1_2, and tls.min_version is 1.3"), "{protocol} {kind} {cause}");
+    }
+}
+
+#[tokio::test]
 async fn protocol_is_selected_by_alpn() {
     let folder = TempDir::new().unwrap();
     let authority = Authority::new(folder.path());

@@ -4,6 +4,7 @@ mod balancing;
 mod documentation;
 mod failing;
 mod health;
+mod http2;
 mod instance;
 mod limits;
 mod load;

@@ -268,7 +268,7 @@ impl Requests<'_> {
             let request = async {
                 let exchange = proxy.process_new_http(session, &shutdown);
                 // The stream is reset when the exchange is dropped.
-                let _ = until_ended(pin!(exchange), &progress.ending, || true).await;
+                let _ = until_ended(pin!(exchange), &progress.ending, || progress.is_answered()).await;
             };
             if limits_body {
                 with_body_limit(request, &progress, &limits).await;

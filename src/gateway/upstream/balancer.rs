@@ -6,12 +6,13 @@ use std::net::{Ipv6Addr, SocketAddr as InetAddress};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pingora::lb::selection::{BackendIter, BackendSelection, Consistent, RoundRobin};
+use pingora::lb::selection::{BackendIter, BackendSelection, Consistent};
 use pingora::lb::{Backend, Extensions};
 use pingora::protocols::l4::socket::SocketAddr;
 use smallvec::SmallVec;
 
 use super::endpoint::Endpoint;
+use super::round_robin::RoundRobin;
 use super::tried::{Tier, Tried};
 use crate::config::BalancingPolicy;
 
@@ -27,7 +28,7 @@ pub(super) struct EndpointSet {
 }
 
 enum Selector {
-    RoundRobin(Arc<RoundRobin>),
+    RoundRobin(RoundRobin),
     /// The first endpoint of the next scan, so that endpoints with equal load take turns.
     LeastRequests(AtomicUsize),
     ConsistentHash {
@@ -94,8 +95,7 @@ impl EndpointSet {
             // A retry takes no turn, or the next request would meet the endpoint that has failed.
             Selector::RoundRobin(_) if !is_first => self.select_any(admits, enter),
             Selector::RoundRobin(selector) => {
-                // The selector's own order after its first choice repeats endpoints, so each turn takes its first choice only.
-                let turns = (0..count).filter_map(|_| index_of(selector.iter(&[]).next()));
+                let turns = (0..count).filter_map(|_| selector.turn());
                 let mut turns = turns.filter(|index| self.endpoints[*index].slow_start.takes_turn());
                 turns.find(|index| admits(*index) && enter(*index)).or_else(|| self.select_any(admits, enter))
             }
@@ -128,7 +128,10 @@ impl EndpointSet {
 impl Selector {
     fn new(endpoints: &[Arc<Endpoint>], policy: BalancingPolicy) -> Self {
         match policy {
-            BalancingPolicy::RoundRobin => Self::RoundRobin(Arc::new(RoundRobin::build(&indexed(endpoints)))),
+            BalancingPolicy::RoundRobin => {
+                let weights: Vec<_> = endpoints.iter().map(|endpoint| endpoint.weight).collect();
+                Self::RoundRobin(RoundRobin::new(&weights))
+            }
             BalancingPolicy::LeastRequests => Self::LeastRequests(AtomicUsize::new(0)),
             BalancingPolicy::ConsistentHash => {
                 let backends = indexed(endpoints);
@@ -144,7 +147,7 @@ fn indexed(endpoints: &[Arc<Endpoint>]) -> BTreeSet<Backend> {
     let backend = |(index, endpoint): (usize, &Arc<Endpoint>)| {
         let mut ext = Extensions::new();
         ext.insert(Index(index));
-        let addr = SocketAddr::Inet(ring_address(&endpoint.peer._address));
+        let addr = SocketAddr::Inet(ring_address(endpoint.address()));
         Backend { addr, weight: usize::try_from(endpoint.weight).unwrap_or(1), ext }
     };
     endpoints.iter().enumerate().map(backend).collect()

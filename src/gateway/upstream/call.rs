@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
-use pingora::Error;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
 
 use super::balancer::EndpointSet;
 use super::connector::InUse;
@@ -16,7 +16,7 @@ use super::group::{InFlight, Upstream};
 use super::metrics::Outcome;
 use super::peer::use_new_connection;
 use super::tried::{Retriable, Tried};
-use crate::config::NonIdempotentRetries;
+use crate::config::{NonIdempotentRetries, UpstreamProtocol};
 use crate::pipeline::{Rejection, UpstreamAddress, UpstreamInfo};
 
 /// The upstream's part of one request.
@@ -52,6 +52,8 @@ struct Attempt {
     is_reused: bool,
     /// Whether any head of a response has arrived.
     is_answered: bool,
+    /// The consecutive failures of the endpoint that the response has ended. They count again if the response fails.
+    failures_before: u32,
     /// How the attempt ends if nothing else happens.
     outcome: Option<Outcome>,
     /// `None` without a connection.
@@ -80,6 +82,11 @@ impl Attempt {
     fn endpoint(&self) -> &Arc<Endpoint> {
         &self.in_flight.endpoint
     }
+
+    /// Counts a failure of the endpoint.
+    fn add_failure(&self, target: &Target, fault: &str) {
+        target.upstream.add_failure(&target.set, self.endpoint(), 1 + self.failures_before, fault);
+    }
 }
 
 impl UpstreamCall {
@@ -94,13 +101,22 @@ impl UpstreamCall {
         key: &[u8],
     ) -> Result<Box<HttpPeer>, Rejection> {
         let now = Instant::now();
-        let target =
-            self.target.get_or_insert_with(|| Target { upstream: Arc::clone(upstream), set: upstream.begin(now) });
+        let target = match &mut self.target {
+            Some(target) => target,
+            target => {
+                let mut set = upstream.begin(now);
+                if set.endpoints.is_empty() {
+                    // At the start, before names were resolved.
+                    set = Box::pin(upstream.first_endpoints()).await;
+                }
+                target.insert(Target { upstream: Arc::clone(upstream), set })
+            }
+        };
         let (index, in_flight) = target.upstream.select(&target.set, key, &self.tried).await?;
         self.attempts += 1;
         self.endpoint = Some(Arc::clone(&in_flight.endpoint.name));
         self.began.get_or_insert(now);
-        let mut peer = Box::new(in_flight.endpoint.peer.clone());
+        let mut peer = Box::new(in_flight.endpoint.peer());
         if let Some(tls) = target.upstream.tls.as_ref().filter(|_| peer.is_tls()) {
             tls.apply(&mut peer);
         }
@@ -113,6 +129,7 @@ impl UpstreamCall {
             began: now,
             is_reused: false,
             is_answered: false,
+            failures_before: 0,
             outcome: None,
             in_use: None,
         });
@@ -124,7 +141,7 @@ impl UpstreamCall {
         static NONE: HeaderValue = HeaderValue::from_static("");
         match &self.attempt {
             Some(attempt) => {
-                UpstreamAddress { is_tls: attempt.endpoint().peer.is_tls(), authority: &attempt.endpoint().host }
+                UpstreamAddress { is_tls: attempt.endpoint().is_tls(), authority: &attempt.endpoint().host }
             }
             None => UpstreamAddress { is_tls: false, authority: &NONE },
         }
@@ -135,8 +152,15 @@ impl UpstreamCall {
     pub(in crate::gateway) fn connect_failed(&mut self, error: &Error) -> bool {
         let (Some(target), Some(mut attempt)) = (&self.target, self.attempt.take()) else { return false };
         attempt.outcome = Some(Outcome::ConnectError);
-        target.upstream.add_failure(&target.set, attempt.endpoint(), error.etype().as_str());
-        self.tried.add(attempt.index, Retriable::No);
+        // A pooled connection of HTTP/2 takes no more requests. That does not say that the endpoint fails.
+        let is_stale = error.etype() == &ErrorType::H2Error && !self.needs_new_connection;
+        if is_stale {
+            self.needs_new_connection = true;
+            self.tried.add(attempt.index, Retriable::Yes);
+        } else {
+            attempt.add_failure(target, error.etype().as_str());
+            self.tried.add(attempt.index, Retriable::No);
+        }
         self.tried.leaves_one_of(target.set.endpoints.len())
     }
 
@@ -146,14 +170,16 @@ impl UpstreamCall {
     /// If the version of TLS is too low.
     pub(in crate::gateway) fn connected(&mut self, is_reused: bool, digest: Option<&Digest>) -> pingora::Result<()> {
         let Some(attempt) = &mut self.attempt else { return Ok(()) };
-        self.sent += 1;
         attempt.is_reused = is_reused;
         attempt.in_use = Some(attempt.endpoint().connections.enter());
         if !is_reused {
             attempt.endpoint().series.connected(attempt.began.elapsed());
         }
-        let tls = self.target.as_ref().and_then(|target| target.upstream.tls.as_ref());
-        tls.map_or(Ok(()), |tls| tls.check_version(digest))
+        if let Some(tls) = self.target.as_ref().and_then(|target| target.upstream.tls.as_ref()) {
+            tls.check_version(digest)?;
+        }
+        self.sent += 1;
+        Ok(())
     }
 
     /// Notes the head of a response, which may be an interim one.
@@ -165,7 +191,7 @@ impl UpstreamCall {
         }
         attempt.outcome = Some(Outcome::of_status(status));
         attempt.endpoint().series.answered(attempt.began.elapsed());
-        attempt.endpoint().add_success();
+        attempt.failures_before = attempt.endpoint().add_success();
     }
 
     /// Notes that the exchange with the endpoint failed. Returns whether the request is to be sent again.
@@ -176,15 +202,21 @@ impl UpstreamCall {
         let is_unanswered = failure.is_unanswered && !attempt.is_answered;
         // An endpoint may close a connection that is idle. That does not say that it fails.
         let is_stale = attempt.is_reused && failure.is_closed && is_unanswered;
-        if !is_stale && !failure.is_unprocessed {
-            target.upstream.add_failure(&target.set, attempt.endpoint(), failure.outcome.label());
+        let is_refusal = failure.is_unprocessed && failure.outcome != Outcome::ConnectError;
+        if failure.outcome == Outcome::Timeout && target.upstream.protocol != UpstreamProtocol::Http1 {
+            // Its connection may be dead, and other requests share it.
+            attempt.endpoint().abandon_connections();
         }
-        let is_other_connection_enough = is_stale || failure.is_unprocessed;
-        self.tried.add(attempt.index, if is_other_connection_enough { Retriable::Yes } else { Retriable::No });
+        if is_stale || is_refusal {
+            self.tried.add(attempt.index, Retriable::Yes);
+        } else {
+            attempt.add_failure(target, failure.outcome.label());
+            self.tried.add(attempt.index, Retriable::No);
+        }
         self.needs_new_connection = true;
-        let may_repeat_post = target.upstream.retries.non_idempotent == NonIdempotentRetries::Unanswered && is_stale;
-        let is_safe = failure.is_unprocessed || facts.is_idempotent || may_repeat_post;
-        let is_retried = is_safe
+        let repeats_unanswered = target.upstream.retries.non_idempotent == NonIdempotentRetries::Unanswered;
+        let may_repeat = facts.is_idempotent || (repeats_unanswered && failure.is_closed);
+        let is_retried = (failure.is_unprocessed || may_repeat)
             && is_unanswered
             && facts.is_replayable
             && self.sent <= target.upstream.retries.attempts
@@ -194,6 +226,13 @@ impl UpstreamCall {
             attempt.endpoint().series.retries.inc();
         }
         is_retried
+    }
+
+    /// Notes that the response was broken off because the endpoint fell silent.
+    pub(in crate::gateway) fn fell_silent(&mut self) {
+        let (Some(target), Some(mut attempt)) = (&self.target, self.attempt.take()) else { return };
+        attempt.outcome = Some(Outcome::Timeout);
+        attempt.add_failure(target, Outcome::Timeout.label());
     }
 
     /// Notes the end of the response.

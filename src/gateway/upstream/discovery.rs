@@ -74,7 +74,7 @@ impl Discovery {
         for (index, entry) in self.entries.iter().enumerate() {
             for address in entry.source.addresses() {
                 let Some(endpoint) = self.endpoint(&mut known, index, entry, address) else { continue };
-                let addr = endpoint.peer._address.clone();
+                let addr = endpoint.address().clone();
                 let weight = usize::try_from(entry.weight).unwrap_or(1);
                 let mut ext = Extensions::new();
                 ext.insert(endpoint);

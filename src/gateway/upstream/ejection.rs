@@ -30,15 +30,15 @@ impl Ejector {
         Self { config: config.clone(), history: Mutex::default() }
     }
 
-    /// Counts a failure of an endpoint and ejects it if there are too many. Ends the ejection in the background.
+    /// Counts failures of an endpoint, the last of which is `fault`, and ejects it if there are too many. Ends the ejection in the background.
     pub(super) fn add_failure(
         &self,
         endpoints: &[Arc<Endpoint>],
         endpoint: &Arc<Endpoint>,
-        fault: &str,
+        (count, fault): (u32, &str),
         waiting: &Arc<Waiting>,
     ) {
-        let failures = endpoint.add_failure();
+        let failures = endpoint.add_failures(count);
         if endpoint.is_ejected() {
             return;
         }

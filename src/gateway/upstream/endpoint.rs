@@ -1,7 +1,7 @@
 //! An endpoint at one address, and what is known about it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use http::HeaderValue;
@@ -11,7 +11,7 @@ use pingora::upstreams::peer::HttpPeer;
 
 use super::connector::ConnectionCounts;
 use super::metrics::{EndpointSeries, Metrics};
-use super::peer::endpoint_peer;
+use super::peer::{endpoint_peer, next_group};
 use super::slow_start::SlowStart;
 use crate::config::{EndpointUrl, UpstreamConfig};
 
@@ -28,7 +28,9 @@ pub(super) struct Endpoint {
     pub(super) entry: usize,
     pub(super) weight: u32,
     /// Cloned for each attempt.
-    pub(super) peer: HttpPeer,
+    peer: HttpPeer,
+    /// The group of its connections.
+    group: AtomicU64,
     /// The value of `Host`.
     pub(super) host: HeaderValue,
     pub(super) connections: Arc<ConnectionCounts>,
@@ -66,6 +68,7 @@ impl Endpoint {
         let connections = Arc::default();
         Ok(Self {
             peer: endpoint_peer(url, address, config, &connections)?,
+            group: AtomicU64::new(next_group()),
             host: HeaderValue::from_str(&url.authority).unwrap_or_else(|_| HeaderValue::from_static("")),
             series: EndpointSeries::new(metrics, upstream, &name),
             slow_start: SlowStart::new(config.ejection.time.0),
@@ -79,6 +82,26 @@ impl Endpoint {
             failures: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
         })
+    }
+
+    /// The peer of an attempt.
+    pub(super) fn peer(&self) -> HttpPeer {
+        let mut peer = self.peer.clone();
+        peer.group_key = self.group.load(Ordering::Relaxed);
+        peer
+    }
+
+    pub(super) fn address(&self) -> &SocketAddr {
+        &self.peer._address
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.peer.is_tls()
+    }
+
+    /// Has no new requests use the connections that there are.
+    pub(super) fn abandon_connections(&self) {
+        self.group.store(next_group(), Ordering::Relaxed);
     }
 
     /// Whether the endpoint is neither ejected nor unhealthy.
@@ -116,16 +139,14 @@ impl Endpoint {
         }
     }
 
-    /// Counts a failure; returns the number of consecutive ones.
-    pub(super) fn add_failure(&self) -> u32 {
-        self.failures.fetch_add(1, Ordering::Relaxed) + 1
+    /// Counts failures; returns the number of consecutive ones.
+    pub(super) fn add_failures(&self, count: u32) -> u32 {
+        self.failures.fetch_add(count, Ordering::Relaxed) + count
     }
 
-    /// Ends a series of failures.
-    pub(super) fn add_success(&self) {
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
-        }
+    /// Ends a series of failures; returns their number.
+    pub(super) fn add_success(&self) -> u32 {
+        if self.failures.load(Ordering::Relaxed) == 0 { 0 } else { self.failures.swap(0, Ordering::Relaxed) }
     }
 
     /// The number of requests in flight.

@@ -9,6 +9,9 @@ const NOTHING_READ: &str = "bytes already read: 0";
 /// The message of pingora's HTTP/1.1 client if the head could not be written.
 const HEAD_NOT_WRITTEN: &str = "while writing request headers";
 
+/// The message of pingora's HTTP/2 client if the connection takes no more requests.
+const REQUEST_NOT_SENT: &str = "while sending request";
+
 /// Part of the messages about a response that did not begin in time, of pingora and of the gateway. They do not tell whether a part of the head
 /// had arrived.
 const WAITING_FOR_HEAD: &str = "head";
@@ -55,13 +58,13 @@ impl Failure {
                 Self { is_unprocessed: is_head_unwritten, is_closed: is_io, ..Self::new(Outcome::Reset, true) }
             }
             ErrorType::H2Error => Self {
-                is_unprocessed: h2.is_some_and(is_refused_stream),
+                is_unprocessed: has_context(error, REQUEST_NOT_SENT),
                 is_closed: h2.is_some_and(|error| error.is_io() || error.is_go_away()),
                 ..Self::new(Outcome::Reset, h2.is_some())
             },
             _ => Self::new(Outcome::Reset, false),
         };
-        Some(failure)
+        Some(Self { is_unprocessed: failure.is_unprocessed || h2.is_some_and(is_refused_stream), ..failure })
     }
 
     fn new(outcome: Outcome, is_unanswered: bool) -> Self {
@@ -69,11 +72,11 @@ impl Failure {
     }
 }
 
-/// Whether a stream was refused, or came after the last one that the endpoint processes (RFC 9113 section 8.7).
+/// Whether a stream was refused, or came after the last one that the endpoint processes (RFC 9113 section 8.7). Of the streams of a connection
+/// that the endpoint ends, the `h2` crate reports GOAWAY only for those after the last one.
 fn is_refused_stream(error: &h2::Error) -> bool {
-    let reason = error.reason();
-    let is_refused = error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM);
-    error.is_remote() && (is_refused || error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
+    let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (is_refused || error.is_go_away())
 }
 
 fn h2_error(error: &Error) -> Option<&h2::Error> {

@@ -130,10 +130,18 @@ impl Upstream {
         });
     }
 
-    /// Waits until each name was resolved, successfully or not.
-    pub(super) async fn resolved(&self) {
-        // An error is impossible, because the sender is part of the upstream.
-        let _ = self.unresolved.subscribe().wait_for(|unresolved| *unresolved == 0).await;
+    /// Whether each name was resolved, successfully or not.
+    pub(super) fn is_resolved(&self) -> bool {
+        *self.unresolved.borrow() == 0
+    }
+
+    /// The endpoints once there are some, or once each name was resolved; those that there are after `connect_timeout`.
+    pub(super) async fn first_endpoints(&self) -> Arc<EndpointSet> {
+        let mut unresolved = self.unresolved.subscribe();
+        let is_known = |unresolved: &usize| *unresolved == 0 || !self.endpoints().endpoints.is_empty();
+        // After the time, there are no endpoints.
+        let _ = tokio::time::timeout(self.timeouts.connect(), unresolved.wait_for(is_known)).await;
+        self.endpoints()
     }
 
     async fn keep_resolved(self: Arc<Self>, index: usize) {
@@ -225,9 +233,9 @@ impl Upstream {
         }
     }
 
-    /// Counts a failure of an endpoint, which may eject it.
-    pub(super) fn add_failure(&self, set: &EndpointSet, endpoint: &Arc<Endpoint>, fault: &str) {
-        self.ejector.add_failure(&set.endpoints, endpoint, fault, &self.waiting);
+    /// Counts failures of an endpoint, which may eject it. `fault` is the last one.
+    pub(super) fn add_failure(&self, set: &EndpointSet, endpoint: &Arc<Endpoint>, count: u32, fault: &str) {
+        self.ejector.add_failure(&set.endpoints, endpoint, (count, fault), &self.waiting);
     }
 
     /// Counts a retry if the budget allows one.

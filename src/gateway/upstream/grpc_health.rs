@@ -3,14 +3,14 @@
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
-use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::lb::Backend;
 use pingora::lb::health_check::HealthCheck;
 use pingora::protocols::http::client::HttpSession;
 use pingora::protocols::http::v2::client::Http2Session;
-use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
+
+use super::check_connection::CheckConnector;
 
 const PATH: &[u8] = b"/grpc.health.v1.Health/Check";
 /// The longest response that is read, in bytes.
@@ -26,10 +26,9 @@ const SERVING: u8 = 1;
 
 /// Checks whether a gRPC server or one of its services is serving.
 pub(super) struct GrpcHealthCheck {
-    peer: HttpPeer,
+    connector: CheckConnector,
     request: RequestHeader,
     message: Bytes,
-    connector: Connector,
 }
 
 impl GrpcHealthCheck {
@@ -37,17 +36,16 @@ impl GrpcHealthCheck {
     ///
     /// # Errors
     /// If `host` cannot be a header.
-    pub(super) fn new(service: &str, host: &str, mut peer: HttpPeer) -> pingora::Result<Self> {
-        peer.options.set_http_version(2, 2);
+    pub(super) fn new(service: &str, host: &str, connector: CheckConnector) -> pingora::Result<Self> {
         let mut request = RequestHeader::build("POST", PATH, None)?;
         request.set_version(http::Version::HTTP_2);
-        let scheme = if peer.is_tls() { "https" } else { "http" };
+        let scheme = if connector.is_tls() { "https" } else { "http" };
         let path = String::from_utf8_lossy(PATH);
         let uri = format!("{scheme}://{host}{path}").parse();
         request.set_uri(uri.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "the host", error))?);
         request.insert_header("content-type", "application/grpc")?;
         request.insert_header("te", "trailers")?;
-        Ok(Self { peer, request, message: frame(service), connector: Connector::new(None) })
+        Ok(Self { connector, request, message: frame(service) })
     }
 
     async fn ask(&self, session: &mut Http2Session) -> pingora::Result<()> {
@@ -75,10 +73,8 @@ impl GrpcHealthCheck {
 #[async_trait]
 impl HealthCheck for GrpcHealthCheck {
     async fn check(&self, target: &Backend) -> pingora::Result<()> {
-        let mut peer = self.peer.clone();
-        peer._address = target.addr.clone();
-        match self.connector.get_http_session(&peer).await? {
-            (HttpSession::H2(mut session), _) => self.ask(&mut session).await,
+        match self.connector.connect(target).await? {
+            HttpSession::H2(mut session) => self.ask(&mut session).await,
             _ => Err(fault("the endpoint does not offer HTTP/2")),
         }
     }

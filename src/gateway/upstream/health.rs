@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::StatusCode;
 use parking_lot::Mutex;
-use pingora::http::RequestHeader;
 use pingora::lb::Backend;
-use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
+use pingora::lb::health_check::HealthCheck;
 use pingora::protocols::l4::socket::SocketAddr;
-use pingora::upstreams::peer::{HttpPeer, PeerOptions};
+use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
+use super::check_connection::CheckConnector;
 use super::endpoint::Endpoint;
 use super::grpc_health::GrpcHealthCheck;
+use super::http_health::{HttpHealthCheck, TcpHealthCheck};
 use super::peer::plain_peer;
 use super::tls::UpstreamTls;
 use super::waiting::Waiting;
@@ -50,7 +50,7 @@ impl EndpointCheck {
         tls: Option<Arc<UpstreamTls>>,
     ) -> Self {
         let urls: Vec<_> = urls.cloned().collect();
-        let checks = Checks::new(config, upstream, &urls, tls.as_deref());
+        let checks = Checks::new(config, upstream, &urls, tls.as_ref());
         Self {
             checks: Mutex::new(Arc::new(checks)),
             unhealthy_after: usize::try_from(config.unhealthy_after).unwrap_or(1),
@@ -68,7 +68,7 @@ impl EndpointCheck {
         let mut checks = self.checks.lock();
         let generation = self.tls.as_ref().map_or(0, |tls| tls.generation());
         if checks.generation != generation {
-            *checks = Arc::new(Checks::new(&self.config, &self.upstream, &self.urls, self.tls.as_deref()));
+            *checks = Arc::new(Checks::new(&self.config, &self.upstream, &self.urls, self.tls.as_ref()));
         }
         Arc::clone(&checks)
     }
@@ -90,14 +90,14 @@ impl Checks {
         config: &HealthCheckConfig,
         upstream: &UpstreamConfig,
         urls: &[EndpointUrl],
-        tls: Option<&UpstreamTls>,
+        tls: Option<&Arc<UpstreamTls>>,
     ) -> Self {
         let check = |url: &EndpointUrl| {
             let check = entry_check(config, upstream, url, tls);
             check.inspect_err(|error| tracing::error!(%error, "an endpoint cannot be checked")).ok()
         };
         // Before the files, so that a change of theirs in between is noticed.
-        let generation = tls.map_or(0, UpstreamTls::generation);
+        let generation = tls.map_or(0, |tls| tls.generation());
         Self { generation, by_entry: urls.iter().map(check).collect() }
     }
 }
@@ -141,66 +141,34 @@ fn entry_check(
     config: &HealthCheckConfig,
     upstream: &UpstreamConfig,
     url: &EndpointUrl,
-    tls: Option<&UpstreamTls>,
+    tls: Option<&Arc<UpstreamTls>>,
 ) -> pingora::Result<Check> {
     let host = config.host.as_deref().unwrap_or(&url.authority);
+    let protocol = match config.kind {
+        HealthCheckType::Http => upstream.protocol,
+        HealthCheckType::Tcp => UpstreamProtocol::Http1,
+        HealthCheckType::Grpc => UpstreamProtocol::Http2,
+    };
     let mut peer = template(config, upstream, url)?;
-    if let Some(tls) = tls.filter(|_| url.tls) {
-        tls.apply(&mut peer);
-    }
-    match config.kind {
-        HealthCheckType::Http => http_check(config, upstream, host, peer),
-        HealthCheckType::Tcp => {
-            let mut check = TcpHealthCheck::default();
-            check.peer_template.sni.clone_from(&peer.sni);
-            check.peer_template.options.ca.clone_from(&peer.options.ca);
-            set_timeouts(&mut check.peer_template.options, config);
-            Ok(Box::new(check))
-        }
-        HealthCheckType::Grpc => Ok(Box::new(GrpcHealthCheck::new(&config.service, host, peer)?)),
-    }
-}
-
-fn http_check(
-    config: &HealthCheckConfig,
-    upstream: &UpstreamConfig,
-    host: &str,
-    mut peer: HttpPeer,
-) -> pingora::Result<Check> {
-    if upstream.protocol == UpstreamProtocol::Http2 {
+    if protocol == UpstreamProtocol::Http2 {
         peer.options.set_http_version(2, 2);
     }
-    let mut request = RequestHeader::build("GET", config.path.as_bytes(), None)?;
-    request.insert_header("Host", host)?;
-    request.insert_header("User-Agent", "keygate-health-check")?;
-    let mut check = HttpHealthCheck::new("localhost", false);
-    check.peer_template = peer;
-    check.req = request;
-    let expected = config.expected_status.clone();
-    check.validator = Some(Box::new(move |response| match response.status {
-        status if expected.contains(&status.as_u16()) => Ok(()),
-        status => Err(unexpected_status(status)),
-    }));
-    Ok(Box::new(check))
+    let connector = CheckConnector::new(peer, tls);
+    Ok(match config.kind {
+        HealthCheckType::Http => Box::new(HttpHealthCheck::new(config, protocol, host, connector)?),
+        HealthCheckType::Tcp => Box::new(TcpHealthCheck(connector)),
+        HealthCheckType::Grpc => Box::new(GrpcHealthCheck::new(&config.service, host, connector)?),
+    })
 }
 
 /// A peer whose address is replaced for each check.
 fn template(config: &HealthCheckConfig, upstream: &UpstreamConfig, url: &EndpointUrl) -> pingora::Result<HttpPeer> {
     let any = SocketAddr::Inet(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
     let mut peer = plain_peer(url, &any, upstream)?;
-    set_timeouts(&mut peer.options, config);
-    Ok(peer)
-}
-
-fn set_timeouts(options: &mut PeerOptions, config: &HealthCheckConfig) {
     let timeout = Some(config.timeout.0);
-    options.connection_timeout = timeout;
-    options.total_connection_timeout = timeout;
-    options.read_timeout = timeout;
-    options.write_timeout = timeout;
-}
-
-#[expect(clippy::unnecessary_box_returns, reason = "pingora takes its errors boxed")]
-fn unexpected_status(status: StatusCode) -> Box<Error> {
-    Error::explain(ErrorType::Custom("unexpected status"), format!("status {}", status.as_u16()))
+    peer.options.connection_timeout = timeout;
+    peer.options.total_connection_timeout = timeout;
+    peer.options.read_timeout = timeout;
+    peer.options.write_timeout = timeout;
+    Ok(peer)
 }

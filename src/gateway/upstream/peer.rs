@@ -26,7 +26,7 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive {
 /// How many requests use an HTTP/2 connection to an upstream at the same time.
 const UPSTREAM_STREAMS: usize = 100;
 
-/// The peer of an endpoint at an address, with the settings of its upstream. Requests clone it.
+/// The peer of an endpoint at an address, with the settings of its upstream.
 ///
 /// # Errors
 /// If the path of a socket cannot be used.
@@ -48,7 +48,6 @@ pub(super) fn endpoint_peer(
     };
     options.set_http_version(newest, oldest);
     options.max_h2_streams = UPSTREAM_STREAMS;
-    peer.group_key = next_group();
     Ok(peer)
 }
 
@@ -78,6 +77,7 @@ pub(in crate::gateway) fn use_new_connection(peer: &mut HttpPeer) {
     peer.options.idle_timeout = Some(Duration::ZERO);
 }
 
-fn next_group() -> u64 {
+/// A group that no connection belongs to.
+pub(super) fn next_group() -> u64 {
     NEXT_GROUP.fetch_add(1, Ordering::Relaxed)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -14,9 +13,6 @@ use super::state_metrics::StateMetrics;
 use super::tls::check_system_authorities;
 use crate::config::GatewayConfig;
 use crate::listener::tls::{self, TlsError};
-
-/// How long the start waits for the resolution of names.
-const RESOLUTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All upstreams of a gateway, by name.
 #[derive(Clone)]
@@ -60,25 +56,21 @@ impl Upstreams {
         self.0.get(name).cloned()
     }
 
-    /// Starts the background work on the current runtime; it ends when the result is dropped. Waits for the first resolution of names, but
-    /// not for long.
-    pub(in crate::gateway) async fn start(&self) -> JoinSet<()> {
+    /// Starts the background work on the current runtime; it ends when the result is dropped.
+    pub(in crate::gateway) fn start(&self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         for upstream in self.0.values() {
             upstream.spawn(&mut tasks);
         }
-        let resolved = async {
-            for upstream in self.0.values() {
-                upstream.resolved().await;
-            }
-        };
-        // Names that take longer are resolved while the gateway serves.
-        let _ = tokio::time::timeout(RESOLUTION_TIMEOUT, resolved).await;
         tasks
     }
 
-    /// The state of all endpoints, for `/health/ready`: by upstream and endpoint, whether it is healthy and whether it is ejected.
-    pub fn report(&self) -> Value {
+    /// The state of all endpoints, for `/health/ready`: by upstream and endpoint, whether it is healthy and whether it is ejected. `None`
+    /// until all names were resolved, successfully or not; a resolution has a time limit.
+    pub fn report(&self) -> Option<Value> {
+        if !self.0.values().all(|upstream| upstream.is_resolved()) {
+            return None;
+        }
         let endpoints = |upstream: &Upstream| -> Value {
             let set = upstream.endpoints();
             let state = set.endpoints.iter().map(|endpoint| {
@@ -88,6 +80,6 @@ impl Upstreams {
             Value::Object(state.collect())
         };
         let upstreams = self.0.iter().map(|(name, upstream)| (name.clone(), endpoints(upstream)));
-        Value::Object(upstreams.collect())
+        Some(Value::Object(upstreams.collect()))
     }
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use keygate_test_servers::free_port;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tonic::Code;
 
 use super::grpc_service::{Call, GrpcUpstream, Hop};
+use crate::support::authority::Authority;
 use crate::support::keygate::Keygate;
 use crate::support::listeners::{ListenerKind, Listeners};
 
@@ -30,17 +32,40 @@ async fn calls_of_all_kinds_pass_with_and_without_tls() {
     let keygate = listeners.serve(&gateway(&upstream.url), &json!({}));
     let key = issue(&keygate).await;
     for kind in ListenerKind::each() {
-        let hop = Hop::listener(&listeners, kind);
-        assert_eq!(hop.unary(&key, "hello").await.unwrap(), "hello");
-        let long = "x".repeat(300_000);
-        assert_eq!(hop.unary(&key, &long).await.unwrap(), long);
-        assert_eq!(hop.server_streaming(&key, "a,b,c").await.unwrap(), ["a", "b", "c"]);
-        assert_eq!(hop.client_streaming(&key, &["a", "b", "c"]).await.unwrap(), "abc");
-        let mut call = Call::open(&hop, &key).await;
-        for text in ["a", "", &long] {
-            call.echo(text).await;
+        all_kinds_pass(&Hop::listener(&listeners, kind), &key).await;
+    }
+}
+
+async fn all_kinds_pass(hop: &Hop, key: &str) {
+    assert_eq!(hop.unary(key, "hello").await.unwrap(), "hello");
+    let long = "x".repeat(300_000);
+    assert_eq!(hop.unary(key, &long).await.unwrap(), long);
+    assert_eq!(hop.server_streaming(key, "a,b,c").await.unwrap(), ["a", "b", "c"]);
+    assert_eq!(hop.client_streaming(key, &["a", "b", "c"]).await.unwrap(), "abc");
+    let mut call = Call::open(hop, key).await;
+    for text in ["a", "", &long] {
+        call.echo(text).await;
+    }
+    call.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_all_kinds_pass_to_an_upstream_with_tls() {
+    let folder = TempDir::new().unwrap();
+    let authority = Authority::new(folder.path());
+    let upstream = GrpcUpstream::start_with_tls(&authority.server(&["localhost"])).await;
+    for protocol in ["http2", "auto"] {
+        let mut settings = gateway(&upstream.url);
+        settings["upstreams"]["grpc"]["tls"] = json!({"ca_file": authority.file});
+        settings["upstreams"]["grpc"]["protocol"] = protocol.into();
+        let listeners = Arc::new(Listeners::new());
+        let keygate = listeners.serve(&settings, &json!({}));
+        let key = issue(&keygate).await;
+        for kind in ListenerKind::BY_URL {
+            let hop = Hop::listener(&listeners, kind);
+            all_kinds_pass(&hop, &key).await;
+            assert_eq!(hop.unary(&key, "fail 5").await.unwrap_err().code(), Code::NotFound, "{protocol}");
         }
-        call.finish().await;
     }
 }
 

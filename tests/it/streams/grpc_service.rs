@@ -9,9 +9,15 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::uri::PathAndQuery;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
 use keygate_test_servers::WAIT_TIMEOUT;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 use tonic::client::Grpc as Client;
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::tokio_stream::{self, Stream, StreamExt};
@@ -22,8 +28,9 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
-use tower::service_fn;
+use tower::{ServiceExt, service_fn};
 
+use crate::support::authority::Pair;
 use crate::support::listeners::{ListenerKind, Listeners, Protocol};
 
 type Responses = Pin<Box<dyn Stream<Item = Result<String, Status>> + Send>>;
@@ -33,7 +40,7 @@ type Codec = ProstCodec<String, String>;
 #[derive(Clone)]
 struct Echo;
 
-/// The service, without TLS.
+/// The service.
 pub(super) struct GrpcUpstream {
     pub(super) url: String,
     /// The metadata of the calls so far.
@@ -111,25 +118,31 @@ impl StreamingService<String> for Echo {
 impl GrpcUpstream {
     /// Starts the service on the current runtime.
     pub(super) async fn start() -> Self {
-        let heads: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
-        let recorded = Arc::clone(&heads);
-        let serve = move |request: http::Request<axum::body::Body>| {
-            recorded.lock().unwrap().push(request.headers().clone());
-            async move {
-                let mut grpc = Grpc::new(Codec::default());
-                Ok::<_, Infallible>(match request.uri().path() {
-                    "/test.Echo/Unary" => grpc.unary(Echo, request).await,
-                    "/test.Echo/Server" => grpc.server_streaming(Echo, request).await,
-                    "/test.Echo/Client" => grpc.client_streaming(Echo, request).await,
-                    _ => grpc.streaming(Echo, request).await,
-                })
-            }
-        };
-        let router = axum::Router::new().route_service("/test.Echo/{call}", service_fn(serve));
+        let (heads, routes) = service();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let incoming = TcpIncoming::from(listener);
-        tokio::spawn(Server::builder().add_routes(Routes::from(router)).serve_with_incoming(incoming));
+        tokio::spawn(Server::builder().add_routes(Routes::from(routes)).serve_with_incoming(incoming));
+        Self { url, heads }
+    }
+
+    /// The same with TLS and this certificate for `localhost`.
+    pub(super) async fn start_with_tls(pair: &Pair) -> Self {
+        let (heads, routes) = service();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let acceptor = TlsAcceptor::from(Arc::new(tls(pair)));
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, routes) = (acceptor.clone(), routes.clone());
+                tokio::spawn(async move {
+                    let stream = acceptor.accept(stream).await.unwrap();
+                    let serve = hyper::service::service_fn(move |request| routes.clone().oneshot(request));
+                    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), serve).await;
+                });
+            }
+        });
         Self { url, heads }
     }
 
@@ -137,6 +150,35 @@ impl GrpcUpstream {
     pub(super) fn take_heads(&self) -> Vec<HeaderMap> {
         std::mem::take(&mut self.heads.lock().unwrap())
     }
+}
+
+/// The service, and where it records the metadata of its calls.
+fn service() -> (Arc<Mutex<Vec<HeaderMap>>>, axum::Router) {
+    let heads: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
+    let recorded = Arc::clone(&heads);
+    let serve = move |request: http::Request<axum::body::Body>| {
+        recorded.lock().unwrap().push(request.headers().clone());
+        async move {
+            let mut grpc = Grpc::new(Codec::default());
+            Ok::<_, Infallible>(match request.uri().path() {
+                "/test.Echo/Unary" => grpc.unary(Echo, request).await,
+                "/test.Echo/Server" => grpc.server_streaming(Echo, request).await,
+                "/test.Echo/Client" => grpc.client_streaming(Echo, request).await,
+                _ => grpc.streaming(Echo, request).await,
+            })
+        }
+    };
+    (heads, axum::Router::new().route_service("/test.Echo/{call}", service_fn(serve)))
+}
+
+fn tls(pair: &Pair) -> ServerConfig {
+    let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
 }
 
 impl Hop {

@@ -3,6 +3,7 @@
 mod ends;
 mod grpc;
 mod grpc_service;
+mod paused;
 mod stream_upstream;
 mod timeouts;
 mod websocket;

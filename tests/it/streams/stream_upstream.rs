@@ -15,6 +15,8 @@ use crate::support::wait::wait_for;
 
 /// How often `/drip` and `/ticks` send something.
 pub(super) const TICK: Duration = Duration::from_millis(200);
+/// How long `/pause` and `/paused-events` are silent between their two parts.
+pub(super) const PAUSE: Duration = Duration::from_secs(3);
 
 /// The path of a request selects the response, see [`respond`].
 pub(super) struct StreamUpstream {
@@ -109,6 +111,14 @@ fn respond(mut stream: &TcpStream, reader: &mut impl Read, head: &str) -> std::i
             stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
             drip(stream, b"1\r\nx\r\n")
         }
+        "pause" => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+            pause(stream)
+        }
+        "paused-events" => {
+            stream.write_all(&event_head())?;
+            pause(stream)
+        }
         "silent" => wait_for_end(reader),
         "stalled" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")?;
@@ -149,6 +159,13 @@ fn drip(mut stream: &TcpStream, part: &[u8]) -> std::io::Result<()> {
         stream.write_all(part)?;
         std::thread::sleep(TICK);
     }
+}
+
+/// Sends a body in two parts.
+fn pause(mut stream: &TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"9\r\ndata: 1\n\n\r\n")?;
+    std::thread::sleep(PAUSE);
+    stream.write_all(b"9\r\ndata: 2\n\n\r\n0\r\n\r\n")
 }
 
 fn wait_for_end(reader: &mut impl Read) -> std::io::Result<()> {

@@ -42,9 +42,10 @@ async fn response_that_does_not_begin_in_time_is_504_on_every_protocol() {
             .flat_map(|kind| [Protocol::Http1, Protocol::Http2].map(|protocol| (kind, protocol)))
         {
             let client = listeners.client(kind, protocol);
-            for body in ["", "some"] {
+            for (body, accept) in [("", "*/*"), ("some", "*/*"), ("", "text/event-stream")] {
                 let begun = Instant::now();
-                let request = client.post(format!("{}/silent", listeners.url(kind))).body(body);
+                let request =
+                    client.post(format!("{}/silent", listeners.url(kind))).header("accept", accept).body(body);
                 let response = request.send().await.unwrap();
                 assert_eq!(response.version() == Version::HTTP_2, protocol == Protocol::Http2);
                 assert_eq!(response.status(), 504, "{kind:?} {protocol:?} {timeouts}");

@@ -108,19 +108,25 @@ impl Keygate {
         Self::launch(gateway, &json!({}), command)
     }
 
-    /// The same, with another file as `/etc/hosts`, which may change while it runs. `None` if the system does not let a process have a mount of
+    /// The same, with another file as `/etc/hosts`, which may change while it runs. `None` if the system does not let a process have mounts of
     /// its own.
     pub(crate) fn serve_with_hosts(gateway: &Value, hosts: &Path) -> Option<Self> {
-        let options = ["--user", "--map-root-user", "--mount"];
-        let attempt =
-            Command::new("unshare").args(options).args(["mount", "--bind"]).arg(hosts).arg("/etc/hosts").output();
+        Self::serve_with_files(gateway, &[(hosts, "/etc/hosts")])
+    }
+
+    /// The same, with other files in these places.
+    pub(crate) fn serve_with_files(gateway: &Value, files: &[(&Path, &str)]) -> Option<Self> {
+        let options = ["--user", "--map-root-user", "--mount", "sh", "-c"];
+        let mounts: Vec<_> =
+            files.iter().map(|(file, place)| format!("mount --bind '{}' {place} && ", file.display())).collect();
+        let attempt = Command::new("unshare").args(options).arg(format!("{}true", mounts.concat())).output();
         if !attempt.is_ok_and(|output| output.status.success()) {
             eprintln!("SKIPPED: unshare cannot mount");
             return None;
         }
-        let script = r#"mount --bind "$1" /etc/hosts && shift && exec "$0" "$@""#;
+        let script = format!(r#"{}exec "$0" "$@""#, mounts.concat());
         let mut command = command_of("unshare", &options);
-        command.args(["sh", "-c", script, BINARY]).arg(hosts);
+        command.args([&script, BINARY]);
         Some(Self::launch(gateway, &json!({}), command))
     }
 

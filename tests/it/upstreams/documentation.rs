@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::documentation::documented;
 use crate::support::keygate::Keygate;
+use crate::support::wait::wait_for;
 
 const DOCUMENT: &str = include_str!("../../../docs/upstreams.md");
 const SCHEMA: &str = include_str!("../../../config/schema.json");
@@ -56,9 +57,14 @@ fn documented_defaults_are_those_of_the_settings() {
 async fn documented_example_starts() {
     let config: Value = serde_saphyr::from_str(&documented("upstreams.md", "keygate.yaml")).unwrap();
     let keygate = Keygate::serve(&config["gateway"], &json!({}));
-    let response = keygate.http.get(format!("{}/health/ready", keygate.metrics)).send().await.unwrap();
-    assert_eq!(response.status(), 200);
-    let shown: Value = response.json().await.unwrap();
+    let shown: Value = wait_for(async || {
+        let response = keygate.http.get(format!("{}/health/ready", keygate.metrics)).send().await.unwrap();
+        response.error_for_status().map_err(|error| error.to_string())
+    })
+    .await
+    .json()
+    .await
+    .unwrap();
     let endpoints: Vec<_> = shown["upstreams"]["orders"].as_object().unwrap().keys().collect();
     assert_eq!(endpoints, ["10.0.0.1:9000", "unix:/run/orders.sock"]);
 }

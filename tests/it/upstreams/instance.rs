@@ -19,15 +19,19 @@ pub(super) enum Reply {
     PartialHead,
     /// Nothing until [`Instance::release`], then 200.
     Hold,
+    /// The head of a response; its body comes after [`Instance::release`].
+    Stall,
 }
 
-/// A request as the rule of an instance sees it.
+/// A request. The rule of an instance sees it before its `reply` is known.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
     pub(super) method: String,
     pub(super) path: String,
     /// 1 for the first request of a connection.
     pub(super) on_connection: usize,
+    /// What the rule has said.
+    pub(super) reply: Reply,
 }
 
 type Rule = Box<dyn Fn(&Received) -> Reply + Send + Sync>;
@@ -109,6 +113,13 @@ impl Instance {
     }
 }
 
+impl State {
+    fn wait_for_release(&self) {
+        let is_released = self.is_released.lock().unwrap();
+        drop(self.released.wait_while(is_released, |is_released| !*is_released).unwrap());
+    }
+}
+
 impl Drop for Instance {
     fn drop(&mut self) {
         self.state.is_stopped.store(true, Ordering::SeqCst);
@@ -129,17 +140,22 @@ fn serve(stream: &TcpStream, state: &State) {
         let _ = std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink());
         let mut words = head.split(' ').map(str::to_owned);
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let received = Received { method, path, on_connection };
+        let mut received = Received { method, path, on_connection, reply: Reply::Close };
         let reply = (state.rule)(&received);
+        received.reply = reply;
         state.received.lock().unwrap().push(received);
         let (text, is_kept) = match reply {
             Reply::Status(status) => (format!("HTTP/1.1 {status} Status\r\nContent-Length: 2\r\n\r\nok"), true),
             Reply::Close => (String::new(), false),
             Reply::PartialHead => ("HTTP/1.1 2".to_owned(), false),
             Reply::Hold => {
-                let is_released = state.is_released.lock().unwrap();
-                drop(state.released.wait_while(is_released, |is_released| !*is_released).unwrap());
+                state.wait_for_release();
                 ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(), true)
+            }
+            Reply::Stall => {
+                let _ = (&*stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+                state.wait_for_release();
+                ("ok".to_owned(), true)
             }
         };
         if (&*stream).write_all(text.as_bytes()).is_err() || !is_kept {

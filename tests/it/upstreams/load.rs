@@ -13,11 +13,19 @@ use crate::support::wait::wait_for;
 /// How often each status was received; 0 counts requests without a response.
 pub(super) type Statuses = BTreeMap<u16, usize>;
 
-/// Callers that send requests until they are stopped.
+/// Callers that send requests until they are stopped, each to a path of its own.
 pub(super) struct Load {
-    callers: JoinSet<Statuses>,
+    callers: JoinSet<Answers>,
     is_stopped: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
+}
+
+/// What callers received.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    pub(super) statuses: Statuses,
+    /// The paths of the requests that were not answered with 200.
+    pub(super) failed: Vec<String>,
 }
 
 impl Load {
@@ -26,15 +34,19 @@ impl Load {
         let (is_stopped, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut tasks = JoinSet::new();
         for caller in 0..callers {
-            let (url, method) = (format!("{}/{caller}", keygate.gateway), method.clone());
+            let (gateway, method) = (keygate.gateway.clone(), method.clone());
             let (is_stopped, answered) = (Arc::clone(&is_stopped), Arc::clone(&answered));
             tasks.spawn(async move {
-                let (client, mut statuses) = (Client::new(), Statuses::new());
-                while !is_stopped.load(Ordering::SeqCst) {
-                    *statuses.entry(send(&client, &method, &url).await).or_insert(0) += 1;
+                let (client, mut answers) = (Client::new(), Answers::default());
+                for number in 0.. {
+                    if is_stopped.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let path = format!("/{caller}/{number}");
+                    answers.add(send(&client, &method, &format!("{gateway}{path}")).await, path);
                     answered.fetch_add(1, Ordering::SeqCst);
                 }
-                statuses
+                answers
             });
         }
         Self { callers: tasks, is_stopped, answered }
@@ -50,10 +62,29 @@ impl Load {
         .await;
     }
 
-    /// Stops the callers and returns what they received.
+    /// Stops the callers and returns the statuses that they received.
     pub(super) async fn stop(self) -> Statuses {
+        self.stop_with_answers().await.statuses
+    }
+
+    /// Stops the callers and returns what they received.
+    pub(super) async fn stop_with_answers(self) -> Answers {
         self.is_stopped.store(true, Ordering::SeqCst);
-        sum(self.callers.join_all().await)
+        let mut all = Answers::default();
+        for answers in self.callers.join_all().await {
+            add(&mut all.statuses, answers.statuses);
+            all.failed.extend(answers.failed);
+        }
+        all
+    }
+}
+
+impl Answers {
+    fn add(&mut self, status: u16, path: String) {
+        *self.statuses.entry(status).or_insert(0) += 1;
+        if status != 200 {
+            self.failed.push(path);
+        }
     }
 }
 
@@ -90,8 +121,14 @@ pub(super) async fn burst(keygate: &Keygate, method: &Method, each: usize) -> St
 
 fn sum(all: Vec<Statuses>) -> Statuses {
     let mut statuses = Statuses::new();
-    for (status, count) in all.into_iter().flatten() {
-        *statuses.entry(status).or_insert(0) += count;
+    for more in all {
+        add(&mut statuses, more);
     }
     statuses
+}
+
+fn add(statuses: &mut Statuses, more: Statuses) {
+    for (status, count) in more {
+        *statuses.entry(status).or_insert(0) += count;
+    }
 }

@@ -1,14 +1,15 @@
 //! Endpoints with a host name, and Unix sockets.
 
 use std::net::TcpListener;
+use std::process::Command;
 
 use keygate_test_servers::PeerProgram;
-use reqwest::Method;
+use reqwest::{Client, Method};
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::instance::{Instance, Reply};
-use super::load::{Statuses, burst};
+use super::load::{Statuses, burst, send};
 use super::{endpoint_metric, start_with};
 use crate::support::keygate::Keygate;
 use crate::support::wait::wait_for;
@@ -28,6 +29,48 @@ async fn name_that_does_not_resolve_does_not_affect_other_endpoints() {
 async fn name_without_any_address_is_an_unreachable_upstream() {
     let keygate = start_with(&["http://nothing.invalid:80".into()], &json!({}));
     assert_eq!(burst(&keygate, &Method::GET, 1).await, Statuses::from([(502, 16)]));
+}
+
+#[tokio::test]
+async fn start_waits_for_the_first_resolution() {
+    let instance = Instance::healthy();
+    let port = instance.url.rsplit(':').next().unwrap();
+    let folder = TempDir::new().unwrap();
+    let [hosts, gate] = ["hosts", "gate"].map(|name| folder.path().join(name));
+    std::fs::write(&hosts, "127.0.0.1 slow.test\n").unwrap();
+    // The first resolution reads this file, and so waits until the test writes to it.
+    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let upstreams = json!({
+        "api": {
+            "endpoints": [format!("http://slow.test:{port}")],
+            "dns": {"refresh": "1h", "max_stale": "1h"},
+            "connect_timeout": "1m"
+        },
+        "other": {"endpoints": [instance.url]}
+    });
+    let routes = json!([
+        {"name": "all", "upstream": "api", "auth": "none"},
+        {"name": "other", "path_prefix": "/other", "upstream": "other", "auth": "none"}
+    ]);
+    let gateway = json!({"routes": routes, "upstreams": upstreams});
+    let files = [(hosts.as_path(), "/etc/hosts"), (gate.as_path(), "/etc/host.conf")];
+    let Some(keygate) = Keygate::serve_with_files(&gateway, &files) else { return };
+    let ready = async || {
+        let response = keygate.http.get(format!("{}/health/ready", keygate.metrics)).send().await.unwrap();
+        response.status().as_u16()
+    };
+    assert_eq!(ready().await, 503);
+    let url = keygate.gateway.clone();
+    let first = tokio::spawn(async move { send(&Client::new(), &Method::POST, &url).await });
+    assert_eq!(send(&keygate.http, &Method::GET, &format!("{}/other", keygate.gateway)).await, 200);
+    assert!(!first.is_finished());
+    std::fs::write(&gate, "multi on\n").unwrap();
+    assert_eq!(first.await.unwrap(), 200);
+    wait_for(async || match ready().await {
+        200 => Ok(()),
+        status => Err(format!("/health/ready is {status}")),
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -75,12 +75,24 @@ async fn post_on_a_pooled_connection_that_turns_out_closed_is_sent_again_only_if
 }
 
 #[tokio::test]
-async fn post_on_a_new_connection_is_never_sent_again() {
-    let (first, second) = (Instance::start(|_| Reply::Close), Instance::start(|_| Reply::Close));
-    let settings = json!({"retries": {"attempts": 3, "non_idempotent": "unanswered"}});
+async fn post_on_a_new_connection_that_is_closed_is_sent_again_to_another_endpoint_only_if_configured() {
+    for (retries, each) in [(json!({}), 1), (json!({"non_idempotent": "unanswered"}), 2)] {
+        let (first, second) = (Instance::start(|_| Reply::Close), Instance::start(|_| Reply::Close));
+        let settings = json!({"retries": retries, "ejection": {"max_percent": 0}});
+        let keygate = start_with(&[first.url.clone(), second.url.clone()], &settings);
+        assert_eq!(sequence(&keygate.gateway, &Method::POST, 4).await, [502; 4]);
+        assert_eq!(first.count() + second.count(), 4 * each);
+        assert!(first.by_path().values().chain(second.by_path().values()).all(|runs| *runs == 1));
+    }
+}
+
+#[tokio::test]
+async fn post_that_is_not_answered_in_time_is_never_sent_again() {
+    let (first, second) = (Instance::start(|_| Reply::Hold), Instance::start(|_| Reply::Hold));
+    let settings = json!({"first_byte_timeout": "200ms", "retries": {"non_idempotent": "unanswered"}});
     let keygate = start_with(&[first.url.clone(), second.url.clone()], &settings);
-    assert_eq!(sequence(&keygate.gateway, &Method::POST, 4).await, [502; 4]);
-    assert_eq!(first.count() + second.count(), 4);
+    assert_eq!(sequence(&keygate.gateway, &Method::POST, 2).await, [504; 2]);
+    assert_eq!(first.count() + second.count(), 2);
 }
 
 #[tokio::test]

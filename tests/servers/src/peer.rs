@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::{Process, eventually, free_port};
+use crate::{Process, WAIT_TIMEOUT, eventually, free_port};
 
 /// The program of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerProgram {
-    /// nginx; it is configured with a complete `nginx.conf`.
+    /// nginx; it is configured with a complete `nginx.conf`. It has one process, unless the configuration has `master_process on;`.
     Nginx,
     /// Caddy; it is configured with a `Caddyfile`.
     Caddy,
@@ -35,6 +35,12 @@ pub enum PeerProgram {
 pub struct Peer {
     process: Process,
     folder: TempDir,
+    has_workers: bool,
+}
+
+/// Whether nginx is to run with a master and workers, which it needs for a graceful end.
+fn has_workers(config: &str) -> bool {
+    config.contains("master_process on;")
 }
 
 impl PeerProgram {
@@ -49,7 +55,7 @@ impl PeerProgram {
         let log = File::create(folder.path().join("log")).expect("the log is created");
         let mut command = self.command(&program, folder.path(), config, port);
         command.current_dir(folder.path()).stdout(log.try_clone().expect("the log is shared")).stderr(log);
-        let mut peer = Peer { process: Process::start(&mut command), folder };
+        let mut peer = Peer { process: Process::start(&mut command), folder, has_workers: has_workers(config) };
         eventually("the peer listens", || {
             let ended = peer.process.child().try_wait().expect("the peer can be waited for");
             assert!(ended.is_none(), "{self:?} has ended, {ended:?}: {}", peer.log());
@@ -94,9 +100,10 @@ impl PeerProgram {
                     .map(|name| format!("{name}_temp_path {}/{name};", folder.display()))
                     .concat();
                 let config = config.replacen("http {", &format!("http {{ access_log off; {temporary}"), 1);
-                std::fs::write(&file, config).expect("the configuration is written");
+                std::fs::write(&file, &config).expect("the configuration is written");
                 // One process: workers would outlive a master that is killed.
-                let options = format!("daemon off; master_process off; pid {}/pid;", folder.display());
+                let processes = if has_workers(&config) { "" } else { "master_process off;" };
+                let options = format!("daemon off; {processes} pid {}/pid;", folder.display());
                 command.args(["-e", "stderr", "-g", &options, "-c"]).arg(file);
             }
             Self::Caddy => {
@@ -143,5 +150,21 @@ impl Peer {
     /// The server's process id and folder.
     pub fn process_and_folder(&self) -> (u32, PathBuf) {
         (self.process.id(), self.folder.path().to_owned())
+    }
+
+    /// Ends it gracefully: it accepts no more connections, closes idle ones, and answers the requests that it has received. Waits for its end.
+    pub fn quit(&mut self) {
+        self.process.signal("QUIT");
+        self.process.wait(WAIT_TIMEOUT);
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Workers outlive a master that is killed.
+        if self.has_workers && matches!(self.process.child().try_wait(), Ok(None)) {
+            self.process.signal("TERM");
+            self.process.wait(WAIT_TIMEOUT);
+        }
     }
 }

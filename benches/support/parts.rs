@@ -312,6 +312,7 @@ fn snapshot(config: &GatewayConfig, verifier: &Arc<Verifier>) -> Arc<Snapshot> {
         revoke_with_parent: true,
         live_streams: None,
         metrics: Metrics::register(&Registry::new()).expect("the registry is new"),
+        usage: None,
     };
     Arc::new(Snapshot::new(parts, |_| ()))
 }

@@ -10,6 +10,7 @@ use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
 use super::parts::Engine;
 use super::tasks::Tasks;
+use super::usage::Usage;
 use crate::config::{Config, GatewayConfig};
 use crate::credential::SigningKeys;
 use crate::lifecycle::Lifecycle;
@@ -17,6 +18,7 @@ use crate::pipeline::live_streams::LiveStreams;
 use crate::pipeline::{AuthFailureThrottle, Metrics, SnapshotParts};
 use crate::ratelimit::Limiter;
 use crate::store::KeyStore;
+use crate::usage::UsageCounter;
 use crate::verifier::Verifier;
 
 /// An engine whose caches, limits and signing keys are kept up to date in the background. Clones are the same engine; the background
@@ -33,8 +35,16 @@ struct Shared {
     limits: RunningLimiter,
     auth_failures: AuthFailureThrottles,
     live_streams: Arc<LiveStreams>,
+    usage: Option<Arc<UsageCounter>>,
     /// `None` once stopped.
-    background: Mutex<Option<(LastUsed, Tasks)>>,
+    background: Mutex<Option<Background>>,
+}
+
+/// What runs until the engine is stopped.
+pub(super) struct Background {
+    pub(super) last_used: LastUsed,
+    pub(super) usage: Option<Usage>,
+    pub(super) tasks: Tasks,
 }
 
 impl RunningEngine {
@@ -48,13 +58,22 @@ impl RunningEngine {
         limits: RunningLimiter,
         auth_failures: AuthFailureThrottles,
         live_streams: Arc<LiveStreams>,
-        last_used: LastUsed,
-        tasks: Tasks,
+        background: Background,
     ) -> Self {
-        let background = Mutex::new(Some((last_used, tasks)));
-        let shared =
-            Shared { engine, config, store, signing_keys, metrics, limits, auth_failures, live_streams, background };
-        Self(Arc::new(shared))
+        let usage = background.usage.as_ref().map(Usage::counter);
+        let background = Mutex::new(Some(background));
+        Self(Arc::new(Shared {
+            engine,
+            config,
+            store,
+            signing_keys,
+            metrics,
+            limits,
+            auth_failures,
+            live_streams,
+            usage,
+            background,
+        }))
     }
 
     /// Verifies credentials.
@@ -110,14 +129,18 @@ impl RunningEngine {
             revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
             live_streams: Some(Arc::clone(&self.0.live_streams)),
             metrics: self.0.metrics.clone(),
+            usage: self.0.usage.clone(),
         }
     }
 
-    /// Ends the background work, writes the last uses of keys and closes the database. Called when no more credentials are verified.
+    /// Ends the background work, writes the last uses and the usage of keys and closes the database. Called when no more credentials are verified.
     pub async fn stop(&self) {
-        let Some((last_used, tasks)) = self.0.background.lock().await.take() else { return };
+        let Some(Background { last_used, usage, tasks }) = self.0.background.lock().await.take() else { return };
         self.0.limits.stop().await;
         last_used.stop().await;
+        if let Some(usage) = usage {
+            usage.stop().await;
+        }
         drop(tasks);
         self.0.store.close().await;
     }

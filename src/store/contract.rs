@@ -46,6 +46,8 @@ macro_rules! contract {
     };
 }
 
+pub(super) use contract;
+
 contract!(
     stored_key_is_read_back_unchanged,
     missing_key_is_none_not_an_error,

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::error::StoreError;
 use super::feed::ChangeFeed;
+use super::usage_store::UsageStore;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, KeyFilter, Revocation};
@@ -167,6 +168,12 @@ pub trait KeyStore: KeySource {
 
     /// Returns the feed of changes; `None` if only this process can change the keys.
     fn feed(self: Arc<Self>) -> Option<Arc<dyn ChangeFeed>> {
+        None
+    }
+
+    /// Returns the usage of keys; `None` if the store keeps none.
+    #[doc(hidden)]
+    fn usage(self: Arc<Self>) -> Option<Arc<dyn UsageStore>> {
         None
     }
 

@@ -1,7 +1,7 @@
 //! The reference implementation, in memory. Nothing is kept when the process ends.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
@@ -9,6 +9,8 @@ use super::error::StoreError;
 use super::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
+use super::memory_usage::UsageTables;
+use super::usage_store::{UsageBatch, UsageHour, UsageQuery, UsageStore, UsageSum};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, Revocation, Status};
@@ -22,6 +24,7 @@ pub struct MemoryStore(Mutex<Tables>);
 struct Tables {
     keys: BTreeMap<(TenantId, KeyId), Row>,
     deleted: Vec<RevokedKey>,
+    usage: UsageTables,
 }
 
 #[derive(Debug)]
@@ -263,5 +266,27 @@ impl KeyStore for MemoryStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn usage(self: Arc<Self>) -> Option<Arc<dyn UsageStore>> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl UsageStore for MemoryStore {
+    async fn add_usage(&self, context: &RequestContext, batch: &UsageBatch) -> Result<(), StoreError> {
+        check_tenants(context, [batch.tenant])?;
+        self.tables().usage.add(batch);
+        Ok(())
+    }
+
+    async fn usage_of(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
+        Ok(self.tables().usage.sums(query))
+    }
+
+    async fn prune_usage(&self, context: &RequestContext, before: UsageHour, limit: u32) -> Result<u64, StoreError> {
+        check_system(context)?;
+        Ok(self.tables().usage.prune(before, limit))
     }
 }

@@ -7,6 +7,7 @@ mod error;
 mod feed;
 mod key_store;
 mod memory;
+mod memory_usage;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -17,6 +18,9 @@ mod row_struct;
 mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod usage_row;
+mod usage_store;
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use database::Database;
@@ -30,8 +34,12 @@ pub use postgres::{PostgresOptions, PostgresStore};
 pub use schema::{Migration, Schema, SchemaError};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
+#[doc(hidden)]
+pub use usage_store::{UsageBatch, UsageCounts, UsageHour, UsageQuery, UsageRow, UsageStore, UsageSum};
 
 #[cfg(test)]
 mod contract;
 #[cfg(all(test, feature = "postgres"))]
 mod testing;
+#[cfg(test)]
+mod usage_contract;

@@ -29,6 +29,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("cache", &["cidr", "clock", "id", "key", "policy", "redis", "sharded"]),
     ("cache_sync", &["cache", "clock", "store"]),
     ("last_used", &["clock", "id", "key", "request_context", "store"]),
+    ("usage", &["clock", "id", "request_context", "store"]),
     ("signing_keys", &["credential"]),
     ("ratelimit", &["cidr", "clock", "config", "id", "policy", "redis", "sharded"]),
     ("verifier", &["cache", "clock", "config", "credential", "id", "key", "policy", "ratelimit", "store", "last_used"]),
@@ -51,7 +52,20 @@ const MODULES: &[(&str, &[&str])] = &[
     ("wire", &["cidr", "config", "connection", "credential", "id", "lifecycle", "policy", "ratelimit", "verifier"]),
     (
         "pipeline",
-        &["cache", "cidr", "clock", "config", "connection", "id", "key", "policy", "ratelimit", "verifier", "wire"],
+        &[
+            "cache",
+            "cidr",
+            "clock",
+            "config",
+            "connection",
+            "id",
+            "key",
+            "policy",
+            "ratelimit",
+            "usage",
+            "verifier",
+            "wire",
+        ],
     ),
     (
         "engine",
@@ -71,6 +85,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "signing_keys",
             "store",
             "tls",
+            "usage",
             "verifier",
         ],
     ),
@@ -301,7 +316,7 @@ fn production_sources() -> Vec<(PathBuf, String)> {
     assert!(files.len() > 50, "only {} sources were read", files.len());
     let relative = files.iter().map(|file| (file.strip_prefix(&root).unwrap().to_owned(), file));
     let production = relative.filter(|(path, _)| {
-        let is_test_file = ["tests.rs", "testing.rs", "test_servers.rs", "contract.rs", "model.rs"]
+        let is_test_file = ["tests.rs", "testing.rs", "test_servers.rs", "contract.rs", "usage_contract.rs", "model.rs"]
             .iter()
             .any(|name| path.ends_with(name));
         let is_public = path.as_os_str() == "testing.rs";

@@ -72,6 +72,7 @@ operations! {
     ListIssuedKeys: READ, "GET /v2alpha1/admin/issuedApiKeys";
     GetImportedKey: READ, "GET /v2alpha1/admin/importedApiKeys/{key_id}";
     ListImportedKeys: READ, "GET /v2alpha1/admin/importedApiKeys";
+    GetKeyUsage: READ, "GET /keygate/v1/keys/{key_id}/usage";
     DescribeApi: READ, "GET /openapi.json";
     VerifyKey: VERIFY, "POST /v2alpha1/admin/apiKeys:verify";
     BatchVerifyKeys: VERIFY, "POST /v2alpha1/admin/apiKeys:batchVerify";

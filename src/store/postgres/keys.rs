@@ -22,6 +22,7 @@ use crate::store::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
 use crate::store::row::{self, PurgedRow, RevokedRow, kind_text};
+use crate::store::usage_store::UsageStore;
 
 type KeyRow = row::KeyRow<Timestamp>;
 
@@ -234,6 +235,10 @@ impl KeyStore for PostgresStore {
     }
 
     fn feed(self: Arc<Self>) -> Option<Arc<dyn ChangeFeed>> {
+        Some(self)
+    }
+
+    fn usage(self: Arc<Self>) -> Option<Arc<dyn UsageStore>> {
         Some(self)
     }
 

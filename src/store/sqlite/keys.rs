@@ -1,6 +1,7 @@
 //! Reads and writes of keys.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ use crate::store::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
 use crate::store::row::{self, PurgedRow, RevokedRow, kind_text};
+use crate::store::usage_store::UsageStore;
 
 type KeyRow = row::KeyRow<i64>;
 
@@ -237,6 +239,10 @@ impl KeyStore for SqliteStore {
     async fn ping(&self) -> Result<(), StoreError> {
         let answer = sqlx::query(PING).fetch_optional(&self.pool).await;
         answer.map(drop).map_err(store_error)
+    }
+
+    fn usage(self: Arc<Self>) -> Option<Arc<dyn UsageStore>> {
+        Some(self)
     }
 
     async fn close(&self) {

@@ -7,6 +7,7 @@ mod private_files;
 mod schema;
 mod statements;
 mod store;
+mod usage;
 
 pub use options::SqliteOptions;
 pub(super) use schema::{change as change_schema, read as read_schema};

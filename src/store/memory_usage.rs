@@ -46,7 +46,8 @@ impl UsageTables {
 
     pub(super) fn prune(&mut self, before: UsageHour, limit: u32) -> u64 {
         self.writers.retain(|_, (_, hour)| *hour >= before);
-        let old: Vec<_> = self.rows.keys().filter(|(_, _, hour, _)| *hour < before).take(limit as usize).cloned().collect();
+        let old: Vec<_> =
+            self.rows.keys().filter(|(_, _, hour, _)| *hour < before).take(limit as usize).cloned().collect();
         for key in &old {
             self.rows.remove(key);
         }

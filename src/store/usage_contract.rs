@@ -97,8 +97,7 @@ async fn concurrent_writers_add_up(store: Arc<dyn KeyStore>) {
                 let batch = batch(Uuid::from_u128(writer), number, rows);
                 // Both write the same batch; one of them adds it.
                 let (context, again) = (system(), system());
-                let (first, second) =
-                    tokio::join!(usage.add_usage(&context, &batch), usage.add_usage(&again, &batch));
+                let (first, second) = tokio::join!(usage.add_usage(&context, &batch), usage.add_usage(&again, &batch));
                 first.and(second).unwrap();
             }
         }

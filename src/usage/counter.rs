@@ -136,7 +136,12 @@ impl UsageCounter {
         }
         if cursor.bucket.take().is_some() {
             let without_key = std::mem::take(&mut *lock(&self.without_key));
-            rows.extend(without_key.into_iter().map(|(hour, counts)| UsageRow { key: None, hour, refusal: None, counts }));
+            rows.extend(without_key.into_iter().map(|(hour, counts)| UsageRow {
+                key: None,
+                hour,
+                refusal: None,
+                counts,
+            }));
         }
         rows
     }
@@ -148,7 +153,8 @@ impl UsageCounter {
 
     /// The number of requests in the table.
     pub(super) fn requests(&self) -> u64 {
-        let in_cells = self.buckets.iter().map(|bucket| lock(bucket).iter().map(Cell::requests).sum::<u64>()).sum::<u64>();
+        let in_cells =
+            self.buckets.iter().map(|bucket| lock(bucket).iter().map(Cell::requests).sum::<u64>()).sum::<u64>();
         in_cells + lock(&self.without_key).values().map(|counts| counts.requests).sum::<u64>()
     }
 

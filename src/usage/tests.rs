@@ -24,7 +24,8 @@ struct Flaky {
 #[async_trait]
 impl UsageStore for Flaky {
     async fn add_usage(&self, context: &RequestContext, batch: &UsageBatch) -> Result<(), StoreError> {
-        let is_failure = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        let is_failure =
+            self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
         if !is_failure || self.writes_first {
             self.store.add_usage(context, batch).await?;
         }
@@ -70,8 +71,7 @@ impl Fixture {
         let metrics = Metrics::register(&registry).unwrap();
         let context = RequestContext::system(TenantId::NIL);
         let clock = ManualClock::new(start());
-        let (counter, writer) =
-            usage_counter(context, settings, Arc::<Flaky>::clone(&store), &clock, &metrics);
+        let (counter, writer) = usage_counter(context, settings, Arc::<Flaky>::clone(&store), &clock, &metrics);
         Self { counter, writer: Arc::new(writer), store, registry }
     }
 
@@ -96,7 +96,8 @@ impl Fixture {
     }
 
     async fn without_key(&self) -> u64 {
-        let query = UsageQuery { tenant: TenantId::NIL, key: key(0), from: UsageHour(0), to: UsageHour(u32::MAX), step: 1 };
+        let query =
+            UsageQuery { tenant: TenantId::NIL, key: key(0), from: UsageHour(0), to: UsageHour(u32::MAX), step: 1 };
         let sums = self.store.usage_of(&query).await.unwrap();
         sums.iter().filter(|sum| !sum.is_of_key).map(|sum| sum.counts.requests).sum()
     }

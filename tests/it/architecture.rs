@@ -316,9 +316,10 @@ fn production_sources() -> Vec<(PathBuf, String)> {
     assert!(files.len() > 50, "only {} sources were read", files.len());
     let relative = files.iter().map(|file| (file.strip_prefix(&root).unwrap().to_owned(), file));
     let production = relative.filter(|(path, _)| {
-        let is_test_file = ["tests.rs", "testing.rs", "test_servers.rs", "contract.rs", "usage_contract.rs", "model.rs"]
-            .iter()
-            .any(|name| path.ends_with(name));
+        let is_test_file =
+            ["tests.rs", "testing.rs", "test_servers.rs", "contract.rs", "usage_contract.rs", "model.rs"]
+                .iter()
+                .any(|name| path.ends_with(name));
         let is_public = path.as_os_str() == "testing.rs";
         (is_public || !is_test_file) && !path.iter().any(|folder| folder == "tests")
     });

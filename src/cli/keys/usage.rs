@@ -130,7 +130,8 @@ mod tests {
     fn summary_names_the_reasons_of_refusals() {
         let total = json!({"requests": 12, "refused": 3, "refusals": {"quota_exceeded": 2, "scope_insufficient": 1},
             "bytes_received": 10, "bytes_sent": 20});
-        let expected = "12 requests, 3 refused (quota_exceeded 2, scope_insufficient 1), 10 bytes received, 20 bytes sent";
+        let expected =
+            "12 requests, 3 refused (quota_exceeded 2, scope_insufficient 1), 10 bytes received, 20 bytes sent";
         assert_eq!(summary(&json!({"total": total, "requests_without_key": 0})), expected);
         let uncertain = summary(&json!({"total": total, "requests_without_key": 7}));
         assert_eq!(

@@ -119,6 +119,7 @@ impl UsageHour {
     }
 
     /// The first hour of the period that has this hour.
+    #[must_use]
     pub fn period(self, step: u32) -> Self {
         Self(self.0 - self.0 % step.max(1))
     }

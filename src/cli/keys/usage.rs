@@ -91,18 +91,17 @@ fn summary(usage: &Value) -> String {
     let reasons = total["refusals"].as_object().into_iter().flatten();
     let reasons = reasons.map(|(code, count)| format!("{code} {count}")).collect::<Vec<_>>().join(", ");
     let reasons = if reasons.is_empty() { reasons } else { format!(" ({reasons})") };
-    let mut text = format!(
-        "{} requests, {} refused{reasons}, {} bytes received, {} bytes sent",
+    let without_key = match number(usage, "requests_without_key") {
+        0 => String::new(),
+        requests => format!("; in this time {requests} requests of any keys were counted without their keys"),
+    };
+    format!(
+        "{} requests, {} refused{reasons}, {} bytes received, {} bytes sent{without_key}",
         count("requests"),
         count("refused"),
         count("bytes_received"),
         count("bytes_sent"),
-    );
-    let without_key = number(usage, "requests_without_key");
-    if without_key > 0 {
-        text.push_str(&format!("; in this time {without_key} requests of any keys were counted without their keys"));
-    }
-    text
+    )
 }
 
 fn number(value: &Value, name: &str) -> u64 {

@@ -9,7 +9,7 @@ use crate::request_context::RequestContext;
 use crate::store::error::StoreError;
 use crate::store::key_store::{check_system, check_tenants};
 use crate::store::usage_row::{SumRow, count_column, key_columns, ordered, read_sum};
-use crate::store::usage_store::{UsageBatch, UsageHour, UsageQuery, UsageStore, UsageSum};
+use crate::store::usage_store::{UsageBatch, UsageHour, UsageQuery, UsageRow, UsageStore, UsageSum};
 
 /// Changes no row if this batch or a later one was added.
 const ADD_WRITER: &str = "INSERT INTO usage_writers (writer, batch, hour) VALUES (?1, ?2, ?3) \
@@ -73,7 +73,7 @@ impl UsageStore for SqliteStore {
 
 /// The rows of a batch as one JSON text: an array of arrays of kind, id, hour, refusal, requests, bytes received and bytes sent.
 fn rows(batch: &UsageBatch) -> String {
-    let row = |row: &crate::store::UsageRow| {
+    let row = |row: &UsageRow| {
         let (kind, key_id) = key_columns(row.key);
         let counts = &row.counts;
         json!([

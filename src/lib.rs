@@ -71,7 +71,7 @@
 //! - [`clock`], [`id`], [`duration`], [`cidr`], [`request_context`]: leaves.
 //! - [`policy`], `credential`, [`key`], `audit`: the domain. Pure: no I/O, no clock, nothing asynchronous.
 //! - [`config`], `telemetry`: plain data; logs.
-//! - [`store`], `cache`, `last_used`, `audit_log`, `signing_keys`, `redis`, `ratelimit`: I/O behind small traits.
+//! - [`store`], `cache`, `last_used`, `usage`, `audit_log`, `signing_keys`, `redis`, `ratelimit`: I/O behind small traits.
 //! - [`verifier`] (reads), [`lifecycle`] (writes): use cases. They do not import each other. `cache_sync` applies the changes that other
 //!   nodes make to the caches of this one.
 //! - `wire`: HTTP semantics. [`pipeline`]: the steps of a request.
@@ -148,6 +148,8 @@ pub mod testing;
 #[cfg(any(feature = "gateway", feature = "admin", feature = "redis", feature = "embedded"))]
 #[doc(hidden)]
 pub mod tls;
+#[doc(hidden)]
+pub mod usage;
 pub mod verifier;
 #[doc(hidden)]
 pub mod wire;

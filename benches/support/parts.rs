@@ -28,6 +28,7 @@ use keygate::policy::RateLimitPolicy;
 use keygate::ratelimit::{self, Limiter, Local, Nodes};
 use keygate::request_context::RequestContext;
 use keygate::store::{KeySource, KeyStore, MemoryStore};
+use keygate::usage::{self, UsageCounter};
 use keygate::verifier::{
     self, CachePolicy, ConnectionMemory, KeyResolver, Lookup, Presented, ProofCacheSettings, Verdict, Verification,
     Verifier,
@@ -58,6 +59,8 @@ pub(crate) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 const PROOF_CACHE_BYTES: u64 = 25 << 20;
 /// As in the binary.
 const OWNERS_MAX: usize = 1_000_000;
+/// As in the binary.
+const COUNTERS_MAX: usize = 100_000;
 /// A text that is no key.
 const UNKNOWN: &str = "this-is-nobodys-key-but-as-long-as-one-4b7d2f";
 /// Signs tokens; used by no installation.
@@ -313,8 +316,18 @@ fn snapshot(config: &GatewayConfig, verifier: &Arc<Verifier>) -> Arc<Snapshot> {
         revoke_with_parent: true,
         live_streams: None,
         metrics: Metrics::register(&Registry::new()).expect("the registry is new"),
+        usage: Some(usage()),
     };
     Arc::new(Snapshot::new(parts, |_| ()))
+}
+
+/// A counter of usage, as in the binary, that writes nothing.
+fn usage() -> Arc<UsageCounter> {
+    let store = Arc::new(MemoryStore::default()).usage().expect("the store keeps usage");
+    let settings = usage::Settings { max_counters: COUNTERS_MAX, flush_interval: WINDOW };
+    let metrics = usage::Metrics::register(&Registry::new()).expect("the registry is new");
+    let context = RequestContext::system(TenantId::NIL);
+    usage::usage_counter(context, settings, store, &SystemClock, &metrics).0
 }
 
 /// A key with two scopes and a limit.

@@ -46,6 +46,7 @@ mod upstream_balancing;
 mod upstream_endpoint;
 mod upstream_health;
 mod upstream_tls;
+mod usage;
 
 pub use access_log::{AccessLogConfig, AccessLogField};
 #[cfg(feature = "server")]
@@ -102,6 +103,7 @@ pub use upstream_balancing::{
 pub use upstream_endpoint::EndpointConfig;
 pub use upstream_health::{HealthCheckConfig, HealthCheckType};
 pub use upstream_tls::UpstreamTlsConfig;
+pub use usage::UsageConfig;
 
 #[cfg(test)]
 mod tests;

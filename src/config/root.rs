@@ -20,6 +20,7 @@ use super::retention::RetentionConfig;
 use super::secrets::SecretsConfig;
 use super::serve::ServeConfig;
 use super::telemetry::{LogConfig, TracingConfig};
+use super::usage::UsageConfig;
 
 /// Keygate's configuration. The settings up to `gateway` have the names and meanings of Ory Talos.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -43,6 +44,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// The audit trail.
     pub audit: AuditConfig,
+    /// The usage of keys: requests, refusals and bytes, by key and hour.
+    pub usage: UsageConfig,
     /// Logs, written to stderr.
     pub log: LogConfig,
     /// Traces. Not supported by this version.
@@ -88,6 +91,7 @@ impl Config {
         self.secrets.validate(problems);
         self.retention.validate(problems);
         self.audit.validate(problems);
+        self.usage.validate(problems);
         self.db.validate(problems);
         self.cache.validate(problems);
         self.tracing.validate(problems);

@@ -14,10 +14,12 @@ use super::nodes::connect_redis;
 use super::parts::{Engine, EngineParts};
 use super::running::{Background, RunningEngine};
 use super::tasks::Tasks;
+use super::usage::Usage;
 use super::{auth_failures, caches, database, live_streams, lookup_throttle};
 use crate::clock::SystemClock;
 use crate::config::{Config, CountBy, LimitConfig};
 use crate::duration::ConfigDuration;
+use crate::lifecycle::Retention;
 use crate::pipeline;
 use crate::request_context::RequestContext;
 use crate::signing_keys::{self, SigningKeyRefresher};
@@ -33,7 +35,7 @@ pub struct EngineBuilder {
 
 impl Engine {
     /// A builder of an engine with everything that the gateway has: the database of `db.dsn` (SQLite, or PostgreSQL with its change
-    /// feed), caches, rate limits, the recording of uses and the purge of expired keys.
+    /// feed), caches, rate limits, the recording of uses, the usage of keys and the purge of what is kept no longer.
     ///
     /// # Examples
     ///
@@ -93,6 +95,7 @@ impl EngineBuilder {
         let caches = caches::start(&config, &store, redis.as_ref(), &registry, &mut tasks).await?;
         let limits = RunningLimiter::start(&config, redis.as_ref(), &registry, &mut tasks)?;
         let last_used = LastUsed::start(&config, &store, &registry)?;
+        let usage = Usage::start(&config, &store, &registry, &mut tasks)?;
         let parts = EngineParts {
             config: &config,
             store: Arc::clone(&store),
@@ -106,11 +109,11 @@ impl EngineBuilder {
         let engine = Engine::new(parts, &registry)?;
         let live_streams = live_streams::start(&engine, &changes, &registry, &mut tasks)?;
         tasks.spawn(async move { refresher.run().await });
-        purge_expired_keys(&config, &engine, &mut tasks);
+        keep_purging(&config, &engine, &mut tasks);
         let audit = AuditTrail::start(&config, &engine.lifecycle, &registry)?;
         let auth_failures = auth_failures::start(&config, &registry)?;
         let metrics = pipeline::Metrics::register(&registry)?;
-        let background = Background { audit, last_used, tasks };
+        let background = Background { audit, last_used, usage, tasks };
         Ok(RunningEngine::new(
             engine,
             config,
@@ -135,11 +138,12 @@ async fn load_signing_keys(config: &Config, registry: &Registry) -> Result<Signi
         .map_err(|why| EngineError::Setting(format!("credentials.derived_tokens.jwt.signing_keys.urls: {why}")))
 }
 
-fn purge_expired_keys(config: &Config, engine: &Engine, tasks: &mut Tasks) {
-    let keep = config.retention.expired_keys.0;
-    if keep.is_zero() {
-        return;
-    }
+fn keep_purging(config: &Config, engine: &Engine, tasks: &mut Tasks) {
+    let unless_zero = |time: ConfigDuration| Some(time.0).filter(|time| !time.is_zero());
+    let retention = Retention {
+        expired_keys: unless_zero(config.retention.expired_keys),
+        usage: unless_zero(config.usage.retention),
+    };
     let (lifecycle, context) = (Arc::clone(&engine.lifecycle), RequestContext::system(config.tenant()));
-    tasks.spawn(async move { lifecycle.keep_purging(&context, keep).await });
+    tasks.spawn(async move { lifecycle.keep_purging(&context, retention).await });
 }

@@ -30,6 +30,8 @@ mod parts;
 mod running;
 #[cfg(feature = "embedded")]
 mod tasks;
+#[cfg(feature = "embedded")]
+mod usage;
 
 #[cfg(feature = "embedded")]
 pub use builder::EngineBuilder;

@@ -11,6 +11,7 @@ use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
 use super::parts::Engine;
 use super::tasks::Tasks;
+use super::usage::Usage;
 use crate::audit_log::GatheredCalls;
 use crate::config::{Config, GatewayConfig};
 use crate::credential::SigningKeys;
@@ -19,6 +20,7 @@ use crate::pipeline::live_streams::LiveStreams;
 use crate::pipeline::{AuthFailureThrottle, Metrics, SnapshotParts};
 use crate::ratelimit::Limiter;
 use crate::store::KeyStore;
+use crate::usage::UsageCounter;
 use crate::verifier::Verifier;
 
 /// An engine whose caches, limits and signing keys are kept up to date in the background. Clones are the same engine; the background
@@ -36,6 +38,7 @@ struct Shared {
     auth_failures: AuthFailureThrottles,
     live_streams: Arc<LiveStreams>,
     gathered_calls: Arc<GatheredCalls>,
+    usage: Option<Arc<UsageCounter>>,
     /// `None` once stopped.
     background: Mutex<Option<Background>>,
 }
@@ -44,6 +47,7 @@ struct Shared {
 pub(super) struct Background {
     pub(super) audit: AuditTrail,
     pub(super) last_used: LastUsed,
+    pub(super) usage: Option<Usage>,
     pub(super) tasks: Tasks,
 }
 
@@ -61,6 +65,7 @@ impl RunningEngine {
         background: Background,
     ) -> Self {
         let gathered_calls = background.audit.gathered();
+        let usage = background.usage.as_ref().map(Usage::counter);
         let background = Mutex::new(Some(background));
         Self(Arc::new(Shared {
             engine,
@@ -72,6 +77,7 @@ impl RunningEngine {
             auth_failures,
             live_streams,
             gathered_calls,
+            usage,
             background,
         }))
     }
@@ -135,14 +141,20 @@ impl RunningEngine {
             revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
             live_streams: Some(Arc::clone(&self.0.live_streams)),
             metrics: self.0.metrics.clone(),
+            usage: self.0.usage.clone(),
         }
     }
 
-    /// Ends the background work, writes the last uses of keys, seals the last rows of the audit trail and closes the database. Called when no more credentials are verified.
+    /// Ends the background work, writes the last uses and the usage of keys, seals the last rows of the audit trail and closes the database.
+    /// Called when no more credentials are verified.
     pub async fn stop(&self) {
-        let Some(Background { audit, last_used, tasks }) = self.0.background.lock().await.take() else { return };
+        let Some(background) = self.0.background.lock().await.take() else { return };
+        let Background { audit, last_used, usage, tasks } = background;
         self.0.limits.stop().await;
         last_used.stop().await;
+        if let Some(usage) = usage {
+            usage.stop().await;
+        }
         audit.stop().await;
         drop(tasks);
         self.0.store.close().await;

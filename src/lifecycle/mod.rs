@@ -18,6 +18,7 @@ mod revoke;
 mod rotate;
 mod settings;
 mod update;
+mod usage;
 mod write_side;
 
 pub use batch_item::{BatchCode, BatchItem, ItemError};
@@ -27,9 +28,11 @@ pub use import::ImportKey;
 pub use issue::Issued;
 pub use list::{ListKeys, Page};
 pub use metrics::Metrics;
+pub use purge::Retention;
 pub use rotate::Rotated;
 #[doc(hidden)]
 pub use settings::{DerivedSettings, Settings};
+pub use usage::{KeyUsage, UsagePeriod, UsageRange, UsageStep, UsageTotals};
 pub use write_side::Lifecycle;
 
 #[cfg(test)]

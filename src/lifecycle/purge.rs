@@ -1,5 +1,6 @@
-//! Deleting keys some time after their expiry.
+//! Deleting keys some time after their expiry, and their usage.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -9,25 +10,65 @@ use super::write_side::Lifecycle;
 use crate::cache::Invalidation;
 use crate::clock::Timestamp;
 use crate::request_context::RequestContext;
-use crate::store::StoreError;
+use crate::store::{StoreError, UsageHour};
 
 /// Rows deleted per statement, few enough to delay no other statement noticeably.
 const BATCH: u32 = 500;
+/// Rows of usage deleted per statement: they are smaller than keys, and no change follows.
+const USAGE_BATCH: u32 = 5000;
 /// Pause between two statements, to leave the database to others.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Interval between two purges.
 const INTERVAL: Duration = Duration::from_secs(3600);
 
+/// How long what is no longer needed is kept; `None` keeps it without time limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Retention {
+    /// Keys, after their expiry.
+    pub expired_keys: Option<Duration>,
+    /// The usage of an hour.
+    pub usage: Option<Duration>,
+}
+
 impl Lifecycle {
-    /// Purges keys now and every hour. Never returns.
-    pub async fn keep_purging(&self, context: &RequestContext, keep: Duration) {
+    /// Purges keys and their usage now and every hour. Never returns.
+    pub async fn keep_purging(&self, context: &RequestContext, retention: Retention) {
         loop {
-            match self.purge(context, keep).await {
-                Ok(0) => {}
-                Ok(count) => log_change!(context, count, "{count} expired keys purged"),
-                Err(error) => tracing::warn!(%error, "expired keys could not be purged; next try in an hour"),
+            if let Some(keep) = retention.expired_keys {
+                match self.purge(context, keep).await {
+                    Ok(0) => {}
+                    Ok(count) => log_change!(context, count, "{count} expired keys purged"),
+                    Err(error) => tracing::warn!(%error, "expired keys could not be purged; next try in an hour"),
+                }
+            }
+            if let Some(keep) = retention.usage
+                && let Err(error) = self.purge_usage(context, keep).await
+            {
+                tracing::warn!(%error, "the usage of keys could not be purged; next try in an hour");
             }
             tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// Removes the usage of hours that are over for longer than `keep`. Returns the number of removed rows. The principal of `context`
+    /// must be [`Principal::System`].
+    ///
+    /// [`Principal::System`]: crate::request_context::Principal::System
+    ///
+    /// # Errors
+    /// The error of the store.
+    pub async fn purge_usage(&self, context: &RequestContext, keep: Duration) -> Result<u64, StoreError> {
+        let Some(usage) = Arc::clone(&self.store).usage() else { return Ok(0) };
+        let before = TimeDelta::from_std(keep).ok().and_then(|keep| self.now().checked_sub_signed(keep));
+        let Some(before) = before.map(UsageHour::of) else { return Ok(0) };
+        let mut count = 0;
+        loop {
+            let removed = usage.prune_usage(context, before, USAGE_BATCH).await?;
+            count += removed;
+            if removed < u64::from(USAGE_BATCH) {
+                return Ok(count);
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

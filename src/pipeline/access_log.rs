@@ -10,6 +10,7 @@ use http::header::USER_AGENT;
 use super::request_metrics::{CachedSeries, Metrics};
 use crate::config::{AccessLogConfig, AccessLogField as Field};
 use crate::id::{KeyId, RequestId};
+use crate::usage::UsageCounter;
 use crate::wire::fields::Fields;
 
 /// The status that is logged when the client closed the connection before the response, as nginx does.
@@ -45,6 +46,7 @@ pub(super) struct RequestLog<'a> {
     pub(super) protocol: Option<Version>,
     pub(super) user_agent: Option<&'a str>,
     pub(super) route: Option<&'a CachedSeries>,
+    /// The key of the credential, also of one that is rejected.
     pub(super) key_id: Option<KeyId>,
     /// The code of the rejection.
     pub(super) rejection: Option<&'static str>,
@@ -133,6 +135,14 @@ impl RequestLog<'_> {
         metrics.count(self.route, status, self.rejection, elapsed, upstream.map(|upstream| upstream.elapsed));
         if self.request_id.is_some() && log.is_sampled(status) {
             self.write(log, status, elapsed);
+        }
+    }
+
+    /// Counts the request in the usage of its key.
+    #[inline]
+    pub(super) fn count_usage(&self, usage: Option<&UsageCounter>) {
+        if let (Some(usage), Some(key)) = (usage, &self.key_id) {
+            usage.count(key, self.rejection, self.response.bytes_received, self.response.bytes as u64);
         }
     }
 

@@ -12,7 +12,7 @@ use super::cross_origin::is_cross_origin_write;
 use super::rate_limit::{Caller, RateLimitOutcome, RouteLimits};
 use super::route::Route;
 use crate::config::{Auth, OnBackendDown};
-use crate::id::TenantId;
+use crate::id::{KeyId, TenantId};
 use crate::verifier::{
     CachePolicy, ConnectionMemory, Denial, PendingVerification, Presented, Verdict, Verification, Verifier,
 };
@@ -54,6 +54,16 @@ pub struct Authorization {
     pub outcome: Result<Option<Verdict>, Rejection>,
     /// The result of charging the rate limits, if the request got that far.
     pub limits: RateLimitOutcome,
+    /// The key of a rejected credential; `None` if the request may pass, or the credential is that of no key.
+    pub refused_key: Option<Box<KeyId>>,
+}
+
+/// Why a request is rejected, and the key of its credential.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    rejection: Rejection,
+    /// `None` if the request has no credential, or that of no key.
+    key: Option<Box<KeyId>>,
 }
 
 /// An authorization that needs a record or a counter which this process does not have in memory, or whose rejection is delayed.
@@ -63,13 +73,34 @@ pub enum PendingAuthorization {
     /// The limits must be charged.
     Charge(Option<Verdict>),
     /// The response to a rejected credential is delayed.
-    Delay(Rejection, Delay),
+    Delay(Refusal, Delay),
 }
 
 impl Authorization {
     fn charged(verdict: Option<Verdict>, mut limits: RateLimitOutcome) -> Self {
-        let outcome = limits.rejection.take().map_or(Ok(verdict), Err);
-        Self { outcome, limits }
+        match limits.rejection.take() {
+            None => Self { outcome: Ok(verdict), limits, refused_key: None },
+            Some(rejection) => {
+                let refused_key = verdict.map(|verdict| Box::new(verdict.key_id()));
+                Self { outcome: Err(rejection), limits, refused_key }
+            }
+        }
+    }
+
+    /// Of a request on a route without limits, or that is rejected before they are charged.
+    fn uncharged(outcome: Result<Option<Verdict>, Refusal>) -> Self {
+        let limits = RateLimitOutcome::default();
+        match outcome {
+            Ok(verdict) => Self { outcome: Ok(verdict), limits, refused_key: None },
+            Err(Refusal { rejection, key }) => Self { outcome: Err(rejection), limits, refused_key: key },
+        }
+    }
+}
+
+impl From<Rejection> for Refusal {
+    /// A rejection of a credential that is that of no known key.
+    fn from(rejection: Rejection) -> Self {
+        Self { rejection, key: None }
     }
 }
 
@@ -118,23 +149,23 @@ impl Authorizer {
                         let verification = verification.map_err(PendingAuthorization::Verification)?;
                         verdict(verification, route).map(Some)
                     }
-                    Err(rejection) => Err(rejection),
+                    Err(rejection) => Err(rejection.into()),
                 }
             }
             Ok(None) => Ok(None),
-            Err(rejection) => Err(rejection),
+            Err(rejection) => Err(rejection.into()),
         };
-        if let Err(rejection) = &verdict
-            && let Some(delay) = self.count_auth_failure(rejection, request.client_ip)
+        if let Err(refusal) = &verdict
+            && let Some(delay) = self.count_auth_failure(refusal, request.client_ip)
         {
-            return Err(PendingAuthorization::Delay(rejection.clone(), delay));
+            return Err(PendingAuthorization::Delay(refusal.clone(), delay));
         }
         match (verdict, &route.limits) {
             (Ok(verdict), Some(limits)) => match self.charge_now(limits, verdict.as_ref(), request, memory) {
                 Some(limits) => Ok(Authorization::charged(verdict, limits)),
                 None => Err(PendingAuthorization::Charge(verdict)),
             },
-            (outcome, _) => Ok(Authorization { outcome, limits: RateLimitOutcome::default() }),
+            (outcome, _) => Ok(Authorization::uncharged(outcome)),
         }
     }
 
@@ -148,23 +179,23 @@ impl Authorizer {
     ) -> Authorization {
         let verdict = match pending {
             PendingAuthorization::Charge(verdict) => Ok(verdict),
-            PendingAuthorization::Delay(rejection, delay) => {
+            PendingAuthorization::Delay(refusal, delay) => {
                 delay.wait().await;
-                Err(rejection)
+                Err(refusal)
             }
             PendingAuthorization::Verification(pending) => match credential(route, request) {
                 Ok(Some(credential)) => {
                     let presented = self.presented(route, request, &credential);
                     let verdict = verdict(self.verifier.verify_later(&presented, memory, pending).await, route);
-                    if let Err(rejection) = &verdict
-                        && let Some(delay) = self.count_auth_failure(rejection, request.client_ip)
+                    if let Err(refusal) = &verdict
+                        && let Some(delay) = self.count_auth_failure(refusal, request.client_ip)
                     {
                         delay.wait().await;
                     }
                     verdict.map(Some)
                 }
                 Ok(None) => Ok(None),
-                Err(rejection) => Err(rejection),
+                Err(rejection) => Err(rejection.into()),
             },
         };
         match (verdict, &route.limits) {
@@ -172,7 +203,7 @@ impl Authorizer {
                 let limits = self.charge(limits, verdict.as_ref(), request, memory).await;
                 Authorization::charged(verdict, limits)
             }
-            (outcome, _) => Authorization { outcome, limits: RateLimitOutcome::default() },
+            (outcome, _) => Authorization::uncharged(outcome),
         }
     }
 
@@ -201,8 +232,8 @@ impl Authorizer {
     }
 
     /// Counts a rejected credential. Returns the delay of its response, if there is one.
-    fn count_auth_failure(&self, rejection: &Rejection, client_ip: Option<IpAddr>) -> Option<Delay> {
-        self.auth_failures.as_ref()?.count(rejection, client_ip)
+    fn count_auth_failure(&self, refusal: &Refusal, client_ip: Option<IpAddr>) -> Option<Delay> {
+        self.auth_failures.as_ref()?.count(&refusal.rejection, client_ip)
     }
 
     /// Charges the limits that are counted in this process; `None` if they are counted elsewhere, or the limit of the key must be looked
@@ -270,10 +301,13 @@ fn credential<'a, U, F: Fields>(
 }
 
 /// The verdict of a verification, if the credential has the scopes that the route requires.
-fn verdict<U>(verification: Verification, route: &Route<U>) -> Result<Verdict, Rejection> {
-    let verdict = verification.outcome?;
-    check_scopes(&verdict, route)?;
-    Ok(verdict)
+fn verdict<U>(verification: Verification, route: &Route<U>) -> Result<Verdict, Refusal> {
+    let Verification { outcome, denied_key, .. } = verification;
+    let verdict = outcome.map_err(|denial| Refusal { rejection: denial.into(), key: denied_key })?;
+    match check_scopes(&verdict, route) {
+        Ok(()) => Ok(verdict),
+        Err(rejection) => Err(Refusal { rejection, key: Some(Box::new(verdict.key_id())) }),
+    }
 }
 
 /// Checks that a credential has all scopes that a route requires.

@@ -21,7 +21,7 @@ use super::request_metrics::InFlight;
 use super::route::Route;
 use super::snapshot::Snapshot;
 use crate::config::{Auth, OnRevoke, Upgrade};
-use crate::id::RequestId;
+use crate::id::{KeyId, RequestId};
 use crate::verifier::Verdict;
 use crate::wire::Rejection;
 use crate::wire::credential_locations::CredentialLocations;
@@ -83,7 +83,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 /// #     r#"{ "routes": [{ "name": "orders", "path_prefix": "/orders", "upstream": "orders" }] }"#).unwrap();
 /// # let parts = SnapshotParts {
 /// #     config: &gateway, verifier: engine.verifier.clone(), limiter: None, auth_failures: None, on_backend_down: OnBackendDown::default(),
-/// #     tenant: TenantId::NIL, revoke_with_parent: true, live_streams: None, metrics: Metrics::register(&registry).unwrap(),
+/// #     tenant: TenantId::NIL, revoke_with_parent: true, live_streams: None, metrics: Metrics::register(&registry).unwrap(), usage: None,
 /// # };
 /// # let snapshot: Arc<Snapshot> = Arc::new(Snapshot::new(parts, |_| ()));
 /// # let draft = KeyDraft { name: "reports".into(), actor_id: "ana".into(), ..KeyDraft::default() };
@@ -125,6 +125,8 @@ pub struct Exchange<U = ()> {
     verdict: Option<Verdict>,
     limits: RateLimitOutcome,
     rejection: Option<&'static str>,
+    /// The key of a credential that is rejected, if it is known.
+    refused_key: Option<Box<KeyId>>,
     /// The number of changes of keys when the request began.
     changes: u64,
     /// Set if the response is a live stream.
@@ -224,6 +226,7 @@ impl<U> Exchange<U> {
             verdict: None,
             limits: RateLimitOutcome::default(),
             rejection: None,
+            refused_key: None,
             changes,
             stream: None,
             in_flight,
@@ -301,6 +304,7 @@ impl<U> Exchange<U> {
 
     fn settle(&mut self, authorization: Authorization) -> Result<(), Rejection> {
         self.limits = authorization.limits;
+        self.refused_key = authorization.refused_key;
         self.verdict = authorization.outcome?;
         self.is_authorized = true;
         // The credential in the query is not needed after this; a redirect, for example, must not repeat it.
@@ -504,7 +508,7 @@ impl<U> Exchange<U> {
             user_agent: self.user_agent.as_deref(),
             path: self.received_path(),
             route: self.route().map(|route| &route.series),
-            key_id: self.verdict.as_ref().map(Verdict::key_id),
+            key_id: self.verdict.as_ref().map(Verdict::key_id).or_else(|| self.refused_key.as_deref().copied()),
             rejection: self.rejection,
             client_ip: self.client_ip,
             proxy: self.proxy,
@@ -512,6 +516,7 @@ impl<U> Exchange<U> {
             response,
         };
         log.record(&self.snapshot.metrics, access_log);
+        log.count_usage(self.snapshot.usage.as_deref());
         drop(in_flight);
     }
 }

@@ -20,6 +20,7 @@ use super::route::{Route, RouteMatcher, RouteTable};
 use crate::config::{GatewayConfig, OnBackendDown, RouteConfig, UpstreamLimitFields};
 use crate::id::TenantId;
 use crate::ratelimit::Limiter;
+use crate::usage::UsageCounter;
 use crate::verifier::Verifier;
 use crate::wire::Rejection;
 use crate::wire::credential_locations::CredentialLocations;
@@ -51,6 +52,9 @@ pub struct SnapshotParts<'a> {
     pub live_streams: Option<Arc<LiveStreams>>,
     /// The metrics of the process.
     pub metrics: Metrics,
+    /// Counts the usage of keys; `None` if it is not counted.
+    #[doc(hidden)]
+    pub usage: Option<Arc<UsageCounter>>,
 }
 
 /// An immutable configuration for requests. `U` is what a front keeps for the upstream of a route.
@@ -70,6 +74,7 @@ pub struct Snapshot<U = ()> {
     pub(super) tenant_id: TenantId,
     pub(super) metrics: Metrics,
     pub(super) access_log: AccessLog,
+    pub(super) usage: Option<Arc<UsageCounter>>,
 }
 
 impl SnapshotParts<'_> {
@@ -107,7 +112,7 @@ impl<U> Snapshot<U> {
     }
 
     fn assemble(parts: SnapshotParts<'_>, credentials: Arc<CredentialLocations>, routes: RouteTable<Route<U>>) -> Self {
-        let SnapshotParts { config, live_streams, metrics, .. } = parts;
+        let SnapshotParts { config, live_streams, metrics, usage, .. } = parts;
         Self {
             routes,
             credentials,
@@ -122,6 +127,7 @@ impl<U> Snapshot<U> {
             tenant_id: parts.tenant,
             metrics,
             access_log: AccessLog::new(&config.access_log),
+            usage,
         }
     }
 

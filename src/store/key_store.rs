@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::audit_store::AuditStore;
 use super::error::StoreError;
 use super::feed::ChangeFeed;
+use super::usage_store::UsageStore;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, KeyFilter, Revocation};
@@ -175,6 +176,12 @@ pub trait KeyStore: KeySource {
     /// [`KeyStore::prune_deleted`], written in the transaction of the write. `None` if the store keeps none.
     #[doc(hidden)]
     fn audit(self: Arc<Self>) -> Option<Arc<dyn AuditStore>> {
+        None
+    }
+
+    /// Returns the usage of keys; `None` if the store keeps none.
+    #[doc(hidden)]
+    fn usage(self: Arc<Self>) -> Option<Arc<dyn UsageStore>> {
         None
     }
 

@@ -11,6 +11,8 @@ use super::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
 use super::memory_audit::AuditTables;
+use super::memory_usage::UsageTables;
+use super::usage_store::{UsageBatch, UsageHour, UsageQuery, UsageStore, UsageSum};
 use crate::audit::{Anchor, AuditRow, ChainRecord, Recorder};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
@@ -29,6 +31,7 @@ struct Tables {
     keys: BTreeMap<(TenantId, KeyId), Row>,
     deleted: Vec<RevokedKey>,
     audit: AuditTables,
+    usage: UsageTables,
 }
 
 #[derive(Debug)]
@@ -307,6 +310,10 @@ impl KeyStore for MemoryStore {
     fn audit(self: Arc<Self>) -> Option<Arc<dyn AuditStore>> {
         Some(self)
     }
+
+    fn usage(self: Arc<Self>) -> Option<Arc<dyn UsageStore>> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -348,5 +355,23 @@ impl AuditStore for MemoryStore {
     async fn prune_chain(&self, chain: &str, anchor: &Anchor, replaced: i64) -> Result<(), StoreError> {
         self.tables().audit.prune(chain, anchor, replaced);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl UsageStore for MemoryStore {
+    async fn add_usage(&self, context: &RequestContext, batch: &UsageBatch) -> Result<(), StoreError> {
+        check_tenants(context, [batch.tenant])?;
+        self.tables().usage.add(batch);
+        Ok(())
+    }
+
+    async fn usage_of(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
+        Ok(self.tables().usage.sums(query))
+    }
+
+    async fn prune_usage(&self, context: &RequestContext, before: UsageHour, limit: u32) -> Result<u64, StoreError> {
+        check_system(context)?;
+        Ok(self.tables().usage.prune(before, limit))
     }
 }

@@ -11,6 +11,7 @@ mod feed;
 mod key_store;
 mod memory;
 mod memory_audit;
+mod memory_usage;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -21,6 +22,9 @@ mod row_struct;
 mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod usage_row;
+mod usage_store;
 
 #[doc(hidden)]
 pub use audit_store::{AuditQuery, AuditStore, MakePlan, Unsealed};
@@ -36,6 +40,8 @@ pub use postgres::{PostgresOptions, PostgresStore};
 pub use schema::{Migration, Schema, SchemaError};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
+#[doc(hidden)]
+pub use usage_store::{UsageBatch, UsageCounts, UsageHour, UsageQuery, UsageRow, UsageStore, UsageSum};
 
 #[cfg(test)]
 mod contract;

@@ -110,6 +110,14 @@ impl Denial {
         }
     }
 
+    /// Whether the credential is that of a key which exists or existed: its text was verified, and its record judged.
+    pub(super) fn is_of_key(&self) -> bool {
+        match self {
+            Self::Expired | Self::Revoked | Self::AddressNotAllowed { .. } | Self::AudienceMismatch => true,
+            Self::Unknown(_) | Self::FormatInvalid | Self::SignatureInvalid | Self::Unavailable { .. } => false,
+        }
+    }
+
     /// The specific reason, for administrators (contract, credentials section 2).
     pub fn message(&self) -> &'static str {
         match self {

@@ -216,6 +216,14 @@ impl ProvenSubject {
             Self::Token(token) => token.kind,
         }
     }
+
+    /// The key; the parent of a token.
+    pub(super) fn key_id(&self) -> KeyId {
+        match self {
+            Self::Key(id, _) => *id,
+            Self::Token(token) => token.key_id,
+        }
+    }
 }
 
 impl ProvenToken {

@@ -9,7 +9,7 @@ use super::resolver::{CacheOutcome, CachePolicy, Uncached};
 use super::verdict::Verdict;
 use crate::clock::Timestamp;
 use crate::credential::CredentialKind;
-use crate::id::TenantId;
+use crate::id::{KeyId, TenantId};
 
 /// A credential, and the circumstances under which it is presented.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,8 @@ pub struct Verification {
     pub cache: CacheOutcome,
     /// How the text of the credential was verified.
     pub check: VerifiedBy,
+    /// The key of a credential that is denied; `None` if the credential is accepted, or is that of no key.
+    pub denied_key: Option<Box<KeyId>>,
 }
 
 /// A verification that needs a record which this process does not have in memory.

@@ -279,11 +279,15 @@ impl Verifier {
         connection: &mut ConnectionMemory,
     ) -> Verification {
         let (kind, check) = (proof.proof.subject.kind(), proof.check);
+        let denied_key = match &outcome {
+            Err(denial) if denial.is_of_key() => Some(Box::new(proof.proof.subject.key_id())),
+            _ => None,
+        };
         if outcome.is_ok() && presented.cache.write {
             self.proof_cache.insert(&proof);
             connection.set(proof);
         }
-        Verification { outcome, kind, cache, check }
+        Verification { outcome, kind, cache, check, denied_key }
     }
 
     /// The proof of a credential: the cached one if it is valid, else the result of full verification.
@@ -304,7 +308,8 @@ impl Verifier {
         match self.prove(&shape, presented, now) {
             Ok(proof) => Ok(CachedProof { fingerprint, proof, check }),
             Err(denial) => {
-                Err(Verification { outcome: Err(denial), kind: shape.kind(), cache: CacheOutcome::Skip, check })
+                let (kind, cache) = (shape.kind(), CacheOutcome::Skip);
+                Err(Verification { outcome: Err(denial), kind, cache, check, denied_key: None })
             }
         }
     }

@@ -12,7 +12,10 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use keygate::config::{Config, CredentialLocation};
 use keygate::engine::{Engine, RunningEngine};
+use keygate::id::{KeyKind, TenantId};
 use keygate::layer::{AuthLayer, ClientIp, LimitState, Principal};
+use keygate::lifecycle::{ListKeys, UsageRange, UsageStep};
+use keygate::request_context::RequestContext;
 use keygate::store::MemoryStore;
 use keygate::testing;
 use keygate_test_servers::Postgres;
@@ -330,4 +333,29 @@ async fn revocation_by_another_engine_takes_effect_within_a_second() {
     .await;
     here.stop().await;
     there.stop().await;
+}
+
+#[tokio::test]
+async fn requests_are_counted_in_the_usage_of_the_key() {
+    let secret = "a secret of at least 32 characters".to_owned();
+    let mut config = Config::new("https://keys.example.com".into(), secret.into(), "sqlite://:memory:".into());
+    config.usage.flush_interval.0 = Duration::from_millis(20);
+    let engine = Engine::builder(config).store(Arc::new(MemoryStore::default())).start().await.unwrap();
+    let key = testing::issue_key(&engine, "ana", ["orders:read"]).await;
+    let layer = AuthLayer::new(&engine).require_scopes(["orders:read"]);
+    let (status, _, body) = send_key(&layer, &key).await;
+    assert_eq!(status, StatusCode::OK);
+    let refused = send_key(&AuthLayer::new(&engine).require_scopes(["orders:write"]), &key).await;
+    assert_eq!(refused.0, StatusCode::FORBIDDEN);
+    let context = RequestContext::system(TenantId::NIL);
+    let keys = engine.lifecycle().list(&context, KeyKind::Issued, &ListKeys::default()).await.unwrap().keys;
+    let usage = wait_for(async || {
+        let range = UsageRange::new(None, None, UsageStep::Day, engine.lifecycle().now()).unwrap();
+        let usage = engine.lifecycle().usage(&context, keys[0].id, &range).await.unwrap();
+        if usage.total.counts.requests == 2 { Ok(usage) } else { Err(format!("{usage:?}")) }
+    })
+    .await;
+    assert_eq!(usage.total.refusals.into_iter().collect::<Vec<_>>(), [("scope_insufficient".to_owned(), 1)]);
+    assert_eq!(usage.total.counts.bytes_sent, (body.len() + refused.2.len()) as u64);
+    engine.stop().await;
 }

@@ -61,4 +61,5 @@ mod support;
 mod tls;
 mod upstream_tls;
 mod upstreams;
+mod usage;
 mod wire_details;

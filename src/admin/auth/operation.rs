@@ -73,6 +73,7 @@ operations! {
     GetImportedKey: READ, "GET /v2alpha1/admin/importedApiKeys/{key_id}";
     ListImportedKeys: READ, "GET /v2alpha1/admin/importedApiKeys";
     ListAuditEvents: READ, "GET /keygate/v1/auditEvents";
+    GetKeyUsage: READ, "GET /keygate/v1/keys/{key_id}/usage";
     DescribeApi: READ, "GET /openapi.json";
     VerifyKey: VERIFY, "POST /v2alpha1/admin/apiKeys:verify";
     BatchVerifyKeys: VERIFY, "POST /v2alpha1/admin/apiKeys:batchVerify";

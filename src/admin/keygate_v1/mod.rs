@@ -8,6 +8,7 @@ mod introspect;
 mod introspection;
 mod oauth_error;
 mod routes;
+mod usage;
 
 pub use admin_keys::{AdminKey, NewAdminKeyResponse};
 pub(super) use routes::routes;

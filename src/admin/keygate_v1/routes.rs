@@ -8,6 +8,7 @@ use super::admin_keys;
 use super::audit_events::audit_events;
 use super::explain::explain;
 use super::introspect::introspect;
+use super::usage::usage;
 use crate::admin::error::not_found;
 use crate::admin::middleware::reject_head;
 use crate::admin::state::AdminState;
@@ -15,6 +16,7 @@ use crate::admin::state::AdminState;
 const AUDIT_EVENTS: &str = "/keygate/v1/auditEvents";
 const EXPLAIN: &str = "/keygate/v1/explain";
 const INTROSPECT: &str = "/keygate/v1/introspect";
+const USAGE: &str = "/keygate/v1/keys/{key_id}/usage";
 
 /// The routes of all operations. A wrong method gets 404, as in the contract.
 pub(in crate::admin) fn routes() -> Router<AdminState> {
@@ -22,6 +24,7 @@ pub(in crate::admin) fn routes() -> Router<AdminState> {
         .route(AUDIT_EVENTS, get(audit_events))
         .route(EXPLAIN, post(explain))
         .route(INTROSPECT, post(introspect))
+        .route(USAGE, get(usage))
         .merge(admin_keys::routes());
     routes.method_not_allowed_fallback(not_found).route_layer(from_fn(reject_head))
 }

@@ -8,6 +8,7 @@ mod manage;
 mod session;
 mod tokens;
 mod update;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,8 @@ enum KeysCommand {
     /// Manage keys created by other systems
     #[command(subcommand)]
     Imported(imported::Imported),
+    /// Show the requests of a key by hour or day
+    Usage(usage::Usage),
     /// Verify a credential; exit code 1 if it is not valid
     #[command(visible_alias = "validate")]
     Verify(tokens::Verify),
@@ -59,6 +62,7 @@ impl Keys {
             KeysCommand::Issue(issue) => issue.run(&session),
             KeysCommand::Issued(command) => command.run(&session),
             KeysCommand::Imported(command) => return command.run(&session),
+            KeysCommand::Usage(usage) => usage.run(&session),
             KeysCommand::Verify(verify) => return verify.run(&session),
             KeysCommand::BatchVerify(verify) => verify.run(&session),
             KeysCommand::DeriveToken(derive) => derive.run(&session),

@@ -64,6 +64,7 @@ impl Fixture {
             revoke_with_parent: true,
             live_streams: None,
             metrics: self.metrics.clone(),
+            usage: None,
         };
         Arc::new(Snapshot::new(parts, str::to_owned))
     }

@@ -103,6 +103,7 @@ impl Fixture {
             live_streams: None,
             revoke_with_parent: true,
             metrics: Metrics::register(&registry).unwrap(),
+            usage: None,
         };
         let snapshot = Arc::new(Snapshot::new(parts, |_| ()));
         Self { engine, store, clock, snapshot }

@@ -27,6 +27,7 @@ fn snapshot(routes: &serde_json::Value) -> Snapshot {
         revoke_with_parent: true,
         live_streams: None,
         metrics: Metrics::register(&registry).unwrap(),
+        usage: None,
     };
     Snapshot::new(parts, |_| ())
 }

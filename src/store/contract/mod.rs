@@ -8,6 +8,7 @@ mod lists;
 mod purge;
 mod revocation;
 mod rotation;
+mod usage;
 
 #[cfg(feature = "postgres")]
 use super::{KeyStore, PostgresStore, testing};
@@ -101,6 +102,16 @@ contract! {
         rows_of_an_ended_process_are_sealed_by_another_one,
         rows_with_a_wrong_code_are_never_sealed,
         a_chain_verifies_after_its_first_rows_were_removed;
+    usage:
+        batches_of_all_writers_add_up,
+        batch_is_added_once,
+        concurrent_writers_add_up,
+        usage_is_summed_by_period_and_refusal,
+        usage_of_tenants_and_kinds_is_separate,
+        requests_without_key_are_apart,
+        large_counts_are_kept,
+        prune_removes_hours_before_a_time,
+        usage_of_another_tenant_is_not_written;
 }
 
 /// A store over a new file, and the folder of the file.

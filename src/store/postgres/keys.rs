@@ -27,6 +27,7 @@ use crate::store::key_store::{
     contended, day_begin,
 };
 use crate::store::row::{self, PurgedRow, RevokedRow, kind_text};
+use crate::store::usage_store::UsageStore;
 
 type KeyRow = row::KeyRow<Timestamp>;
 
@@ -278,6 +279,10 @@ impl KeyStore for PostgresStore {
     }
 
     fn feed(self: Arc<Self>) -> Option<Arc<dyn ChangeFeed>> {
+        Some(self)
+    }
+
+    fn usage(self: Arc<Self>) -> Option<Arc<dyn UsageStore>> {
         Some(self)
     }
 

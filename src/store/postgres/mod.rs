@@ -10,6 +10,7 @@ mod pool;
 mod schema;
 mod statements;
 mod store;
+mod usage;
 
 pub use options::PostgresOptions;
 pub(super) use schema::{change as change_schema, read as read_schema};

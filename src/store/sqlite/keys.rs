@@ -25,6 +25,7 @@ use crate::store::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
 use crate::store::row::{self, RevokedRow, kind_text};
+use crate::store::usage_store::UsageStore;
 
 type KeyRow = row::KeyRow<i64>;
 
@@ -297,6 +298,10 @@ impl KeyStore for SqliteStore {
     }
 
     fn audit(self: Arc<Self>) -> Option<Arc<dyn AuditStore>> {
+        Some(self)
+    }
+
+    fn usage(self: Arc<Self>) -> Option<Arc<dyn UsageStore>> {
         Some(self)
     }
 

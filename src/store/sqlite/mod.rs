@@ -8,6 +8,7 @@ mod private_files;
 mod schema;
 mod statements;
 mod store;
+mod usage;
 mod write;
 
 pub use options::SqliteOptions;

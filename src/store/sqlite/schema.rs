@@ -13,7 +13,7 @@ use crate::store::schema::{Change, Schema, SchemaError, Scripts, Tables, check_k
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(&SCRIPTS));
 
-const SCRIPTS: [Scripts; 5] = [
+const SCRIPTS: [Scripts; 6] = [
     Scripts {
         version: 1,
         description: "keys",
@@ -43,6 +43,12 @@ const SCRIPTS: [Scripts; 5] = [
         description: "audit",
         up: include_str!("../migrations/sqlite/0005_audit.up.sql"),
         down: include_str!("../migrations/sqlite/0005_audit.down.sql"),
+    },
+    Scripts {
+        version: 6,
+        description: "usage",
+        up: include_str!("../migrations/sqlite/0006_usage.up.sql"),
+        down: include_str!("../migrations/sqlite/0006_usage.down.sql"),
     },
 ];
 

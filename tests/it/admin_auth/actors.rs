@@ -174,3 +174,20 @@ async fn audit_events_are_of_the_own_actors_and_name_the_admin_key() {
     assert_eq!((&created["event"], &created["principal"]), (&json!("IssuedAPIKeyCreated"), &json!("admin:bootstrap")));
     assert!(all.len() > own.len());
 }
+
+#[tokio::test]
+async fn usage_is_shown_of_own_keys_only() {
+    let teams = Teams::new().await;
+    let usage = async |id: &str| teams.send(&format!("GET /keygate/v1/keys/{id}/usage"), json!({})).await;
+    for own in [&teams.own.0, &teams.own_imported] {
+        assert_eq!(usage(own).await.status, 200);
+    }
+    for foreign in [&teams.foreign.0, &teams.foreign_imported] {
+        let response = usage(foreign).await;
+        assert_eq!((response.status, response.reason()), (404, "API_KEY_NOT_FOUND"));
+    }
+    // It is not known whose key a deleted one was.
+    let delete = format!("DELETE {ADMIN}/importedApiKeys/{}", teams.own_imported);
+    assert_eq!(teams.send(&delete, json!({})).await.status, 204);
+    assert_eq!(usage(&teams.own_imported).await.status, 404);
+}

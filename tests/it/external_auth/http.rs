@@ -9,6 +9,7 @@ use super::Fixture;
 use super::check::{PROXIES, Proxy, exchange};
 use crate::support::keygate::Keygate;
 use crate::support::upstream::Upstream;
+use crate::support::wait::wait_for;
 
 /// A limit so slow that no token is replenished during a test.
 fn limit(quota: u64) -> serde_json::Value {
@@ -226,4 +227,23 @@ async fn gateway_and_checks_charge_the_same_limits() {
     };
     assert_eq!(fixture.keygate.metric(&counted(200, "")).await, Some(2.0));
     assert_eq!(fixture.keygate.metric(&counted(429, "quota_exceeded")).await, Some(2.0));
+}
+
+#[tokio::test]
+async fn checks_are_counted_in_the_usage_of_the_key() {
+    let fixture = Fixture::with(&json!({"usage": {"flush_interval": "50ms"}}));
+    let (id, key) = fixture.keygate.issue(json!({"scopes": ["read:orders"]})).await;
+    let bearer = format!("Authorization: Bearer {key}\r\n");
+    for proxy in PROXIES {
+        assert_eq!(fixture.check(proxy, "GET /orders", &bearer).status, 200, "{proxy:?}");
+        assert_eq!(fixture.check(proxy, "POST /orders", &bearer).status, 403, "{proxy:?}");
+    }
+    let expected = json!({"scope_insufficient": PROXIES.len()});
+    wait_for(async || {
+        let usage = fixture.keygate.send(&format!("GET /keygate/v1/keys/{id}/usage"), "").await;
+        let total = &usage.body["total"];
+        let is_complete = total["requests"] == 2 * PROXIES.len() && total["refusals"] == expected;
+        if is_complete { Ok(()) } else { Err(format!("{usage:?}")) }
+    })
+    .await;
 }

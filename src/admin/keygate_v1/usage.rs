@@ -1,0 +1,121 @@
+//! `GET /keygate/v1/keys/{key_id}/usage`: the usage of a key by hour or day.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use http::Uri;
+use serde::Serialize;
+
+use crate::admin::auth::op;
+use crate::admin::context::Context;
+use crate::admin::error::{ApiError, Reason};
+use crate::admin::query::Query;
+use crate::admin::state::AdminState;
+use crate::admin::v2alpha1::key::time_text;
+use crate::clock::Timestamp;
+use crate::id::{KeyId, KeyKind};
+use crate::lifecycle::{KeyUsage, UsageRange, UsageStep, UsageTotals};
+
+/// The usage of a key.
+#[derive(Serialize)]
+pub(super) struct UsageResponse {
+    key_id: String,
+    /// The time at which the first period begins.
+    from: String,
+    /// The time at which the last period ends.
+    to: String,
+    /// `hour` or `day`.
+    step: &'static str,
+    total: UsageBody,
+    /// The number of requests of all keys in the range that a node could not count by key. If it is not 0, the other numbers may be too
+    /// low by as much.
+    requests_without_key: u64,
+    /// Every period of the range, in order.
+    periods: Vec<PeriodBody>,
+}
+
+#[derive(Serialize)]
+struct PeriodBody {
+    /// The time at which the period begins.
+    start: String,
+    #[serde(flatten)]
+    usage: UsageBody,
+}
+
+#[derive(Serialize)]
+struct UsageBody {
+    /// The number of requests, refused ones included.
+    requests: u64,
+    /// The number of refused requests.
+    refused: u64,
+    /// The number of refused requests by the code of the refusal.
+    refusals: BTreeMap<String, u64>,
+    /// Bytes of the bodies of requests.
+    bytes_received: u64,
+    /// Bytes of the bodies of responses.
+    bytes_sent: u64,
+}
+
+/// Returns the usage of a key of the caller's actors.
+pub(super) async fn usage(
+    State(state): State<AdminState>,
+    Context { context, .. }: Context<op::GetKeyUsage>,
+    uri: Uri,
+    query: Query,
+) -> Result<Json<UsageResponse>, ApiError> {
+    let id = uri.path().rsplit('/').nth(1).unwrap_or_default();
+    let id = [KeyKind::Issued, KeyKind::Imported].into_iter().find_map(|kind| KeyId::parse(kind, id));
+    let id = id.ok_or_else(|| ApiError::plain(Reason::ApiKeyNotFound))?;
+    let step = match query.text(["step", "step"])?.as_str() {
+        "" | "hour" => UsageStep::Hour,
+        "day" => UsageStep::Day,
+        _ => return Err(ApiError::invalid("step must be hour or day")),
+    };
+    let (from, to) = (time(&query, "from")?, time(&query, "to")?);
+    let range = UsageRange::new(from, to, step, state.lifecycle.now())?;
+    let usage = state.lifecycle.usage(&context, id, &range).await?;
+    Ok(Json(UsageResponse::new(id, &range, usage)))
+}
+
+fn time(query: &Query, name: &str) -> Result<Option<Timestamp>, ApiError> {
+    let text = query.text([name, name])?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let time = DateTime::parse_from_rfc3339(&text).map(|time| Some(time.with_timezone(&Utc)));
+    time.map_err(|_| ApiError::invalid(format!("{name} must be an RFC 3339 time, for example 2027-01-31T00:00:00Z")))
+}
+
+impl UsageResponse {
+    fn new(id: KeyId, range: &UsageRange, usage: KeyUsage) -> Self {
+        let periods = usage.periods.into_iter();
+        Self {
+            key_id: id.to_string(),
+            from: time_text(range.from()),
+            to: time_text(range.to()),
+            step: match range.step() {
+                UsageStep::Hour => "hour",
+                UsageStep::Day => "day",
+            },
+            total: usage.total.into(),
+            requests_without_key: usage.requests_without_key,
+            periods: periods
+                .map(|period| PeriodBody { start: time_text(period.begin), usage: period.totals.into() })
+                .collect(),
+        }
+    }
+}
+
+impl From<UsageTotals> for UsageBody {
+    fn from(totals: UsageTotals) -> Self {
+        Self {
+            requests: totals.counts.requests,
+            refused: totals.refused(),
+            bytes_received: totals.counts.bytes_received,
+            bytes_sent: totals.counts.bytes_sent,
+            refusals: totals.refusals,
+        }
+    }
+}

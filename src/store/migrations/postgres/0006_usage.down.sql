@@ -1,0 +1,2 @@
+DROP TABLE usage_writers;
+DROP TABLE key_usage;

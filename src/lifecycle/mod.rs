@@ -16,6 +16,7 @@ mod new_key;
 mod purge;
 mod revoke;
 mod rotate;
+mod search;
 mod settings;
 mod update;
 mod write_side;
@@ -28,6 +29,7 @@ pub use issue::Issued;
 pub use list::{ListKeys, Page};
 pub use metrics::Metrics;
 pub use rotate::Rotated;
+pub use search::SearchKeys;
 #[doc(hidden)]
 pub use settings::{DerivedSettings, Settings};
 pub use write_side::Lifecycle;

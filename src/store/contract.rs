@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::search::tests::{
+    keys_added_during_a_search_neither_hide_nor_repeat_others,
+    search_for_few_of_many_keys_continues_until_they_are_found, searches_return_every_matching_key_once_in_their_order,
+};
 use super::*;
 use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
@@ -63,6 +67,9 @@ contract!(
     pages_return_every_key_once,
     filters_select_by_actor_and_status,
     lists_select_by_prefixes_of_actors,
+    searches_return_every_matching_key_once_in_their_order,
+    search_for_few_of_many_keys_continues_until_they_are_found,
+    keys_added_during_a_search_neither_hide_nor_repeat_others,
     replace_requires_the_expected_version,
     rotation_is_atomic_and_happens_once,
     one_of_many_concurrent_rotations_succeeds,
@@ -96,7 +103,7 @@ fn system() -> RequestContext {
     RequestContext::system(TenantId::NIL)
 }
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_timestamp(1_780_000_000 + seconds, 123_456_000).unwrap()
 }
 
@@ -104,7 +111,7 @@ fn issued(number: u128) -> KeyId {
     KeyId::Issued(Uuid::from_u128(number))
 }
 
-fn key(id: KeyId) -> ApiKey {
+pub(super) fn key(id: KeyId) -> ApiKey {
     ApiKey {
         tenant: TenantId::NIL,
         id,

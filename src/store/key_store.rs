@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::error::StoreError;
 use super::feed::ChangeFeed;
+use super::search::{FoundKeys, SearchQuery};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
 use crate::key::{ApiKey, KeyFilter, Revocation};
@@ -55,6 +56,13 @@ pub trait KeyStore: KeySource {
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
     async fn list(&self, page: &PageQuery<'_>) -> Result<Vec<ApiKey>, StoreError>;
+
+    /// Returns keys that meet the conditions of a search, in its order. Reads a bounded number of keys, so it may return fewer than the
+    /// limit although there are more.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    async fn search(&self, query: &SearchQuery<'_>) -> Result<FoundKeys, StoreError>;
 
     /// Adds a key unless its id or its request id is taken.
     ///

@@ -15,6 +15,9 @@ mod row;
 mod row_struct;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod schema;
+mod search;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod search_range;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -28,6 +31,7 @@ pub use memory::MemoryStore;
 pub use postgres::{PostgresOptions, PostgresStore};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use schema::{Migration, Schema, SchemaError};
+pub use search::{FoundKeys, SearchQuery};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 

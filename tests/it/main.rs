@@ -18,6 +18,7 @@ mod config;
 #[cfg(feature = "axum")]
 mod conformance;
 mod connections;
+mod console;
 mod cors;
 mod crash;
 mod credential_locations;

@@ -72,6 +72,7 @@ operations! {
     ListIssuedKeys: READ, "GET /v2alpha1/admin/issuedApiKeys";
     GetImportedKey: READ, "GET /v2alpha1/admin/importedApiKeys/{key_id}";
     ListImportedKeys: READ, "GET /v2alpha1/admin/importedApiKeys";
+    ListKeys: READ, "GET /keygate/v1/keys";
     DescribeApi: READ, "GET /openapi.json";
     VerifyKey: VERIFY, "POST /v2alpha1/admin/apiKeys:verify";
     BatchVerifyKeys: VERIFY, "POST /v2alpha1/admin/apiKeys:batchVerify";

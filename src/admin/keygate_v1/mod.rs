@@ -5,6 +5,7 @@ mod explain;
 mod form;
 mod introspect;
 mod introspection;
+mod keys;
 mod oauth_error;
 mod routes;
 

@@ -2,21 +2,26 @@
 
 use axum::Router;
 use axum::middleware::from_fn;
-use axum::routing::post;
+use axum::routing::{get, post};
 
 use super::admin_keys;
 use super::explain::explain;
 use super::introspect::introspect;
+use super::keys::list_keys;
 use crate::admin::error::not_found;
 use crate::admin::middleware::reject_head;
 use crate::admin::state::AdminState;
 
 const EXPLAIN: &str = "/keygate/v1/explain";
 const INTROSPECT: &str = "/keygate/v1/introspect";
+const KEYS: &str = "/keygate/v1/keys";
 
 /// The routes of all operations. A wrong method gets 404, as in the contract.
 pub(in crate::admin) fn routes() -> Router<AdminState> {
-    let routes =
-        Router::new().route(EXPLAIN, post(explain)).route(INTROSPECT, post(introspect)).merge(admin_keys::routes());
+    let routes = Router::new()
+        .route(EXPLAIN, post(explain))
+        .route(INTROSPECT, post(introspect))
+        .route(KEYS, get(list_keys))
+        .merge(admin_keys::routes());
     routes.method_not_allowed_fallback(not_found).route_layer(from_fn(reject_head))
 }

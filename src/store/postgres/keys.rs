@@ -22,6 +22,7 @@ use crate::store::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
 use crate::store::row::{self, PurgedRow, RevokedRow, kind_text};
+use crate::store::search::{FoundKeys, SearchQuery};
 
 type KeyRow = row::KeyRow<Timestamp>;
 
@@ -66,6 +67,10 @@ impl KeyStore for PostgresStore {
         };
         let rows = self.connections.rows(Access::Read, query).await?;
         rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn search(&self, query: &SearchQuery<'_>) -> Result<FoundKeys, StoreError> {
+        self.search_keys(query).await
     }
 
     async fn insert(

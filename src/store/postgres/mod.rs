@@ -7,6 +7,7 @@ mod keys;
 mod options;
 mod pool;
 mod schema;
+mod search;
 mod statements;
 mod store;
 

@@ -13,7 +13,7 @@ use crate::store::schema::{Change, Schema, SchemaError, Scripts, Tables, check_k
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(&SCRIPTS));
 
-const SCRIPTS: [Scripts; 4] = [
+const SCRIPTS: [Scripts; 5] = [
     Scripts {
         version: 1,
         description: "keys",
@@ -37,6 +37,12 @@ const SCRIPTS: [Scripts; 4] = [
         description: "rotation",
         up: include_str!("../migrations/sqlite/0004_rotation.up.sql"),
         down: include_str!("../migrations/sqlite/0004_rotation.down.sql"),
+    },
+    Scripts {
+        version: 7,
+        description: "lists",
+        up: include_str!("../migrations/sqlite/0007_lists.up.sql"),
+        down: include_str!("../migrations/sqlite/0007_lists.down.sql"),
     },
 ];
 

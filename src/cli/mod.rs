@@ -10,6 +10,7 @@ mod explain;
 mod jwk;
 mod keys;
 mod migrate;
+mod nodes;
 mod output;
 mod serve;
 mod shell;

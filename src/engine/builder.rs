@@ -9,7 +9,7 @@ use prometheus::Registry;
 use super::error::EngineError;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
-use super::nodes::connect_redis;
+use super::nodes::{connect_redis, register_redis};
 use super::parts::{Engine, EngineParts};
 use super::running::RunningEngine;
 use super::tasks::Tasks;
@@ -89,6 +89,7 @@ impl EngineBuilder {
         let refresher = load_signing_keys(&config, &registry).await?;
         let signing_keys = refresher.keys();
         let redis = connect_redis(&config, &mut tasks).await?;
+        register_redis(redis.as_ref(), &registry)?;
         let caches = caches::start(&config, &store, redis.as_ref(), &registry, &mut tasks).await?;
         let limits = RunningLimiter::start(&config, redis.as_ref(), &registry, &mut tasks)?;
         let last_used = LastUsed::start(&config, &store, &registry)?;

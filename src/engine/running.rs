@@ -16,7 +16,7 @@ use crate::lifecycle::Lifecycle;
 use crate::pipeline::live_streams::LiveStreams;
 use crate::pipeline::{AuthFailureThrottle, Metrics, SnapshotParts};
 use crate::ratelimit::Limiter;
-use crate::store::KeyStore;
+use crate::store::{KeyStore, NodeDirectory};
 use crate::verifier::Verifier;
 
 /// An engine whose caches, limits and signing keys are kept up to date in the background. Clones are the same engine; the background
@@ -90,6 +90,11 @@ impl RunningEngine {
     /// The keys that sign derived JWTs.
     pub fn signing_keys(&self) -> &Arc<ArcSwap<SigningKeys>> {
         &self.0.signing_keys
+    }
+
+    /// The directory of the nodes of the installation; `None` if this is the only one.
+    pub fn node_directory(&self) -> Option<Arc<dyn NodeDirectory>> {
+        Arc::clone(&self.0.store).node_directory()
     }
 
     /// The metrics of the requests of all fronts.

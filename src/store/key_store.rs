@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::error::StoreError;
 use super::feed::ChangeFeed;
+use super::node_directory::NodeDirectory;
 use super::search::{FoundKeys, SearchQuery};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
@@ -175,6 +176,11 @@ pub trait KeyStore: KeySource {
 
     /// Returns the feed of changes; `None` if only this process can change the keys.
     fn feed(self: Arc<Self>) -> Option<Arc<dyn ChangeFeed>> {
+        None
+    }
+
+    /// Returns the directory of the nodes that share the store; `None` if only this process uses it.
+    fn node_directory(self: Arc<Self>) -> Option<Arc<dyn NodeDirectory>> {
         None
     }
 

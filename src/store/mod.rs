@@ -7,6 +7,7 @@ mod error;
 mod feed;
 mod key_store;
 mod memory;
+mod node_directory;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -27,6 +28,7 @@ pub use error::StoreError;
 pub use feed::{Change, ChangeFeed, ChangeKind, ChangeListener, Changes, Position};
 pub use key_store::{Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey};
 pub use memory::MemoryStore;
+pub use node_directory::{NODE_LIFETIME, NodeDirectory, NodeEntry};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

@@ -4,8 +4,6 @@ use super::search::SearchQuery;
 use crate::clock::Timestamp;
 use crate::key::{EffectiveStatus, OrderValue, SearchOrder};
 
-/// The maximum number of rows that one search reads, so that conditions which few keys meet do not read the whole table.
-pub(super) const SCAN_MAX: u32 = 10_000;
 /// Greater than every id, whose characters are lower-case letters, digits and `-`.
 const ABOVE_ALL_IDS: &str = "~";
 

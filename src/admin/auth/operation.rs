@@ -73,6 +73,9 @@ operations! {
     GetImportedKey: READ, "GET /v2alpha1/admin/importedApiKeys/{key_id}";
     ListImportedKeys: READ, "GET /v2alpha1/admin/importedApiKeys";
     ListKeys: READ, "GET /keygate/v1/keys";
+    GetConfig: READ, "GET /keygate/v1/config";
+    ListNodes: READ, "GET /keygate/v1/nodes";
+    GetOverview: READ, "GET /keygate/v1/overview";
     DescribeApi: READ, "GET /openapi.json";
     VerifyKey: VERIFY, "POST /v2alpha1/admin/apiKeys:verify";
     BatchVerifyKeys: VERIFY, "POST /v2alpha1/admin/apiKeys:batchVerify";

@@ -1,11 +1,13 @@
 //! Keygate's own operations, which the contract does not have, below `/keygate/v1`.
 
 mod admin_keys;
+mod config;
 mod explain;
 mod form;
 mod introspect;
 mod introspection;
 mod keys;
+mod nodes;
 mod oauth_error;
 mod routes;
 

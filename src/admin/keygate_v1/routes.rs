@@ -5,16 +5,21 @@ use axum::middleware::from_fn;
 use axum::routing::{get, post};
 
 use super::admin_keys;
+use super::config::get_config;
 use super::explain::explain;
 use super::introspect::introspect;
 use super::keys::list_keys;
+use super::nodes::{list_nodes, overview};
 use crate::admin::error::not_found;
 use crate::admin::middleware::reject_head;
 use crate::admin::state::AdminState;
 
+const CONFIG: &str = "/keygate/v1/config";
 const EXPLAIN: &str = "/keygate/v1/explain";
 const INTROSPECT: &str = "/keygate/v1/introspect";
 const KEYS: &str = "/keygate/v1/keys";
+const NODES: &str = "/keygate/v1/nodes";
+const OVERVIEW: &str = "/keygate/v1/overview";
 
 /// The routes of all operations. A wrong method gets 404, as in the contract.
 pub(in crate::admin) fn routes() -> Router<AdminState> {
@@ -22,6 +27,9 @@ pub(in crate::admin) fn routes() -> Router<AdminState> {
         .route(EXPLAIN, post(explain))
         .route(INTROSPECT, post(introspect))
         .route(KEYS, get(list_keys))
+        .route(CONFIG, get(get_config))
+        .route(NODES, get(list_nodes))
+        .route(OVERVIEW, get(overview))
         .merge(admin_keys::routes());
     routes.method_not_allowed_fallback(not_found).route_layer(from_fn(reject_head))
 }

@@ -21,6 +21,7 @@ use crate::store::feed::ChangeFeed;
 use crate::store::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
+use crate::store::node_directory::NodeDirectory;
 use crate::store::row::{self, PurgedRow, RevokedRow, kind_text};
 use crate::store::search::{FoundKeys, SearchQuery};
 
@@ -239,6 +240,10 @@ impl KeyStore for PostgresStore {
     }
 
     fn feed(self: Arc<Self>) -> Option<Arc<dyn ChangeFeed>> {
+        Some(self)
+    }
+
+    fn node_directory(self: Arc<Self>) -> Option<Arc<dyn NodeDirectory>> {
         Some(self)
     }
 

@@ -4,6 +4,7 @@
 mod error;
 mod feed;
 mod keys;
+mod nodes;
 mod options;
 mod pool;
 mod schema;

@@ -11,7 +11,10 @@ use crate::key::{EffectiveStatus, SearchOrder};
 use crate::store::error::StoreError;
 use crate::store::row::{KeyRow, kind_text};
 use crate::store::search::{FoundKeys, ScannedKey, SearchQuery};
-use crate::store::search_range::{SCAN_MAX, SearchRange};
+use crate::store::search_range::SearchRange;
+
+/// The maximum number of rows that one search reads, so that conditions which few keys meet do not read the whole table.
+const SCAN_MAX: u32 = 10_000;
 
 /// The rest of the conditions on a row, whatever the order. Parameters 10 to 19: now, prefixes of name, actor and id, scope, status, expiry,
 /// last use, never used, prefixes of the actors of the caller.
@@ -92,8 +95,8 @@ const REVOKED: &str = search!(
     ),
     "key_id"
 );
-const BY_NAME: &str = search!(rows_by!("name", "$4", "$6"), "value, key_id");
-const BY_ACTOR: &str = search!(rows_by!("actor_id", "$4", "$6"), "value, key_id");
+const BY_NAME: &str = search!(rows_by!("name COLLATE \"C\"", "$4", "$6"), "value, key_id");
+const BY_ACTOR: &str = search!(rows_by!("actor_id COLLATE \"C\"", "$4", "$6"), "value, key_id");
 const BY_EXPIRY: &str = search!(rows_by!("expire_time", "$5", "$7"), "value, key_id");
 const BY_LAST_USE: &str = search!(rows_by!("coalesce(last_used_time, create_time)", "$5", "$7"), "value, key_id");
 
@@ -154,5 +157,80 @@ impl PostgresStore {
             let (is_match, is_last) = (row.is_match, row.number == i64::from(SCAN_MAX));
             Ok(ScannedKey { key: row.key.try_into()?, is_match, is_last })
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Migration, testing};
+
+    /// The statement with values in place of its parameters.
+    fn with_values(statement: &str) -> String {
+        let values = [
+            "'00000000-0000-0000-0000-000000000000'::uuid",
+            "'issued'",
+            "'a'",
+            "'b'",
+            "now()",
+            "'c'",
+            "now()",
+            "10000",
+            "51",
+            "now()",
+            "NULL",
+            "NULL",
+            "NULL",
+            "'scope'",
+            "NULL",
+            "NULL",
+            "NULL",
+            "false",
+            "NULL",
+        ];
+        let numbered = values.iter().enumerate().rev();
+        numbered.fold(statement.to_owned(), |text, (index, value)| text.replace(&format!("${}", index + 1), value))
+    }
+
+    #[tokio::test]
+    async fn every_order_reads_a_range_of_its_index_without_sorting() {
+        let server = testing::Postgres::start();
+        PostgresStore::open(&testing::options(&server, "postgres"), Migration::Automatic).await.unwrap();
+        for (order, index, condition) in [
+            (SearchOrder::KeyId, "keys_pkey", "(key_id >= 'b'::text) AND (key_id < 'c'::text)"),
+            (
+                SearchOrder::Name,
+                "keys_by_name",
+                "(ROW(name, key_id) > ROW('b'::text, 'a'::text)) AND (name < 'c'::text)",
+            ),
+            (
+                SearchOrder::Actor,
+                "keys_by_actor_prefix",
+                "(ROW(actor_id, key_id) > ROW('b'::text, 'a'::text)) AND (actor_id < 'c'::text)",
+            ),
+            (
+                SearchOrder::Expiry,
+                "keys_by_expiry",
+                "(ROW(expire_time, key_id) > ROW(now(), 'a'::text)) AND (expire_time < now())",
+            ),
+            (
+                SearchOrder::LastUse,
+                "keys_by_last_use",
+                "(ROW(COALESCE(last_used_time, create_time), key_id) > ROW(now(), 'a'::text)) AND (COALESCE(last_used_time, create_time) < now())",
+            ),
+            (SearchOrder::NeverUsed, "keys_never_used", "(key_id >= 'b'::text) AND (key_id < 'c'::text)"),
+            (SearchOrder::Revoked, "keys_by_status", "(key_id >= 'b'::text) AND (key_id < 'c'::text)"),
+        ] {
+            // The tables are empty, so other plans would be as cheap.
+            let explain = format!(
+                "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; EXPLAIN {}",
+                with_values(statement(order))
+            );
+            let plan = server.query(&explain).unwrap();
+            assert!(plan.contains(&format!("using {index} on")), "{order:?}: {plan}");
+            assert!(plan.contains(condition), "{order:?}: {plan}");
+            assert!(!plan.contains("Seq Scan"), "{order:?}: {plan}");
+            assert!(!plan.contains("Sort  ("), "{order:?}: {plan}");
+        }
     }
 }

@@ -10,7 +10,12 @@ use crate::key::{EffectiveStatus, SearchOrder};
 use crate::store::error::StoreError;
 use crate::store::row::{KeyRow, kind_text};
 use crate::store::search::{FoundKeys, ScannedKey, SearchQuery};
-use crate::store::search_range::{SCAN_MAX, SearchRange};
+use crate::store::search_range::SearchRange;
+
+/// The maximum number of rows that one search reads, so that conditions which few keys meet do not read the whole table: in the order of the
+/// table, and in another one, in which each row is a lookup.
+const SCAN_MAX: u32 = 10_000;
+const LOOKUPS_MAX: u32 = 1500;
 
 /// The rest of the conditions on a row, whatever the order. Parameters 10 to 19: now, prefixes of name, actor and id, scope, status, expiry,
 /// last use, never used, prefixes of the actors of the caller as a JSON array.
@@ -55,7 +60,7 @@ macro_rules! rows_by_id {
 
 /// The rows of an order by a value. Parameters: tenant, kind, id and value to start after, value to stop at (1, 2, 3, `$from`, `$below`).
 macro_rules! rows_by {
-    ($index:ident, $value:literal, $from:literal, $below:literal) => {
+    ($index:ident, $value:literal, $from:literal, $below:literal $(, $condition:literal)?) => {
         concat!(
             "SELECT * FROM keys INDEXED BY ",
             stringify!($index),
@@ -67,6 +72,7 @@ macro_rules! rows_by {
             $value,
             " < ",
             $below,
+            $(" AND ", $condition,)?
             " ORDER BY ",
             $value,
             ", key_id LIMIT ?8"
@@ -87,7 +93,14 @@ const REVOKED: &str = search!(concat!(
 const BY_NAME: &str = search!(rows_by!(keys_by_name, "name", "?4", "?6"));
 const BY_ACTOR: &str = search!(rows_by!(keys_by_actor, "actor_id", "?4", "?6"));
 const BY_EXPIRY: &str = search!(rows_by!(keys_by_expiry, "expire_time", "?5", "?7"));
-const BY_LAST_USE: &str = search!(rows_by!(keys_by_last_use, "coalesce(last_used_time, create_time)", "?5", "?7"));
+/// The planner does not take the start from a pair with an expression, so it is given twice.
+const BY_LAST_USE: &str = search!(rows_by!(
+    keys_by_last_use,
+    "coalesce(last_used_time, create_time)",
+    "?5",
+    "?7",
+    "coalesce(last_used_time, create_time) >= ?5"
+));
 
 fn statement(order: SearchOrder) -> &'static str {
     match order {
@@ -117,6 +130,7 @@ impl FromRow<'_, SqliteRow> for SearchRow {
 impl SqliteStore {
     pub(super) async fn search_keys(&self, query: &SearchQuery<'_>) -> Result<FoundKeys, StoreError> {
         let (search, range) = (query.search, SearchRange::of(query));
+        let scan_max = if query.order() == SearchOrder::KeyId { SCAN_MAX } else { LOOKUPS_MAX };
         let rows: Vec<SearchRow> = sqlx::query_as(statement(query.order()))
             .bind(query.tenant.to_string())
             .bind(kind_text(query.kind))
@@ -125,7 +139,7 @@ impl SqliteStore {
             .bind(range.from_time.timestamp_micros())
             .bind(range.below_text)
             .bind(range.below_time.timestamp_micros())
-            .bind(SCAN_MAX)
+            .bind(scan_max)
             .bind(query.limit.saturating_add(1))
             .bind(query.now.timestamp_micros())
             .bind(&search.name_prefix)
@@ -141,7 +155,7 @@ impl SqliteStore {
             .await
             .map_err(store_error)?;
         query.found(rows.into_iter().map(|row| {
-            let (is_match, is_last) = (row.is_match, row.number == i64::from(SCAN_MAX));
+            let (is_match, is_last) = (row.is_match, row.number == i64::from(scan_max));
             Ok(ScannedKey { key: row.key.try_into()?, is_match, is_last })
         }))
     }
@@ -166,7 +180,7 @@ mod tests {
                 SearchOrder::Expiry,
                 "INDEX keys_by_expiry (tenant=? AND kind=? AND (expire_time,key_id)>(?,?) AND expire_time<?)",
             ),
-            (SearchOrder::LastUse, "INDEX keys_by_last_use (tenant=? AND kind=? AND ("),
+            (SearchOrder::LastUse, "INDEX keys_by_last_use (tenant=? AND kind=? AND <expr>>? AND <expr><?)"),
             (SearchOrder::NeverUsed, "INDEX keys_never_used (tenant=? AND kind=? AND key_id>? AND key_id<?)"),
             (SearchOrder::Revoked, "INDEX keys_by_status (tenant=? AND kind=? AND status=? AND key_id>? AND key_id<?)"),
         ] {

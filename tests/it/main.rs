@@ -55,6 +55,7 @@ mod rotation;
 mod routes;
 mod sdk;
 mod sdk_first;
+mod sdk_languages;
 mod secrecy;
 mod streams;
 mod support;

@@ -201,12 +201,12 @@ mod tests {
             (
                 SearchOrder::Name,
                 "keys_by_name",
-                "(ROW(name, key_id) > ROW('b'::text, 'a'::text)) AND (name < 'c'::text)",
+                "(ROW((name)::text, key_id) > ROW('b'::text, 'a'::text)) AND ((name)::text < 'c'::text)",
             ),
             (
                 SearchOrder::Actor,
                 "keys_by_actor_prefix",
-                "(ROW(actor_id, key_id) > ROW('b'::text, 'a'::text)) AND (actor_id < 'c'::text)",
+                "(ROW((actor_id)::text, key_id) > ROW('b'::text, 'a'::text)) AND ((actor_id)::text < 'c'::text)",
             ),
             (
                 SearchOrder::Expiry,

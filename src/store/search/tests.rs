@@ -161,7 +161,7 @@ pub(in crate::store) async fn keys_added_during_a_search_neither_hide_nor_repeat
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let (next, added) =
-                (page(&*store, (&search, &ActorScope::All), KeyKind::Issued, after.as_ref(), 7), keys(&mut rng, 20));
+                (page(&*store, (&search, &ActorScope::All), KeyKind::Issued, after.as_ref(), 25), keys(&mut rng, 10));
             let (next, added) = tokio::join!(next, store.insert_many(&context, &added));
             added.unwrap();
             found.extend(next.keys.into_iter().map(|key| key.id));

@@ -46,14 +46,13 @@ macro_rules! search {
     };
 }
 
-/// The rows of an order by id. Parameters: tenant, kind, first id, first id of the rows that follow (1, 2, 4, 6).
-macro_rules! rows_by_id {
+/// The range of an order by id. Parameters: tenant, kind, first id, first id of the rows that follow (1, 2, 4, 6).
+macro_rules! range_by_id {
     ($($index:ident, $condition:literal)?) => {
         concat!(
             "SELECT * FROM keys" $(, " INDEXED BY ", stringify!($index))?,
-            " WHERE tenant = ?1 AND kind = ?2 AND key_id >= ?4 AND key_id < ?6",
-            $(" AND ", $condition,)?
-            " ORDER BY key_id LIMIT ?8"
+            " WHERE tenant = ?1 AND kind = ?2 AND key_id >= ?4 AND key_id < ?6"
+            $(, " AND ", $condition)?
         )
     };
 }
@@ -80,15 +79,15 @@ macro_rules! rows_by {
     };
 }
 
-const BY_KEY_ID: &str = search!(rows_by_id!());
-const NEVER_USED: &str = search!(rows_by_id!(keys_never_used, "last_used_time IS NULL"));
-/// Those with that status, and replaced ones whose time is over, which have an index of their own.
+const BY_KEY_ID: &str = search!(concat!(range_by_id!(), " ORDER BY key_id LIMIT ?8"));
+const NEVER_USED: &str =
+    search!(concat!(range_by_id!(keys_never_used, "last_used_time IS NULL"), " ORDER BY key_id LIMIT ?8"));
+/// Those with that status, and replaced ones whose time is over, which have an index of their own. Both ranges are read in order and merged.
 const REVOKED: &str = search!(concat!(
-    "SELECT * FROM (",
-    rows_by_id!(keys_by_status, "status = 'revoked'"),
-    ") UNION ALL SELECT * FROM (",
-    rows_by_id!(keys_replaced, "revoke_time < ?10"),
-    ") ORDER BY key_id LIMIT ?8"
+    range_by_id!(keys_by_status, "status = 'revoked'"),
+    " UNION ALL ",
+    range_by_id!(keys_replaced, "revoke_time < ?10"),
+    " ORDER BY key_id LIMIT ?8"
 ));
 const BY_NAME: &str = search!(rows_by!(keys_by_name, "name", "?4", "?6"));
 const BY_ACTOR: &str = search!(rows_by!(keys_by_actor, "actor_id", "?4", "?6"));

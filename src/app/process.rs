@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 use super::admin;
 use super::admissions::Admissions;
@@ -13,7 +14,7 @@ use super::external_auth;
 use super::listeners::Listeners;
 use super::signals::StopSignals;
 use super::tls::TlsAcceptors;
-use crate::admin::{Server, ServerOptions, UpstreamReport, metrics_router, routers};
+use crate::admin::{Node, Server, ServerOptions, UpstreamReport, metrics_router, routers};
 use crate::config::{Config, GatewayConfig};
 use crate::engine::{Engine, RunningEngine};
 use crate::external_auth::ExternalAuth;
@@ -36,6 +37,8 @@ pub struct App {
     admin: Server,
     public: Option<Server>,
     metrics: Server,
+    node: Arc<Node>,
+    heartbeats: JoinHandle<()>,
     engine: RunningEngine,
     /// `None` after a signal.
     signals: Option<StopSignals>,
@@ -67,7 +70,10 @@ impl App {
         let upstreams =
             gateway_config.map(|gateway| Upstreams::new(gateway, &registry, &tls.file_metrics)).transpose()?;
         let report = upstreams.clone().map(|upstreams| Arc::new(move || upstreams.report()) as UpstreamReport);
-        let state = admin::state(config, &engine, report)?;
+        let state = admin::state(config, &engine, report, &registry)?;
+        let node = Arc::clone(&state.node);
+        let heartbeats = Arc::clone(&node);
+        let heartbeats = background.spawn(async move { heartbeats.run().await });
         let grace = config.serve.http.shutdown_grace.0;
         tls.watch(&background);
         let serve = |listener, router, (admission, tls), name, threads| {
@@ -91,7 +97,7 @@ impl App {
             }
             None => None,
         };
-        Ok(Self { gateway, external_auth, admin, public, metrics, engine, signals, background })
+        Ok(Self { gateway, external_auth, admin, public, metrics, node, heartbeats, engine, signals, background })
     }
 
     /// The address of the gateway's first TCP listener, if there is one.
@@ -144,6 +150,10 @@ impl App {
         if let Some(public) = self.public {
             public.stop();
         }
+        // A heartbeat after the node has left would list it again.
+        self.heartbeats.abort();
+        let _ = self.background.block_on(self.heartbeats);
+        self.background.block_on(self.node.leave());
         self.background.block_on(self.engine.stop());
         // Last, so that health checks are answered until the end.
         self.metrics.stop();

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
-use super::{admin, audit, config, connection, dev, explain, jwk, keys, migrate, serve, shell, suggest};
+use super::{admin, audit, config, connection, dev, explain, jwk, keys, migrate, nodes, serve, shell, suggest};
 use crate::app::{BUILD_TIME, COMMIT};
 use crate::tls::install_crypto_provider;
 
@@ -37,6 +37,10 @@ enum Command {
     Keys(keys::Keys),
     /// Manage who may call the admin API
     Admin(admin::Admin),
+    /// Show the nodes of an installation
+    Nodes(nodes::Nodes),
+    /// Show rates, refusals and decision times of the node that answers
+    Overview(nodes::OverviewArgs),
     /// Explain step by step why a request with a credential is accepted or rejected; exit code 1 if it is rejected
     Explain(explain::Explain),
     /// Read and verify the audit trail
@@ -81,6 +85,8 @@ impl Cli {
             Command::Migrate(migrate) => migrate.run(),
             Command::Keys(keys) => return keys.run(&self.connection),
             Command::Admin(admin) => admin.run(&self.connection),
+            Command::Nodes(nodes) => nodes.run(&self.connection),
+            Command::Overview(overview) => overview.run(&self.connection),
             Command::Explain(explain) => return explain.run(&self.connection),
             Command::Audit(audit) => audit.run(&self.connection),
             Command::Jwk(jwk) => jwk.run(&self.connection),

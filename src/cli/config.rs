@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use super::output;
+use super::output::{self, Columns, Output};
 use crate::app::{check_tls, openapi_json, shared_secret_files};
 use crate::config::{Config, UnknownVariable, json_schema, unknown_variables};
+
+const SETTING: &Columns =
+    &[("SETTING", "path"), ("VALUE", "value"), ("SOURCE", "source"), ("SOURCE NAME", "source_name")];
 
 /// The `--config` argument.
 #[derive(Debug, Args)]
@@ -23,6 +26,8 @@ pub(super) struct ConfigFile {
 pub(super) enum ConfigCommand {
     /// Validate a configuration file, including overrides from the environment and the files of certificates, without starting the server
     Check(ConfigFile),
+    /// Print the effective settings with their sources: file, environment variable or default. Secrets are replaced by [REDACTED]
+    Show(Show),
     /// Print the JSON schema of configuration files
     Schema,
     /// Print the OpenAPI description of the admin API
@@ -41,10 +46,29 @@ impl ConfigFile {
     }
 }
 
+/// Arguments of `config show`.
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Show {
+    fn run(&self) -> anyhow::Result<()> {
+        let (config, unknown) = self.file.load();
+        print_warnings(&unknown);
+        let settings = serde_json::to_value(config?.settings()?)?;
+        self.output.list(&settings, settings.as_array().map_or(&[][..], Vec::as_slice), SETTING)
+    }
+}
+
 impl ConfigCommand {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         match self {
             Self::Check(file) => check(file),
+            Self::Show(show) => show.run(),
             Self::Schema => schema(),
             Self::Openapi => output::print(&openapi_json()),
         }

@@ -1,12 +1,12 @@
 //! `gateway.access_log`: which requests are logged, and which fields a line has.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 
 /// The access log of the gateway, of external authorization and of the Tower layer. It does not depend on `log.level`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessLogConfig {
     /// Whether requests are logged.
@@ -19,7 +19,7 @@ pub struct AccessLogConfig {
 }
 
 /// A field of an access-log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessLogField {
     /// Id of the request.

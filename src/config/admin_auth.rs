@@ -4,16 +4,17 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
+use super::redact;
 use crate::id::KeyId;
 
 /// The shortest bootstrap key, in characters.
 pub(crate) const BOOTSTRAP_KEY_MIN: usize = 32;
 
 /// Who may call the admin API.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminAuthConfig {
     /// Whether callers are authenticated. Default: `none` on a loopback address and on a Unix socket, unless `bootstrap_key`,
@@ -21,6 +22,7 @@ pub struct AdminAuthConfig {
     pub mode: Option<AdminAuthMode>,
     /// A key with every role, for the first calls of an installation; 32 characters or more. A warning is logged at each start.
     #[schemars(with = "Option<String>", length(min = 32))]
+    #[serde(serialize_with = "redact::secret")]
     pub bootstrap_key: Option<SecretString>,
     /// Path of a file with the bootstrap key. The file is read at the start.
     pub bootstrap_key_file: Option<PathBuf>,
@@ -29,7 +31,7 @@ pub struct AdminAuthConfig {
 }
 
 /// Whether callers of the admin API are authenticated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AdminAuthMode {
     /// By admin keys.
@@ -39,7 +41,7 @@ pub enum AdminAuthMode {
 }
 
 /// A client certificate that stands for an admin key.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminCertificateConfig {
     /// A subject alternative name of the certificate with its type, for example `DNS:deploy.example.com` or `URI:spiffe://example/deploy`.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 use crate::duration::ConfigDuration;
@@ -12,7 +12,7 @@ use crate::duration::ConfigDuration;
 const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
 
 /// The audit trail: a row in the database for every mutation, in the transaction of the mutation.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditConfig {
     /// Where rows are written as JSON lines as well: `stdout`, or the path of a file. The rows of this node are written within a

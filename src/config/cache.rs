@@ -1,15 +1,16 @@
 //! `cache` and `last_used`.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
+use super::redact;
 use crate::duration::ConfigDuration;
 
 const MAX_STALENESS_MIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The key cache. Changes made through this node take effect on it at once; `max_staleness` bounds the delay of others.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {
     /// Where keys are cached: `memory`, `redis` (in memory and in Redis, for multiple nodes on one PostgreSQL database), or
@@ -33,7 +34,7 @@ pub struct CacheConfig {
 }
 
 /// Where keys are cached.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CacheType {
     /// In the memory of the process.
@@ -46,7 +47,7 @@ pub enum CacheType {
 }
 
 /// What happens to cached keys while the database is unavailable.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDatabaseDown {
     /// They are used until `stale_limit`.
@@ -57,7 +58,7 @@ pub enum OnDatabaseDown {
 }
 
 /// The in-memory cache.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemoryCacheConfig {
     /// Maximum size in bytes, 1 MiB to 10 GiB: three quarters for keys, one quarter for verified credentials.
@@ -69,16 +70,18 @@ pub struct MemoryCacheConfig {
 }
 
 /// The shared cache.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
     /// The servers, each as `host:port`.
     #[schemars(length(min = 1))]
+    #[serde(serialize_with = "redact::urls")]
     pub addrs: Vec<String>,
     /// The user name; the default user when absent.
     pub username: Option<String>,
     /// The password.
     #[schemars(with = "Option<String>")]
+    #[serde(serialize_with = "redact::secret")]
     pub password: Option<secrecy::SecretString>,
     /// With `master_name` set, `addrs` are sentinels. Otherwise more than one address is a cluster.
     pub sentinel: SentinelConfig,
@@ -102,7 +105,7 @@ pub struct RedisConfig {
 }
 
 /// Redis Sentinel.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SentinelConfig {
     /// The master's name. Sentinel is not used when absent.
@@ -111,11 +114,12 @@ pub struct SentinelConfig {
     pub username: Option<String>,
     /// The password at the sentinels.
     #[schemars(with = "Option<String>")]
+    #[serde(serialize_with = "redact::secret")]
     pub password: Option<secrecy::SecretString>,
 }
 
 /// TLS to the servers.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisTlsConfig {
     /// Whether connections use TLS. The system's certificate authorities are trusted.
@@ -123,7 +127,7 @@ pub struct RedisTlsConfig {
 }
 
 /// Recording of `last_used_time`, with a resolution of one day.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LastUsedConfig {
     /// Maximum number of uses waiting to be recorded. Further uses are dropped; the next use of the key is recorded instead.

@@ -1,12 +1,12 @@
 //! `serve.http.cors`: calls of the admin API by scripts of other web sites.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 
 /// Calls of the admin API by scripts of other web sites (the CORS protocol of the Fetch standard). Without it, such calls get 403.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CorsConfig {
     /// Whether cross-origin calls are allowed.

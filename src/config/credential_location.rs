@@ -1,7 +1,7 @@
 //! `gateway.credentials` and `gateway.routes[].credentials`: where requests carry their credential.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::{ConfigErrors, Problems};
 
@@ -40,7 +40,7 @@ const RESERVED_HEADERS: [&str; 26] = [
 const RESERVED_PREFIXES: [&str; 3] = ["x-keygate-", "x-forwarded-", "sec-"];
 
 /// A place in a request where its credential can be. Exactly one of `bearer`, `header`, `basic`, `cookie` and `query` is set.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CredentialLocation {
     /// `Authorization: Bearer <credential>` (RFC 6750).
@@ -60,7 +60,7 @@ pub struct CredentialLocation {
 }
 
 /// A part of `Authorization: Basic`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BasicPart {
     /// The text before the first colon.

@@ -4,9 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
+use super::redact;
 use crate::clock::Timestamp;
 use crate::credential::{ADMIN_PREFIX, Retired};
 use crate::duration::ConfigDuration;
@@ -15,7 +16,7 @@ const HOUR: u64 = 3600;
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(600);
 
 /// Credentials: prefixes, lifetimes, token settings.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CredentialsConfig {
     /// The issuer's name, usually a URL: the `iss` of derived tokens. Required.
@@ -31,7 +32,7 @@ pub struct CredentialsConfig {
 }
 
 /// Issued and imported keys.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiKeysConfig {
     /// Lifetime of keys that are issued without one.
@@ -43,7 +44,7 @@ pub struct ApiKeysConfig {
 }
 
 /// Prefixes of issued keys.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrefixConfig {
     /// Prefix of new secret keys, 1 to 16 of `A-Z a-z 0-9 _`.
@@ -61,7 +62,7 @@ pub struct PrefixConfig {
 }
 
 /// Tokens derived from keys.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DerivedTokensConfig {
     /// Lifetime of tokens that are derived without one.
@@ -76,7 +77,7 @@ pub struct DerivedTokensConfig {
 }
 
 /// JWTs.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwtConfig {
     /// `kid` of the key that signs; the first usable key when empty.
@@ -86,17 +87,18 @@ pub struct JwtConfig {
 }
 
 /// Sources of signing keys.
-#[derive(Clone, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SigningKeysConfig {
     /// URLs of JWK sets with private keys: `base64://`, `file://`, `https://`, or `http://` with a warning.
+    #[serde(serialize_with = "redact::urls")]
     pub urls: Vec<String>,
     /// Whether `https://` and `http://` sources may have internal addresses.
     pub allow_internal: bool,
 }
 
 /// Macaroons.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MacaroonConfig {
     /// Prefixes of macaroons.
@@ -106,7 +108,7 @@ pub struct MacaroonConfig {
 }
 
 /// What happens to a macaroon with a further caveat that has a member which Keygate does not apply.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownCaveats {
     /// It is rejected: the caveat was added to restrict the macaroon.
@@ -117,7 +119,7 @@ pub enum UnknownCaveats {
 }
 
 /// Prefixes of macaroons.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MacaroonPrefixConfig {
     /// Prefix of new macaroons, 1 to 8 of `A-Z a-z 0-9 _`.
@@ -129,7 +131,7 @@ pub struct MacaroonPrefixConfig {
 }
 
 /// A retired value: still accepted, but not used for new credentials. A text, or a mapping with an expiry time.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RetiredValue {
     /// Accepted without time limit.
@@ -139,7 +141,7 @@ pub enum RetiredValue {
 }
 
 /// A retired value with an expiry time.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpiringValue {
     /// The value.

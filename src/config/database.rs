@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
+use super::redact;
 use crate::duration::parse_go;
 
 const SQLITE_CONNECTIONS: u32 = 8;
@@ -36,12 +37,13 @@ const LIBPQ: [&str; 12] = [
 const FORM: &str = "must look like postgres://USER:PASSWORD@HOST/DATABASE or sqlite://PATH";
 
 /// The database that stores keys.
-#[derive(Clone, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
     /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE` or `sqlite://PATH`. Required. Options follow a `?` and are joined by
     /// `&`: `max_conns`, `max_conn_lifetime`, `max_conn_idle_time`, for PostgreSQL also `connect_timeout`,
     /// `acquire_timeout`, `statement_timeout`, `sslmode` and `sslrootcert`. On SQLite only `max_conns` has an effect.
+    #[serde(serialize_with = "redact::dsn")]
     pub dsn: String,
     /// Whether `serve` applies pending migrations on PostgreSQL. If false, `serve` does not start while migrations are
     /// pending; apply them with `keygate migrate up`. On SQLite, migrations are always applied.

@@ -2,7 +2,7 @@
 //! names that contain underscores are unambiguous. `KEYGATE_DB_DSN` sets `db.dsn`; `TALOS_DB_DSN` and `DB_DSN` are read too, with lower
 //! precedence (contract, open questions Q19).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -65,9 +65,21 @@ pub fn unknown_variables(variables: &BTreeMap<String, String>) -> Vec<UnknownVar
     variables.iter().filter_map(unknown).collect()
 }
 
-/// Applies the variables to the tree. A value of the wrong type is an error.
-pub(super) fn overlay(schema: &Value, tree: &mut Value, variables: &BTreeMap<String, String>, problems: &mut Problems) {
+/// The paths of the settings that a tree has.
+pub(super) fn paths_in(schema: &Value, tree: &Value) -> BTreeSet<String> {
+    let is_set = |leaf: &&Leaf<'_>| leaf.path.iter().try_fold(tree, |value, name| value.get(name)).is_some();
+    leaves(schema).iter().filter(is_set).map(|leaf| leaf.path.join(".")).collect()
+}
+
+/// Applies the variables to the tree. A value of the wrong type is an error. Returns the applied variables by the paths of their settings.
+pub(super) fn overlay(
+    schema: &Value,
+    tree: &mut Value,
+    variables: &BTreeMap<String, String>,
+    problems: &mut Problems,
+) -> BTreeMap<String, String> {
     let leaves = leaves(schema);
+    let mut applied = BTreeMap::new();
     for prefix in std::iter::once(BARE).chain(PREFIXES) {
         let mut found = Vec::new();
         let ours = variables.iter().filter_map(|(name, text)| Some((name, name.strip_prefix(prefix)?, text)));
@@ -76,17 +88,19 @@ pub(super) fn overlay(schema: &Value, tree: &mut Value, variables: &BTreeMap<Str
                 && (prefix != BARE || is_bare(leaf, name, text))
             {
                 match read(leaf.schema, text, index.is_some()) {
-                    Ok(value) => found.push((index, leaf, value)),
+                    Ok(value) => found.push((index, leaf, value, name)),
                     Err(expected) => problems.add(name, &format!("must be {expected}")),
                 }
             }
         }
         // By number, not by name: NAME_10 comes after NAME_2. A variable for the whole list comes first.
         found.sort_by_key(|(index, ..)| *index);
-        for (index, leaf, value) in found {
+        for (index, leaf, value, name) in found {
             set(tree, &leaf.path, index, value);
+            applied.insert(leaf.path.join("."), name.clone());
         }
     }
+    applied
 }
 
 /// Whether a variable without a prefix sets a setting. What Kubernetes injects for a service such as `serve-http` does not.
@@ -126,14 +140,14 @@ fn is_service_url(value: &str) -> bool {
 }
 
 /// A setting that a variable can name: any setting that is not a section.
-struct Leaf<'a> {
-    path: Vec<&'a str>,
+pub(super) struct Leaf<'a> {
+    pub(super) path: Vec<&'a str>,
     /// The variable's name without prefix.
     name: String,
     schema: &'a Value,
 }
 
-fn leaves(schema: &Value) -> Vec<Leaf<'_>> {
+pub(super) fn leaves(schema: &Value) -> Vec<Leaf<'_>> {
     let mut leaves = Vec::new();
     collect_leaves(schema, &mut Vec::new(), &mut leaves);
     leaves

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::listener::validate_ranges;
 use super::problems::Problems;
@@ -13,7 +13,7 @@ use crate::duration::ConfigDuration;
 
 /// External authorization for other proxies, such as nginx and Envoy. Routes, scopes, limits and the selection of headers are those of
 /// `gateway`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExternalAuthConfig {
     /// `ip:port` to listen on; `null` for none.

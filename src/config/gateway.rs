@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::access_log::AccessLogConfig;
 use super::auth_failures::AuthFailuresConfig;
@@ -19,7 +19,7 @@ use crate::cidr::CidrSet;
 use crate::duration::ConfigDuration;
 
 /// The reverse proxy.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GatewayConfig {
     /// Whether the reverse proxy is started. If not, routes and limits are those of external authorization only.
@@ -61,7 +61,7 @@ pub struct GatewayConfig {
 }
 
 /// A header that is added to requests for upstreams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AddedHeader {
     /// Id of the key.
@@ -105,7 +105,7 @@ impl AddedHeader {
 }
 
 /// Rate limit headers of responses.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitHeadersConfig {
     /// Whether the legacy headers `X-RateLimit-Limit`, `-Remaining` and `-Reset` are sent in addition to `RateLimit-Policy`
@@ -116,7 +116,7 @@ pub struct LimitHeadersConfig {
 }
 
 /// What happens to rate limit headers that an upstream sends.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamLimitFields {
     /// They are kept; Keygate's come first.
@@ -130,7 +130,7 @@ pub enum UpstreamLimitFields {
 
 /// Throttling of database lookups of unknown keys, per client address. Only the database can tell an unknown credential
 /// from an imported key.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UnknownKeysConfig {
     /// Number of lookups without a result that a client address may cause at once.

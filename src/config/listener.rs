@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 use crate::cidr::CidrSet;
@@ -17,7 +17,7 @@ const UNIX: &str = "unix:";
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 
 /// A listener of the gateway.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerConfig {
     /// `ip:port`, or `unix:` and the path of a socket, for example `unix:/run/keygate/gateway.sock`. A socket has mode 0660; one that an
@@ -45,7 +45,7 @@ pub struct ListenerConfig {
 }
 
 /// TLS of a listener.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// The certificates. A client gets the one with the server name that it sends (SNI), else the first. The files are watched.
@@ -63,7 +63,7 @@ pub struct TlsConfig {
 }
 
 /// A certificate and its private key.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateConfig {
     /// Path of a PEM file with the certificate, followed by its intermediate certificates.
@@ -73,7 +73,7 @@ pub struct CertificateConfig {
 }
 
 /// A version of TLS.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 pub enum TlsVersion {
     /// TLS 1.2.
     #[default]
@@ -85,7 +85,7 @@ pub enum TlsVersion {
 }
 
 /// Certificates of clients (mutual TLS).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientCertificatesConfig {
     /// Path of a PEM file with the certificate authorities. The file is watched.
@@ -96,7 +96,7 @@ pub struct ClientCertificatesConfig {
 }
 
 /// Whether a client must have a certificate.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientCertificateMode {
     /// A handshake without a certificate fails.
@@ -107,7 +107,7 @@ pub enum ClientCertificateMode {
 }
 
 /// PROXY protocol, versions 1 and 2.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProxyProtocolConfig {
     /// Address ranges of the proxies that send a PROXY header. Each of their connections must begin with one. Connections of others must
@@ -116,7 +116,7 @@ pub struct ProxyProtocolConfig {
 }
 
 /// Limits of the connections of a listener. Connections that exceed a time are closed, between requests without a response.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListenerLimits {
     /// Time limit of a request head, from its first byte; 408. On a new connection also the time until its first byte.
@@ -149,7 +149,7 @@ pub struct ListenerLimits {
 }
 
 /// Limits of the connections of the gateway in all listeners.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionsConfig {
     /// Maximum number of connections. Above it, the connection that has been idle for the longest time is closed; without an idle one, the

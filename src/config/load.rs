@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::problems::{ConfigErrors, Problems, REQUIRED};
 use super::root::Config;
+use super::sources::Sources;
 use super::{check, env, schema};
 
 impl Config {
@@ -34,7 +35,8 @@ impl Config {
         // Without a parsed file every required setting would be reported as missing.
         let parsed = problems.is_empty();
         let schema = schema::json_schema();
-        env::overlay(&schema, &mut tree, variables, &mut problems);
+        let in_file = env::paths_in(&schema, &tree);
+        let applied = env::overlay(&schema, &mut tree, variables, &mut problems);
         let mut config = None;
         if parsed {
             check_required(&tree, &mut problems);
@@ -48,6 +50,8 @@ impl Config {
             check::check(&schema, &tree, &mut problems);
         }
         problems.result(())?;
+        let sources = Sources { file: name.to_owned(), in_file, variables: applied };
+        let config = config.map(|config| Self { sources, ..config });
         config.ok_or_else(|| ConfigErrors::one(name, "has a value of the wrong type; check lists and times"))
     }
 }

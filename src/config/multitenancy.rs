@@ -1,12 +1,12 @@
 //! `multitenancy`: multiple tenants, selected by request host.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 
 /// Multiple tenants, selected by request host. Not supported by this version: only `enabled: false` is accepted.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MultitenancyConfig {
     /// Whether multiple tenants are enabled.
@@ -16,7 +16,7 @@ pub struct MultitenancyConfig {
 }
 
 /// A tenant.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
     /// The request host that selects the tenant.

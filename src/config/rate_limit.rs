@@ -1,10 +1,10 @@
 //! `rate_limit`: where and how requests are counted.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Rate limiting: the limits of keys, and those of `gateway.limits`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateLimitConfig {
     /// Whether limits are enforced, both those of keys and those of `gateway.limits`.
@@ -30,7 +30,7 @@ impl Default for RateLimitConfig {
 }
 
 /// Where requests are counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RateLimitBackend {
     /// In the memory of each process.
@@ -41,7 +41,7 @@ pub enum RateLimitBackend {
 }
 
 /// What happens to limited requests while Redis is unavailable.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBackendDown {
     /// Each node counts in memory, with the quota divided by the number of nodes last alive.
@@ -54,7 +54,7 @@ pub enum OnBackendDown {
 }
 
 /// How nodes count in Redis.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RateLimitMode {
     /// Each request is counted in Redis before it is forwarded.

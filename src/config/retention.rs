@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 use crate::duration::ConfigDuration;
@@ -12,7 +12,7 @@ use crate::duration::ConfigDuration;
 const EXPIRED_KEYS_MIN: Duration = Duration::from_secs(24 * 3600);
 
 /// Deletion of expired keys.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionConfig {
     /// How long a key is kept after its `expire_time`; after that it is deleted permanently. The `expire_time` of a revoked key

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::id::TenantId;
 
@@ -19,11 +19,12 @@ use super::rate_limit::RateLimitConfig;
 use super::retention::RetentionConfig;
 use super::secrets::SecretsConfig;
 use super::serve::ServeConfig;
+use super::sources::Sources;
 use super::telemetry::{LogConfig, TracingConfig};
 use super::usage::UsageConfig;
 
 /// Keygate's configuration. The settings up to `gateway` have the names and meanings of Ory Talos.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The admin API and the listener for health and metrics.
@@ -58,6 +59,9 @@ pub struct Config {
     pub gateway: Option<GatewayConfig>,
     /// External authorization for other proxies. Without this section there is none.
     pub external_auth: Option<ExternalAuthConfig>,
+    /// Where the settings are from.
+    #[serde(skip)]
+    pub sources: Sources,
 }
 
 impl Config {

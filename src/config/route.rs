@@ -1,7 +1,7 @@
 //! `gateway.routes`: which requests are matched, and what they require.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::credential_location::{self, CredentialLocation};
 use super::endpoint::is_host_name;
@@ -15,7 +15,7 @@ use super::stream::{OnRevoke, Upgrade};
 use super::timeouts::RouteTimeoutsConfig;
 
 /// A route.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteConfig {
     /// Name in logs and metrics.
@@ -100,7 +100,7 @@ pub struct RouteConfig {
 }
 
 /// Whether a credential is required.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Auth {
     /// A valid credential is required.

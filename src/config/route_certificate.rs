@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 
 /// What the certificate of a client must be: one of the subjects, or one with one of the alternative names; any verified certificate if
 /// both are empty. Other requests are answered with 403.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteCertificateConfig {
     /// Subjects (RFC 4514), as `openssl x509 -subject -nameopt RFC2253` prints them, for example `CN=reports,O=Example`. Compared exactly.

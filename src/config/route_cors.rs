@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 use crate::duration::ConfigDuration;
@@ -13,7 +13,7 @@ const MAX_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const SAFELISTED: [&str; 3] = ["GET", "HEAD", "POST"];
 
 /// Which pages of other origins may call a route.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteCorsConfig {
     /// The origins, each as a browser writes it, for example `https://app.example.com`. `https://*.example.com` stands for one or more

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use http::HeaderName;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
+use super::redact;
 use super::template::Template;
 
 /// Fields that frame a message, belong to one connection, or select the upstream's resource. No rule can name them.
@@ -30,12 +31,14 @@ const IDENTITY_PREFIX: &str = "x-keygate-";
 
 /// Changes to the fields of forwarded messages, after Keygate's own: first `remove` and `set`, then `add`. Values may have variables such as
 /// `${key.id}`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeaderRulesConfig {
     /// Fields that replace all fields of their name. Without a value, because a variable has none, the fields of the name are removed.
+    #[serde(serialize_with = "redact::values")]
     pub set: BTreeMap<String, String>,
     /// Fields that are added to those of their name. Without a value, none is added.
+    #[serde(serialize_with = "redact::values")]
     pub add: BTreeMap<String, String>,
     /// Names of fields that are removed.
     pub remove: Vec<String>,

@@ -1,7 +1,7 @@
 //! `gateway.routes.N.redirect` and `respond`: responses that the route makes itself.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 use super::template::{Template, TemplatePart, Variable};
@@ -14,7 +14,7 @@ const BODILESS: [u16; 3] = [204, 205, 304];
 const BODY_MAX: usize = 64 * 1024;
 
 /// A redirect.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedirectConfig {
     /// The URL, with variables such as `${request.path}` and `${request.query}`. It begins with `https://`, `http://`, `/` or
@@ -27,7 +27,7 @@ pub struct RedirectConfig {
 }
 
 /// A fixed response.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RespondConfig {
     /// The status.

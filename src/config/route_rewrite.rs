@@ -1,14 +1,14 @@
 //! `gateway.routes[]`: `strip_prefix`, `rewrite` and `host`, which change where a request is forwarded to.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::endpoint::parse_endpoint;
 use super::problems::Problems;
 
 /// The `Host` that the upstream gets; `:authority` in HTTP/2.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(from = "String")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(from = "String", into = "String")]
 #[schemars(with = "String")]
 pub enum ForwardedHost {
     /// `upstream`: that of the endpoint.
@@ -26,6 +26,16 @@ impl From<String> for ForwardedHost {
             "upstream" => Self::Upstream,
             "preserve" => Self::Preserve,
             _ => Self::Name(text),
+        }
+    }
+}
+
+impl From<ForwardedHost> for String {
+    fn from(host: ForwardedHost) -> Self {
+        match host {
+            ForwardedHost::Upstream => "upstream".into(),
+            ForwardedHost::Preserve => "preserve".into(),
+            ForwardedHost::Name(name) => name,
         }
     }
 }

@@ -2,16 +2,17 @@
 
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::credentials::parse_expiry;
 use super::problems::Problems;
+use super::redact;
 use crate::credential::Retired;
 
 const SECRET_MIN: usize = 32;
 
 /// Secrets that sign and verify credentials.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecretsConfig {
     /// Secrets of key checksums, macaroons and page tokens.
@@ -19,33 +20,39 @@ pub struct SecretsConfig {
 }
 
 /// Secrets of key checksums, macaroons and page tokens.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HmacConfig {
     /// Signs and verifies; 32 characters or more. Required. Changing it without adding the old one to `retired` invalidates
     /// every issued key.
     #[schemars(with = "String", length(min = 32))]
+    #[serde(serialize_with = "redact::secret")]
     pub current: SecretString,
     /// Verify only; 32 characters or more each.
     pub retired: Vec<RetiredSecret>,
 }
 
 /// A retired secret: still verifies, but does not sign. A text, or a mapping with an expiry time.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RetiredSecret {
     /// Accepted without time limit.
-    Plain(#[schemars(with = "String", length(min = 32))] SecretString),
+    Plain(
+        #[schemars(with = "String", length(min = 32))]
+        #[serde(serialize_with = "redact::secret")]
+        SecretString,
+    ),
     /// Accepted until it expires.
     Expiring(ExpiringSecret),
 }
 
 /// A retired secret with an expiry time.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpiringSecret {
     /// The secret.
     #[schemars(with = "String", length(min = 32))]
+    #[serde(serialize_with = "redact::secret")]
     pub value: SecretString,
     /// RFC 3339 time. The secret is accepted strictly before it.
     pub expires_at: Option<String>,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::admin_auth::{AdminAuthConfig, AdminAuthMode};
 use super::cors::CorsConfig;
@@ -12,7 +12,7 @@ use super::problems::Problems;
 use crate::duration::ConfigDuration;
 
 /// The admin API and the listener for health and metrics.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServeConfig {
     /// The admin API.
@@ -25,7 +25,7 @@ pub struct ServeConfig {
 }
 
 /// The admin API.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
     /// The IP address to listen on. Without authentication of callers only a loopback address.
@@ -55,7 +55,7 @@ pub struct HttpConfig {
 }
 
 /// The access log of the admin API.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RequestLogConfig {
     /// Whether `/health/*` is left out of the log.
@@ -63,7 +63,7 @@ pub struct RequestLogConfig {
 }
 
 /// Source of the client address. Headers are trusted without further checks: use one only behind a proxy that sets it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum ClientIpSource {
     /// The TCP peer.
     #[default]
@@ -87,7 +87,7 @@ pub enum ClientIpSource {
 }
 
 /// The listener for operations that need no key.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PublicConfig {
     /// The IP address to listen on.
@@ -101,7 +101,7 @@ pub struct PublicConfig {
 }
 
 /// Health and metrics.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsConfig {
     /// The IP address to listen on.

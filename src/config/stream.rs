@@ -1,10 +1,10 @@
 //! `gateway.routes.N.upgrade` and `on_revoke`: WebSockets and other streams that outlive a request.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Whether clients may upgrade connections to the WebSocket protocol.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Upgrade {
     /// They may.
@@ -15,7 +15,7 @@ pub enum Upgrade {
 }
 
 /// What happens to WebSockets, event streams and gRPC calls when their credential becomes invalid.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnRevoke {
     /// They are closed within a second.

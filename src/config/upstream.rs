@@ -1,7 +1,7 @@
 //! `gateway.upstreams`: where requests are forwarded to.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 use super::timeouts;
@@ -12,7 +12,7 @@ use super::upstream_tls::UpstreamTlsConfig;
 use crate::duration::ConfigDuration;
 
 /// An upstream: a group of equivalent endpoints.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamConfig {
     /// The endpoints.
@@ -62,7 +62,7 @@ pub struct UpstreamConfig {
 }
 
 /// The protocol of the connections to an upstream.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamProtocol {
     /// HTTP/2 if an `https` endpoint offers it (ALPN), else HTTP/1.1.

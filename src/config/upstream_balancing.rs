@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 use crate::duration::ConfigDuration;
@@ -13,7 +13,7 @@ use crate::duration::ConfigDuration;
 const MAX_ATTEMPTS: u32 = 10;
 
 /// How an endpoint is selected for a request.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoadBalancingConfig {
     /// The policy.
@@ -25,7 +25,7 @@ pub struct LoadBalancingConfig {
 }
 
 /// A load balancing policy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BalancingPolicy {
     /// The endpoints in turn, by weight.
@@ -38,7 +38,7 @@ pub enum BalancingPolicy {
 }
 
 /// What `consistent_hash` hashes. Requests that lack it are hashed by the client's address.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HashBy {
     /// The id of the key.
@@ -55,7 +55,7 @@ pub enum HashBy {
 }
 
 /// How the names of endpoints are resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DnsConfig {
     /// How often names are resolved again.
@@ -65,7 +65,7 @@ pub struct DnsConfig {
 }
 
 /// When a failed request is sent again.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetriesConfig {
     /// How often a request is sent again at most. Connections that cannot be established do not count.
@@ -79,7 +79,7 @@ pub struct RetriesConfig {
 }
 
 /// Which requests with a method that is not idempotent are sent again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NonIdempotentRetries {
     /// None.
@@ -90,7 +90,7 @@ pub enum NonIdempotentRetries {
 }
 
 /// Idle connections and requests in flight.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PoolConfig {
     /// How long an idle connection is kept. Shorter than the idle timeout of the upstream, or requests meet closed connections.
@@ -106,7 +106,7 @@ pub struct PoolConfig {
 }
 
 /// When an endpoint that fails gets no requests for some time.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EjectionConfig {
     /// Number of consecutive failures after which an endpoint is ejected.

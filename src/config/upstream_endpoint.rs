@@ -6,7 +6,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::endpoint::{EndpointUrl, parse_endpoint};
 use super::problems::Problems;
@@ -15,7 +15,7 @@ use super::problems::Problems;
 const MAX_WEIGHT: u32 = 100;
 
 /// An endpoint of an upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EndpointConfig {
     /// `http://host:port`, `https://host:port` or `unix:/path`. A host name stands for all of its addresses.
     pub url: String,

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 use crate::duration::ConfigDuration;
 
 /// Active health checks of the endpoints.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthCheckConfig {
     /// The kind of check.
@@ -39,7 +39,7 @@ pub struct HealthCheckConfig {
 }
 
 /// A kind of health check.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthCheckType {
     /// A GET request with an expected status.

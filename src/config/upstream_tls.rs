@@ -4,14 +4,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::endpoint::is_host_name;
 use super::listener::TlsVersion;
 use super::problems::Problems;
 
 /// TLS of the endpoints with `https`. Certificates are always verified. The files are watched: a change applies to new connections.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamTlsConfig {
     /// File with the certificates of the authorities that are trusted (PEM), and no others; if absent, those of the system.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
 use crate::duration::ConfigDuration;
@@ -11,7 +11,7 @@ use crate::duration::ConfigDuration;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The usage of keys: requests, refusals and bytes, by key and hour.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UsageConfig {
     /// Whether requests are counted by key.

@@ -10,7 +10,7 @@ use super::audit::AuditTrail;
 use super::error::EngineError;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
-use super::nodes::connect_redis;
+use super::nodes::{connect_redis, register_redis};
 use super::parts::{Engine, EngineParts};
 use super::running::{Background, RunningEngine};
 use super::tasks::Tasks;
@@ -92,6 +92,7 @@ impl EngineBuilder {
         let refresher = load_signing_keys(&config, &registry).await?;
         let signing_keys = refresher.keys();
         let redis = connect_redis(&config, &mut tasks).await?;
+        register_redis(redis.as_ref(), &registry)?;
         let caches = caches::start(&config, &store, redis.as_ref(), &registry, &mut tasks).await?;
         let limits = RunningLimiter::start(&config, redis.as_ref(), &registry, &mut tasks)?;
         let last_used = LastUsed::start(&config, &store, &registry)?;

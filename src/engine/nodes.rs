@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prometheus::{PullingGauge, Registry};
+
 use super::error::EngineError;
 use super::parts::MAX_OWNERS;
 use super::tasks::Tasks;
@@ -36,6 +38,14 @@ pub(super) async fn connect_redis(config: &Config, tasks: &mut Tasks) -> Result<
     tasks.spawn(async move { connection.keep_connected().await });
     redis.connected(REDIS_START).await;
     Ok(Some(redis))
+}
+
+/// Registers the metric of the connection to Redis, if there is one.
+pub(super) fn register_redis(redis: Option<&Arc<Redis>>, registry: &Registry) -> Result<(), prometheus::Error> {
+    let Some(redis) = redis.cloned() else { return Ok(()) };
+    let is_connected = Box::new(move || f64::from(u8::from(redis.is_connected())));
+    let help = "Whether this node is connected to Redis";
+    registry.register(Box::new(PullingGauge::new("keygate_redis_connected", help, is_connected)?))
 }
 
 /// The shared cache, if it is configured.

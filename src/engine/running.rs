@@ -19,7 +19,7 @@ use crate::lifecycle::Lifecycle;
 use crate::pipeline::live_streams::LiveStreams;
 use crate::pipeline::{AuthFailureThrottle, Metrics, SnapshotParts};
 use crate::ratelimit::Limiter;
-use crate::store::KeyStore;
+use crate::store::{KeyStore, NodeDirectory};
 use crate::usage::UsageCounter;
 use crate::verifier::Verifier;
 
@@ -121,6 +121,11 @@ impl RunningEngine {
     #[doc(hidden)]
     pub fn gathered_calls(&self) -> &Arc<GatheredCalls> {
         &self.0.gathered_calls
+    }
+
+    /// The directory of the nodes of the installation; `None` if this is the only one.
+    pub fn node_directory(&self) -> Option<Arc<dyn NodeDirectory>> {
+        Arc::clone(&self.0.store).node_directory()
     }
 
     /// The metrics of the requests of all fronts.

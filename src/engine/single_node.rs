@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use prometheus::Registry;
+
 use super::error::EngineError;
 use super::tasks::Tasks;
 use crate::cache::SharedCache;
@@ -25,6 +27,11 @@ pub(super) async fn connect_redis(config: &Config, _: &mut Tasks) -> Result<Opti
         ));
     }
     Ok(None)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as in a build with Redis")]
+pub(super) fn register_redis(_: Option<&Arc<Redis>>, _: &Registry) -> Result<(), prometheus::Error> {
+    Ok(())
 }
 
 pub(super) fn shared_cache(_: &Config, _: Option<&Arc<Redis>>) -> Option<Arc<SharedCache>> {

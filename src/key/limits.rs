@@ -6,7 +6,7 @@ use crate::cidr::CidrSet;
 pub(super) const NAME_MAX: usize = 255;
 pub(super) const METADATA_MAX: usize = 65_536;
 const SCOPES_MAX: usize = 100;
-const SCOPE_MAX: usize = 100;
+pub(super) const SCOPE_MAX: usize = 100;
 const RANGES_MAX: usize = 50;
 const RANGE_MAX: usize = 50;
 

@@ -10,6 +10,7 @@ mod header_value;
 mod interner;
 mod limits;
 mod page_token;
+mod search;
 mod status;
 
 pub use api_key::{ApiKey, Metadata};
@@ -20,5 +21,6 @@ pub use filter::{FilterError, KeyFilter};
 pub use header_value::{encode_text, encode_words};
 pub use limits::{InvalidField, check_ranges, check_scopes};
 #[doc(hidden)]
-pub use page_token::{PageTokenError, open_page_token, seal_page_token};
+pub use page_token::{PageTokenError, open_page_token, open_search_token, seal_page_token, seal_search_token};
+pub use search::{KeySearch, OrderValue, SearchOrder, SearchPosition};
 pub use status::{EffectiveStatus, Revocation, RevocationReason, Status};

@@ -11,14 +11,15 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use chrono::TimeDelta;
 use rand::Rng;
 
+use super::search::{SearchOrder, SearchPosition};
 use crate::clock::Timestamp;
 use crate::credential::{Keyring, Purpose};
 use crate::id::{KeyId, KeyKind, TenantId};
 
 const LIFETIME: TimeDelta = TimeDelta::hours(1);
 const NONCE_LEN: usize = 24;
-/// Longer than every token created here, in bytes.
-const TOKEN_MAX: usize = 512;
+/// Longer than every token created here, in bytes: a name has at most 255 characters.
+const TOKEN_MAX: usize = 2048;
 
 /// Why a page token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,12 +39,7 @@ pub fn seal_page_token(
     now: Timestamp,
     rng: &mut dyn Rng,
 ) -> String {
-    let mut nonce = [0; NONCE_LEN];
-    rng.fill_bytes(&mut nonce);
-    let text = format!("{} {tenant} {last}", (now + LIFETIME).timestamp());
-    // Encryption fails only above 256 GiB. The token without a ciphertext would be rejected.
-    let ciphertext = cipher(keyring.key(Purpose::PageToken)).encrypt(&XNonce::from(nonce), text.as_bytes());
-    URL_SAFE_NO_PAD.encode([&nonce[..], &ciphertext.unwrap_or_default()].concat())
+    seal(tenant, &last.to_string(), keyring, now, rng)
 }
 
 /// Decrypts a token and returns the key after which its page starts.
@@ -56,16 +52,60 @@ pub fn open_page_token(
     (tenant, kind): (TenantId, KeyKind),
     now: Timestamp,
 ) -> Result<KeyId, PageTokenError> {
+    KeyId::parse(kind, &open(token, keyring, tenant, now)?).ok_or(PageTokenError::Invalid)
+}
+
+/// Creates a token for the page of a search that starts after `last`.
+pub fn seal_search_token(
+    (tenant, order, last): (TenantId, SearchOrder, &SearchPosition),
+    keyring: &Keyring,
+    now: Timestamp,
+    rng: &mut dyn Rng,
+) -> String {
+    let text = format!("{} {} {}", order.name(), last.id, SearchOrder::value_text(last));
+    seal(tenant, &text, keyring, now, rng)
+}
+
+/// Decrypts a token of a search in this order and returns the position after which its page starts.
+///
+/// # Errors
+/// [`PageTokenError`], also for a token of another order.
+pub fn open_search_token(
+    token: &str,
+    keyring: &Keyring,
+    (tenant, order): (TenantId, SearchOrder),
+    now: Timestamp,
+) -> Result<SearchPosition, PageTokenError> {
+    let text = open(token, keyring, tenant, now)?;
+    let mut words = text.splitn(3, ' ');
+    let mut next = || words.next().ok_or(PageTokenError::Invalid);
+    let (name, id, value) = (next()?, next()?, next()?);
+    let id = KeyId::parse_issued(id).or_else(|| KeyId::parse_imported(id));
+    let position = id.filter(|_| name == order.name()).and_then(|id| order.parse_position(id, value));
+    position.ok_or(PageTokenError::Invalid)
+}
+
+fn seal(tenant: TenantId, last: &str, keyring: &Keyring, now: Timestamp, rng: &mut dyn Rng) -> String {
+    let mut nonce = [0; NONCE_LEN];
+    rng.fill_bytes(&mut nonce);
+    let text = format!("{} {tenant} {last}", (now + LIFETIME).timestamp());
+    // Encryption fails only above 256 GiB. The token without a ciphertext would be rejected.
+    let ciphertext = cipher(keyring.key(Purpose::PageToken)).encrypt(&XNonce::from(nonce), text.as_bytes());
+    URL_SAFE_NO_PAD.encode([&nonce[..], &ciphertext.unwrap_or_default()].concat())
+}
+
+/// Decrypts a token and returns what it says about the last key of the page.
+fn open(token: &str, keyring: &Keyring, tenant: TenantId, now: Timestamp) -> Result<String, PageTokenError> {
     let text = decrypt(token, keyring, now).ok_or(PageTokenError::Invalid)?;
     let (expiry, rest) = text.split_once(' ').ok_or(PageTokenError::Invalid)?;
     let (token_tenant, last) = rest.split_once(' ').ok_or(PageTokenError::Invalid)?;
-    if expiry.parse().is_ok_and(|expiry| now.timestamp() < expiry) {
-        if token_tenant != tenant.to_string() {
-            return Err(PageTokenError::ForeignTenant);
-        }
-        return KeyId::parse(kind, last).ok_or(PageTokenError::Invalid);
+    if !expiry.parse().is_ok_and(|expiry| now.timestamp() < expiry) {
+        return Err(PageTokenError::Invalid);
     }
-    Err(PageTokenError::Invalid)
+    if token_tenant != tenant.to_string() {
+        return Err(PageTokenError::ForeignTenant);
+    }
+    Ok(last.to_owned())
 }
 
 fn decrypt(token: &str, keyring: &Keyring, now: Timestamp) -> Option<String> {
@@ -92,6 +132,7 @@ mod tests {
 
     use super::*;
     use crate::credential::Retired;
+    use crate::key::OrderValue;
 
     const LAST: KeyId = KeyId::Issued(Uuid::from_u128(7));
 
@@ -128,6 +169,30 @@ mod tests {
     fn token_stays_valid_while_its_secret_is_retired() {
         assert_eq!(opened(&token(), &keyring("new", &["old"]), TenantId::NIL, at(0)), Ok(LAST));
         assert_eq!(opened(&token(), &keyring("new", &[]), TenantId::NIL, at(0)), Err(PageTokenError::Invalid));
+    }
+
+    #[test]
+    fn token_of_a_search_returns_its_position_in_its_order_only() {
+        let ring = keyring("old", &[]);
+        for (order, value) in [
+            (SearchOrder::KeyId, None),
+            (SearchOrder::Name, Some(OrderValue::Text(" \u{10ffff} x".repeat(51)))),
+            (SearchOrder::Expiry, Some(OrderValue::Time(at(7)))),
+        ] {
+            for id in [LAST, KeyId::Imported([7; 32])] {
+                let position = SearchPosition { value: value.clone(), id };
+                let mut rng = StdRng::seed_from_u64(1);
+                let token = seal_search_token((TenantId::NIL, order, &position), &ring, at(0), &mut rng);
+                for other in SearchOrder::ALL {
+                    let opened = open_search_token(&token, &ring, (TenantId::NIL, other), at(0));
+                    let expected = if other == order { Ok(position.clone()) } else { Err(PageTokenError::Invalid) };
+                    assert_eq!(opened, expected, "{order:?} {other:?}");
+                }
+                assert_eq!(opened(&token, &ring, TenantId::NIL, at(0)), Err(PageTokenError::Invalid));
+            }
+        }
+        let page = open_search_token(&token(), &ring, (TenantId::NIL, SearchOrder::KeyId), at(0));
+        assert_eq!(page, Err(PageTokenError::Invalid), "a token of a list");
     }
 
     proptest! {

@@ -24,7 +24,7 @@ pub struct ListKeys {
 /// A page of keys.
 #[derive(Debug)]
 pub struct Page {
-    /// The keys, by descending id.
+    /// The keys: by descending id, or in the order of the search.
     pub keys: Vec<ApiKey>,
     /// The token of the next page; empty on the last one.
     pub next_page_token: String,
@@ -42,11 +42,7 @@ impl Lifecycle {
         request: &ListKeys,
     ) -> Result<Page, LifecycleError> {
         let tenant = context.tenant;
-        let size = match request.page_size {
-            0 => PAGE_SIZE_DEFAULT,
-            1..=PAGE_SIZE_MAX => request.page_size,
-            _ => return invalid(format!("page_size must be between 0 and {PAGE_SIZE_MAX}")),
-        };
+        let size = page_size(request.page_size)?;
         let filter = KeyFilter::parse(&request.filter).map_err(|error| LifecycleError::Invalid(error.to_string()))?;
         let now = self.now();
         let before = match request.page_token.as_str() {
@@ -63,6 +59,15 @@ impl Lifecycle {
             _ => String::new(),
         };
         Ok(Page { keys, next_page_token })
+    }
+}
+
+/// The number of keys on a page.
+pub(super) fn page_size(requested: u32) -> Result<u32, LifecycleError> {
+    match requested {
+        0 => Ok(PAGE_SIZE_DEFAULT),
+        1..=PAGE_SIZE_MAX => Ok(requested),
+        _ => invalid(format!("page_size must be between 0 and {PAGE_SIZE_MAX}")),
     }
 }
 

@@ -16,6 +16,7 @@ mod new_key;
 mod purge;
 mod revoke;
 mod rotate;
+mod search;
 mod settings;
 mod update;
 mod usage;
@@ -30,6 +31,7 @@ pub use list::{ListKeys, Page};
 pub use metrics::Metrics;
 pub use purge::Retention;
 pub use rotate::Rotated;
+pub use search::SearchKeys;
 #[doc(hidden)]
 pub use settings::{DerivedSettings, Settings};
 pub use usage::{KeyUsage, UsagePeriod, UsageRange, UsageStep, UsageTotals};

@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use super::audit_store::AuditStore;
 use super::error::StoreError;
 use super::feed::ChangeFeed;
+use super::node_directory::NodeDirectory;
+use super::search::{FoundKeys, SearchQuery};
 use super::usage_store::UsageStore;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
@@ -57,6 +59,13 @@ pub trait KeyStore: KeySource {
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
     async fn list(&self, page: &PageQuery<'_>) -> Result<Vec<ApiKey>, StoreError>;
+
+    /// Returns keys that meet the conditions of a search, in its order. Reads a bounded number of keys, so it may return fewer than the
+    /// limit although there are more.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    async fn search(&self, query: &SearchQuery<'_>) -> Result<FoundKeys, StoreError>;
 
     /// Adds a key unless its id or its request id is taken.
     ///
@@ -182,6 +191,11 @@ pub trait KeyStore: KeySource {
     /// Returns the usage of keys; `None` if the store keeps none.
     #[doc(hidden)]
     fn usage(self: Arc<Self>) -> Option<Arc<dyn UsageStore>> {
+        None
+    }
+
+    /// Returns the directory of the nodes that share the store; `None` if only this process uses it.
+    fn node_directory(self: Arc<Self>) -> Option<Arc<dyn NodeDirectory>> {
         None
     }
 

@@ -12,11 +12,12 @@ use super::key_store::{
 };
 use super::memory_audit::AuditTables;
 use super::memory_usage::UsageTables;
+use super::search::{FoundKeys, ScannedKey, SearchQuery};
 use super::usage_store::{UsageBatch, UsageHour, UsageQuery, UsageStore, UsageSum};
 use crate::audit::{Anchor, AuditRow, ChainRecord, Recorder};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
-use crate::key::{ApiKey, Revocation, Status};
+use crate::key::{ApiKey, KeySearch, Revocation, Status};
 use crate::request_context::RequestContext;
 
 /// A store in the memory of this process.
@@ -126,6 +127,21 @@ impl KeyStore for MemoryStore {
         };
         let tables = self.tables();
         Ok(tables.keys.values().rev().map(|row| &row.key).filter(matches).take(page.limit as usize).cloned().collect())
+    }
+
+    async fn search(&self, query: &SearchQuery<'_>) -> Result<FoundKeys, StoreError> {
+        let order = query.order();
+        let matches = |key: &&ApiKey| {
+            key.tenant == query.tenant
+                && key.id.kind() == query.kind
+                && query.after.is_none_or(|after| order.position(key) > *after)
+                && query.actors.allows(&key.actor_id)
+                && KeySearch { kind: None, ..query.search.clone() }.matches(key, query.now)
+        };
+        let tables = self.tables();
+        let mut keys: Vec<_> = tables.keys.values().map(|row| &row.key).filter(matches).cloned().collect();
+        keys.sort_by_cached_key(|key| order.position(key));
+        query.found(keys.into_iter().map(|key| Ok(ScannedKey { key, is_match: true, is_last: false })))
     }
 
     async fn insert(

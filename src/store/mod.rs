@@ -12,6 +12,7 @@ mod key_store;
 mod memory;
 mod memory_audit;
 mod memory_usage;
+mod node_directory;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -20,6 +21,9 @@ mod row;
 mod row_struct;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod schema;
+mod search;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod search_range;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -34,10 +38,12 @@ pub use error::StoreError;
 pub use feed::{Change, ChangeFeed, ChangeKind, ChangeListener, Changes, Position};
 pub use key_store::{Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey};
 pub use memory::MemoryStore;
+pub use node_directory::{NODE_LIFETIME, NodeDirectory, NodeEntry};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use schema::{Migration, Schema, SchemaError};
+pub use search::{FoundKeys, SearchQuery};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 #[doc(hidden)]

@@ -22,7 +22,7 @@ const UNKNOWN: &str = "11111111-2222-4333-8444-555555555555";
 const ADMIN_KEYS: &str = "POST /keygate/v1/adminKeys";
 
 /// A server that authenticates callers; its calls carry the bootstrap key.
-fn serve(settings: &Value) -> Keygate {
+pub(crate) fn serve(settings: &Value) -> Keygate {
     let mut config = json!({"serve": {"http": {"auth": {"bootstrap_key": BOOTSTRAP}}}});
     merge(&mut config, settings);
     let mut keygate = Keygate::serve_admin(&config);
@@ -32,7 +32,7 @@ fn serve(settings: &Value) -> Keygate {
 
 impl Keygate {
     /// Creates an admin key with these fields; returns its id and its secret.
-    async fn admin_key(&self, fields: Value) -> (String, String) {
+    pub(crate) async fn admin_key(&self, fields: Value) -> (String, String) {
         let created = self.create_admin_key(&self.admin_key, fields).await;
         assert_eq!(created.status, 201, "{created:?}");
         (created.text("/admin_key/key_id"), created.text("/secret"))

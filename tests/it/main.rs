@@ -19,6 +19,7 @@ mod config;
 #[cfg(feature = "axum")]
 mod conformance;
 mod connections;
+mod console;
 mod cors;
 mod crash;
 mod credential_locations;
@@ -55,6 +56,7 @@ mod rotation;
 mod routes;
 mod sdk;
 mod sdk_first;
+mod sdk_languages;
 mod secrecy;
 mod streams;
 mod support;

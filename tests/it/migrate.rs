@@ -33,20 +33,20 @@ fn assert_up_and_down(dsn: &str, driver: &str) {
     let status = assert_succeeds(dsn, &["status"]);
     assert!(status.contains("Database Status: Not initialized"), "{status}");
     assert!(status.contains(&format!("Database Driver: {driver}")), "{status}");
-    assert!(status.contains("Current Version: 0\nLatest Available: 6 (6 pending)"), "{status}");
+    assert!(status.contains("Current Version: 0\nLatest Available: 7 (7 pending)"), "{status}");
     assert_succeeds(dsn, &["up"]);
     let status = assert_succeeds(dsn, &["status", "--block"]);
     assert!(status.contains("Database Status: clean"), "{status}");
-    assert!(status.contains("Current Version: 6\nLatest Available: 6 (0 pending)"), "{status}");
-    assert!(assert_succeeds(dsn, &["down"]).contains("version 5 of 6"));
-    assert!(assert_succeeds(dsn, &["status"]).contains("Current Version: 5\nLatest Available: 6 (1 pending)"));
-    assert!(assert_succeeds(dsn, &["down", "--steps", "7"]).contains("version 0 of 6"));
-    assert!(assert_succeeds(dsn, &["up"]).contains("version 6 of 6"));
-    assert!(assert_succeeds(dsn, &["force", "1"]).contains("version 1 of 6"));
+    assert!(status.contains("Current Version: 7\nLatest Available: 7 (0 pending)"), "{status}");
+    assert!(assert_succeeds(dsn, &["down"]).contains("version 6 of 7"));
+    assert!(assert_succeeds(dsn, &["status"]).contains("Current Version: 6\nLatest Available: 7 (1 pending)"));
+    assert!(assert_succeeds(dsn, &["down", "--steps", "9"]).contains("version 0 of 7"));
+    assert!(assert_succeeds(dsn, &["up"]).contains("version 7 of 7"));
+    assert!(assert_succeeds(dsn, &["force", "1"]).contains("version 1 of 7"));
     assert_fails(dsn, &["up"], "migration 2 failed");
     assert!(assert_succeeds(dsn, &["status"]).contains("Database Status: clean"));
-    assert!(assert_succeeds(dsn, &["force", "6"]).contains("version 6 of 6"));
-    assert_fails(dsn, &["force", "7"], "from 0 to 6");
+    assert!(assert_succeeds(dsn, &["force", "7"]).contains("version 7 of 7"));
+    assert_fails(dsn, &["force", "8"], "from 0 to 7");
     assert_fails(dsn, &["down", "--steps", "0"], "--steps");
 }
 
@@ -74,7 +74,7 @@ fn assert_concurrent_migrations(dsn: &str) {
     for mut node in nodes {
         assert!(node.wait(WAIT_TIMEOUT).success());
     }
-    assert!(assert_succeeds(dsn, &["status"]).contains("Current Version: 6"));
+    assert!(assert_succeeds(dsn, &["status"]).contains("Current Version: 7"));
 }
 
 #[test]
@@ -100,19 +100,19 @@ fn dirty_or_newer_schema_is_not_migrated() {
         let row = format!("INSERT INTO _sqlx_migrations VALUES ({version}, 'x', now(), {success}, '\\x00', 0)");
         assert!(server.query(&row).is_some());
     };
-    row(7, false);
+    row(8, false);
     assert!(assert_succeeds(&dsn, &["status"]).contains("Database Status: DIRTY"));
     for command in ["up", "down"] {
         assert_fails(&dsn, &[command], "keygate migrate force");
     }
-    assert_succeeds(&dsn, &["force", "6"]);
+    assert_succeeds(&dsn, &["force", "7"]);
     assert!(server.query("UPDATE _sqlx_migrations SET checksum = '' WHERE version = 1").is_some());
     assert_fails(&dsn, &["up"], "migration 1 was applied by a Keygate that is not a release of this one");
-    assert_succeeds(&dsn, &["force", "6"]);
+    assert_succeeds(&dsn, &["force", "7"]);
     assert_succeeds(&dsn, &["up"]);
-    row(7, true);
+    row(8, true);
     assert!(
-        assert_succeeds(&dsn, &["status", "--block"]).contains("Current Version: 7\nLatest Available: 6 (0 pending)")
+        assert_succeeds(&dsn, &["status", "--block"]).contains("Current Version: 8\nLatest Available: 7 (0 pending)")
     );
     for command in ["up", "down"] {
         assert_fails(&dsn, &[command], "run a newer Keygate");

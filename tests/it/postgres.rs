@@ -95,15 +95,15 @@ fn node_does_not_start_with_an_unsupported_schema() {
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains(words) && !text.contains("hunter2"), "{text}");
     };
-    rejected(&config, "at version 0, and this Keygate needs 6; run `keygate migrate up`");
+    rejected(&config, "at version 0, and this Keygate needs 7; run `keygate migrate up`");
     let migrated = command().args(["migrate", "up", "--database", &server.url("postgres")]).output().unwrap();
     assert!(migrated.status.success());
-    let newer = "INSERT INTO _sqlx_migrations VALUES (7, 'x', now(), true, '\\x00', 0)";
+    let newer = "INSERT INTO _sqlx_migrations VALUES (8, 'x', now(), true, '\\x00', 0)";
     assert!(server.query(newer).is_some());
-    rejected(&config, "at version 7, and this Keygate knows at most 6");
+    rejected(&config, "at version 8, and this Keygate knows at most 7");
     let mut automatic = config;
     automatic["db"]["auto_migrate"] = true.into();
-    rejected(&automatic, "at version 7, and this Keygate knows at most 6");
+    rejected(&automatic, "at version 8, and this Keygate knows at most 7");
     drop(server);
     rejected(&automatic, "check db.dsn");
 }

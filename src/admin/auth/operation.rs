@@ -74,6 +74,10 @@ operations! {
     ListImportedKeys: READ, "GET /v2alpha1/admin/importedApiKeys";
     ListAuditEvents: READ, "GET /keygate/v1/auditEvents";
     GetKeyUsage: READ, "GET /keygate/v1/keys/{key_id}/usage";
+    ListKeys: READ, "GET /keygate/v1/keys";
+    GetConfig: READ, "GET /keygate/v1/config";
+    ListNodes: READ, "GET /keygate/v1/nodes";
+    GetOverview: READ, "GET /keygate/v1/overview";
     DescribeApi: READ, "GET /openapi.json";
     VerifyKey: VERIFY, "POST /v2alpha1/admin/apiKeys:verify";
     BatchVerifyKeys: VERIFY, "POST /v2alpha1/admin/apiKeys:batchVerify";

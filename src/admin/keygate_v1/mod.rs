@@ -2,10 +2,13 @@
 
 mod admin_keys;
 mod audit_events;
+mod config;
 mod explain;
 mod form;
 mod introspect;
 mod introspection;
+mod keys;
+mod nodes;
 mod oauth_error;
 mod routes;
 mod usage;

@@ -6,8 +6,11 @@ use axum::routing::{get, post};
 
 use super::admin_keys;
 use super::audit_events::audit_events;
+use super::config::get_config;
 use super::explain::explain;
 use super::introspect::introspect;
+use super::keys::list_keys;
+use super::nodes::{list_nodes, overview};
 use super::usage::usage;
 use crate::admin::error::not_found;
 use crate::admin::middleware::reject_head;
@@ -17,6 +20,10 @@ const AUDIT_EVENTS: &str = "/keygate/v1/auditEvents";
 const EXPLAIN: &str = "/keygate/v1/explain";
 const INTROSPECT: &str = "/keygate/v1/introspect";
 const USAGE: &str = "/keygate/v1/keys/{key_id}/usage";
+const CONFIG: &str = "/keygate/v1/config";
+const KEYS: &str = "/keygate/v1/keys";
+const NODES: &str = "/keygate/v1/nodes";
+const OVERVIEW: &str = "/keygate/v1/overview";
 
 /// The routes of all operations. A wrong method gets 404, as in the contract.
 pub(in crate::admin) fn routes() -> Router<AdminState> {
@@ -25,6 +32,10 @@ pub(in crate::admin) fn routes() -> Router<AdminState> {
         .route(EXPLAIN, post(explain))
         .route(INTROSPECT, post(introspect))
         .route(USAGE, get(usage))
+        .route(KEYS, get(list_keys))
+        .route(CONFIG, get(get_config))
+        .route(NODES, get(list_nodes))
+        .route(OVERVIEW, get(overview))
         .merge(admin_keys::routes());
     routes.method_not_allowed_fallback(not_found).route_layer(from_fn(reject_head))
 }

@@ -2,14 +2,12 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::fields::{reason, status};
+use super::pages::{Listing, Pages};
 use super::session::{IMPORTED, ISSUED, KEY, Session};
-use crate::cli::client::{Call, CallError, segment};
-
-/// Maximum page size of the API.
-const PAGE_SIZE_MAX: &str = "1000";
+use crate::cli::client::{Call, segment};
 
 /// Issued or imported keys.
 #[derive(Debug, Clone, Copy)]
@@ -34,15 +32,8 @@ pub(super) struct List {
     /// List only keys of this actor
     #[arg(long, value_name = "ID")]
     actor: Option<String>,
-    /// Maximum number of keys per page; default: that of the server
-    #[arg(long, value_name = "NUMBER")]
-    page_size: Option<u32>,
-    /// Continue after the page that returned this token
-    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
-    page_token: Option<String>,
-    /// List all pages
-    #[arg(long)]
-    all: bool,
+    #[command(flatten)]
+    pages: Pages,
 }
 
 /// Arguments of `revoke`.
@@ -96,33 +87,14 @@ fn show(session: &Session<'_>, kind: Kind, key_id: &str) -> anyhow::Result<()> {
 
 impl List {
     pub(super) fn run(&self, session: &Session<'_>, kind: Kind) -> anyhow::Result<()> {
-        let filter = self.filter()?;
-        let action = || format!("list {}s", kind.noun());
-        let mut token = self.page_token.clone().unwrap_or_default();
-        let mut response = self.page(session, kind, &filter, &token).with_context(action)?;
-        let mut keys = take_keys(&mut response, kind);
-        while self.all && !next_token(&response).is_empty() {
-            let next = next_token(&response).to_owned();
-            if next == token {
-                bail!("list {}s: the server returned the same page token twice", kind.noun());
-            }
-            token = next;
-            response = self.page(session, kind, &filter, &token).with_context(action)?;
-            keys.append(&mut take_keys(&mut response, kind));
-        }
-        if !next_token(&response).is_empty() {
-            eprintln!("Next page token: {}", next_token(&response));
-        }
-        response[kind.keys()] = keys.into();
-        let rows = response[kind.keys()].as_array().map_or(&[][..], Vec::as_slice);
-        session.output.list(&response, rows, KEY)
-    }
-
-    fn page(&self, session: &Session<'_>, kind: Kind, filter: &str, token: &str) -> Result<Value, CallError> {
-        let default = if self.all { PAGE_SIZE_MAX } else { "" };
-        let size = self.page_size.map_or_else(|| default.to_owned(), |size| size.to_string());
-        let call = Call::get(kind.path()).query("filter", filter.to_owned()).query("page_size", size);
-        session.client.send(call.query("page_token", token.to_owned()))
+        let listing = Listing {
+            action: format!("list {}s", kind.noun()),
+            path: kind.path(),
+            member: kind.keys(),
+            query: vec![("filter", self.filter()?)],
+            columns: KEY,
+        };
+        self.pages.print(session, &listing)
     }
 
     fn filter(&self) -> anyhow::Result<String> {
@@ -137,18 +109,6 @@ impl List {
         }
         clauses.extend(self.status.iter().map(|status| format!("status={status}")));
         Ok(clauses.join(" AND "))
-    }
-}
-
-fn next_token(response: &Value) -> &str {
-    response["next_page_token"].as_str().unwrap_or_default()
-}
-
-/// Takes the keys out of a response. An empty list stays in their place, so that the order of members is kept.
-fn take_keys(response: &mut Value, kind: Kind) -> Vec<Value> {
-    match response.get_mut(kind.keys()).map(|keys| std::mem::replace(keys, json!([]))) {
-        Some(Value::Array(keys)) => keys,
-        _ => Vec::new(),
     }
 }
 

@@ -4,7 +4,9 @@ mod batch;
 mod fields;
 mod imported;
 mod issued;
+mod list;
 mod manage;
+mod pages;
 mod session;
 mod tokens;
 mod update;
@@ -35,6 +37,8 @@ enum KeysCommand {
     /// Issue a key; its secret is shown only once
     #[command(visible_alias = "create")]
     Issue(issued::Issue),
+    /// List issued and imported keys, with conditions
+    List(list::ListAll),
     /// Manage keys created by Keygate
     #[command(subcommand)]
     Issued(issued::Issued),
@@ -60,6 +64,7 @@ impl Keys {
         let session = Session { client: connection.open()?, output: &self.output };
         match &self.command {
             KeysCommand::Issue(issue) => issue.run(&session),
+            KeysCommand::List(list) => list.run(&session),
             KeysCommand::Issued(command) => command.run(&session),
             KeysCommand::Imported(command) => return command.run(&session),
             KeysCommand::Usage(usage) => usage.run(&session),

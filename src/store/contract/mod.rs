@@ -8,6 +8,7 @@ mod lists;
 mod purge;
 mod revocation;
 mod rotation;
+mod search;
 mod usage;
 
 #[cfg(feature = "postgres")]
@@ -70,6 +71,10 @@ contract! {
         pages_return_every_key_once,
         filters_select_by_actor_and_status,
         lists_select_by_prefixes_of_actors;
+    search:
+        searches_return_every_matching_key_once_in_their_order,
+        search_for_few_of_many_keys_continues_until_they_are_found,
+        keys_added_during_a_search_neither_hide_nor_repeat_others;
     revocation:
         revocation_is_stored_with_all_its_fields,
         second_revocation_is_rejected,

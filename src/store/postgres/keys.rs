@@ -26,7 +26,9 @@ use crate::store::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, RETRIES, Revoked, RevokedKey, check_system, check_tenants,
     contended, day_begin,
 };
+use crate::store::node_directory::NodeDirectory;
 use crate::store::row::{self, PurgedRow, RevokedRow, kind_text};
+use crate::store::search::{FoundKeys, SearchQuery};
 use crate::store::usage_store::UsageStore;
 
 type KeyRow = row::KeyRow<Timestamp>;
@@ -72,6 +74,10 @@ impl KeyStore for PostgresStore {
         };
         let rows = self.connections.rows(Access::Read, query).await?;
         rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn search(&self, query: &SearchQuery<'_>) -> Result<FoundKeys, StoreError> {
+        self.search_keys(query).await
     }
 
     async fn insert(
@@ -283,6 +289,10 @@ impl KeyStore for PostgresStore {
     }
 
     fn usage(self: Arc<Self>) -> Option<Arc<dyn UsageStore>> {
+        Some(self)
+    }
+
+    fn node_directory(self: Arc<Self>) -> Option<Arc<dyn NodeDirectory>> {
         Some(self)
     }
 

@@ -13,7 +13,7 @@ use crate::store::schema::{Change, Migration, Schema, SchemaError, Scripts, Tabl
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(&SCRIPTS));
 
-const SCRIPTS: [Scripts; 6] = [
+const SCRIPTS: [Scripts; 7] = [
     Scripts {
         version: 1,
         description: "keys",
@@ -49,6 +49,12 @@ const SCRIPTS: [Scripts; 6] = [
         description: "usage",
         up: include_str!("../migrations/postgres/0006_usage.up.sql"),
         down: include_str!("../migrations/postgres/0006_usage.down.sql"),
+    },
+    Scripts {
+        version: 7,
+        description: "lists",
+        up: include_str!("../migrations/postgres/0007_lists.up.sql"),
+        down: include_str!("../migrations/postgres/0007_lists.down.sql"),
     },
 ];
 

@@ -10,6 +10,7 @@ macro_rules! columns {
          replaced_by, last_used_time, rate_limit_quota, rate_limit_window, allowed_cidrs::text, version"
     };
 }
+pub(super) use columns;
 
 /// Adds a row to the feed for each row of `$rows`; `$change` is an expression on that row.
 macro_rules! insert_changes {

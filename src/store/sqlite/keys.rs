@@ -25,6 +25,7 @@ use crate::store::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
 use crate::store::row::{self, RevokedRow, kind_text};
+use crate::store::search::{FoundKeys, SearchQuery};
 use crate::store::usage_store::UsageStore;
 
 type KeyRow = row::KeyRow<i64>;
@@ -66,6 +67,10 @@ impl KeyStore for SqliteStore {
             .await
             .map_err(store_error)?;
         rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn search(&self, query: &SearchQuery<'_>) -> Result<FoundKeys, StoreError> {
+        self.search_keys(query).await
     }
 
     async fn insert(

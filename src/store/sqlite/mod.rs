@@ -6,6 +6,7 @@ mod keys;
 mod options;
 mod private_files;
 mod schema;
+mod search;
 mod statements;
 mod store;
 mod usage;

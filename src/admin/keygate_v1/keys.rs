@@ -1,0 +1,135 @@
+//! `GET /keygate/v1/keys`: issued and imported keys in one list, with conditions. An operation of Keygate, not of the contract.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::DateTime;
+use serde::Serialize;
+
+use crate::admin::auth::op;
+use crate::admin::context::Context;
+use crate::admin::error::ApiError;
+use crate::admin::query::Query;
+use crate::admin::state::AdminState;
+use crate::admin::v2alpha1::key::IssuedApiKey;
+use crate::clock::Timestamp;
+use crate::id::KeyKind;
+use crate::key::{ApiKey, EffectiveStatus, KeySearch};
+use crate::lifecycle::SearchKeys;
+
+/// The parameters, in both spellings.
+const PAGE_SIZE: [&str; 2] = ["page_size", "pageSize"];
+const PAGE_TOKEN: [&str; 2] = ["page_token", "pageToken"];
+const KIND: [&str; 2] = ["kind", "kind"];
+const NAME_PREFIX: [&str; 2] = ["name_prefix", "namePrefix"];
+const ACTOR_PREFIX: [&str; 2] = ["actor_prefix", "actorPrefix"];
+const KEY_ID_PREFIX: [&str; 2] = ["key_id_prefix", "keyIdPrefix"];
+const SCOPE: [&str; 2] = ["scope", "scope"];
+const STATUS: [&str; 2] = ["status", "status"];
+const EXPIRING_BEFORE: [&str; 2] = ["expiring_before", "expiringBefore"];
+const UNUSED_SINCE: [&str; 2] = ["unused_since", "unusedSince"];
+const NEVER_USED: [&str; 2] = ["never_used", "neverUsed"];
+const PARAMETERS: [[&str; 2]; 11] = [
+    PAGE_SIZE,
+    PAGE_TOKEN,
+    KIND,
+    NAME_PREFIX,
+    ACTOR_PREFIX,
+    KEY_ID_PREFIX,
+    SCOPE,
+    STATUS,
+    EXPIRING_BEFORE,
+    UNUSED_SINCE,
+    NEVER_USED,
+];
+
+/// A page of keys.
+#[derive(Serialize)]
+pub(super) struct ListKeysResponse {
+    /// Issued keys before imported ones. May be fewer than `page_size`, or none, although it is not the last page.
+    keys: Vec<ListedKey>,
+    /// The token of the next page; empty on the last one.
+    next_page_token: String,
+}
+
+/// A key of either kind.
+#[derive(Serialize)]
+struct ListedKey {
+    /// `issued` or `imported`.
+    kind: &'static str,
+    #[serde(flatten)]
+    key: IssuedApiKey,
+}
+
+/// Lists keys that meet all conditions.
+pub(super) async fn list_keys(
+    State(state): State<AdminState>,
+    Context { context, .. }: Context<op::ListKeys>,
+    query: Query,
+) -> Result<Json<ListKeysResponse>, ApiError> {
+    // A condition that is ignored because of its spelling would list all keys.
+    query.check_names(&PARAMETERS)?;
+    let request = SearchKeys {
+        page_size: query.number(PAGE_SIZE)?,
+        page_token: query.text(PAGE_TOKEN)?,
+        search: read_search(&query)?,
+    };
+    let page = state.lifecycle.search(&context, &request).await?;
+    let now = state.lifecycle.now();
+    let keys = page.keys.iter().map(|key| ListedKey::new(key, now)).collect();
+    Ok(Json(ListKeysResponse { keys, next_page_token: page.next_page_token }))
+}
+
+impl ListedKey {
+    fn new(key: &ApiKey, now: Timestamp) -> Self {
+        let kind = match key.id.kind() {
+            KeyKind::Issued => "issued",
+            KeyKind::Imported => "imported",
+        };
+        Self { kind, key: IssuedApiKey::new(key, now) }
+    }
+}
+
+fn read_search(query: &Query) -> Result<KeySearch, ApiError> {
+    let text = |names| query.text(names).map(|text| (!text.is_empty()).then_some(text));
+    Ok(KeySearch {
+        kind: read(query, KIND, "issued or imported", |text| match text {
+            "issued" => Some(KeyKind::Issued),
+            "imported" => Some(KeyKind::Imported),
+            _ => None,
+        })?,
+        name_prefix: text(NAME_PREFIX)?,
+        actor_prefix: text(ACTOR_PREFIX)?,
+        key_id_prefix: text(KEY_ID_PREFIX)?,
+        scope: text(SCOPE)?,
+        state: read(
+            query,
+            STATUS,
+            "KEY_STATUS_ACTIVE, KEY_STATUS_REVOKED or KEY_STATUS_EXPIRED",
+            EffectiveStatus::from_name,
+        )?,
+        expiring_before: time(query, EXPIRING_BEFORE)?,
+        unused_since: time(query, UNUSED_SINCE)?,
+        never_used: read(query, NEVER_USED, "true or false", |text| text.parse().ok())?.unwrap_or_default(),
+    })
+}
+
+fn time(query: &Query, names: [&str; 2]) -> Result<Option<Timestamp>, ApiError> {
+    let parse = |text: &str| Some(DateTime::parse_from_rfc3339(text).ok()?.to_utc());
+    // Databases do not store all years that RFC 3339 has.
+    let parse = |text: &str| parse(text).filter(|time| time.timestamp() >= 0);
+    read(query, names, "an RFC 3339 time such as 2026-11-01T00:00:00Z, with + written as %2B", parse)
+}
+
+/// Reads a parameter; `None` if it is absent or empty. `expected` describes its values.
+fn read<T>(
+    query: &Query,
+    names: [&str; 2],
+    expected: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, ApiError> {
+    let text = query.text(names)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    parse(&text).map(Some).ok_or_else(|| ApiError::invalid(format!("{} must be {expected}", names[0])))
+}

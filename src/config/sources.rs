@@ -1,0 +1,22 @@
+//! Where the settings of a configuration are from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Where the settings of a configuration are from. Settings of neither kind have their defaults, or were set by the program.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// The name of the file.
+    pub(super) file: String,
+    /// The paths of the settings in the file.
+    pub(super) in_file: BTreeSet<String>,
+    /// The environment variables that were applied, by the path of their setting.
+    pub(super) variables: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Sources {
+    /// Always the same text: configurations with equal settings are equal in logs and hashes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources")
+    }
+}

@@ -57,9 +57,10 @@ impl Nodes {
 /// A node as a row: the dependencies as `name: state`.
 fn row(node: &Value) -> Value {
     let dependencies = &node["dependencies"];
-    let state = |(name, state): (&String, &Value)| match state.as_str() {
-        Some(state) => vec![format!("{name}: {state}")],
-        None => {
+    let state = |(name, state): (&String, &Value)| {
+        if let Some(state) = state.as_str() {
+            vec![format!("{name}: {state}")]
+        } else {
             let upstreams = state.as_object().into_iter().flatten();
             let upstream =
                 |(name, state): (&String, &Value)| format!("{name}: {} of {}", state["available"], state["endpoints"]);

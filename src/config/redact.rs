@@ -72,10 +72,7 @@ fn redacted_dsn(dsn: &str) -> String {
     if scheme == "sqlite" {
         return dsn.to_owned();
     }
-    let (place, query) = match without_user(dsn) {
-        Some(rest) => rest,
-        None => return REDACTED.to_owned(),
-    };
+    let Some((place, query)) = without_user(dsn) else { return REDACTED.to_owned() };
     let parameter = |parameter: &str| {
         let name = parameter.split('=').next().unwrap_or_default();
         if PLAIN_PARAMETERS.contains(&name) { parameter.to_owned() } else { format!("{name}={REDACTED}") }
@@ -89,7 +86,7 @@ fn redacted_url(url: &str) -> String {
         return format!("base64://{REDACTED}");
     }
     match without_user(url) {
-        Some((place, query)) if query.is_empty() => place,
+        Some((place, "")) => place,
         Some((place, _)) => format!("{place}?{REDACTED}"),
         // `host:port`.
         None if url.contains('@') => REDACTED.to_owned(),

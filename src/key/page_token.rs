@@ -181,8 +181,8 @@ mod tests {
         ] {
             for id in [LAST, KeyId::Imported([7; 32])] {
                 let position = SearchPosition { value: value.clone(), id };
-                let mut rng = StdRng::seed_from_u64(1);
-                let token = seal_search_token((TenantId::NIL, order, &position), &ring, at(0), &mut rng);
+                let mut random = StdRng::seed_from_u64(1);
+                let token = seal_search_token((TenantId::NIL, order, &position), &ring, at(0), &mut random);
                 for other in SearchOrder::ALL {
                     let opened = open_search_token(&token, &ring, (TenantId::NIL, other), at(0));
                     let expected = if other == order { Ok(position.clone()) } else { Err(PageTokenError::Invalid) };

@@ -152,9 +152,8 @@ async fn rust_outcomes(keygate: &Keygate, key: &str, keys: &Value) -> Outcomes {
         ..Default::default()
     };
     let issue = models::IssueApiKeyRequest { name: Some("n".into()), actor_id: Some("a".into()), ..Default::default() };
-    let batch_verify = models::BatchVerifyApiKeysRequest { requests: Some(vec![verify.clone()]), ..Default::default() };
-    let batch_import =
-        models::BatchCreateImportedApiKeysRequest { requests: Some(vec![import(2)]), ..Default::default() };
+    let batch_verify = models::BatchVerifyApiKeysRequest { requests: Some(vec![verify.clone()]) };
+    let batch_import = models::BatchCreateImportedApiKeysRequest { requests: Some(vec![import(2)]) };
     let derive = models::DeriveTokenRequest { credential: Some(text("secret").into()), ..Default::default() };
     let update_issued = models::AdminUpdateIssuedApiKeyRequest { name: Some("new".into()), ..Default::default() };
     let update_imported = models::AdminUpdateImportedApiKeyRequest { name: Some("new".into()), ..Default::default() };

@@ -37,10 +37,10 @@ impl Counts {
                 }
                 "keygate_lookups_total" => counts.lookups = by_label(metrics, "level"),
                 "talos_verification_duration_seconds" => {
-                    metrics.iter().for_each(|metric| counts.decisions.add(metric.get_histogram()));
+                    counts.decisions = buckets(metrics);
                 }
                 "keygate_feed_propagation_seconds" => {
-                    metrics.iter().for_each(|metric| counts.propagation.add(metric.get_histogram()));
+                    counts.propagation = buckets(metrics);
                 }
                 "keygate_gateway_requests_in_flight" => counts.in_flight = gauge().unwrap_or_default(),
                 "keygate_feed_age_seconds" => counts.feed_age = gauge(),
@@ -50,6 +50,15 @@ impl Counts {
         }
         counts
     }
+}
+
+/// The sum of the histograms of a family.
+fn buckets(metrics: &[proto::Metric]) -> Buckets {
+    let mut buckets = Buckets::default();
+    for metric in metrics {
+        buckets.add(metric.get_histogram());
+    }
+    buckets
 }
 
 /// The counters of a family by the value of one label; those with an empty value are left out.

@@ -51,22 +51,26 @@ impl Buckets {
     }
 
     /// The value that this share of the observations does not exceed. Above the highest bound it is that bound.
-    #[expect(clippy::cast_precision_loss, reason = "counts of observations are far below 2^52")]
     fn quantile(&self, share: f64) -> Option<f64> {
         if self.count == 0 {
             return None;
         }
-        let rank = share * self.count as f64;
+        let rank = share * float(self.count);
         let (mut lower, mut below) = (0.0, 0);
         for (bound, count) in &self.bounds {
-            if *count as f64 >= rank && *count > below {
-                let position = (rank - below as f64) / (count - below) as f64;
+            if float(*count) >= rank && *count > below {
+                let position = (rank - float(below)) / float(count - below);
                 return Some(lower + (bound - lower) * position);
             }
             (lower, below) = (*bound, *count);
         }
         Some(lower)
     }
+}
+
+/// A count of observations in a minute.
+fn float(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]

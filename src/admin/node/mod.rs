@@ -2,13 +2,12 @@
 
 mod counts;
 mod histogram;
-#[expect(clippy::module_inception, reason = "the type is the module's subject")]
-mod node;
 mod overview;
 mod samples;
 mod status;
+mod this_node;
 
-pub use node::{Node, NodeParts};
 pub(super) use overview::Overview;
 pub(super) use status::ListedNode;
 pub use status::UpstreamReport;
+pub use this_node::{Node, NodeParts};

@@ -30,12 +30,12 @@ fn some_time(rng: &mut StdRng) -> Option<Timestamp> {
 /// Keys in every state, with few different values, so that many are equal in each order.
 fn keys(rng: &mut StdRng, count: usize) -> Vec<ApiKey> {
     let one = |rng: &mut StdRng| {
-        let id = if rng.next_u32() % 3 == 0 {
+        let id = if rng.next_u32().is_multiple_of(3) {
             KeyId::Imported(std::array::from_fn(|_| rng.next_u32().to_le_bytes()[0]))
         } else {
             KeyId::Issued(Uuid::from_u128(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())))
         };
-        let is_revoked = rng.next_u32() % 4 == 0;
+        let is_revoked = rng.next_u32().is_multiple_of(4);
         let revocation = Revocation { reason: RevocationReason::KeyCompromise, description: None };
         ApiKey {
             name: (*pick(rng, &["a", "aa", "ab", "A", "\u{e9}", "z\u{10ffff}", "a b"])).to_owned(),
@@ -47,7 +47,7 @@ fn keys(rng: &mut StdRng, count: usize) -> Vec<ApiKey> {
             status: if is_revoked { Status::Revoked(revocation) } else { Status::Active },
             create_time: at(i64::from(rng.next_u32() % 4) * 1000),
             expire_time: some_time(rng),
-            revoke_time: (!is_revoked && rng.next_u32() % 5 == 0).then(|| at(*pick(rng, &[1000, 9000]))),
+            revoke_time: (!is_revoked && rng.next_u32().is_multiple_of(5)).then(|| at(*pick(rng, &[1000, 9000]))),
             last_used_time: some_time(rng),
             ..key(id)
         }
@@ -57,7 +57,7 @@ fn keys(rng: &mut StdRng, count: usize) -> Vec<ApiKey> {
 
 fn some_search(rng: &mut StdRng) -> (KeySearch, ActorScope) {
     let mut maybe = |values: &[&str]| {
-        let one_in_three = rng.next_u32() % 3 == 0;
+        let one_in_three = rng.next_u32().is_multiple_of(3);
         one_in_three.then(|| (*pick(rng, values)).to_owned())
     };
     let (name_prefix, actor_prefix) = (maybe(&["a", "A", "a ", "\u{e9}", "z\u{10ffff}"]), maybe(&["team-", "%", "x"]));
@@ -71,9 +71,9 @@ fn some_search(rng: &mut StdRng) -> (KeySearch, ActorScope) {
         key_id_prefix,
         scope,
         state: *pick(rng, &states),
-        expiring_before: some_time(rng).filter(|_| rng.next_u32() % 2 == 0),
-        unused_since: some_time(rng).filter(|_| rng.next_u32() % 2 == 0),
-        never_used: rng.next_u32() % 4 == 0,
+        expiring_before: some_time(rng).filter(|_| rng.next_u32().is_multiple_of(2)),
+        unused_since: some_time(rng).filter(|_| rng.next_u32().is_multiple_of(2)),
+        never_used: rng.next_u32().is_multiple_of(4),
     };
     let scopes: [&[&str]; 4] = [&[], &[], &["team-a/"], &["team-b/", "team-a/y"]];
     let prefixes = *pick(rng, &scopes);

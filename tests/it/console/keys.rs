@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use keygate::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use crate::admin_auth::serve;
@@ -65,7 +66,7 @@ impl Keys {
 
 /// The time in so many hours, as a parameter.
 fn in_hours(hours: i64) -> String {
-    let time = chrono::Utc::now() + chrono::TimeDelta::hours(hours);
+    let time = SystemClock.now() + chrono::TimeDelta::hours(hours);
     time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 

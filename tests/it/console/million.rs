@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use keygate::clock::{Clock, SystemClock};
 use keygate_test_servers::Postgres;
 use serde_json::json;
 use sqlx::{ConnectOptions, Connection};
@@ -45,9 +46,8 @@ impl Bulk {
 /// Measures pages of each condition: the median and the longest of all pages, at most 150 of them.
 async fn measure(keygate: &Keygate, database: &str) {
     let (_, bound) = keygate.admin_key(json!({"roles": ["read"], "actors": ["team-77/"]})).await;
-    let soon = (chrono::Utc::now() + chrono::TimeDelta::days(3)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-    let long_ago =
-        (chrono::Utc::now() - chrono::TimeDelta::days(80)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let soon = (SystemClock.now() + chrono::TimeDelta::days(3)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let long_ago = (SystemClock.now() - chrono::TimeDelta::days(80)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let mut late = Vec::new();
     println!("{database}: page of 50 at {KEYS} keys");
     for (key, query) in [

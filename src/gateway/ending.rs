@@ -117,6 +117,22 @@ impl Ending {
         }
     }
 
+    /// Notes that a part of the response waits for the client to read, on a connection that the exchange shares.
+    pub(super) fn begin_write(&self) {
+        if let Some(deadlines) = self.deadlines.get() {
+            // The limit is that of the connection.
+            deadlines.set_due(Timer::Write, NEVER - 1);
+        }
+    }
+
+    /// Notes that the client has read it.
+    pub(super) fn end_write(&self) {
+        if let Some(deadlines) = self.deadlines.get() {
+            deadlines.clear(Timer::Write);
+            self.touch();
+        }
+    }
+
     /// Notes where the output is.
     pub(super) fn set_output(&self, position: OutputPosition) {
         self.output.store(position as u8, Ordering::Relaxed);
@@ -293,6 +309,20 @@ mod tests {
         at(&clock, 4_500);
         assert!(ending.poll_late(&context).is_ready());
         assert!(ending.poll_late(&context).is_pending(), "another attempt has its own limit");
+    }
+
+    #[test]
+    fn time_in_which_the_client_does_not_read_is_not_silence() {
+        let (clock, ending) = ending();
+        ending.limit_silence(Duration::from_secs(2), EndReason::ReadTimeout);
+        ending.begin_write();
+        at(&clock, 5_000);
+        assert_eq!(poll(&ending, true), Poll::Pending);
+        ending.end_write();
+        at(&clock, 6_900);
+        assert_eq!(poll(&ending, true), Poll::Pending);
+        at(&clock, 7_000);
+        assert_eq!(poll(&ending, true), Poll::Ready(EndReason::ReadTimeout));
     }
 
     #[test]

@@ -23,8 +23,8 @@ use super::head_edits::{edit_request_head, edit_response_head};
 use super::head_limits::check_head;
 use super::request_state::{ConnectionState, Progress, multiplexed_limits};
 use super::respond::respond;
-use super::response_wait::ResponseWait;
 use super::supervision::Supervision;
+use super::timed_session::SessionPlace;
 use super::upgrade_socket::ResponseGate;
 use super::upstream::{RequestFacts, Upstream, UpstreamCall};
 use crate::config::UpstreamProtocol;
@@ -62,8 +62,8 @@ pub(super) struct Context {
     end_reason: Option<EndReason>,
     /// Set if the request upgrades the connection to its upstream.
     gate: Option<Arc<ResponseGate>>,
-    /// Set while the response to a request over HTTP/2 is awaited.
-    response_wait: Option<ResponseWait>,
+    /// Set while a request over HTTP/2 is forwarded.
+    session_place: Option<SessionPlace>,
     /// Whether the response broke off.
     is_truncated: bool,
     /// Behind a lock, because pingora gives out the context by shared reference when it collects the state of the connection.
@@ -84,7 +84,7 @@ impl ProxyHttp for Proxy {
             supervision: Supervision::default(),
             end_reason: None,
             gate: None,
-            response_wait: None,
+            session_place: None,
             is_truncated: false,
             connection: Mutex::new(None),
         }
@@ -172,7 +172,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
         _: bool,
     ) -> Box<Error> {
-        ctx.end_wait(session);
+        ctx.restore_session(session);
         let error = as_upstream_timeout(error);
         let facts = RequestFacts {
             is_idempotent: session.req_header().method.is_idempotent(),
@@ -220,9 +220,6 @@ impl ProxyHttp for Proxy {
             return Err(error.into_up());
         }
         let status = response.status;
-        if !status.is_informational() {
-            ctx.end_wait(session);
-        }
         if status == StatusCode::SWITCHING_PROTOCOLS {
             // What follows is no request body.
             ctx.body_limit = BodyLimit::default();
@@ -341,6 +338,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
+        ctx.restore_session(session);
         let response = ResponseInfo {
             status: session.response_written().map(|response| response.status.as_u16()),
             bytes: session.body_bytes_sent(),
@@ -417,15 +415,15 @@ impl Context {
         let Some((supervision, exchange, progress)) = self.supervised() else { return Ok(()) };
         supervision.begin_request(is_body_empty, exchange, progress)?;
         if !supervision.is_grpc() {
-            self.response_wait = ResponseWait::begin(&mut session.downstream_session, progress);
+            self.session_place = SessionPlace::take(&mut session.downstream_session, progress);
         }
         Ok(())
     }
 
-    /// Ends the wait for the response.
-    fn end_wait(&mut self, session: &mut Session) {
-        if let Some(wait) = self.response_wait.take() {
-            wait.end(&mut session.downstream_session);
+    /// Puts pingora's session in its place again.
+    fn restore_session(&mut self, session: &mut Session) {
+        if let Some(place) = self.session_place.take() {
+            place.restore(&mut session.downstream_session);
         }
     }
 
@@ -443,7 +441,7 @@ impl Drop for Context {
             return;
         }
         self.is_truncated |= end_reason.is_some_and(|reason| !reason.is_denial());
-        if end_reason == Some(EndReason::ReadTimeout) {
+        if end_reason == Some(EndReason::ReadTimeout) && self.supervision.is_request_complete {
             self.call.fell_silent();
         }
         let (status, bytes) = (self.supervision.status, self.supervision.sent);

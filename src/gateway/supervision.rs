@@ -23,6 +23,8 @@ const EVENT_STREAM: &[u8] = b"text/event-stream";
 pub(super) struct Supervision {
     timeouts: Option<AttemptTimeouts>,
     stream: Option<StreamKind>,
+    /// Whether the whole request was received, so that the response depends on the upstream only.
+    pub(super) is_request_complete: bool,
     /// The final status.
     pub(super) status: Option<u16>,
     /// Body bytes.
@@ -58,6 +60,7 @@ impl Supervision {
         if self.is_grpc() {
             self.begin_stream(StreamKind::Grpc, exchange, progress)?;
         }
+        self.is_request_complete = is_body_empty;
         if is_body_empty {
             self.await_response(progress);
         }
@@ -70,7 +73,8 @@ impl Supervision {
     }
 
     /// Notes a part of the request body.
-    pub(super) fn pass_request(&self, is_last: bool, progress: &Progress) {
+    pub(super) fn pass_request(&mut self, is_last: bool, progress: &Progress) {
+        self.is_request_complete |= is_last;
         if is_last && !progress.is_answered() {
             self.await_response(progress);
         } else {

@@ -146,6 +146,27 @@ async fn slow_client_is_not_a_silent_upstream() {
 }
 
 #[tokio::test]
+async fn slow_client_of_http2_is_not_a_silent_upstream() {
+    let upstream = StreamUpstream::start();
+    let listeners = Listeners::new();
+    let settings = gateway(&upstream, &json!({"first_byte_timeout": "10s", "read_timeout": "300ms"}));
+    let keygate = listeners.serve(&settings, &json!({}));
+    let client = listeners.client(ListenerKind::Tls, Protocol::Http2);
+    let mut response = client.get(format!("{}/large", listeners.url(ListenerKind::Tls))).send().await.unwrap();
+    assert_eq!(response.version(), Version::HTTP_2);
+    let mut received = response.chunk().await.unwrap().unwrap().len();
+    // The window of the stream is full, and nothing is read from the upstream.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        received += chunk.len();
+    }
+    assert_eq!(received, 16 * 1024 * 1024);
+    let endpoint = upstream.url.trim_start_matches("http://");
+    let labels = format!(r#"{{endpoint="{endpoint}",outcome="timeout",upstream="api"}}"#);
+    assert!(matches!(keygate.count(&format!("keygate_upstream_requests_total{labels}")).await, None | Some(0)));
+}
+
+#[tokio::test]
 async fn event_stream_has_its_own_idle_time() {
     let upstream = StreamUpstream::start();
     let short = json!({"first_byte_timeout": "10s", "read_timeout": "100ms", "total_timeout": "3s", "stream_idle_timeout": "1s"});

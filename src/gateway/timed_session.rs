@@ -1,9 +1,9 @@
-//! A request of an HTTP/2 client while its response is awaited.
+//! The session of a request over HTTP/2 that knows the time limits of the exchange.
 //!
 //! pingora has one read timeout for the head and the body of a response, so that the head needs a limit of our own. When it is exceeded, pingora
 //! must get an error while it waits, or the client would get no response. Over HTTP/1.1, the stream of the request reports it. Over HTTP/2,
-//! pingora's session reads from the `h2` crate, which has no place for such an error. So a session of ours stands in for pingora's until the
-//! response begins: it does the same, and reports the limit.
+//! pingora's session reads from the `h2` crate, which has no place for such an error. So a session of ours stands in for pingora's while the
+//! request is forwarded. It does the same, reports the limit, and notes how long the client does not read.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -30,19 +30,19 @@ use super::request_state::Progress;
 type Messages = Box<dyn Stream<Item = pingora::Result<Bytes>> + Unpin + Send + Sync>;
 
 /// Where a session is while another one stands in for it.
-pub(super) struct ResponseWait(Arc<Mutex<Option<HttpSession>>>);
+pub(super) struct SessionPlace(Arc<Mutex<Option<HttpSession>>>);
 
 /// Stands in for a session, and puts it back when it is dropped.
-struct WaitingSession {
+struct TimedSession {
     /// `Some` until the drop.
     session: Option<HttpSession>,
     place: Arc<Mutex<Option<HttpSession>>>,
     progress: Arc<Progress>,
 }
 
-impl ResponseWait {
-    /// Begins to wait for a response; `None` if the session is not one of HTTP/2.
-    pub(super) fn begin(session: &mut ServerSession, progress: &Arc<Progress>) -> Option<Self> {
+impl SessionPlace {
+    /// Puts a session of ours in the place of one of HTTP/2; `None` for another one.
+    pub(super) fn take(session: &mut ServerSession, progress: &Arc<Progress>) -> Option<Self> {
         if !session.is_http2() {
             return None;
         }
@@ -51,15 +51,15 @@ impl ResponseWait {
         match std::mem::replace(session, ServerSession::new_custom(Box::new(()))) {
             ServerSession::H2(own) => {
                 let (place, progress) = (Arc::clone(&place), Arc::clone(progress));
-                *session = ServerSession::new_custom(Box::new(WaitingSession { session: Some(own), place, progress }));
+                *session = ServerSession::new_custom(Box::new(TimedSession { session: Some(own), place, progress }));
             }
             other => *session = other,
         }
         Some(Self(place))
     }
 
-    /// Ends the wait: the session is in its place again.
-    pub(super) fn end(self, session: &mut ServerSession) {
+    /// Puts the session in its place again.
+    pub(super) fn restore(self, session: &mut ServerSession) {
         *session = ServerSession::new_custom(Box::new(()));
         if let Some(own) = self.0.lock().take() {
             *session = ServerSession::new_http2(own);
@@ -67,7 +67,7 @@ impl ResponseWait {
     }
 }
 
-impl WaitingSession {
+impl TimedSession {
     fn session(&self) -> &HttpSession {
         self.session.as_ref().expect("it is taken by the drop only")
     }
@@ -77,19 +77,20 @@ impl WaitingSession {
     }
 }
 
-impl Drop for WaitingSession {
+impl Drop for TimedSession {
     fn drop(&mut self) {
         *self.place.lock() = self.session.take();
     }
 }
 
 #[async_trait]
-impl Session for WaitingSession {
+impl Session for TimedSession {
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> pingora::Result<Option<Bytes>> {
         let progress = Arc::clone(&self.progress);
         let mut read = pin!(self.session_mut().read_body_or_idle(no_body_expected));
         poll_fn(|context| match read.as_mut().poll(context) {
             Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending if progress.is_answered() => Poll::Pending,
             Poll::Pending => progress
                 .ending
                 .poll_late(context)
@@ -131,7 +132,10 @@ impl Session for WaitingSession {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> pingora::Result<bool> {
-        self.session_mut().response_duplex_vec(tasks).await
+        self.progress.ending.begin_write();
+        let result = self.session_mut().response_duplex_vec(tasks).await;
+        self.progress.ending.end_write();
+        result
     }
 
     fn set_read_timeout(&mut self, _: Option<Duration>) {}

@@ -3,6 +3,7 @@
 mod admin;
 mod admissions;
 mod build;
+mod config_watch;
 mod data_dir;
 mod dev;
 mod dev_admin_key;
@@ -12,12 +13,14 @@ mod first_admin_key;
 mod listeners;
 mod migrations;
 mod process;
+mod running_parts;
 mod secret_files;
 mod signals;
 mod tls;
 
 pub use crate::admin::{AdminGrant, NewAdminKey, Role, openapi_json};
 pub use build::{BUILD_TIME, COMMIT};
+pub use config_watch::StartedFrom;
 pub use dev::{Dev, DevOptions};
 pub use error::AppError;
 pub use first_admin_key::{AdminKeyDatabase, create_admin_key};

@@ -1,6 +1,5 @@
 //! `keygate config`, and loading of the configuration file for the other commands.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -8,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::output;
 use crate::app::{check_tls, openapi_json, shared_secret_files};
-use crate::config::{Config, UnknownVariable, json_schema, unknown_variables};
+use crate::config::{Config, ConfigSource, UnknownVariable, json_schema, unknown_variables};
 
 /// The `--config` argument.
 #[derive(Debug, Args)]
@@ -35,6 +34,11 @@ impl ConfigFile {
         load(&self.config)
     }
 
+    /// The file, with the environment.
+    pub(super) fn source(&self) -> ConfigSource {
+        ConfigSource::of_process(self.config.clone())
+    }
+
     /// Warnings about files with secrets that other users can read.
     pub(super) fn warnings(&self, config: &Config) -> Vec<String> {
         shared_secret_files(config, &self.config).iter().map(ToString::to_string).collect()
@@ -53,11 +57,9 @@ impl ConfigCommand {
 
 /// Loads a configuration file and applies overrides from the environment. Lists the environment variables that name no setting.
 pub(super) fn load(file: &Path) -> (anyhow::Result<Config>, Vec<UnknownVariable>) {
-    // No setting has a name or a value that is not Unicode, so such variables are ignored.
-    let variables: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    (Config::load(file, &variables).map_err(anyhow::Error::from), unknown_variables(&variables))
+    let source = ConfigSource::of_process(file.to_owned());
+    let loaded = source.load().map(|loaded| loaded.config);
+    (loaded.map_err(anyhow::Error::from), unknown_variables(source.variables()))
 }
 
 /// Prints a warning for each unknown variable.

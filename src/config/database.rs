@@ -43,6 +43,8 @@ pub struct DatabaseConfig {
     /// `&`: `max_conns`, `max_conn_lifetime`, `max_conn_idle_time`, for PostgreSQL also `connect_timeout`,
     /// `acquire_timeout`, `statement_timeout`, `sslmode` and `sslrootcert`. On SQLite only `max_conns` has an effect.
     pub dsn: String,
+    /// Path of a file with `dsn` instead.
+    pub dsn_file: Option<PathBuf>,
     /// Whether `serve` applies pending migrations on PostgreSQL. If false, `serve` does not start while migrations are
     /// pending; apply them with `keygate migrate up`. On SQLite, migrations are always applied.
     pub auto_migrate: bool,
@@ -89,6 +91,7 @@ impl fmt::Debug for DatabaseConfig {
         let plain = matches!(self.parse(), Ok(Dsn::Sqlite { .. }));
         f.debug_struct("DatabaseConfig")
             .field("dsn", &if plain { &self.dsn } else { "[REDACTED]" })
+            .field("dsn_file", &self.dsn_file)
             .field("auto_migrate", &self.auto_migrate)
             .finish()
     }

@@ -27,7 +27,7 @@ pub struct Lifecycle {
     pub(super) caches: Caches<StoreError>,
     clock: Arc<dyn Clock>,
     rng: Mutex<StdRng>,
-    pub(super) key_locks: KeyLocks,
+    pub(super) key_locks: Arc<KeyLocks>,
     pub(super) metrics: Metrics,
 }
 
@@ -43,7 +43,7 @@ impl Lifecycle {
         rng: StdRng,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, store, caches, clock, rng: Mutex::new(rng), key_locks: KeyLocks::new(), metrics }
+        Self { settings, store, caches, clock, rng: Mutex::new(rng), key_locks: Arc::new(KeyLocks::new()), metrics }
     }
 
     /// A write side with other settings over the same store and caches, with the metrics of this one.
@@ -55,7 +55,7 @@ impl Lifecycle {
             caches: self.caches.clone(),
             clock: Arc::clone(&self.clock),
             rng: Mutex::new(StdRng::from_rng(&mut *self.rng())),
-            key_locks: KeyLocks::new(),
+            key_locks: Arc::clone(&self.key_locks),
             metrics: self.metrics.clone(),
         }
     }

@@ -104,6 +104,7 @@ const MODULES: &[(&str, &[&str])] = &[
         &[
             "admin",
             "cidr",
+            "clock",
             "config",
             "duration",
             "engine",

@@ -23,7 +23,7 @@ pub(super) fn routes() -> Router<AdminState> {
 }
 
 /// The routes of the metrics listener: health and metrics, without security headers.
-pub fn metrics_router(state: AdminState, registry: Registry) -> Router {
+pub(super) fn metrics_router(state: AdminState, registry: Registry) -> Router {
     let health = Router::new().route("/health/alive", get(alive)).route("/health/ready", get(ready)).with_state(state);
     health.merge(Router::new().route("/metrics", get(metrics)).with_state(registry))
 }

@@ -36,7 +36,7 @@ const SECURITY_HEADERS: [(&str, &str); 6] = [
 
 /// Metrics of the admin API.
 #[derive(Clone)]
-pub(super) struct Metrics {
+pub struct Metrics {
     requests: IntCounterVec,
     duration: HistogramVec,
     in_flight: IntGauge,
@@ -66,7 +66,11 @@ impl Observer {
 }
 
 impl Metrics {
-    pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    /// Registers them.
+    ///
+    /// # Errors
+    /// If they are registered already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let labels = ["method", "code", "endpoint"];
         let metrics = Self {
             requests: IntCounterVec::new(Opts::new("http_requests_total", "Requests to the admin API"), &labels)?,

@@ -24,12 +24,12 @@ mod version;
 
 pub use auth::{AdminGrant, Authenticator, AuthenticatorParts, NewAdminKey, Role};
 pub use browser::{AllowedHosts, BrowserRules, Cors};
-pub use health::metrics_router;
 pub use keygate_v1::{AdminKey, NewAdminKeyResponse};
+pub use middleware::Metrics as RequestMetrics;
 pub use node::{Node, NodeParts, UpstreamReport};
 pub use openapi::openapi_json;
 pub use router::{Routers, routers};
 pub use sample::sample_router;
-pub use server::{Peer, Server, ServerOptions};
+pub use server::{CurrentRouter, Peer, Server, ServerOptions};
 pub use state::AdminState;
 pub use version::Version;

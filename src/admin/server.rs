@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
@@ -70,6 +71,27 @@ pub struct ServerOptions {
     pub tls: Option<TlsAcceptor>,
 }
 
+/// The router of a server, which can be replaced while the server runs. Clones are the same router.
+#[derive(Clone)]
+pub struct CurrentRouter(Arc<ArcSwap<Router>>);
+
+impl CurrentRouter {
+    /// Replaces the router. A request that has begun keeps the router that it began with.
+    pub fn replace(&self, router: Router) {
+        self.0.store(Arc::new(router));
+    }
+
+    fn load(&self) -> Router {
+        Router::clone(&self.0.load())
+    }
+}
+
+impl From<Router> for CurrentRouter {
+    fn from(router: Router) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(router)))
+    }
+}
+
 /// A running server.
 pub struct Server {
     address: Option<SocketAddr>,
@@ -86,7 +108,7 @@ impl Server {
     ///
     /// # Errors
     /// If the listener cannot be used or the threads cannot be started.
-    pub fn start(socket: ListeningSocket, router: Router, options: ServerOptions) -> io::Result<Self> {
+    pub fn start(socket: ListeningSocket, router: CurrentRouter, options: ServerOptions) -> io::Result<Self> {
         let address = socket.address();
         let runtime = Builder::new_multi_thread()
             .worker_threads(options.threads)
@@ -132,7 +154,7 @@ impl Server {
 }
 
 /// Serves the connections of a listener until the stop.
-async fn accept_all<L>(accept: AcceptLoop, listener: L, tls: Option<TlsAcceptor>, router: Router)
+async fn accept_all<L>(accept: AcceptLoop, listener: L, tls: Option<TlsAcceptor>, router: CurrentRouter)
 where
     L: Accept,
     L::Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -147,7 +169,7 @@ async fn handshake(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Option<IpAddr>,
     accepted: AcceptedConnection,
-    router: Router,
+    router: CurrentRouter,
 ) {
     let Some(tls) = tls else { return serve(stream, Client { peer, certificate: None }, accepted, router).await };
     let result = tokio::select! {
@@ -167,7 +189,7 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     client: Client,
     accepted: AcceptedConnection,
-    router: Router,
+    router: CurrentRouter,
 ) {
     let in_flight = RequestInFlight::default();
     let stream = TimedStream::new(stream, TIMES, in_flight.clone());
@@ -177,7 +199,7 @@ async fn serve(
         admitted.set_active();
         in_flight.set(true);
         client.describe(request.extensions_mut());
-        let response = router.clone().oneshot(request);
+        let response = router.load().oneshot(request);
         let (admitted, in_flight) = (Arc::clone(&admitted), in_flight.clone());
         async move {
             let response = response.await;

@@ -15,8 +15,19 @@ use crate::config::{AdminAuthConfig, AdminAuthMode, BOOTSTRAP_KEY_MIN, Config, H
 use crate::engine::{Engine, RunningEngine};
 use crate::pipeline::Snapshot;
 
-/// The state of the handlers. `upstream_report` describes the upstreams of the gateway, if there is one; `registry` has the metrics of the
-/// process.
+/// This process as a node of the installation. `upstream_report` describes the upstreams of the gateway, if there is one; `registry` has
+/// the metrics of the process.
+pub(super) fn node(engine: &RunningEngine, upstream_report: Option<UpstreamReport>, registry: &Registry) -> Arc<Node> {
+    Arc::new(Node::new(NodeParts {
+        lifecycle: Arc::clone(engine.lifecycle()),
+        directory: engine.node_directory(),
+        registry: registry.clone(),
+        upstream_report,
+        version: Arc::new(build::version(engine.config())),
+    }))
+}
+
+/// The state of the handlers.
 ///
 /// # Errors
 /// [`AppError`] if the file of the bootstrap key cannot be used.
@@ -24,18 +35,11 @@ pub(super) fn state(
     config: &Config,
     engine: &RunningEngine,
     upstream_report: Option<UpstreamReport>,
-    registry: &Registry,
+    node: &Arc<Node>,
 ) -> Result<AdminState, AppError> {
     let http = &config.serve.http;
     let admin_keys = engine.admin_keys();
     let version = Arc::new(build::version(config));
-    let node = Node::new(NodeParts {
-        lifecycle: Arc::clone(engine.lifecycle()),
-        directory: engine.node_directory(),
-        registry: registry.clone(),
-        upstream_report: upstream_report.clone(),
-        version: Arc::clone(&version),
-    });
     let settings =
         config.settings().map_err(|error| AppError::Setting(format!("a setting cannot be shown: {error}")))?;
     Ok(AdminState {
@@ -48,7 +52,7 @@ pub(super) fn state(
         revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
         client_ip_source: http.client_ip_source,
         version,
-        node: Arc::new(node),
+        node: Arc::clone(node),
         settings: settings.into(),
         limiter: engine.limiter().cloned(),
         upstream_report,

@@ -7,14 +7,15 @@ use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-use super::admin;
 use super::admissions::Admissions;
+use super::config_watch::{ConfigWatch, StartedFrom};
 use super::error::AppError;
 use super::external_auth;
 use super::listeners::Listeners;
-use super::signals::StopSignals;
+use super::running_parts::{AdminRouters, RunningParts};
+use super::signals::Signals;
 use super::tls::TlsAcceptors;
-use crate::admin::{Node, Server, ServerOptions, UpstreamReport, metrics_router, routers};
+use crate::admin::{CurrentRouter, Node, Server, ServerOptions};
 use crate::config::{Config, GatewayConfig};
 use crate::engine::{Engine, RunningEngine};
 use crate::external_auth::ExternalAuth;
@@ -40,8 +41,11 @@ pub struct App {
     node: Arc<Node>,
     heartbeats: JoinHandle<()>,
     engine: RunningEngine,
+    /// `None` once the configuration is watched.
+    reloadable: Option<(RunningParts, Registry)>,
+    config_watch: Option<JoinHandle<()>>,
     /// `None` after a signal.
-    signals: Option<StopSignals>,
+    signals: Option<Signals>,
     /// Outlives the servers, so that database connections never lose their runtime.
     background: Runtime,
 }
@@ -65,28 +69,27 @@ impl App {
         let engine = background.block_on(engine.start())?;
         // Before the first listener, so that a process that serves stops gracefully; not earlier, so that one that waits for its database
         // can be ended.
-        let signals = Some(StopSignals::install(&background)?);
+        let signals = Some(Signals::install(&background)?);
         let gateway_config = config.gateway.as_ref().filter(|gateway| gateway.enabled);
         let upstreams =
             gateway_config.map(|gateway| Upstreams::new(gateway, &registry, &tls.file_metrics)).transpose()?;
-        let report = upstreams.clone().map(|upstreams| Arc::new(move || upstreams.report()) as UpstreamReport);
-        let state = admin::state(config, &engine, report, &registry)?;
-        let node = Arc::clone(&state.node);
+        let routers = AdminRouters::new(&engine, upstreams.as_ref(), &registry)?;
+        let node = Arc::clone(routers.node());
         let heartbeats = Arc::clone(&node);
         let heartbeats = background.spawn(async move { heartbeats.run().await });
         let grace = config.serve.http.shutdown_grace.0;
         tls.watch(&background);
-        let serve = |listener, router, (admission, tls), name, threads| {
+        let serve = |listener, router: CurrentRouter, (admission, tls), name, threads| {
             let options = ServerOptions { name, threads, grace, admission, tls };
             Server::start(listener, router, options)
                 .map_err(|cause| AppError::io(format!("{name} cannot be served"), cause))
         };
-        let metrics_router = metrics_router(state.clone(), registry.clone());
-        let metrics = serve(listeners.metrics.into(), metrics_router, (admissions.metrics, tls.metrics), "metrics", 1)?;
-        let routers = routers(state, admin::browser_rules(&config.serve.http), &registry)?;
-        let admin = serve(listeners.admin, routers.admin, (admissions.admin, tls.admin), "admin", ADMIN_THREADS)?;
+        let router = routers.metrics.clone();
+        let metrics = serve(listeners.metrics.into(), router, (admissions.metrics, tls.metrics), "metrics", 1)?;
+        let router = routers.admin.clone();
+        let admin = serve(listeners.admin, router, (admissions.admin, tls.admin), "admin", ADMIN_THREADS)?;
         let public = listeners.public.map(|listener| {
-            serve(listener.into(), routers.public, (admissions.public, tls.public), "public", PUBLIC_THREADS)
+            serve(listener.into(), routers.public.clone(), (admissions.public, tls.public), "public", PUBLIC_THREADS)
         });
         let public = public.transpose()?;
         let external_auth = external_auth::start(&engine, listeners.external_auth, admissions.external_auth)?;
@@ -97,7 +100,40 @@ impl App {
             }
             None => None,
         };
-        Ok(Self { gateway, external_auth, admin, public, metrics, node, heartbeats, engine, signals, background })
+        let parts = RunningParts {
+            engine: engine.clone(),
+            admin: routers,
+            gateway: gateway.as_ref().map(Gateway::reload).cloned(),
+            external_auth: external_auth.as_ref().map(ExternalAuth::reload).cloned(),
+        };
+        let (reloadable, config_watch) = (Some((parts, registry)), None);
+        Ok(Self {
+            gateway,
+            external_auth,
+            admin,
+            public,
+            metrics,
+            node,
+            heartbeats,
+            engine,
+            reloadable,
+            config_watch,
+            signals,
+            background,
+        })
+    }
+
+    /// Reloads the configuration at SIGHUP and when its files change, until the stop. Without this, SIGHUP is a stop signal.
+    ///
+    /// # Errors
+    /// [`AppError`] when its metrics are registered already.
+    pub fn watch_config(&mut self, started: StartedFrom) -> Result<(), AppError> {
+        let hangup = self.signals.as_mut().and_then(Signals::take_hangup);
+        if let Some(((parts, registry), hangup)) = self.reloadable.take().zip(hangup) {
+            let watch = ConfigWatch::new(started, parts, &registry)?;
+            self.config_watch = Some(self.background.spawn(watch.run(hangup)));
+        }
+        Ok(())
     }
 
     /// The address of the gateway's first TCP listener, if there is one.
@@ -125,7 +161,7 @@ impl App {
         self.engine.admin_keys()
     }
 
-    /// Waits for SIGINT or SIGTERM. A second signal ends the process at once with exit code 130.
+    /// Waits for a stop signal: SIGINT or SIGTERM. A second signal ends the process at once with exit code 130.
     pub fn wait_for_stop(&mut self) {
         if let Some(signals) = self.signals.take() {
             signals.wait(&self.background);
@@ -140,6 +176,9 @@ impl App {
     /// Stops all listeners, waits for requests in flight, and closes the database.
     pub fn stop(self) {
         tracing::info!("stopping: no new requests are accepted");
+        if let Some(watch) = self.config_watch {
+            watch.abort();
+        }
         if let Some(external_auth) = self.external_auth {
             external_auth.stop();
         }

@@ -1,17 +1,19 @@
-//! Stop signals.
+//! Signals.
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::error::AppError;
 
-/// The handlers of SIGINT and SIGTERM. A signal that arrives before it is waited for is not lost.
-pub(super) struct StopSignals {
+/// The handlers of SIGINT, SIGTERM and SIGHUP. A signal that arrives before it is waited for is not lost.
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// `None` once it is handled elsewhere. Until then it is a stop signal: the terminal of the process was closed.
+    hangup: Option<Signal>,
 }
 
-impl StopSignals {
+impl Signals {
     /// Installs the handlers.
     ///
     /// # Errors
@@ -19,10 +21,19 @@ impl StopSignals {
     pub(super) fn install(runtime: &Runtime) -> Result<Self, AppError> {
         let _context = runtime.enter();
         let listen = |kind| signal(kind).map_err(|cause| AppError::io("signal handlers cannot be installed", cause));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: Some(listen(SignalKind::hangup())?),
+        })
     }
 
-    /// Waits for a signal. A second signal ends the process at once with exit code 130.
+    /// Takes the handler of SIGHUP, for another purpose than to stop; `None` if it was taken.
+    pub(super) fn take_hangup(&mut self) -> Option<Signal> {
+        self.hangup.take()
+    }
+
+    /// Waits for a stop signal. A second signal ends the process at once with exit code 130.
     pub(super) fn wait(mut self, runtime: &Runtime) {
         runtime.block_on(self.next());
         runtime.spawn(async move {
@@ -32,7 +43,14 @@ impl StopSignals {
     }
 
     async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            _ = hangup => {}
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }

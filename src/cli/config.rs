@@ -1,6 +1,5 @@
 //! `keygate config`, and loading of the configuration file for the other commands.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -8,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::output::{self, Columns, Output};
 use crate::app::{check_tls, openapi_json, shared_secret_files};
-use crate::config::{Config, UnknownVariable, json_schema, unknown_variables};
+use crate::config::{Config, ConfigSource, UnknownVariable, json_schema, unknown_variables};
 
 const SETTING: &Columns =
     &[("SETTING", "path"), ("VALUE", "value"), ("SOURCE", "source"), ("SOURCE NAME", "source_name")];
@@ -38,6 +37,11 @@ impl ConfigFile {
     /// Loads the file, and lists the environment variables that name no setting.
     pub(super) fn load(&self) -> (anyhow::Result<Config>, Vec<UnknownVariable>) {
         load(&self.config)
+    }
+
+    /// The file, with the environment.
+    pub(super) fn source(&self) -> ConfigSource {
+        ConfigSource::of_process(self.config.clone())
     }
 
     /// Warnings about files with secrets that other users can read.
@@ -77,11 +81,9 @@ impl ConfigCommand {
 
 /// Loads a configuration file and applies overrides from the environment. Lists the environment variables that name no setting.
 pub(super) fn load(file: &Path) -> (anyhow::Result<Config>, Vec<UnknownVariable>) {
-    // No setting has a name or a value that is not Unicode, so such variables are ignored.
-    let variables: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    (Config::load(file, &variables).map_err(anyhow::Error::from), unknown_variables(&variables))
+    let source = ConfigSource::of_process(file.to_owned());
+    let loaded = source.load().map(|loaded| loaded.config);
+    (loaded.map_err(anyhow::Error::from), unknown_variables(source.variables()))
 }
 
 /// Prints a warning for each unknown variable.

@@ -1,15 +1,22 @@
 //! `keygate serve`.
 
+use std::sync::Arc;
+
 use super::config::{ConfigFile, print_warnings};
-use crate::app::{App, Listeners};
+use crate::app::{App, Listeners, StartedFrom};
+use crate::config::unknown_variables;
 use crate::telemetry::start_logs;
 
 /// Runs the server until it is stopped.
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<()> {
-    let (config, unknown) = file.load();
+    let source = file.source();
+    let unknown = unknown_variables(source.variables());
     // Before the log is started, warnings can only be printed.
-    let config = config.inspect_err(|_| print_warnings(&unknown))?;
-    let _log = start_logs(&config.log)?;
+    let loaded = source.load().inspect_err(|_| print_warnings(&unknown))?;
+    // Before the start, which may take some time: a change meanwhile is loaded as well.
+    let digest = source.digest(&loaded);
+    let config = loaded.config.clone();
+    let log = Arc::new(start_logs(&config.log)?);
     for variable in &unknown {
         tracing::warn!("{variable}");
     }
@@ -24,6 +31,7 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<()> {
         "keygate {} is serving",
         env!("CARGO_PKG_VERSION"),
     );
+    app.watch_config(StartedFrom { source, loaded, digest, log: Arc::clone(&log) })?;
     app.wait_for_stop();
     app.stop();
     Ok(())

@@ -1,5 +1,7 @@
 //! `cache` and `last_used`.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +85,8 @@ pub struct RedisConfig {
     #[schemars(with = "Option<String>")]
     #[serde(serialize_with = "redact::secret")]
     pub password: Option<secrecy::SecretString>,
+    /// Path of a file with `password` instead.
+    pub password_file: Option<PathBuf>,
     /// With `master_name` set, `addrs` are sentinels. Otherwise more than one address is a cluster.
     pub sentinel: SentinelConfig,
     /// The database number.
@@ -116,6 +120,8 @@ pub struct SentinelConfig {
     #[schemars(with = "Option<String>")]
     #[serde(serialize_with = "redact::secret")]
     pub password: Option<secrecy::SecretString>,
+    /// Path of a file with `password` instead.
+    pub password_file: Option<PathBuf>,
 }
 
 /// TLS to the servers.
@@ -182,6 +188,7 @@ impl Default for RedisConfig {
             addrs: vec!["localhost:6379".into()],
             username: None,
             password: None,
+            password_file: None,
             sentinel: SentinelConfig::default(),
             db: 0,
             pool_size: 100,

@@ -45,6 +45,8 @@ pub struct DatabaseConfig {
     /// `acquire_timeout`, `statement_timeout`, `sslmode` and `sslrootcert`. On SQLite only `max_conns` has an effect.
     #[serde(serialize_with = "redact::dsn")]
     pub dsn: String,
+    /// Path of a file with `dsn` instead.
+    pub dsn_file: Option<PathBuf>,
     /// Whether `serve` applies pending migrations on PostgreSQL. If false, `serve` does not start while migrations are
     /// pending; apply them with `keygate migrate up`. On SQLite, migrations are always applied.
     pub auto_migrate: bool,
@@ -91,6 +93,7 @@ impl fmt::Debug for DatabaseConfig {
         let plain = matches!(self.parse(), Ok(Dsn::Sqlite { .. }));
         f.debug_struct("DatabaseConfig")
             .field("dsn", &if plain { &self.dsn } else { "[REDACTED]" })
+            .field("dsn_file", &self.dsn_file)
             .field("auto_migrate", &self.auto_migrate)
             .finish()
     }

@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::problems::{ConfigErrors, Problems, REQUIRED};
 use super::root::Config;
+use super::source::LoadedConfig;
 use super::sources::Sources;
-use super::{check, env, schema};
+use super::{check, env, schema, secret_files};
 
 impl Config {
     /// Reads a file and applies environment variables on top. Variables that name no setting are ignored here;
@@ -19,10 +20,18 @@ impl Config {
     /// # Errors
     /// All errors, each with its path.
     pub fn load(file: &Path, variables: &BTreeMap<String, String>) -> Result<Self, ConfigErrors> {
+        Self::load_settings(file, variables).map(|loaded| loaded.config)
+    }
+
+    /// As [`Config::load`], with the settings that the configuration was read from.
+    pub(super) fn load_settings(
+        file: &Path,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<LoadedConfig, ConfigErrors> {
         let name = file.display().to_string();
         let text = std::fs::read_to_string(file)
             .map_err(|error| ConfigErrors::one(&name, &format!("cannot be read: {error}")))?;
-        Self::parse(&name, &text, variables)
+        Self::parse_settings(&name, &text, variables)
     }
 
     /// Reads YAML or JSON text and applies environment variables on top. `name` is the file name for error messages.
@@ -30,6 +39,14 @@ impl Config {
     /// # Errors
     /// All errors, each with its path.
     pub fn parse(name: &str, text: &str, variables: &BTreeMap<String, String>) -> Result<Self, ConfigErrors> {
+        Self::parse_settings(name, text, variables).map(|loaded| loaded.config)
+    }
+
+    fn parse_settings(
+        name: &str,
+        text: &str,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<LoadedConfig, ConfigErrors> {
         let mut problems = Problems::default();
         let mut tree = parse_tree(name, text, &mut problems);
         // Without a parsed file every required setting would be reported as missing.
@@ -37,6 +54,7 @@ impl Config {
         let schema = schema::json_schema();
         let in_file = env::paths_in(&schema, &tree);
         let applied = env::overlay(&schema, &mut tree, variables, &mut problems);
+        secret_files::overlay(&mut tree, &mut problems);
         let mut config = None;
         if parsed {
             check_required(&tree, &mut problems);
@@ -48,12 +66,46 @@ impl Config {
                 config.collect_problems(&mut problems);
             }
             check::check(&schema, &tree, &mut problems);
+            if config.is_none() {
+                check_other_settings(&tree, &mut problems);
+            }
         }
         problems.result(())?;
         let sources = Sources { file: name.to_owned(), in_file, variables: applied };
-        let config = config.map(|config| Self { sources, ..config });
-        config.ok_or_else(|| ConfigErrors::one(name, "has a value of the wrong type; check lists and times"))
+        match config {
+            Some(config) => Ok(LoadedConfig { config: Config { sources, ..config }, settings: tree }),
+            None => Err(ConfigErrors::one(name, "has a value of the wrong type; check lists and times")),
+        }
     }
+}
+
+/// Applies the rules across fields to a tree with values of the wrong type, as if these settings were not there. So one run reports the
+/// errors of all other settings, too. Nothing is reported if a required setting is among them.
+fn check_other_settings(tree: &Value, problems: &mut Problems) {
+    let wrong: Vec<String> = problems.paths().map(str::to_owned).collect();
+    let mut rest = tree.clone();
+    for path in &wrong {
+        remove(&mut rest, path);
+    }
+    let Ok(config) = Config::deserialize(&rest) else { return };
+    let mut others = Problems::default();
+    config.collect_problems(&mut others);
+    let is_new = |path: &str| !wrong.iter().any(|wrong| is_below(path, wrong) || is_below(wrong, path));
+    problems.extend(others, is_new);
+}
+
+/// Removes a member of a mapping. Items of lists stay, because the paths of the others contain their indexes.
+fn remove(tree: &mut Value, path: &str) {
+    let (parent, name) = path.rsplit_once('.').map_or(("", path), |(parent, name)| (parent, name));
+    let pointer = if parent.is_empty() { String::new() } else { format!("/{}", parent.replace('.', "/")) };
+    if let Some(Value::Object(members)) = tree.pointer_mut(&pointer) {
+        members.remove(name);
+    }
+}
+
+/// Whether a path is another one or below it.
+fn is_below(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 fn parse_tree(name: &str, text: &str, problems: &mut Problems) -> Value {

@@ -82,6 +82,16 @@ impl Problems {
         }
     }
 
+    /// The paths with errors, in order.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|error| error.path.as_str())
+    }
+
+    /// Adds the errors of others whose paths are wanted.
+    pub(super) fn extend(&mut self, others: Self, is_wanted: impl Fn(&str) -> bool) {
+        self.0.extend(others.0.into_iter().filter(|error| is_wanted(&error.path)));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,5 +1,7 @@
 //! `secrets`: the secrets that sign and verify credentials. They are never printed.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -28,8 +30,12 @@ pub struct HmacConfig {
     #[schemars(with = "String", length(min = 32))]
     #[serde(serialize_with = "redact::secret")]
     pub current: SecretString,
+    /// Path of a file with `current` instead. It is read again when it changes.
+    pub current_file: Option<PathBuf>,
     /// Verify only; 32 characters or more each.
     pub retired: Vec<RetiredSecret>,
+    /// Paths of files with further retired secrets, one in each. They are read again when they change.
+    pub retired_files: Vec<PathBuf>,
 }
 
 /// A retired secret: still verifies, but does not sign. A text, or a mapping with an expiry time.

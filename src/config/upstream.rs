@@ -12,7 +12,7 @@ use super::upstream_tls::UpstreamTlsConfig;
 use crate::duration::ConfigDuration;
 
 /// An upstream: a group of equivalent endpoints.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamConfig {
     /// The endpoints.

@@ -106,6 +106,19 @@ impl Engine {
         }
     }
 
+    /// The engine with the settings of another configuration, over the same keys, caches and signing keys. Credentials that were verified
+    /// under other settings are verified again.
+    #[must_use]
+    #[cfg(feature = "embedded")]
+    pub(super) fn reconfigured(&self, config: &Config, signing_keys: &Arc<ArcSwap<SigningKeys>>) -> Self {
+        let keyring = Arc::new(keyring(config));
+        let verifier = verifier_settings(config, Arc::clone(&keyring));
+        Self {
+            verifier: Arc::new(self.verifier.with_settings(verifier)),
+            lifecycle: Arc::new(self.lifecycle.with_settings(lifecycle_settings(config, keyring, signing_keys))),
+        }
+    }
+
     /// The settings of a verifier for a configuration, for [`Verifier::with_settings`].
     pub fn verifier_settings(config: &Config) -> verifier::Settings {
         verifier_settings(config, Arc::new(keyring(config)))

@@ -26,11 +26,14 @@ use crate::verifier::Verifier;
 /// An engine whose caches, limits and signing keys are kept up to date in the background. Clones are the same engine; the background
 /// work ends with [`RunningEngine::stop`], or when the last clone is dropped.
 #[derive(Clone)]
-pub struct RunningEngine(Arc<Shared>);
-
-struct Shared {
+pub struct RunningEngine {
     engine: Engine,
-    config: Config,
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+}
+
+/// What does not depend on the settings that can change while the engine runs.
+struct Shared {
     store: Arc<dyn KeyStore>,
     signing_keys: Arc<ArcSwap<SigningKeys>>,
     metrics: Metrics,
@@ -67,9 +70,7 @@ impl RunningEngine {
         let gathered_calls = background.audit.gathered();
         let usage = background.usage.as_ref().map(Usage::counter);
         let background = Mutex::new(Some(background));
-        Self(Arc::new(Shared {
-            engine,
-            config,
+        let shared = Shared {
             store,
             signing_keys,
             metrics,
@@ -79,89 +80,105 @@ impl RunningEngine {
             gathered_calls,
             usage,
             background,
-        }))
+        };
+        Self { engine, config: Arc::new(config), shared: Arc::new(shared) }
+    }
+
+    /// The engine with the settings of another configuration: credentials, secrets and quotas. The database, the caches, the limiter and the
+    /// background work stay as they are.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn reconfigured(&self, config: Config) -> Self {
+        let engine = self.engine.reconfigured(&config, &self.shared.signing_keys);
+        Self { engine, config: Arc::new(config), shared: Arc::clone(&self.shared) }
+    }
+
+    /// Verifies live streams with the settings of this engine from now on.
+    #[cfg(feature = "server")]
+    pub(crate) fn take_live_streams(&self) {
+        self.shared.live_streams.set_verifier(Arc::clone(&self.engine.verifier));
     }
 
     /// Verifies credentials.
     pub fn verifier(&self) -> &Arc<Verifier> {
-        &self.0.engine.verifier
+        &self.engine.verifier
     }
 
     /// Issues, imports, changes and revokes keys.
     pub fn lifecycle(&self) -> &Arc<Lifecycle> {
-        &self.0.engine.lifecycle
+        &self.engine.lifecycle
     }
 
     /// The engine of admin keys: see [`Engine::for_admin_keys`].
     pub fn admin_keys(&self) -> Engine {
-        self.0.engine.for_admin_keys(&self.0.config)
+        self.engine.for_admin_keys(&self.config)
     }
 
     /// The throttle of addresses that repeatedly present rejected credentials to the admin API.
     pub fn admin_auth_failures(&self) -> Option<&Arc<AuthFailureThrottle>> {
-        self.0.auth_failures.admin.as_ref()
+        self.shared.auth_failures.admin.as_ref()
     }
 
     /// The configuration that the engine was started with.
     pub fn config(&self) -> &Config {
-        &self.0.config
+        &self.config
     }
 
     /// The limiter; `None` if limits are not enforced.
     pub fn limiter(&self) -> Option<&Arc<Limiter>> {
-        self.0.limits.limiter.as_ref()
+        self.shared.limits.limiter.as_ref()
     }
 
     /// The keys that sign derived JWTs.
     pub fn signing_keys(&self) -> &Arc<ArcSwap<SigningKeys>> {
-        &self.0.signing_keys
+        &self.shared.signing_keys
     }
 
     /// Counts refused calls and failed verifications of the admin API for the audit trail.
     #[doc(hidden)]
     pub fn gathered_calls(&self) -> &Arc<GatheredCalls> {
-        &self.0.gathered_calls
+        &self.shared.gathered_calls
     }
 
     /// The directory of the nodes of the installation; `None` if this is the only one.
     pub fn node_directory(&self) -> Option<Arc<dyn NodeDirectory>> {
-        Arc::clone(&self.0.store).node_directory()
+        Arc::clone(&self.shared.store).node_directory()
     }
 
     /// The metrics of the requests of all fronts.
     pub fn metrics(&self) -> &Metrics {
-        &self.0.metrics
+        &self.shared.metrics
     }
 
     /// The parts of a snapshot with these routes and limits, for a front of this process.
     pub fn snapshot_parts<'a>(&self, gateway: &'a GatewayConfig) -> SnapshotParts<'a> {
-        let config = &self.0.config;
+        let config = &*self.config;
         SnapshotParts {
             config: gateway,
             verifier: Arc::clone(self.verifier()),
             limiter: self.limiter().cloned(),
-            auth_failures: self.0.auth_failures.gateway.clone(),
+            auth_failures: self.shared.auth_failures.gateway.clone(),
             on_backend_down: config.rate_limit.on_backend_down,
             tenant: config.tenant(),
             revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,
-            live_streams: Some(Arc::clone(&self.0.live_streams)),
-            metrics: self.0.metrics.clone(),
-            usage: self.0.usage.clone(),
+            usage: self.shared.usage.clone(),
+            live_streams: Some(Arc::clone(&self.shared.live_streams)),
+            metrics: self.shared.metrics.clone(),
         }
     }
 
     /// Ends the background work, writes the last uses and the usage of keys, seals the last rows of the audit trail and closes the database.
     /// Called when no more credentials are verified.
     pub async fn stop(&self) {
-        let Some(background) = self.0.background.lock().await.take() else { return };
+        let Some(background) = self.shared.background.lock().await.take() else { return };
         let Background { audit, last_used, usage, tasks } = background;
-        self.0.limits.stop().await;
+        self.shared.limits.stop().await;
         last_used.stop().await;
         if let Some(usage) = usage {
             usage.stop().await;
         }
         audit.stop().await;
         drop(tasks);
-        self.0.store.close().await;
+        self.shared.store.close().await;
     }
 }

@@ -15,4 +15,4 @@ mod router;
 mod server;
 mod service;
 
-pub use service::{ExternalAuth, Sockets};
+pub use service::{ExternalAuth, ExternalAuthReload, Sockets};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -33,7 +34,7 @@ const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs
 #[derive(Clone)]
 pub(super) struct Acceptor {
     pub(super) router: Router,
-    pub(super) trusted: CidrSet,
+    pub(super) trusted: Arc<ArcSwap<CidrSet>>,
     pub(super) admission: Admission,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) grace: Duration,
@@ -44,7 +45,7 @@ impl Acceptor {
         let (accept, Self { router, trusted, .. }) = (self.accept_loop(), self);
         accept
             .run(listener, move |stream, peer, accepted| {
-                let is_trusted = peer.is_some_and(|peer| trusted.contains(peer));
+                let is_trusted = peer.is_some_and(|peer| trusted.load().contains(peer));
                 let router = router.clone();
                 async move {
                     if is_trusted {

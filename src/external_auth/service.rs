@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -12,6 +13,7 @@ use tokio::task::JoinSet;
 use super::check::Checker;
 use super::router::router;
 use super::server::Acceptor;
+use crate::cidr::CidrSet;
 use crate::config::ExternalAuthConfig;
 use crate::listener::{Admission, UnixSocket};
 use crate::pipeline::{CurrentSnapshot, Snapshot, SnapshotParts};
@@ -35,8 +37,25 @@ pub struct ExternalAuth {
     stop: watch::Sender<bool>,
     accepting: JoinSet<()>,
     grace: Duration,
+    reload: ExternalAuthReload,
     /// Removes the path of the socket at the end.
     _unix: Option<UnixSocket>,
+}
+
+/// Replaces the settings of running external authorization. Clones are for the same one.
+#[derive(Clone)]
+pub struct ExternalAuthReload {
+    snapshot: Arc<CurrentSnapshot<()>>,
+    trusted: Arc<ArcSwap<CidrSet>>,
+}
+
+impl ExternalAuthReload {
+    /// Replaces the routes, limits and header selection, and which peers are trusted. A request that has begun keeps its settings; a
+    /// connection keeps its trust.
+    pub fn apply(&self, snapshot: Snapshot<()>, config: &ExternalAuthConfig) {
+        self.trusted.store(Arc::new(config.trusted()));
+        self.snapshot.store(Arc::new(snapshot));
+    }
 }
 
 impl ExternalAuth {
@@ -52,11 +71,12 @@ impl ExternalAuth {
     ) -> io::Result<Self> {
         let Sockets { tcp, unix } = sockets;
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(Snapshot::new(parts, |_| ())));
-        let router = router(&Checker::new(snapshot));
+        let router = router(&Checker::new(Arc::clone(&snapshot)));
+        let reload = ExternalAuthReload { snapshot, trusted: Arc::new(ArcSwap::from_pointee(config.trusted())) };
         let runtime = runtime(config.threads)?;
         let (stop, stopped) = watch::channel(false);
         let grace = config.shutdown_grace.0;
-        let acceptor = Acceptor { router, trusted: config.trusted(), admission, stopped, grace };
+        let acceptor = Acceptor { router, trusted: Arc::clone(&reload.trusted), admission, stopped, grace };
         let address = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
         let mut accepting = JoinSet::new();
         let guard = runtime.enter();
@@ -71,12 +91,17 @@ impl ExternalAuth {
             accepting.spawn(acceptor.serve_unix(tokio::net::UnixListener::from_std(listener)?));
         }
         drop(guard);
-        Ok(Self { address, runtime, stop, accepting, grace, _unix: unix })
+        Ok(Self { address, runtime, stop, accepting, grace, reload, _unix: unix })
     }
 
     /// The address of the TCP socket.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// Replaces settings while it runs.
+    pub fn reload(&self) -> &ExternalAuthReload {
+        &self.reload
     }
 
     /// Stops accepting, waits for requests in flight up to the grace period, and returns.

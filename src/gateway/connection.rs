@@ -7,17 +7,22 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use pingora::protocols::Stream;
+use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::time::Instant;
 
+use super::deadline::Clock;
 use super::http1::{self, End, Front};
 use super::http2::{self, Http2Stream};
+use super::pingora::{Proxy, RouteUpstream};
 use super::socket::Socket;
 use crate::cidr::CidrSet;
+use crate::config::ListenerConfig;
 use crate::connection::ConnectionInfo;
 use crate::listener::AcceptedConnection;
 use crate::listener::proxy_protocol::read_header;
 use crate::listener::tls::TlsAcceptor;
+use crate::pipeline::{CurrentSnapshot, ListenerTrust};
 
 /// What the connections of one listener share.
 pub(super) struct Connections {
@@ -29,6 +34,34 @@ pub(super) struct Connections {
 }
 
 impl Connections {
+    /// What the connections of a listener share that has these settings and this TLS.
+    pub(super) fn new(
+        proxy: Arc<HttpProxy<Proxy>>,
+        snapshot: Arc<CurrentSnapshot<RouteUpstream>>,
+        clock: Arc<Clock>,
+        (config, tls): (&ListenerConfig, Option<TlsAcceptor>),
+        shutdown: ShutdownWatch,
+    ) -> Self {
+        let front = Front {
+            proxy,
+            snapshot,
+            clock,
+            limits: config.limits,
+            trust: Arc::new(ListenerTrust::from(config)),
+            // With TLS it is ALPN that selects HTTP/2.
+            http2: config.http2 && tls.is_none(),
+        };
+        let proxies = CidrSet::parse(&config.proxy_protocol.trusted).unwrap_or_default();
+        Self { front, tls, proxies, shutdown }
+    }
+
+    /// The same with other settings of the listener. Its address and its TLS stay.
+    pub(super) fn reconfigured(&self, config: &ListenerConfig) -> Self {
+        let Front { proxy, snapshot, clock, .. } = &self.front;
+        let (proxy, snapshot, clock) = (Arc::clone(proxy), Arc::clone(snapshot), Arc::clone(clock));
+        Self::new(proxy, snapshot, clock, (config, self.tls.clone()), self.shutdown.clone())
+    }
+
     /// Serves a connection to its end. `peer` is `None` for a Unix socket.
     pub(super) async fn serve(
         self: Arc<Self>,

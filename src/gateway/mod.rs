@@ -10,6 +10,7 @@ mod head_limits;
 mod http1;
 mod http2;
 mod pingora;
+mod reload;
 mod request_state;
 mod respond;
 mod service;
@@ -22,5 +23,6 @@ pub mod upstream;
 
 #[doc(hidden)]
 pub use http1::{Forwarded, ForwardedRequest, forward};
+pub use reload::{GatewayReload, NewGatewaySettings};
 pub use service::{Gateway, GatewayError, GatewayListener};
 pub use upstream::{Upstreams, UpstreamsError, check_upstream_files};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use pingora::apps::{HttpServerApp, HttpServerOptions};
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
@@ -16,15 +17,14 @@ use tokio::task::JoinSet;
 
 use super::connection::Connections;
 use super::deadline::Clock;
-use super::http1::Front;
 use super::pingora::{Proxy, RouteUpstream};
+use super::reload::{GatewayReload, snapshot};
 use super::socket::Socket;
-use super::upstream::Upstreams;
-use crate::cidr::CidrSet;
+use super::upstream::{RunningUpstreams, Upstreams};
 use crate::config;
 use crate::listener::tls::TlsAcceptor;
 use crate::listener::{AcceptLoop, AcceptedConnection, Admission, ListeningSocket, UnixSocket};
-use crate::pipeline::{CurrentSnapshot, ListenerTrust, Metrics, Snapshot, SnapshotParts};
+use crate::pipeline::{CurrentSnapshot, Metrics, SnapshotParts};
 
 /// How long tasks that do not end may delay the end of the runtime.
 const RUNTIME_END: Duration = Duration::from_millis(10);
@@ -39,6 +39,7 @@ pub struct Gateway {
     /// Stops accepting connections.
     stop: watch::Sender<bool>,
     metrics: Metrics,
+    reload: GatewayReload,
     /// Their paths are removed at the end.
     _unix: Vec<UnixSocket>,
 }
@@ -46,7 +47,8 @@ pub struct Gateway {
 /// A listener in the gateway's runtime.
 struct Listening {
     socket: AcceptingSocket,
-    connections: Arc<Connections>,
+    /// What connections share that are accepted from now on.
+    connections: Arc<ArcSwap<Connections>>,
     accept: AcceptLoop,
 }
 
@@ -96,36 +98,37 @@ impl Gateway {
         let (proxy, clock) = (proxy(threads, &snapshot), Clock::new());
         let mut unix = Vec::new();
         let mut listening = Vec::new();
+        let mut reload = Vec::new();
         for GatewayListener { config, socket, tls } in listeners {
-            let front = Front {
-                proxy: Arc::clone(&proxy),
-                snapshot: Arc::clone(&snapshot),
-                clock: Arc::clone(&clock),
-                limits: config.limits,
-                trust: Arc::new(ListenerTrust::from(&config)),
-                // With TLS it is ALPN that selects HTTP/2.
-                http2: config.http2 && tls.is_none(),
-            };
-            let proxies = CidrSet::parse(&config.proxy_protocol.trusted).unwrap_or_default();
-            let connections = Arc::new(Connections { front, tls, proxies, shutdown: stopped.clone() });
+            let (proxy, snapshot, clock) = (Arc::clone(&proxy), Arc::clone(&snapshot), Arc::clone(&clock));
+            let connections = Connections::new(proxy, snapshot, clock, (&config, tls), stopped.clone());
+            let connections = Arc::new(ArcSwap::from_pointee(connections));
+            reload.push((config.address, Arc::clone(&connections)));
             let accept = AcceptLoop { admission: admission.clone(), stopped: stopped.clone(), grace };
             listening.push(Listening { socket: AcceptingSocket::of(&socket)?, connections, accept });
             if let ListeningSocket::Unix(socket) = socket {
                 unix.push(socket);
             }
         }
+        let (upstreams, current) = watch::channel(upstreams);
+        let reload = GatewayReload { snapshot, upstreams, listeners: reload.into() };
         let runtime = runtime(threads)?;
         let serve = move || {
-            runtime.block_on(serve(listening, upstreams, proxy, clock, stopped));
+            runtime.block_on(serve(listening, current, proxy, clock, stopped));
             runtime.shutdown_timeout(RUNTIME_END);
         };
         let thread = std::thread::Builder::new().name("gateway".into()).spawn(serve)?;
-        Ok(Self { address, thread, stop, metrics, _unix: unix })
+        Ok(Self { address, thread, stop, metrics, reload, _unix: unix })
     }
 
     /// The address of the first TCP listener.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// Replaces settings while the gateway runs.
+    pub fn reload(&self) -> &GatewayReload {
+        &self.reload
     }
 
     /// Stops accepting, waits for requests in flight up to the configured grace period, and returns.
@@ -145,17 +148,27 @@ impl Gateway {
 /// Serves all listeners until the stop, and then until their connections have ended or the grace period is over.
 async fn serve(
     listening: Vec<Listening>,
-    upstreams: Upstreams,
+    mut upstreams: watch::Receiver<Upstreams>,
     proxy: Arc<HttpProxy<Proxy>>,
     clock: Arc<Clock>,
     mut stopped: watch::Receiver<bool>,
 ) {
     tokio::spawn(Arc::clone(&clock).run());
-    // Ends with this function.
-    let _background = upstreams.start();
+    // Their background work ends with this function.
+    let mut running = RunningUpstreams::default();
+    let current = upstreams.borrow_and_update().clone();
+    running.follow(&current);
     let accepting: JoinSet<()> = listening.into_iter().map(Listening::run).collect();
-    // An error means that the gateway was dropped, which is a stop as well.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
+    loop {
+        tokio::select! {
+            // An error means that the gateway was dropped, which is a stop as well.
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            Ok(()) = upstreams.changed() => {
+                let current = upstreams.borrow_and_update().clone();
+                running.follow(&current);
+            }
+        }
+    }
     clock.stop();
     proxy.http_cleanup().await;
     accepting.join_all().await;
@@ -167,14 +180,16 @@ impl Listening {
         match socket {
             AcceptingSocket::Tcp(listener) => match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    accept.run(listener, |stream, _, accepted| serve_tcp(&connections, stream, accepted)).await;
+                    accept
+                        .run(listener, |stream, _, accepted| serve_tcp(connections.load_full(), stream, accepted))
+                        .await;
                 }
                 Err(error) => unusable(&error),
             },
             AcceptingSocket::Unix(listener) => match tokio::net::UnixListener::from_std(listener) {
                 Ok(listener) => {
                     let serve = |stream, _, accepted| {
-                        Arc::clone(&connections).serve(Box::new(Socket::new(stream)), None, accepted)
+                        connections.load_full().serve(Box::new(Socket::new(stream)), None, accepted)
                     };
                     accept.run(listener, serve).await;
                 }
@@ -185,14 +200,14 @@ impl Listening {
 }
 
 fn serve_tcp(
-    connections: &Arc<Connections>,
+    connections: Arc<Connections>,
     stream: TcpStream,
     accepted: AcceptedConnection,
 ) -> impl Future<Output = ()> + Send + use<> {
     // Responses are written completely; waiting for more would delay them.
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().ok();
-    Arc::clone(connections).serve(Box::new(Socket::new(stream)), peer, accepted)
+    connections.serve(Box::new(Socket::new(stream)), peer, accepted)
 }
 
 fn unusable(error: &std::io::Error) {
@@ -233,9 +248,4 @@ fn runtime(threads: usize) -> std::io::Result<Runtime> {
 
 fn threads(configured: usize) -> usize {
     if configured > 0 { configured } else { std::thread::available_parallelism().map_or(1, usize::from) }
-}
-
-/// The snapshot of a configuration, with one upstream object for all routes that name it.
-fn snapshot(parts: SnapshotParts<'_>, upstreams: &Upstreams) -> Snapshot<RouteUpstream> {
-    Snapshot::new(parts, |name| upstreams.get(name))
 }

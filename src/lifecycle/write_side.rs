@@ -28,7 +28,7 @@ pub struct Lifecycle {
     pub(super) caches: Caches<StoreError>,
     clock: Arc<dyn Clock>,
     rng: Mutex<StdRng>,
-    pub(super) key_locks: KeyLocks,
+    pub(super) key_locks: Arc<KeyLocks>,
     pub(super) metrics: Metrics,
     recorder: Arc<Recorder>,
     audit: Option<Arc<dyn AuditStore>>,
@@ -51,7 +51,7 @@ impl Lifecycle {
         if let Some(audit) = &audit {
             audit.record_with(Arc::clone(&recorder));
         }
-        let (rng, key_locks) = (Mutex::new(rng), KeyLocks::new());
+        let (rng, key_locks) = (Mutex::new(rng), Arc::new(KeyLocks::new()));
         Self { settings, store, caches, clock, rng, key_locks, metrics, recorder, audit }
     }
 
@@ -80,7 +80,7 @@ impl Lifecycle {
             caches: self.caches.clone(),
             clock: Arc::clone(&self.clock),
             rng: Mutex::new(StdRng::from_rng(&mut *self.rng())),
-            key_locks: KeyLocks::new(),
+            key_locks: Arc::clone(&self.key_locks),
             metrics: self.metrics.clone(),
             recorder: Arc::clone(&self.recorder),
             audit: self.audit.clone(),

@@ -5,17 +5,37 @@ mod buffered_writer;
 
 use std::io::{self, Stderr};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
 use buffered_writer::BufferedWriter;
 
+/// Writes log lines in a format.
+type Format = Box<dyn Layer<Registry> + Send + Sync>;
+/// What the filter is applied to.
+type Formatted = tracing_subscriber::layer::Layered<reload::Layer<Format, Registry>, Registry>;
+
 /// The log of the process. Dropping it writes all buffered lines.
-pub struct Log(BufferedWriter<Stderr>);
+pub struct Log {
+    writer: BufferedWriter<Stderr>,
+    format: reload::Handle<Format, Registry>,
+    filter: reload::Handle<EnvFilter, Formatted>,
+}
+
+impl Log {
+    /// Changes the level and the format.
+    pub fn reconfigure(&self, config: &LogConfig) {
+        // An error means that another logger is installed.
+        let _ = self.format.reload(format(config, &self.writer));
+        let _ = self.filter.reload(filter(config));
+    }
+}
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.0.flush();
+        self.writer.flush();
     }
 }
 
@@ -25,6 +45,15 @@ impl Drop for Log {
 /// # Errors
 /// If the writer's thread cannot be started.
 pub fn start_logs(config: &LogConfig) -> io::Result<Log> {
+    let writer = BufferedWriter::start(io::stderr())?;
+    let (format_layer, format) = reload::Layer::new(format(config, &writer));
+    let (filter_layer, filter) = reload::Layer::new(filter(config));
+    // Fails only if a logger is installed already.
+    let _ = tracing_subscriber::registry().with(format_layer).with(filter_layer).try_init();
+    Ok(Log { writer, format, filter })
+}
+
+fn filter(config: &LogConfig) -> EnvFilter {
     let level = match config.level {
         LogLevel::Debug => "debug",
         LogLevel::Info => "info",
@@ -35,13 +64,13 @@ pub fn start_logs(config: &LogConfig) -> io::Result<Log> {
     // The access log has a switch of its own. pingora logs parts of messages that it cannot parse; the gateway logs failures and changes of
     // health itself.
     let quiet = "pingora_proxy=off,pingora_core::protocols=off,pingora_load_balancing=off";
-    let filter = EnvFilter::new(format!("{libraries},{quiet},keygate={level},keygate::access=info"));
-    let log = Log(BufferedWriter::start(io::stderr())?);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.0.clone());
-    // Fails only if a logger is installed already.
-    let _ = match config.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
-        LogFormat::Text => builder.with_ansi(false).try_init(),
-    };
-    Ok(log)
+    EnvFilter::new(format!("{libraries},{quiet},keygate={level},keygate::access=info"))
+}
+
+fn format(config: &LogConfig, writer: &BufferedWriter<Stderr>) -> Format {
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer.clone());
+    match config.format {
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        LogFormat::Text => layer.with_ansi(false).boxed(),
+    }
 }

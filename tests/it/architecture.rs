@@ -127,6 +127,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "audit",
             "audit_log",
             "cidr",
+            "clock",
             "config",
             "duration",
             "engine",

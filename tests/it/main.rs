@@ -50,6 +50,7 @@ mod postgres;
 mod proof_cache;
 mod races;
 mod redis;
+mod reload;
 mod retention;
 mod revocation;
 mod rotation;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use prometheus::Registry;
 use uuid::Uuid;
 
@@ -38,6 +39,7 @@ pub struct Node {
     id: Uuid,
     start_time: Timestamp,
     parts: NodeParts,
+    version: ArcSwap<Version>,
     samples: Samples,
 }
 
@@ -45,7 +47,8 @@ impl Node {
     /// A node with a new id, which starts now.
     pub fn new(parts: NodeParts) -> Self {
         let (id, start_time) = (uuid::Builder::from_random_bytes(rand::random()).into_uuid(), parts.lifecycle.now());
-        let node = Self { id, start_time, parts, samples: Samples::default() };
+        let version = ArcSwap::new(Arc::clone(&parts.version));
+        let node = Self { id, start_time, parts, version, samples: Samples::default() };
         node.sample();
         node
     }
@@ -53,6 +56,11 @@ impl Node {
     /// The id, which is new at each start.
     pub(in crate::admin) fn id(&self) -> String {
         self.id.to_string()
+    }
+
+    /// The version and the hash of the configuration from now on.
+    pub fn set_version(&self, version: Version) {
+        self.version.store(Arc::new(version));
     }
 
     /// Samples the metrics and sends heartbeats. Runs until it is dropped.
@@ -121,7 +129,7 @@ impl Node {
     async fn status(&self) -> NodeStatus {
         let counts = Counts::read(&self.parts.registry);
         let report = self.parts.upstream_report.as_ref();
-        let version = &self.parts.version;
+        let version = self.version.load();
         NodeStatus {
             version: version.version.clone(),
             commit: version.commit.clone(),

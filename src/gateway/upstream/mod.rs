@@ -29,4 +29,5 @@ pub(super) use call::{RequestFacts, UpstreamCall};
 pub use group::Upstream;
 pub(super) use peer::use_new_connection;
 pub use tls::check_upstream_files;
+pub(super) use upstreams::RunningUpstreams;
 pub use upstreams::{Upstreams, UpstreamsError};

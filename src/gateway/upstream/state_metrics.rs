@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts};
@@ -9,10 +10,11 @@ use prometheus::{IntGaugeVec, Opts};
 use super::endpoint::Endpoint;
 use super::group::Upstream;
 
-/// Reads the state of all endpoints.
+/// Reads the state of all endpoints. Clones read the same upstreams.
+#[derive(Clone)]
 pub(super) struct StateMetrics {
-    upstreams: Vec<Arc<Upstream>>,
-    descriptions: Vec<Desc>,
+    upstreams: Arc<ArcSwap<Vec<Arc<Upstream>>>>,
+    descriptions: Arc<[Desc]>,
 }
 
 /// The gauges of one collection.
@@ -26,10 +28,20 @@ struct Gauges {
 impl StateMetrics {
     /// # Errors
     /// Never: the names and labels are valid.
-    pub(super) fn new(upstreams: Vec<Arc<Upstream>>) -> Result<Self, prometheus::Error> {
+    pub(super) fn new() -> Result<Self, prometheus::Error> {
         let gauges = Gauges::new()?;
         let descriptions = gauges.all().iter().flat_map(|gauge| gauge.desc()).cloned().collect();
-        Ok(Self { upstreams, descriptions })
+        Ok(Self { upstreams: Arc::default(), descriptions })
+    }
+
+    /// The upstreams whose endpoints are read.
+    pub(super) fn upstreams(&self) -> Arc<Vec<Arc<Upstream>>> {
+        self.upstreams.load_full()
+    }
+
+    /// The upstreams whose endpoints are read from now on.
+    pub(super) fn set(&self, upstreams: Vec<Arc<Upstream>>) {
+        self.upstreams.store(Arc::new(upstreams));
     }
 }
 
@@ -40,7 +52,7 @@ impl Collector for StateMetrics {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let Ok(gauges) = Gauges::new() else { return Vec::new() };
-        for upstream in &self.upstreams {
+        for upstream in self.upstreams.load().iter() {
             let waiting = i64::try_from(upstream.waiting.count()).unwrap_or(i64::MAX);
             gauges.waiting.with_label_values(&[&*upstream.name]).set(waiting);
             for endpoint in &upstream.endpoints().endpoints {

@@ -11,12 +11,26 @@ use super::group::Upstream;
 use super::metrics::Metrics;
 use super::state_metrics::StateMetrics;
 use super::tls::check_system_authorities;
-use crate::config::GatewayConfig;
+use crate::config::{GatewayConfig, UpstreamConfig};
 use crate::listener::tls::{self, TlsError};
 
-/// All upstreams of a gateway, by name.
+/// All upstreams of a configuration, by name.
 #[derive(Clone)]
-pub struct Upstreams(Arc<BTreeMap<String, Arc<Upstream>>>);
+pub struct Upstreams {
+    by_name: Arc<BTreeMap<String, (UpstreamConfig, Arc<Upstream>)>>,
+    metrics: Arc<UpstreamMetrics>,
+}
+
+/// The metrics of the upstreams of all configurations.
+struct UpstreamMetrics {
+    requests: Metrics,
+    tls: tls::Metrics,
+    state: StateMetrics,
+}
+
+/// The upstreams that have background work: name resolution, health checks and the watch of TLS files.
+#[derive(Default)]
+pub(in crate::gateway) struct RunningUpstreams(BTreeMap<String, (Arc<Upstream>, JoinSet<()>)>);
 
 /// Why upstreams cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -40,35 +54,58 @@ impl Upstreams {
         tls_metrics: &tls::Metrics,
     ) -> Result<Self, UpstreamsError> {
         crate::tls::install_crypto_provider();
+        let state = StateMetrics::new()?;
+        let metrics = UpstreamMetrics { requests: Metrics::register(registry)?, tls: tls_metrics.clone(), state };
+        registry.register(Box::new(metrics.state.clone()))?;
+        let upstreams = Self::build(config, Arc::new(metrics), &BTreeMap::new())?;
+        upstreams.show();
+        Ok(upstreams)
+    }
+
+    /// The upstreams of another validated configuration. Those whose settings are the same are kept, with their connections and their health.
+    ///
+    /// # Errors
+    /// When a TLS file cannot be used.
+    pub fn reconfigured(&self, config: &GatewayConfig) -> Result<Self, UpstreamsError> {
+        Self::build(config, Arc::clone(&self.metrics), &self.by_name)
+    }
+
+    fn build(
+        config: &GatewayConfig,
+        metrics: Arc<UpstreamMetrics>,
+        before: &BTreeMap<String, (UpstreamConfig, Arc<Upstream>)>,
+    ) -> Result<Self, UpstreamsError> {
         check_system_authorities(config)?;
-        let metrics = Metrics::register(registry)?;
-        let upstreams = config.upstreams.iter();
-        let upstream = |(name, config): (&String, _)| {
-            Upstream::new(name, config, &metrics, tls_metrics).map(|upstream| (name.clone(), upstream))
+        let upstream = |(name, config): (&String, &UpstreamConfig)| {
+            let upstream = match before.get(name) {
+                Some((before, upstream)) if before == config => Arc::clone(upstream),
+                _ => Upstream::new(name, config, &metrics.requests, &metrics.tls)?,
+            };
+            Ok((name.clone(), (config.clone(), upstream)))
         };
-        let upstreams = upstreams.map(upstream).collect::<Result<BTreeMap<_, _>, _>>()?;
-        registry.register(Box::new(StateMetrics::new(upstreams.values().cloned().collect())?))?;
-        Ok(Self(Arc::new(upstreams)))
+        let by_name = config.upstreams.iter().map(upstream).collect::<Result<_, UpstreamsError>>()?;
+        Ok(Self { by_name: Arc::new(by_name), metrics })
+    }
+
+    /// The metrics and the report of endpoints are about these upstreams from now on.
+    pub fn show(&self) {
+        self.metrics.state.set(self.each().cloned().collect());
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.by_name.values().map(|(_, upstream)| upstream)
     }
 
     /// The upstream of a name.
     pub(in crate::gateway) fn get(&self, name: &str) -> Option<Arc<Upstream>> {
-        self.0.get(name).cloned()
+        self.by_name.get(name).map(|(_, upstream)| Arc::clone(upstream))
     }
 
-    /// Starts the background work on the current runtime; it ends when the result is dropped.
-    pub(in crate::gateway) fn start(&self) -> JoinSet<()> {
-        let mut tasks = JoinSet::new();
-        for upstream in self.0.values() {
-            upstream.spawn(&mut tasks);
-        }
-        tasks
-    }
-
-    /// The state of all endpoints, for `/health/ready`: by upstream and endpoint, whether it is healthy and whether it is ejected. `None`
-    /// until all names were resolved, successfully or not; a resolution has a time limit.
+    /// The state of all endpoints of the upstreams that are shown, for `/health/ready`: by upstream and endpoint, whether it is healthy and
+    /// whether it is ejected. `None` until all names were resolved, successfully or not; a resolution has a time limit.
     pub fn report(&self) -> Option<Value> {
-        if !self.0.values().all(|upstream| upstream.is_resolved()) {
+        let shown = self.metrics.state.upstreams();
+        if !shown.iter().all(|upstream| upstream.is_resolved()) {
             return None;
         }
         let endpoints = |upstream: &Upstream| -> Value {
@@ -79,7 +116,25 @@ impl Upstreams {
             });
             Value::Object(state.collect())
         };
-        let upstreams = self.0.iter().map(|(name, upstream)| (name.clone(), endpoints(upstream)));
+        let upstreams = shown.iter().map(|upstream| (upstream.name.to_string(), endpoints(upstream)));
         Some(Value::Object(upstreams.collect()))
+    }
+}
+
+impl RunningUpstreams {
+    /// Starts the background work of new upstreams on the current runtime, and ends that of upstreams that are not among `upstreams`. All of
+    /// it ends when this is dropped.
+    pub(in crate::gateway) fn follow(&mut self, upstreams: &Upstreams) {
+        self.0.retain(|name, (running, _)| {
+            let current = upstreams.by_name.get(name);
+            current.is_some_and(|(_, upstream)| Arc::ptr_eq(running, upstream))
+        });
+        for (name, (_, upstream)) in upstreams.by_name.iter() {
+            self.0.entry(name.clone()).or_insert_with(|| {
+                let mut tasks = JoinSet::new();
+                upstream.spawn(&mut tasks);
+                (Arc::clone(upstream), tasks)
+            });
+        }
     }
 }

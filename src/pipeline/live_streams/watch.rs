@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use chrono::TimeDelta;
 use tokio::task::JoinSet;
 
@@ -29,7 +30,7 @@ const AFTER_EXPIRY: TimeDelta = TimeDelta::milliseconds(1);
 /// The live streams of a node. [`LiveStreams::run`] verifies their credentials again.
 pub struct LiveStreams {
     registry: Arc<Registry>,
-    verifier: Arc<Verifier>,
+    verifier: ArcSwap<Verifier>,
     metrics: LiveStreamMetrics,
 }
 
@@ -44,7 +45,13 @@ impl LiveStreams {
 
     /// The same, for at most `max` streams.
     pub(super) fn bounded(verifier: Arc<Verifier>, metrics: LiveStreamMetrics, max: usize) -> Self {
-        Self { registry: Arc::new(Registry::new(max)), verifier, metrics }
+        Self { registry: Arc::new(Registry::new(max)), verifier: ArcSwap::new(verifier), metrics }
+    }
+
+    /// Verifies by another verifier of the same keys from now on.
+    #[cfg(feature = "server")]
+    pub(crate) fn set_verifier(&self, verifier: Arc<Verifier>) {
+        self.verifier.store(verifier);
     }
 
     /// The number of changes of keys so far. A request reads it before its credential is verified.
@@ -82,7 +89,7 @@ impl LiveStreams {
     /// Verifies streams when their keys change or expire, and ends those whose credential is no longer valid. Runs until it is dropped.
     pub async fn run(self: Arc<Self>) {
         loop {
-            let now = self.verifier.now();
+            let now = self.verifier.load().now();
             let due = self.registry.take_due(now, CONCURRENT);
             if due.is_empty() {
                 self.wait(now).await;
@@ -107,7 +114,7 @@ impl LiveStreams {
 
     /// Verifies a stream again later, because its key cannot be looked up. Until then only its expiry as far as it is known counts.
     fn postpone(&self, id: u64, subject: &StreamSubject) {
-        let now = self.verifier.now();
+        let now = self.verifier.load().now();
         if subject.verdict.expire_time().is_some_and(|expiry| now > expiry) {
             self.registry.end(id, EndReason::Expired);
         } else {
@@ -117,10 +124,10 @@ impl LiveStreams {
 
     async fn check(&self, id: u64, stream: &WatchedStream) {
         let subject = &stream.subject;
-        match subject.recheck(&self.verifier).await {
+        match subject.recheck(&self.verifier.load_full()).await {
             Ok(verdict) if verdict.scopes().contains_all(&subject.scopes) => {
                 // Later than now, so that a clock that was set back causes no busy loop.
-                let later = self.verifier.now() + AFTER_EXPIRY;
+                let later = self.verifier.load().now() + AFTER_EXPIRY;
                 self.registry.schedule_earlier(id, after_expiry(&verdict).map(|check| check.max(later)));
             }
             Ok(_) => self.registry.end(id, EndReason::Invalid),

@@ -1,0 +1,184 @@
+//! Which settings take effect at a restart only, because they describe sockets, threads, connections to other servers, or the size of what
+//! is in memory.
+
+use super::gateway::GatewayConfig;
+use super::listener::ListenerConfig;
+use super::root::Config;
+use super::source::LoadedConfig;
+
+/// The paths of these settings. `*` stands for any name or index; a path includes all settings below it.
+const RESTART: [&str; 28] = [
+    "serve.http.host",
+    "serve.http.port",
+    "serve.http.socket",
+    "serve.http.tls",
+    "serve.http.shutdown_grace",
+    "serve.metrics",
+    "serve.public",
+    "db",
+    "cache",
+    "rate_limit.enabled",
+    "rate_limit.backend",
+    "rate_limit.mode",
+    "last_used",
+    "retention",
+    "audit",
+    "usage",
+    "tracing",
+    "credentials.derived_tokens.jwt.signing_keys",
+    "gateway.enabled",
+    "gateway.address",
+    "gateway.listeners.*.address",
+    "gateway.listeners.*.tls",
+    "gateway.connections",
+    "gateway.threads",
+    "gateway.shutdown_grace",
+    "gateway.unknown_keys",
+    "gateway.auth_failures",
+    "external_auth.*",
+];
+
+impl LoadedConfig {
+    /// The paths of the settings that differ from `started`, with which the process was started, and take effect at a restart only.
+    pub fn restart_settings(&self, started: &Self) -> Vec<String> {
+        let is_reloaded = |path: &str| path.starts_with("external_auth.trusted_peers");
+        let changed = self.changed_settings(started).into_iter();
+        // A list of another length has no indexes in common.
+        let needs_restart =
+            |path: &String| path == "gateway.listeners" || RESTART.iter().any(|rule| covers(rule, path));
+        changed.filter(|path| needs_restart(path) && !is_reloaded(path)).collect()
+    }
+}
+
+impl Config {
+    /// This configuration with the settings of `running` where a change takes effect at a restart only.
+    #[must_use]
+    pub fn with_running(mut self, running: &Self) -> Self {
+        let (http, running_http) = (&mut self.serve.http, &running.serve.http);
+        http.host.clone_from(&running_http.host);
+        http.port = running_http.port;
+        http.socket.clone_from(&running_http.socket);
+        http.tls.clone_from(&running_http.tls);
+        http.shutdown_grace = running_http.shutdown_grace;
+        self.serve.metrics.clone_from(&running.serve.metrics);
+        self.serve.public.clone_from(&running.serve.public);
+        self.db.clone_from(&running.db);
+        self.cache.clone_from(&running.cache);
+        self.rate_limit.enabled = running.rate_limit.enabled;
+        self.rate_limit.backend = running.rate_limit.backend;
+        self.rate_limit.mode = running.rate_limit.mode;
+        self.last_used.clone_from(&running.last_used);
+        self.retention.clone_from(&running.retention);
+        self.audit.clone_from(&running.audit);
+        self.usage.clone_from(&running.usage);
+        self.tracing.clone_from(&running.tracing);
+        let signing_keys = &running.credentials.derived_tokens.jwt.signing_keys;
+        self.credentials.derived_tokens.jwt.signing_keys.clone_from(signing_keys);
+        match (&mut self.gateway, &running.gateway) {
+            (Some(gateway), Some(running)) => gateway.keep_running(running),
+            (gateway, running) => gateway.clone_from(running),
+        }
+        match (&mut self.external_auth, &running.external_auth) {
+            (Some(external_auth), Some(running)) => {
+                let trusted_peers = std::mem::take(&mut external_auth.trusted_peers);
+                external_auth.clone_from(running);
+                external_auth.trusted_peers = trusted_peers;
+            }
+            (external_auth, running) => external_auth.clone_from(running),
+        }
+        self
+    }
+}
+
+impl GatewayConfig {
+    fn keep_running(&mut self, running: &Self) {
+        self.enabled = running.enabled;
+        self.address.clone_from(&running.address);
+        self.listeners = running.listeners.iter().map(|listener| kept(listener, &self.listeners)).collect();
+        self.connections = running.connections;
+        self.threads = running.threads;
+        self.shutdown_grace = running.shutdown_grace;
+        self.unknown_keys = running.unknown_keys;
+        self.auth_failures = running.auth_failures;
+    }
+}
+
+/// A running listener with the settings of that in `listeners` with the same address. Its TLS stays.
+fn kept(running: &ListenerConfig, listeners: &[ListenerConfig]) -> ListenerConfig {
+    match listeners.iter().find(|listener| listener.address == running.address) {
+        Some(listener) => ListenerConfig { tls: running.tls.clone(), ..listener.clone() },
+        None => running.clone(),
+    }
+}
+
+/// Whether a rule is about a setting.
+fn covers(rule: &str, path: &str) -> bool {
+    let mut names = path.split('.');
+    rule.split('.').all(|rule| names.next().is_some_and(|name| rule == "*" || rule == name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const MINIMAL: &str = "credentials: { issuer: 'https://keys.example.com' }\n\
+        secrets: { hmac: { current: a secret of at least 32 characters } }\n";
+
+    fn loaded(text: &str) -> LoadedConfig {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keygate.yaml");
+        std::fs::write(&file, format!("{MINIMAL}{text}")).unwrap();
+        Config::load_settings(&file, &BTreeMap::new()).unwrap()
+    }
+
+    fn gateway(listeners: &str, more: &str) -> LoadedConfig {
+        loaded(&format!("db: {{ dsn: 'sqlite://x' }}\ngateway: {{ listeners: [{listeners}], {more} }}\n"))
+    }
+
+    #[test]
+    fn rule_covers_what_is_below_it() {
+        for (rule, path, expected) in [
+            ("db", "db.dsn", true),
+            ("db", "dba", false),
+            ("serve.metrics", "serve.metrics.port", true),
+            ("serve.http.host", "serve.http", false),
+            ("gateway.listeners.*.tls", "gateway.listeners.0.tls.min_version", true),
+            ("gateway.listeners.*.tls", "gateway.listeners.0.limits.head_timeout", false),
+        ] {
+            assert_eq!(covers(rule, path), expected, "{rule} {path}");
+        }
+    }
+
+    #[test]
+    fn settings_of_sockets_and_databases_need_a_restart() {
+        let before = gateway("{ address: '127.0.0.1:8080' }", "");
+        let after = loaded(
+            "db: { dsn: 'sqlite://other' }\nserve: { http: { port: 5000 } }\nlog: { level: debug }\n\
+             gateway: { listeners: [{ address: '127.0.0.1:8080', require_tls: true }], threads: 3, allow_underscores: true }\n",
+        );
+        assert_eq!(after.restart_settings(&before), ["db.dsn", "gateway.threads", "serve.http.port"]);
+        let merged = after.config.with_running(&before.config);
+        assert_eq!((merged.db.dsn.as_str(), merged.serve.http.port), ("sqlite://x", before.config.serve.http.port));
+        let gateway = merged.gateway.unwrap();
+        assert_eq!((gateway.threads, gateway.allow_underscores, gateway.listeners[0].require_tls), (0, true, true));
+    }
+
+    #[test]
+    fn listeners_stay_at_their_addresses() {
+        let before = gateway("{ address: '127.0.0.1:8080' }, { address: '127.0.0.1:8081' }", "");
+        let after = gateway("{ address: '127.0.0.1:8081', trusted_proxies: ['10.0.0.0/8'] }", "");
+        assert_eq!(after.restart_settings(&before), ["gateway.listeners"]);
+        let merged = after.config.with_running(&before.config).gateway.unwrap();
+        let shown = merged.listeners.iter().map(|listener| (listener.address.as_str(), listener.trusted_proxies.len()));
+        assert_eq!(shown.collect::<Vec<_>>(), [("127.0.0.1:8080", 0), ("127.0.0.1:8081", 1)]);
+    }
+
+    #[test]
+    fn sections_neither_appear_nor_disappear() {
+        let (with, without) = (gateway("", ""), loaded("db: { dsn: 'sqlite://x' }\n"));
+        assert!(without.config.clone().with_running(&with.config).gateway.is_some());
+        assert!(with.config.with_running(&without.config).gateway.is_none());
+    }
+}

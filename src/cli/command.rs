@@ -81,7 +81,7 @@ impl Cli {
         match &self.command {
             Command::Dev(args) => args.run(),
             Command::Serve(file) => serve::run(file),
-            Command::Config(command) => command.run(),
+            Command::Config(command) => return command.run(),
             Command::Migrate(migrate) => migrate.run(),
             Command::Keys(keys) => return keys.run(&self.connection),
             Command::Admin(admin) => admin.run(&self.connection),

@@ -1,6 +1,7 @@
 //! `keygate config`, and loading of the configuration file for the other commands.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -11,6 +12,8 @@ use crate::config::{Config, ConfigSource, UnknownVariable, json_schema, unknown_
 
 const SETTING: &Columns =
     &[("SETTING", "path"), ("VALUE", "value"), ("SOURCE", "source"), ("SOURCE NAME", "source_name")];
+
+const DIFFERENCE: &Columns = &[("SETTING", "path"), ("BEFORE", "before"), ("AFTER", "after")];
 
 /// The `--config` argument.
 #[derive(Debug, Args)]
@@ -27,6 +30,8 @@ pub(super) enum ConfigCommand {
     Check(ConfigFile),
     /// Print the effective settings with their sources: file, environment variable or default. Secrets are replaced by [REDACTED]
     Show(Show),
+    /// Print the settings whose effective values differ between two files; exit code 1 if there are any
+    Diff(Diff),
     /// Print the JSON schema of configuration files
     Schema,
     /// Print the OpenAPI description of the admin API
@@ -68,14 +73,39 @@ impl Show {
     }
 }
 
+/// Arguments of `config diff`.
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// The first configuration file
+    before: PathBuf,
+    /// The second configuration file
+    after: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Diff {
+    fn run(&self) -> anyhow::Result<ExitCode> {
+        let load = |file: &PathBuf| {
+            ConfigSource::of_process(file.clone()).load().with_context(|| format!("{} is not valid", file.display()))
+        };
+        let differences = serde_json::to_value(load(&self.before)?.differences(&load(&self.after)?)?)?;
+        let rows = differences.as_array().map_or(&[][..], Vec::as_slice);
+        self.output.list(&differences, rows, DIFFERENCE)?;
+        Ok(if rows.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
 impl ConfigCommand {
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Check(file) => check(file),
             Self::Show(show) => show.run(),
+            Self::Diff(diff) => return diff.run(),
             Self::Schema => schema(),
             Self::Openapi => output::print(&openapi_json()),
         }
+        .map(|()| ExitCode::SUCCESS)
     }
 }
 

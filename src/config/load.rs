@@ -54,7 +54,7 @@ impl Config {
         let schema = schema::json_schema();
         let in_file = env::paths_in(&schema, &tree);
         let applied = env::overlay(&schema, &mut tree, variables, &mut problems);
-        secret_files::overlay(&mut tree, &mut problems);
+        let secret_files = secret_files::overlay(&mut tree, &mut problems);
         let mut config = None;
         if parsed {
             check_required(&tree, &mut problems);
@@ -71,7 +71,7 @@ impl Config {
             }
         }
         problems.result(())?;
-        let sources = Sources { file: name.to_owned(), in_file, variables: applied };
+        let sources = Sources { file: name.to_owned(), in_file, variables: applied, secret_files };
         match config {
             Some(config) => Ok(LoadedConfig { config: Config { sources, ..config }, settings: tree }),
             None => Err(ConfigErrors::one(name, "has a value of the wrong type; check lists and times")),

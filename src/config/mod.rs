@@ -98,7 +98,7 @@ pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 pub(crate) use serve::listen_ip;
 pub use serve::{ClientIpSource, HttpConfig, MetricsConfig, PublicConfig, RequestLogConfig, ServeConfig};
 pub use setting::{Setting, SettingSource};
-pub use source::{ConfigSource, LoadedConfig};
+pub use source::{ConfigSource, Difference, LoadedConfig};
 pub use sources::Sources;
 pub use stream::{OnRevoke, Upgrade};
 pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 
 /// What stands for a secret.
-const REDACTED: &str = "[REDACTED]";
+pub(super) const REDACTED: &str = "[REDACTED]";
 /// Parameters of data source names that are no secrets.
 const PLAIN_PARAMETERS: [&str; 14] = [
     "acquire_timeout",

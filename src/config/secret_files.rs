@@ -1,6 +1,7 @@
 //! Settings whose value is in a file: `NAME_file` names the file of the secret `NAME`, for example a mounted Kubernetes secret.
 //! `secrets.hmac.retired_files` names the files of retired secrets.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -14,8 +15,9 @@ const RETIRED: [&str; 2] = ["secrets.hmac.retired", "secrets.hmac.retired_files"
 /// The largest file that is read, in bytes.
 const FILE_MAX: u64 = 64 * 1024;
 
-/// Reads the files, and sets the settings that they are for.
-pub(super) fn overlay(tree: &mut Value, problems: &mut Problems) {
+/// Reads the files, and sets the settings that they are for. Returns the files by the paths of these settings.
+pub(super) fn overlay(tree: &mut Value, problems: &mut Problems) -> BTreeMap<String, String> {
+    let mut applied = BTreeMap::new();
     for path in SECRETS {
         let setting = format!("{path}_file");
         let Some(file) = text(tree, &setting).map(PathBuf::from) else { continue };
@@ -24,7 +26,10 @@ pub(super) fn overlay(tree: &mut Value, problems: &mut Problems) {
             continue;
         }
         match read(&file) {
-            Ok(secret) => set(tree, path, secret),
+            Ok(secret) => {
+                set(tree, path, secret);
+                applied.insert(path.to_owned(), file.display().to_string());
+            }
             Err(why) => problems.add(&setting, &why),
         }
     }
@@ -35,6 +40,7 @@ pub(super) fn overlay(tree: &mut Value, problems: &mut Problems) {
             Err(why) => problems.add(&format!("{files}.{index}"), &why),
         }
     }
+    applied
 }
 
 /// The files that a tree of settings names.

@@ -58,6 +58,9 @@ impl Config {
         let sources = &self.sources;
         match sources.variables.get(path) {
             Some(variable) => (SettingSource::Environment, Some(variable.clone())),
+            None if sources.secret_files.contains_key(path) => {
+                (SettingSource::File, sources.secret_files.get(path).cloned())
+            }
             None if sources.in_file.contains(path) => (SettingSource::File, Some(sources.file.clone())),
             None if is_default => (SettingSource::Default, None),
             None => (SettingSource::Program, None),

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::ExposeSecret;
+use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::problems::ConfigErrors;
+use super::redact::REDACTED;
 use super::root::Config;
 use super::secret_files;
 
@@ -26,6 +28,17 @@ pub struct LoadedConfig {
     pub config: Config,
     /// The tree of settings after the environment variables and the secret files were applied. It contains secrets.
     pub(super) settings: Value,
+}
+
+/// A setting that differs between two configurations.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// The path, such as `gateway.upstreams.orders.endpoints.0`.
+    pub path: String,
+    /// The effective value in the first configuration; `null` if it has none. Secrets are replaced by `[REDACTED]`.
+    pub before: Value,
+    /// The same in the second configuration.
+    pub after: Value,
 }
 
 impl ConfigSource {
@@ -81,6 +94,23 @@ impl LoadedConfig {
         let mut changed = BTreeSet::new();
         compare("", &self.settings, &other.settings, &mut changed);
         changed
+    }
+
+    /// The settings whose effective values differ. A default that only one of the configurations writes out is no difference.
+    ///
+    /// # Errors
+    /// When a value cannot be converted to JSON.
+    pub fn differences(&self, other: &Self) -> Result<Vec<Difference>, serde_json::Error> {
+        let (before, after) = (serde_json::to_value(&self.config)?, serde_json::to_value(&other.config)?);
+        let value = |tree: &Value, path: &str| tree.pointer(&format!("/{}", path.replace('.', "/"))).cloned();
+        let difference = |path: String| Difference {
+            before: value(&before, &path).unwrap_or_default(),
+            after: value(&after, &path).unwrap_or_default(),
+            path,
+        };
+        // Different secrets look the same.
+        let is_different = |found: &Difference| found.before != found.after || found.before == REDACTED;
+        Ok(self.changed_settings(other).into_iter().map(difference).filter(is_different).collect())
     }
 
     /// The files of secrets that the settings name.

@@ -12,6 +12,8 @@ pub struct Sources {
     pub(super) in_file: BTreeSet<String>,
     /// The environment variables that were applied, by the path of their setting.
     pub(super) variables: BTreeMap<String, String>,
+    /// The files of secrets that were read, by the path of the secret.
+    pub(super) secret_files: BTreeMap<String, String>,
 }
 
 impl fmt::Debug for Sources {

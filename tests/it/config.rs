@@ -1,10 +1,12 @@
 //! `keygate config`, and configurations that stop the start.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Output;
 
 use crate::support::keygate::{HMAC_SECRET, command, write_private};
 use keygate_test_servers::{Process, free_port};
+use serde_json::{Value, json};
 
 fn run(arguments: &[&str], text: &str, variables: &[(&str, &str)]) -> (Output, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -115,4 +117,34 @@ fn serve_logs_unknown_environment_variables_and_starts() {
     assert!(warning.contains("\"WARN\"") && warning.contains("KEYGATE_LOG_LEVL names no setting"), "{warning}");
     let started = lines.find(|line| line.contains("is serving")).unwrap();
     assert!(!started.contains("KEYGATE_PORT"), "{started}");
+}
+
+#[test]
+fn config_diff_prints_what_differs_without_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, secret: &str, more: &str| {
+        let path = folder.path().join(name);
+        let text = format!(
+            "credentials: {{ issuer: 'https://keys.example.com' }}\nsecrets: {{ hmac: {{ current: {secret} }} }}\n\
+             db: {{ dsn: 'sqlite://x' }}\n{more}"
+        );
+        write_private(&path, &text);
+        path
+    };
+    let before = file("before.yaml", "the-first-secret-of-32-characters-or-more", "cache: { ttl: 60s }\n");
+    let after =
+        file("after.yaml", "the-second-secret-of-32-characters-or-more", "cache: { ttl: 60s }\nlog: { level: warn }\n");
+    let diff = |before: &Path, after: &Path| {
+        let output = command().args(["config", "diff", "--format", "json"]).args([before, after]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = diff(&before, &after);
+    assert_eq!(code, Some(1), "{text}");
+    let found: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let expected = json!([
+        {"path": "log.level", "before": "info", "after": "warn"},
+        {"path": "secrets.hmac.current", "before": "[REDACTED]", "after": "[REDACTED]"}
+    ]);
+    assert_eq!(json!(found), expected);
+    assert_eq!(diff(&before, &before).0, Some(0));
 }

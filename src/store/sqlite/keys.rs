@@ -311,7 +311,9 @@ impl KeyStore for SqliteStore {
     }
 
     async fn close(&self) {
-        self.writers.close().await;
+        if let Err(error) = self.writers.close().await {
+            tracing::warn!(%error, "the connection that writes was not closed");
+        }
         self.pool.close().await;
     }
 }

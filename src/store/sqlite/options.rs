@@ -6,9 +6,9 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 /// How long a statement waits for another writer.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a caller waits for a free connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where the file is and how it is opened.
 #[derive(Debug, Clone)]
@@ -19,23 +19,24 @@ pub struct SqliteOptions {
     pub max_connections: u32,
 }
 
+impl SqliteOptions {
+    /// Whether one connection is for writes alone.
+    pub(super) fn has_own_writer(&self) -> bool {
+        self.path.is_some() && self.max_connections > 1
+    }
+}
+
 /// Options of the connection pool.
 pub(super) fn pool_options(options: &SqliteOptions) -> SqlitePoolOptions {
     let options = match options.path {
+        // One of the connections is for writes.
+        Some(_) if options.has_own_writer() => SqlitePoolOptions::new().max_connections(options.max_connections - 1),
         Some(_) => SqlitePoolOptions::new().max_connections(options.max_connections),
         // Each connection would have its own database in memory, which is lost when the connection closes.
         None => SqlitePoolOptions::new().min_connections(1).max_connections(1).idle_timeout(None).max_lifetime(None),
     };
     // A ping before each statement would cost as much as the statement.
     options.acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false)
-}
-
-/// Options of the pool of the only connection that writes; `None` if the other pool has only one connection, as for a database in memory.
-pub(super) fn writer_options(options: &SqliteOptions) -> Option<SqlitePoolOptions> {
-    options.path.as_ref()?;
-    // As long as the statement would wait for another process that writes.
-    let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(BUSY_TIMEOUT);
-    Some(writer.idle_timeout(None).max_lifetime(None).test_before_acquire(false))
 }
 
 /// Options of a connection.

@@ -1,12 +1,14 @@
 //! The store over a SQLite file.
 
+use std::sync::Arc;
+
 use sqlx::SqlitePool;
 
 use super::error::store_error;
-use super::options::{SqliteOptions, connect_options, pool_options, writer_options};
+use super::options::{SqliteOptions, connect_options, pool_options};
 use super::private_files::make_files_private;
 use super::schema::change_tables;
-use super::write::{Write, Writers};
+use super::write::{Source, Write, Writers};
 use crate::store::audit_store::RecorderSlot;
 use crate::store::error::StoreError;
 use crate::store::schema::{Change, SchemaError};
@@ -34,13 +36,11 @@ impl SqliteStore {
         let mut connection = pool.acquire().await.map_err(store_error)?;
         change_tables(&mut connection, Change::Up).await?;
         drop(connection);
-        let writers = match writer_options(options) {
-            Some(writer) => {
-                let writer = writer.connect_with(connect_options(options)).await.map_err(store_error)?;
-                Writers::new(writer, true)
-            }
-            None => Writers::new(pool.clone(), false),
-        };
+        let writers = Writers::new(if options.has_own_writer() {
+            Source::Own(Arc::new(connect_options(options)))
+        } else {
+            Source::Shared(pool.clone())
+        });
         Ok(Self { pool, writers, recorder: RecorderSlot::default() })
     }
 

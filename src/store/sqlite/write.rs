@@ -5,27 +5,32 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::SqliteTransactionManager;
-use sqlx::{SqlSafeStr, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteTransactionManager};
+use sqlx::{ConnectOptions, Connection as _, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool};
 use sqlx_core::transaction::TransactionManager;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 
 use super::error::store_error;
-use super::options::BUSY_TIMEOUT;
+use super::options::ACQUIRE_TIMEOUT;
 use crate::store::error::StoreError;
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
-/// The writers of a file. Callers write in their order; several connections would sleep and try again while the file is locked.
+/// The writers of a database. Callers write in their order; several connections would sleep and try again while the file is locked.
 #[derive(Debug, Clone)]
 pub(super) struct Writers {
-    /// One connection.
-    pool: SqlitePool,
-    /// Whether the connection is kept between transactions. Its page cache stays valid, because no other connection of this
-    /// process writes.
-    is_kept: bool,
+    source: Source,
     state: Arc<Mutex<State>>,
+}
+
+/// Where the connection for writes comes from.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    /// A connection of its own, which is kept. Its page cache stays valid, because no other connection of this process writes.
+    Own(Arc<SqliteConnectOptions>),
+    /// The only connection to the database, which is shared with reads.
+    Shared(SqlitePool),
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +42,13 @@ struct State {
 
 /// A connection. An open transaction is rolled back when it is dropped.
 #[derive(Debug)]
-struct Connection(PoolConnection<Sqlite>);
+enum Connection {
+    Own(SqliteConnection),
+    Shared(Shared),
+}
+
+#[derive(Debug)]
+struct Shared(PoolConnection<Sqlite>);
 
 /// The result of a commit. Unset until then.
 type Outcome = Arc<OnceLock<Result<(), StoreError>>>;
@@ -51,34 +62,52 @@ pub(super) struct Write {
 }
 
 impl Writers {
-    /// The writers over a pool, whose connection they keep if nothing else uses it.
-    pub(super) fn new(pool: SqlitePool, is_kept: bool) -> Self {
-        Self { pool, is_kept, state: Arc::default() }
+    pub(super) fn new(source: Source) -> Self {
+        Self { source, state: Arc::default() }
     }
 
     /// Begins a change, in the transaction of the callers before it if that is not committed yet.
     pub(super) async fn begin(&self) -> Result<Write, StoreError> {
-        let turn = timeout(BUSY_TIMEOUT, Arc::clone(&self.state).lock_owned()).await;
+        let turn = timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.state).lock_owned()).await;
         let mut turn = turn.map_err(|_| StoreError::Timeout)?;
         let mut connection = match turn.connection.take() {
             Some(connection) => connection,
-            None => Connection(self.pool.acquire().await.map_err(store_error)?),
+            None => self.source.connect().await.map_err(store_error)?,
         };
-        let outcome = match turn.open.take() {
-            Some(outcome) => outcome,
-            None => {
-                let begin = SqliteTransactionManager::begin(&mut connection.0, Some(BEGIN.into_sql_str()));
-                begin.await.map_err(store_error)?;
-                Outcome::default()
-            }
+        let outcome = if let Some(outcome) = turn.open.take() {
+            outcome
+        } else {
+            let begin = SqliteTransactionManager::begin(connection.get(), Some(BEGIN.into_sql_str()));
+            begin.await.map_err(store_error)?;
+            Outcome::default()
         };
         Ok(Write { connection, outcome, turn, writers: self.clone() })
     }
 
-    /// Waits for the running transaction and closes the connection.
-    pub(super) async fn close(&self) {
-        self.state.lock().await.connection = None;
-        self.pool.close().await;
+    /// Waits for the running transaction and closes a connection of its own.
+    pub(super) async fn close(&self) -> Result<(), StoreError> {
+        match self.state.lock().await.connection.take() {
+            Some(Connection::Own(connection)) => connection.close().await.map_err(store_error),
+            Some(Connection::Shared(_)) | None => Ok(()),
+        }
+    }
+}
+
+impl Source {
+    async fn connect(&self) -> sqlx::Result<Connection> {
+        Ok(match self {
+            Self::Own(options) => Connection::Own(options.connect().await?),
+            Self::Shared(pool) => Connection::Shared(Shared(pool.acquire().await?)),
+        })
+    }
+}
+
+impl Connection {
+    fn get(&mut self) -> &mut SqliteConnection {
+        match self {
+            Self::Own(connection) => connection,
+            Self::Shared(shared) => &mut shared.0,
+        }
     }
 }
 
@@ -96,8 +125,9 @@ impl Write {
         if state.open.take_if(|open| Arc::ptr_eq(open, &outcome)).is_some()
             && let Some(mut connection) = state.connection.take()
         {
-            let result = SqliteTransactionManager::commit(&mut connection.0).await.map_err(store_error);
-            state.connection = Some(connection).filter(|_| writers.is_kept && result.is_ok());
+            let result = SqliteTransactionManager::commit(connection.get()).await.map_err(store_error);
+            let is_kept = result.is_ok() && matches!(connection, Connection::Own(_));
+            state.connection = Some(connection).filter(|_| is_kept);
             return outcome.get_or_init(|| result).clone();
         }
         outcome.get().cloned().unwrap_or_else(|| {
@@ -106,7 +136,7 @@ impl Write {
     }
 }
 
-impl Drop for Connection {
+impl Drop for Shared {
     fn drop(&mut self) {
         SqliteTransactionManager::start_rollback(&mut self.0);
     }
@@ -116,13 +146,16 @@ impl Deref for Write {
     type Target = SqliteConnection;
 
     fn deref(&self) -> &SqliteConnection {
-        &self.connection.0
+        match &self.connection {
+            Connection::Own(connection) => connection,
+            Connection::Shared(shared) => &shared.0,
+        }
     }
 }
 
 impl DerefMut for Write {
     fn deref_mut(&mut self) -> &mut SqliteConnection {
-        &mut self.connection.0
+        self.connection.get()
     }
 }
 
@@ -201,6 +234,15 @@ mod tests {
         failed.await.unwrap().unwrap_err();
         later.await.unwrap().unwrap();
         assert_eq!(stored(&store).await, ["c"]);
+    }
+
+    #[test]
+    fn store_can_be_dropped_outside_of_a_runtime() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (store, _folder) = runtime.block_on(store());
+        runtime.block_on(async { insert(&store, "a").await.commit().await }).unwrap();
+        drop(runtime);
+        drop(store);
     }
 
     #[tokio::test]

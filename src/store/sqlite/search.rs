@@ -6,15 +6,15 @@ use sqlx::{FromRow, Row};
 
 use super::error::store_error;
 use super::store::SqliteStore;
-use crate::key::{EffectiveStatus, SearchOrder};
+use crate::key::SearchOrder;
 use crate::store::error::StoreError;
 use crate::store::row::{KeyRow, kind_text};
 use crate::store::search::{FoundKeys, ScannedKey, SearchQuery};
-use crate::store::search_range::SearchRange;
+use crate::store::search_range::{SearchRange, status_text};
 
 /// The maximum number of rows that one search reads, so that conditions which few keys meet do not read the whole table: in the order of the
 /// table, and in another one, in which each row is a lookup.
-const SCAN_MAX: u32 = 10_000;
+const SCAN_MAX: u32 = 5000;
 const LOOKUPS_MAX: u32 = 1500;
 
 /// The rest of the conditions on a row, whatever the order. Parameters 10 to 19: now, prefixes of name, actor and id, scope, status, expiry,
@@ -145,7 +145,7 @@ impl SqliteStore {
             .bind(&search.actor_prefix)
             .bind(&search.key_id_prefix)
             .bind(&search.scope)
-            .bind(search.state.map(EffectiveStatus::column))
+            .bind(search.state.map(status_text))
             .bind(search.expiring_before.map(|time| time.timestamp_micros()))
             .bind(search.unused_since.map(|time| time.timestamp_micros()))
             .bind(search.never_used)

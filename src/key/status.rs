@@ -71,15 +71,6 @@ impl EffectiveStatus {
         }
     }
 
-    /// The name in searches of databases.
-    pub(crate) fn column(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Revoked => "revoked",
-            Self::Expired => "expired",
-        }
-    }
-
     /// The status with a wire name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Active, Self::Revoked, Self::Expired].into_iter().find(|status| status.name() == name)

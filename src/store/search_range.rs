@@ -36,6 +36,15 @@ impl SearchRange {
     }
 }
 
+/// The name of a status in statements.
+pub(super) fn status_text(status: EffectiveStatus) -> &'static str {
+    match status {
+        EffectiveStatus::Active => "active",
+        EffectiveStatus::Revoked => "revoked",
+        EffectiveStatus::Expired => "expired",
+    }
+}
+
 /// The limits of an order by text.
 fn texts(query: &SearchQuery<'_>) -> (String, String) {
     let search = query.search;

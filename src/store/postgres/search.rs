@@ -7,14 +7,14 @@ use super::pool::Access;
 use super::statements::columns;
 use super::store::PostgresStore;
 use crate::clock::Timestamp;
-use crate::key::{EffectiveStatus, SearchOrder};
+use crate::key::SearchOrder;
 use crate::store::error::StoreError;
 use crate::store::row::{KeyRow, kind_text};
 use crate::store::search::{FoundKeys, ScannedKey, SearchQuery};
-use crate::store::search_range::SearchRange;
+use crate::store::search_range::{SearchRange, status_text};
 
 /// The maximum number of rows that one search reads, so that conditions which few keys meet do not read the whole table.
-const SCAN_MAX: u32 = 10_000;
+const SCAN_MAX: u32 = 5000;
 
 /// The rest of the conditions on a row, whatever the order. Parameters 10 to 19: now, prefixes of name, actor and id, scope, status, expiry,
 /// last use, never used, prefixes of the actors of the caller.
@@ -146,7 +146,7 @@ impl PostgresStore {
                 .bind(&search.actor_prefix)
                 .bind(&search.key_id_prefix)
                 .bind(&search.scope)
-                .bind(search.state.map(EffectiveStatus::column))
+                .bind(search.state.map(status_text))
                 .bind(search.expiring_before)
                 .bind(search.unused_since)
                 .bind(search.never_used)

@@ -6,15 +6,15 @@ use sqlx::{FromRow, Row};
 
 use super::error::store_error;
 use super::store::SqliteStore;
-use crate::key::{EffectiveStatus, SearchOrder};
+use crate::key::SearchOrder;
 use crate::store::error::StoreError;
 use crate::store::row::{KeyRow, kind_text};
 use crate::store::search::{FoundKeys, ScannedKey, SearchQuery};
-use crate::store::search_range::SearchRange;
+use crate::store::search_range::{SearchRange, status_text};
 
 /// The maximum number of rows that one search reads, so that conditions which few keys meet do not read the whole table: in the order of the
 /// table, and in another one, in which each row is a lookup.
-const SCAN_MAX: u32 = 10_000;
+const SCAN_MAX: u32 = 5000;
 const LOOKUPS_MAX: u32 = 1500;
 
 /// The rest of the conditions on a row, whatever the order. Parameters 10 to 19: now, prefixes of name, actor and id, scope, status, expiry,
@@ -26,7 +26,7 @@ macro_rules! conditions {
          AND (?14 IS NULL OR EXISTS (SELECT 1 FROM json_each(scopes) WHERE value = ?14)) \
          AND (?15 IS NULL OR ?15 = CASE WHEN status = 'revoked' OR revoke_time < ?10 THEN 'revoked' \
          WHEN expire_time < ?10 THEN 'expired' ELSE 'active' END) \
-         AND (?16 IS NULL OR expire_time < ?16) AND (?17 IS NULL OR coalesce(last_used_time, create_time) < ?17) \
+         AND (?16 IS NULL OR expire_time < ?16) AND (?17 IS NULL OR last_use < ?17) \
          AND (NOT ?18 OR last_used_time IS NULL) \
          AND (?19 IS NULL OR EXISTS (SELECT 1 FROM json_each(?19) WHERE substr(actor_id, 1, length(value)) = value))"
     };
@@ -59,7 +59,7 @@ macro_rules! range_by_id {
 
 /// The rows of an order by a value. Parameters: tenant, kind, id and value to start after, value to stop at (1, 2, 3, `$from`, `$below`).
 macro_rules! rows_by {
-    ($index:ident, $value:literal, $from:literal, $below:literal $(, $condition:literal)?) => {
+    ($index:ident, $value:literal, $from:literal, $below:literal) => {
         concat!(
             "SELECT * FROM keys INDEXED BY ",
             stringify!($index),
@@ -71,7 +71,6 @@ macro_rules! rows_by {
             $value,
             " < ",
             $below,
-            $(" AND ", $condition,)?
             " ORDER BY ",
             $value,
             ", key_id LIMIT ?8"
@@ -92,14 +91,7 @@ const REVOKED: &str = search!(concat!(
 const BY_NAME: &str = search!(rows_by!(keys_by_name, "name", "?4", "?6"));
 const BY_ACTOR: &str = search!(rows_by!(keys_by_actor, "actor_id", "?4", "?6"));
 const BY_EXPIRY: &str = search!(rows_by!(keys_by_expiry, "expire_time", "?5", "?7"));
-/// The planner does not take the start from a pair with an expression, so it is given twice.
-const BY_LAST_USE: &str = search!(rows_by!(
-    keys_by_last_use,
-    "coalesce(last_used_time, create_time)",
-    "?5",
-    "?7",
-    "coalesce(last_used_time, create_time) >= ?5"
-));
+const BY_LAST_USE: &str = search!(rows_by!(keys_by_last_use, "last_use", "?5", "?7"));
 
 fn statement(order: SearchOrder) -> &'static str {
     match order {
@@ -145,7 +137,7 @@ impl SqliteStore {
             .bind(&search.actor_prefix)
             .bind(&search.key_id_prefix)
             .bind(&search.scope)
-            .bind(search.state.map(EffectiveStatus::column))
+            .bind(search.state.map(status_text))
             .bind(search.expiring_before.map(|time| time.timestamp_micros()))
             .bind(search.unused_since.map(|time| time.timestamp_micros()))
             .bind(search.never_used)
@@ -179,7 +171,10 @@ mod tests {
                 SearchOrder::Expiry,
                 "INDEX keys_by_expiry (tenant=? AND kind=? AND (expire_time,key_id)>(?,?) AND expire_time<?)",
             ),
-            (SearchOrder::LastUse, "INDEX keys_by_last_use (tenant=? AND kind=? AND <expr>>? AND <expr><?)"),
+            (
+                SearchOrder::LastUse,
+                "INDEX keys_by_last_use (tenant=? AND kind=? AND (last_use,key_id)>(?,?) AND last_use<?)",
+            ),
             (SearchOrder::NeverUsed, "INDEX keys_never_used (tenant=? AND kind=? AND key_id>? AND key_id<?)"),
             (SearchOrder::Revoked, "INDEX keys_by_status (tenant=? AND kind=? AND status=? AND key_id>? AND key_id<?)"),
         ] {

@@ -106,6 +106,7 @@ secrets: { hmac: { retired: [short] } }
 db: { dsn: 'cockroach://localhost/keygate' }
 cache: { type: redis, max_staleness: 1s, redis: { timeout: 0s } }
 retention: { expired_keys: 23h }
+usage: { retention: 1h, flush_interval: 0s }
 tracing: { enabled: true }
 multitenancy: { enabled: true }
 gateway:

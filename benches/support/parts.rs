@@ -200,7 +200,7 @@ impl Parts {
         };
         let authorization = poll_once(self.snapshot.authorizer().authorize(&route, &request, memory));
         black_box(authorization.limits.fields());
-        authorization.outcome.map(|verdict| (route, target, verdict))
+        authorization.outcome.map(|verdict| (route, target, verdict)).map_err(|refusal| refusal.rejection)
     }
 
     /// A new key that is cached: its text and its record.

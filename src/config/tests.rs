@@ -107,6 +107,7 @@ db: { dsn: 'cockroach://localhost/keygate' }
 cache: { type: redis, max_staleness: 1s, redis: { timeout: 0s } }
 retention: { expired_keys: 23h }
 audit: { retention: 1h, output: ' ' }
+usage: { retention: 1h, flush_interval: 0s }
 tracing: { enabled: true }
 multitenancy: { enabled: true }
 gateway:

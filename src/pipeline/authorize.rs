@@ -51,19 +51,18 @@ pub struct AuthorizeRequest<'a, F> {
 #[derive(Debug)]
 pub struct Authorization {
     /// The verdict, `None` for an anonymous request that may pass; or why the request is rejected.
-    pub outcome: Result<Option<Verdict>, Rejection>,
+    pub outcome: Result<Option<Verdict>, Box<Refusal>>,
     /// The result of charging the rate limits, if the request got that far.
     pub limits: RateLimitOutcome,
-    /// The key of a rejected credential; `None` if the request may pass, or the credential is that of no key.
-    pub refused_key: Option<Box<KeyId>>,
 }
 
 /// Why a request is rejected, and the key of its credential.
 #[derive(Debug, Clone)]
 pub struct Refusal {
-    rejection: Rejection,
+    /// Why the request is rejected.
+    pub rejection: Rejection,
     /// `None` if the request has no credential, or that of no key.
-    key: Option<Box<KeyId>>,
+    pub key: Option<KeyId>,
 }
 
 /// An authorization that needs a record or a counter which this process does not have in memory, or whose rejection is delayed.
@@ -73,34 +72,28 @@ pub enum PendingAuthorization {
     /// The limits must be charged.
     Charge(Option<Verdict>),
     /// The response to a rejected credential is delayed.
-    Delay(Refusal, Delay),
+    Delay(Box<Refusal>, Delay),
 }
 
 impl Authorization {
     fn charged(verdict: Option<Verdict>, mut limits: RateLimitOutcome) -> Self {
-        match limits.rejection.take() {
-            None => Self { outcome: Ok(verdict), limits, refused_key: None },
-            Some(rejection) => {
-                let refused_key = verdict.map(|verdict| Box::new(verdict.key_id()));
-                Self { outcome: Err(rejection), limits, refused_key }
-            }
-        }
+        let outcome = match limits.rejection.take() {
+            None => Ok(verdict),
+            Some(rejection) => Err(Box::new(Refusal { rejection, key: verdict.map(|verdict| verdict.key_id()) })),
+        };
+        Self { outcome, limits }
     }
 
     /// Of a request on a route without limits, or that is rejected before they are charged.
-    fn uncharged(outcome: Result<Option<Verdict>, Refusal>) -> Self {
-        let limits = RateLimitOutcome::default();
-        match outcome {
-            Ok(verdict) => Self { outcome: Ok(verdict), limits, refused_key: None },
-            Err(Refusal { rejection, key }) => Self { outcome: Err(rejection), limits, refused_key: key },
-        }
+    fn uncharged(outcome: Result<Option<Verdict>, Box<Refusal>>) -> Self {
+        Self { outcome, limits: RateLimitOutcome::default() }
     }
 }
 
-impl From<Rejection> for Refusal {
-    /// A rejection of a credential that is that of no known key.
+impl From<Rejection> for Box<Refusal> {
+    /// A rejection of a request whose key is not known.
     fn from(rejection: Rejection) -> Self {
-        Self { rejection, key: None }
+        Self::new(Refusal { rejection, key: None })
     }
 }
 
@@ -301,12 +294,13 @@ fn credential<'a, U, F: Fields>(
 }
 
 /// The verdict of a verification, if the credential has the scopes that the route requires.
-fn verdict<U>(verification: Verification, route: &Route<U>) -> Result<Verdict, Refusal> {
+fn verdict<U>(verification: Verification, route: &Route<U>) -> Result<Verdict, Box<Refusal>> {
     let Verification { outcome, denied_key, .. } = verification;
-    let verdict = outcome.map_err(|denial| Refusal { rejection: denial.into(), key: denied_key })?;
+    let denied = |denial: Denial| Refusal { rejection: denial.into(), key: denied_key.map(|key| *key) };
+    let verdict = outcome.map_err(|denial| Box::new(denied(denial)))?;
     match check_scopes(&verdict, route) {
         Ok(()) => Ok(verdict),
-        Err(rejection) => Err(Refusal { rejection, key: Some(Box::new(verdict.key_id())) }),
+        Err(rejection) => Err(Box::new(Refusal { rejection, key: Some(verdict.key_id()) })),
     }
 }
 

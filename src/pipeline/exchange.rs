@@ -304,8 +304,10 @@ impl<U> Exchange<U> {
 
     fn settle(&mut self, authorization: Authorization) -> Result<(), Rejection> {
         self.limits = authorization.limits;
-        self.refused_key = authorization.refused_key;
-        self.verdict = authorization.outcome?;
+        self.verdict = authorization.outcome.map_err(|refusal| {
+            self.refused_key = refusal.key.map(Box::new);
+            refusal.rejection
+        })?;
         self.is_authorized = true;
         // The credential in the query is not needed after this; a redirect, for example, must not repeat it.
         if let (Some(target), Some(route)) = (&mut self.target, &self.route)

@@ -24,6 +24,8 @@ mod schema;
 mod search;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod search_range;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod search_row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

@@ -1,32 +1,33 @@
-//! What is counted of one key, and what has the same place in the table.
+//! What is counted of one key in one hour.
 
 use crate::id::KeyId;
 use crate::store::{UsageCounts, UsageHour, UsageRow};
 
-/// The requests of a key in an hour that were not refused, or that were refused for one reason.
+/// The requests of a key in an hour that were not refused, or that were refused for one reason. One cache line of a processor.
 #[derive(Debug)]
 pub(super) struct Cell {
     hour: UsageHour,
-    /// The code of the refusal.
-    refusal: Option<&'static str>,
     key: KeyId,
     counts: UsageCounts,
 }
 
+/// The cells of a few keys.
+#[derive(Debug, Default)]
+pub(super) struct Bucket {
+    /// Of requests that were not refused.
+    accepted: Vec<Cell>,
+    /// Of requests that were refused, with the code of the refusal.
+    refused: Vec<(&'static str, Cell)>,
+}
+
 impl Cell {
-    pub(super) fn new(key: KeyId, hour: UsageHour, refusal: Option<&'static str>, counts: UsageCounts) -> Self {
-        Self { hour, refusal, key, counts }
+    fn new(key: KeyId, hour: UsageHour) -> Self {
+        Self { hour, key, counts: UsageCounts::default() }
     }
 
-    /// Whether requests of `key` in `hour` with this outcome are counted here.
     #[inline]
-    pub(super) fn is_for(&self, key: &KeyId, hour: UsageHour, refusal: Option<&'static str>) -> bool {
-        let is_same_refusal = match (self.refusal, refusal) {
-            (None, None) => true,
-            (Some(mine), Some(other)) => mine == other,
-            _ => false,
-        };
-        is_same_refusal && self.hour == hour && self.key == *key
+    fn is_for(&self, key: &KeyId, hour: UsageHour) -> bool {
+        self.hour == hour && self.key == *key
     }
 
     /// Counts one request.
@@ -38,24 +39,73 @@ impl Cell {
         counts.bytes_sent = counts.bytes_sent.wrapping_add(bytes_sent);
     }
 
-    /// The hour of the requests.
-    pub(super) fn hour(&self) -> UsageHour {
-        self.hour
+    /// Moves what is counted to `rows`. Returns whether that is anything.
+    fn take(&mut self, refusal: Option<&'static str>, rows: &mut Vec<UsageRow>) -> bool {
+        let counts = std::mem::take(&mut self.counts);
+        if counts.requests > 0 {
+            rows.push(UsageRow { key: Some(self.key), hour: self.hour, refusal, counts });
+        }
+        counts.requests > 0
+    }
+}
+
+impl Bucket {
+    /// The cell of the accepted requests of a key.
+    #[inline]
+    pub(super) fn accepted(&mut self, key: &KeyId, hour: UsageHour) -> Option<&mut Cell> {
+        self.accepted.iter_mut().find(|cell| cell.is_for(key, hour))
+    }
+
+    /// The cell of the refused requests of a key.
+    pub(super) fn refused(&mut self, key: &KeyId, hour: UsageHour, code: &str) -> Option<&mut Cell> {
+        let cell = self.refused.iter_mut().find(|(refusal, cell)| cell.is_for(key, hour) && *refusal == code);
+        cell.map(|(_, cell)| cell)
+    }
+
+    /// Adds a cell that the bucket does not have.
+    pub(super) fn add(&mut self, key: KeyId, hour: UsageHour, refusal: Option<&'static str>) -> Option<&mut Cell> {
+        let cell = Cell::new(key, hour);
+        match refusal {
+            None => {
+                self.accepted.push(cell);
+                self.accepted.last_mut()
+            }
+            Some(code) => {
+                self.refused.push((code, cell));
+                self.refused.last_mut().map(|(_, cell)| cell)
+            }
+        }
+    }
+
+    /// Moves what is counted to `rows`. A cell that was used stays if it is of `hour`. Returns the number of removed cells.
+    pub(super) fn take(&mut self, hour: Option<UsageHour>, rows: &mut Vec<UsageRow>) -> usize {
+        let before = self.len();
+        self.accepted.retain_mut(|cell| cell.take(None, rows) && Some(cell.hour) == hour);
+        self.refused.retain_mut(|(code, cell)| cell.take(Some(code), rows) && Some(cell.hour) == hour);
+        let after = self.len();
+        if after == 0 {
+            // Without this, the memory of all keys that were ever used would stay.
+            *self = Self::default();
+        }
+        before - after
     }
 
     /// The number of requests.
     pub(super) fn requests(&self) -> u64 {
-        self.counts.requests
+        self.accepted.iter().chain(self.refused.iter().map(|(_, cell)| cell)).map(|cell| cell.counts.requests).sum()
     }
 
-    /// Takes what is counted. `None` if that is nothing.
-    pub(super) fn take(&mut self) -> Option<UsageRow> {
-        let counts = std::mem::take(&mut self.counts);
-        (counts.requests > 0).then_some(UsageRow {
-            key: Some(self.key),
-            hour: self.hour,
-            refusal: self.refusal,
-            counts,
-        })
+    fn len(&self) -> usize {
+        self.accepted.len() + self.refused.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cell_fits_in_a_cache_line() {
+        assert!(size_of::<Cell>() <= 64);
     }
 }

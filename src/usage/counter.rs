@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::cell::Cell;
+use super::cell::Bucket;
 use super::metrics::Metrics;
 use crate::clock::Clock;
 use crate::id::KeyId;
@@ -23,7 +23,7 @@ const HOUR_CHECK: Duration = Duration::from_secs(10);
 ///
 /// A key that was counted before costs one uncontended lock and some comparisons, and no allocation. There is one table for each tenant.
 pub struct UsageCounter {
-    buckets: Box<[Mutex<Vec<Cell>>]>,
+    buckets: Box<[Mutex<Bucket>]>,
     /// Selects the bucket by the upper bits of a product: random, so that a caller cannot choose keys of one bucket.
     multiplier: u64,
     shift: u32,
@@ -67,38 +67,40 @@ impl UsageCounter {
     }
 
     /// Counts a request of a key that has ended: the code of the refusal, if it was refused, and the bytes of the two bodies.
+    #[inline]
     pub fn count(&self, key: &KeyId, refusal: Option<&'static str>, bytes_received: u64, bytes_sent: u64) {
-        let hour = UsageHour(self.hour.load(Ordering::Relaxed));
-        let mut bucket = lock(self.bucket(key));
-        match bucket.iter_mut().find(|cell| cell.is_for(key, hour, refusal)) {
-            Some(cell) => cell.count(bytes_received, bytes_sent),
-            None => self.add(&mut bucket, key, hour, refusal, UsageCounts { requests: 1, bytes_received, bytes_sent }),
+        match refusal {
+            None => self.count_accepted(key, bytes_received, bytes_sent),
+            Some(_) => self.count_rare(key, refusal, bytes_received, bytes_sent),
         }
     }
 
-    #[inline]
-    fn bucket(&self, key: &KeyId) -> &Mutex<Vec<Cell>> {
-        // Either id is random or a digest, so a part of it is as good as a hash of all.
-        let part = match key {
-            KeyId::Issued(id) => id.as_u64_pair().1,
-            KeyId::Imported(digest) => digest.first_chunk().map_or(0, |part| u64::from_be_bytes(*part)),
-        };
-        let index = usize::try_from(part.wrapping_mul(self.multiplier) >> self.shift).unwrap_or_default();
-        &self.buckets[index]
+    /// The path of almost all requests.
+    fn count_accepted(&self, key: &KeyId, bytes_received: u64, bytes_sent: u64) {
+        let mut bucket = lock(self.bucket(key));
+        if let Some(cell) = bucket.accepted(key, self.hour()) {
+            return cell.count(bytes_received, bytes_sent);
+        }
+        drop(bucket);
+        self.count_rare(key, None, bytes_received, bytes_sent);
     }
 
+    /// Counts a request, adding a cell for it if there is none.
     #[cold]
-    fn add(
-        &self,
-        bucket: &mut Vec<Cell>,
-        key: &KeyId,
-        hour: UsageHour,
-        refusal: Option<&'static str>,
-        counts: UsageCounts,
-    ) {
+    fn count_rare(&self, key: &KeyId, refusal: Option<&'static str>, bytes_received: u64, bytes_sent: u64) {
+        let hour = self.hour();
+        let mut bucket = lock(self.bucket(key));
+        let cell = match refusal {
+            None => bucket.accepted(key, hour),
+            Some(code) => bucket.refused(key, hour, code),
+        };
+        if let Some(cell) = cell {
+            return cell.count(bytes_received, bytes_sent);
+        }
         let cells = self.cells.fetch_add(1, Ordering::Relaxed);
         if cells >= self.max_cells {
             self.cells.fetch_sub(1, Ordering::Relaxed);
+            let counts = UsageCounts { requests: 1, bytes_received, bytes_sent };
             lock(&self.without_key).entry(hour).or_default().add(counts);
             self.metrics.without_key();
             return;
@@ -106,32 +108,35 @@ impl UsageCounter {
         if cells == self.max_cells / 2 {
             self.wake.notify_one();
         }
-        bucket.push(Cell::new(*key, hour, refusal, counts));
+        if let Some(cell) = bucket.add(*key, hour, refusal) {
+            cell.count(bytes_received, bytes_sent);
+        }
+    }
+
+    #[inline]
+    fn bucket(&self, key: &KeyId) -> &Mutex<Bucket> {
+        // Either id is random or a digest, so a part of it is as good as a hash of all.
+        let id: &[u8] = match key {
+            KeyId::Issued(id) => id.as_bytes(),
+            KeyId::Imported(digest) => digest,
+        };
+        let part = id.first_chunk().map_or(0, |part| u64::from_ne_bytes(*part));
+        let index = usize::try_from(part.wrapping_mul(self.multiplier) >> self.shift).unwrap_or_default();
+        &self.buckets[index]
     }
 
     /// Takes about `limit` rows out of the table. A cell that was used since it was last taken stays in the table, so that its next
     /// request allocates nothing, unless its hour is over or half of the cells are used.
     pub(super) fn take(&self, cursor: &mut Cursor, limit: usize) -> Vec<UsageRow> {
-        let hour = UsageHour(self.hour.load(Ordering::Relaxed));
         let is_crowded = self.cells.load(Ordering::Relaxed) > self.max_cells / 2;
+        let stays = (!is_crowded).then(|| self.hour());
         let mut rows = Vec::new();
         while let Some(bucket) = cursor.bucket.and_then(|index| self.buckets.get(index)) {
             if rows.len() >= limit {
                 return rows;
             }
-            let mut bucket = lock(bucket);
-            let before = bucket.len();
-            bucket.retain_mut(|cell| {
-                let row = cell.take();
-                let stays = row.is_some() && cell.hour() == hour && !is_crowded;
-                rows.extend(row);
-                stays
-            });
-            if bucket.is_empty() {
-                // Without this, the memory of all keys that were ever used would stay.
-                *bucket = Vec::new();
-            }
-            self.cells.fetch_sub(before - bucket.len(), Ordering::Relaxed);
+            let removed = lock(bucket).take(stays, &mut rows);
+            self.cells.fetch_sub(removed, Ordering::Relaxed);
             cursor.bucket = cursor.bucket.map(|index| index + 1);
         }
         if cursor.bucket.take().is_some() {
@@ -153,8 +158,7 @@ impl UsageCounter {
 
     /// The number of requests in the table.
     pub(super) fn requests(&self) -> u64 {
-        let in_cells =
-            self.buckets.iter().map(|bucket| lock(bucket).iter().map(Cell::requests).sum::<u64>()).sum::<u64>();
+        let in_cells = self.buckets.iter().map(|bucket| lock(bucket).requests()).sum::<u64>();
         in_cells + lock(&self.without_key).values().map(|counts| counts.requests).sum::<u64>()
     }
 
@@ -175,6 +179,7 @@ impl UsageCounter {
     }
 
     /// The hour of the requests that end now.
+    #[inline]
     pub(super) fn hour(&self) -> UsageHour {
         UsageHour(self.hour.load(Ordering::Relaxed))
     }
@@ -208,6 +213,7 @@ impl Cursor {
 }
 
 /// A lock that a panicking thread has poisoned is taken anyway: counts are added in one step.
+#[inline]
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

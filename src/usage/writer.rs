@@ -68,21 +68,27 @@ pub fn usage_counter(
 }
 
 impl Writer {
-    /// Writes until the counter is closed and everything is written.
+    /// Writes until the counter is closed and everything is written. Logs the first of consecutive failures.
     pub async fn run(&self) {
+        let mut is_failing = false;
         loop {
             let pause = if self.counter.is_closed() { RETRY } else { self.flush_interval };
             self.counter.wait(pause).await;
             let is_last = self.counter.is_closed();
-            match self.flush().await {
-                Ok(()) if is_last => break,
-                Ok(()) => {}
-                Err(error) => {
-                    self.metrics.failed();
-                    tracing::warn!(%error, "the usage of keys could not be written; it is kept and tried again");
-                }
-            }
+            let written = self.flush().await;
             self.metrics.set_cells(self.counter.cells());
+            if let Err(error) = &written {
+                self.metrics.failed();
+                if !is_failing {
+                    tracing::warn!(%error, "the usage of keys cannot be written; it is kept and tried again");
+                }
+            } else if is_failing {
+                tracing::info!("the usage of keys is written again");
+            }
+            is_failing = written.is_err();
+            if is_last && !is_failing {
+                break;
+            }
         }
     }
 

@@ -1,7 +1,6 @@
 //! Searches of keys.
 
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row, query_as};
+use sqlx::query_as;
 
 use super::pool::Access;
 use super::statements::columns;
@@ -9,9 +8,10 @@ use super::store::PostgresStore;
 use crate::clock::Timestamp;
 use crate::key::SearchOrder;
 use crate::store::error::StoreError;
-use crate::store::row::{KeyRow, kind_text};
+use crate::store::row::kind_text;
 use crate::store::search::{FoundKeys, ScannedKey, SearchQuery};
 use crate::store::search_range::{SearchRange, status_text};
+use crate::store::search_row::SearchRow;
 
 /// The maximum number of rows that one search reads, so that conditions which few keys meet do not read the whole table.
 const SCAN_MAX: u32 = 5000;
@@ -112,26 +112,13 @@ pub(super) fn statement(order: SearchOrder) -> &'static str {
     }
 }
 
-/// A row that a search read.
-struct SearchRow {
-    key: KeyRow<Timestamp>,
-    is_match: bool,
-    number: i64,
-}
-
-impl FromRow<'_, PgRow> for SearchRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self { key: KeyRow::from_row(row)?, is_match: row.try_get("is_match")?, number: row.try_get("number")? })
-    }
-}
-
 impl PostgresStore {
     pub(super) async fn search_keys(&self, query: &SearchQuery<'_>) -> Result<FoundKeys, StoreError> {
         let (search, range) = (query.search, SearchRange::of(query));
         let prefixes = query.actors.prefixes();
         let prefixes = prefixes.map(|prefixes| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>());
         let statement = || {
-            query_as::<_, SearchRow>(statement(query.order()))
+            query_as::<_, SearchRow<Timestamp>>(statement(query.order()))
                 .bind(query.tenant.0)
                 .bind(kind_text(query.kind))
                 .bind(&range.from_id)

@@ -1,16 +1,15 @@
 //! Searches of keys.
 
 use serde_json::json;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row};
 
 use super::error::store_error;
 use super::store::SqliteStore;
 use crate::key::SearchOrder;
 use crate::store::error::StoreError;
-use crate::store::row::{KeyRow, kind_text};
+use crate::store::row::kind_text;
 use crate::store::search::{FoundKeys, ScannedKey, SearchQuery};
 use crate::store::search_range::{SearchRange, status_text};
+use crate::store::search_row::SearchRow;
 
 /// The maximum number of rows that one search reads, so that conditions which few keys meet do not read the whole table: in the order of the
 /// table, and in another one, in which each row is a lookup.
@@ -105,24 +104,11 @@ fn statement(order: SearchOrder) -> &'static str {
     }
 }
 
-/// A row that a search read.
-struct SearchRow {
-    key: KeyRow<i64>,
-    is_match: bool,
-    number: i64,
-}
-
-impl FromRow<'_, SqliteRow> for SearchRow {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self { key: KeyRow::from_row(row)?, is_match: row.try_get("is_match")?, number: row.try_get("number")? })
-    }
-}
-
 impl SqliteStore {
     pub(super) async fn search_keys(&self, query: &SearchQuery<'_>) -> Result<FoundKeys, StoreError> {
         let (search, range) = (query.search, SearchRange::of(query));
         let scan_max = if query.order() == SearchOrder::KeyId { SCAN_MAX } else { LOOKUPS_MAX };
-        let rows: Vec<SearchRow> = sqlx::query_as(statement(query.order()))
+        let rows: Vec<SearchRow<i64>> = sqlx::query_as(statement(query.order()))
             .bind(query.tenant.to_string())
             .bind(kind_text(query.kind))
             .bind(range.from_id)

@@ -121,8 +121,8 @@ impl LoadedConfig {
     /// A hash of all settings, as 16 hexadecimal digits. It is keyed with the HMAC secret, so that it does not help to guess other secrets.
     /// Equal on nodes with equal settings.
     pub fn hash(&self) -> String {
-        let [a, b, c, d, e, f, g, h, ..] = self.keyed_digest();
-        format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+        let first = self.keyed_digest().first_chunk().copied().unwrap_or_default();
+        format!("{:016x}", u64::from_be_bytes(first))
     }
 
     /// The first 48 bits of the hash, which a metric can have as its value.

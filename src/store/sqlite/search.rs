@@ -140,6 +140,8 @@ impl SqliteStore {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Row;
+
     use super::*;
     use crate::store::SqliteOptions;
 

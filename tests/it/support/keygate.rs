@@ -245,10 +245,16 @@ impl Keygate {
 fn serve(folder: &Path, mut command: Command, addresses: impl IntoIterator<Item = String>) -> Process {
     let log = File::options().create(true).append(true).open(folder.join("keygate.log")).unwrap();
     let config = folder.join("keygate.json");
-    let process = Process::start(command.arg("serve").arg("--config").arg(config).stderr(log).stdout(Stdio::null()));
+    let mut process =
+        Process::start(command.arg("serve").arg("--config").arg(config).stderr(log).stdout(Stdio::null()));
     // All ports are bound before the database is opened, so wait for a response of the last one, which is for probes.
     let probes = addresses.into_iter().last().unwrap();
-    eventually("keygate serve answers", || is_alive(&probes));
+    eventually("keygate serve answers", || {
+        let ended = process.child().try_wait().unwrap();
+        let log = || std::fs::read_to_string(folder.join("keygate.log")).unwrap();
+        assert!(ended.is_none(), "keygate serve has ended, {ended:?}: {}", log());
+        is_alive(&probes)
+    });
     process
 }
 

@@ -87,6 +87,7 @@ async fn authorize(
         return Ok((context, AdminGrant::full()));
     };
     let presentation = Presentation {
+        is_oauth_client: operation == Operation::Introspect,
         headers: &parts.headers,
         certificate: parts.extensions.get::<Arc<ClientCertificate>>().map(AsRef::as_ref),
         client_ip: context.client_ip,

@@ -11,7 +11,7 @@ use crate::app::{check_tls, openapi_json, shared_secret_files};
 use crate::config::{Config, ConfigSource, UnknownVariable, json_schema, unknown_variables};
 
 const SETTING: &Columns =
-    &[("SETTING", "path"), ("VALUE", "value"), ("SOURCE", "source"), ("SOURCE NAME", "source_name")];
+    &[("SETTING", "path"), ("SOURCE", "source"), ("SOURCE NAME", "source_name"), ("VALUE", "value")];
 
 const DIFFERENCE: &Columns = &[("SETTING", "path"), ("BEFORE", "before"), ("AFTER", "after")];
 

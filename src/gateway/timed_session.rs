@@ -1,4 +1,4 @@
-//! The session of a request over HTTP/2 that knows the time limits of the exchange.
+//! The session of a request over HTTP/2 with the time limits of the exchange.
 //!
 //! pingora has one read timeout for the head and the body of a response, so that the head needs a limit of our own. When it is exceeded, pingora
 //! must get an error while it waits, or the client would get no response. Over HTTP/1.1, the stream of the request reports it. Over HTTP/2,

@@ -88,7 +88,7 @@ fn concurrent_migrations_of_postgresql_run_once() {
     let server = Postgres::start();
     assert_concurrent_migrations(&server.url("postgres"));
     let exists = server.query("SELECT count(*), bool_and(success) FROM _sqlx_migrations");
-    assert_eq!(exists.as_deref(), Some("5|t"));
+    assert_eq!(exists.as_deref(), Some("7|t"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use http::HeaderMap;
@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::grant::AdminGrant;
 use crate::admin::error::{ApiError, Reason};
+use crate::config::{BasicPart, CredentialLocation};
 use crate::connection::ClientCertificate;
 use crate::id::{KeyId, TenantId};
 use crate::pipeline::AuthFailureThrottle;
@@ -44,8 +45,17 @@ pub struct Authenticator {
     throttle: Option<Arc<AuthFailureThrottle>>,
 }
 
+/// Where callers of token introspection carry their key: OAuth clients send it as the password of Basic as well (RFC 7662 section 2.1).
+static OAUTH_LOCATIONS: LazyLock<CredentialLocations> = LazyLock::new(|| {
+    let mut locations = CredentialLocation::standard();
+    locations.push(CredentialLocation::basic(BasicPart::Password));
+    CredentialLocations::new(&locations)
+});
+
 /// What a caller presents.
 pub(in crate::admin) struct Presentation<'a> {
+    /// Whether the caller is an OAuth client, which may use Basic.
+    pub(in crate::admin) is_oauth_client: bool,
     pub(in crate::admin) headers: &'a HeaderMap,
     /// The verified client certificate of the connection.
     pub(in crate::admin) certificate: Option<&'a ClientCertificate>,
@@ -80,7 +90,9 @@ impl Authenticator {
         &self,
         presentation: &Presentation<'_>,
     ) -> Result<AuthenticatedCaller, ApiError> {
-        let outcome = match extract(CredentialLocations::standard(), presentation.headers, None) {
+        let standard = CredentialLocations::standard();
+        let locations = if presentation.is_oauth_client { &*OAUTH_LOCATIONS } else { standard };
+        let outcome = match extract(locations, presentation.headers, None) {
             Ok(Some(found)) if self.is_bootstrap_key(&found.text) => return Ok(AuthenticatedCaller::bootstrap()),
             Ok(Some(found)) => self.verify(&found.text, presentation).await,
             Ok(None) => match self.certified_key(presentation.certificate) {

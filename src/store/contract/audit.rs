@@ -28,7 +28,7 @@ fn recorder() -> Recorder {
     Recorder::new(audit_keys(), Arc::new(SystemClock))
 }
 
-/// Seals what a process with this name sees; returns the rows and the new end of the chain.
+/// Seals the rows as a process with this name; returns the rows and the new end of the chain.
 async fn seal(store: &Arc<dyn KeyStore>, head: &ChainHead, writer: &str, limit: u32) -> (Vec<AuditRow>, ChainHead) {
     let mut next = head.clone();
     let mut plan = |rows: &[AuditRow]| {
@@ -260,7 +260,7 @@ pub(super) async fn rows_of_an_ended_process_are_sealed_by_another_one(store: Ar
 pub(super) async fn rows_with_a_wrong_code_are_never_sealed(store: Arc<dyn KeyStore>) {
     let recorder = recorder();
     let row = recorder.created(&context(), &key(issued(1)));
-    let forged = AuditRow { principal: "admin:somebody".into(), id: uuid::Uuid::nil().to_string(), ..row.clone() };
+    let forged = AuditRow { principal: "admin:other".into(), id: uuid::Uuid::nil().to_string(), ..row.clone() };
     trail(&store).record(&[row, forged.clone()]).await.unwrap();
     let head = ChainHead::start();
     let (sealed, head) = seal(&store, &head, recorder.writer(), 10).await;

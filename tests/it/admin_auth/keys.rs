@@ -179,3 +179,24 @@ async fn last_use_of_an_admin_key_is_recorded() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn introspection_accepts_the_key_as_a_basic_password_and_other_operations_do_not() {
+    let keygate = serve(&json!({}));
+    let (_, verifier) = keygate.admin_key(json!({"roles": ["verify"]})).await;
+    let (_, reader) = keygate.admin_key(json!({"roles": ["read"]})).await;
+    let (_, key) = keygate.issue(json!({})).await;
+    let form = "application/x-www-form-urlencoded";
+    let introspect = async |password: &str| {
+        let request = keygate.http.post(format!("{}/keygate/v1/introspect", keygate.admin));
+        let request = request.basic_auth("resource-server", Some(password)).header("content-type", form);
+        let response = request.body(format!("token={key}")).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let (status, body) = introspect(&verifier).await;
+    assert!(status == 200 && body.contains("\"active\":true"), "{status} {body}");
+    assert_eq!(introspect(&reader).await.0, 403);
+    assert_eq!(introspect("wrong").await.0, 401);
+    let list = keygate.http.get(format!("{}/v2alpha1/admin/issuedApiKeys", keygate.admin));
+    assert_eq!(list.basic_auth("reader", Some(&reader)).send().await.unwrap().status(), 401);
+}

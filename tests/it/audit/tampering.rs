@@ -1,4 +1,4 @@
-//! Whoever can write to the database, but does not have the HMAC secret, cannot change the trail without being found out.
+//! An attacker with write access to the database, but without the HMAC secret, cannot change the trail without detection.
 
 use keygate_test_servers::Postgres;
 use serde_json::json;

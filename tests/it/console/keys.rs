@@ -1,4 +1,4 @@
-//! `GET /keygate/v1/keys`: both kinds in one list, its conditions, its pages, and who sees what.
+//! `GET /keygate/v1/keys`: both kinds in one list, its conditions, its pages, and the bounds of callers.
 
 use std::collections::BTreeSet;
 

@@ -119,7 +119,7 @@ impl Parts {
 
     /// These routes, and no keys. The proof cache takes at most `proof_cache_bytes`.
     pub(crate) fn over(config: &GatewayConfig, proof_cache_bytes: u64) -> Self {
-        let store: Arc<dyn KeyStore> = Arc::new(MemoryStore::default());
+        let store: Arc<dyn KeyStore> = Arc::new(MemoryStore::without_audit());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keyring = Arc::new(Keyring::new(&"a secret for benchmarks, long enough".to_owned().into(), &[]));
         let signing_keys = SigningKeys::parse(SIGNING_KEY).expect("the text is a key");

@@ -25,6 +25,7 @@ use crate::request_context::RequestContext;
 pub struct MemoryStore {
     tables: Mutex<Tables>,
     recorder: RecorderSlot,
+    has_no_audit: bool,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +43,12 @@ struct Row {
 }
 
 impl MemoryStore {
+    /// A store without an audit trail, for benchmarks with many keys.
+    #[doc(hidden)]
+    pub fn without_audit() -> Self {
+        Self { has_no_audit: true, ..Self::default() }
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -324,7 +331,7 @@ impl KeyStore for MemoryStore {
     }
 
     fn audit(self: Arc<Self>) -> Option<Arc<dyn AuditStore>> {
-        Some(self)
+        if self.has_no_audit { None } else { Some(self) }
     }
 
     fn usage(self: Arc<Self>) -> Option<Arc<dyn UsageStore>> {

@@ -68,6 +68,6 @@ async fn command_line_shows_the_same_settings() {
     let table = show("table", &variable);
     let line =
         |path: &str| table.lines().find(|line| line.starts_with(path)).unwrap().split_whitespace().collect::<Vec<_>>();
-    assert_eq!(line("cache.ttl"), ["cache.ttl", "9s", "environment", "KEYGATE_CACHE_TTL"]);
-    assert_eq!(line("db.dsn")[..2], ["db.dsn", "postgres://[REDACTED]@db/keys"]);
+    assert_eq!(line("cache.ttl"), ["cache.ttl", "environment", "KEYGATE_CACHE_TTL", "9s"]);
+    assert_eq!(line("db.dsn "), ["db.dsn", "environment", "KEYGATE_DB_DSN", "postgres://[REDACTED]@db/keys"]);
 }

@@ -69,5 +69,5 @@ async fn command_line_shows_the_same_settings() {
     let line =
         |path: &str| table.lines().find(|line| line.starts_with(path)).unwrap().split_whitespace().collect::<Vec<_>>();
     assert_eq!(line("cache.ttl"), ["cache.ttl", "environment", "KEYGATE_CACHE_TTL", "9s"]);
-    assert_eq!(line("db.dsn "), ["db.dsn", "environment", "KEYGATE_DB_DSN", "postgres://[REDACTED]@db/keys"]);
+    assert_eq!(line("db.dsn"), ["db.dsn", "environment", "KEYGATE_DB_DSN", "postgres://[REDACTED]@db/keys"]);
 }

@@ -46,7 +46,15 @@ impl LoadedConfig {
         // A list of another length has no indexes in common.
         let needs_restart =
             |path: &String| path == "gateway.listeners" || RESTART.iter().any(|rule| covers(rule, path));
-        changed.filter(|path| needs_restart(path) && !is_reloaded(path)).collect()
+        let settings = changed.filter(|path| needs_restart(path) && !is_reloaded(path));
+        // A section that appears or disappears starts or stops a listener.
+        let (now, before) = (&self.config, &started.config);
+        let sections = [
+            ("gateway", now.gateway.is_some() != before.gateway.is_some()),
+            ("external_auth", now.external_auth.is_some() != before.external_auth.is_some()),
+        ];
+        let sections = sections.into_iter().filter(|(_, is_changed)| *is_changed).map(|(name, _)| name.to_owned());
+        sections.chain(settings).collect()
     }
 }
 
@@ -178,6 +186,8 @@ mod tests {
     #[test]
     fn sections_neither_appear_nor_disappear() {
         let (with, without) = (gateway("", ""), loaded("db: { dsn: 'sqlite://x' }\n"));
+        assert_eq!(without.restart_settings(&with)[0], "gateway");
+        assert_eq!(with.restart_settings(&without)[0], "gateway");
         assert!(without.config.clone().with_running(&with.config).gateway.is_some());
         assert!(with.config.with_running(&without.config).gateway.is_none());
     }

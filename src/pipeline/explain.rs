@@ -60,7 +60,7 @@ pub struct Explanation {
     pub undecided: Option<&'static str>,
     /// The name of the route, if one matches.
     pub route: Option<Arc<str>>,
-    /// Whom the credential stands for, whether it is accepted or not.
+    /// The key of the credential, whether it is accepted or not.
     pub bearer: Option<Verdict>,
 }
 
@@ -138,7 +138,7 @@ impl<U> Snapshot<U> {
 }
 
 impl Authorizer {
-    /// Explains the credential. Returns whom it stands for.
+    /// Explains the credential. Returns its key.
     async fn explain(
         &self,
         request: &ExplainRequest<'_>,

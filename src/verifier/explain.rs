@@ -35,7 +35,7 @@ pub struct VerificationSteps {
     pub address: Option<Result<(), Denial>>,
     /// Whether the credential names a required audience.
     pub audience: Option<Result<(), Denial>>,
-    /// Whom the credential stands for, whether it is accepted or not.
+    /// The key of the credential, whether it is accepted or not.
     pub bearer: Option<Verdict>,
 }
 

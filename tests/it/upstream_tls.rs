@@ -167,7 +167,7 @@ async fn no_request_is_sent_over_an_older_version() {
         }
         assert_eq!(old.requests() - before, 1, "{protocol}");
         let log = keygate.whole_log();
-        assert!(log.contains("the endpoint speaks TLSv1_2, and tls.min_version is 1.3"), "{log}");
+        assert!(log.contains("the endpoint uses TLSv1_2, and tls.min_version is 1.3"), "{log}");
     }
 }
 
@@ -220,7 +220,7 @@ async fn health_checks_fail_over_an_older_version() {
         .await;
         let log = keygate.whole_log();
         let cause = log.lines().find(|line| line.contains("is unhealthy")).unwrap_or(&log);
-        assert!(cause.contains("the endpoint speaks TLSv1_2, and tls.min_version is 1.3"), "{protocol} {kind} {cause}");
+        assert!(cause.contains("the endpoint uses TLSv1_2, and tls.min_version is 1.3"), "{protocol} {kind} {cause}");
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct UpstreamTls {
     metrics: Metrics,
 }
 
-/// Whom connections trust, and who Keygate is on them.
+/// The authorities that connections trust, and the client certificate that they present.
 struct Trust {
     /// How often the files have changed. Connections of different generations are not shared.
     generation: u64,
@@ -104,7 +104,7 @@ impl UpstreamTls {
         let version = digest.and_then(|digest| digest.ssl_digest.as_ref()).map(|tls| tls.version.clone());
         match version {
             Some(version) if self.min_version == TlsVersion::Tls13 && version != TLS_1_3 => {
-                let text = format!("the endpoint speaks {version}, and tls.min_version is 1.3");
+                let text = format!("the endpoint uses {version}, and tls.min_version is 1.3");
                 let cause = io::Error::other(rustls::Error::General(text));
                 Err(Error::because(ErrorType::TLSHandshakeFailure, "after the handshake", cause).into_up())
             }

@@ -64,7 +64,7 @@ impl Keys {
     }
 }
 
-/// The time in so many hours, as a parameter.
+/// The time a number of hours from now, as a parameter.
 fn in_hours(hours: i64) -> String {
     let time = SystemClock.now() + chrono::TimeDelta::hours(hours);
     time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)

@@ -22,7 +22,7 @@ struct Bulk {
     ids: [String; 2],
     /// Casts to the types of tenant, JSON that is searched, and other JSON.
     casts: [&'static str; 3],
-    /// A time in so many seconds.
+    /// The time a number of seconds from now.
     time: fn(&str) -> String,
 }
 

@@ -12,6 +12,8 @@ use super::problems::Problems;
 const SECRETS: [&str; 4] = ["secrets.hmac.current", "db.dsn", "cache.redis.password", "cache.redis.sentinel.password"];
 /// The list of retired secrets, and that of their files.
 const RETIRED: [&str; 2] = ["secrets.hmac.retired", "secrets.hmac.retired_files"];
+/// The file of the bootstrap key, which the admin API reads itself.
+const BOOTSTRAP_KEY: &str = "serve.http.auth.bootstrap_key_file";
 /// The largest file that is read, in bytes.
 const FILE_MAX: u64 = 64 * 1024;
 
@@ -46,6 +48,7 @@ pub(super) fn overlay(tree: &mut Value, problems: &mut Problems) -> BTreeMap<Str
 /// The files that a tree of settings names.
 pub(super) fn files(tree: &Value) -> Vec<PathBuf> {
     let named = SECRETS.iter().filter_map(|path| text(tree, &format!("{path}_file")));
+    let named = named.chain(text(tree, BOOTSTRAP_KEY));
     named.map(PathBuf::from).chain(retired_files(tree)).collect()
 }
 
@@ -121,6 +124,12 @@ mod tests {
             let tree = overlaid(json!({ "secrets": { "hmac": hmac } })).unwrap();
             assert_eq!(tree["secrets"]["hmac"]["retired"], expected);
         }
+    }
+
+    #[test]
+    fn file_of_the_bootstrap_key_is_among_the_files() {
+        let tree = json!({ "serve": { "http": { "auth": { "bootstrap_key_file": "/run/key" } } } });
+        assert_eq!(files(&tree), [Path::new("/run/key")]);
     }
 
     #[test]

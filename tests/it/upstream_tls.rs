@@ -2,6 +2,8 @@
 
 mod server;
 
+use std::path::Path;
+
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use rustls::pki_types::CertificateDer;
@@ -137,14 +139,20 @@ async fn client_certificate_is_presented() {
     }
 }
 
-#[tokio::test]
-async fn no_request_is_sent_over_an_older_version() {
-    let folder = TempDir::new().unwrap();
-    let authority = Authority::new(folder.path());
+/// An authority, and upstreams with certificates of it: one with TLS 1.2 only, one with TLS 1.3 only.
+async fn old_and_new(folder: &Path) -> (Authority, TlsUpstream, TlsUpstream) {
+    let authority = Authority::new(folder);
     let certificate = authority.server(&["localhost"]);
     let alpn = &["h2", "http/1.1"];
     let old = TlsUpstream::start(Settings { versions: &[&TLS12], alpn, ..Settings::new(&certificate) }).await;
     let new = TlsUpstream::start(Settings { versions: &[&TLS13], alpn, ..Settings::new(&certificate) }).await;
+    (authority, old, new)
+}
+
+#[tokio::test]
+async fn no_request_is_sent_over_an_older_version() {
+    let folder = TempDir::new().unwrap();
+    let (authority, old, new) = old_and_new(folder.path()).await;
     for protocol in ["http1", "http2"] {
         let with = |url: &str, min_version: &str| {
             let mut upstream = upstream(url, json!({"ca_file": authority.file, "min_version": min_version}));
@@ -194,11 +202,7 @@ async fn each_endpoint_with_an_older_version_is_skipped() {
 #[tokio::test]
 async fn health_checks_fail_over_an_older_version() {
     let folder = TempDir::new().unwrap();
-    let authority = Authority::new(folder.path());
-    let certificate = authority.server(&["localhost"]);
-    let alpn = &["h2", "http/1.1"];
-    let old = TlsUpstream::start(Settings { versions: &[&TLS12], alpn, ..Settings::new(&certificate) }).await;
-    let new = TlsUpstream::start(Settings { versions: &[&TLS13], alpn, ..Settings::new(&certificate) }).await;
+    let (authority, old, new) = old_and_new(folder.path()).await;
     for (protocol, kind) in [("http1", "http"), ("http2", "http"), ("http1", "tcp")] {
         let with = |server: &TlsUpstream, min_version: &str| {
             let tls = json!({"ca_file": authority.file, "server_name": "localhost", "min_version": min_version});

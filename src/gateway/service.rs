@@ -17,10 +17,10 @@ use tokio::task::JoinSet;
 
 use super::connection::Connections;
 use super::deadline::Clock;
-use super::pingora::{Proxy, RouteUpstream};
+use super::pingora::Proxy;
 use super::reload::{GatewayReload, snapshot};
 use super::socket::Socket;
-use super::upstream::{RunningUpstreams, Upstreams};
+use super::upstream::{RouteUpstream, RunningUpstreams, Upstreams};
 use crate::config;
 use crate::listener::tls::TlsAcceptor;
 use crate::listener::{AcceptLoop, AcceptedConnection, Admission, ListeningSocket, UnixSocket};

@@ -1,16 +1,13 @@
 //! Parses a request head strictly and serializes the parsed fields. No received line is copied.
 
-use std::mem::MaybeUninit;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use httparse::{Header, Request, Status};
 
 use super::body::Body;
 use super::error::HeadError;
+use super::fields::FieldStorage;
 use crate::config::ListenerLimits;
 
-/// The largest number of fields that can be configured.
-const FIELDS_MAX: usize = 256;
 /// Fields that end at this connection, besides those that are rewritten.
 const DROPPED: [&str; 1] = ["http2-settings"];
 
@@ -23,6 +20,18 @@ pub(super) struct Head {
     pub(super) body: Body,
 }
 
+/// A request head that is valid, in the bytes that were received.
+#[derive(Debug)]
+pub(super) struct ParsedHead<'f, 'h> {
+    pub(super) method: &'h str,
+    target: Target<'h>,
+    minor: u8,
+    /// The authority of a target in absolute form.
+    authority: Option<&'h [u8]>,
+    pub(super) fields: &'f [Header<'h>],
+    control: Control<'h>,
+}
+
 /// What the fields say about the connection and the body.
 #[derive(Debug, Default)]
 struct Control<'h> {
@@ -32,16 +41,8 @@ struct Control<'h> {
     is_websocket: bool,
 }
 
-/// The parts of a request line as it is serialized.
-struct RequestLine<'h> {
-    method: &'h str,
-    target: Target<'h>,
-    minor: u8,
-    /// The authority of the target, for a request without `Host`.
-    host: Option<&'h [u8]>,
-}
-
 /// A target in origin form, in two parts.
+#[derive(Debug, Clone, Copy)]
 struct Target<'h> {
     root: &'static str,
     rest: &'h str,
@@ -53,9 +54,24 @@ impl Head {
     /// # Errors
     /// [`HeadError`].
     pub(super) fn parse(bytes: &[u8], limits: &ListenerLimits) -> Result<Self, HeadError> {
-        let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELDS_MAX];
+        let mut storage = FieldStorage::new();
+        let head = ParsedHead::parse(bytes, &mut storage, limits)?;
+        Ok(Self { bytes: head.serialize(bytes.len()), body: head.body() })
+    }
+}
+
+impl<'f, 'h> ParsedHead<'f, 'h> {
+    /// Parses the bytes of a head, with its empty line.
+    ///
+    /// # Errors
+    /// [`HeadError`].
+    pub(super) fn parse(
+        bytes: &'h [u8],
+        storage: &'f mut FieldStorage<'h>,
+        limits: &ListenerLimits,
+    ) -> Result<Self, HeadError> {
         let mut request = Request::new(&mut []);
-        match request.parse_with_uninit_headers(bytes, &mut fields) {
+        match request.parse_with_uninit_headers(bytes, storage.slots()) {
             Ok(Status::Complete(length)) if length == bytes.len() => {}
             Ok(_) => return Err(HeadError::RequestLine),
             Err(error) => return Err(parse_error(error, bytes)),
@@ -72,11 +88,40 @@ impl Head {
         let (authority, target) = check_target(method, target)?;
         let control = Control::read(request.headers, minor)?;
         control.check_host(authority, minor)?;
-        let host = authority.filter(|_| control.host.is_none());
-        let body = if control.is_chunked { Body::chunked() } else { Body::of_length(control.length.unwrap_or(0)) };
-        let line = RequestLine { method, target, minor, host };
-        let head = serialize(&request, &line, &control, bytes.len());
-        Ok(Self { bytes: head, body })
+        Ok(Self { method, target, minor, authority, fields: request.headers, control })
+    }
+
+    /// The framing of the body.
+    pub(super) fn body(&self) -> Body {
+        if self.control.is_chunked { Body::chunked() } else { Body::of_length(self.control.length.unwrap_or(0)) }
+    }
+
+    /// Writes the head with one space between parts, one line for each field, and one `Content-Length`. `size` is the size of the
+    /// received head in bytes.
+    fn serialize(&self, size: usize) -> Bytes {
+        let mut head = BytesMut::with_capacity(size + 16);
+        let version = if self.minor == 0 { "HTTP/1.0" } else { "HTTP/1.1" };
+        for part in [self.method, " ", self.target.root, self.target.rest, " ", version, "\r\n"] {
+            head.put_slice(part.as_bytes());
+        }
+        if let Some(host) = self.authority.filter(|_| self.control.host.is_none()) {
+            put_field(&mut head, "Host", host);
+        }
+        for field in self.fields {
+            let is_dropped = match field.name.len() {
+                14 if field.name.eq_ignore_ascii_case("content-length") => true,
+                7 if field.name.eq_ignore_ascii_case("upgrade") => !self.control.is_websocket,
+                _ => DROPPED.iter().any(|name| field.name.eq_ignore_ascii_case(name)),
+            };
+            if !is_dropped {
+                put_field(&mut head, field.name, field.value);
+            }
+        }
+        if let Some(length) = self.control.length {
+            put_field(&mut head, "Content-Length", length.to_string().as_bytes());
+        }
+        head.put_slice(b"\r\n");
+        head.freeze()
     }
 }
 
@@ -181,34 +226,8 @@ fn is_authority(text: &[u8]) -> bool {
     is_valid && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
 }
 
-/// Writes a head with one space between parts, one line for each field, and one `Content-Length`.
-fn serialize(request: &Request<'_, '_>, line: &RequestLine<'_>, control: &Control<'_>, size: usize) -> Bytes {
-    let mut head = BytesMut::with_capacity(size + 16);
-    let version = if line.minor == 0 { "HTTP/1.0" } else { "HTTP/1.1" };
-    for part in [line.method, " ", line.target.root, line.target.rest, " ", version, "\r\n"] {
-        head.put_slice(part.as_bytes());
-    }
-    if let Some(host) = line.host {
-        put_field(&mut head, "Host", host);
-    }
-    for field in request.headers.iter() {
-        let is_dropped = match field.name.len() {
-            14 if field.name.eq_ignore_ascii_case("content-length") => true,
-            7 if field.name.eq_ignore_ascii_case("upgrade") => !control.is_websocket,
-            _ => DROPPED.iter().any(|name| field.name.eq_ignore_ascii_case(name)),
-        };
-        if !is_dropped {
-            put_field(&mut head, field.name, field.value);
-        }
-    }
-    if let Some(length) = control.length {
-        put_field(&mut head, "Content-Length", length.to_string().as_bytes());
-    }
-    head.put_slice(b"\r\n");
-    head.freeze()
-}
-
-fn put_field(head: &mut BytesMut, name: &str, value: &[u8]) {
+/// Writes a field line.
+pub(super) fn put_field(head: &mut BytesMut, name: &str, value: &[u8]) {
     head.put_slice(name.as_bytes());
     head.put_slice(b": ");
     head.put_slice(value);

@@ -12,6 +12,7 @@ mod connection;
 #[cfg(test)]
 mod differential;
 mod error;
+mod fields;
 mod forwarded;
 mod head;
 mod refusal;

@@ -90,16 +90,12 @@ impl Attempt {
 }
 
 impl UpstreamCall {
-    /// The peer of the next attempt. `key` is what a consistent hash is made from.
+    /// Selects the endpoint of the next attempt. `key` is what a consistent hash is made from.
     ///
     /// # Errors
     /// [`Rejection::UpstreamUnreachable`] if no endpoint is left, [`Rejection::UpstreamOverloaded`] if all have their maximum of requests
     /// in flight and no turn came in time.
-    pub(in crate::gateway) async fn next_peer(
-        &mut self,
-        upstream: &Arc<Upstream>,
-        key: &[u8],
-    ) -> Result<Box<HttpPeer>, Rejection> {
+    pub(in crate::gateway) async fn select(&mut self, upstream: &Arc<Upstream>, key: &[u8]) -> Result<(), Rejection> {
         let now = Instant::now();
         let target = match &mut self.target {
             Some(target) => target,
@@ -116,13 +112,6 @@ impl UpstreamCall {
         self.attempts += 1;
         self.endpoint = Some(Arc::clone(&in_flight.endpoint.name));
         self.began.get_or_insert(now);
-        let mut peer = Box::new(in_flight.endpoint.peer());
-        if let Some(tls) = target.upstream.tls.as_ref().filter(|_| peer.is_tls()) {
-            tls.apply(&mut peer);
-        }
-        if self.needs_new_connection {
-            use_new_connection(&mut peer);
-        }
         self.attempt = Some(Attempt {
             index,
             in_flight,
@@ -133,7 +122,20 @@ impl UpstreamCall {
             outcome: None,
             in_use: None,
         });
-        Ok(peer)
+        Ok(())
+    }
+
+    /// The peer of the current attempt.
+    pub(in crate::gateway) fn peer(&self) -> Option<Box<HttpPeer>> {
+        let (target, attempt) = (self.target.as_ref()?, self.attempt.as_ref()?);
+        let mut peer = Box::new(attempt.endpoint().peer());
+        if let Some(tls) = target.upstream.tls.as_ref().filter(|_| peer.is_tls()) {
+            tls.apply(&mut peer);
+        }
+        if self.needs_new_connection {
+            use_new_connection(&mut peer);
+        }
+        Some(peer)
     }
 
     /// The address of the endpoint of the current attempt, as requests name it.

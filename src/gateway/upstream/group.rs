@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::HeaderMap;
 use pingora::lb::Backends;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,6 +24,7 @@ use crate::config::{BalancingPolicy, RetriesConfig, UpstreamConfig, UpstreamProt
 use crate::gateway::timeouts::Timeouts;
 use crate::listener::tls::{self, TlsError};
 use crate::pipeline::{Exchange, Rejection};
+use crate::wire::fields::Fields;
 
 /// A group of equivalent endpoints.
 pub struct Upstream {
@@ -186,7 +186,7 @@ impl Upstream {
     }
 
     /// What a consistent hash of a request is made from; empty for other policies.
-    pub(in crate::gateway) fn hash_key<U>(&self, exchange: &Exchange<U>, fields: &HeaderMap) -> Vec<u8> {
+    pub(in crate::gateway) fn hash_key<U, F: Fields>(&self, exchange: &Exchange<U>, fields: &F) -> Vec<u8> {
         self.hash_key.of(exchange, fields)
     }
 

@@ -7,7 +7,7 @@ use super::root::Config;
 use super::source::LoadedConfig;
 
 /// The paths of these settings. `*` stands for any name or index; a path includes all settings below it.
-const RESTART: [&str; 28] = [
+const RESTART: [&str; 29] = [
     "serve.http.host",
     "serve.http.port",
     "serve.http.socket",
@@ -32,6 +32,7 @@ const RESTART: [&str; 28] = [
     "gateway.listeners.*.tls",
     "gateway.connections",
     "gateway.threads",
+    "gateway.fast_path",
     "gateway.shutdown_grace",
     "gateway.unknown_keys",
     "gateway.auth_failures",
@@ -105,6 +106,7 @@ impl GatewayConfig {
         self.listeners = running.listeners.iter().map(|listener| kept(listener, &self.listeners)).collect();
         self.connections = running.connections;
         self.threads = running.threads;
+        self.fast_path = running.fast_path;
         self.shutdown_grace = running.shutdown_grace;
         self.unknown_keys = running.unknown_keys;
         self.auth_failures = running.auth_failures;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
@@ -37,7 +38,7 @@ pub(super) struct Connections {
 impl Connections {
     /// What the connections of a listener share that has these settings and this TLS.
     pub(super) fn new(
-        proxy: Arc<HttpProxy<Proxy>>,
+        (proxy, connector): (Arc<HttpProxy<Proxy>>, Option<Arc<TransportConnector>>),
         snapshot: Arc<CurrentSnapshot<RouteUpstream>>,
         clock: Arc<Clock>,
         (config, tls): (&ListenerConfig, Option<TlsAcceptor>),
@@ -51,6 +52,7 @@ impl Connections {
             trust: Arc::new(ListenerTrust::from(config)),
             // With TLS it is ALPN that selects HTTP/2.
             http2: config.http2 && tls.is_none(),
+            connector,
         };
         let proxies = CidrSet::parse(&config.proxy_protocol.trusted).unwrap_or_default();
         Self { front, tls, proxies, shutdown }
@@ -58,9 +60,9 @@ impl Connections {
 
     /// The same with other settings of the listener. Its address and its TLS stay.
     pub(super) fn reconfigured(&self, config: &ListenerConfig) -> Self {
-        let Front { proxy, snapshot, clock, .. } = &self.front;
+        let Front { proxy, snapshot, clock, connector, .. } = &self.front;
         let (proxy, snapshot, clock) = (Arc::clone(proxy), Arc::clone(snapshot), Arc::clone(clock));
-        Self::new(proxy, snapshot, clock, (config, self.tls.clone()), self.shutdown.clone())
+        Self::new((proxy, connector.clone()), snapshot, clock, (config, self.tls.clone()), self.shutdown.clone())
     }
 
     /// Serves a connection to its end. `peer` is `None` for a Unix socket.

@@ -22,16 +22,13 @@ use super::forwarding::{Forwarding, unreachable_upstream};
 use super::head_edits::{edit_request_head, edit_response_head};
 use super::head_limits::check_head;
 use super::request_state::{ConnectionState, multiplexed_limits};
-use super::respond::respond;
+use super::respond::{DRAIN_TIMEOUT, respond};
 use super::timed_session::SessionPlace;
 use super::upgrade_socket::ResponseGate;
 use super::upstream::{RequestFacts, RouteUpstream, Upstream};
 use crate::config::UpstreamProtocol;
 use crate::pipeline::headers::{accepts_trailers, is_unasked_upgrade, requests_upgrade};
 use crate::pipeline::{CurrentSnapshot, RequestHead, ResponseForm, ResponseInfo};
-
-/// Time limit for draining the body of a rejected request.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The front as pingora calls it.
 pub(super) struct Proxy {
@@ -123,7 +120,8 @@ impl ProxyHttp for Proxy {
         digest: Option<&Digest>,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        ctx.request.call.connected(is_reused, digest)
+        let tls = digest.and_then(|digest| digest.ssl_digest.as_deref());
+        ctx.request.call.connected(is_reused, tls)
     }
 
     fn error_while_proxy(

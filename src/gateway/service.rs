@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora::apps::{HttpServerApp, HttpServerOptions};
+use pingora::connectors::TransportConnector;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::net::TcpStream;
@@ -95,12 +96,13 @@ impl Gateway {
         let grace = config.shutdown_grace.0;
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts, &upstreams)));
         let (stop, stopped) = watch::channel(false);
-        let (proxy, clock) = (proxy(threads, &snapshot), Clock::new());
+        let (proxy, connector, clock) = (proxy(threads, &snapshot), connector(config), Clock::new());
         let mut unix = Vec::new();
         let mut listening = Vec::new();
         let mut reload = Vec::new();
         for GatewayListener { config, socket, tls } in listeners {
             let (proxy, snapshot, clock) = (Arc::clone(&proxy), Arc::clone(&snapshot), Arc::clone(&clock));
+            let proxy = (proxy, connector.clone());
             let connections = Connections::new(proxy, snapshot, clock, (&config, tls), stopped.clone());
             let connections = Arc::new(ArcSwap::from_pointee(connections));
             reload.push((config.address, Arc::clone(&connections)));
@@ -157,7 +159,7 @@ async fn serve(
     // Their background work ends with this function.
     let mut running = RunningUpstreams::default();
     let current = upstreams.borrow_and_update().clone();
-    running.follow(&current);
+    running.follow(&current, &clock);
     let accepting: JoinSet<()> = listening.into_iter().map(Listening::run).collect();
     loop {
         tokio::select! {
@@ -165,7 +167,7 @@ async fn serve(
             _ = stopped.wait_for(|stopped| *stopped) => break,
             Ok(()) = upstreams.changed() => {
                 let current = upstreams.borrow_and_update().clone();
-                running.follow(&current);
+                running.follow(&current, &clock);
             }
         }
     }
@@ -238,6 +240,11 @@ fn proxy(threads: usize, snapshot: &Arc<CurrentSnapshot<RouteUpstream>>) -> Arc<
     options.allow_connect_method_proxying = true;
     proxy.server_options = Some(options);
     Arc::new(proxy)
+}
+
+/// What connects to upstreams for plain requests.
+fn connector(config: &config::GatewayConfig) -> Option<Arc<TransportConnector>> {
+    config.fast_path.then(|| Arc::new(TransportConnector::new(None)))
 }
 
 /// A single thread needs no work stealing, which costs every request (docs/performance.md).

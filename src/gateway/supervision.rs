@@ -1,9 +1,11 @@
 //! What limits an exchange while it is in progress: its timeouts, and the validity of its credential if it is a live stream.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, TRANSFER_ENCODING};
+use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::request_state::{Framing, Progress};
@@ -62,6 +64,18 @@ impl Supervision {
             self.await_response(progress);
         }
         Ok(())
+    }
+
+    /// How long a part of the request may wait until the endpoint reads it.
+    pub(super) fn write_limit(&self) -> Duration {
+        self.timeouts.map(|timeouts| timeouts.write()).unwrap_or_default()
+    }
+
+    /// Sets the timeouts of an attempt.
+    pub(super) fn apply_timeouts(&self, peer: &mut HttpPeer) {
+        if let Some(timeouts) = &self.timeouts {
+            timeouts.apply(peer);
+        }
     }
 
     /// Whether the request is a gRPC call.

@@ -39,6 +39,9 @@ struct Control<'h> {
     length: Option<u64>,
     is_chunked: bool,
     is_websocket: bool,
+    has_upgrade: bool,
+    has_expectation: bool,
+    closes: bool,
 }
 
 /// A target in origin form, in two parts.
@@ -91,6 +94,28 @@ impl<'f, 'h> ParsedHead<'f, 'h> {
         Ok(Self { method, target, minor, authority, fields: request.headers, control })
     }
 
+    /// The path and the query, if the request can be forwarded as it is: HTTP/1.1, a target in origin form of characters that every parser
+    /// reads alike, no body or one of a known length, and nothing that the connection has to do besides.
+    pub(super) fn plain_target(&self) -> Option<(&'h str, Option<&'h str>)> {
+        let Control { is_chunked, has_upgrade, has_expectation, .. } = self.control;
+        let is_plain = self.minor == 1 && !is_chunked && !has_upgrade && !has_expectation && self.authority.is_none();
+        let target = self.target.rest;
+        if !is_plain || !target.starts_with('/') || !target.bytes().all(is_plain_character) {
+            return None;
+        }
+        Some(target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query))))
+    }
+
+    /// The length of the body, if the client has named one.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.control.length
+    }
+
+    /// Whether the client asks for the end of the connection.
+    pub(super) fn closes(&self) -> bool {
+        self.control.closes
+    }
+
     /// The framing of the body.
     pub(super) fn body(&self) -> Body {
         if self.control.is_chunked { Body::chunked() } else { Body::of_length(self.control.length.unwrap_or(0)) }
@@ -98,7 +123,7 @@ impl<'f, 'h> ParsedHead<'f, 'h> {
 
     /// Writes the head with one space between parts, one line for each field, and one `Content-Length`. `size` is the size of the
     /// received head in bytes.
-    fn serialize(&self, size: usize) -> Bytes {
+    pub(super) fn serialize(&self, size: usize) -> Bytes {
         let mut head = BytesMut::with_capacity(size + 16);
         let version = if self.minor == 0 { "HTTP/1.0" } else { "HTTP/1.1" };
         for part in [self.method, " ", self.target.root, self.target.rest, " ", version, "\r\n"] {
@@ -140,8 +165,11 @@ impl<'h> Control<'h> {
                     control.is_chunked = true;
                 }
                 7 if field.name.eq_ignore_ascii_case("upgrade") => {
+                    control.has_upgrade = true;
                     control.is_websocket = field.value.eq_ignore_ascii_case(b"websocket");
                 }
+                6 if field.name.eq_ignore_ascii_case("expect") => control.has_expectation = true,
+                10 if field.name.eq_ignore_ascii_case("connection") => control.closes |= names_close(field.value),
                 _ => {}
             }
         }
@@ -173,8 +201,18 @@ impl<'h> Control<'h> {
     }
 }
 
+/// Whether a value of `Connection` contains the option `close`.
+fn names_close(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// Whether a character of a target is unreserved, reserved, or the start of an escape (RFC 3986 section 2).
+fn is_plain_character(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/?".contains(&byte)
+}
+
 /// The value of a `Content-Length` field: digits only, as a list if the values are equal (RFC 9110 section 8.6).
-fn content_length(value: &[u8]) -> Option<u64> {
+pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     let parse = |text: &[u8]| {
         let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
         std::str::from_utf8(text).ok().filter(|_| is_number)?.parse::<u64>().ok()

@@ -14,6 +14,7 @@ mod grpc_health;
 mod hash_key;
 mod health;
 mod http_health;
+mod idle_pool;
 mod metrics;
 mod names;
 mod peer;

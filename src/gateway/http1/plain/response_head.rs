@@ -17,6 +17,8 @@ pub(super) struct ResponseHead<'f, 'h> {
     pub(super) reason: &'h str,
     pub(super) fields: &'f [Header<'h>],
     pub(super) framing: Framing,
+    /// The value of `Content-Length`.
+    pub(super) length: Option<u64>,
     /// Whether the upstream keeps the connection open.
     pub(super) is_persistent: bool,
 }
@@ -79,6 +81,7 @@ impl<'f, 'h> ResponseHead<'f, 'h> {
             reason: response.reason.unwrap_or_default(),
             fields: response.headers,
             framing: control.framing(status, method),
+            length: control.length,
             is_persistent: !control.closes && (minor == 1 || control.keeps_alive),
         };
         Ok((head, length))

@@ -91,9 +91,7 @@ impl Forwarding {
     }
 
     /// What an exchange that is forwarded is limited by.
-    pub(super) fn supervised(
-        &mut self,
-    ) -> Option<(&mut Supervision, &mut Exchange<RouteUpstream>, &Arc<Progress>)> {
+    pub(super) fn supervised(&mut self) -> Option<(&mut Supervision, &mut Exchange<RouteUpstream>, &Arc<Progress>)> {
         let progress = &self.connection.get_mut().as_ref()?.progress;
         Some((&mut self.supervision, self.exchange.as_mut()?, progress))
     }
@@ -128,8 +126,7 @@ impl Forwarding {
 
     /// Counts and logs the request. `response` has what was sent; the rest is known here.
     pub(super) fn finish(&mut self, response: ResponseInfo) {
-        let response =
-            ResponseInfo { is_truncated: self.is_truncated, upstream: self.call.info(), ..response };
+        let response = ResponseInfo { is_truncated: self.is_truncated, upstream: self.call.info(), ..response };
         let Some(exchange) = self.exchange.take() else { return };
         match self.end_reason {
             Some(reason) => exchange.end(reason, response),

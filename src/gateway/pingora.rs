@@ -152,7 +152,9 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<()> {
         let host = ctx.request.call.address().authority.clone();
         let Forwarding { exchange, connection, .. } = &mut ctx.request;
-        let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else { return Err(unreachable_upstream()) };
+        let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else {
+            return Err(unreachable_upstream());
+        };
         ctx.body_limit = BodyLimit::new(exchange.max_body());
         let fields = &session.req_header().headers;
         let edits = exchange.request_edits(fields, &mut state.connection, host);

@@ -56,14 +56,8 @@ pub(in crate::gateway::http1) fn begin<'f>(
     };
     let Some((connector, method, path, query)) = plain else { return for_pingora(stream, rest, state) };
     let mut request = Forwarding::on(state);
-    let view = RequestHead {
-        method: &method,
-        authority: None,
-        path,
-        query,
-        version: Some(Version::HTTP_11),
-        fields: &fields,
-    };
+    let view =
+        RequestHead { method: &method, authority: None, path, query, version: Some(Version::HTTP_11), fields: &fields };
     if request.begin(snapshot, &view).is_none_or(|(exchange, _)| !is_plain_route(exchange))
         && let Some(mut state) = request.connection.get_mut().take()
     {

@@ -41,7 +41,9 @@ pub(super) struct Download {
 enum ResponseBody {
     Framed(Body),
     /// At the end of the connection, which was reached or not.
-    UntilClose { is_closed: bool },
+    UntilClose {
+        is_closed: bool,
+    },
 }
 
 impl PlainRequest<'_> {
@@ -78,7 +80,9 @@ impl PlainRequest<'_> {
             if let Some((supervision, exchange, progress)) = self.request.supervised() {
                 supervision.begin_response((head.status, &fields), true, exchange, progress)?;
             }
-            self.closes |= head.framing == Framing::UntilClose || self.client.is_stopping();
+            // A client that has not sent its whole request by now may never do so.
+            let is_early = !self.client.is_body_read();
+            self.closes |= head.framing == Framing::UntilClose || is_early || self.client.is_stopping();
         }
         let bytes = self.write_response_head(head, &fields)?;
         if is_interim {
@@ -103,7 +107,9 @@ impl PlainRequest<'_> {
         fields: &HeadFields<'_>,
     ) -> pingora::Result<BytesMut> {
         let Forwarding { exchange, connection, call, .. } = &mut self.request;
-        let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else { return Err(unreachable_upstream()) };
+        let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else {
+            return Err(unreachable_upstream());
+        };
         let mut edits = exchange.response_edits(head.status, fields);
         let mut add = |received: &HeadFields<'_>| {
             let (response, upstream) = ((head.status, fields), call.address());

@@ -114,7 +114,7 @@ impl PlainRequest<'_> {
             return false;
         }
         let response = self.request.reject(error, ResponseForm::Problem);
-        self.closes |= !self.client.is_body_read();
+        self.closes = true;
         self.respond(&response).await
     }
 
@@ -239,9 +239,8 @@ impl PlainRequest<'_> {
             }
         };
         let Self { request, client, replay, .. } = self;
-        let relay = |context: &mut Context<'_>| {
-            download.poll(&mut upload, client, &mut endpoint, request, replay, context)
-        };
+        let relay =
+            |context: &mut Context<'_>| download.poll(&mut upload, client, &mut endpoint, request, replay, context);
         poll_fn(relay).await?;
         if download.is_persistent && upload.is_complete() {
             if let Some(stream) = endpoint.into_idle() {

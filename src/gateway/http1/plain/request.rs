@@ -68,7 +68,9 @@ impl PlainRequest<'_> {
         let fields = HeadFields(head.fields);
         self.request.begin_attempt(&fields);
         let Forwarding { exchange, connection, call, .. } = &mut self.request;
-        let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else { return Err(unreachable_upstream()) };
+        let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else {
+            return Err(unreachable_upstream());
+        };
         let host = call.address().authority.clone();
         let edits = exchange.request_edits(&fields, &mut state.connection, host).ok_or_else(unreachable_upstream)?;
         Ok(request_head((head.method, edits.target), head.fields, head.length(), &edits.fields))

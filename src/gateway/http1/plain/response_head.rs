@@ -63,11 +63,8 @@ impl<'f, 'h> ResponseHead<'f, 'h> {
         method: &Method,
     ) -> Result<(Self, usize), Unparsed> {
         let mut response = Response::new(&mut []);
-        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-            &mut response,
-            bytes,
-            storage.slots(),
-        );
+        let parsed =
+            httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, storage.slots());
         let length = match parsed {
             Ok(Status::Complete(length)) if length <= HEAD_MAX => length,
             Ok(Status::Partial) if bytes.len() < HEAD_MAX => return Err(Unparsed::Incomplete),
@@ -157,7 +154,12 @@ mod tests {
             ("HTTP/1.1 103 Early Hints\r\n", Method::GET, Framing::None, true),
             ("HTTP/1.1 200 \r\n", Method::GET, Framing::UntilClose, true),
             ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n", Method::GET, Framing::Length(3), false),
-            ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n", Method::GET, Framing::Length(3), true),
+            (
+                "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n",
+                Method::GET,
+                Framing::Length(3),
+                true,
+            ),
         ] {
             let (_, found, persistent, length) = parse(&format!("{fields}\r\nabc"), &method).unwrap();
             assert_eq!((found, persistent, length), (framing, is_persistent, fields.len() + 2), "{fields}");

@@ -158,7 +158,12 @@ impl<'f> Connection<'f> {
                 _ if may_be_http2 => {}
                 Ok(None) => {}
                 Ok(Some(found)) => {
-                    let mut head = self.received.split_to(found.end);
+                    let is_all = found.end == self.received.len();
+                    // A whole buffer needs no count of its users.
+                    let mut head = std::mem::take(&mut self.received);
+                    if !is_all {
+                        self.received = head.split_off(found.end);
+                    }
                     head.advance(found.start);
                     return Next::Request(head, arrived.unwrap_or_else(Instant::now));
                 }
@@ -271,16 +276,19 @@ impl<'f> Connection<'f> {
     fn begin(&mut self, bytes: BytesMut) -> Result<Option<Begun<'f>>, HeadError> {
         let front = self.front;
         let mut storage = FieldStorage::new();
-        let copy = bytes.clone();
-        let head = ParsedHead::parse(&copy, &mut storage, &self.shared.limits)?;
+        let head = ParsedHead::parse(&bytes, &mut storage, &self.shared.limits)?;
         let Some(stream) = self.stream.take() else { return Ok(None) };
         let state = self.state.take().unwrap_or_else(|| {
             let progress = Arc::clone(&self.shared.progress);
             Box::new(ConnectionState::new(&self.info, &self.front.trust, progress))
         });
         let connection = (stream, std::mem::take(&mut self.received));
-        let received = Received { bytes, connection, shared: &self.shared, is_last: self.is_last_request() };
-        Ok(Some(plain::begin(received, &head, state, &front.snapshot, front.connector.as_deref())))
+        let received = Received { size: bytes.len(), connection, shared: &self.shared, is_last: self.is_last_request() };
+        let mut begun = plain::begin(received, &head, state, &front.snapshot, front.connector.as_deref());
+        if let Begun::Plain(request, _) = &mut begun {
+            request.head = bytes;
+        }
+        Ok(Some(begun))
     }
 
     /// Hands a request to pingora.

@@ -26,8 +26,8 @@ pub(in crate::gateway::http1) enum Begun<'f> {
 
 /// What a request is begun with.
 pub(in crate::gateway::http1) struct Received<'a> {
-    /// The bytes of the head.
-    pub(in crate::gateway::http1) bytes: BytesMut,
+    /// The size of the head in bytes.
+    pub(in crate::gateway::http1) size: usize,
     /// The connection of the client, and what was received after the head.
     pub(in crate::gateway::http1) connection: (Stream, BytesMut),
     pub(in crate::gateway::http1) shared: &'a Shared,
@@ -43,7 +43,7 @@ pub(in crate::gateway::http1) fn begin<'f>(
     snapshot: &CurrentSnapshot<RouteUpstream>,
     connector: Option<&'f TransportConnector>,
 ) -> Begun<'f> {
-    let Received { bytes, connection: (stream, rest), shared, is_last } = received;
+    let Received { size, connection: (stream, rest), shared, is_last } = received;
     let fields = HeadFields(head.fields);
     let plain = connector.and_then(|connector| {
         let method = Method::from_bytes(head.method.as_bytes()).ok()?;
@@ -51,7 +51,7 @@ pub(in crate::gateway::http1) fn begin<'f>(
         Some((connector, method, path, query))
     });
     let for_pingora = |stream, rest, state| {
-        let head = Head { bytes: head.serialize(bytes.len()), body: head.body() };
+        let head = Head { bytes: head.serialize(size), body: head.body() };
         Begun::Proxy(RequestStream::new(stream, head, rest, shared), state)
     };
     let Some((connector, method, path, query)) = plain else { return for_pingora(stream, rest, state) };
@@ -68,7 +68,7 @@ pub(in crate::gateway::http1) fn begin<'f>(
     let client = RequestStream::new(stream, Head { bytes: Bytes::new(), body: head.body() }, rest, shared);
     let mut plain = Box::new(PlainRequest {
         connector,
-        head: bytes,
+        head: BytesMut::new(),
         limits: shared.limits,
         method,
         request,

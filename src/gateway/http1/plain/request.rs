@@ -18,7 +18,7 @@ use crate::pipeline::Rejection;
 pub(in crate::gateway::http1) struct PlainRequest<'f> {
     pub(super) connector: &'f TransportConnector,
     /// The bytes of the request head.
-    pub(super) head: BytesMut,
+    pub(in crate::gateway::http1) head: BytesMut,
     pub(super) limits: ListenerLimits,
     pub(super) method: Method,
     // Dropped before the stream, which gives back the connection.

@@ -96,6 +96,9 @@ impl Supervision {
         self.status = Some(response.status.as_u16());
         if let Some(kind) = stream_kind(response) {
             self.begin_stream(kind, exchange, progress)?;
+            if kind == StreamKind::WebSocket {
+                progress.ending.end_at_stop();
+            }
             if request.version != Version::HTTP_2
                 && let Some(framing) = framing(kind, response)
             {

@@ -36,6 +36,9 @@ async fn ready(
     State(state): State<AdminState>,
     _: Context<op::CheckReady>,
 ) -> Result<Json<serde_json::Value>, ApiError> {
+    if state.node.is_stopping() {
+        return Err(not_ready(&"the process stops"));
+    }
     if let Err(error) = state.lifecycle.ready().await {
         return Err(not_ready(&error));
     }

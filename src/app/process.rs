@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
@@ -21,8 +22,8 @@ use crate::engine::{Engine, RunningEngine};
 use crate::external_auth::ExternalAuth;
 use crate::gateway::{Gateway, GatewayListener, Upstreams};
 use crate::lifecycle::Lifecycle;
-use crate::listener::ListeningSocket;
 use crate::listener::tls::TlsAcceptor;
+use crate::listener::{ListeningSocket, StopTimes};
 
 /// Threads of the admin API. More than one, so that a slow call does not block the others.
 const ADMIN_THREADS: usize = 2;
@@ -41,6 +42,8 @@ pub struct App {
     node: Arc<Node>,
     heartbeats: JoinHandle<()>,
     engine: RunningEngine,
+    /// How long the listeners go on after a stop signal.
+    delay: Duration,
     /// `None` once the configuration is watched.
     reloadable: Option<(RunningParts, Registry)>,
     config_watch: Option<JoinHandle<()>>,
@@ -77,10 +80,11 @@ impl App {
         let node = Arc::clone(routers.node());
         let heartbeats = Arc::clone(&node);
         let heartbeats = background.spawn(async move { heartbeats.run().await });
-        let grace = config.serve.http.shutdown_grace.0;
+        let idle = config.serve.shutdown_idle_timeout.0;
+        let times = StopTimes { grace: config.serve.http.shutdown_grace.0, idle };
         tls.watch(&background);
         let serve = |listener, router: CurrentRouter, (admission, tls), name, threads| {
-            let options = ServerOptions { name, threads, grace, admission, tls };
+            let options = ServerOptions { name, threads, times, admission, tls };
             Server::start(listener, router, options)
                 .map_err(|cause| AppError::io(format!("{name} cannot be served"), cause))
         };
@@ -96,7 +100,8 @@ impl App {
         let gateway = match gateway_config.zip(upstreams) {
             Some((settings, upstreams)) => {
                 let listeners = gateway_listeners(settings, listeners.gateway, tls.gateway);
-                Some(Gateway::start(engine.snapshot_parts(settings), upstreams, listeners, &admissions.gateway)?)
+                let parts = engine.snapshot_parts(settings);
+                Some(Gateway::start(parts, upstreams, listeners, &admissions.gateway, idle)?)
             }
             None => None,
         };
@@ -116,6 +121,7 @@ impl App {
             node,
             heartbeats,
             engine,
+            delay: config.serve.shutdown_delay.0,
             reloadable,
             config_watch,
             signals,
@@ -173,11 +179,24 @@ impl App {
         &self.background
     }
 
-    /// Stops all listeners, waits for requests in flight, and closes the database.
+    /// Stops all listeners, after the delay for load balancers, waits for requests in flight, and closes the database. The process is not
+    /// ready from the beginning of this. The admin API, health and metrics accept connections until the gateway has stopped.
     pub fn stop(self) {
+        self.node.set_stopping();
+        if !self.delay.is_zero() {
+            tracing::info!(delay = ?self.delay, "stopping: the process is not ready; the listeners go on for shutdown_delay");
+            let delay = self.delay;
+            self.background.block_on(async move { tokio::time::sleep(delay).await });
+        }
         tracing::info!("stopping: no new requests are accepted");
         if let Some(watch) = self.config_watch {
             watch.abort();
+        }
+        if let Some(gateway) = &self.gateway {
+            gateway.begin_stop();
+        }
+        for server in [Some(&self.admin), self.public.as_ref(), Some(&self.metrics)].into_iter().flatten() {
+            server.end_connections();
         }
         if let Some(external_auth) = self.external_auth {
             external_auth.stop();

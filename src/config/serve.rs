@@ -12,7 +12,7 @@ use super::problems::Problems;
 use crate::duration::ConfigDuration;
 
 /// The admin API and the listener for health and metrics.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServeConfig {
     /// The admin API.
@@ -22,6 +22,11 @@ pub struct ServeConfig {
     /// A further listener that serves only the operations that need no key: `:selfRevoke`, JWKS, health and version. Without this
     /// section there is none.
     pub public: Option<PublicConfig>,
+    /// How long all listeners go on after a stop signal, while `/health/ready` is 503 already: the time that load balancers need to take
+    /// the process out of service.
+    pub shutdown_delay: ConfigDuration,
+    /// How long a connection may be silent after that before it is closed. A request that arrives earlier is served.
+    pub shutdown_idle_timeout: ConfigDuration,
 }
 
 /// The admin API.
@@ -111,6 +116,18 @@ pub struct MetricsConfig {
     pub port: u16,
     /// TLS. If absent, connections are in clear text.
     pub tls: Option<TlsConfig>,
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        Self {
+            http: HttpConfig::default(),
+            metrics: MetricsConfig::default(),
+            public: None,
+            shutdown_delay: ConfigDuration(std::time::Duration::ZERO),
+            shutdown_idle_timeout: ConfigDuration(std::time::Duration::from_secs(5)),
+        }
+    }
 }
 
 impl Default for HttpConfig {

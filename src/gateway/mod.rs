@@ -16,6 +16,7 @@ mod request_state;
 mod respond;
 mod service;
 mod socket;
+mod stopping;
 mod supervision;
 mod timed_session;
 mod timeouts;

@@ -23,6 +23,7 @@ use super::head_edits::{edit_request_head, edit_response_head};
 use super::head_limits::check_head;
 use super::request_state::{ConnectionState, multiplexed_limits};
 use super::respond::{DRAIN_TIMEOUT, respond};
+use super::stopping::announce_end;
 use super::timed_session::SessionPlace;
 use super::upgrade_socket::ResponseGate;
 use super::upstream::{RequestFacts, RouteUpstream, Upstream};
@@ -249,6 +250,7 @@ impl ProxyHttp for Proxy {
             // pingora gives up the connection at an interim response, because the body has not arrived by then.
             session.set_keepalive(Some(0));
         }
+        announce_end(session);
         Ok(())
     }
 

@@ -8,6 +8,8 @@ use http::{Method, Response};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
+use super::stopping::announce_end;
+
 /// Maximum size in bytes of an unread request body that is drained to keep the connection.
 pub(super) const MAX_DRAIN: u64 = 64 * 1024;
 
@@ -23,6 +25,7 @@ pub(super) async fn respond(session: &mut Session, response: Response<Bytes>) ->
     if !is_drainable(session) || session.drain_request_body().await.is_err() {
         session.set_keepalive(None);
     }
+    announce_end(session);
     let (parts, body) = response.into_parts();
     let head = ResponseHeader::from(parts);
     let bodiless = session.req_header().method == Method::HEAD;

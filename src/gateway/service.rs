@@ -24,7 +24,9 @@ use super::socket::Socket;
 use super::upstream::{RouteUpstream, RunningUpstreams, Upstreams};
 use crate::config;
 use crate::listener::tls::TlsAcceptor;
-use crate::listener::{AcceptLoop, AcceptedConnection, Admission, ListeningSocket, UnixSocket};
+use crate::listener::{
+    AcceptLoop, AcceptedConnection, Admission, ListeningSocket, OpenConnections, StopTimes, UnixSocket,
+};
 use crate::pipeline::{CurrentSnapshot, Metrics, SnapshotParts};
 
 /// How long tasks that do not end may delay the end of the runtime.
@@ -78,7 +80,8 @@ pub enum GatewayError {
 }
 
 impl Gateway {
-    /// Starts to serve on bound sockets. `upstreams` are those of the same configuration; `admission` has the caps of the connections.
+    /// Starts to serve on bound sockets. `upstreams` are those of the same configuration; `admission` has the caps of the connections; `idle`
+    /// is how long a connection may be silent after the stop.
     ///
     /// # Errors
     /// [`GatewayError`] when a socket cannot be used or threads cannot be started.
@@ -87,13 +90,14 @@ impl Gateway {
         upstreams: Upstreams,
         listeners: Vec<GatewayListener>,
         admission: &Admission,
+        idle: Duration,
     ) -> Result<Self, GatewayError> {
         crate::tls::install_crypto_provider();
         let config = parts.config;
         let metrics = parts.metrics.clone();
         let address = listeners.iter().find_map(|listener| listener.socket.address());
         let threads = threads(config.threads);
-        let grace = config.shutdown_grace.0;
+        let times = StopTimes { grace: config.shutdown_grace.0, idle };
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts, &upstreams)));
         let (stop, stopped) = watch::channel(false);
         let (proxy, connector, clock) = (proxy(threads, &snapshot), connector(config), Clock::new());
@@ -103,10 +107,10 @@ impl Gateway {
         for GatewayListener { config, socket, tls } in listeners {
             let (proxy, snapshot, clock) = (Arc::clone(&proxy), Arc::clone(&snapshot), Arc::clone(&clock));
             let proxy = (proxy, connector.clone());
-            let connections = Connections::new(proxy, snapshot, clock, (&config, tls), stopped.clone());
+            let connections = Connections::new(proxy, snapshot, clock, (&config, tls));
             let connections = Arc::new(ArcSwap::from_pointee(connections));
             reload.push((config.address, Arc::clone(&connections)));
-            let accept = AcceptLoop { admission: admission.clone(), stopped: stopped.clone(), grace };
+            let accept = AcceptLoop { admission: admission.clone(), ending: None, stopped: stopped.clone(), times };
             listening.push(Listening { socket: AcceptingSocket::of(&socket)?, connections, accept });
             if let ListeningSocket::Unix(socket) = socket {
                 unix.push(socket);
@@ -133,10 +137,15 @@ impl Gateway {
         &self.reload
     }
 
-    /// Stops accepting, waits for requests in flight up to the configured grace period, and returns.
-    pub fn stop(self) {
+    /// Begins to stop.
+    pub fn begin_stop(&self) {
         // An error means that the thread has ended already.
         let _ = self.stop.send(true);
+    }
+
+    /// Stops accepting, waits for requests in flight up to the configured grace period, and returns.
+    pub fn stop(self) {
+        self.begin_stop();
         if self.thread.join().is_err() {
             tracing::error!("the gateway's thread has panicked");
         }
@@ -160,7 +169,7 @@ async fn serve(
     let mut running = RunningUpstreams::default();
     let current = upstreams.borrow_and_update().clone();
     running.follow(&current, &clock);
-    let accepting: JoinSet<()> = listening.into_iter().map(Listening::run).collect();
+    let accepting: JoinSet<Option<OpenConnections>> = listening.into_iter().map(Listening::accept).collect();
     loop {
         tokio::select! {
             // An error means that the gateway was dropped, which is a stop as well.
@@ -171,33 +180,36 @@ async fn serve(
             }
         }
     }
+    // Connections end after all sockets are closed, so that a client whose connection ends does not connect to one of them again.
+    let open = accepting.join_all().await;
     clock.stop();
     proxy.http_cleanup().await;
-    accepting.join_all().await;
+    open.into_iter().flatten().map(OpenConnections::end).collect::<JoinSet<()>>().join_all().await;
 }
 
 impl Listening {
-    async fn run(self) {
+    /// Accepts connections until the stop.
+    async fn accept(self) -> Option<OpenConnections> {
         let Self { socket, connections, accept } = self;
-        match socket {
+        let accepted = match socket {
             AcceptingSocket::Tcp(listener) => match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    accept
-                        .run(listener, |stream, _, accepted| serve_tcp(connections.load_full(), stream, accepted))
-                        .await;
+                    let serve = |stream, _, accepted| serve_tcp(connections.load_full(), stream, accepted);
+                    Ok(accept.accept(listener, serve).await)
                 }
-                Err(error) => unusable(&error),
+                Err(error) => Err(error),
             },
             AcceptingSocket::Unix(listener) => match tokio::net::UnixListener::from_std(listener) {
                 Ok(listener) => {
                     let serve = |stream, _, accepted| {
                         connections.load_full().serve(Box::new(Socket::new(stream)), None, accepted)
                     };
-                    accept.run(listener, serve).await;
+                    Ok(accept.accept(listener, serve).await)
                 }
-                Err(error) => unusable(&error),
+                Err(error) => Err(error),
             },
-        }
+        };
+        accepted.inspect_err(|error| tracing::error!(%error, "a listener of the gateway cannot be used")).ok()
     }
 }
 
@@ -210,10 +222,6 @@ fn serve_tcp(
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().ok();
     connections.serve(Box::new(Socket::new(stream)), peer, accepted)
-}
-
-fn unusable(error: &std::io::Error) {
-    tracing::error!(%error, "a listener of the gateway cannot be used");
 }
 
 impl AcceptingSocket {

@@ -108,6 +108,9 @@ impl Supervision {
         self.status = Some(status.as_u16());
         if let Some(kind) = stream_kind(status, fields) {
             self.begin_stream(kind, exchange, progress)?;
+            if kind == StreamKind::WebSocket {
+                progress.ending.end_at_stop();
+            }
             if has_frames && let Some(framing) = framing(kind, fields) {
                 progress.set_framing(framing);
             }

@@ -59,6 +59,7 @@ mod sdk;
 mod sdk_first;
 mod sdk_languages;
 mod secrecy;
+mod stop;
 mod streams;
 mod support;
 mod tls;

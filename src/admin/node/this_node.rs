@@ -1,6 +1,7 @@
 //! [`Node`]: the status, the heartbeats and the overview of this process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -41,6 +42,7 @@ pub struct Node {
     parts: NodeParts,
     version: ArcSwap<Version>,
     samples: Samples,
+    is_stopping: AtomicBool,
 }
 
 impl Node {
@@ -48,7 +50,8 @@ impl Node {
     pub fn new(parts: NodeParts) -> Self {
         let (id, start_time) = (uuid::Builder::from_random_bytes(rand::random()).into_uuid(), parts.lifecycle.now());
         let version = ArcSwap::new(Arc::clone(&parts.version));
-        let node = Self { id, start_time, parts, version, samples: Samples::default() };
+        let node =
+            Self { id, start_time, parts, version, samples: Samples::default(), is_stopping: AtomicBool::new(false) };
         node.sample();
         node
     }
@@ -61,6 +64,16 @@ impl Node {
     /// The version and the hash of the configuration from now on.
     pub fn set_version(&self, version: Version) {
         self.version.store(Arc::new(version));
+    }
+
+    /// Notes that the process is about to stop: it is not ready from now on.
+    pub fn set_stopping(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether the process is about to stop.
+    pub(in crate::admin) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
     }
 
     /// Samples the metrics and sends heartbeats. Runs until it is dropped.

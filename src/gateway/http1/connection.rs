@@ -34,8 +34,9 @@ use crate::gateway::deadline::{Clock, Deadlines, Timer};
 use crate::gateway::ending::until_ended;
 use crate::gateway::pingora::Proxy;
 use crate::gateway::request_state::{ConnectionState, Progress};
+use crate::gateway::stopping::LastWait;
 use crate::gateway::upstream::RouteUpstream;
-use crate::listener::Admitted;
+use crate::listener::{AcceptedConnection, Admitted};
 use crate::pipeline::live_streams::EndReason;
 use crate::pipeline::{CurrentSnapshot, ListenerTrust, Rejection, UnreadRequest};
 
@@ -77,6 +78,7 @@ pub(super) struct Connection<'f> {
     opened: Duration,
     requests: u32,
     is_half_closed: bool,
+    last_wait: LastWait,
 }
 
 /// The result of waiting for a request.
@@ -100,9 +102,9 @@ pub(crate) async fn serve(
     front: &Front,
     stream: Stream,
     info: Arc<ConnectionInfo>,
-    admitted: &Admitted,
-    shutdown: &ShutdownWatch,
+    accepted: &AcceptedConnection,
 ) -> End {
+    let (admitted, shutdown) = (&**accepted.admitted(), accepted.closing());
     let deadlines = Arc::new(Deadlines::new(&front.clock));
     let progress = Arc::new(Progress::of_connection(&deadlines));
     let mut connection = Connection {
@@ -116,6 +118,7 @@ pub(crate) async fn serve(
         state: None,
         requests: 0,
         is_half_closed: false,
+        last_wait: LastWait::new(accepted.idle_limit()),
     };
     loop {
         match connection.next().await {
@@ -149,6 +152,7 @@ impl<'f> Connection<'f> {
         let is_first = self.requests == 0;
         let wait = if is_first || arrived.is_some() { limits.head_timeout.0 } else { self.idle_limit() };
         self.shared.deadlines.set(Timer::Read, wait);
+        self.last_wait.begin();
         loop {
             if is_first && self.front.http2 && self.received.starts_with(HTTP2_PREFACE) {
                 return Next::Http2;
@@ -175,7 +179,7 @@ impl<'f> Connection<'f> {
             match std::future::poll_fn(|context| self.poll_receive(context)).await {
                 Ok(1..) if arrived.is_none() => {
                     arrived = Some(Instant::now());
-                    if !is_first {
+                    if !is_first || self.last_wait.is_limited() {
                         self.shared.deadlines.set(Timer::Read, limits.head_timeout.0);
                     }
                 }
@@ -210,9 +214,10 @@ impl<'f> Connection<'f> {
                 }
                 let deadlines = &self.shared.deadlines;
                 let exceeded = deadlines.poll_exceeded(Timer::Read, context);
-                let is_stopped = self.received.is_empty()
-                    && (deadlines.clock().is_stopping() || self.admitted.poll_evicted(context).is_ready());
-                if exceeded.is_ready() || is_stopped { Poll::Ready(Err(Deadlines::error())) } else { Poll::Pending }
+                let is_ended = self.received.is_empty()
+                    && (self.last_wait.poll_exceeded(deadlines, context).is_ready()
+                        || self.admitted.poll_evicted(context).is_ready());
+                if exceeded.is_ready() || is_ended { Poll::Ready(Err(Deadlines::error())) } else { Poll::Pending }
             }
         }
     }

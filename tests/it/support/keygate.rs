@@ -134,7 +134,12 @@ impl Keygate {
         let folder = TempDir::new().unwrap();
         let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
         let mut config = json!({
-            "serve": {"http": {"port": ports[1]}, "metrics": {"host": "127.0.0.1", "port": ports[2]}},
+            "serve": {
+                "http": {"port": ports[1]},
+                "metrics": {"host": "127.0.0.1", "port": ports[2]},
+                // Clients of tests keep connections that are idle at the stop.
+                "shutdown_idle_timeout": "100ms"
+            },
             "credentials": {"issuer": "https://keys.example.com"},
             "secrets": {"hmac": {"current": HMAC_SECRET}},
             "db": {"dsn": format!("sqlite://{}", folder.path().join("keys.db").display())},

@@ -62,6 +62,7 @@ mod secrecy;
 mod streams;
 mod support;
 mod tls;
+mod traces;
 mod upstream_tls;
 mod upstreams;
 mod usage;

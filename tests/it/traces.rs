@@ -236,8 +236,8 @@ async fn collector_that_is_down_costs_only_spans() {
         }
         let dropped = r#"keygate_trace_spans_dropped_total{reason="export_failed"}"#;
         wait_for(async || match keygate.count(dropped).await {
-            // The request and its forwarding, twenty times.
-            Some(40) => Ok(()),
+            // The request, its decision and its forwarding, twenty times.
+            Some(60) => Ok(()),
             count => Err(format!("{count:?} spans are dropped")),
         })
         .await;

@@ -22,6 +22,7 @@ use super::error::{ApiError, not_found};
 use super::state::AdminState;
 use crate::audit_log::RefusedCall;
 use crate::id::{KeyId, KeyKind, RequestId};
+use crate::pipeline::{PlainRequest, RequestTrace};
 use crate::request_context::{Principal, RequestContext};
 use crate::wire::problem::X_REQUEST_ID;
 
@@ -122,6 +123,7 @@ async fn remove_allow(mut response: Response) -> Response {
 async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
+    let trace = observer.state.tracer.as_ref().map(|tracer| RequestTrace::begin(tracer, request.headers(), started));
     request.extensions_mut().insert(id.clone());
     let method = request.method().clone();
     let endpoint = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
@@ -138,11 +140,19 @@ async fn observe(State(observer): State<Observer>, mut request: Request, next: N
     let labels = [method_label(&method), status.as_str(), &endpoint];
     observer.metrics.requests.with_label_values(&labels).inc();
     observer.metrics.duration.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
-    if !(observer.state.quiet_health && path.starts_with("/health/")) {
+    let is_health = path.starts_with("/health/");
+    let path = loggable_path(&path, &endpoint);
+    if !(observer.state.quiet_health && is_health) {
         let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (method, status, request_id) = (method.as_str(), status.as_u16(), id.as_str());
-        let path = loggable_path(&path, &endpoint);
-        tracing::info!(target: "keygate::admin_access", method, path, status, duration_us, request_id, "HTTP request completed");
+        let trace_id = trace.as_ref().map(|trace| tracing::field::display(trace.id()));
+        tracing::info!(target: "keygate::admin_access", method, path, status, duration_us, request_id, trace_id, "HTTP request completed");
+    }
+    // Probes would be most of the traces.
+    if let Some(trace) = trace.filter(|_| !is_health) {
+        let route = Some(endpoint.as_str()).filter(|endpoint| *endpoint != "unknown");
+        let (method, status) = (method.as_str(), status.as_u16());
+        PlainRequest { method, route, path, status, request_id: &id }.end(trace);
     }
     for (name, value) in SECURITY_HEADERS {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));

@@ -15,6 +15,7 @@ use crate::lifecycle::Lifecycle;
 use crate::pipeline::Snapshot;
 use crate::ratelimit::Limiter;
 use crate::store::AuditStore;
+use crate::traces::Tracer;
 use crate::verifier::Verifier;
 
 /// The state shared by all handlers.
@@ -50,6 +51,8 @@ pub struct AdminState {
     pub audit: Option<Arc<dyn AuditStore>>,
     /// Counts refused calls and failed verifications for the audit trail.
     pub gathered_calls: Arc<GatheredCalls>,
+    /// Records traces; `None` if there are none.
+    pub tracer: Option<Arc<Tracer>>,
     /// This process as a node of the installation.
     pub node: Arc<Node>,
     /// The settings of this process, without secrets.

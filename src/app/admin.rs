@@ -61,6 +61,7 @@ pub(super) fn state(
         quiet_health: http.request_log.exclude_health_endpoints,
         audit: engine.lifecycle().audit().map(|(audit, _)| audit),
         gathered_calls: Arc::clone(engine.gathered_calls()),
+        tracer: engine.tracer().cloned(),
     })
 }
 

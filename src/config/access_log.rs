@@ -62,11 +62,13 @@ pub enum AccessLogField {
     Proxy,
     /// `User-Agent` of the client, at most 256 bytes.
     UserAgent,
+    /// Id of the trace: that of the client's `traceparent`, or of the trace that the request begins (`tracing.enabled`).
+    TraceId,
 }
 
 impl AccessLogField {
     /// All fields, in the order of a line.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::RequestId,
         Self::Method,
         Self::Host,
@@ -87,6 +89,7 @@ impl AccessLogField {
         Self::Peer,
         Self::Proxy,
         Self::UserAgent,
+        Self::TraceId,
     ];
 }
 

@@ -101,7 +101,7 @@ pub use setting::{Setting, SettingSource};
 pub use source::{ConfigSource, Difference, LoadedConfig};
 pub use sources::Sources;
 pub use stream::{OnRevoke, Upgrade};
-pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
+pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig, TracingExporter, TracingProtocol};
 pub use template::{Template, TemplateError, TemplatePart, Variable};
 pub use timeouts::RouteTimeoutsConfig;
 pub use upstream::{UpstreamConfig, UpstreamProtocol};

@@ -31,6 +31,9 @@ mod running;
 #[cfg(feature = "embedded")]
 mod tasks;
 #[cfg(feature = "embedded")]
+#[cfg_attr(not(feature = "otlp"), path = "no_traces.rs")]
+mod traces;
+#[cfg(feature = "embedded")]
 mod usage;
 
 #[cfg(feature = "embedded")]

@@ -11,6 +11,7 @@ use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
 use super::parts::Engine;
 use super::tasks::Tasks;
+use super::traces::Traces;
 use super::usage::Usage;
 use crate::audit_log::GatheredCalls;
 use crate::config::{Config, GatewayConfig};
@@ -20,6 +21,7 @@ use crate::pipeline::live_streams::LiveStreams;
 use crate::pipeline::{AuthFailureThrottle, Metrics, SnapshotParts};
 use crate::ratelimit::Limiter;
 use crate::store::{KeyStore, NodeDirectory};
+use crate::traces::Tracer;
 use crate::usage::UsageCounter;
 use crate::verifier::Verifier;
 
@@ -42,6 +44,7 @@ struct Shared {
     live_streams: Arc<LiveStreams>,
     gathered_calls: Arc<GatheredCalls>,
     usage: Option<Arc<UsageCounter>>,
+    tracer: Option<Arc<Tracer>>,
     /// `None` once stopped.
     background: Mutex<Option<Background>>,
 }
@@ -51,6 +54,7 @@ pub(super) struct Background {
     pub(super) audit: AuditTrail,
     pub(super) last_used: LastUsed,
     pub(super) usage: Option<Usage>,
+    pub(super) traces: Option<Traces>,
     pub(super) tasks: Tasks,
 }
 
@@ -69,6 +73,7 @@ impl RunningEngine {
     ) -> Self {
         let gathered_calls = background.audit.gathered();
         let usage = background.usage.as_ref().map(Usage::counter);
+        let tracer = background.traces.as_ref().map(Traces::tracer);
         let background = Mutex::new(Some(background));
         let shared = Shared {
             store,
@@ -79,6 +84,7 @@ impl RunningEngine {
             live_streams,
             gathered_calls,
             usage,
+            tracer,
             background,
         };
         Self { engine, config: Arc::new(config), shared: Arc::new(shared) }
@@ -145,6 +151,12 @@ impl RunningEngine {
         Arc::clone(&self.shared.store).node_directory()
     }
 
+    /// Records traces; `None` if there are none.
+    #[doc(hidden)]
+    pub fn tracer(&self) -> Option<&Arc<Tracer>> {
+        self.shared.tracer.as_ref()
+    }
+
     /// The metrics of the requests of all fronts.
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
@@ -164,20 +176,25 @@ impl RunningEngine {
             usage: self.shared.usage.clone(),
             live_streams: Some(Arc::clone(&self.shared.live_streams)),
             metrics: self.shared.metrics.clone(),
+            tracer: self.tracer().cloned(),
         }
     }
 
-    /// Ends the background work, writes the last uses and the usage of keys, seals the last rows of the audit trail and closes the database.
+    /// Ends the background work, writes the last uses and the usage of keys, seals the last rows of the audit trail, sends the last spans and
+    /// closes the database.
     /// Called when no more credentials are verified.
     pub async fn stop(&self) {
         let Some(background) = self.shared.background.lock().await.take() else { return };
-        let Background { audit, last_used, usage, tasks } = background;
+        let Background { audit, last_used, usage, traces, tasks } = background;
         self.shared.limits.stop().await;
         last_used.stop().await;
         if let Some(usage) = usage {
             usage.stop().await;
         }
         audit.stop().await;
+        if let Some(traces) = traces {
+            traces.stop().await;
+        }
         drop(tasks);
         self.shared.store.close().await;
     }

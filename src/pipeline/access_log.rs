@@ -8,13 +8,15 @@ use http::Version;
 use http::header::USER_AGENT;
 
 use super::request_metrics::{CachedSeries, Metrics};
+use super::trace::received_id;
 use crate::config::{AccessLogConfig, AccessLogField as Field};
 use crate::id::{KeyId, RequestId};
+use crate::traces::TraceId;
 use crate::usage::UsageCounter;
 use crate::wire::fields::Fields;
 
 /// The status that is logged when the client closed the connection before the response, as nginx does.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
+pub(super) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// The lowest status that is logged whatever the sample rate is.
 const ALWAYS_LOGGED: u16 = 500;
@@ -45,6 +47,7 @@ pub(super) struct RequestLog<'a> {
     pub(super) path: &'a str,
     pub(super) protocol: Option<Version>,
     pub(super) user_agent: Option<&'a str>,
+    pub(super) trace_id: Option<TraceId>,
     pub(super) route: Option<&'a CachedSeries>,
     /// The key of the credential, also of one that is rejected.
     pub(super) key_id: Option<KeyId>,
@@ -103,14 +106,19 @@ impl AccessLog {
         self.is_enabled && tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO)
     }
 
-    /// The `User-Agent` of a request, as it is logged. `None` if it is not logged.
-    pub(super) fn user_agent<F: Fields>(self, fields: &F) -> Option<Box<str>> {
-        if !self.is_enabled() || !self.has(Field::UserAgent) {
+    /// The `User-Agent` of a request, if it is logged, or `is_traced`.
+    pub(super) fn user_agent<F: Fields>(self, fields: &F, is_traced: bool) -> Option<Box<str>> {
+        if !is_traced && !(self.is_enabled() && self.has(Field::UserAgent)) {
             return None;
         }
         let value = fields.field_values(&USER_AGENT).next()?;
         let end = value.len().min(USER_AGENT_MAX);
         Some(String::from_utf8_lossy(&value[..end]).into())
+    }
+
+    /// The id of the client's trace, if it is logged.
+    pub(super) fn trace_id<F: Fields>(self, fields: &F) -> Option<TraceId> {
+        if self.is_enabled() && self.has(Field::TraceId) { received_id(fields) } else { None }
     }
 
     fn has(self, field: Field) -> bool {
@@ -171,6 +179,7 @@ impl RequestLog<'_> {
             peer = log.select(Field::Peer, self.client_ip).map(tracing::field::display),
             proxy = log.select(Field::Proxy, self.proxy).map(tracing::field::display),
             user_agent = log.select(Field::UserAgent, self.user_agent),
+            trace_id = log.select(Field::TraceId, self.trace_id).map(tracing::field::display),
             "request served",
         );
     }

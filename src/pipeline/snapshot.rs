@@ -20,6 +20,7 @@ use super::route::{Route, RouteMatcher, RouteTable};
 use crate::config::{GatewayConfig, OnBackendDown, RouteConfig, UpstreamLimitFields};
 use crate::id::TenantId;
 use crate::ratelimit::Limiter;
+use crate::traces::Tracer;
 use crate::usage::UsageCounter;
 use crate::verifier::Verifier;
 use crate::wire::Rejection;
@@ -55,6 +56,9 @@ pub struct SnapshotParts<'a> {
     /// Counts the usage of keys; `None` if it is not counted.
     #[doc(hidden)]
     pub usage: Option<Arc<UsageCounter>>,
+    /// Records traces; `None` if there are none.
+    #[doc(hidden)]
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// An immutable configuration for requests. `U` is what a front keeps for the upstream of a route.
@@ -75,6 +79,7 @@ pub struct Snapshot<U = ()> {
     pub(super) metrics: Metrics,
     pub(super) access_log: AccessLog,
     pub(super) usage: Option<Arc<UsageCounter>>,
+    pub(super) tracer: Option<Arc<Tracer>>,
 }
 
 impl SnapshotParts<'_> {
@@ -112,7 +117,7 @@ impl<U> Snapshot<U> {
     }
 
     fn assemble(parts: SnapshotParts<'_>, credentials: Arc<CredentialLocations>, routes: RouteTable<Route<U>>) -> Self {
-        let SnapshotParts { config, live_streams, metrics, usage, .. } = parts;
+        let SnapshotParts { config, live_streams, metrics, usage, tracer, .. } = parts;
         Self {
             routes,
             credentials,
@@ -128,6 +133,7 @@ impl<U> Snapshot<U> {
             metrics,
             access_log: AccessLog::new(&config.access_log),
             usage,
+            tracer,
         }
     }
 

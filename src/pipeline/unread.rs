@@ -36,6 +36,7 @@ impl<U> Snapshot<U> {
             path: "",
             protocol: None,
             user_agent: None,
+            trace_id: None,
             route: None,
             key_id: None,
             rejection: Some(rejection.code()),

@@ -63,6 +63,7 @@ mod stop;
 mod streams;
 mod support;
 mod tls;
+mod traces;
 mod upstream_tls;
 mod upstreams;
 mod usage;

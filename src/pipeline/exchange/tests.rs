@@ -65,6 +65,7 @@ impl Fixture {
             live_streams: None,
             metrics: self.metrics.clone(),
             usage: None,
+            tracer: None,
         };
         Arc::new(Snapshot::new(parts, str::to_owned))
     }

@@ -28,6 +28,7 @@ fn snapshot(routes: &serde_json::Value) -> Snapshot {
         live_streams: None,
         metrics: Metrics::register(&registry).unwrap(),
         usage: None,
+        tracer: None,
     };
     Snapshot::new(parts, |_| ())
 }

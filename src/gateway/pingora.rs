@@ -226,6 +226,10 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        if response.status == StatusCode::NO_CONTENT {
+            // RFC 9110 section 8.6.
+            response.remove_header(&CONTENT_LENGTH);
+        }
         if session.req_header().version == Version::HTTP_10 && response.headers.contains_key(TRANSFER_ENCODING) {
             // A client of HTTP/1.0 does not know chunks: the end of the connection is the end of the body.
             response.remove_header(&TRANSFER_ENCODING);

@@ -288,7 +288,8 @@ impl<'f> Connection<'f> {
             Box::new(ConnectionState::new(&self.info, &self.front.trust, progress))
         });
         let connection = (stream, std::mem::take(&mut self.received));
-        let received = Received { size: bytes.len(), connection, shared: &self.shared, is_last: self.is_last_request() };
+        let received =
+            Received { size: bytes.len(), connection, shared: &self.shared, is_last: self.is_last_request() };
         let mut begun = plain::begin(received, &head, state, &front.snapshot, front.connector.as_deref());
         if let Begun::Plain(request, _) = &mut begun {
             request.head = bytes;

@@ -164,6 +164,11 @@ impl RequestStream {
         self.deadlines.now()
     }
 
+    /// Ready when the response is late that has not begun.
+    pub(super) fn poll_late(&self, context: &Context<'_>) -> Poll<io::Error> {
+        if self.response == Response::None { self.progress.ending.poll_late(context) } else { Poll::Pending }
+    }
+
     /// Whether the gateway stops.
     pub(super) fn is_stopping(&self) -> bool {
         self.deadlines.clock().is_stopping()
@@ -333,9 +338,7 @@ impl AsyncRead for RequestStream {
             buffer.put_slice(&self.head.split_to(length));
             return Poll::Ready(Ok(()));
         }
-        if self.response == Response::None
-            && let Poll::Ready(error) = self.progress.ending.poll_late(context)
-        {
+        if let Poll::Ready(error) = self.poll_late(context) {
             return Poll::Ready(Err(error));
         }
         if self.response == Response::Tunnel {

@@ -177,7 +177,7 @@ impl Download {
         context: &mut Context<'_>,
     ) -> Poll<pingora::Result<()>> {
         ready!(upload.poll(client, endpoint, request, replay, context))?;
-        poll_abandoned(client, context)
+        poll_abandoned(client, context).map(Err)
     }
 
     /// Takes the next part of the body from what was received.

@@ -210,13 +210,7 @@ impl PlainRequest<'_> {
             poll_fn(|context| match connecting.as_mut().poll(context) {
                 Poll::Ready(result) => Poll::Ready(result),
                 // The client may go while the connection is established.
-                Poll::Pending if client.is_body_read() => {
-                    poll_abandoned(client, context).map(|abandoned| match abandoned {
-                        Err(error) => Err(error),
-                        Ok(()) => Err(unreachable_upstream()),
-                    })
-                }
-                Poll::Pending => Poll::Pending,
+                Poll::Pending => poll_abandoned(client, context).map(Err),
             })
             .await
         };
@@ -254,22 +248,22 @@ impl PlainRequest<'_> {
     async fn start(&mut self, endpoint: &mut EndpointStream, upload: &mut Upload) -> pingora::Result<Start> {
         poll_fn(|context| {
             let Self { request, client, replay, .. } = self;
-            let sent = upload.poll(client, endpoint, request, replay, context);
-            if let Poll::Ready(Err(error)) = sent {
+            if let Poll::Ready(Err(error)) = upload.poll(client, endpoint, request, replay, context) {
                 return Poll::Ready(Err(error));
             }
             loop {
                 if let Some(start) = self.read_head(endpoint)? {
                     return Poll::Ready(Ok(start));
                 }
-                match endpoint.poll_receive(context)? {
+                let received = endpoint.poll_receive(context);
+                let is_over = !matches!(received, Poll::Ready(Ok(1..)));
+                if let Some(error) = upload.failure.take_if(|_| is_over) {
+                    return Poll::Ready(Err(error));
+                }
+                match received? {
                     Poll::Ready(0) => return Poll::Ready(Err(endpoint.closed())),
                     Poll::Ready(_) => {}
-                    Poll::Pending if sent.is_pending() => return Poll::Pending,
-                    Poll::Pending => {
-                        return poll_abandoned(&mut self.client, context)
-                            .map(|abandoned| abandoned.and_then(|()| Err(endpoint.closed())));
-                    }
+                    Poll::Pending => return poll_abandoned(&mut self.client, context).map(Err),
                 }
             }
         })

@@ -25,6 +25,8 @@ pub(super) struct Upload {
     out: BytesMut,
     is_head_sent: bool,
     is_complete: bool,
+    /// Why the endpoint gets no more. It may have responded before.
+    pub(super) failure: Option<Box<Error>>,
 }
 
 /// What was read of a request body.
@@ -55,7 +57,7 @@ impl Upload {
     /// A request with this head, and with what was read of its body before.
     pub(super) fn new(mut head: BytesMut, replay: &Replay) -> Self {
         head.extend_from_slice(&replay.bytes);
-        Self { out: head, is_head_sent: false, is_complete: false }
+        Self { out: head, is_head_sent: false, is_complete: false, failure: None }
     }
 
     /// Whether everything was sent.
@@ -63,10 +65,10 @@ impl Upload {
         self.is_complete
     }
 
-    /// Sends what has arrived. Ready when everything was sent.
+    /// Sends what has arrived. Ready when everything was sent, or no more can be sent.
     ///
     /// # Errors
-    /// Errors of the endpoint as those of its stream; those of the client as [`ErrorType::ReadError`].
+    /// [`ErrorType::ReadError`] of the client.
     pub(super) fn poll(
         &mut self,
         client: &mut RequestStream,
@@ -75,9 +77,12 @@ impl Upload {
         replay: &mut Replay,
         context: &mut Context<'_>,
     ) -> Poll<pingora::Result<()>> {
-        while !self.is_complete {
+        while !self.is_complete && self.failure.is_none() {
             let what = if self.is_head_sent { BODY } else { HEAD };
-            ready!(endpoint.poll_send(&mut self.out, context, what))?;
+            if let Err(error) = ready!(endpoint.poll_send(&mut self.out, context, what)) {
+                self.failure = Some(error);
+                break;
+            }
             self.is_head_sent = true;
             if client.is_body_read() {
                 self.is_complete = true;
@@ -99,16 +104,17 @@ impl Upload {
     }
 }
 
-/// Ready when the client has gone, or the response is late.
-///
-/// # Errors
-/// Always one.
-pub(super) fn poll_abandoned(client: &mut RequestStream, context: &mut Context<'_>) -> Poll<pingora::Result<()>> {
-    let mut none = [];
-    let read = ready!(Pin::new(client).poll_read(context, &mut ReadBuf::new(&mut none)));
+/// Ready with an error when the client has gone, or the response is late.
+pub(super) fn poll_abandoned(client: &mut RequestStream, context: &mut Context<'_>) -> Poll<Box<Error>> {
+    let waiting = |error| Error::because(ErrorType::ReadError, "waiting for the response", error);
+    if !client.is_body_read() {
+        // The end of the connection is found when the body is read.
+        return client.poll_late(context).map(|error| waiting(error).into_down());
+    }
+    let read = ready!(Pin::new(client).poll_read(context, &mut ReadBuf::new(&mut [])));
     let error = match read {
         Ok(()) => Error::explain(ErrorType::ConnectionClosed, "the client has closed its connection"),
-        Err(error) => Error::because(ErrorType::ReadError, "waiting for the response", error),
+        Err(error) => waiting(error),
     };
-    Poll::Ready(Err(error.into_down()))
+    Poll::Ready(error.into_down())
 }

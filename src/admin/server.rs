@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
@@ -138,6 +138,11 @@ impl Server {
     /// The address of the listener; `None` for a Unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// The metrics of its runtime.
+    pub fn runtime_metrics(&self) -> RuntimeMetrics {
+        self.runtime.metrics()
     }
 
     /// Stops accepting, waits for requests in flight up to the grace period, and returns.

@@ -54,7 +54,7 @@ mod upstream_health;
 mod upstream_tls;
 mod usage;
 
-pub use access_log::{AccessLogConfig, AccessLogField};
+pub use access_log::{AccessLogConfig, AccessLogField, AccessLogForm, AccessLogOutput, AccessLogVariable};
 #[cfg(feature = "server")]
 pub(crate) use admin_auth::BOOTSTRAP_KEY_MIN;
 pub use admin_auth::{AdminAuthConfig, AdminAuthMode, AdminCertificateConfig};

@@ -372,6 +372,7 @@ impl Context {
             method = request.method.as_str(),
             path = request.uri.path(),
             route = self.exchange.as_ref().and_then(Exchange::route).map(|route| &*route.name),
+            trace_id = self.exchange.as_ref().and_then(Exchange::trace_id).map(tracing::field::display),
             "the request could not be proxied: {fault}"
         );
     }

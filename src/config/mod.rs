@@ -22,6 +22,7 @@ mod limit;
 mod listener;
 mod load;
 mod multitenancy;
+mod place;
 mod problems;
 mod quota;
 mod rate_limit;
@@ -81,6 +82,7 @@ pub use listener::{
     ListenerLimits, ProxyProtocolConfig, TlsConfig, TlsVersion,
 };
 pub use multitenancy::{MultitenancyConfig, NetworkConfig};
+pub use place::ConfigPlace;
 pub use problems::{ConfigError, ConfigErrors};
 pub use quota::QuotaConfig;
 pub use rate_limit::{OnBackendDown, RateLimitBackend, RateLimitConfig, RateLimitMode};

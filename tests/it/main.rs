@@ -17,6 +17,7 @@ mod cli;
 mod client_address;
 mod coming_from;
 mod config;
+mod config_places;
 #[cfg(feature = "axum")]
 mod conformance;
 mod connections;

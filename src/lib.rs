@@ -139,7 +139,6 @@ mod sharded;
 pub mod signing_keys;
 pub mod store;
 mod strict_json;
-#[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod telemetry;
 #[cfg(all(test, any(feature = "postgres", feature = "redis")))]

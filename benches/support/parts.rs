@@ -318,6 +318,7 @@ fn snapshot(config: &GatewayConfig, verifier: &Arc<Verifier>) -> Arc<Snapshot> {
         metrics: Metrics::register(&Registry::new()).expect("the registry is new"),
         usage: Some(usage()),
         tracer: None,
+        access_log: None,
     };
     Arc::new(Snapshot::new(parts, |_| ()))
 }

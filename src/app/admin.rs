@@ -9,7 +9,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::build;
 use super::error::AppError;
 use crate::admin::{
-    AdminState, AllowedHosts, Authenticator, AuthenticatorParts, BrowserRules, Cors, Node, NodeParts, UpstreamReport,
+    AdminState, AllowedHosts, Authenticator, AuthenticatorParts, BrowserRules, Cors, ListenerInfo, Node, NodeParts,
+    UpstreamReport,
 };
 use crate::config::{AdminAuthConfig, AdminAuthMode, BOOTSTRAP_KEY_MIN, Config, HttpConfig};
 use crate::engine::{Engine, RunningEngine};
@@ -17,13 +18,19 @@ use crate::pipeline::Snapshot;
 
 /// This process as a node of the installation. `upstream_report` describes the upstreams of the gateway, if there is one; `registry` has
 /// the metrics of the process.
-pub(super) fn node(engine: &RunningEngine, upstream_report: Option<UpstreamReport>, registry: &Registry) -> Arc<Node> {
+pub(super) fn node(
+    engine: &RunningEngine,
+    upstream_report: Option<UpstreamReport>,
+    listeners: Vec<ListenerInfo>,
+    registry: &Registry,
+) -> Arc<Node> {
     Arc::new(Node::new(NodeParts {
         lifecycle: Arc::clone(engine.lifecycle()),
         directory: engine.node_directory(),
         registry: registry.clone(),
         upstream_report,
         version: Arc::new(build::version(engine.config())),
+        listeners,
     }))
 }
 

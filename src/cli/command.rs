@@ -26,7 +26,7 @@ struct Cli {
 enum Command {
     /// Run a local gateway with a demonstration key, in front of your API or a sample API
     Dev(dev::DevArgs),
-    /// Run the server with a configuration file
+    /// Run the server with a configuration file, a directory of them, or environment variables alone
     Serve(config::ConfigFile),
     /// Check configuration files and print schemas
     #[command(subcommand)]

@@ -22,6 +22,7 @@ mod limit;
 mod listener;
 mod load;
 mod multitenancy;
+mod place;
 mod problems;
 mod quota;
 mod rate_limit;
@@ -54,7 +55,7 @@ mod upstream_health;
 mod upstream_tls;
 mod usage;
 
-pub use access_log::{AccessLogConfig, AccessLogField};
+pub use access_log::{AccessLogConfig, AccessLogField, AccessLogForm, AccessLogOutput, AccessLogVariable};
 #[cfg(feature = "server")]
 pub(crate) use admin_auth::BOOTSTRAP_KEY_MIN;
 pub use admin_auth::{AdminAuthConfig, AdminAuthMode, AdminCertificateConfig};
@@ -81,6 +82,7 @@ pub use listener::{
     ListenerLimits, ProxyProtocolConfig, TlsConfig, TlsVersion,
 };
 pub use multitenancy::{MultitenancyConfig, NetworkConfig};
+pub use place::ConfigPlace;
 pub use problems::{ConfigError, ConfigErrors};
 pub use quota::QuotaConfig;
 pub use rate_limit::{OnBackendDown, RateLimitBackend, RateLimitConfig, RateLimitMode};

@@ -135,6 +135,7 @@ fn covers(rule: &str, path: &str) -> bool {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::place::ConfigPlace;
     use super::*;
 
     const MINIMAL: &str = "credentials: { issuer: 'https://keys.example.com' }\n\
@@ -144,7 +145,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keygate.yaml");
         std::fs::write(&file, format!("{MINIMAL}{text}")).unwrap();
-        Config::load_settings(&file, &BTreeMap::new()).unwrap()
+        Config::load_settings(&ConfigPlace::File(file), &BTreeMap::new()).unwrap()
     }
 
     fn gateway(listeners: &str, more: &str) -> LoadedConfig {

@@ -117,7 +117,7 @@ impl EngineBuilder {
         let metrics = pipeline::Metrics::register(&registry)?;
         let traces = Traces::start(&config, &registry)?;
         let background = Background { audit, last_used, usage, traces, tasks };
-        Ok(RunningEngine::new(
+        RunningEngine::new(
             engine,
             config,
             store,
@@ -127,7 +127,7 @@ impl EngineBuilder {
             auth_failures,
             live_streams,
             background,
-        ))
+        )
     }
 }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
+use super::access_logs::AccessLogs;
 use super::audit::AuditTrail;
 use super::auth_failures::AuthFailureThrottles;
+use super::error::EngineError;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
 use super::parts::Engine;
@@ -18,7 +20,7 @@ use crate::config::{Config, GatewayConfig};
 use crate::credential::SigningKeys;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::live_streams::LiveStreams;
-use crate::pipeline::{AuthFailureThrottle, Metrics, SnapshotParts};
+use crate::pipeline::{AccessLogSink, AuthFailureThrottle, Metrics, SnapshotParts};
 use crate::ratelimit::Limiter;
 use crate::store::{KeyStore, NodeDirectory};
 use crate::traces::Tracer;
@@ -31,6 +33,8 @@ use crate::verifier::Verifier;
 pub struct RunningEngine {
     engine: Engine,
     config: Arc<Config>,
+    /// Where access-log lines are written; `None` if they are events of `tracing`.
+    access_log: Option<AccessLogSink>,
     shared: Arc<Shared>,
 }
 
@@ -45,6 +49,7 @@ struct Shared {
     gathered_calls: Arc<GatheredCalls>,
     usage: Option<Arc<UsageCounter>>,
     tracer: Option<Arc<Tracer>>,
+    access_logs: AccessLogs,
     /// `None` once stopped.
     background: Mutex<Option<Background>>,
 }
@@ -70,7 +75,7 @@ impl RunningEngine {
         auth_failures: AuthFailureThrottles,
         live_streams: Arc<LiveStreams>,
         background: Background,
-    ) -> Self {
+    ) -> Result<Self, EngineError> {
         let gathered_calls = background.audit.gathered();
         let usage = background.usage.as_ref().map(Usage::counter);
         let tracer = background.traces.as_ref().map(Traces::tracer);
@@ -85,18 +90,29 @@ impl RunningEngine {
             gathered_calls,
             usage,
             tracer,
+            access_logs: AccessLogs::default(),
             background,
         };
-        Self { engine, config: Arc::new(config), shared: Arc::new(shared) }
+        let access_log = shared.access_logs.sink(&config)?;
+        Ok(Self { engine, config: Arc::new(config), access_log, shared: Arc::new(shared) })
     }
 
     /// The engine with the settings of another configuration: credentials, secrets and quotas. The database, the caches, the limiter and the
     /// background work stay as they are.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the output of the access log cannot be opened.
     #[doc(hidden)]
-    #[must_use]
-    pub fn reconfigured(&self, config: Config) -> Self {
+    pub fn reconfigured(&self, config: Config) -> Result<Self, EngineError> {
         let engine = self.engine.reconfigured(&config, &self.shared.signing_keys);
-        Self { engine, config: Arc::new(config), shared: Arc::clone(&self.shared) }
+        let access_log = self.shared.access_logs.sink(&config)?;
+        Ok(Self { engine, config: Arc::new(config), access_log, shared: Arc::clone(&self.shared) })
+    }
+
+    /// Opens the file of the access log again, after it was renamed.
+    #[cfg(feature = "server")]
+    pub(crate) fn reopen_access_log(&self) {
+        self.shared.access_logs.reopen();
     }
 
     /// Verifies live streams with the settings of this engine from now on.
@@ -177,6 +193,7 @@ impl RunningEngine {
             live_streams: Some(Arc::clone(&self.shared.live_streams)),
             metrics: self.shared.metrics.clone(),
             tracer: self.tracer().cloned(),
+            access_log: self.access_log.clone(),
         }
     }
 
@@ -196,6 +213,7 @@ impl RunningEngine {
             traces.stop().await;
         }
         drop(tasks);
+        self.shared.access_logs.flush();
         self.shared.store.close().await;
     }
 }

@@ -111,6 +111,7 @@ impl Forwarding {
             method,
             path,
             route = self.exchange.as_ref().and_then(Exchange::route).map(|route| &*route.name),
+            trace_id = self.exchange.as_ref().and_then(Exchange::trace_id).map(tracing::field::display),
             "the request could not be proxied: {fault}"
         );
     }

@@ -12,7 +12,7 @@ use pingora::connectors::TransportConnector;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -42,6 +42,7 @@ pub struct Gateway {
     /// Stops accepting connections.
     stop: watch::Sender<bool>,
     metrics: Metrics,
+    runtime_metrics: RuntimeMetrics,
     reload: GatewayReload,
     /// Their paths are removed at the end.
     _unix: Vec<UnixSocket>,
@@ -119,17 +120,23 @@ impl Gateway {
         let (upstreams, current) = watch::channel(upstreams);
         let reload = GatewayReload { snapshot, upstreams, listeners: reload.into() };
         let runtime = runtime(threads)?;
+        let runtime_metrics = runtime.metrics();
         let serve = move || {
             runtime.block_on(serve(listening, current, proxy, clock, stopped));
             runtime.shutdown_timeout(RUNTIME_END);
         };
         let thread = std::thread::Builder::new().name("gateway".into()).spawn(serve)?;
-        Ok(Self { address, thread, stop, metrics, reload, _unix: unix })
+        Ok(Self { address, thread, stop, metrics, runtime_metrics, reload, _unix: unix })
     }
 
     /// The address of the first TCP listener.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// The metrics of its runtime.
+    pub fn runtime_metrics(&self) -> &RuntimeMetrics {
+        &self.runtime_metrics
     }
 
     /// Replaces settings while the gateway runs.

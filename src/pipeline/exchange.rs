@@ -86,7 +86,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 /// #     r#"{ "routes": [{ "name": "orders", "path_prefix": "/orders", "upstream": "orders" }] }"#).unwrap();
 /// # let parts = SnapshotParts {
 /// #     config: &gateway, verifier: engine.verifier.clone(), limiter: None, auth_failures: None, on_backend_down: OnBackendDown::default(),
-/// #     tenant: TenantId::NIL, revoke_with_parent: true, live_streams: None, metrics: Metrics::register(&registry).unwrap(), usage: None, tracer: None,
+/// #     tenant: TenantId::NIL, revoke_with_parent: true, live_streams: None, metrics: Metrics::register(&registry).unwrap(), usage: None, tracer: None, access_log: None,
 /// # };
 /// # let snapshot: Arc<Snapshot> = Arc::new(Snapshot::new(parts, |_| ()));
 /// # let draft = KeyDraft { name: "reports".into(), actor_id: "ana".into(), ..KeyDraft::default() };
@@ -497,6 +497,12 @@ impl<U> Exchange<U> {
         self.verdict.as_ref()
     }
 
+    /// The id of the trace, if there is one and it is recorded or logged.
+    #[doc(hidden)]
+    pub fn trace_id(&self) -> Option<TraceId> {
+        self.trace_id
+    }
+
     /// The client's address, if it is known.
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.client_ip
@@ -532,7 +538,7 @@ impl<U> Exchange<U> {
     fn record(&mut self, response: ResponseInfo) {
         let Some(in_flight) = self.in_flight.take() else { return };
         let trace = self.trace.take();
-        let access_log = self.snapshot.access_log;
+        let access_log = &self.snapshot.access_log;
         let log = RequestLog {
             // Without a log line, a request that has no id needs none.
             request_id: access_log.is_enabled().then(|| self.request_id()),

@@ -12,6 +12,7 @@ use super::authorize::Authorizer;
 use super::head::{RequestHead, Target};
 use super::headers::{HeaderSelection, value_of};
 use super::live_streams::LiveStreams;
+use super::log_line::AccessLogSink;
 use super::path::NormalPath;
 use super::rate_limit::Limits;
 use super::request_metrics::Metrics;
@@ -59,6 +60,9 @@ pub struct SnapshotParts<'a> {
     /// Records traces; `None` if there are none.
     #[doc(hidden)]
     pub tracer: Option<Arc<Tracer>>,
+    /// Where access-log lines are written; `None` if they are events of `tracing`.
+    #[doc(hidden)]
+    pub access_log: Option<AccessLogSink>,
 }
 
 /// An immutable configuration for requests. `U` is what a front keeps for the upstream of a route.
@@ -117,7 +121,7 @@ impl<U> Snapshot<U> {
     }
 
     fn assemble(parts: SnapshotParts<'_>, credentials: Arc<CredentialLocations>, routes: RouteTable<Route<U>>) -> Self {
-        let SnapshotParts { config, live_streams, metrics, usage, tracer, .. } = parts;
+        let SnapshotParts { config, live_streams, metrics, usage, tracer, access_log, .. } = parts;
         Self {
             routes,
             credentials,
@@ -131,7 +135,7 @@ impl<U> Snapshot<U> {
             revoke_with_parent: parts.revoke_with_parent,
             tenant_id: parts.tenant,
             metrics,
-            access_log: AccessLog::new(&config.access_log),
+            access_log: AccessLog::new(&config.access_log, access_log),
             usage,
             tracer,
         }

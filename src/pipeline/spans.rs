@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use http::Version;
 
-use super::access_log::{CLIENT_CLOSED_REQUEST, RequestLog, UpstreamInfo};
+use super::access_log::{RequestLog, UpstreamInfo};
+use super::error_type::{CLIENT_CLOSED_REQUEST, ErrorType, error_type};
 use super::method::{is_standard, method_name};
 use super::rate_limit::RateLimitOutcome;
 use super::request_metrics::CachedSeries;
@@ -147,24 +148,6 @@ impl Finished<'_> {
             events: Vec::new(),
             is_error,
         }
-    }
-}
-
-/// Why a request failed, from a small set.
-pub(super) enum ErrorType {
-    /// The code of a rejection.
-    Code(&'static str),
-    /// The status of the upstream's response.
-    Status(u16),
-}
-
-/// Why a request failed; `None` unless the server is the one that failed, or the client closed the connection.
-pub(super) fn error_type(status: u16, rejection: Option<&'static str>) -> Option<ErrorType> {
-    match (status, rejection) {
-        (CLIENT_CLOSED_REQUEST, None) => Some(ErrorType::Code("client_closed_request")),
-        (500.., Some(code)) => Some(ErrorType::Code(code)),
-        (500.., None) => Some(ErrorType::Status(status)),
-        _ => None,
     }
 }
 

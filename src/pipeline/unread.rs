@@ -45,7 +45,7 @@ impl<U> Snapshot<U> {
             arrived: request.arrived,
             response: ResponseInfo::new(response.status().as_u16(), response.body().len()),
         };
-        log.record(&self.metrics, self.access_log);
+        log.record(&self.metrics, &self.access_log);
         response
     }
 }

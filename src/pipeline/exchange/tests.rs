@@ -66,6 +66,7 @@ impl Fixture {
             metrics: self.metrics.clone(),
             usage: None,
             tracer: None,
+            access_log: None,
         };
         Arc::new(Snapshot::new(parts, str::to_owned))
     }

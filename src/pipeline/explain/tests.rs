@@ -105,6 +105,7 @@ impl Fixture {
             metrics: Metrics::register(&registry).unwrap(),
             usage: None,
             tracer: None,
+            access_log: None,
         };
         let snapshot = Arc::new(Snapshot::new(parts, |_| ()));
         Self { engine, store, clock, snapshot }

@@ -29,6 +29,7 @@ fn snapshot(routes: &serde_json::Value) -> Snapshot {
         metrics: Metrics::register(&registry).unwrap(),
         usage: None,
         tracer: None,
+        access_log: None,
     };
     Snapshot::new(parts, |_| ())
 }

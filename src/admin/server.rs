@@ -126,8 +126,8 @@ impl Server {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 (runtime.spawn(accept_all(accept, listener, options.tls, router)), None)
             }
-            ListeningSocket::Unix(socket) => {
-                let listener = socket.listener()?;
+            ListeningSocket::Unix(mut socket) => {
+                let listener = socket.take_listener()?;
                 listener.set_nonblocking(true)?;
                 let listener = tokio::net::UnixListener::from_std(listener)?;
                 (runtime.spawn(accept_all(accept, listener, None, router)), Some(socket))
@@ -153,10 +153,15 @@ impl Server {
         self.runtime.metrics()
     }
 
-    /// Stops accepting, waits for requests in flight up to the grace period, and returns.
-    pub fn stop(self) {
+    /// Begins to stop.
+    pub fn begin_stop(&self) {
         // An error means that the accept loop has stopped already.
         let _ = self.stop.send(true);
+    }
+
+    /// Stops accepting, waits for requests in flight up to the grace period, and returns.
+    pub fn stop(self) {
+        self.begin_stop();
         let limit = self.grace + Duration::from_secs(1);
         let finished = self.runtime.block_on(async { tokio::time::timeout(limit, self.accepting).await });
         if finished.is_err() {

@@ -71,7 +71,7 @@ impl ExternalAuth {
         admission: Admission,
         idle: Duration,
     ) -> io::Result<Self> {
-        let Sockets { tcp, unix } = sockets;
+        let Sockets { tcp, mut unix } = sockets;
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(Snapshot::new(parts, |_| ())));
         let router = router(&Checker::new(Arc::clone(&snapshot)));
         let reload = ExternalAuthReload { snapshot, trusted: Arc::new(ArcSwap::from_pointee(config.trusted())) };
@@ -88,8 +88,8 @@ impl ExternalAuth {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             accepting.spawn(acceptor.clone().serve_tcp(listener));
         }
-        if let Some(socket) = &unix {
-            let listener = socket.listener()?;
+        if let Some(socket) = &mut unix {
+            let listener = socket.take_listener()?;
             listener.set_nonblocking(true)?;
             accepting.spawn(acceptor.serve_unix(tokio::net::UnixListener::from_std(listener)?));
         }

@@ -105,14 +105,14 @@ impl Gateway {
         let mut unix = Vec::new();
         let mut listening = Vec::new();
         let mut reload = Vec::new();
-        for GatewayListener { config, socket, tls } in listeners {
+        for GatewayListener { config, mut socket, tls } in listeners {
             let (proxy, snapshot, clock) = (Arc::clone(&proxy), Arc::clone(&snapshot), Arc::clone(&clock));
             let proxy = (proxy, connector.clone());
             let connections = Connections::new(proxy, snapshot, clock, (&config, tls));
             let connections = Arc::new(ArcSwap::from_pointee(connections));
             reload.push((config.address, Arc::clone(&connections)));
             let accept = AcceptLoop { admission: admission.clone(), ending: None, stopped: stopped.clone(), times };
-            listening.push(Listening { socket: AcceptingSocket::of(&socket)?, connections, accept });
+            listening.push(Listening { socket: AcceptingSocket::of(&mut socket)?, connections, accept });
             if let ListeningSocket::Unix(socket) = socket {
                 unix.push(socket);
             }
@@ -232,14 +232,14 @@ fn serve_tcp(
 }
 
 impl AcceptingSocket {
-    fn of(socket: &ListeningSocket) -> std::io::Result<Self> {
+    fn of(socket: &mut ListeningSocket) -> std::io::Result<Self> {
         match socket {
             ListeningSocket::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
                 listener.try_clone().map(Self::Tcp)
             }
             ListeningSocket::Unix(socket) => {
-                let listener = socket.listener()?;
+                let listener = socket.take_listener()?;
                 listener.set_nonblocking(true)?;
                 Ok(Self::Unix(listener))
             }

@@ -24,4 +24,4 @@ pub use admission::{Admission, Admitted, ConnectionMetrics, Refused};
 pub use descriptors::{ConnectionShares, Descriptors};
 pub use socket::ListeningSocket;
 pub use timed_stream::{ConnectionTimes, TimedStream};
-pub use unix_socket::UnixSocket;
+pub use unix_socket::{KeptPath, UnixSocket};

@@ -63,6 +63,7 @@ mod sdk;
 mod sdk_first;
 mod sdk_languages;
 mod secrecy;
+mod sqlite_lock;
 mod stop;
 mod streams;
 mod support;

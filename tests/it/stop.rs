@@ -3,6 +3,7 @@
 mod connections;
 mod load;
 mod readiness;
+mod upgrade;
 
 use std::net::TcpStream;
 

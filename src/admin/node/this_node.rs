@@ -78,8 +78,25 @@ impl Node {
         self.is_stopping.store(true, Ordering::Release);
     }
 
+    /// Checks that the process can serve: it does not stop, its database answers, and the names of its upstreams were resolved.
+    ///
+    /// # Errors
+    /// Why it is not ready.
+    pub async fn ready(&self) -> Result<(), String> {
+        if self.is_stopping() {
+            return Err("the process stops".into());
+        }
+        self.parts.lifecycle.ready().await.map_err(|error| error.to_string())?;
+        match &self.parts.upstream_report {
+            Some(report) if report().is_none() => {
+                Err("names of upstreams are being resolved for the first time".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the process is about to stop.
-    pub(in crate::admin) fn is_stopping(&self) -> bool {
+    fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Acquire)
     }
 

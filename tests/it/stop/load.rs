@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use keygate_test_servers::WAIT_TIMEOUT;
 use serde_json::json;
@@ -19,18 +19,23 @@ const STOPS: usize = 10;
 /// The number of requests before each stop.
 const REQUESTS: usize = 1_000;
 
-/// Sends requests without a pause, until no server accepts connections. It connects again after a response with `Connection: close`, and
-/// sends no request a second time.
-async fn client(address: String, count: Arc<AtomicUsize>) -> Result<(), String> {
-    loop {
+/// Sends requests without a pause, until no server accepts connections, or if there is a flag, until that is set. It connects again after a
+/// response with `Connection: close`, and sends no request a second time.
+pub(super) async fn client(
+    address: String,
+    count: Arc<AtomicUsize>,
+    end: Option<Arc<AtomicBool>>,
+) -> Result<(), String> {
+    let is_over = || end.as_ref().is_some_and(|end| end.load(Ordering::Relaxed));
+    while !is_over() {
         let stream = match TcpStream::connect(&address).await {
             Ok(stream) => stream,
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused && end.is_none() => return Ok(()),
             Err(error) => return Err(format!("connect: {error}")),
         };
         let mut stream = BufReader::new(stream);
         let mut served = 0;
-        loop {
+        while !is_over() {
             match exchange(&mut stream).await {
                 Ok(is_last) => {
                     count.fetch_add(1, Ordering::Relaxed);
@@ -43,6 +48,7 @@ async fn client(address: String, count: Arc<AtomicUsize>) -> Result<(), String> 
             }
         }
     }
+    Ok(())
 }
 
 /// One request; whether the connection ends with its response.
@@ -71,7 +77,7 @@ async fn no_request_fails_through_ten_stops() {
         let count = Arc::new(AtomicUsize::new(0));
         let address = keygate.gateway.trim_start_matches("http://");
         let clients: Vec<_> =
-            (0..CONNECTIONS).map(|_| tokio::spawn(client(address.to_owned(), Arc::clone(&count)))).collect();
+            (0..CONNECTIONS).map(|_| tokio::spawn(client(address.to_owned(), Arc::clone(&count), None))).collect();
         wait_for(async || match count.load(Ordering::Relaxed) {
             REQUESTS.. => Ok(()),
             requests => Err(format!("{requests} requests")),

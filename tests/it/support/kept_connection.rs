@@ -45,18 +45,32 @@ impl KeptConnection {
         write!(self.0.get_mut(), "GET {path} HTTP/1.1\r\nHost: api.example.com\r\n{fields}\r\n").unwrap();
     }
 
+    /// Sends a POST request with a body of JSON, and returns the status of the response, which has no body.
+    pub(crate) fn post(&mut self, path: &str, body: &str) -> u16 {
+        let length = body.len();
+        let stream = self.0.get_mut();
+        let fields = "Host: localhost\r\nContent-Type: application/json";
+        write!(stream, "POST {path} HTTP/1.1\r\n{fields}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+        let head = self.head();
+        head.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
     /// Waits for a response.
     pub(crate) fn answer(&mut self) -> Answer {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert!(self.0.read_line(&mut head).unwrap() > 0, "the connection was closed after {head:?}");
-        }
-        let head = head.to_ascii_lowercase();
+        let head = self.head();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
         let mut body = vec![0; length.parse().unwrap()];
         self.0.read_exact(&mut body).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Answer { status, head, body: String::from_utf8(body).unwrap() }
+    }
+
+    fn head(&mut self) -> String {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(self.0.read_line(&mut head).unwrap() > 0, "the connection was closed after {head:?}");
+        }
+        head.to_ascii_lowercase()
     }
 
     /// Waits for the end of the connection.

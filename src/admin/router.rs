@@ -1,12 +1,14 @@
 //! The routers of the admin API.
 
 use axum::Router;
+use axum::extract::Request;
 use prometheus::Registry;
+use tower::ServiceExt;
 
 use super::browser::BrowserRules;
 use super::middleware::Metrics;
 use super::state::AdminState;
-use super::{error, health, keygate_v1, middleware, openapi, v2alpha1};
+use super::{console, error, health, keygate_v1, middleware, openapi, v2alpha1};
 
 /// The routers of the admin API, with their middleware.
 pub struct Routers {
@@ -29,11 +31,30 @@ pub fn routers(state: AdminState, browser: BrowserRules, metrics: &Metrics, regi
         .fallback(error::not_found)
         .with_state(state.clone());
     let metrics_router = health::metrics_router(state.clone(), registry.clone());
-    let public = v2alpha1::public_routes().merge(health::routes()).fallback(error::not_found).with_state(state);
+    let public = v2alpha1::public_routes().merge(health::routes()).fallback(error::not_found).with_state(state.clone());
+    let console = state.console.clone().map(|keyring| {
+        // The console has rules of its own for browsers.
+        let api = middleware::wrap(admin.clone(), observer.clone(), None);
+        middleware::wrap(console::console(api, keyring), observer.clone(), None)
+    });
+    let admin = middleware::wrap(admin, observer.clone(), Some(browser));
     Routers {
-        admin: middleware::wrap(admin, observer.clone(), Some(browser)),
+        admin: match console {
+            Some(console) => with_console(admin, console),
+            None => admin,
+        },
         // A browser has nothing to add to a request that needs no key.
         public: middleware::wrap(public, observer, None),
         metrics: metrics_router,
     }
+}
+
+/// The API, with the console below its prefix.
+fn with_console(api: Router, console: Router) -> Router {
+    Router::new().fallback(move |request: Request| {
+        let rest = request.uri().path().strip_prefix(console::PREFIX);
+        let is_console = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let router = if is_console { &console } else { &api };
+        router.clone().oneshot(request)
+    })
 }

@@ -9,12 +9,12 @@ use super::audit::AuditTrail;
 use super::auth_failures::AuthFailureThrottles;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
-use super::parts::Engine;
+use super::parts::{Engine, keyring};
 use super::tasks::Tasks;
 use super::usage::Usage;
 use crate::audit_log::GatheredCalls;
 use crate::config::{Config, GatewayConfig};
-use crate::credential::SigningKeys;
+use crate::credential::{Keyring, SigningKeys};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::live_streams::LiveStreams;
 use crate::pipeline::{AuthFailureThrottle, Metrics, SnapshotParts};
@@ -122,6 +122,12 @@ impl RunningEngine {
     /// The configuration that the engine was started with.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The secrets of the configuration.
+    #[doc(hidden)]
+    pub fn keyring(&self) -> Keyring {
+        keyring(&self.config)
     }
 
     /// The limiter; `None` if limits are not enforced.

@@ -170,6 +170,7 @@ const MODULES: &[(&str, &[&str])] = &[
 const RESERVED: &[(&str, &[&str])] = &[
     ("pingora", &["gateway", "app"]),
     ("axum", &["admin", "external_auth"]),
+    ("askama", &["admin"]),
     ("tonic", &["external_auth"]),
     ("envoy_types", &["external_auth"]),
     ("sqlx", &["store"]),

@@ -69,14 +69,15 @@ impl Api {
     ///
     /// # Errors
     /// As for [`Api::get`].
-    pub(super) async fn find<T: DeserializeOwned>(
-        &self,
+    pub(super) fn find<'a, T: DeserializeOwned>(
+        &'a self,
         path: &str,
         parameters: &[(&str, &str)],
-    ) -> Result<T, ApiFailure> {
+    ) -> impl Future<Output = Result<T, ApiFailure>> + Send + use<'a, T> {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(parameters.iter().filter(|(_, value)| !value.is_empty()));
-        self.get(&format!("{path}?{}", query.finish())).await
+        let path = format!("{path}?{}", query.finish());
+        async move { self.get(&path).await }
     }
 
     /// Calls an operation with a message.

@@ -20,6 +20,7 @@ mod config;
 mod conformance;
 mod connections;
 mod console;
+mod console_pages;
 mod cors;
 mod crash;
 mod credential_locations;

@@ -87,7 +87,7 @@ pub(super) struct UsageCounts {
 }
 
 /// A page of the audit trail.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct AuditPage {
     pub(super) audit_events: Vec<AuditEvent>,
     pub(super) next_page_token: String,
@@ -110,6 +110,36 @@ pub(super) struct AuditEvent {
     pub(super) details: Option<Value>,
     pub(super) chain: Option<String>,
     pub(super) seq: Option<i64>,
+}
+
+/// An admin key.
+#[derive(Clone, Deserialize)]
+pub(super) struct AdminKey {
+    pub(super) key_id: String,
+    pub(super) name: String,
+    pub(super) roles: Vec<String>,
+    /// Prefixes of actors; empty for every actor.
+    pub(super) actors: Vec<String>,
+    pub(super) status: String,
+    pub(super) create_time: Timestamp,
+    pub(super) expire_time: Option<Timestamp>,
+    pub(super) last_used_time: Option<Timestamp>,
+}
+
+impl AdminKey {
+    /// Whether the key is accepted now.
+    pub(super) fn is_active(&self) -> bool {
+        self.status == "KEY_STATUS_ACTIVE"
+    }
+
+    /// The status in one word.
+    pub(super) fn status_word(&self) -> &'static str {
+        match self.status.as_str() {
+            "KEY_STATUS_ACTIVE" => "Active",
+            "KEY_STATUS_REVOKED" => "Revoked",
+            _ => "Expired",
+        }
+    }
 }
 
 impl Caller {

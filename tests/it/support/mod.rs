@@ -10,4 +10,5 @@ pub(crate) mod listeners;
 pub(crate) mod proxy;
 pub(crate) mod raw_upstream;
 pub(crate) mod upstream;
+pub(crate) mod visitor;
 pub(crate) mod wait;

@@ -7,11 +7,11 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::issue::SecretPage;
 use crate::admin::console::failure::{Failure, sentence};
 use crate::admin::console::fields::Fields;
 use crate::admin::console::model::{Key, key_path};
 use crate::admin::console::page::{Page, Section, form_html, html};
+use crate::admin::console::pages::secret::SecretPage;
 use crate::admin::console::signed_in::{Posted, SignedIn};
 
 #[derive(Template)]
@@ -50,8 +50,8 @@ pub(super) async fn derive(Path(id): Path<String>, Posted { who, fields }: Poste
     match who.api.call(Method::POST, "/v2alpha1/admin/apiKeys:derive", &message).await {
         Ok(Derived { token }) => {
             let page = who.page(Section::Keys, "The token is derived");
-            let key_page = format!("/console/keys/{id}");
-            Ok(html(&SecretPage { page, heading: "The token is derived", secret: token.token, key_page }))
+            let next = format!("/console/keys/{id}");
+            Ok(html(&SecretPage { page, heading: "The token is derived", secret: token.token, next }))
         }
         // 401 and 403 are about the pasted secret too: who may not derive tokens sees no form.
         Err(failure) if failure.status.is_client_error() => {

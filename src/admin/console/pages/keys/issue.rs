@@ -11,6 +11,7 @@ use crate::admin::console::failure::{Failure, sentence};
 use crate::admin::console::fields::Fields;
 use crate::admin::console::model::{Key, key_path};
 use crate::admin::console::page::{Page, Section, form_html, html};
+use crate::admin::console::pages::secret::SecretPage;
 use crate::admin::console::signed_in::{Posted, SignedIn};
 
 const ISSUED: &str = "/v2alpha1/admin/issuedApiKeys";
@@ -21,18 +22,6 @@ const ISSUED: &str = "/v2alpha1/admin/issuedApiKeys";
 struct IssuePage {
     page: Page,
     fields: Fields,
-}
-
-/// The page with the secret of a key.
-#[derive(Template)]
-#[template(path = "console/keys/secret.html")]
-pub(super) struct SecretPage {
-    pub(super) page: Page,
-    pub(super) heading: &'static str,
-    /// The credential; empty if an earlier request has returned it.
-    pub(super) secret: String,
-    /// Where the person goes next.
-    pub(super) key_page: String,
 }
 
 #[derive(Deserialize)]
@@ -79,8 +68,8 @@ pub(super) async fn issue(Posted { who, fields }: Posted) -> Result<Response, Fa
     match who.api.call(Method::POST, ISSUED, &Value::Object(message)).await {
         Ok(Issued { issued_api_key, secret }) => {
             let page = who.page(Section::Keys, "The key is issued");
-            let key_page = format!("/console/keys/{}", issued_api_key.key_id);
-            Ok(html(&SecretPage { page, heading: "The key is issued", secret, key_page }))
+            let next = format!("/console/keys/{}", issued_api_key.key_id);
+            Ok(html(&SecretPage { page, heading: "The key is issued", secret, next }))
         }
         Err(failure) if failure.is_correctable() => Ok(again(page, fields, sentence(&failure.message))),
         Err(failure) => Err(failure.into()),

@@ -7,10 +7,10 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::issue::SecretPage;
 use crate::admin::console::failure::{Failure, sentence};
 use crate::admin::console::model::{Key, key_path};
 use crate::admin::console::page::{Page, Section, form_html, html};
+use crate::admin::console::pages::secret::SecretPage;
 use crate::admin::console::signed_in::{Posted, SignedIn};
 use crate::admin::console::time::Moment;
 
@@ -44,8 +44,8 @@ pub(super) async fn rotate(Path(id): Path<String>, Posted { who, fields }: Poste
     match who.api.call(Method::POST, &format!("{path}:rotate"), &message).await {
         Ok(Rotated { issued_api_key, secret }) => {
             let page = who.page(Section::Keys, "The key is rotated");
-            let key_page = format!("/console/keys/{}", issued_api_key.key_id);
-            Ok(html(&SecretPage { page, heading: "The key is rotated", secret, key_page }))
+            let next = format!("/console/keys/{}", issued_api_key.key_id);
+            Ok(html(&SecretPage { page, heading: "The key is rotated", secret, next }))
         }
         Err(failure) if failure.is_correctable() => {
             let mut form = form(&who, &id).await?;

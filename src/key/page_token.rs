@@ -100,6 +100,8 @@ fn open(token: &str, keyring: &Keyring, tenant: TenantId, now: Timestamp) -> Res
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand::rngs::StdRng;

@@ -1,5 +1,8 @@
 //! The pages of the console at `/console/`.
 
+mod administration;
+mod browser;
+mod data;
 mod pages;
 mod safety;
 mod sessions;
@@ -8,8 +11,7 @@ mod story;
 use crate::support::visitor::PageSeen;
 
 /// The paths of pages that show something without a key.
-const PAGES: [&str; 5] =
-    ["/console/", "/console/keys", "/console/keys/new", "/console/import", "/console/explain"];
+const PAGES: [&str; 5] = ["/console/", "/console/keys", "/console/keys/new", "/console/import", "/console/explain"];
 
 /// Asserts that a page was shown.
 #[track_caller]

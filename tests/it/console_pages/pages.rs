@@ -30,7 +30,12 @@ async fn search_finds_names_actors_and_ids_and_inactive_keys_are_shown_on_demand
         let page = visitor.get(&format!("/console/keys?{query}")).await;
         assert_eq!(page.status, 200);
         for name in ["Billing", "Export", "Old"] {
-            assert_eq!(page.html.contains(&format!(">{name}</a>")), shown.contains(&name), "{query} {name}: {}", page.html);
+            assert_eq!(
+                page.html.contains(&format!(">{name}</a>")),
+                shown.contains(&name),
+                "{query} {name}: {}",
+                page.html
+            );
         }
     }
     let page = visitor.get("/console/keys").await;
@@ -80,11 +85,14 @@ async fn edit_shows_the_difference_before_it_saves() {
     // The first comparison is outdated now.
     let again = visitor.submit(&review, &edit, &[("step", "save")]).await;
     assert_shown(&again, "has changed the key since");
-    for (field, value, message) in
-        [("metadata", "{", "not valid JSON"), ("quota", "0", "greater than 0"), ("networks", "10.0.0.0/99", "10.0.0.0/99")]
-    {
+    for (field, value, message) in [
+        ("metadata", "{", "not valid JSON"),
+        ("quota", "0", "greater than 0"),
+        ("networks", "10.0.0.0/99", "10.0.0.0/99"),
+    ] {
         let form = visitor.get(&edit).await;
-        let page = visitor.submit(&form, &edit, &[("name", "x"), ("window", "60"), (field, value), ("step", "save")]).await;
+        let page =
+            visitor.submit(&form, &edit, &[("name", "x"), ("window", "60"), (field, value), ("step", "save")]).await;
         assert!(page.html.contains(message), "{field}: {}", page.html);
     }
 }
@@ -103,7 +111,8 @@ async fn form_that_is_sent_twice_issues_one_key_and_shows_its_secret_once() {
     let second = visitor.submit(&form, "/console/keys/new", &fields).await;
     assert_shown(&second, "The secret was shown before");
     assert_eq!(keygate.list("issued", "").await.len(), 1);
-    let refused = visitor.submit(&form, "/console/keys/new", &[("name", "kept"), ("actor_id", "a"), ("ttl", "x")]).await;
+    let refused =
+        visitor.submit(&form, "/console/keys/new", &[("name", "kept"), ("actor_id", "a"), ("ttl", "x")]).await;
     assert!(refused.status == 422 && refused.html.contains("value=\"kept\""), "{}", refused.html);
 }
 

@@ -100,10 +100,15 @@ async fn pages_have_a_strict_policy_and_load_nothing_from_elsewhere() {
         let page = visitor.get(&path).await;
         let header = |name: &str| page.headers[name].to_str().unwrap();
         let policy = header("content-security-policy");
-        assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+        assert!(
+            policy.starts_with("default-src 'none';") && !policy.contains("unsafe") && !policy.contains('*'),
+            "{policy}"
+        );
         assert_eq!((header("cache-control"), header("referrer-policy")), ("no-store", "same-origin"));
         assert_eq!((header("x-frame-options"), header("x-content-type-options")), ("DENY", "nosniff"));
-        for inline in ["<style", " style=", "<script>", " onclick=", " onload=", "javascript:", "src=\"http", "href=\"http"] {
+        for inline in
+            ["<style", " style=", "<script>", " onclick=", " onload=", "javascript:", "src=\"http", "href=\"http"]
+        {
             assert!(!page.html.contains(inline), "{path}: {inline}");
         }
     }

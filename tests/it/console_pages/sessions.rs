@@ -92,7 +92,9 @@ async fn role_sees_no_control_that_it_may_not_use_and_the_server_refuses_it() {
         "/console/explain".to_owned(),
     ] {
         let mut fields = token.clone();
-        fields.extend([("id", &*id), ("name", "n"), ("actor_id", "a"), ("key_id", &*id)].map(|(a, b)| (a.into(), b.into())));
+        fields.extend(
+            [("id", &*id), ("name", "n"), ("actor_id", "a"), ("key_id", &*id)].map(|(a, b)| (a.into(), b.into())),
+        );
         let refused = visitor.post(&action, &fields).await;
         assert_eq!(refused.status, 403, "{action}: {}", refused.html);
         assert!(refused.html.contains("lacks the role"), "{}", refused.html);

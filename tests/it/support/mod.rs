@@ -12,3 +12,4 @@ pub(crate) mod raw_upstream;
 pub(crate) mod upstream;
 pub(crate) mod visitor;
 pub(crate) mod wait;
+pub(crate) mod webdriver;

@@ -23,6 +23,7 @@ pub struct Routers {
 /// Creates the routers. `browser` are the rules for requests of browsers to the whole API.
 /// `metrics` are those of all routers of a process, and `registry` has what the listener of metrics shows.
 pub fn routers(state: AdminState, browser: BrowserRules, metrics: &Metrics, registry: &Registry) -> Routers {
+    let console = state.console.clone();
     let observer = middleware::Observer::new(metrics.clone(), &state);
     let admin = v2alpha1::routes()
         .merge(keygate_v1::routes())
@@ -31,8 +32,8 @@ pub fn routers(state: AdminState, browser: BrowserRules, metrics: &Metrics, regi
         .fallback(error::not_found)
         .with_state(state.clone());
     let metrics_router = health::metrics_router(state.clone(), registry.clone());
-    let public = v2alpha1::public_routes().merge(health::routes()).fallback(error::not_found).with_state(state.clone());
-    let console = state.console.clone().map(|keyring| {
+    let public = v2alpha1::public_routes().merge(health::routes()).fallback(error::not_found).with_state(state);
+    let console = console.map(|keyring| {
         // The console has rules of its own for browsers.
         let api = middleware::wrap(admin.clone(), observer.clone(), None);
         middleware::wrap(console::console(api, keyring), observer.clone(), None)

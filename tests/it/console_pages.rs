@@ -7,8 +7,10 @@ mod pages;
 mod safety;
 mod sessions;
 mod story;
+mod visitor;
+mod webdriver;
 
-use crate::support::visitor::PageSeen;
+use visitor::PageSeen;
 
 /// The paths of pages that show something without a key.
 const PAGES: [&str; 5] = ["/console/", "/console/keys", "/console/keys/new", "/console/import", "/console/explain"];

@@ -1,8 +1,9 @@
 //! Bar charts as SVG, made on the server.
 
 use super::model::UsagePeriod;
+use super::number::count;
 
-/// The size of a chart in units of its coordinates.
+/// The size of a chart in units of its coordinates, as in `chart.html`.
 const WIDTH: u64 = 720;
 const HEIGHT: u64 = 120;
 /// The share of its place that a bar fills, in percent.
@@ -61,9 +62,9 @@ impl Chart {
         Self { label, highest, bars }
     }
 
-    /// The box of the coordinates.
-    pub(super) fn view_box(&self) -> String {
-        format!("0 0 {WIDTH} {HEIGHT}")
+    /// The highest number of requests, for people.
+    pub(super) fn most(&self) -> String {
+        count(self.highest)
     }
 
     /// The first period; empty without bars.

@@ -10,6 +10,7 @@ mod fields;
 mod guard;
 mod model;
 mod multipart;
+mod number;
 mod page;
 mod pages;
 mod router;

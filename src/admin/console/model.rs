@@ -21,7 +21,8 @@ pub(super) struct Caller {
 /// A key of either kind.
 #[derive(Clone, Deserialize)]
 pub(super) struct Key {
-    pub(super) key_id: String,
+    #[serde(rename = "key_id")]
+    pub(super) id: String,
     pub(super) name: String,
     pub(super) actor_id: String,
     pub(super) scopes: Vec<String>,
@@ -115,7 +116,8 @@ pub(super) struct AuditEvent {
 /// An admin key.
 #[derive(Clone, Deserialize)]
 pub(super) struct AdminKey {
-    pub(super) key_id: String,
+    #[serde(rename = "key_id")]
+    pub(super) id: String,
     pub(super) name: String,
     pub(super) roles: Vec<String>,
     /// Prefixes of actors; empty for every actor.
@@ -171,7 +173,7 @@ impl Caller {
 impl Key {
     /// Whether the key was issued here. Only such a key can be rotated.
     pub(super) fn is_issued(&self) -> bool {
-        KeyId::parse(KeyKind::Issued, &self.key_id).is_some()
+        KeyId::parse(KeyKind::Issued, &self.id).is_some()
     }
 
     /// `issued` or `imported`.
@@ -207,7 +209,7 @@ impl Key {
 
     /// The path of the resource in the API.
     pub(super) fn path(&self) -> String {
-        key_path(&self.key_id).unwrap_or_default()
+        key_path(&self.id).unwrap_or_default()
     }
 
     /// The ranges of addresses.

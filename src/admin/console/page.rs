@@ -4,18 +4,20 @@ use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
 
-use super::assets;
+use super::assets::{ASSETS, Assets};
 use super::model::Caller;
 use crate::admin::error::ApiError;
 
 /// A page without navigation.
 pub(super) struct Bare {
     pub(super) title: String,
+    pub(super) assets: &'static Assets,
 }
 
 /// A page of a person who has signed in.
 pub(super) struct Page {
     pub(super) title: String,
+    pub(super) assets: &'static Assets,
     /// The entry of the navigation that the page belongs to.
     pub(super) section: Section,
     pub(super) caller: Caller,
@@ -48,33 +50,14 @@ pub(super) struct NavigationEntry {
 
 impl Bare {
     pub(super) fn new(title: impl Into<String>) -> Self {
-        Self { title: title.into() }
-    }
-
-    pub(super) fn style(&self) -> &'static str {
-        assets::style_path()
-    }
-
-    pub(super) fn script(&self) -> &'static str {
-        assets::script_path()
-    }
-
-    pub(super) fn icon(&self) -> &'static str {
-        assets::icon_path()
+        Self { title: title.into(), assets: &ASSETS }
     }
 }
 
 impl Page {
-    pub(super) fn style(&self) -> &'static str {
-        assets::style_path()
-    }
-
-    pub(super) fn script(&self) -> &'static str {
-        assets::script_path()
-    }
-
-    pub(super) fn icon(&self) -> &'static str {
-        assets::icon_path()
+    /// A page of a section for a caller, with the token of its session.
+    pub(super) fn new(title: String, section: Section, caller: Caller, token: String) -> Self {
+        Self { title, assets: &ASSETS, section, caller, token, notice: "", error: String::new() }
     }
 
     /// The entries that the roles of the caller permit.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use http::{HeaderMap, HeaderValue};
+use rand::rngs::StdRng;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
@@ -120,7 +121,8 @@ impl Sealer {
             is_secure: session.is_secure,
         };
         let text = serde_json::to_string(&sealed).ok()?;
-        let value = credential::seal(&text, &self.0, Purpose::ConsoleSession, &mut rand::rng());
+        let mut rng: StdRng = rand::make_rng();
+        let value = credential::seal(&text, &self.0, Purpose::ConsoleSession, &mut rng);
         let secure = if session.is_secure { "; Secure" } else { "" };
         let seconds = IDLE.num_seconds();
         let cookie = format!("{COOKIE}={value}; Path=/console; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");

@@ -37,14 +37,7 @@ pub(super) struct Posted {
 impl SignedIn {
     /// The frame of a page.
     pub(super) fn page(&self, section: Section, title: impl Into<String>) -> Page {
-        Page {
-            title: title.into(),
-            section,
-            caller: self.caller.clone(),
-            token: self.token.clone(),
-            notice: "",
-            error: String::new(),
-        }
+        Page::new(title.into(), section, self.caller.clone(), self.token.clone())
     }
 }
 

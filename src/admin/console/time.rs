@@ -60,11 +60,19 @@ fn relative(distance: TimeDelta) -> String {
 
 /// A length of time in its largest unit.
 pub(super) fn span(seconds: u64) -> String {
-    let units =
-        [(31_557_600, "year"), (2_629_800, "month"), (86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
-    // From two units on: 47 hours say more than 1 day.
-    let (length, name) = units.into_iter().find(|(length, _)| seconds >= 2 * length).unwrap_or((1, "second"));
-    let count = seconds / length;
+    // From these numbers of a unit on: 47 hours say more than 1 day, and 90 days more than 2 months.
+    let units = [
+        (31_557_600, 2, "year"),
+        (2_629_800, 4, "month"),
+        (86_400, 2, "day"),
+        (3600, 2, "hour"),
+        (60, 2, "minute"),
+        (1, 0, "second"),
+    ];
+    let rounded = |length: u64| seconds.saturating_add(length / 2) / length;
+    let fits = |(length, least, _): &(u64, u64, &str)| rounded(*length) >= *least;
+    let (length, _, name) = units.into_iter().find(fits).unwrap_or((1, 0, "second"));
+    let count = rounded(length);
     if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
 }
 
@@ -77,9 +85,10 @@ mod tests {
         for (seconds, text) in [
             (0, "now"),
             (5, "in 5 seconds"),
-            (-90, "90 seconds ago"),
+            (-80, "80 seconds ago"),
             (-120, "2 minutes ago"),
-            (3600 * 47, "in 47 hours"),
+            (3600 * 35, "in 35 hours"),
+            (86_400 * 90 - 10, "in 90 days"),
             (3600 * 48, "in 2 days"),
             (-86_400 * 400, "13 months ago"),
         ] {

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::assert_shown;
 use super::story::serve;
+use super::visitor::Visitor;
 use crate::support::upstream::Upstream;
-use crate::support::visitor::Visitor;
 use crate::support::wait::wait_for;
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn overview_counts_requests_and_refusals_of_this_node() {
         page => Err(page.html),
     });
     let page = counted.await;
-    for text in ["credential_malformed", "1 in all", "This node", "Database: ok", "api: 1 of 1 available"] {
+    for text in ["credential_invalid", "1 in all", "This node", "Database: ok", "api: 1 of 1 available"] {
         assert!(page.html.contains(text), "{text}: {}", page.html);
     }
 }

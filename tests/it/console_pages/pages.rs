@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::assert_shown;
+use super::visitor::Visitor;
 use crate::admin_auth::serve;
-use crate::support::visitor::Visitor;
 
 #[tokio::test]
 async fn search_finds_names_actors_and_ids_and_inactive_keys_are_shown_on_demand() {

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
+use super::visitor::Visitor;
 use super::{PAGES, assert_shown};
 use crate::admin_auth::serve;
-use crate::support::visitor::Visitor;
 
 /// Markup that runs a script if it is not escaped.
 const MARKUP: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>";

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
+use super::visitor::Visitor;
 use super::{PAGES, assert_shown};
 use crate::admin_auth::serve;
 use crate::support::keygate::Keygate;
-use crate::support::visitor::Visitor;
 
 #[tokio::test]
 async fn console_is_served_only_with_authentication_and_if_it_is_enabled() {

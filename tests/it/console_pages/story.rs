@@ -4,9 +4,9 @@
 use serde_json::json;
 
 use super::assert_shown;
+use super::visitor::Visitor;
 use crate::support::keygate::Keygate;
 use crate::support::upstream::Upstream;
-use crate::support::visitor::Visitor;
 use crate::support::wait::wait_for;
 
 /// The bootstrap key of the server.
@@ -42,7 +42,7 @@ async fn whole_story_without_a_script() {
 
     assert_eq!(keygate.call("/orders/1", &old_secret).await.status(), 200);
     let used = wait_for(async || match visitor.get(&old_page).await {
-        page if page.html.contains("1 requests, 0 refused") && page.html.contains(">today</time>") => Ok(page),
+        page if page.html.contains("1 request, 0 refused") && page.html.contains(">today</time>") => Ok(page),
         page => Err(page.html),
     });
     let page = used.await;

@@ -10,6 +10,4 @@ pub(crate) mod listeners;
 pub(crate) mod proxy;
 pub(crate) mod raw_upstream;
 pub(crate) mod upstream;
-pub(crate) mod visitor;
 pub(crate) mod wait;
-pub(crate) mod webdriver;

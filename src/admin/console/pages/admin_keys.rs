@@ -154,7 +154,7 @@ fn path(id: &str) -> Result<String, Failure> {
 async fn change_page(who: &SignedIn, id: &str, verb: &'static str) -> Result<Response, Failure> {
     let key: AdminKey = who.api.get(&path(id)?).await?;
     let title = if verb == "rotate" { "Rotate an admin key" } else { "Revoke an admin key" };
-    let is_own = key.key_id == who.caller.name;
+    let is_own = key.id == who.caller.name;
     Ok(html(&ChangePage { page: who.page(Section::AdminKeys, title), key, verb, is_own }))
 }
 
@@ -168,7 +168,7 @@ impl Row {
             created: Moment::new(key.create_time, who.now),
             expires: key.expire_time.map(|time| Moment::new(time, who.now)),
             used: key.last_used_time.map(|time| Moment::of_day(time, who.now)),
-            is_own: key.key_id == who.caller.name,
+            is_own: key.id == who.caller.name,
             key,
         }
     }

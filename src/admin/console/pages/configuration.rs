@@ -15,7 +15,8 @@ use crate::admin::console::signed_in::SignedIn;
 struct ConfigurationPage {
     page: Page,
     node_id: String,
-    config_hash: String,
+    /// The hash of all settings.
+    hash: String,
     version: Version,
     groups: Vec<Group>,
     /// The text that paths must contain.
@@ -41,7 +42,8 @@ struct Shown {
 #[derive(Deserialize)]
 struct Config {
     node_id: String,
-    config_hash: String,
+    #[serde(rename = "config_hash")]
+    hash: String,
     settings: Vec<Setting>,
 }
 
@@ -64,7 +66,7 @@ struct Version {
 pub(super) async fn show(who: SignedIn, fields: Fields) -> Result<Response, Failure> {
     let (config, version) =
         tokio::join!(who.api.get::<Config>("/keygate/v1/config"), who.api.get::<Version>("/version"));
-    let Config { node_id, config_hash, settings } = config?;
+    let Config { node_id, hash, settings } = config?;
     let (query, is_all) = (fields.text("q").to_lowercase(), fields.text("all") == "yes");
     let mut groups: Vec<Group> = Vec::new();
     let is_shown = |setting: &Setting| (is_all || setting.source != "default") && setting.path.contains(&query);
@@ -77,7 +79,7 @@ pub(super) async fn show(who: SignedIn, fields: Fields) -> Result<Response, Fail
         }
     }
     let page = who.page(Section::Configuration, "Configuration");
-    Ok(html(&ConfigurationPage { page, node_id, config_hash, version: version?, groups, query, is_all }))
+    Ok(html(&ConfigurationPage { page, node_id, hash, version: version?, groups, query, is_all }))
 }
 
 impl Shown {

@@ -42,7 +42,8 @@ struct Decision {
 
 #[derive(Deserialize)]
 struct Step {
-    step: String,
+    #[serde(rename = "step")]
+    name: String,
     outcome: String,
     code: Option<String>,
     detail: String,

@@ -13,6 +13,7 @@ use crate::admin::console::model::Key;
 use crate::admin::console::page::{Page, Section, form_html, html};
 use crate::admin::console::signed_in::{Posted, SignedIn};
 
+const IMPORTED: &str = "/v2alpha1/admin/importedApiKeys";
 const BATCH_CREATE: &str = "/v2alpha1/admin/importedApiKeys:batchCreate";
 /// The most keys in a call of the API.
 const BATCH_MAX: usize = 1000;
@@ -69,19 +70,13 @@ pub(super) async fn import(Posted { who, fields }: Posted) -> Result<Response, F
     let mut results = Results::default();
     for batch in items.chunks(BATCH_MAX) {
         match who.api.call(Method::POST, BATCH_CREATE, &json!({"requests": batch})).await {
-            Ok(BatchResponse { results: rows }) => rows.into_iter().for_each(|row| results.add(batch, row)),
+            Ok(BatchResponse { results: rows }) => rows.into_iter().for_each(|row| results.add(batch, row.read())),
             // If none of a batch was imported, the API says only why most of them were not. Each one by itself has its own reason.
             Err(failure) if failure.is_correctable() => {
                 for item in batch {
-                    let result = who.api.call(Method::POST, BATCH_CREATE, &json!({"requests": [item]})).await;
-                    match result {
-                        Ok(BatchResponse { results: rows }) => {
-                            rows.into_iter().for_each(|row| results.add(batch, row));
-                        }
-                        Err(failure) if failure.is_correctable() => {
-                            let row = BatchResult { imported_api_key: None, error_message: Some(failure.message) };
-                            results.add(batch, row);
-                        }
+                    match who.api.call(Method::POST, IMPORTED, item).await {
+                        Ok(key) => results.add(batch, Ok(key)),
+                        Err(failure) if failure.is_correctable() => results.add(batch, Err(failure.message)),
                         Err(failure) => return Err(failure.into()),
                     }
                 }
@@ -134,12 +129,20 @@ fn item(row: Vec<(String, String)>) -> Value {
     Value::Object(members.collect::<Map<_, _>>())
 }
 
+impl BatchResult {
+    fn read(self) -> Result<Key, String> {
+        self.imported_api_key.ok_or_else(|| self.error_message.unwrap_or_default())
+    }
+}
+
 impl Results {
-    fn add(&mut self, batch: &[Value], row: BatchResult) {
+    fn add(&mut self, batch: &[Value], result: Result<Key, String>) {
         let index = self.rows.len();
         let name = batch.get(index % BATCH_MAX).and_then(|item| item["name"].as_str()).unwrap_or_default().to_owned();
-        let key_id = row.imported_api_key.map(|key| key.key_id).unwrap_or_default();
-        let error = row.error_message.as_deref().map(sentence).unwrap_or_default();
+        let (key_id, error) = match result {
+            Ok(key) => (key.id, String::new()),
+            Err(error) => (String::new(), sentence(&error)),
+        };
         self.rows.push(Imported { number: index + 1, name, key_id, error });
     }
 
@@ -167,7 +170,7 @@ mod tests {
         let expected = json!({"name": "n", "actor_id": "a", "raw_key": "k", "scopes": ["x", "y"]});
         let csv = "name,actor_id,raw_key,scopes,ttl\nn,a,k,x y,\n";
         for text in [csv.to_owned(), json!([expected]).to_string(), json!({"requests": [expected]}).to_string()] {
-            assert_eq!(items(&text).unwrap(), [expected.clone()], "{text}");
+            assert_eq!(items(&text).unwrap(), std::slice::from_ref(&expected), "{text}");
         }
     }
 

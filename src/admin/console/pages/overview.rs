@@ -7,6 +7,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use crate::admin::console::failure::Failure;
+use crate::admin::console::number::{count, milliseconds};
 use crate::admin::console::page::{Page, Section, html};
 use crate::admin::console::signed_in::SignedIn;
 use crate::admin::console::time::{Moment, span};
@@ -84,8 +85,10 @@ struct ListNodes {
 
 #[derive(Deserialize)]
 struct Node {
-    node_id: String,
-    is_this_node: bool,
+    #[serde(rename = "node_id")]
+    id: String,
+    #[serde(rename = "is_this_node")]
+    is_this: bool,
     heartbeat_time: Option<Timestamp>,
     version: String,
     start_time: Timestamp,
@@ -176,26 +179,9 @@ fn level_name(level: &str) -> &str {
     }
 }
 
-/// A count with separators of thousands.
+/// A counter of the metrics, which is a whole number.
 fn whole(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A short time in milliseconds.
-fn milliseconds(seconds: Option<f64>) -> String {
-    match seconds.map(|seconds| seconds * 1000.0) {
-        None => "–".to_owned(),
-        Some(time) if time < 10.0 => format!("{time:.2} ms"),
-        Some(time) => format!("{time:.0} ms"),
-    }
+    format!("{number:.0}").parse().map_or_else(|_| "–".to_owned(), count)
 }
 
 impl Figures {
@@ -259,6 +245,11 @@ impl NodeRow {
         }
     }
 
+    /// The begin of the hash of its configuration.
+    fn hash(&self) -> &str {
+        self.node.config_hash.get(..12).unwrap_or(&self.node.config_hash)
+    }
+
     /// How long ago the node had all changes of keys.
     fn lag(&self) -> Option<String> {
         self.node.feed_age_seconds.map(|age| {
@@ -279,18 +270,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_separators_and_times_have_units() {
-        for (number, text) in [(0.0, "0"), (999.0, "999"), (1000.0, "1,000"), (81_210.0, "81,210"), (1e6, "1,000,000")]
-        {
-            assert_eq!(whole(number), text);
-        }
-        assert_eq!(milliseconds(Some(0.000_49)), "0.49 ms");
-        assert_eq!((milliseconds(Some(0.25)), milliseconds(None)), ("250 ms".into(), "–".to_owned()));
-    }
-
-    #[test]
     fn shares_have_bars_of_their_part() {
         let shares = shares([("a", 75.0, 1.5), ("none", 0.0, 0.0), ("b", 25.0, 0.0)].into_iter());
+        assert_eq!((whole(81_210.0), shares[0].count.as_str()), ("81,210".into(), "75"));
         let bars: Vec<_> = shares.iter().map(|share| (share.name.as_str(), share.length.as_str())).collect();
         assert_eq!(bars, [("a", "150"), ("b", "50")]);
     }

@@ -68,7 +68,7 @@ pub(super) async fn issue(Posted { who, fields }: Posted) -> Result<Response, Fa
     match who.api.call(Method::POST, ISSUED, &Value::Object(message)).await {
         Ok(Issued { issued_api_key, secret }) => {
             let page = who.page(Section::Keys, "The key is issued");
-            let next = format!("/console/keys/{}", issued_api_key.key_id);
+            let next = format!("/console/keys/{}", issued_api_key.id);
             Ok(html(&SecretPage { page, heading: "The key is issued", secret, next }))
         }
         Err(failure) if failure.is_correctable() => Ok(again(page, fields, sentence(&failure.message))),

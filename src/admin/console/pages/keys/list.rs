@@ -59,7 +59,7 @@ struct Found {
 
 /// Shows the list. Unless it is asked for another status, it has active keys.
 pub(super) async fn show(who: SignedIn, fields: Fields) -> Result<Response, Failure> {
-    let page = who.page(Section::Keys, "Keys");
+    let page = who.page(Section::Keys, "Keys").with_notice(fields.text("done"));
     if !who.caller.can_read() {
         let page = ListPage { page, fields, rows: vec![], next: String::new(), more: vec![], inactive: String::new() };
         return Ok(form_html(&page.page, &page));
@@ -125,19 +125,19 @@ async fn find(api: &Api, fields: &Fields, conditions: &[(&'static str, String)])
             if next_page_token.is_empty() { String::new() } else { fields.query(&[("page_token", &next_page_token)]) };
         return Ok(Found { keys, next, more: Vec::new() });
     }
-    let [names, actors, ids] = SEARCHED.map(|(_, parameter)| parameter);
+    let [name, actor, id] = SEARCHED.map(|(_, parameter)| parameter);
     let by = |parameter| search(api, conditions, &[(parameter, text)]);
     // A longer text is no prefix of an id, and the API refuses it.
-    let by_id = by(if text.len() <= ID_MAX { ids } else { names });
-    let (names, actors, ids) = tokio::join!(by(names), by(actors), by_id);
+    let by_id = by(if text.len() <= ID_MAX { id } else { name });
+    let (by_name, by_actor, by_id) = tokio::join!(by(name), by(actor), by_id);
     let mut found = Found::default();
-    for ((name, _), page) in SEARCHED.into_iter().zip([names, actors, ids]) {
+    for ((name, _), page) in SEARCHED.into_iter().zip([by_name, by_actor, by_id]) {
         let page = page?;
         if !page.next_page_token.is_empty() {
             found.more.push(MoreOf { name, query: fields.query(&[("in", name)]) });
         }
         for key in page.keys {
-            if !found.keys.iter().any(|other| other.key_id == key.key_id) {
+            if !found.keys.iter().any(|other| other.id == key.id) {
                 found.keys.push(key);
             }
         }

@@ -44,7 +44,7 @@ pub(super) async fn rotate(Path(id): Path<String>, Posted { who, fields }: Poste
     match who.api.call(Method::POST, &format!("{path}:rotate"), &message).await {
         Ok(Rotated { issued_api_key, secret }) => {
             let page = who.page(Section::Keys, "The key is rotated");
-            let next = format!("/console/keys/{}", issued_api_key.key_id);
+            let next = format!("/console/keys/{}", issued_api_key.id);
             Ok(html(&SecretPage { page, heading: "The key is rotated", secret, next }))
         }
         Err(failure) if failure.is_correctable() => {

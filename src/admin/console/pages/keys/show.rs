@@ -8,6 +8,7 @@ use crate::admin::console::chart::Chart;
 use crate::admin::console::failure::Failure;
 use crate::admin::console::fields::Fields;
 use crate::admin::console::model::{AuditPage, Key, Usage, key_path};
+use crate::admin::console::number::{count, counted};
 use crate::admin::console::page::{Page, Section, html};
 use crate::admin::console::pages::audit_row::AuditRow;
 use crate::admin::console::signed_in::SignedIn;
@@ -36,9 +37,9 @@ struct KeyPage {
 /// The requests of a key.
 struct KeyUsage {
     chart: Chart,
-    requests: u64,
-    refused: u64,
-    refusals: Vec<(String, u64)>,
+    requests: String,
+    refused: String,
+    refusals: Vec<(String, String)>,
     /// Requests that a node could not count by key.
     uncounted: u64,
 }
@@ -79,10 +80,11 @@ impl KeyUsage {
     fn new(usage: Usage) -> Self {
         let mut refusals: Vec<_> = usage.total.refusals.into_iter().collect();
         refusals.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let refusals = refusals.into_iter().map(|(code, number)| (code, count(number))).collect();
         Self {
             chart: Chart::of_days(&usage.periods),
-            requests: usage.total.requests,
-            refused: usage.total.refused,
+            requests: counted(usage.total.requests, "request"),
+            refused: count(usage.total.refused),
             refusals,
             uncounted: usage.requests_without_key,
         }
@@ -94,8 +96,15 @@ impl KeyPage {
     fn limit(&self) -> Option<String> {
         let limit = self.key.rate_limit_policy.as_ref()?;
         let seconds = limit.window.trim_end_matches('s').parse().unwrap_or_default();
-        let window = if seconds == 1 { "second".to_owned() } else { span(seconds) };
-        Some(format!("{} requests per {window}", limit.quota))
+        let window = match seconds {
+            1 => "second".to_owned(),
+            60 => "minute".to_owned(),
+            3600 => "hour".to_owned(),
+            86_400 => "day".to_owned(),
+            seconds => span(seconds),
+        };
+        let quota = limit.quota.parse().map_or_else(|_| limit.quota.clone(), |quota| counted(quota, "request"));
+        Some(format!("{quota} per {window}"))
     }
 
     /// The metadata as indented JSON.

@@ -4,7 +4,7 @@ use reqwest::header::{COOKIE, HeaderMap, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder};
 
-use super::keygate::Keygate;
+use crate::support::keygate::Keygate;
 
 /// A person with a browser that runs no script.
 pub(crate) struct Visitor {
@@ -61,11 +61,12 @@ impl Visitor {
 
     /// Sends a form as `multipart/form-data`.
     pub(crate) async fn upload(&mut self, page: &PageSeen, action: &str, (field, file): (&str, &str)) -> PageSeen {
-        let mut body = String::new();
-        for (name, value) in page.hidden_fields(action).into_iter().chain([(field.to_owned(), file.to_owned())]) {
-            body += &format!("--xyz\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
-        }
-        let request = self.http.post(format!("{}{action}", self.base)).body(body + "--xyz--\r\n");
+        let part = |(name, value): (String, String)| {
+            format!("--xyz\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let fields = page.hidden_fields(action).into_iter().chain([(field.to_owned(), file.to_owned())]);
+        let parts: Vec<_> = fields.map(part).collect();
+        let request = self.http.post(format!("{}{action}", self.base)).body(parts.concat() + "--xyz--\r\n");
         self.follow(action, request.header("content-type", "multipart/form-data; boundary=xyz")).await
     }
 

@@ -1,4 +1,4 @@
-//! A real browser that a test controls: Chromium, by the WebDriver protocol of chromedriver (W3C WebDriver).
+//! A real browser that a test controls: Chromium, by chromedriver (W3C standard `WebDriver`).
 
 use std::process::{Command, Stdio};
 
@@ -7,7 +7,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::wait::wait_for;
+use crate::support::wait::wait_for;
 
 /// The name of the member that identifies an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -116,7 +116,7 @@ impl WebDriver {
         self.call(Method::POST, "/execute/async", json!({"script": script, "args": []})).await
     }
 
-    /// Calls a command of the Chrome DevTools protocol.
+    /// Calls a command of the protocol of the developer tools.
     pub(crate) async fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.call(Method::POST, "/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await
     }

@@ -13,14 +13,14 @@ use super::error::EngineError;
 use super::file_follower::FileFollower;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
-use super::parts::Engine;
+use super::parts::{Engine, keyring};
 use super::tasks::Tasks;
 use super::traces::Traces;
 use super::usage::Usage;
 use crate::audit_log::GatheredCalls;
 use crate::cache::Caches;
 use crate::config::{Config, GatewayConfig};
-use crate::credential::SigningKeys;
+use crate::credential::{Keyring, SigningKeys};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::live_streams::LiveStreams;
 use crate::pipeline::{AccessLogSink, AuthFailureThrottle, Metrics, SnapshotParts};
@@ -153,6 +153,12 @@ impl RunningEngine {
     /// The configuration that the engine was started with.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The secrets of the configuration.
+    #[doc(hidden)]
+    pub fn keyring(&self) -> Keyring {
+        keyring(&self.config)
     }
 
     /// The limiter; `None` if limits are not enforced.

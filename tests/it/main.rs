@@ -22,6 +22,7 @@ mod config_places;
 mod conformance;
 mod connections;
 mod console;
+mod console_pages;
 mod cors;
 mod crash;
 mod credential_locations;

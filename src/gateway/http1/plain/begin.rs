@@ -14,7 +14,7 @@ use crate::gateway::http1::head::{Head, ParsedHead};
 use crate::gateway::http1::request_stream::{RequestStream, Shared};
 use crate::gateway::request_state::ConnectionState;
 use crate::gateway::upstream::RouteUpstream;
-use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseForm};
+use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, RequestPath, ResponseForm};
 
 /// A request that was begun.
 pub(in crate::gateway::http1) enum Begun<'f> {
@@ -58,7 +58,7 @@ pub(in crate::gateway::http1) fn begin<'f>(
     let mut request = Forwarding::on(state);
     let view =
         RequestHead { method: &method, authority: None, path, query, version: Some(Version::HTTP_11), fields: &fields };
-    if request.begin(snapshot, &view).is_none_or(|(exchange, _)| !is_plain_route(exchange))
+    if request.begin(snapshot, &view, RequestPath::Fast).is_none_or(|(exchange, _)| !is_plain_route(exchange))
         && let Some(mut state) = request.connection.get_mut().take()
     {
         state.begun = request.exchange.take().map(Box::new);

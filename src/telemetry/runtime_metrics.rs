@@ -9,7 +9,7 @@ use tokio::runtime::RuntimeMetrics;
 
 /// The metrics of all runtimes.
 struct Runtimes {
-    /// Each runtime by its name, with its busy time at the last collection in seconds.
+    /// Each runtime by its name, which several may share, with its busy time at the last collection in seconds.
     runtimes: Mutex<Vec<(&'static str, RuntimeMetrics, f64)>>,
     workers: IntGaugeVec,
     tasks: IntGaugeVec,
@@ -42,11 +42,14 @@ pub fn register_runtime_metrics(
 impl Runtimes {
     fn read(&self) {
         let mut runtimes = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner);
+        for gauge in [&self.workers, &self.tasks, &self.queued] {
+            gauge.reset();
+        }
         for (name, metrics, counted) in &mut *runtimes {
             let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-            self.workers.with_label_values(&[*name]).set(count(metrics.num_workers()));
-            self.tasks.with_label_values(&[*name]).set(count(metrics.num_alive_tasks()));
-            self.queued.with_label_values(&[*name]).set(count(metrics.global_queue_depth()));
+            self.workers.with_label_values(&[*name]).add(count(metrics.num_workers()));
+            self.tasks.with_label_values(&[*name]).add(count(metrics.num_alive_tasks()));
+            self.queued.with_label_values(&[*name]).add(count(metrics.global_queue_depth()));
             let workers = 0..metrics.num_workers();
             let busy: f64 = workers.map(|worker| metrics.worker_total_busy_duration(worker).as_secs_f64()).sum();
             self.busy.with_label_values(&[*name]).inc_by((busy - *counted).max(0.0));

@@ -51,13 +51,16 @@ async fn ready(
     State(state): State<AdminState>,
     _: Context<op::CheckReady>,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    if let Err(error) = state.lifecycle.ready().await {
-        return Err(not_ready(&error));
+    if let Err(reason) = state.node.ready().await {
+        tracing::warn!(error = reason, "not ready");
+        return Err(ApiError::plain(Reason::ServiceUnavailable));
     }
-    let Some(report) = &state.upstream_report else { return Ok(Json(json!({ "status": "ok" }))) };
     // An upstream that fails does not make the gateway unready: its other routes work.
-    let upstreams = report().ok_or_else(|| not_ready(&"names of upstreams are being resolved for the first time"))?;
-    Ok(Json(json!({ "status": "ok", "upstreams": upstreams })))
+    let upstreams = state.upstream_report.as_ref().and_then(|report| report());
+    Ok(Json(match upstreams {
+        Some(upstreams) => json!({ "status": "ok", "upstreams": upstreams }),
+        None => json!({ "status": "ok" }),
+    }))
 }
 
 /// Readiness; with the parameter `verbose` also the dependencies and listeners of this process. Only on the listener of metrics, because
@@ -79,11 +82,6 @@ async fn ready_or_report(
     };
     let report = Report { body, readiness: node.readiness().await };
     (status, Json(report)).into_response()
-}
-
-fn not_ready(error: &dyn std::fmt::Display) -> ApiError {
-    tracing::warn!(%error, "not ready");
-    ApiError::plain(Reason::ServiceUnavailable)
 }
 
 async fn version(State(state): State<AdminState>, _: Context<op::GetVersion>) -> Json<Version> {

@@ -16,6 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::drain;
 use super::browser::{BrowserRules, guard};
+use super::console;
 use super::context::request_context;
 use super::custom_verb::decode_colon;
 use super::error::{ApiError, not_found};
@@ -58,6 +59,10 @@ impl Observer {
     /// Counts a refused call for the audit trail.
     fn note_refused(&self, status: StatusCode, context: &RequestContext, (method, endpoint): (&Method, &str)) {
         if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
+            return;
+        }
+        // The calls of the API by its pages are noted already.
+        if endpoint.starts_with(console::PREFIX) {
             return;
         }
         let route = format!("{} {endpoint}", method_label(method).to_ascii_uppercase());
@@ -155,7 +160,8 @@ async fn observe(State(observer): State<Observer>, mut request: Request, next: N
         PlainRequest { method, route, path, status, request_id: &id }.end(trace);
     }
     for (name, value) in SECURITY_HEADERS {
-        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        // The console has stricter ones.
+        response.headers_mut().entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
     }
     response.headers_mut().insert(X_REQUEST_ID, id.value().clone());
     response
@@ -178,6 +184,9 @@ async fn drain_ignored_body(request: Request) -> Request {
 
 /// The path for the log. If the last segment is not a key id, it may be a credential sent by mistake, and the route is logged.
 fn loggable_path<'a>(path: &'a str, endpoint: &'a str) -> &'a str {
+    if endpoint.starts_with(console::PREFIX) {
+        return endpoint;
+    }
     if !endpoint.ends_with("{key_id}") {
         return path;
     }

@@ -4,6 +4,7 @@
 mod auth;
 mod body;
 mod browser;
+mod console;
 mod context;
 mod custom_verb;
 mod error;

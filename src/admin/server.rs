@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -19,8 +20,8 @@ use tower::ServiceExt;
 use crate::connection::ClientCertificate;
 use crate::listener::tls::TlsAcceptor;
 use crate::listener::{
-    Accept, AcceptLoop, AcceptedConnection, Admission, ConnectionTimes, ListeningSocket, RequestInFlight, TimedStream,
-    UnixSocket,
+    Accept, AcceptLoop, AcceptedConnection, Activity, Admission, ConnectionTimes, ListeningSocket, StopTimes,
+    TimedStream, UnixSocket,
 };
 
 /// The time limits of connections. Bodies have their own, see `body`.
@@ -63,8 +64,8 @@ pub struct ServerOptions {
     pub name: &'static str,
     /// The number of threads.
     pub threads: usize,
-    /// The grace period for requests in flight at shutdown.
-    pub grace: Duration,
+    /// How connections end.
+    pub times: StopTimes,
     /// The caps of connections.
     pub admission: Admission,
     /// TLS; `None` for connections in clear text. Not used on a Unix socket.
@@ -96,6 +97,7 @@ impl From<Router> for CurrentRouter {
 pub struct Server {
     address: Option<SocketAddr>,
     runtime: Runtime,
+    ending: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
     grace: Duration,
@@ -115,8 +117,8 @@ impl Server {
             .thread_name(options.name)
             .enable_all()
             .build()?;
-        let (stop, stopped) = watch::channel(false);
-        let accept = AcceptLoop { admission: options.admission, stopped, grace: options.grace };
+        let ((ending, ends), (stop, stopped)) = (watch::channel(false), watch::channel(false));
+        let accept = AcceptLoop { admission: options.admission, ending: Some(ends), stopped, times: options.times };
         let guard = runtime.enter();
         let (accepting, unix) = match socket {
             ListeningSocket::Tcp(listener) => {
@@ -124,15 +126,15 @@ impl Server {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 (runtime.spawn(accept_all(accept, listener, options.tls, router)), None)
             }
-            ListeningSocket::Unix(socket) => {
-                let listener = socket.listener()?;
+            ListeningSocket::Unix(mut socket) => {
+                let listener = socket.take_listener()?;
                 listener.set_nonblocking(true)?;
                 let listener = tokio::net::UnixListener::from_std(listener)?;
                 (runtime.spawn(accept_all(accept, listener, None, router)), Some(socket))
             }
         };
         drop(guard);
-        Ok(Self { address, runtime, stop, accepting, grace: options.grace, _unix: unix })
+        Ok(Self { address, runtime, ending, stop, accepting, grace: options.times.grace, _unix: unix })
     }
 
     /// The address of the listener; `None` for a Unix socket.
@@ -140,15 +142,26 @@ impl Server {
         self.address
     }
 
+    /// Has connections end after their next response, or when they are silent for a while. New ones are accepted until [`Self::stop`].
+    pub fn end_connections(&self) {
+        // An error means that the accept loop has stopped already.
+        let _ = self.ending.send(true);
+    }
+
     /// The metrics of its runtime.
     pub fn runtime_metrics(&self) -> RuntimeMetrics {
         self.runtime.metrics()
     }
 
-    /// Stops accepting, waits for requests in flight up to the grace period, and returns.
-    pub fn stop(self) {
+    /// Begins to stop.
+    pub fn begin_stop(&self) {
         // An error means that the accept loop has stopped already.
         let _ = self.stop.send(true);
+    }
+
+    /// Stops accepting, waits for requests in flight up to the grace period, and returns.
+    pub fn stop(self) {
+        self.begin_stop();
         let limit = self.grace + Duration::from_secs(1);
         let finished = self.runtime.block_on(async { tokio::time::timeout(limit, self.accepting).await });
         if finished.is_err() {
@@ -196,19 +209,25 @@ async fn serve(
     accepted: AcceptedConnection,
     router: CurrentRouter,
 ) {
-    let in_flight = RequestInFlight::default();
-    let stream = TimedStream::new(stream, TIMES, in_flight.clone());
-    let admitted = Arc::clone(accepted.admitted());
+    let activity = Activity::default();
+    let stream = TimedStream::new(stream, TIMES, activity.clone());
+    let (admitted, closing) = (Arc::clone(accepted.admitted()), accepted.closing().clone());
+    let requests = activity.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         // An evicted connection is closed after this response.
         admitted.set_active();
-        in_flight.set(true);
+        requests.begin_request(false);
         client.describe(request.extensions_mut());
         let response = router.load().oneshot(request);
-        let (admitted, in_flight) = (Arc::clone(&admitted), in_flight.clone());
+        let (admitted, closing, requests) = (Arc::clone(&admitted), closing.clone(), requests.clone());
         async move {
-            let response = response.await;
-            in_flight.set(false);
+            let mut response = response.await;
+            if let Ok(response) = &mut response
+                && *closing.borrow()
+            {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            requests.end_request();
             admitted.set_idle();
             response
         }
@@ -218,7 +237,7 @@ async fn serve(
         .max_buf_size(HEAD_MAX)
         .serve_connection(TokioIo::new(stream), service);
     // Broken connections are expected; the requests are in the access log.
-    match accepted.run(connection, hyper::server::conn::http1::Connection::graceful_shutdown).await {
+    match accepted.run(connection, &activity, hyper::server::conn::http1::Connection::graceful_shutdown).await {
         Some(Err(error)) => tracing::debug!(%error, "a connection was closed early"),
         None => tracing::debug!("an evicted connection did not end in time"),
         Some(Ok(())) => {}

@@ -9,7 +9,7 @@ use super::node::{Node, UpstreamReport};
 use super::version::Version;
 use crate::audit_log::GatheredCalls;
 use crate::config::{ClientIpSource, Setting};
-use crate::credential::SigningKeys;
+use crate::credential::{Keyring, SigningKeys};
 use crate::id::TenantId;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::Snapshot;
@@ -57,6 +57,8 @@ pub struct AdminState {
     pub node: Arc<Node>,
     /// The settings of this process, without secrets.
     pub settings: Arc<[Setting]>,
+    /// The secrets that seal the sessions of the console; `None` if it is not served.
+    pub console: Option<Arc<Keyring>>,
     /// The state of the upstreams that `/health/ready` shows; `None` without a gateway.
     pub upstream_report: Option<UpstreamReport>,
 }

@@ -47,6 +47,7 @@ pub(super) fn state(
     let http = &config.serve.http;
     let admin_keys = engine.admin_keys();
     let version = Arc::new(build::version(config));
+    let has_console = http.console.enabled && http.auth_mode() == AdminAuthMode::Keys;
     let settings =
         config.settings().map_err(|error| AppError::Setting(format!("a setting cannot be shown: {error}")))?;
     Ok(AdminState {
@@ -62,6 +63,7 @@ pub(super) fn state(
         node: Arc::clone(node),
         settings: settings.into(),
         limiter: engine.limiter().cloned(),
+        console: has_console.then(|| Arc::new(engine.keyring())),
         upstream_report,
         snapshot: Arc::new(Snapshot::new(engine.snapshot_parts(&config.gateway.clone().unwrap_or_default()), |_| ())),
         has_routes: config.gateway.is_some(),

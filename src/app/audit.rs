@@ -10,6 +10,7 @@ use crate::audit::{AuditKeys, Heads, read_line};
 use crate::audit_log::{Verification, verify};
 use crate::config::Config;
 use crate::engine::{database, keyring, open_store};
+use crate::store::Access;
 
 /// Verifies the audit trail in the database of a configuration with its secrets. `export` is a file of JSON lines that were
 /// exported or written by `audit.output`: each of its rows must be in the database, unless retention has removed it.
@@ -23,7 +24,7 @@ pub fn verify_audit(config: &Config, export: Option<&Path>) -> Result<Verificati
     runtime.block_on(async {
         // Opening would create a file that does not exist.
         database(&config.db.dsn, "db.dsn")?.schema().await?.check()?;
-        let store = open_store(&config.db).await?;
+        let store = open_store(&config.db, Access::ReadOnly).await?;
         let audit = std::sync::Arc::clone(&store).audit();
         let audit = audit.ok_or_else(|| AppError::Setting("the database keeps no audit trail".into()))?;
         let verification = verify(&*audit, &AuditKeys::new(&keyring(config)), config.tenant(), heads).await;

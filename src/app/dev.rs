@@ -24,7 +24,7 @@ use crate::external_auth::Sockets;
 use crate::id::{KeyId, RequestId};
 use crate::key::{EffectiveStatus, KeyDraft};
 use crate::lifecycle::LifecycleError;
-use crate::listener::{Admission, ConnectionMetrics};
+use crate::listener::{Admission, ConnectionMetrics, StopTimes};
 use crate::request_context::RequestContext;
 
 const ISSUER: &str = "http://localhost/keygate";
@@ -192,7 +192,8 @@ fn start_sample() -> Result<(String, Option<Server>), AppError> {
     let metrics = ConnectionMetrics::register(&Registry::new())?;
     let caps = ConnectionsConfig::total(SAMPLE_CONNECTIONS);
     let admission = Admission::new("sample", caps, CidrSet::default(), &metrics);
-    let options = ServerOptions { name: "sample", threads: 1, grace: Duration::from_secs(1), admission, tls: None };
+    let times = StopTimes { grace: Duration::from_secs(1), idle: Duration::ZERO };
+    let options = ServerOptions { name: "sample", threads: 1, times, admission, tls: None };
     let server = Server::start(bind(loopback(0), "port")?.into(), sample_router().into(), options)
         .map_err(|cause| AppError::io("the sample API cannot be served", cause))?;
     Ok((url(server.address()), Some(server)))
@@ -207,6 +208,8 @@ fn configure(options: &DevOptions, upstream: &str) -> Result<Config, AppError> {
     let mut config = Config::new(ISSUER.into(), material.hmac_secret, material.dsn);
     config.credentials.derived_tokens.jwt.signing_keys.urls = vec![material.signing_keys_url];
     config.serve.http.auth.mode = Some(AdminAuthMode::Keys);
+    // A person waits for the end.
+    config.serve.shutdown_idle_timeout = ConfigDuration(Duration::ZERO);
     config.log = LogConfig { format: LogFormat::Text, ..LogConfig::default() };
     config.gateway = Some(GatewayConfig {
         routes: vec![RouteConfig { name: "all".into(), upstream: Some("api".into()), ..RouteConfig::default() }],

@@ -16,5 +16,6 @@ pub(super) fn start(
         return Ok(None);
     };
     let parts = engine.snapshot_parts(routes);
-    ExternalAuth::start(settings, parts, sockets, admission).map(Some).map_err(AppError::ExternalAuth)
+    let idle = config.serve.shutdown_idle_timeout.0;
+    ExternalAuth::start(settings, parts, sockets, admission, idle).map(Some).map_err(AppError::ExternalAuth)
 }

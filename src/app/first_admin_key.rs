@@ -14,7 +14,7 @@ use crate::engine::{Engine, open_store};
 use crate::id::TenantId;
 use crate::lifecycle::LifecycleError;
 use crate::request_context::RequestContext;
-use crate::store::KeyStore;
+use crate::store::{Access, KeyStore};
 
 /// Where to create an admin key.
 pub struct AdminKeyDatabase {
@@ -34,7 +34,8 @@ pub fn create_admin_key(database: AdminKeyDatabase, new: NewAdminKey) -> Result<
     let AdminKeyDatabase { dsn, hmac_secret } = database;
     let config = Config::new("keygate".into(), hmac_secret, dsn);
     runtime.block_on(async {
-        let store = open_store(&config.db).await?;
+        // A server may run: a new key is in no cache.
+        let store = open_store(&config.db, Access::Beside).await?;
         let created = issue(&config, Arc::clone(&store), new).await;
         store.close().await;
         created

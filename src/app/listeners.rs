@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use super::error::AppError;
+use super::handover::Inherited;
 use crate::admin::ListenerInfo;
 use crate::config::{Config, ExternalAuthConfig, GatewayConfig, ListenerConfig, PublicConfig, listen_ip};
 use crate::external_auth::Sockets;
@@ -26,26 +27,12 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds all addresses of a configuration.
+    /// The sockets of all addresses of a configuration: inherited ones, and new ones where there is none.
     ///
     /// # Errors
     /// [`AppError`] with the first address that cannot be bound, and the setting to change.
-    pub fn bind(config: &Config) -> Result<Self, AppError> {
-        let http = &config.serve.http;
-        let metrics = &config.serve.metrics;
-        Ok(Self {
-            gateway: gateway(config.gateway.as_ref())?,
-            admin: match &http.socket {
-                Some(path) => bind_unix(path.as_ref(), "serve.http.socket")?.into(),
-                None => bind(SocketAddr::new(ip(&http.host, "serve.http.host")?, http.port), "serve.http.port")?.into(),
-            },
-            public: public(config.serve.public.as_ref())?,
-            metrics: bind(
-                SocketAddr::new(ip(&metrics.host, "serve.metrics.host")?, metrics.port),
-                "serve.metrics.port",
-            )?,
-            external_auth: external_auth(config.external_auth.as_ref())?,
-        })
+    pub fn bind(config: &Config, inherited: &mut Inherited) -> Result<Self, AppError> {
+        Binding(inherited).all(config)
     }
 }
 
@@ -71,34 +58,62 @@ impl Listeners {
     }
 }
 
-fn public(config: Option<&PublicConfig>) -> Result<Option<TcpListener>, AppError> {
-    let Some(config) = config else { return Ok(None) };
-    let address = SocketAddr::new(ip(&config.host, "serve.public.host")?, config.port);
-    bind(address, "serve.public.port").map(Some)
-}
+/// Takes sockets, or binds them.
+struct Binding<'i>(&'i mut Inherited);
 
-fn gateway(config: Option<&GatewayConfig>) -> Result<Vec<ListeningSocket>, AppError> {
-    let Some(config) = config.filter(|config| config.enabled) else { return Ok(Vec::new()) };
-    let bind_one = |(setting, listener): (String, ListenerConfig)| match listener.socket_path() {
-        Some(path) => bind_unix(path, &setting).map(ListeningSocket::Unix),
-        None => bind(parse(&listener.address, &setting)?, &setting).map(ListeningSocket::Tcp),
-    };
-    config.effective_listeners().into_iter().map(bind_one).collect()
-}
+impl Binding<'_> {
+    fn all(&mut self, config: &Config) -> Result<Listeners, AppError> {
+        let (http, metrics) = (&config.serve.http, &config.serve.metrics);
+        Ok(Listeners {
+            gateway: self.gateway(config.gateway.as_ref())?,
+            admin: match &http.socket {
+                Some(path) => self.unix(path.as_ref(), "serve.http.socket")?.into(),
+                None => self.host((&http.host, http.port), "serve.http")?.into(),
+            },
+            public: self.public(config.serve.public.as_ref())?,
+            metrics: self.host((&metrics.host, metrics.port), "serve.metrics")?,
+            external_auth: self.external_auth(config.external_auth.as_ref())?,
+        })
+    }
 
-fn external_auth(config: Option<&ExternalAuthConfig>) -> Result<Sockets, AppError> {
-    let Some(config) = config else { return Ok(Sockets::default()) };
-    let tcp = match &config.address {
-        Some(address) => Some(bind(parse(address, "external_auth.address")?, "external_auth.address")?),
-        None => None,
-    };
-    let unix = config.socket.as_ref().map(|path| bind_unix(path.as_ref(), "external_auth.socket"));
-    Ok(Sockets { tcp, unix: unix.transpose()? })
-}
+    fn public(&mut self, config: Option<&PublicConfig>) -> Result<Option<TcpListener>, AppError> {
+        config.map(|config| self.host((&config.host, config.port), "serve.public")).transpose()
+    }
 
-fn bind_unix(path: &Path, setting: &str) -> Result<UnixSocket, AppError> {
-    let message = |cause| AppError::io(format!("cannot listen on {} ({setting})", path.display()), cause);
-    UnixSocket::bind(path).map_err(message)
+    fn gateway(&mut self, config: Option<&GatewayConfig>) -> Result<Vec<ListeningSocket>, AppError> {
+        let Some(config) = config.filter(|config| config.enabled) else { return Ok(Vec::new()) };
+        let mut bind_one = |(setting, listener): (String, ListenerConfig)| match listener.socket_path() {
+            Some(path) => self.unix(path, &setting).map(ListeningSocket::Unix),
+            None => self.tcp(parse(&listener.address, &setting)?, &setting).map(ListeningSocket::Tcp),
+        };
+        config.effective_listeners().into_iter().map(&mut bind_one).collect()
+    }
+
+    fn external_auth(&mut self, config: Option<&ExternalAuthConfig>) -> Result<Sockets, AppError> {
+        let Some(config) = config else { return Ok(Sockets::default()) };
+        let tcp = match &config.address {
+            Some(address) => Some(self.tcp(parse(address, "external_auth.address")?, "external_auth.address")?),
+            None => None,
+        };
+        let unix = config.socket.as_ref().map(|path| self.unix(path.as_ref(), "external_auth.socket"));
+        Ok(Sockets { tcp, unix: unix.transpose()? })
+    }
+
+    /// A socket of the settings `host` and `port` below `section`.
+    fn host(&mut self, (host, port): (&str, u16), section: &str) -> Result<TcpListener, AppError> {
+        let address = SocketAddr::new(ip(host, &format!("{section}.host"))?, port);
+        self.tcp(address, &format!("{section}.port"))
+    }
+
+    fn tcp(&mut self, address: SocketAddr, setting: &str) -> Result<TcpListener, AppError> {
+        self.0.tcp(address).map_or_else(|| bind(address, setting), Ok)
+    }
+
+    fn unix(&mut self, path: &Path, setting: &str) -> Result<UnixSocket, AppError> {
+        let message = |cause| AppError::io(format!("cannot listen on {} ({setting})", path.display()), cause);
+        let inherited = self.0.unix(path).map_err(message)?;
+        inherited.map_or_else(|| UnixSocket::bind(path), Ok).map_err(message)
+    }
 }
 
 /// Binds one address; `setting` is the setting that determines it.

@@ -1,37 +1,53 @@
 //! The running process: builds every part from a configuration, starts them in order, stops them in order.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::admissions::Admissions;
 use super::config_watch::{ConfigWatch, StartedFrom};
 use super::error::AppError;
 use super::external_auth;
+use super::handover::{Predecessor, SharedSockets, Successor};
 use super::listeners::Listeners;
 use super::running_parts::{AdminRouters, RunningParts};
 use super::signals::Signals;
 use super::tls::TlsAcceptors;
 use crate::admin::{CurrentRouter, Node, Server, ServerOptions};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, GatewayConfig};
-use crate::engine::{Engine, RunningEngine};
+use crate::config::{Config, Dsn, GatewayConfig};
+use crate::engine::{Engine, FileFollower, RunningEngine};
 use crate::external_auth::ExternalAuth;
 use crate::gateway::{Gateway, GatewayListener, Upstreams};
 use crate::lifecycle::Lifecycle;
-use crate::listener::ListeningSocket;
 use crate::listener::tls::TlsAcceptor;
+use crate::listener::{ListeningSocket, StopTimes};
+use crate::store::{Access, LentLock};
 use crate::telemetry::{register_process_metrics, register_runtime_metrics};
 
 /// Threads of the admin API. More than one, so that a slow call does not block the others.
 const ADMIN_THREADS: usize = 2;
 /// Threads of the listener for operations that need no key.
 const PUBLIC_THREADS: usize = 1;
+/// The time between two looks at whether this process is ready.
+const READY_LOOK: Duration = Duration::from_millis(20);
 /// Threads of background work. More than one, so that other work does not delay the change feed.
 const BACKGROUND_THREADS: usize = 2;
+
+/// The process that replaces this one.
+struct Replaced {
+    successor: Successor,
+    /// Follows its changes of the database.
+    following: Option<JoinHandle<()>>,
+    /// Ends that when it is dropped.
+    _followed: oneshot::Sender<Infallible>,
+}
 
 /// A running Keygate.
 pub struct App {
@@ -43,6 +59,16 @@ pub struct App {
     node: Arc<Node>,
     heartbeats: JoinHandle<()>,
     engine: RunningEngine,
+    /// Follows the process that this one replaces, from when on [`Self::succeed`] was called.
+    follower: Option<FileFollower>,
+    /// Follows another process that uses the file of the database.
+    following: Option<JoinHandle<()>>,
+    /// What is passed on to a process that replaces this one; `None` if none can.
+    sockets: Option<SharedSockets>,
+    /// Set once another process replaces this one.
+    replaced: Option<Replaced>,
+    /// How long the listeners go on after a stop signal.
+    delay: Duration,
     /// `None` once the configuration is watched.
     reloadable: Option<(RunningParts, Registry)>,
     config_watch: Option<JoinHandle<()>>,
@@ -58,6 +84,16 @@ impl App {
     /// # Errors
     /// [`AppError`] if a part cannot be started; the other parts are stopped.
     pub fn start(config: &Config, listeners: Listeners) -> Result<Self, AppError> {
+        Self::start_after(config, listeners, None)
+    }
+
+    /// The same for a process that replaces another one, which lends the lock of its database.
+    ///
+    /// # Errors
+    /// As of [`Self::start`].
+    pub fn start_after(config: &Config, listeners: Listeners, lock: Option<LentLock>) -> Result<Self, AppError> {
+        let lock = lock.filter(|lock| is_of_database(lock, config));
+        let is_lent = lock.is_some();
         let background = Builder::new_multi_thread()
             .worker_threads(BACKGROUND_THREADS)
             .thread_name("background")
@@ -68,8 +104,10 @@ impl App {
         register_process_metrics(&registry, SystemClock.now().timestamp())?;
         let admissions = Admissions::new(config, &registry)?;
         let tls = TlsAcceptors::new(config, &registry)?;
-        let engine = Engine::builder(config.clone()).registry(registry.clone());
+        let access = lock.map_or(Access::Exclusive, |lock| Access::Lent(lock.file));
+        let engine = Engine::builder(config.clone()).registry(registry.clone()).access(access);
         let engine = background.block_on(engine.start())?;
+        let follower = if is_lent { background.block_on(engine.follow_file())? } else { None };
         // Before the first listener, so that a process that serves stops gracefully; not earlier, so that one that waits for its database
         // can be ended.
         let mut signals = Signals::install(&background)?;
@@ -89,10 +127,11 @@ impl App {
         let node = Arc::clone(routers.node());
         let heartbeats = Arc::clone(&node);
         let heartbeats = background.spawn(async move { heartbeats.run().await });
-        let grace = config.serve.http.shutdown_grace.0;
+        let idle = config.serve.shutdown_idle_timeout.0;
+        let times = StopTimes { grace: config.serve.http.shutdown_grace.0, idle };
         tls.watch(&background);
         let serve = |listener, router: CurrentRouter, (admission, tls), name, threads| {
-            let options = ServerOptions { name, threads, grace, admission, tls };
+            let options = ServerOptions { name, threads, times, admission, tls };
             Server::start(listener, router, options)
                 .map_err(|cause| AppError::io(format!("{name} cannot be served"), cause))
         };
@@ -108,7 +147,8 @@ impl App {
         let gateway = match gateway_config.zip(upstreams) {
             Some((settings, upstreams)) => {
                 let listeners = gateway_listeners(settings, listeners.gateway, tls.gateway);
-                Some(Gateway::start(engine.snapshot_parts(settings), upstreams, listeners, &admissions.gateway)?)
+                let parts = engine.snapshot_parts(settings);
+                Some(Gateway::start(parts, upstreams, listeners, &admissions.gateway, idle)?)
             }
             None => None,
         };
@@ -138,6 +178,11 @@ impl App {
             node,
             heartbeats,
             engine,
+            follower,
+            following: None,
+            sockets: None,
+            replaced: None,
+            delay: config.serve.shutdown_delay.0,
             reloadable,
             config_watch,
             signals,
@@ -156,6 +201,39 @@ impl App {
             self.config_watch = Some(self.background.spawn(watch.run(hangup)));
         }
         Ok(())
+    }
+
+    /// Lets another process replace this one at SIGUSR2. `sockets` are those of the listeners of this process. Without this, SIGUSR2 has no
+    /// effect.
+    pub fn replaceable(&mut self, sockets: SharedSockets) {
+        self.sockets = Some(sockets);
+    }
+
+    /// Replaces the process that has started this one: waits until this process is ready, and has that one end.
+    pub fn succeed(&mut self, predecessor: Predecessor) {
+        self.background.block_on(async {
+            while let Err(reason) = self.node.ready().await {
+                tracing::debug!(%reason, "not ready to replace another process");
+                tokio::time::sleep(READY_LOOK).await;
+            }
+        });
+        // A process that has ended by itself needs no message: its sockets and its lock are those of this process.
+        if let Err(error) = predecessor.replace() {
+            tracing::warn!(%error, "process {} has ended already", predecessor.id());
+        }
+        tracing::info!("this process replaces process {}", predecessor.id());
+        if let Some(file) = self.engine.file()
+            && let Err(error) = file.own_lock()
+        {
+            tracing::warn!(%error, "the lock of the database names the process before this one");
+        }
+        let follower = self.follower.take();
+        self.following = Some(self.background.spawn(async move {
+            match follower {
+                Some(follower) => follower.run(predecessor.ended()).await,
+                None => predecessor.ended().await,
+            }
+        }));
     }
 
     /// The address of the gateway's first TCP listener, if there is one.
@@ -183,11 +261,13 @@ impl App {
         self.engine.admin_keys()
     }
 
-    /// Waits for a stop signal: SIGINT or SIGTERM. A second signal ends the process at once with exit code 130.
+    /// Waits for a stop signal, SIGINT or SIGTERM, or until another process replaces this one. A second signal ends the process at once with
+    /// exit code 130.
     pub fn wait_for_stop(&mut self) {
-        if let Some(signals) = self.signals.take() {
-            signals.wait(&self.background);
-        }
+        let Some(signals) = self.signals.take() else { return };
+        let (sockets, engine) = (self.sockets.as_ref(), &self.engine);
+        let replaced = signals.wait(&self.background, async || replace(sockets?, engine).await);
+        self.replaced = replaced;
     }
 
     /// The runtime of background work.
@@ -195,11 +275,34 @@ impl App {
         &self.background
     }
 
-    /// Stops all listeners, waits for requests in flight, and closes the database.
+    /// Stops all listeners, after the delay for load balancers, waits for requests in flight, and closes the database. The process is not
+    /// ready from the beginning of this. The admin API, health and metrics accept connections until the gateway has stopped.
     pub fn stop(self) {
+        self.node.set_stopping();
+        let is_replaced = self.replaced.is_some();
+        if is_replaced && let Some(sockets) = &self.sockets {
+            sockets.keep_paths();
+        }
+        // Load balancers do not see that one process replaces another.
+        if !self.delay.is_zero() && !is_replaced {
+            tracing::info!(delay = ?self.delay, "stopping: the process is not ready; the listeners go on for shutdown_delay");
+            let delay = self.delay;
+            self.background.block_on(async move { tokio::time::sleep(delay).await });
+        }
         tracing::info!("stopping: no new requests are accepted");
         if let Some(watch) = self.config_watch {
             watch.abort();
+        }
+        // Otherwise the listening sockets would stay open.
+        drop(self.sockets);
+        if let Some(gateway) = &self.gateway {
+            gateway.begin_stop();
+        }
+        for server in [Some(&self.admin), self.public.as_ref(), Some(&self.metrics)].into_iter().flatten() {
+            server.end_connections();
+            if is_replaced {
+                server.begin_stop();
+            }
         }
         if let Some(external_auth) = self.external_auth {
             external_auth.stop();
@@ -215,10 +318,50 @@ impl App {
         self.heartbeats.abort();
         let _ = self.background.block_on(self.heartbeats);
         self.background.block_on(self.node.leave());
+        for following in [self.following, self.replaced.and_then(|replaced| replaced.following)].into_iter().flatten() {
+            following.abort();
+        }
         self.background.block_on(self.engine.stop());
         // Last, so that health checks are answered until the end.
         self.metrics.stop();
         tracing::info!("stopped");
+    }
+}
+
+/// Starts the process that replaces this one, and follows its changes of the database. `None` if it does not become ready, which is logged.
+async fn replace(sockets: &SharedSockets, engine: &RunningEngine) -> Option<Replaced> {
+    tracing::info!("another process is started to replace this one");
+    match start_successor(sockets, engine).await {
+        Ok(started) => {
+            tracing::info!("process {} replaces this one, which stops", started.successor.id());
+            Some(started)
+        }
+        Err(error) => {
+            tracing::error!("this process was not replaced and goes on: {error}");
+            None
+        }
+    }
+}
+
+async fn start_successor(
+    sockets: &SharedSockets,
+    engine: &RunningEngine,
+) -> Result<Replaced, Box<dyn std::error::Error + Send + Sync>> {
+    let lock = engine.file().map(|file| file.lend_lock()).transpose()?.flatten();
+    // Before the other process can change anything.
+    let follower = engine.follow_file().await?;
+    let (failed, has_failed) = oneshot::channel::<Infallible>();
+    let following = follower.map(|follower| tokio::spawn(follower.run(async move { drop(has_failed.await) })));
+    // Dropped with this future as well: the other process has ended then.
+    let successor = Successor::start(sockets, lock.as_ref()).await?;
+    Ok(Replaced { successor, following, _followed: failed })
+}
+
+/// Whether a lock is that of the database of a configuration.
+fn is_of_database(lock: &LentLock, config: &Config) -> bool {
+    match config.db.parse() {
+        Ok(Dsn::Sqlite { path: Some(path), .. }) => path.canonicalize().is_ok_and(|path| path == lock.database),
+        _ => false,
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
-use super::{admin, audit, config, connection, dev, explain, jwk, keys, migrate, nodes, serve, shell, suggest};
+use super::{
+    admin, audit, config, connection, dev, explain, jwk, keys, migrate, nodes, serve, shell, suggest, upgrade,
+};
 use crate::app::{BUILD_TIME, COMMIT};
 use crate::tls::install_crypto_provider;
 
@@ -28,6 +30,8 @@ enum Command {
     Dev(dev::DevArgs),
     /// Run the server with a configuration file, a directory of them, or environment variables alone
     Serve(config::ConfigFile),
+    /// Replace a running server by a new process of its program, without a refused connection
+    Upgrade(upgrade::Upgrade),
     /// Check configuration files and print schemas
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -81,6 +85,7 @@ impl Cli {
         match &self.command {
             Command::Dev(args) => args.run(),
             Command::Serve(file) => serve::run(file),
+            Command::Upgrade(upgrade) => upgrade.run(),
             Command::Config(command) => return command.run(),
             Command::Migrate(migrate) => migrate.run(),
             Command::Keys(keys) => return keys.run(&self.connection),

@@ -16,5 +16,6 @@ mod output;
 mod serve;
 mod shell;
 mod suggest;
+mod upgrade;
 
 pub use command::run;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
+
 use super::config::{ConfigFile, print_warnings};
-use crate::app::{App, Listeners, StartedFrom};
+use crate::app::{App, Inherited, Listeners, Predecessor, SharedSockets, StartedFrom};
 use crate::config::unknown_variables;
 use crate::telemetry::start_logs;
 
@@ -23,7 +25,17 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<()> {
     for warning in file.warnings(&config) {
         tracing::warn!("{warning}");
     }
-    let mut app = App::start(&config, Listeners::bind(&config)?)?;
+    let predecessor = Predecessor::find()?;
+    let mut inherited = match &predecessor {
+        Some(predecessor) => predecessor.receive()?,
+        None => Inherited::activated()?,
+    };
+    let listeners = Listeners::bind(&config, &mut inherited)?;
+    let sockets = SharedSockets::new(&listeners).context("no descriptor is free for the sockets of a successor")?;
+    let lock = inherited.lock();
+    inherited.warn_of_unused();
+    drop(inherited);
+    let mut app = App::start_after(&config, listeners, lock)?;
     tracing::info!(
         gateway = app.gateway_address().map(tracing::field::display),
         admin = app.admin_address().map(tracing::field::display),
@@ -32,6 +44,10 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<()> {
         env!("CARGO_PKG_VERSION"),
     );
     app.watch_config(StartedFrom { source, loaded, digest, log: Arc::clone(&log) })?;
+    app.replaceable(sockets);
+    if let Some(predecessor) = predecessor {
+        app.succeed(predecessor);
+    }
     app.wait_for_stop();
     app.stop();
     Ok(())

@@ -10,6 +10,7 @@ mod audit;
 mod auth_failures;
 mod cache;
 mod check;
+mod console;
 mod cors;
 mod credential_location;
 mod credentials;
@@ -65,6 +66,7 @@ pub use cache::{
     CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, OnDatabaseDown, RedisConfig, RedisTlsConfig,
     SentinelConfig,
 };
+pub use console::ConsoleConfig;
 pub use cors::CorsConfig;
 pub use credential_location::{BasicPart, CredentialLocation};
 pub use credentials::{

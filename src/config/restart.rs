@@ -7,7 +7,7 @@ use super::root::Config;
 use super::source::LoadedConfig;
 
 /// The paths of these settings. `*` stands for any name or index; a path includes all settings below it.
-const RESTART: [&str; 28] = [
+const RESTART: [&str; 31] = [
     "serve.http.host",
     "serve.http.port",
     "serve.http.socket",
@@ -15,6 +15,8 @@ const RESTART: [&str; 28] = [
     "serve.http.shutdown_grace",
     "serve.metrics",
     "serve.public",
+    "serve.shutdown_delay",
+    "serve.shutdown_idle_timeout",
     "db",
     "cache",
     "rate_limit.enabled",
@@ -32,6 +34,7 @@ const RESTART: [&str; 28] = [
     "gateway.listeners.*.tls",
     "gateway.connections",
     "gateway.threads",
+    "gateway.fast_path",
     "gateway.shutdown_grace",
     "gateway.unknown_keys",
     "gateway.auth_failures",
@@ -70,6 +73,8 @@ impl Config {
         http.shutdown_grace = running_http.shutdown_grace;
         self.serve.metrics.clone_from(&running.serve.metrics);
         self.serve.public.clone_from(&running.serve.public);
+        self.serve.shutdown_delay = running.serve.shutdown_delay;
+        self.serve.shutdown_idle_timeout = running.serve.shutdown_idle_timeout;
         self.db.clone_from(&running.db);
         self.cache.clone_from(&running.cache);
         self.rate_limit.enabled = running.rate_limit.enabled;
@@ -105,6 +110,7 @@ impl GatewayConfig {
         self.listeners = running.listeners.iter().map(|listener| kept(listener, &self.listeners)).collect();
         self.connections = running.connections;
         self.threads = running.threads;
+        self.fast_path = running.fast_path;
         self.shutdown_grace = running.shutdown_grace;
         self.unknown_keys = running.unknown_keys;
         self.auth_failures = running.auth_failures;

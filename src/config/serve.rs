@@ -6,13 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::admin_auth::{AdminAuthConfig, AdminAuthMode};
+use super::console::ConsoleConfig;
 use super::cors::CorsConfig;
 use super::listener::TlsConfig;
 use super::problems::Problems;
 use crate::duration::ConfigDuration;
 
 /// The admin API and the listener for health and metrics.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServeConfig {
     /// The admin API.
@@ -22,6 +23,11 @@ pub struct ServeConfig {
     /// A further listener that serves only the operations that need no key: `:selfRevoke`, JWKS, health and version. Without this
     /// section there is none.
     pub public: Option<PublicConfig>,
+    /// How long all listeners go on after a stop signal, while `/health/ready` is 503 already: the time that load balancers need to take
+    /// the process out of service.
+    pub shutdown_delay: ConfigDuration,
+    /// How long a connection may be silent after that before it is closed. A request that arrives earlier is served.
+    pub shutdown_idle_timeout: ConfigDuration,
 }
 
 /// The admin API.
@@ -48,6 +54,8 @@ pub struct HttpConfig {
     pub client_ip_source: ClientIpSource,
     /// Whether the tenant's host is taken from `X-Forwarded-Host`. Without effect while there is a single tenant.
     pub trust_forwarded_host: bool,
+    /// The console in a browser.
+    pub console: ConsoleConfig,
     /// Calls by scripts of other web sites.
     pub cors: CorsConfig,
     /// How long active requests may run after a stop signal.
@@ -113,6 +121,18 @@ pub struct MetricsConfig {
     pub tls: Option<TlsConfig>,
 }
 
+impl Default for ServeConfig {
+    fn default() -> Self {
+        Self {
+            http: HttpConfig::default(),
+            metrics: MetricsConfig::default(),
+            public: None,
+            shutdown_delay: ConfigDuration(std::time::Duration::ZERO),
+            shutdown_idle_timeout: ConfigDuration(std::time::Duration::from_secs(5)),
+        }
+    }
+}
+
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
@@ -125,6 +145,7 @@ impl Default for HttpConfig {
             request_log: RequestLogConfig::default(),
             client_ip_source: ClientIpSource::default(),
             trust_forwarded_host: false,
+            console: ConsoleConfig::default(),
             cors: CorsConfig::default(),
             shutdown_grace: ConfigDuration(std::time::Duration::from_secs(30)),
         }

@@ -188,7 +188,8 @@ fn type_errors_are_listed_with_their_paths() {
         ("gateway: { listeners: [{ address: '127.0.0.1:0' }] }", "gateway.listeners.0.address: must name a port"),
         ("log: { level: DEBUG }", "log.level: must be debug, info, warn or error"),
         ("tracing: { exporter: zipkin }", "tracing.exporter: must be otlp"),
-        ("serve:", "serve: must be a mapping of http and metrics and public; remove the name"),
+        ("serve:", "serve: must be a mapping; remove the name"),
+        ("retention:", "retention: must be a mapping of "),
         (
             "credentials: { api_keys: { prefix: { current: 12345 } } }",
             "prefix.current: must be a text; put it in quotes",

@@ -24,7 +24,7 @@ use crate::lifecycle::Retention;
 use crate::pipeline;
 use crate::request_context::RequestContext;
 use crate::signing_keys::{self, SigningKeyRefresher};
-use crate::store::KeyStore;
+use crate::store::{Access, KeyStore};
 
 /// Builds an engine: see [`Engine::builder`].
 #[must_use = "an engine runs once it is started"]
@@ -32,6 +32,7 @@ pub struct EngineBuilder {
     config: Config,
     registry: Registry,
     store: Option<Arc<dyn KeyStore>>,
+    access: Access,
 }
 
 impl Engine {
@@ -55,7 +56,7 @@ impl Engine {
     /// # }).unwrap();
     /// ```
     pub fn builder(config: Config) -> EngineBuilder {
-        EngineBuilder { config, registry: Registry::new(), store: None }
+        EngineBuilder { config, registry: Registry::new(), store: None, access: Access::default() }
     }
 }
 
@@ -77,18 +78,24 @@ impl EngineBuilder {
         Self { store: Some(store), ..self }
     }
 
+    /// How this process uses the file of the database of `db.dsn`.
+    #[doc(hidden)]
+    pub fn access(self, access: Access) -> Self {
+        Self { access, ..self }
+    }
+
     /// Opens the database and starts the background work on the current tokio runtime, which must run as long as the engine is used.
     ///
     /// # Errors
     /// [`EngineError`] if the configuration is invalid, the database is unavailable, or the registry has the metrics of an engine already.
     pub async fn start(self) -> Result<RunningEngine, EngineError> {
-        let Self { config, registry, store } = self;
+        let Self { config, registry, store, access } = self;
         crate::tls::install_crypto_provider();
         config.validate()?;
         let mut tasks = Tasks::default();
         let store = match store {
             Some(store) => store,
-            None => database::open(&config.db).await?,
+            None => database::open(&config.db, access).await?,
         };
         let refresher = load_signing_keys(&config, &registry).await?;
         let signing_keys = refresher.keys();
@@ -107,9 +114,9 @@ impl EngineBuilder {
             tracker: Some(last_used.tracker()),
             throttle: Some(lookup_throttle::start(&config, &store, &registry, &mut tasks)?),
         };
-        let changes = Arc::clone(&parts.caches.changes);
+        let caches = parts.caches.clone();
         let engine = Engine::new(parts, &registry)?;
-        let live_streams = live_streams::start(&engine, &changes, &registry, &mut tasks)?;
+        let live_streams = live_streams::start(&engine, &caches.changes, &registry, &mut tasks)?;
         tasks.spawn(async move { refresher.run().await });
         keep_purging(&config, &engine, &mut tasks);
         let audit = AuditTrail::start(&config, &engine.lifecycle, &registry)?;
@@ -121,6 +128,7 @@ impl EngineBuilder {
             engine,
             config,
             store,
+            caches,
             signing_keys,
             metrics,
             limits,

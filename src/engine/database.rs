@@ -13,7 +13,7 @@ use crate::config::Dsn;
 use crate::config::PostgresDsn;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use crate::store::Database;
-use crate::store::KeyStore;
+use crate::store::{Access, KeyStore};
 #[cfg(feature = "postgres")]
 use crate::store::{Migration, PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
@@ -23,17 +23,18 @@ use crate::store::{SqliteOptions, SqliteStore};
 #[cfg(feature = "postgres")]
 const CONNECTIONS_PER_CPU: usize = 2;
 
-/// Opens the configured store.
+/// Opens the configured store. `access` is how this process uses a SQLite file.
 ///
 /// # Errors
 /// [`EngineError`] when the database cannot be used.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) async fn open(config: &DatabaseConfig) -> Result<Arc<dyn KeyStore>, EngineError> {
+pub(crate) async fn open(config: &DatabaseConfig, access: Access) -> Result<Arc<dyn KeyStore>, EngineError> {
     match database(&config.dsn, "db.dsn")? {
         #[cfg(feature = "sqlite")]
-        Database::Sqlite(options) => Ok(Arc::new(SqliteStore::open(&options).await?)),
+        Database::Sqlite(options) => Ok(Arc::new(SqliteStore::open_with(&options, access).await?)),
         #[cfg(feature = "postgres")]
         Database::Postgres(options) => {
+            let _ = access;
             let migration = if config.auto_migrate { Migration::Automatic } else { Migration::Manual };
             Ok(Arc::new(PostgresStore::open(&options, migration).await?))
         }
@@ -43,7 +44,7 @@ pub(crate) async fn open(config: &DatabaseConfig) -> Result<Arc<dyn KeyStore>, E
 /// Without a database, a store must be given.
 #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
 #[expect(clippy::unused_async, reason = "as with a database")]
-pub(crate) async fn open(_: &DatabaseConfig) -> Result<Arc<dyn KeyStore>, EngineError> {
+pub(crate) async fn open(_: &DatabaseConfig, _: Access) -> Result<Arc<dyn KeyStore>, EngineError> {
     Err(EngineError::Setting(
         "this program is built without a database; enable the feature sqlite or postgres of keygate, or give the engine a store".into(),
     ))

@@ -16,6 +16,8 @@ mod caches;
 mod database;
 #[cfg(feature = "embedded")]
 mod error;
+#[cfg(feature = "server")]
+mod file_follower;
 #[cfg(feature = "embedded")]
 mod last_used;
 #[cfg(feature = "embedded")]
@@ -46,6 +48,8 @@ pub(crate) use database::database;
 pub(crate) use database::open as open_store;
 #[cfg(feature = "embedded")]
 pub use error::EngineError;
+#[cfg(feature = "server")]
+pub(crate) use file_follower::FileFollower;
 pub use parts::Engine;
 #[doc(hidden)]
 pub use parts::{EngineParts, keyring};

@@ -9,20 +9,25 @@ use super::access_logs::AccessLogs;
 use super::audit::AuditTrail;
 use super::auth_failures::AuthFailureThrottles;
 use super::error::EngineError;
+#[cfg(feature = "server")]
+use super::file_follower::FileFollower;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
-use super::parts::Engine;
+use super::parts::{Engine, keyring};
 use super::tasks::Tasks;
 use super::traces::Traces;
 use super::usage::Usage;
 use crate::audit_log::GatheredCalls;
+use crate::cache::Caches;
 use crate::config::{Config, GatewayConfig};
-use crate::credential::SigningKeys;
+use crate::credential::{Keyring, SigningKeys};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::live_streams::LiveStreams;
 use crate::pipeline::{AccessLogSink, AuthFailureThrottle, Metrics, SnapshotParts};
 use crate::ratelimit::Limiter;
-use crate::store::{KeyStore, NodeDirectory};
+#[cfg(feature = "server")]
+use crate::store::StoreFile;
+use crate::store::{KeyStore, NodeDirectory, StoreError};
 use crate::traces::Tracer;
 use crate::usage::UsageCounter;
 use crate::verifier::Verifier;
@@ -41,6 +46,8 @@ pub struct RunningEngine {
 /// What does not depend on the settings that can change while the engine runs.
 struct Shared {
     store: Arc<dyn KeyStore>,
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only a server is replaced while it runs"))]
+    caches: Caches<StoreError>,
     signing_keys: Arc<ArcSwap<SigningKeys>>,
     metrics: Metrics,
     limits: RunningLimiter,
@@ -69,6 +76,7 @@ impl RunningEngine {
         engine: Engine,
         config: Config,
         store: Arc<dyn KeyStore>,
+        caches: Caches<StoreError>,
         signing_keys: Arc<ArcSwap<SigningKeys>>,
         metrics: Metrics,
         limits: RunningLimiter,
@@ -82,6 +90,7 @@ impl RunningEngine {
         let background = Mutex::new(Some(background));
         let shared = Shared {
             store,
+            caches,
             signing_keys,
             metrics,
             limits,
@@ -146,6 +155,12 @@ impl RunningEngine {
         &self.config
     }
 
+    /// The secrets of the configuration.
+    #[doc(hidden)]
+    pub fn keyring(&self) -> Keyring {
+        keyring(&self.config)
+    }
+
     /// The limiter; `None` if limits are not enforced.
     pub fn limiter(&self) -> Option<&Arc<Limiter>> {
         self.shared.limits.limiter.as_ref()
@@ -195,6 +210,21 @@ impl RunningEngine {
             tracer: self.tracer().cloned(),
             access_log: self.access_log.clone(),
         }
+    }
+
+    /// The file of the database, if one process at a time uses it.
+    #[cfg(feature = "server")]
+    pub(crate) fn file(&self) -> Option<Arc<dyn StoreFile>> {
+        Arc::clone(&self.shared.store).file()
+    }
+
+    /// Begins to follow the changes that another process makes to the file of the database; `None` without a file.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the database cannot answer.
+    #[cfg(feature = "server")]
+    pub(crate) async fn follow_file(&self) -> Result<Option<FileFollower>, EngineError> {
+        FileFollower::begin(&self.shared.store, self.shared.caches.clone()).await
     }
 
     /// Ends the background work, writes the last uses and the usage of keys, seals the last rows of the audit trail, sends the last spans and

@@ -1,11 +1,13 @@
 //! Accepts connections and serves HTTP/1.1 and HTTP/2 with prior knowledge on them, within bounds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Version};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -16,7 +18,7 @@ use tower::ServiceExt;
 
 use super::router::untrusted;
 use crate::cidr::CidrSet;
-use crate::listener::{AcceptLoop, AcceptedConnection, Admission, Admitted};
+use crate::listener::{AcceptLoop, AcceptedConnection, Activity, Admission, StopTimes};
 
 /// How long a connection of a trusted peer may wait for a request head, also between requests: longer than proxies keep idle
 /// connections, so that a proxy never sends a request on a connection that is being closed.
@@ -37,7 +39,7 @@ pub(super) struct Acceptor {
     pub(super) trusted: Arc<ArcSwap<CidrSet>>,
     pub(super) admission: Admission,
     pub(super) stopped: watch::Receiver<bool>,
-    pub(super) grace: Duration,
+    pub(super) times: StopTimes,
 }
 
 impl Acceptor {
@@ -71,7 +73,8 @@ impl Acceptor {
     }
 
     fn accept_loop(&self) -> AcceptLoop {
-        AcceptLoop { admission: self.admission.clone(), stopped: self.stopped.clone(), grace: self.grace }
+        let (admission, stopped) = (self.admission.clone(), self.stopped.clone());
+        AcceptLoop { admission, ending: None, stopped, times: self.times }
     }
 }
 
@@ -80,21 +83,36 @@ async fn serve(
     accepted: AcceptedConnection,
     router: Router,
 ) {
-    let requests = Requests::new(&accepted);
-    let service = service_fn(move |request| {
-        let (response, requests) = (router.clone().oneshot(request), requests.clone());
-        requests.count();
+    let activity = Activity::default();
+    let (admitted, closing, requests) = (Arc::clone(accepted.admitted()), accepted.closing().clone(), activity.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let is_http2 = request.version() == Version::HTTP_2;
+        // Set before the response is awaited, so that an HTTP/2 connection can be ended while it is in flight.
+        if requests.begin_request(is_http2) {
+            admitted.set_active();
+        }
+        let response = router.clone().oneshot(request);
+        let (admitted, closing, requests) = (Arc::clone(&admitted), closing.clone(), requests.clone());
         async move {
-            let response = response.await;
-            requests.end();
+            let mut response = response.await;
+            if let Ok(response) = &mut response
+                && !is_http2
+                && *closing.borrow()
+            {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            if requests.end_request() {
+                admitted.set_idle();
+            }
             response
         }
     });
     let builder = builder(IDLE_TIMEOUT);
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    let stream = TokioIo::new(activity.of_stream(stream));
+    let connection = builder.serve_connection(stream, service).into_owned();
     // Broken connections are expected; the requests are in the access log.
     if let Some(Err(error)) =
-        accepted.run(connection, hyper_util::server::conn::auto::Connection::graceful_shutdown).await
+        accepted.run(connection, &activity, hyper_util::server::conn::auto::Connection::graceful_shutdown).await
     {
         tracing::debug!(%error, "a connection was closed early");
     }
@@ -107,32 +125,7 @@ async fn refuse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ac
     builder.http1().keep_alive(false);
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     let connection = tokio::time::timeout(UNTRUSTED_TIMEOUT, connection);
-    let _ = accepted.run(connection, |_| {}).await;
-}
-
-/// The requests in flight on a connection, more than one over HTTP/2.
-#[derive(Clone)]
-struct Requests {
-    admitted: Arc<Admitted>,
-    in_flight: Arc<AtomicUsize>,
-}
-
-impl Requests {
-    fn new(accepted: &AcceptedConnection) -> Self {
-        Self { admitted: Arc::clone(accepted.admitted()), in_flight: Arc::default() }
-    }
-
-    fn count(&self) {
-        if self.in_flight.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.admitted.set_active();
-        }
-    }
-
-    fn end(&self) {
-        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.admitted.set_idle();
-        }
-    }
+    let _ = accepted.run(connection, &Activity::default(), |_| {}).await;
 }
 
 fn builder(head_timeout: Duration) -> Builder<TokioExecutor> {

@@ -15,7 +15,7 @@ use super::router::router;
 use super::server::Acceptor;
 use crate::cidr::CidrSet;
 use crate::config::ExternalAuthConfig;
-use crate::listener::{Admission, UnixSocket};
+use crate::listener::{Admission, StopTimes, UnixSocket};
 use crate::pipeline::{CurrentSnapshot, Snapshot, SnapshotParts};
 
 /// How much longer than the grace period the stop may take.
@@ -59,7 +59,8 @@ impl ExternalAuthReload {
 }
 
 impl ExternalAuth {
-    /// Starts to serve on bound sockets. `parts` has the routes, limits and header selection; `admission` has the caps of connections.
+    /// Starts to serve on bound sockets. `parts` has the routes, limits and header selection; `admission` has the caps of connections;
+    /// `idle` is how long a connection may be silent after the stop.
     ///
     /// # Errors
     /// If a socket cannot be used or the threads cannot be started.
@@ -68,15 +69,17 @@ impl ExternalAuth {
         parts: SnapshotParts<'_>,
         sockets: Sockets,
         admission: Admission,
+        idle: Duration,
     ) -> io::Result<Self> {
-        let Sockets { tcp, unix } = sockets;
+        let Sockets { tcp, mut unix } = sockets;
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(Snapshot::new(parts, |_| ())));
         let router = router(&Checker::new(Arc::clone(&snapshot)));
         let reload = ExternalAuthReload { snapshot, trusted: Arc::new(ArcSwap::from_pointee(config.trusted())) };
         let runtime = runtime(config.threads)?;
         let (stop, stopped) = watch::channel(false);
         let grace = config.shutdown_grace.0;
-        let acceptor = Acceptor { router, trusted: Arc::clone(&reload.trusted), admission, stopped, grace };
+        let (trusted, times) = (Arc::clone(&reload.trusted), StopTimes { grace, idle });
+        let acceptor = Acceptor { router, trusted, admission, stopped, times };
         let address = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
         let mut accepting = JoinSet::new();
         let guard = runtime.enter();
@@ -85,8 +88,8 @@ impl ExternalAuth {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             accepting.spawn(acceptor.clone().serve_tcp(listener));
         }
-        if let Some(socket) = &unix {
-            let listener = socket.listener()?;
+        if let Some(socket) = &mut unix {
+            let listener = socket.take_listener()?;
             listener.set_nonblocking(true)?;
             accepting.spawn(acceptor.serve_unix(tokio::net::UnixListener::from_std(listener)?));
         }
@@ -109,10 +112,15 @@ impl ExternalAuth {
         &self.reload
     }
 
-    /// Stops accepting, waits for requests in flight up to the grace period, and returns.
-    pub fn stop(self) {
+    /// Begins to stop.
+    pub fn begin_stop(&self) {
         // An error means that the accept loops have stopped already.
         let _ = self.stop.send(true);
+    }
+
+    /// Stops accepting, waits for requests in flight up to the grace period, and returns.
+    pub fn stop(self) {
+        self.begin_stop();
         let limit = self.grace + STOP_MARGIN;
         let finished = self.runtime.block_on(async { tokio::time::timeout(limit, self.accepting.join_all()).await });
         if finished.is_err() {

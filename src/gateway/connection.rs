@@ -6,16 +6,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
 use pingora::proxy::HttpProxy;
-use pingora::server::ShutdownWatch;
 use tokio::time::Instant;
 
 use super::deadline::Clock;
 use super::http1::{self, End, Front};
 use super::http2::{self, Http2Stream};
-use super::pingora::{Proxy, RouteUpstream};
+use super::pingora::Proxy;
 use super::socket::Socket;
+use super::upstream::RouteUpstream;
 use crate::cidr::CidrSet;
 use crate::config::ListenerConfig;
 use crate::connection::ConnectionInfo;
@@ -30,17 +31,15 @@ pub(super) struct Connections {
     pub(super) tls: Option<TlsAcceptor>,
     /// The peers whose connections begin with a PROXY header.
     pub(super) proxies: CidrSet,
-    pub(super) shutdown: ShutdownWatch,
 }
 
 impl Connections {
     /// What the connections of a listener share that has these settings and this TLS.
     pub(super) fn new(
-        proxy: Arc<HttpProxy<Proxy>>,
+        (proxy, connector): (Arc<HttpProxy<Proxy>>, Option<Arc<TransportConnector>>),
         snapshot: Arc<CurrentSnapshot<RouteUpstream>>,
         clock: Arc<Clock>,
         (config, tls): (&ListenerConfig, Option<TlsAcceptor>),
-        shutdown: ShutdownWatch,
     ) -> Self {
         let front = Front {
             proxy,
@@ -50,16 +49,17 @@ impl Connections {
             trust: Arc::new(ListenerTrust::from(config)),
             // With TLS it is ALPN that selects HTTP/2.
             http2: config.http2 && tls.is_none(),
+            connector,
         };
         let proxies = CidrSet::parse(&config.proxy_protocol.trusted).unwrap_or_default();
-        Self { front, tls, proxies, shutdown }
+        Self { front, tls, proxies }
     }
 
     /// The same with other settings of the listener. Its address and its TLS stay.
     pub(super) fn reconfigured(&self, config: &ListenerConfig) -> Self {
-        let Front { proxy, snapshot, clock, .. } = &self.front;
+        let Front { proxy, snapshot, clock, connector, .. } = &self.front;
         let (proxy, snapshot, clock) = (Arc::clone(proxy), Arc::clone(snapshot), Arc::clone(clock));
-        Self::new(proxy, snapshot, clock, (config, self.tls.clone()), self.shutdown.clone())
+        Self::new((proxy, connector.clone()), snapshot, clock, (config, self.tls.clone()))
     }
 
     /// Serves a connection to its end. `peer` is `None` for a Unix socket.
@@ -73,7 +73,7 @@ impl Connections {
         if self.tls.is_none() && self.proxies.is_empty() {
             return self.serve_http(stream, info, &accepted).await;
         }
-        match Box::pin(self.prepare_unless_stopped(stream, &mut info, &mut accepted)).await {
+        match Box::pin(self.prepare_in_time(stream, &mut info, &mut accepted)).await {
             Ok(stream) => self.serve_http(stream, info, &accepted).await,
             Err(error) => {
                 tracing::debug!(peer = info.peer.map(tracing::field::display), %error, "a connection was refused");
@@ -81,17 +81,17 @@ impl Connections {
         }
     }
 
-    /// [`Self::prepare`], until the listener stops: a connection without a request is idle.
-    async fn prepare_unless_stopped(
+    /// [`Self::prepare`]. After the stop of the listener it has the time of a silent connection.
+    async fn prepare_in_time(
         &self,
         stream: Stream,
         info: &mut ConnectionInfo,
         accepted: &mut AcceptedConnection,
     ) -> Result<Stream, Box<dyn Error + Send + Sync>> {
-        let mut stopped = self.shutdown.clone();
+        let late = accepted.late();
         tokio::select! {
             prepared = self.prepare(stream, info, accepted) => prepared,
-            _ = stopped.wait_for(|stopped| *stopped) => Err("the listener stops".into()),
+            () = late => Err("the listener stops".into()),
         }
     }
 
@@ -126,16 +126,16 @@ impl Connections {
 
     async fn serve_http(&self, stream: Stream, info: ConnectionInfo, accepted: &AcceptedConnection) {
         let speaks_http2 = info.tls.as_ref().is_some_and(|tls| tls.http2);
-        let (info, admitted) = (Arc::new(info), accepted.admitted());
+        let info = Arc::new(info);
         let end = if speaks_http2 {
             End::Http2(stream, BytesMut::new())
         } else {
-            http1::serve(&self.front, stream, Arc::clone(&info), admitted, &self.shutdown).await
+            http1::serve(&self.front, stream, Arc::clone(&info), accepted).await
         };
         if let End::Http2(stream, received) = end {
             let stall_limit = self.front.limits.response_stall_timeout.0;
             let stream = Http2Stream::new(stream, received, &self.front.clock, stall_limit);
-            Box::pin(http2::serve(&self.front, stream, info, admitted, &self.shutdown)).await;
+            Box::pin(http2::serve(&self.front, stream, info, accepted)).await;
         }
     }
 }

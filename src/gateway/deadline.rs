@@ -84,13 +84,13 @@ impl Clock {
         self.wake(|timers| timers.earliest() <= now);
     }
 
-    /// Wakes all connections, so that idle ones are closed.
+    /// Wakes all connections, so that they end.
     pub(crate) fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
         self.wake(|_| true);
     }
 
-    /// Whether idle connections are to be closed.
+    /// Whether connections are to end after their next response.
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Acquire)
     }
@@ -160,6 +160,11 @@ impl Deadlines {
     /// Sets a limit: this time from now.
     pub(crate) fn set(&self, timer: Timer, limit: Duration) {
         self.set_due(timer, self.clock.after(limit));
+    }
+
+    /// Sets a limit to this time from now if it is later.
+    pub(super) fn shorten(&self, timer: Timer, limit: Duration) {
+        self.timers.of(timer).fetch_min(self.clock.after(limit), Ordering::Relaxed);
     }
 
     /// Sets a limit to a time in milliseconds of the clock.

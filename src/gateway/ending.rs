@@ -32,6 +32,8 @@ pub(super) struct Ending {
     /// When the exchange must have ended, in milliseconds of the clock.
     total: AtomicU64,
     output: AtomicU8,
+    /// Whether the exchange ends when the gateway stops.
+    ends_at_stop: AtomicBool,
     /// Whether the end of a frame is waited for.
     is_waiting: AtomicBool,
 }
@@ -69,6 +71,7 @@ impl Ending {
             silence_reason: AtomicU8::new(0),
             total: AtomicU64::new(NEVER),
             output: AtomicU8::new(OutputPosition::Untracked as u8),
+            ends_at_stop: AtomicBool::new(false),
             is_waiting: AtomicBool::new(false),
         }
     }
@@ -81,6 +84,7 @@ impl Ending {
         self.reason.store(0, Ordering::Relaxed);
         self.total.store(NEVER, Ordering::Relaxed);
         self.output.store(OutputPosition::Untracked as u8, Ordering::Relaxed);
+        self.ends_at_stop.store(false, Ordering::Relaxed);
         self.is_waiting.store(false, Ordering::Relaxed);
         self.unlimit_silence();
     }
@@ -108,6 +112,12 @@ impl Ending {
         }
         self.watch();
         self.arm();
+    }
+
+    /// Has the exchange end when the gateway stops.
+    pub(super) fn end_at_stop(&self) {
+        self.ends_at_stop.store(true, Ordering::Relaxed);
+        self.watch();
     }
 
     /// Notes that something happened.
@@ -176,6 +186,9 @@ impl Ending {
             && self.reason().is_none()
         {
             self.set_reason(reason);
+        }
+        if self.ends_at_stop.load(Ordering::Relaxed) && self.clock.is_stopping() {
+            self.set_reason(EndReason::ServerStopping);
         }
         let Some(reason) = self.reason() else { return Poll::Pending };
         if self.output.load(Ordering::Relaxed) != OutputPosition::Inside as u8 {
@@ -337,6 +350,19 @@ mod tests {
         }
         at(&clock, 3_000);
         assert_eq!(poll(&ending, true), Poll::Ready(EndReason::TotalTimeout));
+    }
+
+    #[test]
+    fn stop_ends_an_exchange_that_asked_for_it() {
+        let (clock, ending) = ending();
+        ending.watch();
+        clock.stop();
+        assert_eq!(poll(&ending, true), Poll::Pending);
+        ending.end_at_stop();
+        assert_eq!(poll(&ending, true), Poll::Ready(EndReason::ServerStopping));
+        ending.reset();
+        ending.watch();
+        assert_eq!(poll(&ending, true), Poll::Pending);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora::apps::{HttpServerApp, HttpServerOptions};
+use pingora::connectors::TransportConnector;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::net::TcpStream;
@@ -17,13 +18,15 @@ use tokio::task::JoinSet;
 
 use super::connection::Connections;
 use super::deadline::Clock;
-use super::pingora::{Proxy, RouteUpstream};
+use super::pingora::Proxy;
 use super::reload::{GatewayReload, snapshot};
 use super::socket::Socket;
-use super::upstream::{RunningUpstreams, Upstreams};
+use super::upstream::{RouteUpstream, RunningUpstreams, Upstreams};
 use crate::config;
 use crate::listener::tls::TlsAcceptor;
-use crate::listener::{AcceptLoop, AcceptedConnection, Admission, ListeningSocket, UnixSocket};
+use crate::listener::{
+    AcceptLoop, AcceptedConnection, Admission, ListeningSocket, OpenConnections, StopTimes, UnixSocket,
+};
 use crate::pipeline::{CurrentSnapshot, Metrics, SnapshotParts};
 
 /// How long tasks that do not end may delay the end of the runtime.
@@ -78,7 +81,8 @@ pub enum GatewayError {
 }
 
 impl Gateway {
-    /// Starts to serve on bound sockets. `upstreams` are those of the same configuration; `admission` has the caps of the connections.
+    /// Starts to serve on bound sockets. `upstreams` are those of the same configuration; `admission` has the caps of the connections; `idle`
+    /// is how long a connection may be silent after the stop.
     ///
     /// # Errors
     /// [`GatewayError`] when a socket cannot be used or threads cannot be started.
@@ -87,26 +91,28 @@ impl Gateway {
         upstreams: Upstreams,
         listeners: Vec<GatewayListener>,
         admission: &Admission,
+        idle: Duration,
     ) -> Result<Self, GatewayError> {
         crate::tls::install_crypto_provider();
         let config = parts.config;
         let metrics = parts.metrics.clone();
         let address = listeners.iter().find_map(|listener| listener.socket.address());
         let threads = threads(config.threads);
-        let grace = config.shutdown_grace.0;
+        let times = StopTimes { grace: config.shutdown_grace.0, idle };
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts, &upstreams)));
         let (stop, stopped) = watch::channel(false);
-        let (proxy, clock) = (proxy(threads, &snapshot), Clock::new());
+        let (proxy, connector, clock) = (proxy(threads, &snapshot), connector(config), Clock::new());
         let mut unix = Vec::new();
         let mut listening = Vec::new();
         let mut reload = Vec::new();
-        for GatewayListener { config, socket, tls } in listeners {
+        for GatewayListener { config, mut socket, tls } in listeners {
             let (proxy, snapshot, clock) = (Arc::clone(&proxy), Arc::clone(&snapshot), Arc::clone(&clock));
-            let connections = Connections::new(proxy, snapshot, clock, (&config, tls), stopped.clone());
+            let proxy = (proxy, connector.clone());
+            let connections = Connections::new(proxy, snapshot, clock, (&config, tls));
             let connections = Arc::new(ArcSwap::from_pointee(connections));
             reload.push((config.address, Arc::clone(&connections)));
-            let accept = AcceptLoop { admission: admission.clone(), stopped: stopped.clone(), grace };
-            listening.push(Listening { socket: AcceptingSocket::of(&socket)?, connections, accept });
+            let accept = AcceptLoop { admission: admission.clone(), ending: None, stopped: stopped.clone(), times };
+            listening.push(Listening { socket: AcceptingSocket::of(&mut socket)?, connections, accept });
             if let ListeningSocket::Unix(socket) = socket {
                 unix.push(socket);
             }
@@ -138,10 +144,15 @@ impl Gateway {
         &self.reload
     }
 
-    /// Stops accepting, waits for requests in flight up to the configured grace period, and returns.
-    pub fn stop(self) {
+    /// Begins to stop.
+    pub fn begin_stop(&self) {
         // An error means that the thread has ended already.
         let _ = self.stop.send(true);
+    }
+
+    /// Stops accepting, waits for requests in flight up to the configured grace period, and returns.
+    pub fn stop(self) {
+        self.begin_stop();
         if self.thread.join().is_err() {
             tracing::error!("the gateway's thread has panicked");
         }
@@ -164,45 +175,48 @@ async fn serve(
     // Their background work ends with this function.
     let mut running = RunningUpstreams::default();
     let current = upstreams.borrow_and_update().clone();
-    running.follow(&current);
-    let accepting: JoinSet<()> = listening.into_iter().map(Listening::run).collect();
+    running.follow(&current, &clock);
+    let accepting: JoinSet<Option<OpenConnections>> = listening.into_iter().map(Listening::accept).collect();
     loop {
         tokio::select! {
             // An error means that the gateway was dropped, which is a stop as well.
             _ = stopped.wait_for(|stopped| *stopped) => break,
             Ok(()) = upstreams.changed() => {
                 let current = upstreams.borrow_and_update().clone();
-                running.follow(&current);
+                running.follow(&current, &clock);
             }
         }
     }
+    // Connections end after all sockets are closed, so that a client whose connection ends does not connect to one of them again.
+    let open = accepting.join_all().await;
     clock.stop();
     proxy.http_cleanup().await;
-    accepting.join_all().await;
+    open.into_iter().flatten().map(OpenConnections::end).collect::<JoinSet<()>>().join_all().await;
 }
 
 impl Listening {
-    async fn run(self) {
+    /// Accepts connections until the stop.
+    async fn accept(self) -> Option<OpenConnections> {
         let Self { socket, connections, accept } = self;
-        match socket {
+        let accepted = match socket {
             AcceptingSocket::Tcp(listener) => match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    accept
-                        .run(listener, |stream, _, accepted| serve_tcp(connections.load_full(), stream, accepted))
-                        .await;
+                    let serve = |stream, _, accepted| serve_tcp(connections.load_full(), stream, accepted);
+                    Ok(accept.accept(listener, serve).await)
                 }
-                Err(error) => unusable(&error),
+                Err(error) => Err(error),
             },
             AcceptingSocket::Unix(listener) => match tokio::net::UnixListener::from_std(listener) {
                 Ok(listener) => {
                     let serve = |stream, _, accepted| {
                         connections.load_full().serve(Box::new(Socket::new(stream)), None, accepted)
                     };
-                    accept.run(listener, serve).await;
+                    Ok(accept.accept(listener, serve).await)
                 }
-                Err(error) => unusable(&error),
+                Err(error) => Err(error),
             },
-        }
+        };
+        accepted.inspect_err(|error| tracing::error!(%error, "a listener of the gateway cannot be used")).ok()
     }
 }
 
@@ -217,19 +231,15 @@ fn serve_tcp(
     connections.serve(Box::new(Socket::new(stream)), peer, accepted)
 }
 
-fn unusable(error: &std::io::Error) {
-    tracing::error!(%error, "a listener of the gateway cannot be used");
-}
-
 impl AcceptingSocket {
-    fn of(socket: &ListeningSocket) -> std::io::Result<Self> {
+    fn of(socket: &mut ListeningSocket) -> std::io::Result<Self> {
         match socket {
             ListeningSocket::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
                 listener.try_clone().map(Self::Tcp)
             }
             ListeningSocket::Unix(socket) => {
-                let listener = socket.listener()?;
+                let listener = socket.take_listener()?;
                 listener.set_nonblocking(true)?;
                 Ok(Self::Unix(listener))
             }
@@ -245,6 +255,11 @@ fn proxy(threads: usize, snapshot: &Arc<CurrentSnapshot<RouteUpstream>>) -> Arc<
     options.allow_connect_method_proxying = true;
     proxy.server_options = Some(options);
     Arc::new(proxy)
+}
+
+/// What connects to upstreams for plain requests.
+fn connector(config: &config::GatewayConfig) -> Option<Arc<TransportConnector>> {
+    config.fast_path.then(|| Arc::new(TransportConnector::new(None)))
 }
 
 /// A single thread needs no work stealing, which costs every request (docs/performance.md).

@@ -1,5 +1,5 @@
-//! The accept loop of a listener that is served by a library: caps, pauses when no file descriptor is free, and the end of connections at
-//! eviction and at the stop signal. The admin API, metrics and external authorization use it.
+//! The accept loop of a listener: caps, pauses when no file descriptor is free, and the stop. At the stop, the connections that wait in the
+//! queue of the kernel are accepted before the socket is closed, and the connections end after that.
 
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::activity::Activity;
 use super::admission::{Admission, Admitted, Refused};
 
 /// The pause after a failed accept, for example when no file descriptor is free.
@@ -21,9 +22,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How long an evicted connection may take to complete its response.
 const EVICTION_GRACE: Duration = Duration::from_secs(5);
+/// How many connections are accepted from the queue of the kernel at the stop: the default of `net.core.somaxconn`.
+const QUEUE_MAX: usize = 4096;
 
 /// A socket that accepts connections.
-pub trait Accept {
+pub trait Accept: Sized {
     /// A connection.
     type Stream;
 
@@ -32,22 +35,44 @@ pub trait Accept {
     /// # Errors
     /// Those of `accept(2)`.
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(Self::Stream, Option<IpAddr>)>>;
+
+    /// Accepts the connections that wait in the queue of the kernel, and closes the socket.
+    fn close(self, accepted: impl FnMut(Self::Stream, Option<IpAddr>));
+}
+
+/// How the connections of a listener end at its stop.
+#[derive(Debug, Clone, Copy)]
+pub struct StopTimes {
+    /// How long requests in flight may go on.
+    pub grace: Duration,
+    /// How long a connection may be silent that has no request in flight.
+    pub idle: Duration,
 }
 
 /// The accept loop of one listener.
 pub struct AcceptLoop {
     /// The caps.
     pub admission: Admission,
+    /// Becomes true, or loses its sender, when connections are to end while new ones are still accepted; `None` if they end at the stop.
+    pub ending: Option<watch::Receiver<bool>>,
     /// Becomes true, or loses its sender, when the listener stops.
     pub stopped: watch::Receiver<bool>,
-    /// How long connections may go on after the stop.
-    pub grace: Duration,
+    /// How connections end at the stop.
+    pub times: StopTimes,
+}
+
+/// The connections of a listener whose socket is closed.
+pub struct OpenConnections {
+    connections: JoinSet<()>,
+    closing: watch::Sender<bool>,
+    grace: Duration,
 }
 
 /// An admitted connection, and the signals that end it.
 pub struct AcceptedConnection {
     admitted: Arc<Admitted>,
-    stopped: watch::Receiver<bool>,
+    closing: watch::Receiver<bool>,
+    idle: Duration,
 }
 
 impl Accept for TcpListener {
@@ -57,6 +82,15 @@ impl Accept for TcpListener {
         let accepted = Self::poll_accept(self, context);
         accepted.map_ok(|(stream, peer)| (stream, Some(peer.ip().to_canonical())))
     }
+
+    fn close(self, mut accepted: impl FnMut(TcpStream, Option<IpAddr>)) {
+        let Ok(listener) = self.into_std() else { return };
+        for (stream, peer) in waiting(|| listener.accept()) {
+            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                accepted(stream, Some(peer.ip().to_canonical()));
+            }
+        }
+    }
 }
 
 impl Accept for UnixListener {
@@ -65,38 +99,95 @@ impl Accept for UnixListener {
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(UnixStream, Option<IpAddr>)>> {
         Self::poll_accept(self, context).map_ok(|(stream, _)| (stream, None))
     }
+
+    fn close(self, mut accepted: impl FnMut(UnixStream, Option<IpAddr>)) {
+        let Ok(listener) = self.into_std() else { return };
+        for (stream, _) in waiting(|| listener.accept()) {
+            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream)) {
+                accepted(stream, None);
+            }
+        }
+    }
+}
+
+/// The connections that a socket accepts without waiting.
+fn waiting<C>(mut accept: impl FnMut() -> io::Result<C>) -> impl Iterator<Item = C> {
+    let next = move || loop {
+        match accept() {
+            Ok(accepted) => return Some(accepted),
+            Err(error) if is_of_connection(&error) || error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    };
+    std::iter::from_fn(next).take(QUEUE_MAX)
+}
+
+/// Whether a failed accept is about a connection that its client has closed already.
+fn is_of_connection(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
 }
 
 impl AcceptLoop {
     /// Accepts connections until the stop, then waits for them up to the grace period. `serve` returns the future of a connection, which
     /// runs in a task of its own. Refused connections are closed without a response.
-    pub async fn run<L, F>(
-        mut self,
-        listener: L,
-        mut serve: impl FnMut(L::Stream, Option<IpAddr>, AcceptedConnection) -> F,
-    ) where
+    pub async fn run<L, F>(self, listener: L, serve: impl FnMut(L::Stream, Option<IpAddr>, AcceptedConnection) -> F)
+    where
         L: Accept,
         F: Future<Output = ()> + Send + 'static,
     {
-        let stopped = self.stopped.clone();
+        self.accept(listener, serve).await.end().await;
+    }
+
+    /// The first part of [`Self::run`]: accepts connections until the stop, and closes the socket. The connections do not end yet, so that a
+    /// client whose connection ends does not connect to this socket again.
+    pub async fn accept<L, F>(
+        self,
+        listener: L,
+        mut serve: impl FnMut(L::Stream, Option<IpAddr>, AcceptedConnection) -> F,
+    ) -> OpenConnections
+    where
+        L: Accept,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Self { admission, mut ending, mut stopped, times } = self;
+        let (closing, closes) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut failures = Failures::default();
+        let mut open = |connections: &mut JoinSet<()>, stream, peer| match admission.admit(peer) {
+            Ok(admitted) => {
+                let (admitted, closing) = (Arc::new(admitted), closes.clone());
+                connections.spawn(serve(stream, peer, AcceptedConnection { admitted, closing, idle: times.idle }));
+            }
+            Err(refused) => tracing::debug!(%refused, "a connection was refused"),
+        };
         loop {
             tokio::select! {
-                (stream, peer) = failures.next_connection(&listener) => match self.admission.admit(peer) {
-                    Ok(admitted) => {
-                        let connection = AcceptedConnection { admitted: Arc::new(admitted), stopped: stopped.clone() };
-                        connections.spawn(serve(stream, peer, connection));
-                    }
-                    Err(refused) => tracing::debug!(%refused, "a connection was refused"),
-                },
+                (stream, peer) = failures.next_connection(&listener) => open(&mut connections, stream, peer),
                 Some(_) = connections.join_next() => {}
-                _ = self.stopped.wait_for(|stopped| *stopped) => break,
+                () = received(&mut ending), if ending.is_some() => {
+                    ending = None;
+                    closing.send_replace(true);
+                }
+                _ = stopped.wait_for(|stopped| *stopped) => break,
             }
         }
-        drop(listener);
-        // Connections still open after the grace period are dropped.
-        let _ = timeout(self.grace, connections.join_all()).await;
+        listener.close(|stream, peer| open(&mut connections, stream, peer));
+        OpenConnections { connections, closing, grace: times.grace }
+    }
+}
+
+/// Waits for a signal, if there is one.
+async fn received(signal: &mut Option<watch::Receiver<bool>>) {
+    if let Some(signal) = signal {
+        let _ = signal.wait_for(|is_sent| *is_sent).await;
+    }
+}
+
+impl OpenConnections {
+    /// Has the connections end, and waits for them up to the grace period. Those that are still open then are dropped.
+    pub async fn end(mut self) {
+        self.closing.send_replace(true);
+        let _ = timeout(self.grace, async { while self.connections.join_next().await.is_some() {} }).await;
     }
 }
 
@@ -115,23 +206,50 @@ impl AcceptedConnection {
         Arc::get_mut(&mut self.admitted).map_or(Ok(()), |admitted| admitted.set_client(client))
     }
 
-    /// Completes when the connection is evicted or the listener stops.
-    pub async fn ending(&self) {
-        let mut stopped = self.stopped.clone();
-        tokio::select! {
-            () = self.admitted.evicted() => {}
-            _ = stopped.wait_for(|stopped| *stopped) => {}
+    /// Becomes true, or loses its sender, when the connection is to end after its next response because the listener stops.
+    pub fn closing(&self) -> &watch::Receiver<bool> {
+        &self.closing
+    }
+
+    /// How long the connection may be silent after [`Self::closing`].
+    pub fn idle_limit(&self) -> Duration {
+        self.idle
+    }
+
+    /// Completes when the listener has stopped and a connection that has sent no request has had its time for one.
+    pub fn late(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (mut closing, idle) = (self.closing.clone(), self.idle);
+        async move {
+            let _ = closing.wait_for(|closing| *closing).await;
+            sleep(idle).await;
         }
     }
 
-    /// Runs a connection to its end. `close` asks it to end after the response in flight, if it is evicted or the listener stops. `None`
-    /// if an evicted connection does not end in time.
-    pub async fn run<C: Future>(mut self, connection: C, close: impl FnOnce(Pin<&mut C>)) -> Option<C::Output> {
+    /// The same, or when the connection is evicted.
+    pub async fn ending(&self) {
+        tokio::select! {
+            () = self.admitted.evicted() => {}
+            () = self.late() => {}
+        }
+    }
+
+    /// Runs a connection to its end. `close` asks it to end after the requests in flight: when it is evicted, or when the listener stops and
+    /// `activity` allows it. `None` if an evicted connection does not end in time.
+    pub async fn run<C: Future>(
+        mut self,
+        connection: C,
+        activity: &Activity,
+        close: impl FnOnce(Pin<&mut C>),
+    ) -> Option<C::Output> {
         let mut connection = pin!(connection);
+        let closing = async {
+            let _ = self.closing.wait_for(|closing| *closing).await;
+            activity.closable(self.idle).await;
+        };
         let is_evicted = tokio::select! {
             output = &mut connection => return Some(output),
             () = self.admitted.evicted() => true,
-            _ = self.stopped.wait_for(|stopped| *stopped) => false,
+            () = closing => false,
         };
         close(connection.as_mut());
         if is_evicted { timeout(EVICTION_GRACE, connection).await.ok() } else { Some(connection.await) }
@@ -159,7 +277,7 @@ impl Failures {
             match std::future::poll_fn(|context| listener.poll_accept(context)).await {
                 Ok(accepted) => return accepted,
                 // The client has closed the connection already.
-                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
+                Err(error) if is_of_connection(&error) => {}
                 Err(error) => self.note(&error),
             }
         }
@@ -203,7 +321,11 @@ mod tests {
                 Err(_) => Poll::Ready(Ok(((), None))),
             }
         }
+
+        fn close(self, _: impl FnMut((), Option<IpAddr>)) {}
     }
+
+    const TIMES: StopTimes = StopTimes { grace: Duration::from_secs(60), idle: Duration::from_secs(5) };
 
     fn admission(max: usize) -> Admission {
         let metrics = ConnectionMetrics::register(&prometheus::Registry::new()).unwrap();
@@ -225,43 +347,89 @@ mod tests {
     #[tokio::test]
     async fn evicted_connection_is_asked_to_close_and_then_dropped() {
         let admission = admission(1);
-        let (_stop, stopped) = watch::channel(false);
+        let (_closing, closing) = watch::channel(false);
         let admitted = Arc::new(admission.admit(None).unwrap());
         assert!(admitted.set_active() && admitted.set_idle());
-        let connection = AcceptedConnection { admitted, stopped };
+        let connection = AcceptedConnection { admitted, closing, idle: TIMES.idle };
         let _new = admission.admit(None).unwrap();
         tokio::time::pause();
-        let mut is_asked = false;
-        assert_eq!(connection.run(std::future::pending::<()>(), |_| is_asked = true).await, None);
+        let (mut is_asked, activity) = (false, Activity::default());
+        assert_eq!(connection.run(std::future::pending::<()>(), &activity, |_| is_asked = true).await, None);
         assert!(is_asked);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn connection_is_asked_to_close_after_the_silence() {
+        let (closing, closes) = watch::channel(false);
+        let admitted = Arc::new(admission(1).admit(None).unwrap());
+        let connection = AcceptedConnection { admitted, closing: closes, idle: TIMES.idle };
+        let activity = Activity::default();
+        activity.begin_request(false);
+        let request = activity.clone();
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(100)).await;
+            closing.send_replace(true);
+            sleep(Duration::from_secs(20)).await;
+            request.end_request();
+            std::future::pending::<()>().await;
+            drop(closing);
+        });
+        let (started, (asked, is_asked)) = (Instant::now(), tokio::sync::oneshot::channel());
+        let output = connection.run(is_asked, &activity, |_| asked.send(started.elapsed()).unwrap()).await;
+        let after = output.unwrap().unwrap();
+        assert!((Duration::from_secs(124)..Duration::from_secs(127)).contains(&after), "{after:?}");
+    }
+
     #[tokio::test]
-    async fn stop_ends_the_loop_after_its_connections() {
+    async fn stop_serves_the_connections_of_the_queue_and_ends_after_them() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let accept = AcceptLoop { admission: admission(1), stopped, grace: Duration::from_secs(60) };
+        let accept = AcceptLoop { admission: admission(4), ending: None, stopped, times: TIMES };
         let served = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&served);
-        let task = tokio::spawn(accept.run(listener, move |stream, peer, connection| {
-            assert_eq!(peer, Some(IpAddr::from([127, 0, 0, 1])));
-            let counter = Arc::clone(&counter);
-            async move {
-                counter.fetch_add(1, Ordering::Relaxed);
-                let stopped = connection.stopped.clone();
-                connection.run(async move { stopped.clone().wait_for(|stopped| *stopped).await.is_ok() }, |_| {}).await;
-                drop(stream);
-            }
+        // They wait in the queue: nothing is accepted before the stop.
+        let mut clients = Vec::new();
+        for _ in 0..5 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        stop.send(true).unwrap();
+        let open = accept
+            .accept(listener, move |stream, peer, connection| {
+                assert_eq!(peer, Some(IpAddr::from([127, 0, 0, 1])));
+                let counter = Arc::clone(&counter);
+                async move {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    connection.closing().clone().wait_for(|closing| *closing).await.unwrap();
+                    drop(stream);
+                }
+            })
+            .await;
+        assert!(TcpStream::connect(address).await.is_err(), "the socket is closed");
+        open.end().await;
+        for client in &mut clients {
+            assert_eq!(tokio::io::AsyncReadExt::read(client, &mut [0]).await.unwrap(), 0);
+        }
+        assert_eq!(served.load(Ordering::Relaxed), 4, "the fifth connection is above the cap");
+    }
+
+    #[tokio::test]
+    async fn ending_connections_end_while_others_are_accepted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let ((ending, ends), (stop, stopped)) = (watch::channel(false), watch::channel(false));
+        let accept = AcceptLoop { admission: admission(4), ending: Some(ends), stopped, times: TIMES };
+        let task = tokio::spawn(accept.run(listener, |stream, _, connection| async move {
+            connection.closing().clone().wait_for(|closing| *closing).await.unwrap();
+            drop(stream);
         }));
-        let mut first = TcpStream::connect(address).await.unwrap();
-        let mut second = TcpStream::connect(address).await.unwrap();
-        let mut byte = [0];
-        // The second connection is above the cap.
-        assert_eq!(tokio::io::AsyncReadExt::read(&mut second, &mut byte).await.unwrap(), 0);
+        ending.send(true).unwrap();
+        for _ in 0..2 {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            assert_eq!(tokio::io::AsyncReadExt::read(&mut client, &mut [0]).await.unwrap(), 0);
+        }
         stop.send(true).unwrap();
         task.await.unwrap();
-        assert_eq!(tokio::io::AsyncReadExt::read(&mut first, &mut byte).await.unwrap(), 0);
-        assert_eq!(served.load(Ordering::Relaxed), 1);
+        assert!(TcpStream::connect(address).await.is_err());
     }
 }

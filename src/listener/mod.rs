@@ -1,10 +1,12 @@
 //! What all listeners share: sockets, the steps of a new connection before its first request, and the limits of connections.
 //!
 //! - `admission`: caps of connections, eviction of idle ones. `descriptors`: the limit of open files, and its shares.
-//! - `accept`: the accept loop of the listeners that a library serves. `timed_stream`: the time limits of their connections.
+//! - `accept`: the accept loop, and the stop. `activity`, `timed_stream`: what happens on the connections that a library serves, and their
+//!   time limits.
 //! - `proxy_protocol`, `tls`: the steps of a new connection.
 
 mod accept;
+mod activity;
 mod admission;
 #[cfg(feature = "server")]
 mod descriptors;
@@ -15,10 +17,11 @@ mod timed_stream;
 pub mod tls;
 mod unix_socket;
 
-pub use accept::{Accept, AcceptLoop, AcceptedConnection};
+pub use accept::{Accept, AcceptLoop, AcceptedConnection, OpenConnections, StopTimes};
+pub use activity::{ActiveStream, Activity};
 pub use admission::{Admission, Admitted, ConnectionMetrics, Refused};
 #[cfg(feature = "server")]
 pub use descriptors::{ConnectionShares, Descriptors};
 pub use socket::ListeningSocket;
-pub use timed_stream::{ConnectionTimes, RequestInFlight, TimedStream};
-pub use unix_socket::UnixSocket;
+pub use timed_stream::{ConnectionTimes, TimedStream};
+pub use unix_socket::{KeptPath, UnixSocket};

@@ -2,13 +2,13 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
+
+use super::activity::Activity;
 
 /// The time limits of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -21,15 +21,11 @@ pub struct ConnectionTimes {
     pub write_stall: Duration,
 }
 
-/// Whether a request is in flight on a connection. Clones are the same flag.
-#[derive(Debug, Clone, Default)]
-pub struct RequestInFlight(Arc<AtomicBool>);
-
 /// A stream that fails with [`ErrorKind::TimedOut`] beyond its time limits.
 pub struct TimedStream<S> {
     stream: S,
     times: ConnectionTimes,
-    in_flight: RequestInFlight,
+    activity: Activity,
     reading: Reading,
     read_limit: Option<Pin<Box<Sleep>>>,
     write_limit: Option<Pin<Box<Sleep>>>,
@@ -43,21 +39,10 @@ enum Reading {
     Request,
 }
 
-impl RequestInFlight {
-    /// Sets whether a request is in flight.
-    pub fn set(&self, in_flight: bool) {
-        self.0.store(in_flight, Ordering::Release);
-    }
-
-    fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
 impl<S> TimedStream<S> {
-    /// A stream with time limits. The server sets `in_flight` from the end of a request head to the response.
-    pub fn new(stream: S, times: ConnectionTimes, in_flight: RequestInFlight) -> Self {
-        Self { stream, times, in_flight, reading: Reading::Head, read_limit: None, write_limit: None }
+    /// A stream with time limits. The server notes in `activity` a request from the end of its head to the response.
+    pub fn new(stream: S, times: ConnectionTimes, activity: Activity) -> Self {
+        Self { stream, times, activity, reading: Reading::Head, read_limit: None, write_limit: None }
     }
 
     /// Fails if the time limit of what is being read has passed.
@@ -72,7 +57,7 @@ impl<S> TimedStream<S> {
 
     /// Follows the flag of the request in flight.
     fn follow_request(&mut self) {
-        match (self.in_flight.get(), self.reading) {
+        match (self.activity.is_active(), self.reading) {
             (true, Reading::Head | Reading::Idle) => {
                 self.reading = Reading::Request;
                 self.read_limit = None;
@@ -102,7 +87,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
         let this = self.get_mut();
         this.follow_request();
         let before = buffer.filled().len();
-        match Pin::new(&mut this.stream).poll_read(context, buffer) {
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            this.activity.note_read();
+        }
+        match read {
             Poll::Ready(Ok(())) if buffer.filled().len() > before && this.reading == Reading::Idle => {
                 this.reading = Reading::Head;
                 match &mut this.read_limit {
@@ -163,10 +152,10 @@ mod tests {
         write_stall: Duration::from_secs(30),
     };
 
-    fn timed() -> (DuplexStream, TimedStream<DuplexStream>, RequestInFlight) {
+    fn timed() -> (DuplexStream, TimedStream<DuplexStream>, Activity) {
         let (client, server) = duplex(16);
-        let in_flight = RequestInFlight::default();
-        (client, TimedStream::new(server, TIMES, in_flight.clone()), in_flight)
+        let activity = Activity::default();
+        (client, TimedStream::new(server, TIMES, activity.clone()), activity)
     }
 
     /// Reads until the stream fails; returns the seconds until then.
@@ -185,7 +174,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn head_must_be_whole_in_time() {
-        let (mut client, mut stream, _in_flight) = timed();
+        let (mut client, mut stream, _activity) = timed();
         let drip = tokio::spawn(async move {
             while client.write_all(b"x").await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(700)).await;
@@ -198,20 +187,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn request_in_flight_has_no_limit_and_the_next_head_has_its_own() {
-        let (mut client, mut stream, in_flight) = timed();
+        let (mut client, mut stream, activity) = timed();
         client.write_all(b"head").await.unwrap();
         assert_eq!(stream.read(&mut [0; 16]).await.unwrap(), 4);
-        in_flight.set(true);
+        activity.begin_request(false);
         let wait = async |stream: &mut TimedStream<DuplexStream>, seconds| {
             tokio::time::timeout(Duration::from_secs(seconds), stream.read(&mut [0; 16])).await.is_err()
         };
         assert!(wait(&mut stream, 600).await, "the request is in flight");
-        in_flight.set(false);
+        activity.end_request();
         assert_eq!(seconds_until_timeout(&mut stream).await, 75);
-        let (mut client, mut stream, in_flight) = timed();
-        in_flight.set(true);
+        let (mut client, mut stream, activity) = timed();
+        activity.begin_request(false);
         assert!(wait(&mut stream, 60).await);
-        in_flight.set(false);
+        activity.end_request();
         assert!(wait(&mut stream, 60).await);
         client.write_all(b"next").await.unwrap();
         assert_eq!(seconds_until_timeout(&mut stream).await, 5);
@@ -219,7 +208,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn client_must_read() {
-        let (mut client, mut stream, _in_flight) = timed();
+        let (mut client, mut stream, _activity) = timed();
         let started = Instant::now();
         let reader = tokio::spawn(async move {
             for _ in 0..3 {

@@ -2,19 +2,35 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The owner and its group may connect.
 const MODE: u32 = 0o660;
 
-/// A listening Unix socket. Its path is removed when it is dropped, unless another socket has taken its place.
+/// A listening Unix socket. Its path is removed when it is dropped, unless another socket has taken its place or another process uses it.
 #[derive(Debug)]
 pub struct UnixSocket {
-    listener: UnixListener,
+    /// `None` after it was taken.
+    listener: Option<UnixListener>,
     path: PathBuf,
     inode: u64,
+    is_kept: KeptPath,
+}
+
+/// Whether the path of a socket is kept when the socket is dropped. Clones are of the same socket.
+#[derive(Debug, Clone, Default)]
+pub struct KeptPath(Arc<AtomicBool>);
+
+impl KeptPath {
+    /// Has the path kept, because another process uses it.
+    pub fn keep(&self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 impl UnixSocket {
@@ -33,12 +49,23 @@ impl UnixSocket {
             .and_then(|()| fs::symlink_metadata(&temporary))
             .and_then(|metadata| fs::rename(&temporary, path).map(|()| metadata.ino()));
         match moved {
-            Ok(inode) => Ok(Self { listener, path: path.to_owned(), inode }),
+            Ok(inode) => {
+                Ok(Self { listener: Some(listener), path: path.to_owned(), inode, is_kept: KeptPath::default() })
+            }
             Err(error) => {
                 remove(&temporary)?;
                 Err(error)
             }
         }
+    }
+
+    /// A socket that another process has bound to a path.
+    ///
+    /// # Errors
+    /// If nothing has the path.
+    pub fn inherited(listener: UnixListener, path: &Path) -> io::Result<Self> {
+        let inode = fs::symlink_metadata(path)?.ino();
+        Ok(Self { listener: Some(listener), path: path.to_owned(), inode, is_kept: KeptPath::default() })
     }
 
     /// The permissions of the path: the owner and its group may connect.
@@ -51,17 +78,34 @@ impl UnixSocket {
         &self.path
     }
 
-    /// The listener; it shares the socket.
+    /// Takes the listener. The socket is closed with it; this only keeps the path.
     ///
     /// # Errors
-    /// If no file descriptor is free.
-    pub fn listener(&self) -> io::Result<UnixListener> {
-        self.listener.try_clone()
+    /// If it was taken.
+    pub fn take_listener(&mut self) -> io::Result<UnixListener> {
+        self.listener.take().ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+
+    /// A descriptor for another process, and whether the path is kept for that process.
+    ///
+    /// # Errors
+    /// If no file descriptor is free, or the listener was taken.
+    pub fn share(&self) -> io::Result<(OwnedFd, KeptPath)> {
+        let listener = self.listener.as_ref().ok_or_else(|| io::Error::from(ErrorKind::NotConnected))?;
+        Ok((listener.try_clone()?.into(), self.is_kept.clone()))
+    }
+
+    /// Has the path kept.
+    pub fn keep_path(&self) {
+        self.is_kept.keep();
     }
 }
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
+        if self.is_kept.0.load(Ordering::Acquire) {
+            return;
+        }
         if fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
             let _ = fs::remove_file(&self.path);
         }
@@ -102,6 +146,23 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn path_is_kept_for_another_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth.sock");
+        let socket = UnixSocket::bind(&path).unwrap();
+        let (descriptor, is_kept) = socket.share().unwrap();
+        is_kept.keep();
+        drop(socket);
+        let mut inherited = UnixSocket::inherited(descriptor.into(), &path).unwrap();
+        UnixStream::connect(&path).unwrap();
+        drop(inherited.take_listener().unwrap());
+        assert!(inherited.take_listener().is_err() && path.exists());
+        assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        drop(inherited);
         assert!(!path.exists());
     }
 

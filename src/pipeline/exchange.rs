@@ -17,7 +17,7 @@ use super::head::{RequestHead, Target};
 use super::headers::{FieldEdits, IdentityHeaders, edit_identity, requests_upgrade};
 use super::live_streams::{EndReason, EndStream, LiveStream, StreamKind, StreamSubject};
 use super::rate_limit::RateLimitOutcome;
-use super::request_metrics::InFlight;
+use super::request_metrics::{InFlight, RequestPath};
 use super::route::Route;
 use super::snapshot::Snapshot;
 use super::spans::{Finished, add_decision};
@@ -138,6 +138,8 @@ pub struct Exchange<U = ()> {
     trace: Option<Box<RequestTrace>>,
     /// The id of the trace, for the log.
     trace_id: Option<TraceId>,
+    /// Which way the request took through the gateway.
+    request_path: RequestPath,
     /// `None` once the request is recorded.
     in_flight: Option<InFlight>,
 }
@@ -244,6 +246,7 @@ impl<U> Exchange<U> {
             stream: None,
             trace,
             trace_id,
+            request_path: RequestPath::None,
             in_flight,
         }
     }
@@ -487,6 +490,12 @@ impl<U> Exchange<U> {
         self.request_id.get_or_init(RequestId::random)
     }
 
+    /// Notes which way the request takes through the gateway, for the metrics.
+    #[doc(hidden)]
+    pub fn set_request_path(&mut self, path: RequestPath) {
+        self.request_path = path;
+    }
+
     /// The route, if one was found.
     pub fn route(&self) -> Option<&Arc<Route<U>>> {
         self.route.as_ref()
@@ -542,6 +551,7 @@ impl<U> Exchange<U> {
         let log = RequestLog {
             // Without a log line, a request that has no id needs none.
             request_id: access_log.is_enabled().then(|| self.request_id()),
+            request_path: self.request_path,
             method: self.method.as_str(),
             host: self.target.as_ref().map(Target::host),
             protocol: self.version,

@@ -9,6 +9,7 @@ use super::error::StoreError;
 use super::feed::ChangeFeed;
 use super::node_directory::NodeDirectory;
 use super::search::{FoundKeys, SearchQuery};
+use super::store_file::StoreFile;
 use super::usage_store::UsageStore;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
@@ -196,6 +197,12 @@ pub trait KeyStore: KeySource {
 
     /// Returns the directory of the nodes that share the store; `None` if only this process uses it.
     fn node_directory(self: Arc<Self>) -> Option<Arc<dyn NodeDirectory>> {
+        None
+    }
+
+    /// Returns the file of the store; `None` if processes share the store, or it is in memory.
+    #[doc(hidden)]
+    fn file(self: Arc<Self>) -> Option<Arc<dyn StoreFile>> {
         None
     }
 

@@ -1,6 +1,7 @@
 //! Durable storage of keys. One trait, one table for both kinds of keys, the tenant in every key and query. The same
 //! contract tests run against every implementation.
 
+mod access;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod audit_row;
 mod audit_store;
@@ -28,10 +29,13 @@ mod search_range;
 mod search_row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod store_file;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod usage_row;
 mod usage_store;
 
+#[doc(hidden)]
+pub use access::Access;
 #[doc(hidden)]
 pub use audit_store::{AuditQuery, AuditStore, MakePlan, Unsealed};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -48,6 +52,8 @@ pub use schema::{Migration, Schema, SchemaError};
 pub use search::{FoundKeys, SearchQuery};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
+#[doc(hidden)]
+pub use store_file::{LentLock, StoreFile};
 #[doc(hidden)]
 pub use usage_store::{UsageBatch, UsageCounts, UsageHour, UsageQuery, UsageRow, UsageStore, UsageSum};
 

@@ -88,6 +88,28 @@ pub enum SchemaError {
         "another migration or a long transaction holds a lock on the tables; run the command again when it has finished"
     )]
     Busy,
+    /// Another process uses the file.
+    #[error(
+        "the database {database} is in use by {}; stop it first. Two processes on one SQLite file do not see each other's revocations: \
+         to replace a running process use `keygate upgrade`, and for several nodes use PostgreSQL",
+        process.map_or_else(|| "another process".to_owned(), |id| format!("process {id}"))
+    )]
+    InUse {
+        /// The path of the file.
+        database: String,
+        /// The id of the process, if it is known.
+        process: Option<u32>,
+    },
+    /// The file cannot be locked, so that other processes cannot be excluded.
+    #[error(
+        "the database {database} cannot be locked: {cause}; its folder must be writable, on a file system with flock(2)"
+    )]
+    NotLocked {
+        /// The path of the file.
+        database: String,
+        /// The error of the system.
+        cause: String,
+    },
     /// There is no such version.
     #[error("there is no version {version}; write a number from 0 to {latest}")]
     Unknown {

@@ -176,6 +176,7 @@ const MODULES: &[(&str, &[&str])] = &[
 const RESERVED: &[(&str, &[&str])] = &[
     ("pingora", &["gateway", "app"]),
     ("axum", &["admin", "external_auth"]),
+    ("askama", &["admin"]),
     ("tonic", &["external_auth", "traces"]),
     ("opentelemetry_proto", &["traces"]),
     ("envoy_types", &["external_auth"]),

@@ -1,5 +1,7 @@
 //! HTTP/2, by ALPN and with prior knowledge: requests, limits, floods of frames, real clients.
 
+mod stop;
+
 use std::io::{Read, Write};
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -4,48 +4,11 @@ mod files;
 mod settings;
 mod under_load;
 
-use std::io::{BufRead, BufReader, Read, Write};
-
 use serde_json::{Value, json};
 
-use crate::support::client_stream::ClientStream;
 use crate::support::keygate::{Keygate, merge, write_private};
 use crate::support::upstream::Upstream;
 use crate::support::wait::wait_for;
-
-/// A connection that is kept.
-struct KeptConnection(BufReader<ClientStream>);
-
-/// A response.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    /// In lower case.
-    head: String,
-    body: String,
-}
-
-impl KeptConnection {
-    fn open(url: &str) -> Self {
-        let port = url.rsplit(':').next().unwrap().parse().unwrap();
-        Self(BufReader::new(ClientStream::tcp(port)))
-    }
-
-    /// Sends a GET request with more fields, each with its line end.
-    fn get(&mut self, path: &str, fields: &str) -> Answer {
-        write!(self.0.get_mut(), "GET {path} HTTP/1.1\r\nHost: api.example.com\r\n{fields}\r\n").unwrap();
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert!(self.0.read_line(&mut head).unwrap() > 0, "the connection was closed after {head:?}");
-        }
-        let head = head.to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-        let mut body = vec![0; length.parse().unwrap()];
-        self.0.read_exact(&mut body).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head, body: String::from_utf8(body).unwrap() }
-    }
-}
 
 /// One open route, `/a`.
 fn gateway(upstream: &Upstream) -> Value {

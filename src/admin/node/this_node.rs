@@ -1,6 +1,7 @@
 //! [`Node`]: the status, the heartbeats and the overview of this process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -47,6 +48,7 @@ pub struct Node {
     parts: NodeParts,
     version: ArcSwap<Version>,
     samples: Samples,
+    is_stopping: AtomicBool,
 }
 
 impl Node {
@@ -55,7 +57,8 @@ impl Node {
         let (id, start_time) = (uuid::Builder::from_random_bytes(rand::random()).into_uuid(), parts.lifecycle.now());
         let version = ArcSwap::new(Arc::clone(&parts.version));
         let (bound, ages) = (Instant::now(), Ages::default());
-        let node = Self { id, start_time, bound, ages, parts, version, samples: Samples::default() };
+        let (samples, is_stopping) = (Samples::default(), AtomicBool::new(false));
+        let node = Self { id, start_time, bound, ages, parts, version, samples, is_stopping };
         node.sample();
         node
     }
@@ -68,6 +71,33 @@ impl Node {
     /// The version and the hash of the configuration from now on.
     pub fn set_version(&self, version: Version) {
         self.version.store(Arc::new(version));
+    }
+
+    /// Notes that the process is about to stop: it is not ready from now on.
+    pub fn set_stopping(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+    }
+
+    /// Checks that the process can serve: it does not stop, its database answers, and the names of its upstreams were resolved.
+    ///
+    /// # Errors
+    /// Why it is not ready.
+    pub async fn ready(&self) -> Result<(), String> {
+        if self.is_stopping() {
+            return Err("the process stops".into());
+        }
+        self.parts.lifecycle.ready().await.map_err(|error| error.to_string())?;
+        match &self.parts.upstream_report {
+            Some(report) if report().is_none() => {
+                Err("names of upstreams are being resolved for the first time".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the process is about to stop.
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
     }
 
     /// The dependencies and listeners of this process, each with its age.

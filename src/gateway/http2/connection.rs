@@ -23,7 +23,7 @@ use crate::gateway::deadline::{Deadlines, Timer};
 use crate::gateway::ending::until_ended;
 use crate::gateway::http1::Front;
 use crate::gateway::request_state::{Origin, Progress, request_digest};
-use crate::listener::Admitted;
+use crate::listener::{AcceptedConnection, Admitted};
 use crate::pipeline::ResponseForm;
 
 /// How many malformed requests end a connection.
@@ -68,24 +68,22 @@ pub(in crate::gateway) async fn serve(
     front: &Front,
     stream: Http2Stream,
     info: Arc<ConnectionInfo>,
-    admitted: &Admitted,
-    shutdown: &ShutdownWatch,
+    accepted: &AcceptedConnection,
 ) {
+    let (admitted, shutdown) = (&**accepted.admitted(), accepted.closing());
     let limits = front.limits;
     let origin = Origin { info, trust: Arc::clone(&front.trust), limits };
     let (deadlines, flood, socket) =
         (Arc::clone(&stream.deadlines), Arc::clone(&stream.flood), stream.get_socket_digest());
     let handshake = handshake(Box::new(stream), Some(options(&limits)));
-    let mut stopped = shutdown.clone();
     let begun = tokio::select! {
         begun = tokio::time::timeout(limits.head_timeout.0, handshake) => begun,
-        // A connection without a request is idle.
-        _ = stopped.wait_for(|stopped| *stopped) => return,
+        () = accepted.late() => return,
     };
     let Ok(Ok(connection)) = begun else { return };
     let opened = deadlines.now();
     let active = Arc::default();
-    let (number, malformed, is_marked_idle) = (0, 0, false);
+    let (number, malformed, is_marked_idle, last_wait) = (0, 0, false, accepted.idle_limit());
     let mut requests = Requests {
         front,
         connection,
@@ -100,6 +98,7 @@ pub(in crate::gateway) async fn serve(
         number,
         malformed,
         is_marked_idle,
+        last_wait,
     };
     match requests.accept().await {
         Stop::Closed => {}
@@ -141,6 +140,8 @@ struct Requests<'f> {
     number: u32,
     malformed: usize,
     is_marked_idle: bool,
+    /// How long a connection may be silent after the stop.
+    last_wait: Duration,
 }
 
 impl Requests<'_> {
@@ -220,12 +221,14 @@ impl Requests<'_> {
         let digest = self.digest(progress);
         let mut accepting = std::pin::pin!(HttpSession::from_h2_conn(&mut self.connection, digest));
         let (deadlines, active) = (&self.deadlines, &self.active);
+        // A client may send requests until it has received the last frame, and a stop is not its fault.
+        let limit = if deadlines.clock().is_stopping() { self.last_wait.max(END_LIMIT) } else { END_LIMIT };
         std::future::poll_fn(|context| {
             if let Poll::Ready(accepted) = accepting.as_mut().poll(context) {
                 return Poll::Ready(accepted.ok().flatten());
             }
             if active.load(Ordering::Relaxed) == 0 {
-                deadlines.set_if_unset(Timer::Read, || END_LIMIT);
+                deadlines.set_if_unset(Timer::Read, || limit);
             }
             deadlines.poll_exceeded(Timer::Read, context).map(|()| None)
         })

@@ -20,11 +20,13 @@ pub enum EndReason {
     TotalTimeout,
     /// No side of a live stream sent anything for too long.
     StreamIdleTimeout,
+    /// The server stops.
+    ServerStopping,
 }
 
 impl EndReason {
     /// All reasons.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Revoked,
         Self::Expired,
         Self::Invalid,
@@ -32,6 +34,7 @@ impl EndReason {
         Self::ReadTimeout,
         Self::TotalTimeout,
         Self::StreamIdleTimeout,
+        Self::ServerStopping,
     ];
 
     /// The stable name: the `denial` label of metrics and log lines, and the reason in close frames of WebSockets.
@@ -44,6 +47,7 @@ impl EndReason {
             Self::ReadTimeout => "read_timeout",
             Self::TotalTimeout => "total_timeout",
             Self::StreamIdleTimeout => "stream_idle_timeout",
+            Self::ServerStopping => "server_stopping",
         }
     }
 

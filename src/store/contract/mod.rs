@@ -119,6 +119,12 @@ contract! {
         usage_of_another_tenant_is_not_written;
 }
 
+/// A key for tests of other modules.
+#[cfg(feature = "sqlite")]
+pub(super) fn some_key() -> crate::key::ApiKey {
+    fixtures::key(fixtures::issued(1))
+}
+
 /// A store over a new file, and the folder of the file.
 #[cfg(feature = "sqlite")]
 async fn sqlite_store() -> (std::sync::Arc<SqliteStore>, tempfile::TempDir) {

@@ -26,6 +26,7 @@ use crate::store::key_store::{
 };
 use crate::store::row::{self, RevokedRow, kind_text};
 use crate::store::search::{FoundKeys, SearchQuery};
+use crate::store::store_file::StoreFile;
 use crate::store::usage_store::UsageStore;
 
 type KeyRow = row::KeyRow<i64>;
@@ -308,6 +309,10 @@ impl KeyStore for SqliteStore {
 
     fn usage(self: Arc<Self>) -> Option<Arc<dyn UsageStore>> {
         Some(self)
+    }
+
+    fn file(self: Arc<Self>) -> Option<Arc<dyn StoreFile>> {
+        self.lock.is_some().then_some(self)
     }
 
     async fn close(&self) {

@@ -2,7 +2,9 @@
 
 mod audit;
 mod error;
+mod file;
 mod keys;
+mod lock;
 mod options;
 mod private_files;
 mod schema;

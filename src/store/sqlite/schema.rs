@@ -6,6 +6,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::error::store_error;
+use super::lock::FileLock;
 use super::options::{SqliteOptions, connect_options};
 use super::private_files::make_files_private;
 use crate::store::error::StoreError;
@@ -73,12 +74,19 @@ pub(in crate::store) async fn read(options: &SqliteOptions) -> Result<Schema, Sc
     Ok(schema)
 }
 
-/// Changes a file's schema.
+/// Changes a file's schema. No other process may use the file, unless nothing is to be changed.
 pub(in crate::store) async fn change(options: &SqliteOptions, change: Change) -> Result<(), SchemaError> {
     if let Some(path) = &options.path {
         make_files_private(path);
     }
+    if change == Change::Up && read(options).await?.check().is_ok() {
+        return Ok(());
+    }
     let mut connection = connect_options(options).connect().await.map_err(store_error)?;
+    let _lock = match &options.path {
+        Some(path) => Some(FileLock::acquire_in_time(path).await?),
+        None => None,
+    };
     change_tables(&mut connection, change).await?;
     Ok(connection.close().await.map_err(store_error)?)
 }

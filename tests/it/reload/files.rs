@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 use keygate_test_servers::Process;
 use serde_json::json;
 
-use super::{KeptConnection, change, configuration, gateway, hash, logged, reload, replace};
+use super::{change, configuration, gateway, hash, logged, reload, replace};
+use crate::support::kept_connection::KeptConnection;
 use crate::support::keygate::{Keygate, command, write_private};
 use crate::support::upstream::Upstream;
 use crate::support::wait::wait_for;

@@ -3,7 +3,8 @@
 use keygate_test_servers::free_port;
 use serde_json::json;
 
-use super::{KeptConnection, gateway, logged, reload};
+use super::{gateway, logged, reload};
+use crate::support::kept_connection::KeptConnection;
 use crate::support::keygate::{HMAC_SECRET, Keygate};
 use crate::support::upstream::{Upstream, header};
 use crate::support::wait::wait_for;

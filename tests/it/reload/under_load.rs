@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use super::{KeptConnection, change, gateway, logged, reload};
+use super::{change, gateway, logged, reload};
+use crate::support::kept_connection::KeptConnection;
 use crate::support::keygate::Keygate;
 use crate::support::upstream::Upstream;
 

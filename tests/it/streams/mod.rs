@@ -4,6 +4,7 @@ mod ends;
 mod grpc;
 mod grpc_service;
 mod paused;
+mod stop;
 mod stream_upstream;
 mod timeouts;
 mod websocket;

@@ -137,9 +137,14 @@ impl Listeners {
 
     /// Starts a Keygate with these listeners, each with `settings`. `gateway` has the rest of the section.
     pub(crate) fn serve(&self, gateway: &Value, settings: &Value) -> Keygate {
+        self.serve_with(gateway, settings, &json!({}))
+    }
+
+    /// The same with settings of other sections.
+    pub(crate) fn serve_with(&self, gateway: &Value, settings: &Value, others: &Value) -> Keygate {
         let mut gateway = gateway.clone();
         gateway["listeners"] = self.config(settings);
-        let mut keygate = Keygate::serve(&gateway, &json!({}));
+        let mut keygate = Keygate::serve(&gateway, others);
         keygate.gateway = self.url(ListenerKind::Tcp);
         keygate
     }

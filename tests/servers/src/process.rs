@@ -15,6 +15,11 @@ impl Process {
         Self(command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 
+    /// A child that was started otherwise.
+    pub fn adopt(child: Child) -> Self {
+        Self(child)
+    }
+
     /// The child itself.
     pub fn child(&mut self) -> &mut Child {
         &mut self.0

@@ -118,7 +118,8 @@ impl AccessLog {
 
     /// The `User-Agent` of a request, if it is logged, or `is_traced`.
     pub(super) fn user_agent<F: Fields>(&self, fields: &F, is_traced: bool) -> Option<Box<str>> {
-        if !is_traced && !(self.is_enabled() && self.has(Field::UserAgent)) {
+        let is_logged = || self.is_enabled() && self.has(Field::UserAgent);
+        if !is_traced && !is_logged() {
             return None;
         }
         let value = fields.field_values(&USER_AGENT).next()?;

@@ -210,7 +210,7 @@ impl<U> Exchange<U> {
             .or_else(|| (is_upgrade_denied && requests_upgrade(head.fields)).then_some(Rejection::UpgradeDenied));
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
-        let trace = snapshot.tracer.as_ref().map(|tracer| begin_trace(tracer, arrived, head, connection));
+        let trace = snapshot.tracer.as_ref().map(|tracer| Box::new(begin_trace(tracer, arrived, head, connection)));
         let is_recorded = trace.as_ref().is_some_and(|trace| trace.is_recorded());
         let user_agent = snapshot.access_log.user_agent(head.fields, is_recorded);
         let trace_id = match &trace {
@@ -570,7 +570,7 @@ impl<U> Exchange<U> {
         log.count_usage(self.snapshot.usage.as_deref());
         if let Some(trace) = trace {
             let credential = self.verdict.as_ref().map(Verdict::kind);
-            Finished { log: &log, request_id: self.request_id(), credential }.end(trace);
+            Finished { log: &log, request_id: self.request_id(), credential }.end(*trace);
         }
         drop(in_flight);
     }
@@ -582,7 +582,7 @@ fn begin_trace<F: Fields>(
     arrived: Instant,
     head: &RequestHead<'_, F>,
     connection: &Connection,
-) -> Box<RequestTrace> {
+) -> RequestTrace {
     let mut trace = RequestTrace::begin(tracer, head.fields, arrived);
     trace.describe(|attributes| {
         attributes.push(("url.scheme", connection.scheme(head.fields).as_str().into()));

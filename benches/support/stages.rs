@@ -11,7 +11,7 @@ use keygate::verifier::ConnectionMemory;
 use keygate::wire::credential_locations::CredentialLocations;
 use keygate::wire::extract::extract;
 
-use super::exchange::Client;
+use super::exchange::{Client, FastClient};
 use super::layer::LayerClient;
 use super::parts::{Charging, Credential, PEER, Parts, routing, service_target, services};
 use super::request::{Request, forward, send_back, to_forward, to_send_back};
@@ -139,6 +139,7 @@ pub(crate) const STAGES: &[Stage] = &[
         name: "whole exchange: a key, proof at the connection",
         prepare: |_| exchange(Credential::Key, Proof::Connection, 200),
     },
+    Stage { name: "whole exchange on the fast path: a key, proof at the connection", prepare: |_| fast_exchange() },
     Stage { name: "whole exchange: a JWT, proof cached", prepare: |_| exchange(Credential::Jwt, Proof::Process, 200) },
     Stage {
         name: "whole exchange: a JWT, proof at the connection",
@@ -261,6 +262,11 @@ fn edit_response(names: Option<&[&str]>) -> Box<dyn FnMut()> {
 fn exchange(kind: Credential, proof: Proof, status: u16) -> Box<dyn FnMut()> {
     let mut client = Client::new(kind, proof == Proof::Connection);
     warmed(move || assert_eq!(client.send(), status))
+}
+
+fn fast_exchange() -> Box<dyn FnMut()> {
+    let mut client = FastClient::new();
+    warmed(move || assert!(client.send()))
 }
 
 fn layer_copy() -> Box<dyn FnMut()> {

@@ -26,7 +26,7 @@ pub mod upstream;
 mod workers;
 
 #[doc(hidden)]
-pub use http1::{Forwarded, ForwardedRequest, forward};
+pub use http1::{Forwarded, ForwardedRequest, TranslatedResponse, exchange_heads, forward, translate_response};
 pub use reload::{GatewayReload, NewGatewaySettings};
 pub use service::{Gateway, GatewayError, GatewayListener};
 pub use upstream::{Upstreams, UpstreamsError, check_upstream_files};

@@ -49,8 +49,8 @@ mod tests {
         let mut connections = vec![connect(), connect(), connect()];
         let count = |index: usize| Arc::strong_count(&places[index].connections) - 1;
         assert_eq!((count(0), count(1)), (2, 1));
-        connections.remove(0);
-        connections.remove(1);
+        drop(connections.remove(0));
+        drop(connections.remove(1));
         assert_eq!((count(0), count(1)), (0, 1));
         connections.push(connect());
         assert_eq!((count(0), count(1)), (1, 1));

@@ -41,3 +41,8 @@ fn page_token_corpus_passes() {
 fn http1_request_corpus_passes() {
     replay("http1_request", targets::http1_request);
 }
+
+#[test]
+fn http1_response_corpus_passes() {
+    replay("http1_response", targets::http1_response);
+}

@@ -1,6 +1,7 @@
 //! The front door of HTTP/1.1, byte by byte: which requests are refused, what the upstream receives, how connections go on and end.
 
 mod cases;
+mod chaos;
 mod handover;
 mod limits;
 mod paths;

@@ -25,3 +25,4 @@ mod write_buffer;
 
 pub(super) use connection::{End, Front, serve};
 pub use forwarded::{Forwarded, ForwardedRequest, forward};
+pub use plain::{TranslatedResponse, exchange_heads, translate_response};

@@ -1,6 +1,7 @@
 //! Fuzz targets: invariants that must hold for any input. Fuzzing generates inputs; every test run replays the corpora.
 
 mod http1;
+mod http1_response;
 
 use std::sync::{Arc, LazyLock};
 
@@ -20,6 +21,7 @@ use serde_json::Map;
 use sha2::Sha256;
 
 pub use http1::http1_request;
+pub use http1_response::http1_response;
 
 const PREFIX: &str = "mc";
 const ISSUER: &str = "https://keys.example.com";

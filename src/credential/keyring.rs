@@ -34,6 +34,7 @@ pub(crate) enum Purpose {
     /// Encryption of page tokens.
     PageToken,
     /// Encryption of the sessions of the console.
+    #[cfg(feature = "admin")]
     ConsoleSession,
 }
 
@@ -46,6 +47,7 @@ struct Secret {
     audit: AuditMac,
     macaroon: [u8; MAC_LEN],
     page_token: [u8; MAC_LEN],
+    #[cfg(feature = "admin")]
     console_session: [u8; MAC_LEN],
 }
 
@@ -112,6 +114,7 @@ impl Secret {
             audit: Hmac::new_from_slice(&audit).expect("HMAC takes keys of any length"),
             macaroon: hmac(&checksum, b"talos/macaroon/v1/root-key"),
             page_token: hmac(&checksum, b"talos/pagination/v1/cursor-key"),
+            #[cfg(feature = "admin")]
             console_session: hmac(&checksum, b"keygate/console/v1/session-key"),
             checksum,
         }
@@ -121,6 +124,7 @@ impl Secret {
         match purpose {
             Purpose::Macaroon => &self.macaroon,
             Purpose::PageToken => &self.page_token,
+            #[cfg(feature = "admin")]
             Purpose::ConsoleSession => &self.console_session,
         }
     }

@@ -132,9 +132,9 @@ async fn whole_story_in_chromium() {
     open("/console/keys").await;
     browser.fill("#q", "acm").await;
     browser.wait_for_text("Orders of Acme").await;
-    browser.fill("#q", "nobody").await;
+    browser.fill("#q", "missing").await;
     browser.wait_for_text("No key matches").await;
-    assert!(browser.url().await.ends_with("?q=nobody"));
+    assert!(browser.url().await.ends_with("?q=missing"));
 
     browser.press("Audit").await;
     browser.fill("#actor_id", "acme").await;

@@ -77,7 +77,7 @@ pub(super) async fn sign_out(_: Posted) -> Response {
     response
 }
 
-/// The admin key, if the API accepts it; else what to tell the person.
+/// The admin key, if the API accepts it; else the error for the person.
 async fn authenticate(console: &Console, parts: &Parts, key: &str) -> Result<SecretString, String> {
     if key.is_empty() {
         return Err("Enter an admin key.".to_owned());

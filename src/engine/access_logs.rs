@@ -57,6 +57,7 @@ impl AccessLogs {
     }
 
     /// Opens the files again, after they were renamed.
+    #[cfg(feature = "server")]
     pub(super) fn reopen(&self) {
         self.each(|output| match output.reopen() {
             Ok(()) => tracing::info!("the output of the access log was opened again"),

@@ -1,6 +1,7 @@
 //! The stop: readiness, connections that are open, protocols, requests under load.
 
 mod connections;
+mod http2_load;
 mod load;
 mod readiness;
 mod upgrade;

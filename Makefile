@@ -12,7 +12,7 @@ EMBEDDING = --manifest-path tests/embedding/Cargo.toml --target-dir $(CARGO_TARG
 # The baseline of `make bench`: a minimal pingora proxy.
 BARE_PROXY = --manifest-path benches/bare-proxy/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/bare-proxy
 
-.PHONY: help run install test lint testdeploy fuzz bench
+.PHONY: help run install test lint testdeploy fuzz bench screenshots
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -60,6 +60,10 @@ testdeploy: ## Test the image, the chart, the manifests, the unit, the rules and
 fuzz: ## Fuzz every parser of untrusted text, 30 seconds each
 	@deploy/ci/ensure.sh fuzz
 	deploy/ci/fuzz.sh 30
+
+screenshots: ## Take the pictures of the console in docs/console
+	@deploy/ci/ensure.sh test
+	KEYGATE_SCREENSHOTS=$(CURDIR)/docs/console cargo nextest run --locked --all-features every_page_is_accessible
 
 # Debian installs nginx and HAProxy to /usr/sbin, which is not on the PATH of most users.
 bench: export PATH := $(PATH):/usr/sbin

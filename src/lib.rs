@@ -60,6 +60,7 @@
 //! | `external_auth` | external authorization for other proxies, on axum and tonic |
 //! | `sqlite`, `postgres` | durable stores |
 //! | `redis` | the shared cache, and rate limits that several nodes share |
+//! | `otlp` | traces, sent to a collector; includes `embedded` |
 //! | `mimalloc` | the allocator of the binary, for benchmarks |
 //!
 //! # Modules
@@ -70,7 +71,7 @@
 //!
 //! - [`clock`], [`id`], [`duration`], [`cidr`], [`request_context`]: leaves.
 //! - [`policy`], `credential`, [`key`], `audit`: the domain. Pure: no I/O, no clock, nothing asynchronous.
-//! - [`config`], `telemetry`: plain data; logs.
+//! - [`config`], `telemetry`, `traces`: plain data; logs; spans and their way to a collector.
 //! - [`store`], `cache`, `last_used`, `usage`, `audit_log`, `signing_keys`, `redis`, `ratelimit`: I/O behind small traits.
 //! - [`verifier`] (reads), [`lifecycle`] (writes): use cases. They do not import each other. `cache_sync` applies the changes that other
 //!   nodes make to the caches of this one.
@@ -138,7 +139,6 @@ mod sharded;
 pub mod signing_keys;
 pub mod store;
 mod strict_json;
-#[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod telemetry;
 #[cfg(all(test, any(feature = "postgres", feature = "redis")))]
@@ -148,6 +148,8 @@ pub mod testing;
 #[cfg(any(feature = "gateway", feature = "admin", feature = "redis", feature = "embedded"))]
 #[doc(hidden)]
 pub mod tls;
+#[doc(hidden)]
+pub mod traces;
 #[doc(hidden)]
 pub mod usage;
 pub mod verifier;

@@ -317,6 +317,8 @@ fn snapshot(config: &GatewayConfig, verifier: &Arc<Verifier>) -> Arc<Snapshot> {
         live_streams: None,
         metrics: Metrics::register(&Registry::new()).expect("the registry is new"),
         usage: Some(usage()),
+        tracer: None,
+        access_log: None,
     };
     Arc::new(Snapshot::new(parts, |_| ()))
 }

@@ -86,6 +86,8 @@ need_peers() {
     done
     has h2load || (install_package nghttp2-client) || say "h2load and nghttp cannot be installed: the tests with them are SKIPPED"
     has chromium || (install_package chromium) || say "chromium cannot be installed: the test with it is SKIPPED"
+    has chromedriver || (install_package chromium-driver) || say "chromedriver cannot be installed: the tests of the console with it are SKIPPED"
+    need_axe || say "axe-core cannot be installed: the test with it is SKIPPED"
     has curl || (install_package curl) || say "curl cannot be installed: the tests with it are SKIPPED"
     need_envoy || say "Envoy cannot be installed: the tests with it are SKIPPED"
     need_python_sdk || say "the Python SDK cannot be installed: the test with it is SKIPPED"
@@ -104,6 +106,11 @@ need_python_sdk() {
 
 need_node_sdk() {
     install_node_packages "$(dirname "$0")/sdk" "${CARGO_TARGET_DIR:-target}/sdk-node"
+}
+
+# Finds what people with disabilities cannot use on the pages of the console. The tests look for it in the target folder.
+need_axe() {
+    install_node_packages "$(dirname "$0")/axe" "${CARGO_TARGET_DIR:-target}/axe"
 }
 
 # Installs the packages of a lock file to a folder, unless they are there: `install_node_packages FOLDER_OF_LOCK FOLDER`.

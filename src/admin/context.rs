@@ -83,9 +83,12 @@ async fn authorize(
     state: &AdminState,
 ) -> Result<(RequestContext, AdminGrant), ApiError> {
     let mut context = request_context(&parts.extensions, &parts.headers, state);
-    let (Access::Role(role), Some(authenticator)) = (operation.access(), &state.authenticator) else {
-        return Ok((context, AdminGrant::full()));
+    let needed = match operation.access() {
+        Access::Public => return Ok((context, AdminGrant::full())),
+        Access::AnyRole => None,
+        Access::Role(role) => Some(role),
     };
+    let Some(authenticator) = &state.authenticator else { return Ok((context, AdminGrant::full())) };
     let presentation = Presentation {
         is_oauth_client: operation == Operation::Introspect,
         headers: &parts.headers,
@@ -97,7 +100,7 @@ async fn authorize(
     charge(&caller, state).await?;
     let AuthenticatedCaller { name, grant, .. } = caller;
     let principal = Principal::Admin(Administrator::new(name, grant.role_names()));
-    if !grant.has(role) {
+    if let Some(role) = needed.filter(|role| !grant.has(*role)) {
         return Err(lacks(role).of_caller(principal));
     }
     context.principal = principal;

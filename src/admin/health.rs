@@ -1,18 +1,32 @@
 //! Health, version and metrics (contract, operations section 4).
 
-use axum::extract::State;
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use prometheus::{Encoder, Registry, TextEncoder};
+use serde::Serialize;
 use serde_json::json;
 
 use super::auth::op;
 use super::context::Context;
 use super::error::{ApiError, Reason, not_found};
+use super::node::Readiness;
 use super::state::AdminState;
 use super::version::Version;
+
+/// The answer to `/health/ready?verbose`.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    body: serde_json::Value,
+    #[serde(flatten)]
+    readiness: Readiness,
+}
 
 pub(super) fn routes() -> Router<AdminState> {
     Router::new()
@@ -24,7 +38,8 @@ pub(super) fn routes() -> Router<AdminState> {
 
 /// The routes of the metrics listener: health and metrics, without security headers.
 pub(super) fn metrics_router(state: AdminState, registry: Registry) -> Router {
-    let health = Router::new().route("/health/alive", get(alive)).route("/health/ready", get(ready)).with_state(state);
+    let health = Router::new().route("/health/alive", get(alive)).route("/health/ready", get(ready_or_report));
+    let health = health.with_state(state);
     health.merge(Router::new().route("/metrics", get(metrics)).with_state(registry))
 }
 
@@ -46,6 +61,27 @@ async fn ready(
         Some(upstreams) => json!({ "status": "ok", "upstreams": upstreams }),
         None => json!({ "status": "ok" }),
     }))
+}
+
+/// Readiness; with the parameter `verbose` also the dependencies and listeners of this process. Only on the listener of metrics, because
+/// the answer has addresses.
+async fn ready_or_report(
+    RawQuery(query): RawQuery,
+    state: State<AdminState>,
+    context: Context<op::CheckReady>,
+) -> Response {
+    let node = Arc::clone(&state.node);
+    let result = ready(state, context).await;
+    let mut parameters = query.iter().flat_map(|query| query.split('&'));
+    if !parameters.any(|parameter| parameter.split('=').next() == Some("verbose")) {
+        return result.into_response();
+    }
+    let (status, body) = match result {
+        Ok(Json(body)) => (StatusCode::OK, body),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "unavailable" })),
+    };
+    let report = Report { body, readiness: node.readiness().await };
+    (status, Json(report)).into_response()
 }
 
 async fn version(State(state): State<AdminState>, _: Context<op::GetVersion>) -> Json<Version> {

@@ -16,12 +16,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::drain;
 use super::browser::{BrowserRules, guard};
+use super::console;
 use super::context::request_context;
 use super::custom_verb::decode_colon;
 use super::error::{ApiError, not_found};
 use super::state::AdminState;
 use crate::audit_log::RefusedCall;
 use crate::id::{KeyId, KeyKind, RequestId};
+use crate::pipeline::{PlainRequest, RequestTrace};
 use crate::request_context::{Principal, RequestContext};
 use crate::wire::problem::X_REQUEST_ID;
 
@@ -57,6 +59,10 @@ impl Observer {
     /// Counts a refused call for the audit trail.
     fn note_refused(&self, status: StatusCode, context: &RequestContext, (method, endpoint): (&Method, &str)) {
         if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
+            return;
+        }
+        // The calls of the API by its pages are noted already.
+        if endpoint.starts_with(console::PREFIX) {
             return;
         }
         let route = format!("{} {endpoint}", method_label(method).to_ascii_uppercase());
@@ -122,6 +128,7 @@ async fn remove_allow(mut response: Response) -> Response {
 async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
+    let trace = observer.state.tracer.as_ref().map(|tracer| RequestTrace::begin(tracer, request.headers(), started));
     request.extensions_mut().insert(id.clone());
     let method = request.method().clone();
     let endpoint = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
@@ -138,14 +145,23 @@ async fn observe(State(observer): State<Observer>, mut request: Request, next: N
     let labels = [method_label(&method), status.as_str(), &endpoint];
     observer.metrics.requests.with_label_values(&labels).inc();
     observer.metrics.duration.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
-    if !(observer.state.quiet_health && path.starts_with("/health/")) {
+    let is_health = path.starts_with("/health/");
+    let path = loggable_path(&path, &endpoint);
+    if !(observer.state.quiet_health && is_health) {
         let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (method, status, request_id) = (method.as_str(), status.as_u16(), id.as_str());
-        let path = loggable_path(&path, &endpoint);
-        tracing::info!(target: "keygate::admin_access", method, path, status, duration_us, request_id, "HTTP request completed");
+        let trace_id = trace.as_ref().map(|trace| tracing::field::display(trace.id()));
+        tracing::info!(target: "keygate::admin_access", method, path, status, duration_us, request_id, trace_id, "HTTP request completed");
+    }
+    // Probes would be most of the traces.
+    if let Some(trace) = trace.filter(|_| !is_health) {
+        let route = Some(endpoint.as_str()).filter(|endpoint| *endpoint != "unknown");
+        let (method, status) = (method.as_str(), status.as_u16());
+        PlainRequest { method, route, path, status, request_id: &id }.end(trace);
     }
     for (name, value) in SECURITY_HEADERS {
-        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        // The console has stricter ones.
+        response.headers_mut().entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
     }
     response.headers_mut().insert(X_REQUEST_ID, id.value().clone());
     response
@@ -168,6 +184,9 @@ async fn drain_ignored_body(request: Request) -> Request {
 
 /// The path for the log. If the last segment is not a key id, it may be a credential sent by mistake, and the route is logged.
 fn loggable_path<'a>(path: &'a str, endpoint: &'a str) -> &'a str {
+    if endpoint.starts_with(console::PREFIX) {
+        return endpoint;
+    }
     if !endpoint.ends_with("{key_id}") {
         return path;
     }

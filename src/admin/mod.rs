@@ -4,6 +4,7 @@
 mod auth;
 mod body;
 mod browser;
+mod console;
 mod context;
 mod custom_verb;
 mod error;
@@ -26,7 +27,7 @@ pub use auth::{AdminGrant, Authenticator, AuthenticatorParts, NewAdminKey, Role}
 pub use browser::{AllowedHosts, BrowserRules, Cors};
 pub use keygate_v1::{AdminKey, NewAdminKeyResponse};
 pub use middleware::Metrics as RequestMetrics;
-pub use node::{Node, NodeParts, UpstreamReport};
+pub use node::{ListenerInfo, Node, NodeParts, UpstreamReport};
 pub use openapi::openapi_json;
 pub use router::{Routers, routers};
 pub use sample::sample_router;

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
@@ -146,6 +146,11 @@ impl Server {
     pub fn end_connections(&self) {
         // An error means that the accept loop has stopped already.
         let _ = self.ending.send(true);
+    }
+
+    /// The metrics of its runtime.
+    pub fn runtime_metrics(&self) -> RuntimeMetrics {
+        self.runtime.metrics()
     }
 
     /// Begins to stop.

@@ -9,12 +9,13 @@ use super::node::{Node, UpstreamReport};
 use super::version::Version;
 use crate::audit_log::GatheredCalls;
 use crate::config::{ClientIpSource, Setting};
-use crate::credential::SigningKeys;
+use crate::credential::{Keyring, SigningKeys};
 use crate::id::TenantId;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::Snapshot;
 use crate::ratelimit::Limiter;
 use crate::store::AuditStore;
+use crate::traces::Tracer;
 use crate::verifier::Verifier;
 
 /// The state shared by all handlers.
@@ -50,10 +51,14 @@ pub struct AdminState {
     pub audit: Option<Arc<dyn AuditStore>>,
     /// Counts refused calls and failed verifications for the audit trail.
     pub gathered_calls: Arc<GatheredCalls>,
+    /// Records traces; `None` if there are none.
+    pub tracer: Option<Arc<Tracer>>,
     /// This process as a node of the installation.
     pub node: Arc<Node>,
     /// The settings of this process, without secrets.
     pub settings: Arc<[Setting]>,
+    /// The secrets that seal the sessions of the console; `None` if it is not served.
+    pub console: Option<Arc<Keyring>>,
     /// The state of the upstreams that `/health/ready` shows; `None` without a gateway.
     pub upstream_report: Option<UpstreamReport>,
 }

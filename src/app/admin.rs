@@ -9,7 +9,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::build;
 use super::error::AppError;
 use crate::admin::{
-    AdminState, AllowedHosts, Authenticator, AuthenticatorParts, BrowserRules, Cors, Node, NodeParts, UpstreamReport,
+    AdminState, AllowedHosts, Authenticator, AuthenticatorParts, BrowserRules, Cors, ListenerInfo, Node, NodeParts,
+    UpstreamReport,
 };
 use crate::config::{AdminAuthConfig, AdminAuthMode, BOOTSTRAP_KEY_MIN, Config, HttpConfig};
 use crate::engine::{Engine, RunningEngine};
@@ -17,13 +18,19 @@ use crate::pipeline::Snapshot;
 
 /// This process as a node of the installation. `upstream_report` describes the upstreams of the gateway, if there is one; `registry` has
 /// the metrics of the process.
-pub(super) fn node(engine: &RunningEngine, upstream_report: Option<UpstreamReport>, registry: &Registry) -> Arc<Node> {
+pub(super) fn node(
+    engine: &RunningEngine,
+    upstream_report: Option<UpstreamReport>,
+    listeners: Vec<ListenerInfo>,
+    registry: &Registry,
+) -> Arc<Node> {
     Arc::new(Node::new(NodeParts {
         lifecycle: Arc::clone(engine.lifecycle()),
         directory: engine.node_directory(),
         registry: registry.clone(),
         upstream_report,
         version: Arc::new(build::version(engine.config())),
+        listeners,
     }))
 }
 
@@ -40,6 +47,7 @@ pub(super) fn state(
     let http = &config.serve.http;
     let admin_keys = engine.admin_keys();
     let version = Arc::new(build::version(config));
+    let has_console = http.console.enabled && http.auth_mode() == AdminAuthMode::Keys;
     let settings =
         config.settings().map_err(|error| AppError::Setting(format!("a setting cannot be shown: {error}")))?;
     Ok(AdminState {
@@ -55,12 +63,14 @@ pub(super) fn state(
         node: Arc::clone(node),
         settings: settings.into(),
         limiter: engine.limiter().cloned(),
+        console: has_console.then(|| Arc::new(engine.keyring())),
         upstream_report,
         snapshot: Arc::new(Snapshot::new(engine.snapshot_parts(&config.gateway.clone().unwrap_or_default()), |_| ())),
         has_routes: config.gateway.is_some(),
         quiet_health: http.request_log.exclude_health_endpoints,
         audit: engine.lifecycle().audit().map(|(audit, _)| audit),
         gathered_calls: Arc::clone(engine.gathered_calls()),
+        tracer: engine.tracer().cloned(),
     })
 }
 

@@ -146,7 +146,7 @@ impl ConfigWatch {
         if !restart.is_empty() {
             tracing::warn!(settings = restart.join(" "), "settings have changed that take effect at a restart only");
         }
-        for file in shared_secret_files(&loaded.config, self.source.file()) {
+        for file in shared_secret_files(&loaded.config, &self.source.files()) {
             tracing::warn!("{file}");
         }
     }

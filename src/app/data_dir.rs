@@ -19,6 +19,8 @@ use crate::secret_file::make_private;
 const HMAC_SECRET: &str = "hmac-secret";
 const SIGNING_KEYS: &str = "signing-keys.json";
 const DATABASE: &str = "keygate.db";
+/// The request id of the demonstration key; absent until it is replaced.
+const DEMONSTRATION: &str = "demonstration-key";
 
 /// The secrets and the database of a development installation.
 pub(super) struct Material {
@@ -44,6 +46,17 @@ pub(super) fn open(folder: &Path, rng: &mut dyn Rng) -> Result<Material, AppErro
         signing_keys_url: format!("file://{}", keys_file.display()),
         dsn: format!("sqlite://{}", folder.join(DATABASE).display()),
     })
+}
+
+/// The request id of the demonstration key of a directory, if it was replaced.
+pub(super) fn demonstration(folder: &Path) -> Option<String> {
+    fs::read_to_string(folder.join(DEMONSTRATION)).ok().filter(|id| !id.is_empty())
+}
+
+/// Stores the request id of a new demonstration key.
+pub(super) fn set_demonstration(folder: &Path, request_id: &str) -> Result<(), AppError> {
+    let file = folder.join(DEMONSTRATION);
+    fs::write(&file, request_id).map_err(|cause| AppError::io(format!("{} cannot be written", file.display()), cause))
 }
 
 /// Generates secrets that are not stored, and a database in memory.

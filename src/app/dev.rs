@@ -21,8 +21,8 @@ use crate::config::{
 };
 use crate::duration::ConfigDuration;
 use crate::external_auth::Sockets;
-use crate::id::KeyId;
-use crate::key::KeyDraft;
+use crate::id::{KeyId, RequestId};
+use crate::key::{EffectiveStatus, KeyDraft};
 use crate::lifecycle::LifecycleError;
 use crate::listener::{Admission, ConnectionMetrics, StopTimes};
 use crate::request_context::RequestContext;
@@ -42,6 +42,8 @@ pub struct DevOptions {
     pub upstream: Option<String>,
     /// Data directory for keys and secrets; if absent, nothing is stored.
     pub data: Option<PathBuf>,
+    /// Whether a new demonstration key is issued.
+    pub new_key: bool,
     /// Port of the gateway; 0 for any.
     pub gateway_port: u16,
     /// Port of the admin API; 0 for any.
@@ -57,12 +59,13 @@ pub struct Dev {
     upstream: String,
     key_id: KeyId,
     secret: Option<SecretString>,
+    status: EffectiveStatus,
     /// An admin key with every role, for the time of this process.
     admin_key: SecretString,
 }
 
 impl Dev {
-    /// Starts all parts, and issues the demonstration key if it does not exist.
+    /// Starts all parts, and issues the demonstration key if it does not exist or a new one is asked for.
     ///
     /// # Errors
     /// [`AppError`] when a part cannot be started.
@@ -75,10 +78,12 @@ impl Dev {
         let config = configure(options, &upstream)?;
         let app = App::start(&config, listeners)?;
         let context = RequestContext::system(config.tenant());
-        let issued = app.background().block_on(app.lifecycle().issue(&context, demonstration())).map_err(failed)?;
+        let draft = demonstration(options)?;
+        let issued = app.background().block_on(app.lifecycle().issue(&context, draft)).map_err(failed)?;
+        let status = issued.key.effective_status(app.lifecycle().now());
         let admin_key =
             app.background().block_on(dev_admin_key::replace(&app.admin_keys().lifecycle)).map_err(failed)?;
-        Ok(Self { app, sample, upstream, key_id: issued.key.id, secret: issued.secret, admin_key })
+        Ok(Self { app, sample, upstream, key_id: issued.key.id, secret: issued.secret, status, admin_key })
     }
 
     /// Waits for SIGINT or SIGTERM. A second signal ends the process at once with exit code 130.
@@ -99,6 +104,7 @@ impl Dev {
             "metrics": url(self.app.metrics_address()),
             "key_id": self.key_id.to_string(),
             "secret": self.secret.as_ref().map(ExposeSecret::expose_secret),
+            "key_status": status_name(self.status),
             "admin_key": self.admin_key.expose_secret(),
         })
         .to_string()
@@ -123,8 +129,12 @@ impl Dev {
                     "{addresses}\nYour key, shown this once:\n\n  {secret}\n\nPaste into another terminal, one after the other:\n\n  curl -i -H 'Authorization: Bearer {secret}' {gateway}/hello   # 200\n  curl -i {gateway}/hello   # 401, no key\n  curl -i -X POST -H 'Authorization: Bearer {admin_key}' {keys}/{id}:revoke   # 204, the key is revoked\n  curl -i -H 'Authorization: Bearer {secret}' {gateway}/hello   # 401, at once\n"
                 )
             }
+            None if self.status != EffectiveStatus::Active => format!(
+                "{addresses}\nThe demonstration key of this data is {}: requests with it are refused. For a new one, start again with\n\n  keygate dev --new-key\n\nor issue one now:\n\n  curl -H 'Authorization: Bearer {admin_key}' {keys} -d '{{\"name\":\"another\",\"actor_id\":\"me\"}}'\n",
+                status_name(self.status)
+            ),
             None => format!(
-                "{addresses}\nThe first start showed the demonstration key. Issue another:\n\n  curl -H 'Authorization: Bearer {admin_key}' {keys} -d '{{\"name\":\"another\",\"actor_id\":\"me\"}}'\n"
+                "{addresses}\nThe first start showed the demonstration key. `keygate dev --new-key` issues a new one at the next start. Issue another now:\n\n  curl -H 'Authorization: Bearer {admin_key}' {keys} -d '{{\"name\":\"another\",\"actor_id\":\"me\"}}'\n"
             ),
         }
     }
@@ -218,12 +228,30 @@ fn configure(options: &DevOptions, upstream: &str) -> Result<Config, AppError> {
     Ok(config)
 }
 
-fn demonstration() -> KeyDraft {
-    KeyDraft {
+fn status_name(status: EffectiveStatus) -> &'static str {
+    match status {
+        EffectiveStatus::Active => "active",
+        EffectiveStatus::Revoked => "revoked",
+        EffectiveStatus::Expired => "expired",
+    }
+}
+
+/// The demonstration key. Its request id is kept in the data directory once it was replaced.
+fn demonstration(options: &DevOptions) -> Result<KeyDraft, AppError> {
+    let request_id = match &options.data {
+        Some(folder) if options.new_key => {
+            let request_id = RequestId::random().to_string();
+            data_dir::set_demonstration(folder, &request_id)?;
+            request_id
+        }
+        Some(folder) => data_dir::demonstration(folder).unwrap_or_else(|| DEMONSTRATION.into()),
+        None => DEMONSTRATION.into(),
+    };
+    Ok(KeyDraft {
         name: "Demonstration key".into(),
         actor_id: "demo".into(),
         scopes: vec!["demo".into()],
-        request_id: Some(DEMONSTRATION.into()),
+        request_id: Some(request_id),
         ..KeyDraft::default()
-    }
+    })
 }

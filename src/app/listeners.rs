@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::error::AppError;
 use super::handover::Inherited;
+use crate::admin::ListenerInfo;
 use crate::config::{Config, ExternalAuthConfig, GatewayConfig, ListenerConfig, PublicConfig, listen_ip};
 use crate::external_auth::Sockets;
 use crate::listener::{ListeningSocket, UnixSocket};
@@ -32,6 +33,28 @@ impl Listeners {
     /// [`AppError`] with the first address that cannot be bound, and the setting to change.
     pub fn bind(config: &Config, inherited: &mut Inherited) -> Result<Self, AppError> {
         Binding(inherited).all(config)
+    }
+}
+
+impl Listeners {
+    /// What each socket serves, and where.
+    pub(super) fn described(&self) -> Vec<ListenerInfo> {
+        let tcp = |name, listener: &TcpListener| {
+            let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+            ListenerInfo { name, address }
+        };
+        let unix = |name, socket: &UnixSocket| ListenerInfo { name, address: socket.path().display().to_string() };
+        let any = |name, socket: &ListeningSocket| match socket {
+            ListeningSocket::Tcp(listener) => tcp(name, listener),
+            ListeningSocket::Unix(socket) => unix(name, socket),
+        };
+        let mut described: Vec<_> = self.gateway.iter().map(|socket| any("gateway", socket)).collect();
+        described.push(any("admin", &self.admin));
+        described.extend(self.public.iter().map(|listener| tcp("public", listener)));
+        described.push(tcp("metrics", &self.metrics));
+        described.extend(self.external_auth.tcp.iter().map(|listener| tcp("external_auth", listener)));
+        described.extend(self.external_auth.unix.iter().map(|socket| unix("external_auth", socket)));
+        described
     }
 }
 

@@ -20,6 +20,7 @@ use super::running_parts::{AdminRouters, RunningParts};
 use super::signals::Signals;
 use super::tls::TlsAcceptors;
 use crate::admin::{CurrentRouter, Node, Server, ServerOptions};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Dsn, GatewayConfig};
 use crate::engine::{Engine, FileFollower, RunningEngine};
 use crate::external_auth::ExternalAuth;
@@ -28,6 +29,7 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::tls::TlsAcceptor;
 use crate::listener::{ListeningSocket, StopTimes};
 use crate::store::{Access, LentLock};
+use crate::telemetry::{register_process_metrics, register_runtime_metrics};
 
 /// Threads of the admin API. More than one, so that a slow call does not block the others.
 const ADMIN_THREADS: usize = 2;
@@ -99,6 +101,7 @@ impl App {
             .build();
         let background = background.map_err(|cause| AppError::io("threads cannot be started", cause))?;
         let registry = Registry::new();
+        register_process_metrics(&registry, SystemClock.now().timestamp())?;
         let admissions = Admissions::new(config, &registry)?;
         let tls = TlsAcceptors::new(config, &registry)?;
         let access = lock.map_or(Access::Exclusive, |lock| Access::Lent(lock.file));
@@ -107,11 +110,20 @@ impl App {
         let follower = if is_lent { background.block_on(engine.follow_file())? } else { None };
         // Before the first listener, so that a process that serves stops gracefully; not earlier, so that one that waits for its database
         // can be ended.
-        let signals = Some(Signals::install(&background)?);
+        let mut signals = Signals::install(&background)?;
+        if let Some(mut reopen) = signals.take_reopen() {
+            let engine = engine.clone();
+            background.spawn(async move {
+                while reopen.recv().await.is_some() {
+                    engine.reopen_access_log();
+                }
+            });
+        }
+        let signals = Some(signals);
         let gateway_config = config.gateway.as_ref().filter(|gateway| gateway.enabled);
         let upstreams =
             gateway_config.map(|gateway| Upstreams::new(gateway, &registry, &tls.file_metrics)).transpose()?;
-        let routers = AdminRouters::new(&engine, upstreams.as_ref(), &registry)?;
+        let routers = AdminRouters::new(&engine, upstreams.as_ref(), listeners.described(), &registry)?;
         let node = Arc::clone(routers.node());
         let heartbeats = Arc::clone(&node);
         let heartbeats = background.spawn(async move { heartbeats.run().await });
@@ -140,6 +152,16 @@ impl App {
             }
             None => None,
         };
+        let runtimes = [
+            ("background", Some(background.metrics())),
+            ("admin", Some(admin.runtime_metrics())),
+            ("metrics", Some(metrics.runtime_metrics())),
+            ("public", public.as_ref().map(Server::runtime_metrics)),
+            ("external_auth", external_auth.as_ref().map(ExternalAuth::runtime_metrics)),
+            ("gateway", gateway.as_ref().map(Gateway::runtime_metrics).cloned()),
+        ];
+        let runtimes = runtimes.into_iter().filter_map(|(name, metrics)| Some((name, metrics?)));
+        register_runtime_metrics(&registry, runtimes)?;
         let parts = RunningParts {
             engine: engine.clone(),
             admin: routers,

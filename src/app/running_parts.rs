@@ -7,7 +7,7 @@ use prometheus::Registry;
 use super::admin;
 use super::build;
 use super::error::AppError;
-use crate::admin::{CurrentRouter, Node, RequestMetrics, Routers, UpstreamReport, routers};
+use crate::admin::{CurrentRouter, ListenerInfo, Node, RequestMetrics, Routers, UpstreamReport, routers};
 use crate::config::{Config, GatewayConfig, ListenerConfig};
 use crate::engine::RunningEngine;
 use crate::external_auth::ExternalAuthReload;
@@ -35,16 +35,18 @@ pub(super) struct RunningParts {
 }
 
 impl AdminRouters {
-    /// The routers of a configuration, which `engine` has. `upstreams` are those of the gateway, if there is one.
+    /// The routers of a configuration, which `engine` has. `upstreams` are those of the gateway, if there is one;
+    /// `listeners` are those of the process.
     pub(super) fn new(
         engine: &RunningEngine,
         upstreams: Option<&Upstreams>,
+        listeners: Vec<ListenerInfo>,
         registry: &Registry,
     ) -> Result<Self, AppError> {
         let request_metrics = RequestMetrics::register(registry)?;
         let upstream_report =
             upstreams.cloned().map(|upstreams| Arc::new(move || upstreams.report()) as UpstreamReport);
-        let node = admin::node(engine, upstream_report.clone(), registry);
+        let node = admin::node(engine, upstream_report.clone(), listeners, registry);
         let routers = build(engine, upstream_report.clone(), &node, (&request_metrics, registry))?;
         Ok(Self {
             node,
@@ -83,7 +85,7 @@ impl RunningParts {
     /// # Errors
     /// [`AppError`] if a part cannot be built. Nothing is replaced then.
     pub(super) fn apply(&mut self, config: Config) -> Result<(), AppError> {
-        let engine = self.engine.reconfigured(config);
+        let engine = self.engine.reconfigured(config)?;
         let config = engine.config();
         let settings = config.gateway.clone().unwrap_or_default();
         let upstreams = self.gateway.as_ref().map(|gateway| gateway.upstreams().reconfigured(&settings)).transpose()?;

@@ -7,14 +7,10 @@ use secrecy::ExposeSecret;
 use crate::config::{Config, GatewayConfig, TlsConfig};
 use crate::secret_file::{SharedSecret, shared_secret};
 
-/// The files with secrets that a configuration names, and its own file if it has the HMAC secret, that others than their owner can read.
-pub fn shared_secret_files(config: &Config, config_file: &Path) -> Vec<SharedSecret> {
-    let own = has_secret(config, config_file).then(|| config_file.to_owned());
-    own.into_iter()
-        .chain(signing_keys(config))
-        .chain(tls_keys(config))
-        .filter_map(|file| shared_secret(&file))
-        .collect()
+/// The files with secrets that a configuration names, and its own files that have the HMAC secret, that others than their owner can read.
+pub fn shared_secret_files(config: &Config, config_files: &[PathBuf]) -> Vec<SharedSecret> {
+    let own = config_files.iter().filter(|file| has_secret(config, file)).cloned();
+    own.chain(signing_keys(config)).chain(tls_keys(config)).filter_map(|file| shared_secret(&file)).collect()
 }
 
 fn has_secret(config: &Config, config_file: &Path) -> bool {
@@ -62,7 +58,10 @@ mod tests {
         let with_secret = file(folder.path(), "with.yaml", secret, 0o604);
         let without = file(folder.path(), "without.yaml", "secrets: {}", 0o644);
         let found = |file: &Path| -> Vec<_> {
-            shared_secret_files(&config, file).into_iter().map(|shared| (shared.path, shared.mode)).collect()
+            shared_secret_files(&config, &[file.to_owned()])
+                .into_iter()
+                .map(|shared| (shared.path, shared.mode))
+                .collect()
         };
         assert_eq!(found(&without), [(keys.clone(), 0o640), (tls.clone(), 0o644)]);
         assert_eq!(found(&with_secret)[0], (with_secret.clone(), 0o604));

@@ -5,9 +5,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::error::AppError;
 
-/// The handlers of SIGINT, SIGTERM, SIGHUP and SIGUSR2. A signal that arrives before it is waited for is not lost.
+/// The handlers of SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2. A signal that arrives before it is waited for is not lost.
 pub(super) struct Signals {
     stop: StopSignals,
+    /// `None` once it is handled elsewhere.
+    reopen: Option<Signal>,
     replace: Signal,
 }
 
@@ -31,7 +33,8 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             hangup: Some(listen(SignalKind::hangup())?),
         };
-        Ok(Self { stop, replace: listen(SignalKind::user_defined2())? })
+        let (reopen, replace) = (Some(listen(SignalKind::user_defined1())?), listen(SignalKind::user_defined2())?);
+        Ok(Self { stop, reopen, replace })
     }
 
     /// Takes the handler of SIGHUP, for another purpose than to stop; `None` if it was taken.
@@ -39,10 +42,15 @@ impl Signals {
         self.stop.hangup.take()
     }
 
+    /// Takes the handler of SIGUSR1; `None` if it was taken.
+    pub(super) fn take_reopen(&mut self) -> Option<Signal> {
+        self.reopen.take()
+    }
+
     /// Waits for a stop signal, or until a process replaces this one: at SIGUSR2, `replace` starts it, and returns whether it is ready. The
     /// first stop signal after this has returned ends the process at once with exit code 130.
     pub(super) fn wait<T>(self, runtime: &Runtime, mut replace: impl AsyncFnMut() -> Option<T>) -> Option<T> {
-        let Self { mut stop, replace: mut signal } = self;
+        let Self { mut stop, replace: mut signal, .. } = self;
         let replaced = runtime.block_on(async {
             loop {
                 tokio::select! {

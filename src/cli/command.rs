@@ -28,7 +28,7 @@ struct Cli {
 enum Command {
     /// Run a local gateway with a demonstration key, in front of your API or a sample API
     Dev(dev::DevArgs),
-    /// Run the server with a configuration file
+    /// Run the server with a configuration file, a directory of them, or environment variables alone
     Serve(config::ConfigFile),
     /// Replace a running server by a new process of its program, without a refused connection
     Upgrade(upgrade::Upgrade),

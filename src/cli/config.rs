@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::output::{self, Columns, Output};
 use crate::app::{check_tls, openapi_json, shared_secret_files};
-use crate::config::{Config, ConfigSource, UnknownVariable, json_schema, unknown_variables};
+use crate::config::{Config, ConfigPlace, ConfigSource, UnknownVariable, json_schema, unknown_variables};
 
 const SETTING: &Columns =
     &[("SETTING", "path"), ("SOURCE", "source"), ("SOURCE NAME", "source_name"), ("VALUE", "value")];
@@ -18,9 +18,14 @@ const DIFFERENCE: &Columns = &[("SETTING", "path"), ("BEFORE", "before"), ("AFTE
 /// The `--config` argument.
 #[derive(Debug, Args)]
 pub(super) struct ConfigFile {
-    /// The configuration file, YAML or JSON
-    #[arg(long, value_name = "FILE", env = "KEYGATE_CONFIG")]
-    config: PathBuf,
+    /// The configuration file, YAML or JSON. Without a file and a directory, all settings are environment variables
+    /// [env: KEYGATE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A directory of configuration files, for example a mounted ConfigMap; they are merged in the order of their names
+    /// [env: KEYGATE_CONFIG_DIR]
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    config_dir: Option<PathBuf>,
 }
 
 /// `keygate config`.
@@ -41,17 +46,31 @@ pub(super) enum ConfigCommand {
 impl ConfigFile {
     /// Loads the file, and lists the environment variables that name no setting.
     pub(super) fn load(&self) -> (anyhow::Result<Config>, Vec<UnknownVariable>) {
-        load(&self.config)
+        load(self.place())
     }
 
-    /// The file, with the environment.
+    /// The files, with the environment.
     pub(super) fn source(&self) -> ConfigSource {
-        ConfigSource::of_process(self.config.clone())
+        ConfigSource::of_process(self.place())
+    }
+
+    /// An argument precedes the variables, so that an image can set `KEYGATE_CONFIG`; of these, the directory precedes the file.
+    fn place(&self) -> ConfigPlace {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        match (&self.config, &self.config_dir) {
+            (Some(file), _) => ConfigPlace::File(file.clone()),
+            (None, Some(directory)) => ConfigPlace::Directory(directory.clone()),
+            (None, None) => match (variable("KEYGATE_CONFIG_DIR"), variable("KEYGATE_CONFIG")) {
+                (Some(directory), _) => ConfigPlace::Directory(directory),
+                (None, Some(file)) => ConfigPlace::File(file),
+                (None, None) => ConfigPlace::Environment,
+            },
+        }
     }
 
     /// Warnings about files with secrets that other users can read.
     pub(super) fn warnings(&self, config: &Config) -> Vec<String> {
-        shared_secret_files(config, &self.config).iter().map(ToString::to_string).collect()
+        shared_secret_files(config, &self.source().files()).iter().map(ToString::to_string).collect()
     }
 }
 
@@ -87,7 +106,9 @@ pub(super) struct Diff {
 impl Diff {
     fn run(&self) -> anyhow::Result<ExitCode> {
         let load = |file: &PathBuf| {
-            ConfigSource::of_process(file.clone()).load().with_context(|| format!("{} is not valid", file.display()))
+            ConfigSource::of_process(ConfigPlace::File(file.clone()))
+                .load()
+                .with_context(|| format!("{} is not valid", file.display()))
         };
         let differences = serde_json::to_value(load(&self.before)?.differences(&load(&self.after)?)?)?;
         let rows = differences.as_array().map_or(&[][..], Vec::as_slice);
@@ -110,8 +131,12 @@ impl ConfigCommand {
 }
 
 /// Loads a configuration file and applies overrides from the environment. Lists the environment variables that name no setting.
-pub(super) fn load(file: &Path) -> (anyhow::Result<Config>, Vec<UnknownVariable>) {
-    let source = ConfigSource::of_process(file.to_owned());
+pub(super) fn load_file(file: &Path) -> (anyhow::Result<Config>, Vec<UnknownVariable>) {
+    load(ConfigPlace::File(file.to_owned()))
+}
+
+fn load(place: ConfigPlace) -> (anyhow::Result<Config>, Vec<UnknownVariable>) {
+    let source = ConfigSource::of_process(place);
     let loaded = source.load().map(|loaded| loaded.config);
     (loaded.map_err(anyhow::Error::from), unknown_variables(source.variables()))
 }
@@ -135,7 +160,7 @@ fn check(file: &ConfigFile) -> anyhow::Result<()> {
         let problems: Vec<_> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
         anyhow::bail!("files that the configuration names cannot be used:{}", problems.concat());
     }
-    println!("{}: the configuration is valid", file.config.display());
+    println!("{}: the configuration is valid", file.place());
     Ok(())
 }
 

@@ -20,6 +20,9 @@ pub(super) struct DevArgs {
     /// Store nothing on disk: keys and secrets are lost on exit
     #[arg(long, conflicts_with = "data")]
     ephemeral: bool,
+    /// Issue a new demonstration key, for example because the one of this data was revoked
+    #[arg(long)]
+    new_key: bool,
     /// Port of the gateway; 0 selects a free port
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     gateway_port: u16,
@@ -49,6 +52,7 @@ impl DevArgs {
         let mut dev = Dev::start(&DevOptions {
             upstream: self.upstream.clone(),
             data: (!self.ephemeral).then(|| self.data.clone()),
+            new_key: self.new_key,
             gateway_port: self.gateway_port,
             admin_port: self.admin_port,
             metrics_port: self.metrics_port,

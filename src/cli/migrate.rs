@@ -91,7 +91,7 @@ impl Database {
             return Ok(dsn);
         }
         match &self.config {
-            Some(file) => Ok((config::load(file).0.context("cannot read db.dsn")?.db.dsn, "db.dsn")),
+            Some(file) => Ok((config::load_file(file).0.context("cannot read db.dsn")?.db.dsn, "db.dsn")),
             None => bail!("no database is configured; use --database DSN, DB_DSN or --config FILE"),
         }
     }

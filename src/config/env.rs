@@ -30,8 +30,8 @@ const BARE_SECTIONS: [&str; 11] = [
     "multitenancy",
 ];
 /// Variables of the command line tools. They are not settings.
-const RESERVED: [&str; 5] =
-    ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_KEY", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG", "KEYGATE_PREDECESSOR"];
+const RESERVED: [&str; 6] =
+    ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_KEY", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG", "KEYGATE_CONFIG_DIR", "KEYGATE_PREDECESSOR"];
 /// Protocols of Kubernetes services.
 const SERVICE_PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
@@ -196,9 +196,10 @@ fn read(schema: &Value, text: &str, item: bool) -> Result<Value, String> {
     let value = if item {
         // A secret may begin with a bracket: JSON is parsed only where an item may be a mapping.
         let mapping = begins_with(&['{']) && schema.get("items").is_some_and(|items| has_type(items, "object"));
-        if mapping { serde_json::from_str(text).ok() } else { Some(text.into()) }
+        if mapping { parse(text) } else { Some(text.into()) }
     } else if has_type(schema, "array") {
-        if begins_with(&['[', '{']) { serde_json::from_str(text).ok() } else { Some(split_list(text)) }
+        let is_block = text.trim_start().starts_with("- ");
+        if is_block || begins_with(&['[', '{']) { parse(text) } else { Some(split_list(text)) }
     } else if has_type(schema, "boolean") {
         text.parse().ok().map(Value::Bool)
     } else if has_type(schema, "integer") {
@@ -206,12 +207,20 @@ fn read(schema: &Value, text: &str, item: bool) -> Result<Value, String> {
     } else if has_type(schema, "number") {
         text.parse::<f64>().ok().map(Value::from)
     } else if has_type(schema, "object") {
-        serde_json::from_str(text).ok()
+        parse(text)
     } else {
         Some(text.into())
     };
-    let json = if has_type(schema, "array") || has_type(schema, "object") { ", written as JSON" } else { "" };
-    value.ok_or_else(|| if item { "a mapping, written as JSON".into() } else { format!("{}{json}", expected(schema)) })
+    let json = if has_type(schema, "array") || has_type(schema, "object") { ", written as JSON or YAML" } else { "" };
+    value.ok_or_else(|| {
+        if item { "a mapping, written as JSON or YAML".into() } else { format!("{}{json}", expected(schema)) }
+    })
+}
+
+/// A list or a mapping, as JSON or YAML text.
+fn parse(text: &str) -> Option<Value> {
+    let parsed = serde_json::from_str(text).ok().or_else(|| serde_saphyr::from_str::<Value>(text).ok());
+    parsed.filter(|value| value.is_array() || value.is_object())
 }
 
 fn split_list(text: &str) -> Value {
@@ -396,8 +405,15 @@ mod tests {
 
     #[test]
     fn variables_that_are_not_settings_are_ignored() {
-        let others =
-            ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_KEY", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG", "DSN", "KEYGATED"];
+        let others = [
+            "KEYGATE_ENDPOINT",
+            "KEYGATE_ADMIN_KEY",
+            "KEYGATE_ADMIN_TOKEN",
+            "KEYGATE_CONFIG",
+            "KEYGATE_CONFIG_DIR",
+            "DSN",
+            "KEYGATED",
+        ];
         let pairs = others.map(|name| (name, "x"));
         let (tree, problems) = apply(json!({}), &pairs);
         assert_eq!((tree, problems.result(())), (json!({}), Ok(())));

@@ -33,6 +33,8 @@ pub struct GatewayConfig {
     /// Number of worker threads; 0 for one per core.
     #[schemars(range(max = 1024))]
     pub threads: usize,
+    /// Whether plain requests of HTTP/1.1 are forwarded without pingora's proxy, which costs less. Both ways behave alike.
+    pub fast_path: bool,
     /// How long active requests may run after a stop signal.
     pub shutdown_grace: ConfigDuration,
     /// Throttling of database lookups of unknown keys, per client address. Above the limit, lookups are delayed and batched.
@@ -155,6 +157,7 @@ impl Default for GatewayConfig {
             listeners: Vec::new(),
             connections: ConnectionsConfig::default(),
             threads: 0,
+            fast_path: true,
             shutdown_grace: ConfigDuration(Duration::from_secs(30)),
             unknown_keys: UnknownKeysConfig::default(),
             auth_failures: AuthFailuresConfig::default(),

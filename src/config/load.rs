@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::place::{ConfigPlace, merge};
 use super::problems::{ConfigErrors, Problems, REQUIRED};
 use super::root::Config;
 use super::source::LoadedConfig;
@@ -20,18 +21,27 @@ impl Config {
     /// # Errors
     /// All errors, each with its path.
     pub fn load(file: &Path, variables: &BTreeMap<String, String>) -> Result<Self, ConfigErrors> {
-        Self::load_settings(file, variables).map(|loaded| loaded.config)
+        Self::load_settings(&ConfigPlace::File(file.to_owned()), variables).map(|loaded| loaded.config)
     }
 
-    /// As [`Config::load`], with the settings that the configuration was read from.
+    /// As [`Config::load`] for any place, with the settings that the configuration was read from.
     pub(super) fn load_settings(
-        file: &Path,
+        place: &ConfigPlace,
         variables: &BTreeMap<String, String>,
     ) -> Result<LoadedConfig, ConfigErrors> {
-        let name = file.display().to_string();
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| ConfigErrors::one(&name, &format!("cannot be read: {error}")))?;
-        Self::parse_settings(&name, &text, variables)
+        let unreadable =
+            |name: &str, error: std::io::Error| ConfigErrors::one(name, &format!("cannot be read: {error}"));
+        let files = place.files().map_err(|error| unreadable(&place.to_string(), error))?;
+        if files.is_empty() && *place != ConfigPlace::Environment {
+            return Err(ConfigErrors::one(&place.to_string(), "has no file *.yaml, *.yml or *.json"));
+        }
+        let mut documents = Vec::with_capacity(files.len());
+        for file in files {
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(&file).map_err(|error| unreadable(&name, error))?;
+            documents.push((name, text));
+        }
+        Self::parse_settings(&place.to_string(), &documents, variables)
     }
 
     /// Reads YAML or JSON text and applies environment variables on top. `name` is the file name for error messages.
@@ -39,20 +49,26 @@ impl Config {
     /// # Errors
     /// All errors, each with its path.
     pub fn parse(name: &str, text: &str, variables: &BTreeMap<String, String>) -> Result<Self, ConfigErrors> {
-        Self::parse_settings(name, text, variables).map(|loaded| loaded.config)
+        let documents = [(name.to_owned(), text.to_owned())];
+        Self::parse_settings(name, &documents, variables).map(|loaded| loaded.config)
     }
 
+    /// `documents` are the names and texts of the files, and `name` is that of all of them.
     fn parse_settings(
         name: &str,
-        text: &str,
+        documents: &[(String, String)],
         variables: &BTreeMap<String, String>,
     ) -> Result<LoadedConfig, ConfigErrors> {
         let mut problems = Problems::default();
-        let mut tree = parse_tree(name, text, &mut problems);
+        let mut tree = Value::Object(serde_json::Map::new());
+        let (schema, mut in_file) = (schema::json_schema(), BTreeMap::new());
+        for (name, text) in documents {
+            let document = parse_tree(name, text, &mut problems);
+            in_file.extend(env::paths_in(&schema, &document).into_iter().map(|path| (path, name.clone())));
+            merge(&mut tree, document);
+        }
         // Without a parsed file every required setting would be reported as missing.
         let parsed = problems.is_empty();
-        let schema = schema::json_schema();
-        let in_file = env::paths_in(&schema, &tree);
         let applied = env::overlay(&schema, &mut tree, variables, &mut problems);
         let secret_files = secret_files::overlay(&mut tree, &mut problems);
         let mut config = None;
@@ -71,7 +87,7 @@ impl Config {
             }
         }
         problems.result(())?;
-        let sources = Sources { file: name.to_owned(), in_file, variables: applied, secret_files };
+        let sources = Sources { in_file, variables: applied, secret_files };
         match config {
             Some(config) => Ok(LoadedConfig { config: Config { sources, ..config }, settings: tree }),
             None => Err(ConfigErrors::one(name, "has a value of the wrong type; check lists and times")),

@@ -10,6 +10,7 @@ mod audit;
 mod auth_failures;
 mod cache;
 mod check;
+mod console;
 mod cors;
 mod credential_location;
 mod credentials;
@@ -22,6 +23,7 @@ mod limit;
 mod listener;
 mod load;
 mod multitenancy;
+mod place;
 mod problems;
 mod quota;
 mod rate_limit;
@@ -54,7 +56,7 @@ mod upstream_health;
 mod upstream_tls;
 mod usage;
 
-pub use access_log::{AccessLogConfig, AccessLogField};
+pub use access_log::{AccessLogConfig, AccessLogField, AccessLogForm, AccessLogOutput, AccessLogVariable};
 #[cfg(feature = "server")]
 pub(crate) use admin_auth::BOOTSTRAP_KEY_MIN;
 pub use admin_auth::{AdminAuthConfig, AdminAuthMode, AdminCertificateConfig};
@@ -64,6 +66,7 @@ pub use cache::{
     CacheConfig, CacheType, LastUsedConfig, MemoryCacheConfig, OnDatabaseDown, RedisConfig, RedisTlsConfig,
     SentinelConfig,
 };
+pub use console::ConsoleConfig;
 pub use cors::CorsConfig;
 pub use credential_location::{BasicPart, CredentialLocation};
 pub use credentials::{
@@ -81,6 +84,7 @@ pub use listener::{
     ListenerLimits, ProxyProtocolConfig, TlsConfig, TlsVersion,
 };
 pub use multitenancy::{MultitenancyConfig, NetworkConfig};
+pub use place::ConfigPlace;
 pub use problems::{ConfigError, ConfigErrors};
 pub use quota::QuotaConfig;
 pub use rate_limit::{OnBackendDown, RateLimitBackend, RateLimitConfig, RateLimitMode};
@@ -101,7 +105,7 @@ pub use setting::{Setting, SettingSource};
 pub use source::{ConfigSource, Difference, LoadedConfig};
 pub use sources::Sources;
 pub use stream::{OnRevoke, Upgrade};
-pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig};
+pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig, TracingExporter, TracingProtocol};
 pub use template::{Template, TemplateError, TemplatePart, Variable};
 pub use timeouts::RouteTimeoutsConfig;
 pub use upstream::{UpstreamConfig, UpstreamProtocol};

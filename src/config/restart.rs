@@ -7,7 +7,7 @@ use super::root::Config;
 use super::source::LoadedConfig;
 
 /// The paths of these settings. `*` stands for any name or index; a path includes all settings below it.
-const RESTART: [&str; 30] = [
+const RESTART: [&str; 31] = [
     "serve.http.host",
     "serve.http.port",
     "serve.http.socket",
@@ -34,6 +34,7 @@ const RESTART: [&str; 30] = [
     "gateway.listeners.*.tls",
     "gateway.connections",
     "gateway.threads",
+    "gateway.fast_path",
     "gateway.shutdown_grace",
     "gateway.unknown_keys",
     "gateway.auth_failures",
@@ -109,6 +110,7 @@ impl GatewayConfig {
         self.listeners = running.listeners.iter().map(|listener| kept(listener, &self.listeners)).collect();
         self.connections = running.connections;
         self.threads = running.threads;
+        self.fast_path = running.fast_path;
         self.shutdown_grace = running.shutdown_grace;
         self.unknown_keys = running.unknown_keys;
         self.auth_failures = running.auth_failures;
@@ -133,6 +135,7 @@ fn covers(rule: &str, path: &str) -> bool {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::place::ConfigPlace;
     use super::*;
 
     const MINIMAL: &str = "credentials: { issuer: 'https://keys.example.com' }\n\
@@ -142,7 +145,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keygate.yaml");
         std::fs::write(&file, format!("{MINIMAL}{text}")).unwrap();
-        Config::load_settings(&file, &BTreeMap::new()).unwrap()
+        Config::load_settings(&ConfigPlace::File(file), &BTreeMap::new()).unwrap()
     }
 
     fn gateway(listeners: &str, more: &str) -> LoadedConfig {

@@ -49,7 +49,7 @@ pub struct Config {
     pub usage: UsageConfig,
     /// Logs, written to stderr.
     pub log: LogConfig,
-    /// Traces. Not supported by this version.
+    /// Traces of requests.
     pub tracing: TracingConfig,
     /// Limits on the number of keys.
     pub quota: QuotaConfig,

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::admin_auth::{AdminAuthConfig, AdminAuthMode};
+use super::console::ConsoleConfig;
 use super::cors::CorsConfig;
 use super::listener::TlsConfig;
 use super::problems::Problems;
@@ -53,6 +54,8 @@ pub struct HttpConfig {
     pub client_ip_source: ClientIpSource,
     /// Whether the tenant's host is taken from `X-Forwarded-Host`. Without effect while there is a single tenant.
     pub trust_forwarded_host: bool,
+    /// The console in a browser.
+    pub console: ConsoleConfig,
     /// Calls by scripts of other web sites.
     pub cors: CorsConfig,
     /// How long active requests may run after a stop signal.
@@ -142,6 +145,7 @@ impl Default for HttpConfig {
             request_log: RequestLogConfig::default(),
             client_ip_source: ClientIpSource::default(),
             trust_forwarded_host: false,
+            console: ConsoleConfig::default(),
             cors: CorsConfig::default(),
             shutdown_grace: ConfigDuration(std::time::Duration::from_secs(30)),
         }

@@ -61,7 +61,7 @@ impl Config {
             None if sources.secret_files.contains_key(path) => {
                 (SettingSource::File, sources.secret_files.get(path).cloned())
             }
-            None if sources.in_file.contains(path) => (SettingSource::File, Some(sources.file.clone())),
+            None if sources.in_file.contains_key(path) => (SettingSource::File, sources.in_file.get(path).cloned()),
             None if is_default => (SettingSource::Default, None),
             None => (SettingSource::Program, None),
         }

@@ -1,7 +1,7 @@
 //! Where a configuration comes from, and a configuration as it was loaded from there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::ExposeSecret;
@@ -9,15 +9,16 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::place::ConfigPlace;
 use super::problems::ConfigErrors;
 use super::redact::REDACTED;
 use super::root::Config;
 use super::secret_files;
 
-/// A configuration file, and the environment variables that are applied on top of it.
+/// Where a configuration is, and the environment variables that are applied on top of it.
 #[derive(Clone)]
 pub struct ConfigSource {
-    file: PathBuf,
+    place: ConfigPlace,
     variables: BTreeMap<String, String>,
 }
 
@@ -42,18 +43,18 @@ pub struct Difference {
 }
 
 impl ConfigSource {
-    /// A file, with the environment variables of this process.
-    pub fn of_process(file: PathBuf) -> Self {
+    /// A place, with the environment variables of this process.
+    pub fn of_process(place: ConfigPlace) -> Self {
         // No setting has a name or a value that is not Unicode, so such variables are ignored.
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Self { file, variables }
+        Self { place, variables }
     }
 
-    /// The configuration file.
-    pub fn file(&self) -> &Path {
-        &self.file
+    /// The configuration files; none if they cannot be listed.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.place.files().unwrap_or_default()
     }
 
     /// The environment variables.
@@ -61,20 +62,21 @@ impl ConfigSource {
         &self.variables
     }
 
-    /// Reads the file and the files of secrets that it names, and applies the environment variables.
+    /// Reads the files and the files of secrets that they name, and applies the environment variables.
     ///
     /// # Errors
     /// All errors, each with its path.
     pub fn load(&self) -> Result<LoadedConfig, ConfigErrors> {
-        Config::load_settings(&self.file, &self.variables)
+        Config::load_settings(&self.place, &self.variables)
     }
 
-    /// A digest of the contents of the file and of the files of secrets that `loaded` names. It changes when one of them changes, also
-    /// when it can no longer be read.
+    /// A digest of the names and contents of the files and of the files of secrets that `loaded` names. It changes when one of them changes,
+    /// also when it can no longer be read.
     pub fn digest(&self, loaded: &LoadedConfig) -> [u8; 32] {
         let mut digest = Sha256::new();
         let named = loaded.secret_files();
-        for file in std::iter::once(self.file.as_path()).chain(named.iter().map(PathBuf::as_path)) {
+        for file in self.files().iter().chain(&named) {
+            digest.update(file.as_os_str().as_encoded_bytes());
             match std::fs::read(file) {
                 Ok(content) => {
                     digest.update((content.len() as u64).to_be_bytes());

@@ -4,13 +4,13 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(Vec<TemplatePart>);
 
-/// A part of a [`Template`].
+/// A part of a template with variables `V`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TemplatePart {
+pub enum TemplatePart<V = Variable> {
     /// Text that is the same for all requests.
     Text(Box<str>),
     /// The value of a variable.
-    Variable(Variable),
+    Variable(V),
 }
 
 /// A property of a request or of its caller.
@@ -57,29 +57,7 @@ impl Template {
     /// # Errors
     /// [`TemplateError`].
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let mut parts = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("${") {
-            if let Some(before) = before.strip_suffix('$') {
-                literal.push_str(before);
-                literal.push_str("${");
-                rest = after;
-                continue;
-            }
-            literal.push_str(before);
-            let (name, after) = after.split_once('}').ok_or(TemplateError::Unclosed)?;
-            if !literal.is_empty() {
-                parts.push(TemplatePart::Text(std::mem::take(&mut literal).into()));
-            }
-            parts.push(TemplatePart::Variable(Variable::parse(name).ok_or(TemplateError::Unknown)?));
-            rest = after;
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            parts.push(TemplatePart::Text(literal.into()));
-        }
-        Ok(Self(parts))
+        parse_parts(text, Variable::parse).map(Self)
     }
 
     /// The parts. No two texts follow each other, and none is empty.
@@ -94,6 +72,37 @@ impl Template {
             TemplatePart::Variable(_) => None,
         })
     }
+}
+
+/// The parts of a text: `${NAME}` is a variable, `$${` is the text `${`. `variable` reads a name. No two texts follow each other, and none is
+/// empty.
+pub(super) fn parse_parts<V>(
+    text: &str,
+    variable: impl Fn(&str) -> Option<V>,
+) -> Result<Vec<TemplatePart<V>>, TemplateError> {
+    let mut parts = Vec::new();
+    let mut literal = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        if let Some(before) = before.strip_suffix('$') {
+            literal.push_str(before);
+            literal.push_str("${");
+            rest = after;
+            continue;
+        }
+        literal.push_str(before);
+        let (name, after) = after.split_once('}').ok_or(TemplateError::Unclosed)?;
+        if !literal.is_empty() {
+            parts.push(TemplatePart::Text(std::mem::take(&mut literal).into()));
+        }
+        parts.push(TemplatePart::Variable(variable(name).ok_or(TemplateError::Unknown)?));
+        rest = after;
+    }
+    literal.push_str(rest);
+    if !literal.is_empty() {
+        parts.push(TemplatePart::Text(literal.into()));
+    }
+    Ok(parts)
 }
 
 impl Variable {

@@ -33,6 +33,8 @@ pub(crate) enum Purpose {
     Macaroon,
     /// Encryption of page tokens.
     PageToken,
+    /// Encryption of the sessions of the console.
+    ConsoleSession,
 }
 
 /// A key of the audit trail: an HMAC that has been given the key, but no message.
@@ -44,6 +46,7 @@ struct Secret {
     audit: AuditMac,
     macaroon: [u8; MAC_LEN],
     page_token: [u8; MAC_LEN],
+    console_session: [u8; MAC_LEN],
 }
 
 impl<T> Retired<T> {
@@ -109,6 +112,7 @@ impl Secret {
             audit: Hmac::new_from_slice(&audit).expect("HMAC takes keys of any length"),
             macaroon: hmac(&checksum, b"talos/macaroon/v1/root-key"),
             page_token: hmac(&checksum, b"talos/pagination/v1/cursor-key"),
+            console_session: hmac(&checksum, b"keygate/console/v1/session-key"),
             checksum,
         }
     }
@@ -117,6 +121,7 @@ impl Secret {
         match purpose {
             Purpose::Macaroon => &self.macaroon,
             Purpose::PageToken => &self.page_token,
+            Purpose::ConsoleSession => &self.console_session,
         }
     }
 }

@@ -9,6 +9,7 @@ mod jwk;
 mod jwt;
 mod keyring;
 mod macaroon;
+mod sealed;
 mod shape;
 
 pub use derived::{DerivedToken, NewToken, TokenError, TokenSettings};
@@ -17,6 +18,7 @@ pub use issued::{ADMIN_PREFIX, IssuedKey, MintError, mint};
 pub use jwk::{JwkError, SigningKey, SigningKeys};
 pub(crate) use keyring::Purpose;
 pub use keyring::{AuditMac, Keyring, Retired};
+pub(crate) use sealed::{open, seal};
 pub use shape::{CredentialKind, Routing, Shape};
 
 /// Maximum length of a credential, in bytes (contract, admin API section 4.2).

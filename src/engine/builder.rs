@@ -14,6 +14,7 @@ use super::nodes::{connect_redis, register_redis};
 use super::parts::{Engine, EngineParts};
 use super::running::{Background, RunningEngine};
 use super::tasks::Tasks;
+use super::traces::Traces;
 use super::usage::Usage;
 use super::{auth_failures, caches, database, live_streams, lookup_throttle};
 use crate::clock::SystemClock;
@@ -121,8 +122,9 @@ impl EngineBuilder {
         let audit = AuditTrail::start(&config, &engine.lifecycle, &registry)?;
         let auth_failures = auth_failures::start(&config, &registry)?;
         let metrics = pipeline::Metrics::register(&registry)?;
-        let background = Background { audit, last_used, usage, tasks };
-        Ok(RunningEngine::new(
+        let traces = Traces::start(&config, &registry)?;
+        let background = Background { audit, last_used, usage, traces, tasks };
+        RunningEngine::new(
             engine,
             config,
             store,
@@ -133,7 +135,7 @@ impl EngineBuilder {
             auth_failures,
             live_streams,
             background,
-        ))
+        )
     }
 }
 

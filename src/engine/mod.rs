@@ -3,6 +3,8 @@
 //! [`Engine`] is built from parts; [`Engine::builder`] builds the parts from a configuration and runs their background work.
 
 #[cfg(feature = "embedded")]
+mod access_logs;
+#[cfg(feature = "embedded")]
 mod audit;
 #[cfg(feature = "embedded")]
 mod auth_failures;
@@ -32,6 +34,9 @@ mod parts;
 mod running;
 #[cfg(feature = "embedded")]
 mod tasks;
+#[cfg(feature = "embedded")]
+#[cfg_attr(not(feature = "otlp"), path = "no_traces.rs")]
+mod traces;
 #[cfg(feature = "embedded")]
 mod usage;
 

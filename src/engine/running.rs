@@ -5,28 +5,30 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
+use super::access_logs::AccessLogs;
 use super::audit::AuditTrail;
 use super::auth_failures::AuthFailureThrottles;
-#[cfg(feature = "server")]
 use super::error::EngineError;
 #[cfg(feature = "server")]
 use super::file_follower::FileFollower;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
-use super::parts::Engine;
+use super::parts::{Engine, keyring};
 use super::tasks::Tasks;
+use super::traces::Traces;
 use super::usage::Usage;
 use crate::audit_log::GatheredCalls;
 use crate::cache::Caches;
 use crate::config::{Config, GatewayConfig};
-use crate::credential::SigningKeys;
+use crate::credential::{Keyring, SigningKeys};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::live_streams::LiveStreams;
-use crate::pipeline::{AuthFailureThrottle, Metrics, SnapshotParts};
+use crate::pipeline::{AccessLogSink, AuthFailureThrottle, Metrics, SnapshotParts};
 use crate::ratelimit::Limiter;
 #[cfg(feature = "server")]
 use crate::store::StoreFile;
 use crate::store::{KeyStore, NodeDirectory, StoreError};
+use crate::traces::Tracer;
 use crate::usage::UsageCounter;
 use crate::verifier::Verifier;
 
@@ -36,6 +38,8 @@ use crate::verifier::Verifier;
 pub struct RunningEngine {
     engine: Engine,
     config: Arc<Config>,
+    /// Where access-log lines are written; `None` if they are events of `tracing`.
+    access_log: Option<AccessLogSink>,
     shared: Arc<Shared>,
 }
 
@@ -51,6 +55,8 @@ struct Shared {
     live_streams: Arc<LiveStreams>,
     gathered_calls: Arc<GatheredCalls>,
     usage: Option<Arc<UsageCounter>>,
+    tracer: Option<Arc<Tracer>>,
+    access_logs: AccessLogs,
     /// `None` once stopped.
     background: Mutex<Option<Background>>,
 }
@@ -60,6 +66,7 @@ pub(super) struct Background {
     pub(super) audit: AuditTrail,
     pub(super) last_used: LastUsed,
     pub(super) usage: Option<Usage>,
+    pub(super) traces: Option<Traces>,
     pub(super) tasks: Tasks,
 }
 
@@ -76,9 +83,10 @@ impl RunningEngine {
         auth_failures: AuthFailureThrottles,
         live_streams: Arc<LiveStreams>,
         background: Background,
-    ) -> Self {
+    ) -> Result<Self, EngineError> {
         let gathered_calls = background.audit.gathered();
         let usage = background.usage.as_ref().map(Usage::counter);
+        let tracer = background.traces.as_ref().map(Traces::tracer);
         let background = Mutex::new(Some(background));
         let shared = Shared {
             store,
@@ -90,18 +98,30 @@ impl RunningEngine {
             live_streams,
             gathered_calls,
             usage,
+            tracer,
+            access_logs: AccessLogs::default(),
             background,
         };
-        Self { engine, config: Arc::new(config), shared: Arc::new(shared) }
+        let access_log = shared.access_logs.sink(&config)?;
+        Ok(Self { engine, config: Arc::new(config), access_log, shared: Arc::new(shared) })
     }
 
     /// The engine with the settings of another configuration: credentials, secrets and quotas. The database, the caches, the limiter and the
     /// background work stay as they are.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the output of the access log cannot be opened.
     #[doc(hidden)]
-    #[must_use]
-    pub fn reconfigured(&self, config: Config) -> Self {
+    pub fn reconfigured(&self, config: Config) -> Result<Self, EngineError> {
         let engine = self.engine.reconfigured(&config, &self.shared.signing_keys);
-        Self { engine, config: Arc::new(config), shared: Arc::clone(&self.shared) }
+        let access_log = self.shared.access_logs.sink(&config)?;
+        Ok(Self { engine, config: Arc::new(config), access_log, shared: Arc::clone(&self.shared) })
+    }
+
+    /// Opens the file of the access log again, after it was renamed.
+    #[cfg(feature = "server")]
+    pub(crate) fn reopen_access_log(&self) {
+        self.shared.access_logs.reopen();
     }
 
     /// Verifies live streams with the settings of this engine from now on.
@@ -135,6 +155,12 @@ impl RunningEngine {
         &self.config
     }
 
+    /// The secrets of the configuration.
+    #[doc(hidden)]
+    pub fn keyring(&self) -> Keyring {
+        keyring(&self.config)
+    }
+
     /// The limiter; `None` if limits are not enforced.
     pub fn limiter(&self) -> Option<&Arc<Limiter>> {
         self.shared.limits.limiter.as_ref()
@@ -156,6 +182,12 @@ impl RunningEngine {
         Arc::clone(&self.shared.store).node_directory()
     }
 
+    /// Records traces; `None` if there are none.
+    #[doc(hidden)]
+    pub fn tracer(&self) -> Option<&Arc<Tracer>> {
+        self.shared.tracer.as_ref()
+    }
+
     /// The metrics of the requests of all fronts.
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
@@ -175,6 +207,8 @@ impl RunningEngine {
             usage: self.shared.usage.clone(),
             live_streams: Some(Arc::clone(&self.shared.live_streams)),
             metrics: self.shared.metrics.clone(),
+            tracer: self.tracer().cloned(),
+            access_log: self.access_log.clone(),
         }
     }
 
@@ -193,18 +227,23 @@ impl RunningEngine {
         FileFollower::begin(&self.shared.store, self.shared.caches.clone()).await
     }
 
-    /// Ends the background work, writes the last uses and the usage of keys, seals the last rows of the audit trail and closes the database.
+    /// Ends the background work, writes the last uses and the usage of keys, seals the last rows of the audit trail, sends the last spans and
+    /// closes the database.
     /// Called when no more credentials are verified.
     pub async fn stop(&self) {
         let Some(background) = self.shared.background.lock().await.take() else { return };
-        let Background { audit, last_used, usage, tasks } = background;
+        let Background { audit, last_used, usage, traces, tasks } = background;
         self.shared.limits.stop().await;
         last_used.stop().await;
         if let Some(usage) = usage {
             usage.stop().await;
         }
         audit.stop().await;
+        if let Some(traces) = traces {
+            traces.stop().await;
+        }
         drop(tasks);
+        self.shared.access_logs.flush();
         self.shared.store.close().await;
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -100,6 +100,11 @@ impl ExternalAuth {
     /// The address of the TCP socket.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// The metrics of its runtime.
+    pub fn runtime_metrics(&self) -> RuntimeMetrics {
+        self.runtime.metrics()
     }
 
     /// Replaces settings while it runs.

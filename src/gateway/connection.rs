@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
 use pingora::proxy::HttpProxy;
 use tokio::time::Instant;
@@ -13,8 +14,9 @@ use tokio::time::Instant;
 use super::deadline::Clock;
 use super::http1::{self, End, Front};
 use super::http2::{self, Http2Stream};
-use super::pingora::{Proxy, RouteUpstream};
+use super::pingora::Proxy;
 use super::socket::Socket;
+use super::upstream::RouteUpstream;
 use crate::cidr::CidrSet;
 use crate::config::ListenerConfig;
 use crate::connection::ConnectionInfo;
@@ -34,7 +36,7 @@ pub(super) struct Connections {
 impl Connections {
     /// What the connections of a listener share that has these settings and this TLS.
     pub(super) fn new(
-        proxy: Arc<HttpProxy<Proxy>>,
+        (proxy, connector): (Arc<HttpProxy<Proxy>>, Option<Arc<TransportConnector>>),
         snapshot: Arc<CurrentSnapshot<RouteUpstream>>,
         clock: Arc<Clock>,
         (config, tls): (&ListenerConfig, Option<TlsAcceptor>),
@@ -47,6 +49,7 @@ impl Connections {
             trust: Arc::new(ListenerTrust::from(config)),
             // With TLS it is ALPN that selects HTTP/2.
             http2: config.http2 && tls.is_none(),
+            connector,
         };
         let proxies = CidrSet::parse(&config.proxy_protocol.trusted).unwrap_or_default();
         Self { front, tls, proxies }
@@ -54,9 +57,9 @@ impl Connections {
 
     /// The same with other settings of the listener. Its address and its TLS stay.
     pub(super) fn reconfigured(&self, config: &ListenerConfig) -> Self {
-        let Front { proxy, snapshot, clock, .. } = &self.front;
+        let Front { proxy, snapshot, clock, connector, .. } = &self.front;
         let (proxy, snapshot, clock) = (Arc::clone(proxy), Arc::clone(snapshot), Arc::clone(clock));
-        Self::new(proxy, snapshot, clock, (config, self.tls.clone()))
+        Self::new((proxy, connector.clone()), snapshot, clock, (config, self.tls.clone()))
     }
 
     /// Serves a connection to its end. `peer` is `None` for a Unix socket.

@@ -5,6 +5,7 @@ mod connection;
 mod deadline;
 mod ending;
 mod failure;
+mod forwarding;
 pub mod head_edits;
 mod head_limits;
 mod http1;

@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TE, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
-use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -18,29 +17,19 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
 use super::body_limit::BodyLimit;
-use super::failure::{as_upstream_timeout, fault, is_client_disconnect, rejection};
+use super::failure::{as_upstream_timeout, is_client_disconnect};
+use super::forwarding::{Forwarding, unreachable_upstream};
 use super::head_edits::{edit_request_head, edit_response_head};
 use super::head_limits::check_head;
-use super::request_state::{ConnectionState, Progress, multiplexed_limits};
-use super::respond::respond;
+use super::request_state::{ConnectionState, multiplexed_limits};
+use super::respond::{DRAIN_TIMEOUT, respond};
 use super::stopping::announce_end;
-use super::supervision::Supervision;
 use super::timed_session::SessionPlace;
 use super::upgrade_socket::ResponseGate;
-use super::upstream::{RequestFacts, Upstream, UpstreamCall};
+use super::upstream::{RequestFacts, RouteUpstream, Upstream};
 use crate::config::UpstreamProtocol;
-use crate::id::RequestId;
 use crate::pipeline::headers::{accepts_trailers, is_unasked_upgrade, requests_upgrade};
-use crate::pipeline::live_streams::EndReason;
-use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseInfo};
-use crate::wire::credential_locations::CredentialLocations;
-use crate::wire::problem::{ResponseForm, rejection_response};
-
-/// Time limit for draining the body of a rejected request.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What a snapshot keeps for the upstream of a route; `None` for an upstream that the configuration does not define.
-pub(super) type RouteUpstream = Option<Arc<Upstream>>;
+use crate::pipeline::{CurrentSnapshot, RequestHead, ResponseForm, ResponseInfo};
 
 /// The front as pingora calls it.
 pub(super) struct Proxy {
@@ -48,27 +37,16 @@ pub(super) struct Proxy {
 }
 
 /// The state of one request.
+#[derive(Default)]
 pub(super) struct Context {
-    exchange: Option<Exchange<RouteUpstream>>,
-    /// The attempts at the upstream.
-    call: UpstreamCall,
-    /// Why the upstream got no further attempt.
-    rejection: Option<Rejection>,
+    request: Forwarding,
     body_limit: BodyLimit,
     /// Whether an interim response was passed on.
     is_continued: bool,
-    /// The timeouts, and what was sent.
-    supervision: Supervision,
-    /// Why the response was broken off.
-    end_reason: Option<EndReason>,
     /// Set if the request upgrades the connection to its upstream.
     gate: Option<Arc<ResponseGate>>,
     /// Set while a request over HTTP/2 is forwarded.
     session_place: Option<SessionPlace>,
-    /// Whether the response broke off.
-    is_truncated: bool,
-    /// Behind a lock, because pingora gives out the context by shared reference when it collects the state of the connection.
-    connection: Mutex<Option<Box<ConnectionState>>>,
 }
 
 #[async_trait]
@@ -76,41 +54,28 @@ impl ProxyHttp for Proxy {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context {
-            exchange: None,
-            call: UpstreamCall::default(),
-            rejection: None,
-            body_limit: BodyLimit::default(),
-            is_continued: false,
-            supervision: Supervision::default(),
-            end_reason: None,
-            gate: None,
-            session_place: None,
-            is_truncated: false,
-            connection: Mutex::new(None),
-        }
+        Context::default()
     }
 
     /// No modules: bodies pass unchanged.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     fn persist_connection_context(&self, _: &Session, ctx: &Context) -> Option<Box<dyn Any + Send + Sync>> {
-        ctx.connection.lock().take().map(|connection| connection as Box<dyn Any + Send + Sync>)
+        ctx.request.connection.lock().take().map(|connection| connection as Box<dyn Any + Send + Sync>)
     }
 
     fn on_connection_reuse(&self, _: &mut Session, ctx: &mut Context, previous: Box<dyn Any + Send + Sync>) {
-        *ctx.connection.get_mut() = previous.downcast().ok();
+        *ctx.request.connection.get_mut() = previous.downcast().ok();
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-        let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
-        let connection = &mut state.connection;
+        ctx.request.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
         let request = session.req_header();
         let head = RequestHead::new(&request.method, &request.uri, &request.headers).version(request.version);
-        let exchange = ctx.exchange.insert(Exchange::begin(self.snapshot.load_full(), &head, connection));
+        let Some((exchange, state)) = ctx.request.begin(&self.snapshot, &head) else { return Ok(false) };
         let refused = multiplexed_limits(session).and_then(|limits| check_head(request, limits));
-        let outcome = match refused {
+        let authorized = match refused {
             Some(rejection) => Err(rejection),
             None => match exchange.preflight_response(&head) {
                 Some(response) => {
@@ -118,38 +83,32 @@ impl ProxyHttp for Proxy {
                     return Ok(true);
                 }
                 // Most requests need nothing from elsewhere. The future of the other ones is large, so it is made only for them.
-                None => match exchange.authorize_now(&request.headers, connection) {
+                None => match exchange.authorize_now(&request.headers, &mut state.connection) {
                     Some(outcome) => outcome,
-                    None => exchange.authorize(&request.headers, connection).await,
+                    None => exchange.authorize(&request.headers, &mut state.connection).await,
                 },
             },
         };
-        let outcome = outcome.and_then(|()| exchange.check_body_size(&request.headers));
-        let response = match outcome {
-            Ok(()) => match exchange.own_response(connection) {
-                Some(response) => response,
-                None => return Ok(false),
-            },
-            Err(rejection) => exchange.reject(&rejection, ResponseForm::of(&request.headers)),
-        };
+        let Some(response) = ctx.request.own_response(authorized, &request.headers) else { return Ok(false) };
         respond(session, response).await?;
         Ok(true)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {
-        let exchange = ctx.exchange.as_ref().ok_or_else(unreachable_upstream)?;
-        let upstream = exchange.route().and_then(|route| route.upstream.as_ref()).ok_or_else(unreachable_upstream)?;
+        let upstream = ctx.request.upstream()?;
+        let exchange = ctx.request.exchange.as_ref().ok_or_else(unreachable_upstream)?;
         let key = upstream.hash_key(exchange, &session.req_header().headers);
-        let mut peer = ctx.call.next_peer(upstream, &key).await.map_err(|rejection| {
-            ctx.rejection = Some(rejection);
+        ctx.request.call.select(&upstream, &key).await.map_err(|rejection| {
+            ctx.request.rejection = Some(rejection);
             unreachable_upstream()
         })?;
-        ctx.begin_attempt(session, &mut peer);
+        let mut peer = ctx.request.call.peer().ok_or_else(unreachable_upstream)?;
+        ctx.begin_attempt(session, &upstream, &mut peer);
         Ok(peer)
     }
 
     fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
-        error.set_retry(ctx.call.connect_failed(&error));
+        error.set_retry(ctx.request.call.connect_failed(&error));
         error
     }
 
@@ -162,7 +121,8 @@ impl ProxyHttp for Proxy {
         digest: Option<&Digest>,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        ctx.call.connected(is_reused, digest)
+        let tls = digest.and_then(|digest| digest.ssl_digest.as_deref());
+        ctx.request.call.connected(is_reused, tls)
     }
 
     fn error_while_proxy(
@@ -179,7 +139,7 @@ impl ProxyHttp for Proxy {
             is_idempotent: session.req_header().method.is_idempotent(),
             is_replayable: !session.as_downstream().retry_buffer_truncated(),
         };
-        let is_retried = ctx.call.failed(&error, facts);
+        let is_retried = ctx.request.call.failed(&error, facts);
         let mut error = error.more_context(format!("Peer: {peer}"));
         error.set_retry(is_retried);
         error
@@ -191,12 +151,14 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        let host = ctx.call.address().authority.clone();
-        let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
-        let exchange = ctx.exchange.as_ref();
-        ctx.body_limit = BodyLimit::new(exchange.and_then(Exchange::max_body));
+        let host = ctx.request.call.address().authority.clone();
+        let Forwarding { exchange, connection, .. } = &mut ctx.request;
+        let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else {
+            return Err(unreachable_upstream());
+        };
+        ctx.body_limit = BodyLimit::new(exchange.max_body());
         let fields = &session.req_header().headers;
-        let edits = exchange.and_then(|exchange| exchange.request_edits(fields, &mut state.connection, host));
+        let edits = exchange.request_edits(fields, &mut state.connection, host);
         let mut edits = edits.ok_or_else(unreachable_upstream)?;
         // Hop-by-hop, but the only form in which HTTP/2 allows it, and gRPC servers require it (RFC 9113 section 8.2.2).
         let accepts_trailers = request.version == Version::HTTP_2 && accepts_trailers(fields);
@@ -215,7 +177,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        ctx.call.answered(response.status);
+        ctx.request.call.answered(response.status);
         if is_unasked_upgrade(&session.req_header().headers, response.status) {
             let error = Error::explain(ErrorType::InvalidHTTPHeader, "the upstream switched protocols unasked");
             return Err(error.into_up());
@@ -225,9 +187,9 @@ impl ProxyHttp for Proxy {
             // What follows is no request body.
             ctx.body_limit = BodyLimit::default();
         }
-        let Some(exchange) = &ctx.exchange else { return Ok(()) };
-        let state = ctx.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
-        let upstream = ctx.call.address();
+        let Forwarding { exchange, connection, call, .. } = &mut ctx.request;
+        let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else { return Ok(()) };
+        let upstream = call.address();
         let received = &session.req_header().headers;
         edit_response_head(response, |fields| {
             let mut edits = exchange.response_edits(status, fields);
@@ -249,10 +211,10 @@ impl ProxyHttp for Proxy {
             // second one as a part of the next request.
             *body = None;
         }
-        if let Some(progress) = ctx.progress() {
+        if let Some(progress) = ctx.request.progress() {
             progress.add_body(length, is_last);
         }
-        if let Some((supervision, _, progress)) = ctx.supervised() {
+        if let Some((supervision, _, progress)) = ctx.request.supervised() {
             supervision.pass_request(is_last, progress);
         }
         ctx.body_limit.take(length)
@@ -264,6 +226,10 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        if response.status == StatusCode::NO_CONTENT {
+            // RFC 9110 section 8.6.
+            response.remove_header(&CONTENT_LENGTH);
+        }
         if session.req_header().version == Version::HTTP_10 && response.headers.contains_key(TRANSFER_ENCODING) {
             // A client of HTTP/1.0 does not know chunks: the end of the connection is the end of the body.
             response.remove_header(&TRANSFER_ENCODING);
@@ -273,11 +239,12 @@ impl ProxyHttp for Proxy {
             ctx.is_continued = true;
             return Ok(());
         }
-        if let Some((supervision, exchange, progress)) = ctx.supervised() {
-            supervision.begin_response(session.req_header(), response, exchange, progress)?;
+        if let Some((supervision, exchange, progress)) = ctx.request.supervised() {
+            let has_frames = session.req_header().version != Version::HTTP_2;
+            supervision.begin_response((response.status, &response.headers), has_frames, exchange, progress)?;
         }
         let is_last = is_bodiless(&session.req_header().method, response);
-        let Some(progress) = ctx.progress() else { return Ok(()) };
+        let Some(progress) = ctx.request.progress() else { return Ok(()) };
         progress.set_answered();
         if is_last {
             progress.set_last_part();
@@ -298,12 +265,12 @@ impl ProxyHttp for Proxy {
         is_last: bool,
         ctx: &mut Context,
     ) -> pingora::Result<Option<Duration>> {
-        if let Some((supervision, _, progress)) = ctx.supervised() {
+        if let Some((supervision, _, progress)) = ctx.request.supervised() {
             supervision.pass_response(body.as_ref().map_or(0, Bytes::len), progress);
         }
         if is_last {
-            ctx.call.completed();
-            if let Some(progress) = ctx.progress() {
+            ctx.request.call.completed();
+            if let Some(progress) = ctx.request.progress() {
                 progress.set_last_part();
             }
         }
@@ -311,25 +278,17 @@ impl ProxyHttp for Proxy {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        if ctx.rejection != Some(Rejection::UpstreamOverloaded)
-            && let Some(fault) = fault(error)
-        {
-            ctx.log_fault(session, &fault);
-        }
+        let request = session.req_header();
+        ctx.request.log_fault(error, request.method.as_str(), request.uri.path());
         if session.response_written().is_some() {
-            ctx.end_reason = ctx.supervision.end_reason(error);
+            ctx.request.end_reason = ctx.request.supervision.end_reason(error);
         }
         // A response that was begun cannot be replaced; the client sees the end of the connection.
         if is_client_disconnect(error) || session.response_written().is_some() {
-            ctx.is_truncated = !is_client_disconnect(error);
+            ctx.request.is_truncated = !is_client_disconnect(error);
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
-        let rejection = ctx.rejection.take().unwrap_or_else(|| rejection(error));
-        let form = ResponseForm::of(&session.req_header().headers);
-        let response = match &mut ctx.exchange {
-            Some(exchange) => exchange.reject(&rejection, form),
-            None => rejection_response(&rejection, &RequestId::random(), form, CredentialLocations::standard()),
-        };
+        let response = ctx.request.reject(error, ResponseForm::of(&session.req_header().headers));
         let status = response.status().as_u16();
         // pingora closes the client's connection after an upstream failure, so the response says so.
         session.set_keepalive(None);
@@ -346,13 +305,9 @@ impl ProxyHttp for Proxy {
             bytes: session.body_bytes_sent(),
             // Unlike `Progress`, this does not count the body again that a retry sends.
             bytes_received: session.as_downstream().body_bytes_read() as u64,
-            ..ctx.response_info()
+            ..ResponseInfo::default()
         };
-        let Some(exchange) = ctx.exchange.take() else { return };
-        match ctx.end_reason {
-            Some(reason) => exchange.end(reason, response),
-            None => exchange.finish(response),
-        }
+        ctx.request.finish(response);
     }
 
     /// pingora logs parts of what it could not read. `fail_to_proxy` logs failures.
@@ -366,45 +321,15 @@ impl ProxyHttp for Proxy {
 }
 
 impl Context {
-    /// Logs a failure of the upstream; the path is without the query, which may contain secrets.
-    fn log_fault(&self, session: &Session, fault: &str) {
-        let request = session.req_header();
-        tracing::error!(
-            request_id = self.exchange.as_ref().map(|exchange| exchange.request_id().as_str()),
-            method = request.method.as_str(),
-            path = request.uri.path(),
-            route = self.exchange.as_ref().and_then(Exchange::route).map(|route| &*route.name),
-            "the request could not be proxied: {fault}"
-        );
-    }
-
-    /// What is known of the request besides the response that was sent.
-    fn response_info(&mut self) -> ResponseInfo {
-        ResponseInfo {
-            bytes_received: self.progress().map(Progress::body_bytes).unwrap_or_default(),
-            is_truncated: self.is_truncated,
-            upstream: self.call.info(),
-            ..ResponseInfo::default()
-        }
-    }
-
-    /// What an exchange that is forwarded is limited by.
-    fn supervised(&mut self) -> Option<(&mut Supervision, &mut Exchange<RouteUpstream>, &Arc<Progress>)> {
-        let progress = &self.connection.get_mut().as_ref()?.progress;
-        Some((&mut self.supervision, self.exchange.as_mut()?, progress))
-    }
-
     /// Sets the timeouts of an attempt, and prepares a connection for an upgrade.
-    fn begin_attempt(&mut self, session: &Session, peer: &mut HttpPeer) {
+    fn begin_attempt(&mut self, session: &Session, upstream: &Upstream, peer: &mut HttpPeer) {
         let request = session.req_header();
-        let Some((supervision, exchange, progress)) = self.supervised() else { return };
-        let Some(route) = exchange.route() else { return };
-        let Some(upstream) = &route.upstream else { return };
         let is_upgrade = upstream.protocol != UpstreamProtocol::Http2
             && request.version == Version::HTTP_11
             && requests_upgrade(&request.headers);
-        let timeouts = upstream.timeouts.on_route(&route.timeouts);
-        supervision.begin_attempt(timeouts, request, exchange, progress, peer);
+        if let Some(timeouts) = self.request.begin_attempt(&request.headers) {
+            timeouts.apply(peer);
+        }
         self.gate = is_upgrade.then(|| ResponseGate::of_peer(peer));
     }
 
@@ -414,7 +339,7 @@ impl Context {
         if let Some(gate) = self.gate.as_ref().filter(|_| is_body_empty) {
             gate.close();
         }
-        let Some((supervision, exchange, progress)) = self.supervised() else { return Ok(()) };
+        let Some((supervision, exchange, progress)) = self.request.supervised() else { return Ok(()) };
         supervision.begin_request(is_body_empty, exchange, progress)?;
         if !supervision.is_grpc() {
             self.session_place = SessionPlace::take(&mut session.downstream_session, progress);
@@ -428,38 +353,6 @@ impl Context {
             place.restore(&mut session.downstream_session);
         }
     }
-
-    fn progress(&mut self) -> Option<&Progress> {
-        Some(&*self.connection.get_mut().as_ref()?.progress)
-    }
-}
-
-impl Drop for Context {
-    /// Logs a request that was aborted: because its body arrived too slowly, or because it was ended from outside.
-    fn drop(&mut self) {
-        let Some(progress) = self.progress() else { return };
-        let (is_timed_out, end_reason) = (progress.is_timed_out(), progress.ending.reason());
-        if !is_timed_out && end_reason.is_none() {
-            return;
-        }
-        self.is_truncated |= end_reason.is_some_and(|reason| !reason.is_denial());
-        if end_reason == Some(EndReason::ReadTimeout) && self.supervision.is_request_complete {
-            self.call.fell_silent();
-        }
-        let (status, bytes) = (self.supervision.status, self.supervision.sent);
-        let response = ResponseInfo { status, bytes, ..self.response_info() };
-        let Some(mut exchange) = self.exchange.take() else { return };
-        if let Some(reason) = end_reason {
-            return exchange.end(reason, response);
-        }
-        let timeout = exchange.reject(&Rejection::RequestTimeout, ResponseForm::Problem);
-        exchange.finish(ResponseInfo { status: Some(timeout.status().as_u16()), ..response });
-    }
-}
-
-#[expect(clippy::unnecessary_box_returns, reason = "pingora takes its errors boxed")]
-fn unreachable_upstream() -> Box<Error> {
-    Error::new_up(ErrorType::ConnectError)
 }
 
 /// Whether a response ends with its head.

@@ -6,8 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::connection::Connections;
-use super::pingora::RouteUpstream;
-use super::upstream::Upstreams;
+use super::upstream::{RouteUpstream, Upstreams};
 use crate::config::ListenerConfig;
 use crate::pipeline::{CurrentSnapshot, Snapshot, SnapshotParts};
 

@@ -10,10 +10,11 @@ use pingora::proxy::Session;
 
 use super::deadline::{Clock, Deadlines};
 use super::ending::Ending;
+use super::upstream::RouteUpstream;
 use crate::config::ListenerLimits;
 use crate::connection::ConnectionInfo;
 use crate::pipeline::live_streams::{EndReason, EndStream};
-use crate::pipeline::{Connection, ListenerTrust};
+use crate::pipeline::{Connection, Exchange, ListenerTrust};
 
 /// The facts about a connection, the trust settings of its listener, and the limits of its listener.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +28,8 @@ pub(super) struct Origin {
 pub(super) struct ConnectionState {
     pub(super) connection: Connection,
     pub(super) progress: Arc<Progress>,
+    /// The exchange of the next request, if it was begun before pingora got the request.
+    pub(super) begun: Option<Box<Exchange<RouteUpstream>>>,
 }
 
 /// The frames of a live stream on an HTTP/1.1 connection.
@@ -176,7 +179,7 @@ impl EndStream for Progress {
 
 impl ConnectionState {
     pub(super) fn new(info: &ConnectionInfo, trust: &Arc<ListenerTrust>, progress: Arc<Progress>) -> Self {
-        Self { connection: Connection::of(info, trust), progress }
+        Self { connection: Connection::of(info, trust), progress, begun: None }
     }
 
     /// The state of a request on a connection that serves several at a time.

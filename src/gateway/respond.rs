@@ -1,5 +1,7 @@
 //! Responses that Keygate makes itself. They are written completely, so that the client's connection can be reused.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::EXPECT;
 use http::{Method, Response};
@@ -9,7 +11,10 @@ use pingora::proxy::Session;
 use super::stopping::announce_end;
 
 /// Maximum size in bytes of an unread request body that is drained to keep the connection.
-const MAX_DRAIN: u64 = 64 * 1024;
+pub(super) const MAX_DRAIN: u64 = 64 * 1024;
+
+/// Time limit for draining the body of a rejected request.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Writes a response in place of the upstream's.
 ///

@@ -8,19 +8,20 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora::apps::{HttpServerApp, HttpServerOptions};
+use pingora::connectors::TransportConnector;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::Connections;
 use super::deadline::Clock;
-use super::pingora::{Proxy, RouteUpstream};
+use super::pingora::Proxy;
 use super::reload::{GatewayReload, snapshot};
 use super::socket::Socket;
-use super::upstream::{RunningUpstreams, Upstreams};
+use super::upstream::{RouteUpstream, RunningUpstreams, Upstreams};
 use crate::config;
 use crate::listener::tls::TlsAcceptor;
 use crate::listener::{
@@ -41,6 +42,7 @@ pub struct Gateway {
     /// Stops accepting connections.
     stop: watch::Sender<bool>,
     metrics: Metrics,
+    runtime_metrics: RuntimeMetrics,
     reload: GatewayReload,
     /// Their paths are removed at the end.
     _unix: Vec<UnixSocket>,
@@ -99,12 +101,13 @@ impl Gateway {
         let times = StopTimes { grace: config.shutdown_grace.0, idle };
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts, &upstreams)));
         let (stop, stopped) = watch::channel(false);
-        let (proxy, clock) = (proxy(threads, &snapshot), Clock::new());
+        let (proxy, connector, clock) = (proxy(threads, &snapshot), connector(config), Clock::new());
         let mut unix = Vec::new();
         let mut listening = Vec::new();
         let mut reload = Vec::new();
         for GatewayListener { config, mut socket, tls } in listeners {
             let (proxy, snapshot, clock) = (Arc::clone(&proxy), Arc::clone(&snapshot), Arc::clone(&clock));
+            let proxy = (proxy, connector.clone());
             let connections = Connections::new(proxy, snapshot, clock, (&config, tls));
             let connections = Arc::new(ArcSwap::from_pointee(connections));
             reload.push((config.address, Arc::clone(&connections)));
@@ -117,17 +120,23 @@ impl Gateway {
         let (upstreams, current) = watch::channel(upstreams);
         let reload = GatewayReload { snapshot, upstreams, listeners: reload.into() };
         let runtime = runtime(threads)?;
+        let runtime_metrics = runtime.metrics();
         let serve = move || {
             runtime.block_on(serve(listening, current, proxy, clock, stopped));
             runtime.shutdown_timeout(RUNTIME_END);
         };
         let thread = std::thread::Builder::new().name("gateway".into()).spawn(serve)?;
-        Ok(Self { address, thread, stop, metrics, reload, _unix: unix })
+        Ok(Self { address, thread, stop, metrics, runtime_metrics, reload, _unix: unix })
     }
 
     /// The address of the first TCP listener.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// The metrics of its runtime.
+    pub fn runtime_metrics(&self) -> &RuntimeMetrics {
+        &self.runtime_metrics
     }
 
     /// Replaces settings while the gateway runs.
@@ -166,7 +175,7 @@ async fn serve(
     // Their background work ends with this function.
     let mut running = RunningUpstreams::default();
     let current = upstreams.borrow_and_update().clone();
-    running.follow(&current);
+    running.follow(&current, &clock);
     let accepting: JoinSet<Option<OpenConnections>> = listening.into_iter().map(Listening::accept).collect();
     loop {
         tokio::select! {
@@ -174,7 +183,7 @@ async fn serve(
             _ = stopped.wait_for(|stopped| *stopped) => break,
             Ok(()) = upstreams.changed() => {
                 let current = upstreams.borrow_and_update().clone();
-                running.follow(&current);
+                running.follow(&current, &clock);
             }
         }
     }
@@ -246,6 +255,11 @@ fn proxy(threads: usize, snapshot: &Arc<CurrentSnapshot<RouteUpstream>>) -> Arc<
     options.allow_connect_method_proxying = true;
     proxy.server_options = Some(options);
     Arc::new(proxy)
+}
+
+/// What connects to upstreams for plain requests.
+fn connector(config: &config::GatewayConfig) -> Option<Arc<TransportConnector>> {
+    config.fast_path.then(|| Arc::new(TransportConnector::new(None)))
 }
 
 /// A single thread needs no work stealing, which costs every request (docs/performance.md).

@@ -1,10 +1,10 @@
 //! What limits an exchange while it is in progress: its timeouts, and the validity of its credential if it is a live stream.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{StatusCode, Version};
-use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
@@ -12,6 +12,7 @@ use super::request_state::{Framing, Progress};
 use super::timeouts::{AttemptTimeouts, Timeouts};
 use crate::pipeline::live_streams::{EndReason, StreamKind};
 use crate::pipeline::{Exchange, Rejection};
+use crate::wire::fields::Fields;
 
 /// The error of a stream that is not served, because there are too many.
 pub(super) const STREAMS_EXCEEDED: ErrorType = ErrorType::new("StreamsExceeded");
@@ -32,19 +33,17 @@ pub(super) struct Supervision {
 }
 
 impl Supervision {
-    /// Sets the timeouts of an attempt to forward a request.
-    pub(super) fn begin_attempt<U>(
+    /// Begins an attempt to forward a request with these fields, and returns its timeouts.
+    pub(super) fn begin_attempt<U, F: Fields>(
         &mut self,
         timeouts: Timeouts,
-        request: &RequestHeader,
+        fields: &F,
         exchange: &Exchange<U>,
         progress: &Progress,
-        peer: &mut HttpPeer,
-    ) {
-        let timeouts =
-            self.timeouts.get_or_insert_with(|| AttemptTimeouts::new(timeouts, &request.headers, exchange.arrived()));
-        timeouts.apply(peer);
+    ) -> AttemptTimeouts {
+        let timeouts = self.timeouts.get_or_insert_with(|| AttemptTimeouts::new(timeouts, fields, exchange.arrived()));
         timeouts.begin(&progress.ending);
+        *timeouts
     }
 
     /// Begins to send a request. A gRPC call is a live stream from here on: its response may begin late.
@@ -67,6 +66,18 @@ impl Supervision {
         Ok(())
     }
 
+    /// How long a part of the request may wait until the endpoint reads it.
+    pub(super) fn write_limit(&self) -> Duration {
+        self.timeouts.map(|timeouts| timeouts.write()).unwrap_or_default()
+    }
+
+    /// Sets the timeouts of an attempt.
+    pub(super) fn apply_timeouts(&self, peer: &mut HttpPeer) {
+        if let Some(timeouts) = &self.timeouts {
+            timeouts.apply(peer);
+        }
+    }
+
     /// Whether the request is a gRPC call.
     pub(super) fn is_grpc(&self) -> bool {
         self.timeouts.is_some_and(|timeouts| timeouts.is_grpc())
@@ -82,26 +93,25 @@ impl Supervision {
         }
     }
 
-    /// Begins the final response.
+    /// Begins the final response, which has these fields. `has_frames` says whether its client gets it over HTTP/1.1, so that the frames of a
+    /// live stream are tracked.
     ///
     /// # Errors
     /// [`STREAMS_EXCEEDED`].
-    pub(super) fn begin_response<U>(
+    pub(super) fn begin_response<U, F: Fields>(
         &mut self,
-        request: &RequestHeader,
-        response: &ResponseHeader,
+        (status, fields): (StatusCode, &F),
+        has_frames: bool,
         exchange: &mut Exchange<U>,
         progress: &Arc<Progress>,
     ) -> pingora::Result<()> {
-        self.status = Some(response.status.as_u16());
-        if let Some(kind) = stream_kind(response) {
+        self.status = Some(status.as_u16());
+        if let Some(kind) = stream_kind(status, fields) {
             self.begin_stream(kind, exchange, progress)?;
             if kind == StreamKind::WebSocket {
                 progress.ending.end_at_stop();
             }
-            if request.version != Version::HTTP_2
-                && let Some(framing) = framing(kind, response)
-            {
+            if has_frames && let Some(framing) = framing(kind, fields) {
                 progress.set_framing(framing);
             }
         }
@@ -147,11 +157,11 @@ fn too_many(rejection: &Rejection) -> Box<Error> {
 }
 
 /// The kind of live stream that a response begins; `None` for an ordinary one. Whether an exchange is a gRPC call is known before.
-fn stream_kind(response: &ResponseHeader) -> Option<StreamKind> {
-    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+fn stream_kind<F: Fields>(status: StatusCode, fields: &F) -> Option<StreamKind> {
+    if status == StatusCode::SWITCHING_PROTOCOLS {
         return Some(StreamKind::WebSocket);
     }
-    let kind = response.headers.get(CONTENT_TYPE)?.as_bytes();
+    let kind = fields.field_values(&CONTENT_TYPE).next()?;
     let (name, rest) = kind.split_at_checked(EVENT_STREAM.len())?;
     let is_event_stream =
         name.eq_ignore_ascii_case(EVENT_STREAM) && matches!(rest.first(), None | Some(b';' | b' ' | b'\t'));
@@ -159,10 +169,10 @@ fn stream_kind(response: &ResponseHeader) -> Option<StreamKind> {
 }
 
 /// The frames of a live stream on an HTTP/1.1 connection; `None` if only the end of the connection ends it.
-fn framing(kind: StreamKind, response: &ResponseHeader) -> Option<Framing> {
+fn framing<F: Fields>(kind: StreamKind, fields: &F) -> Option<Framing> {
     match kind {
         StreamKind::WebSocket => Some(Framing::WebSocket),
-        StreamKind::EventStream if response.headers.contains_key(TRANSFER_ENCODING) => Some(Framing::Chunks),
+        StreamKind::EventStream if fields.has_field(&TRANSFER_ENCODING) => Some(Framing::Chunks),
         StreamKind::EventStream | StreamKind::Grpc => None,
     }
 }

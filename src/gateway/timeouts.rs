@@ -5,13 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::ending::Ending;
 use crate::config::{RouteTimeoutsConfig, UpstreamConfig};
 use crate::pipeline::ResponseForm;
 use crate::pipeline::live_streams::{EndReason, StreamKind};
+use crate::wire::fields::Fields;
 
 /// How much later pingora's timeout is than the longest of ours, so that ours ends the exchange.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -70,7 +70,7 @@ impl Timeouts {
 
 impl AttemptTimeouts {
     /// The timeouts of a request with these fields that has arrived at `arrived`.
-    pub(super) fn new(timeouts: Timeouts, fields: &HeaderMap, arrived: Instant) -> Self {
+    pub(super) fn new<F: Fields>(timeouts: Timeouts, fields: &F, arrived: Instant) -> Self {
         let is_grpc = ResponseForm::of(fields) == ResponseForm::Grpc;
         let longest = timeouts.first_byte.max(timeouts.read).max(timeouts.stream_idle) + MARGIN;
         Self { timeouts, is_grpc, arrived, read_timeout: if is_grpc { timeouts.stream_idle } else { longest } }
@@ -79,6 +79,11 @@ impl AttemptTimeouts {
     /// Whether the request is a gRPC call.
     pub(super) fn is_grpc(&self) -> bool {
         self.is_grpc
+    }
+
+    /// How long a part of the request may wait until the upstream reads it.
+    pub(super) fn write(&self) -> Duration {
+        self.timeouts.read
     }
 
     /// Sets the timeouts of an attempt.
@@ -141,8 +146,8 @@ impl AttemptTimeouts {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use http::header::CONTENT_TYPE;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
     use crate::duration::ConfigDuration;

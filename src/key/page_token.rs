@@ -1,23 +1,17 @@
 //! Page tokens: encrypted pagination cursors (contract, credentials section 9). Opaque to clients, bound to one tenant, valid
 //! for one hour.
 //!
-//! A token is the base64url of a nonce and a ciphertext. The plaintext has expiry, tenant and the last key of the page;
-//! the cipher is XChaCha20-Poly1305.
+//! A token is a sealed text with its expiry, the tenant and the last key of the page.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chacha20poly1305::aead::Aead;
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use chrono::TimeDelta;
 use rand::Rng;
 
 use super::search::{SearchOrder, SearchPosition};
 use crate::clock::Timestamp;
-use crate::credential::{Keyring, Purpose};
+use crate::credential::{self, Keyring, Purpose};
 use crate::id::{KeyId, KeyKind, TenantId};
 
 const LIFETIME: TimeDelta = TimeDelta::hours(1);
-const NONCE_LEN: usize = 24;
 /// Longer than every token created here, in bytes: a name has at most 255 characters.
 const TOKEN_MAX: usize = 2048;
 
@@ -86,17 +80,13 @@ pub fn open_search_token(
 }
 
 fn seal(tenant: TenantId, last: &str, keyring: &Keyring, now: Timestamp, rng: &mut dyn Rng) -> String {
-    let mut nonce = [0; NONCE_LEN];
-    rng.fill_bytes(&mut nonce);
     let text = format!("{} {tenant} {last}", (now + LIFETIME).timestamp());
-    // Encryption fails only above 256 GiB. The token without a ciphertext would be rejected.
-    let ciphertext = cipher(keyring.key(Purpose::PageToken)).encrypt(&XNonce::from(nonce), text.as_bytes());
-    URL_SAFE_NO_PAD.encode([&nonce[..], &ciphertext.unwrap_or_default()].concat())
+    credential::seal(&text, keyring, Purpose::PageToken, rng)
 }
 
 /// Decrypts a token and returns what it says about the last key of the page.
 fn open(token: &str, keyring: &Keyring, tenant: TenantId, now: Timestamp) -> Result<String, PageTokenError> {
-    let text = decrypt(token, keyring, now).ok_or(PageTokenError::Invalid)?;
+    let text = credential::open(token, keyring, Purpose::PageToken, now, TOKEN_MAX).ok_or(PageTokenError::Invalid)?;
     let (expiry, rest) = text.split_once(' ').ok_or(PageTokenError::Invalid)?;
     let (token_tenant, last) = rest.split_once(' ').ok_or(PageTokenError::Invalid)?;
     if !expiry.parse().is_ok_and(|expiry| now.timestamp() < expiry) {
@@ -108,23 +98,10 @@ fn open(token: &str, keyring: &Keyring, tenant: TenantId, now: Timestamp) -> Res
     Ok(last.to_owned())
 }
 
-fn decrypt(token: &str, keyring: &Keyring, now: Timestamp) -> Option<String> {
-    if token.len() > TOKEN_MAX {
-        return None;
-    }
-    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).ok()?;
-    let (nonce, ciphertext) = bytes.split_first_chunk::<NONCE_LEN>()?;
-    let nonce = XNonce::from(*nonce);
-    let text = keyring.keys(Purpose::PageToken, now).find_map(|key| cipher(key).decrypt(&nonce, ciphertext).ok())?;
-    String::from_utf8(text).ok()
-}
-
-fn cipher(key: &[u8; 32]) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new(key.into())
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand::rngs::StdRng;

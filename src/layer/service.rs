@@ -84,6 +84,7 @@ where
 /// Removes the credential and the identity fields of a request, and adds the principal to its extensions.
 fn admit<B>(exchange: &Exchange, request: &mut Request<B>) {
     if let Some(mut edits) = exchange.identity_edits(request.headers(), false) {
+        exchange.add_trace_edits(&mut edits);
         edits.apply(request.headers_mut());
     }
     strip_query(exchange, request.uri_mut());

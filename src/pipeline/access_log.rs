@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use http::Version;
 use http::header::USER_AGENT;
 
-use super::request_metrics::{CachedSeries, Metrics};
+use super::error_type::CLIENT_CLOSED_REQUEST;
+use super::log_line::{AccessLogSink, LineFields, LogValue};
+use super::request_metrics::{CachedSeries, CountedRequest, Metrics};
+use super::trace::received_id;
 use crate::config::{AccessLogConfig, AccessLogField as Field};
 use crate::id::{KeyId, RequestId};
+use crate::traces::TraceId;
 use crate::usage::UsageCounter;
 use crate::wire::fields::Fields;
-
-/// The status that is logged when the client closed the connection before the response, as nginx does.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// The lowest status that is logged whatever the sample rate is.
 const ALWAYS_LOGGED: u16 = 500;
@@ -25,13 +26,23 @@ const ACCESS_LOG: &str = "keygate::access";
 /// How much of a `User-Agent` field is logged, in bytes.
 const USER_AGENT_MAX: usize = 256;
 
-/// Which requests are logged, and which fields a line has.
-#[derive(Debug, Clone, Copy)]
+/// Which requests are logged, which fields a line has, and where it is written.
+#[derive(Debug, Clone)]
 pub(super) struct AccessLog {
     is_enabled: bool,
     sample_rate: f64,
     /// A bit for each field.
     fields: u32,
+    /// `None` if lines are events of `tracing`.
+    sink: Option<AccessLogSink>,
+}
+
+/// A request whose line is written.
+struct LoggedRequest<'a, 'r> {
+    log: &'a AccessLog,
+    request: &'a RequestLog<'r>,
+    status: u16,
+    elapsed: Duration,
 }
 
 /// One finished request, as it is counted and logged.
@@ -45,6 +56,7 @@ pub(super) struct RequestLog<'a> {
     pub(super) path: &'a str,
     pub(super) protocol: Option<Version>,
     pub(super) user_agent: Option<&'a str>,
+    pub(super) trace_id: Option<TraceId>,
     pub(super) route: Option<&'a CachedSeries>,
     /// The key of the credential, also of one that is rejected.
     pub(super) key_id: Option<KeyId>,
@@ -93,19 +105,19 @@ impl ResponseInfo {
 }
 
 impl AccessLog {
-    pub(super) fn new(config: &AccessLogConfig) -> Self {
+    pub(super) fn new(config: &AccessLogConfig, sink: Option<AccessLogSink>) -> Self {
         let fields = config.fields.iter().fold(0, |bits, field| bits | 1 << *field as u32);
-        Self { is_enabled: config.enabled, sample_rate: config.sample_rate, fields }
+        Self { is_enabled: config.enabled, sample_rate: config.sample_rate, fields, sink }
     }
 
     /// Whether lines are written.
-    pub(super) fn is_enabled(self) -> bool {
-        self.is_enabled && tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO)
+    pub(super) fn is_enabled(&self) -> bool {
+        self.is_enabled && (self.sink.is_some() || tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO))
     }
 
-    /// The `User-Agent` of a request, as it is logged. `None` if it is not logged.
-    pub(super) fn user_agent<F: Fields>(self, fields: &F) -> Option<Box<str>> {
-        if !self.is_enabled() || !self.has(Field::UserAgent) {
+    /// The `User-Agent` of a request, if it is logged, or `is_traced`.
+    pub(super) fn user_agent<F: Fields>(&self, fields: &F, is_traced: bool) -> Option<Box<str>> {
+        if !is_traced && !(self.is_enabled() && self.has(Field::UserAgent)) {
             return None;
         }
         let value = fields.field_values(&USER_AGENT).next()?;
@@ -113,28 +125,38 @@ impl AccessLog {
         Some(String::from_utf8_lossy(&value[..end]).into())
     }
 
-    fn has(self, field: Field) -> bool {
+    /// The id of the client's trace, if it is logged.
+    pub(super) fn trace_id<F: Fields>(&self, fields: &F) -> Option<TraceId> {
+        if self.is_enabled() && self.has(Field::TraceId) { received_id(fields) } else { None }
+    }
+
+    fn has(&self, field: Field) -> bool {
         self.fields >> field as u32 & 1 == 1
     }
 
-    fn select<T>(self, field: Field, value: Option<T>) -> Option<T> {
+    fn select<T>(&self, field: Field, value: Option<T>) -> Option<T> {
         value.filter(|_| self.has(field))
     }
 
-    fn is_sampled(self, status: u16) -> bool {
+    fn is_sampled(&self, status: u16) -> bool {
         self.sample_rate >= 1.0 || status >= ALWAYS_LOGGED || rand::random::<f64>() < self.sample_rate
     }
 }
 
 impl RequestLog<'_> {
     /// Counts the request and writes its line.
-    pub(super) fn record(&self, metrics: &Metrics, log: AccessLog) {
+    pub(super) fn record(&self, metrics: &Metrics, log: &AccessLog) {
         let elapsed = self.arrived.elapsed();
         let status = self.response.status.unwrap_or(CLIENT_CLOSED_REQUEST);
         let upstream = self.response.upstream.as_ref();
-        metrics.count(self.route, status, self.rejection, elapsed, upstream.map(|upstream| upstream.elapsed));
+        let upstream = upstream.map(|upstream| upstream.elapsed);
+        let counted = CountedRequest { method: self.method, status, rejection: self.rejection, elapsed, upstream };
+        metrics.count(self.route, &counted);
         if self.request_id.is_some() && log.is_sampled(status) {
-            self.write(log, status, elapsed);
+            match &log.sink {
+                Some(sink) => sink.write(&LoggedRequest { log, request: self, status, elapsed }),
+                None => self.write(log, status, elapsed),
+            }
         }
     }
 
@@ -146,7 +168,7 @@ impl RequestLog<'_> {
         }
     }
 
-    fn write(&self, log: AccessLog, status: u16, elapsed: Duration) {
+    fn write(&self, log: &AccessLog, status: u16, elapsed: Duration) {
         let response = &self.response;
         let upstream = response.upstream.as_ref();
         tracing::info!(
@@ -171,8 +193,43 @@ impl RequestLog<'_> {
             peer = log.select(Field::Peer, self.client_ip).map(tracing::field::display),
             proxy = log.select(Field::Proxy, self.proxy).map(tracing::field::display),
             user_agent = log.select(Field::UserAgent, self.user_agent),
+            trace_id = log.select(Field::TraceId, self.trace_id).map(tracing::field::display),
             "request served",
         );
+    }
+}
+
+impl LineFields for LoggedRequest<'_, '_> {
+    fn has(&self, field: Field) -> bool {
+        self.log.has(field)
+    }
+
+    fn value(&self, field: Field) -> Option<LogValue<'_>> {
+        let (request, response) = (self.request, &self.request.response);
+        let upstream = response.upstream.as_ref();
+        match field {
+            Field::RequestId => request.request_id.map(|id| LogValue::Text(id.as_str())),
+            Field::Method => Some(LogValue::Text(request.method)),
+            Field::Host => request.host.map(LogValue::Text),
+            Field::Path => Some(LogValue::Text(request.path)),
+            Field::Protocol => request.protocol.map(LogValue::Version),
+            Field::Status => Some(LogValue::Number(self.status.into())),
+            Field::Bytes => Some(LogValue::Number(response.bytes as u64)),
+            Field::BytesReceived => Some(LogValue::Number(response.bytes_received)),
+            Field::DurationUs => Some(LogValue::Number(micros(self.elapsed))),
+            Field::Route => request.route.map(|series| LogValue::Text(series.route())),
+            Field::Upstream => upstream.map(|upstream| LogValue::Text(&upstream.name)),
+            Field::Endpoint => upstream.and_then(|upstream| upstream.endpoint.as_deref()).map(LogValue::Text),
+            Field::UpstreamUs => upstream.map(|upstream| LogValue::Number(micros(upstream.elapsed))),
+            Field::Attempts => upstream.map(|upstream| LogValue::Number(upstream.attempts.into())),
+            Field::Truncated => response.is_truncated.then_some(LogValue::Flag(true)),
+            Field::KeyId => request.key_id.map(LogValue::Key),
+            Field::Denial => request.rejection.map(LogValue::Text),
+            Field::Peer => request.client_ip.map(LogValue::Address),
+            Field::Proxy => request.proxy.map(LogValue::Address),
+            Field::UserAgent => request.user_agent.map(LogValue::Text),
+            Field::TraceId => request.trace_id.map(LogValue::Trace),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::auth_failures::{AuthFailureThrottle, Delay};
 use super::cross_origin::is_cross_origin_write;
 use super::rate_limit::{Caller, RateLimitOutcome, RouteLimits};
 use super::route::Route;
+use super::steps::{Steps, timed};
 use crate::config::{Auth, OnBackendDown};
 use crate::id::{KeyId, TenantId};
 use crate::verifier::{
@@ -45,6 +46,8 @@ pub struct AuthorizeRequest<'a, F> {
     pub client_ip: Option<IpAddr>,
     /// When the head arrived. Cached records are judged fresh or stale as of then.
     pub arrived: Instant,
+    /// Whether the times of steps that wait are taken.
+    pub is_timed: bool,
 }
 
 /// The result of authorization.
@@ -54,6 +57,8 @@ pub struct Authorization {
     pub outcome: Result<Option<Verdict>, Box<Refusal>>,
     /// The result of charging the rate limits, if the request got that far.
     pub limits: RateLimitOutcome,
+    /// How the result was reached.
+    pub steps: Steps,
 }
 
 /// Why a request is rejected, and the key of its credential.
@@ -70,23 +75,23 @@ pub enum PendingAuthorization {
     /// The credential is being verified.
     Verification(PendingVerification),
     /// The limits must be charged.
-    Charge(Option<Verdict>),
+    Charge(Option<Verdict>, Steps),
     /// The response to a rejected credential is delayed.
-    Delay(Box<Refusal>, Delay),
+    Delay(Box<Refusal>, Delay, Steps),
 }
 
 impl Authorization {
-    fn charged(verdict: Option<Verdict>, mut limits: RateLimitOutcome) -> Self {
+    fn charged(verdict: Option<Verdict>, mut limits: RateLimitOutcome, steps: Steps) -> Self {
         let outcome = match limits.rejection.take() {
             None => Ok(verdict),
             Some(rejection) => Err(Box::new(Refusal { rejection, key: verdict.map(|verdict| verdict.key_id()) })),
         };
-        Self { outcome, limits }
+        Self { outcome, limits, steps }
     }
 
     /// Of a request on a route without limits, or that is rejected before they are charged.
-    fn uncharged(outcome: Result<Option<Verdict>, Box<Refusal>>) -> Self {
-        Self { outcome, limits: RateLimitOutcome::default() }
+    fn uncharged(outcome: Result<Option<Verdict>, Box<Refusal>>, steps: Steps) -> Self {
+        Self { outcome, limits: RateLimitOutcome::default(), steps }
     }
 }
 
@@ -133,6 +138,7 @@ impl Authorizer {
         request: &AuthorizeRequest<'_, F>,
         memory: &mut ConnectionMemory,
     ) -> Result<Authorization, PendingAuthorization> {
+        let mut steps = Steps::default();
         let verdict = match credential(route, request) {
             Ok(Some(credential)) => {
                 let presented = self.presented(route, request, &credential);
@@ -140,6 +146,7 @@ impl Authorizer {
                     Ok(()) => {
                         let verification = self.verifier.verify_now(&presented, memory);
                         let verification = verification.map_err(PendingAuthorization::Verification)?;
+                        steps = Steps::of(&verification);
                         verdict(verification, route).map(Some)
                     }
                     Err(rejection) => Err(rejection.into()),
@@ -151,14 +158,14 @@ impl Authorizer {
         if let Err(refusal) = &verdict
             && let Some(delay) = self.count_auth_failure(refusal, request.client_ip)
         {
-            return Err(PendingAuthorization::Delay(refusal.clone(), delay));
+            return Err(PendingAuthorization::Delay(refusal.clone(), delay, steps));
         }
         match (verdict, &route.limits) {
             (Ok(verdict), Some(limits)) => match self.charge_now(limits, verdict.as_ref(), request, memory) {
-                Some(limits) => Ok(Authorization::charged(verdict, limits)),
-                None => Err(PendingAuthorization::Charge(verdict)),
+                Some(limits) => Ok(Authorization::charged(verdict, limits, steps)),
+                None => Err(PendingAuthorization::Charge(verdict, steps)),
             },
-            (outcome, _) => Ok(Authorization::uncharged(outcome)),
+            (outcome, _) => Ok(Authorization::uncharged(outcome, steps)),
         }
     }
 
@@ -170,16 +177,27 @@ impl Authorizer {
         memory: &mut ConnectionMemory,
         pending: PendingAuthorization,
     ) -> Authorization {
+        let mut steps = Steps::default();
         let verdict = match pending {
-            PendingAuthorization::Charge(verdict) => Ok(verdict),
-            PendingAuthorization::Delay(refusal, delay) => {
+            PendingAuthorization::Charge(verdict, taken) => {
+                steps = taken;
+                Ok(verdict)
+            }
+            PendingAuthorization::Delay(refusal, delay, taken) => {
+                steps = taken;
                 delay.wait().await;
                 Err(refusal)
             }
             PendingAuthorization::Verification(pending) => match credential(route, request) {
                 Ok(Some(credential)) => {
                     let presented = self.presented(route, request, &credential);
-                    let verdict = verdict(self.verifier.verify_later(&presented, memory, pending).await, route);
+                    let verification = self.verifier.verify_later(&presented, memory, pending);
+                    let (verification, wait) = timed(request.is_timed, verification).await;
+                    steps = Steps::of(&verification);
+                    if wait.is_some() {
+                        steps.waits().lookup = wait;
+                    }
+                    let verdict = verdict(verification, route);
                     if let Err(refusal) = &verdict
                         && let Some(delay) = self.count_auth_failure(refusal, request.client_ip)
                     {
@@ -193,10 +211,14 @@ impl Authorizer {
         };
         match (verdict, &route.limits) {
             (Ok(verdict), Some(limits)) => {
-                let limits = self.charge(limits, verdict.as_ref(), request, memory).await;
-                Authorization::charged(verdict, limits)
+                let charge = self.charge(limits, verdict.as_ref(), request, memory);
+                let (limits, wait) = timed(request.is_timed, charge).await;
+                if wait.is_some() {
+                    steps.waits().charge = wait;
+                }
+                Authorization::charged(verdict, limits, steps)
             }
-            (outcome, _) => Authorization::uncharged(outcome),
+            (outcome, _) => Authorization::uncharged(outcome, steps),
         }
     }
 

@@ -20,8 +20,11 @@ use super::rate_limit::RateLimitOutcome;
 use super::request_metrics::InFlight;
 use super::route::Route;
 use super::snapshot::Snapshot;
+use super::spans::{Finished, add_decision};
+use super::trace::{RequestTrace, server_attributes};
 use crate::config::{Auth, OnRevoke, Upgrade};
 use crate::id::{KeyId, RequestId};
+use crate::traces::{TraceId, Tracer};
 use crate::verifier::Verdict;
 use crate::wire::Rejection;
 use crate::wire::credential_locations::CredentialLocations;
@@ -83,7 +86,7 @@ use crate::wire::problem::{ResponseForm, rejection_response};
 /// #     r#"{ "routes": [{ "name": "orders", "path_prefix": "/orders", "upstream": "orders" }] }"#).unwrap();
 /// # let parts = SnapshotParts {
 /// #     config: &gateway, verifier: engine.verifier.clone(), limiter: None, auth_failures: None, on_backend_down: OnBackendDown::default(),
-/// #     tenant: TenantId::NIL, revoke_with_parent: true, live_streams: None, metrics: Metrics::register(&registry).unwrap(), usage: None,
+/// #     tenant: TenantId::NIL, revoke_with_parent: true, live_streams: None, metrics: Metrics::register(&registry).unwrap(), usage: None, tracer: None, access_log: None,
 /// # };
 /// # let snapshot: Arc<Snapshot> = Arc::new(Snapshot::new(parts, |_| ()));
 /// # let draft = KeyDraft { name: "reports".into(), actor_id: "ana".into(), ..KeyDraft::default() };
@@ -131,6 +134,10 @@ pub struct Exchange<U = ()> {
     changes: u64,
     /// Set if the response is a live stream.
     stream: Option<LiveStream>,
+    /// `None` if there are no traces.
+    trace: Option<Box<RequestTrace>>,
+    /// The id of the trace, for the log.
+    trace_id: Option<TraceId>,
     /// `None` once the request is recorded.
     in_flight: Option<InFlight>,
 }
@@ -201,7 +208,13 @@ impl<U> Exchange<U> {
             .or_else(|| (is_upgrade_denied && requests_upgrade(head.fields)).then_some(Rejection::UpgradeDenied));
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
-        let user_agent = snapshot.access_log.user_agent(head.fields);
+        let trace = snapshot.tracer.as_ref().map(|tracer| begin_trace(tracer, arrived, head, connection));
+        let is_recorded = trace.as_ref().is_some_and(|trace| trace.is_recorded());
+        let user_agent = snapshot.access_log.user_agent(head.fields, is_recorded);
+        let trace_id = match &trace {
+            Some(trace) => Some(trace.id()),
+            None => snapshot.access_log.trace_id(head.fields),
+        };
         let client_ip = connection.client_ip(head.fields);
         let locations = route.as_ref().map_or(&snapshot.credentials, |route| &route.credentials);
         let is_exposed = connection.exposes_credential(locations, head.fields, head.query);
@@ -229,6 +242,8 @@ impl<U> Exchange<U> {
             refused_key: None,
             changes,
             stream: None,
+            trace,
+            trace_id,
             in_flight,
         }
     }
@@ -299,11 +314,15 @@ impl<U> Exchange<U> {
             fields,
             client_ip: self.client_ip,
             arrived: self.arrived,
+            is_timed: self.trace.as_ref().is_some_and(|trace| trace.is_recorded()),
         }
     }
 
     fn settle(&mut self, authorization: Authorization) -> Result<(), Rejection> {
         self.limits = authorization.limits;
+        if let Some(trace) = &mut self.trace {
+            add_decision(trace, self.arrived, &authorization.steps, &self.limits);
+        }
         self.verdict = authorization.outcome.map_err(|refusal| {
             self.refused_key = refusal.key.map(Box::new);
             refusal.rejection
@@ -372,6 +391,18 @@ impl<U> Exchange<U> {
 
     pub(super) fn edit_limit_fields<F: Fields>(&self, edits: &mut FieldEdits, fields: &F) {
         self.limits.fields().edit(edits, fields, self.snapshot.upstream_limit_fields);
+    }
+
+    /// Adds to the edits for a service in this process the fields that tell it of the trace.
+    #[doc(hidden)]
+    pub fn add_trace_edits(&self, edits: &mut FieldEdits) {
+        if let Some(trace) = &self.trace {
+            trace.edit_inner_fields(edits);
+        }
+    }
+
+    pub(super) fn trace(&self) -> Option<&RequestTrace> {
+        self.trace.as_deref()
     }
 
     /// The result of charging the rate limits.
@@ -466,6 +497,12 @@ impl<U> Exchange<U> {
         self.verdict.as_ref()
     }
 
+    /// The id of the trace, if there is one and it is recorded or logged.
+    #[doc(hidden)]
+    pub fn trace_id(&self) -> Option<TraceId> {
+        self.trace_id
+    }
+
     /// The client's address, if it is known.
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.client_ip
@@ -500,7 +537,8 @@ impl<U> Exchange<U> {
 
     fn record(&mut self, response: ResponseInfo) {
         let Some(in_flight) = self.in_flight.take() else { return };
-        let access_log = self.snapshot.access_log;
+        let trace = self.trace.take();
+        let access_log = &self.snapshot.access_log;
         let log = RequestLog {
             // Without a log line, a request that has no id needs none.
             request_id: access_log.is_enabled().then(|| self.request_id()),
@@ -508,6 +546,7 @@ impl<U> Exchange<U> {
             host: self.target.as_ref().map(Target::host),
             protocol: self.version,
             user_agent: self.user_agent.as_deref(),
+            trace_id: self.trace_id,
             path: self.received_path(),
             route: self.route().map(|route| &route.series),
             key_id: self.verdict.as_ref().map(Verdict::key_id).or_else(|| self.refused_key.as_deref().copied()),
@@ -519,8 +558,27 @@ impl<U> Exchange<U> {
         };
         log.record(&self.snapshot.metrics, access_log);
         log.count_usage(self.snapshot.usage.as_deref());
+        if let Some(trace) = trace {
+            let credential = self.verdict.as_ref().map(Verdict::kind);
+            Finished { log: &log, request_id: self.request_id(), credential }.end(trace);
+        }
         drop(in_flight);
     }
+}
+
+/// Begins the trace of a request, and describes what only its head has.
+fn begin_trace<F: Fields>(
+    tracer: &Arc<Tracer>,
+    arrived: Instant,
+    head: &RequestHead<'_, F>,
+    connection: &Connection,
+) -> Box<RequestTrace> {
+    let mut trace = RequestTrace::begin(tracer, head.fields, arrived);
+    trace.describe(|attributes| {
+        attributes.push(("url.scheme", connection.scheme(head.fields).as_str().into()));
+        server_attributes(attributes, head.host().unwrap_or_default());
+    });
+    trace
 }
 
 /// The locations that are stripped. On a route without authentication credentials belong to the upstream.

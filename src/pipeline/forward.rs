@@ -71,6 +71,9 @@ impl<U> Exchange<U> {
         if let Some(locations) = credentials {
             strip_credentials(&mut edits, fields, locations);
         }
+        if let Some(trace) = self.trace() {
+            trace.edit_upstream_fields(&mut edits);
+        }
         if let Some(rules) = &route.request_rules {
             rules.apply(&mut edits, &self.values(connection));
         }

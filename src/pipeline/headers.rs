@@ -37,6 +37,10 @@ pub enum SetName {
     Host,
     /// `X-Request-Id`
     RequestId,
+    /// `traceparent`
+    TraceParent,
+    /// `tracestate`
+    TraceState,
     /// `X-Forwarded-For`
     ForwardedFor,
     /// `X-Forwarded-Proto`
@@ -86,7 +90,7 @@ const ESSENTIAL: [&str; 9] = [
 const ALLOWED_UPGRADE: &str = "websocket";
 
 /// The most fields that are set on a request.
-const REQUEST_SET_MAX: usize = 13;
+const REQUEST_SET_MAX: usize = 14;
 /// Inline capacity for set fields: enough for most responses. Larger edits are on the heap, which is cheaper than to move them.
 const SET_INLINE: usize = 3;
 
@@ -182,6 +186,8 @@ impl SetName {
             Self::Connection => CONNECTION,
             Self::Host => HOST,
             Self::RequestId => X_REQUEST_ID,
+            Self::TraceParent => const { HeaderName::from_static("traceparent") },
+            Self::TraceState => const { HeaderName::from_static("tracestate") },
             Self::ForwardedFor => X_FORWARDED_FOR,
             Self::ForwardedProto => X_FORWARDED_PROTO,
             Self::ForwardedHost => X_FORWARDED_HOST,

@@ -11,7 +11,7 @@
 //! - `route_response`, `own_response`: responses that a route makes itself; `template`: their variables.
 //! - `forward`: requests for upstreams and their responses; `rewrite`: other paths for upstreams; `location`: the way back.
 //! - [`headers`]: which fields pass, in both directions; `header_rules`: what a route changes.
-//! - [`access_log`]: the log line of a request; `request_metrics`: its metrics.
+//! - [`access_log`], `log_line`: the log line of a request; `request_metrics`: its metrics; `trace`: its trace context; `spans`: its spans.
 
 pub mod access_log;
 mod auth_failures;
@@ -22,6 +22,7 @@ mod connection;
 mod cors;
 mod credential_strip;
 mod cross_origin;
+mod error_type;
 mod exchange;
 mod explain;
 mod forward;
@@ -32,6 +33,8 @@ mod host;
 #[doc(hidden)]
 pub mod live_streams;
 mod location;
+mod log_line;
+mod method;
 mod own_response;
 pub mod path;
 #[doc(hidden)]
@@ -41,7 +44,10 @@ mod rewrite;
 pub mod route;
 mod route_response;
 mod snapshot;
+mod spans;
+mod steps;
 mod template;
+mod trace;
 mod unread;
 
 pub use access_log::{ResponseInfo, UpstreamInfo};
@@ -54,10 +60,16 @@ pub use explain::{ExplainRequest, ExplainSubject, Explanation, StepOutcome};
 pub use forward::UpstreamAddress;
 pub use head::{RequestHead, Target};
 pub use headers::FieldEdits;
+#[doc(hidden)]
+pub use log_line::AccessLogSink;
 pub use rate_limit::RateLimitOutcome;
 pub use request_metrics::{LATENCY_BUCKETS, Metrics};
 pub use route::Route;
 pub use snapshot::{CurrentSnapshot, Snapshot, SnapshotParts};
+#[doc(hidden)]
+pub use spans::PlainRequest;
+#[doc(hidden)]
+pub use trace::RequestTrace;
 #[doc(hidden)]
 pub use unread::UnreadRequest;
 

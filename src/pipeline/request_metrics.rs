@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use super::error_type::{ErrorType, error_type};
+use super::method::method_name;
+
 /// Upper bounds of the buckets of latencies, in seconds.
 pub const LATENCY_BUCKETS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -12,11 +15,15 @@ pub const LATENCY_BUCKETS: [f64; 15] =
 /// The statuses of most responses. Their counters are cached for each route.
 const COMMON_STATUSES: [u16; 6] = [200, 201, 204, 304, 404, 500];
 
+/// The methods of most requests. Their series with the [`COMMON_STATUSES`] are cached for each route.
+const COMMON_METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+
 /// The metrics of all requests. Registered once in a process; every snapshot uses the same ones.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     requests: IntCounterVec,
     duration: HistogramVec,
+    http_duration: HistogramVec,
     upstream_duration: HistogramVec,
     in_flight: IntGauge,
     malformed: IntCounterVec,
@@ -31,6 +38,20 @@ pub(super) struct CachedSeries {
     upstream_duration: OnceLock<Histogram>,
     /// Responses that are not rejections, by [`COMMON_STATUSES`].
     requests: [OnceLock<IntCounter>; COMMON_STATUSES.len()],
+    /// Of the same, by [`COMMON_METHODS`].
+    http_duration: [[OnceLock<Histogram>; COMMON_STATUSES.len()]; COMMON_METHODS.len()],
+}
+
+/// What is counted of a finished request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CountedRequest<'a> {
+    pub(super) method: &'a str,
+    pub(super) status: u16,
+    /// The code of the rejection.
+    pub(super) rejection: Option<&'static str>,
+    pub(super) elapsed: Duration,
+    /// The time that the upstream took.
+    pub(super) upstream: Option<Duration>,
 }
 
 /// Counts a request as in flight until it is dropped.
@@ -56,6 +77,14 @@ impl Metrics {
                 .buckets(LATENCY_BUCKETS.to_vec()),
                 &["route"],
             )?,
+            http_duration: HistogramVec::new(
+                HistogramOpts::new(
+                    "http_server_request_duration_seconds",
+                    "Time from the request head to the end of the response, by the OpenTelemetry conventions",
+                )
+                .buckets(LATENCY_BUCKETS.to_vec()),
+                &["http_request_method", "http_response_status_code", "http_route", "error_type"],
+            )?,
             upstream_duration: HistogramVec::new(
                 HistogramOpts::new(
                     "keygate_gateway_upstream_duration_seconds",
@@ -72,6 +101,7 @@ impl Metrics {
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
+        registry.register(Box::new(metrics.http_duration.clone()))?;
         registry.register(Box::new(metrics.upstream_duration.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
         registry.register(Box::new(metrics.malformed.clone()))?;
@@ -94,27 +124,35 @@ impl Metrics {
         self.malformed.with_label_values(&[reason]).inc();
     }
 
-    /// Counts a finished request. `upstream` is the time that the upstream took.
-    pub(super) fn count(
-        &self,
-        route: Option<&CachedSeries>,
-        status: u16,
-        rejection: Option<&'static str>,
-        elapsed: Duration,
-        upstream: Option<Duration>,
-    ) {
+    /// Counts a finished request.
+    pub(super) fn count(&self, route: Option<&CachedSeries>, request: &CountedRequest<'_>) {
         if let Some(series) = route {
-            series.count(status, rejection, elapsed, upstream);
+            series.count(request);
         } else {
-            self.requests_series("", status, rejection).inc();
-            self.duration.with_label_values(&[""]).observe(elapsed.as_secs_f64());
+            let elapsed = request.elapsed.as_secs_f64();
+            self.requests_series("", request.status, request.rejection).inc();
+            self.duration.with_label_values(&[""]).observe(elapsed);
+            self.http_series("", request).observe(elapsed);
         }
     }
 
-    fn requests_series(&self, route: &str, status: u16, rejection: Option<&'static str>) -> IntCounter {
-        let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-        self.requests.with_label_values(&[route, status.as_str(), rejection.unwrap_or_default()])
+    fn http_series(&self, route: &str, request: &CountedRequest<'_>) -> Histogram {
+        let status = status_text(request.status);
+        let error = match error_type(request.status, request.rejection) {
+            None => "",
+            Some(ErrorType::Code(code)) => code,
+            Some(ErrorType::Status(_)) => status.as_str(),
+        };
+        self.http_duration.with_label_values(&[method_name(request.method), status.as_str(), route, error])
     }
+
+    fn requests_series(&self, route: &str, status: u16, rejection: Option<&'static str>) -> IntCounter {
+        self.requests.with_label_values(&[route, status_text(status).as_str(), rejection.unwrap_or_default()])
+    }
+}
+
+fn status_text(status: u16) -> http::StatusCode {
+    http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 impl CachedSeries {
@@ -126,6 +164,7 @@ impl CachedSeries {
             duration: OnceLock::new(),
             upstream_duration: OnceLock::new(),
             requests: Default::default(),
+            http_duration: Default::default(),
         }
     }
 
@@ -134,15 +173,22 @@ impl CachedSeries {
         &self.route
     }
 
-    fn count(&self, status: u16, rejection: Option<&'static str>, elapsed: Duration, upstream: Option<Duration>) {
+    fn count(&self, request: &CountedRequest<'_>) {
+        let CountedRequest { method, status, rejection, elapsed, upstream } = *request;
+        let elapsed = elapsed.as_secs_f64();
         let requests = || self.metrics.requests_series(&self.route, status, rejection);
+        let http_duration = || self.metrics.http_series(&self.route, request);
         let common = COMMON_STATUSES.iter().position(|common| *common == status).filter(|_| rejection.is_none());
         match common {
             Some(index) => self.requests[index].get_or_init(requests).inc(),
             None => requests().inc(),
         }
+        match common.zip(COMMON_METHODS.iter().position(|common| *common == method)) {
+            Some((status, method)) => self.http_duration[method][status].get_or_init(http_duration).observe(elapsed),
+            None => http_duration().observe(elapsed),
+        }
         let duration = || self.metrics.duration.with_label_values(&[&self.route]);
-        self.duration.get_or_init(duration).observe(elapsed.as_secs_f64());
+        self.duration.get_or_init(duration).observe(elapsed);
         if let Some(upstream) = upstream {
             let duration = || self.metrics.upstream_duration.with_label_values(&[&self.route]);
             self.upstream_duration.get_or_init(duration).observe(upstream.as_secs_f64());

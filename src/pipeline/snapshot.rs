@@ -12,6 +12,7 @@ use super::authorize::Authorizer;
 use super::head::{RequestHead, Target};
 use super::headers::{HeaderSelection, value_of};
 use super::live_streams::LiveStreams;
+use super::log_line::AccessLogSink;
 use super::path::NormalPath;
 use super::rate_limit::Limits;
 use super::request_metrics::Metrics;
@@ -20,6 +21,7 @@ use super::route::{Route, RouteMatcher, RouteTable};
 use crate::config::{GatewayConfig, OnBackendDown, RouteConfig, UpstreamLimitFields};
 use crate::id::TenantId;
 use crate::ratelimit::Limiter;
+use crate::traces::Tracer;
 use crate::usage::UsageCounter;
 use crate::verifier::Verifier;
 use crate::wire::Rejection;
@@ -55,6 +57,12 @@ pub struct SnapshotParts<'a> {
     /// Counts the usage of keys; `None` if it is not counted.
     #[doc(hidden)]
     pub usage: Option<Arc<UsageCounter>>,
+    /// Records traces; `None` if there are none.
+    #[doc(hidden)]
+    pub tracer: Option<Arc<Tracer>>,
+    /// Where access-log lines are written; `None` if they are events of `tracing`.
+    #[doc(hidden)]
+    pub access_log: Option<AccessLogSink>,
 }
 
 /// An immutable configuration for requests. `U` is what a front keeps for the upstream of a route.
@@ -75,6 +83,7 @@ pub struct Snapshot<U = ()> {
     pub(super) metrics: Metrics,
     pub(super) access_log: AccessLog,
     pub(super) usage: Option<Arc<UsageCounter>>,
+    pub(super) tracer: Option<Arc<Tracer>>,
 }
 
 impl SnapshotParts<'_> {
@@ -112,7 +121,7 @@ impl<U> Snapshot<U> {
     }
 
     fn assemble(parts: SnapshotParts<'_>, credentials: Arc<CredentialLocations>, routes: RouteTable<Route<U>>) -> Self {
-        let SnapshotParts { config, live_streams, metrics, usage, .. } = parts;
+        let SnapshotParts { config, live_streams, metrics, usage, tracer, access_log, .. } = parts;
         Self {
             routes,
             credentials,
@@ -126,8 +135,9 @@ impl<U> Snapshot<U> {
             revoke_with_parent: parts.revoke_with_parent,
             tenant_id: parts.tenant,
             metrics,
-            access_log: AccessLog::new(&config.access_log),
+            access_log: AccessLog::new(&config.access_log, access_log),
             usage,
+            tracer,
         }
     }
 

@@ -36,6 +36,7 @@ impl<U> Snapshot<U> {
             path: "",
             protocol: None,
             user_agent: None,
+            trace_id: None,
             route: None,
             key_id: None,
             rejection: Some(rejection.code()),
@@ -44,7 +45,7 @@ impl<U> Snapshot<U> {
             arrived: request.arrived,
             response: ResponseInfo::new(response.status().as_u16(), response.body().len()),
         };
-        log.record(&self.metrics, self.access_log);
+        log.record(&self.metrics, &self.access_log);
         response
     }
 }

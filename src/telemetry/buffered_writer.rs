@@ -9,7 +9,9 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+#[cfg(feature = "server")]
 use tracing::{Level, Metadata};
+#[cfg(feature = "server")]
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Maximum time that a line is buffered.
@@ -21,13 +23,21 @@ const FLUSH_SIZE: usize = 64 * 1024;
 pub(super) struct BufferedWriter<W>(Arc<Shared<W>>);
 
 struct Shared<W> {
-    buffer: Mutex<Vec<u8>>,
-    not_empty: Condvar,
+    buffer: Mutex<Buffer>,
+    /// Notified when the buffer is no longer empty, and when it is closed.
+    changed: Condvar,
     /// Locked before `buffer`, so that lines stay in order.
     output: Mutex<W>,
 }
 
+#[derive(Default)]
+struct Buffer {
+    lines: Vec<u8>,
+    is_closed: bool,
+}
+
 /// The writer of one line.
+#[cfg(feature = "server")]
 pub(super) struct LineWriter<'a, W> {
     shared: &'a Shared<W>,
     urgent: bool,
@@ -45,8 +55,7 @@ impl<W: Write + Send + 'static> BufferedWriter<W> {
     /// # Errors
     /// If the thread cannot be started.
     pub(super) fn start(output: W) -> io::Result<Self> {
-        let shared =
-            Arc::new(Shared { buffer: Mutex::default(), not_empty: Condvar::new(), output: Mutex::new(output) });
+        let shared = Arc::new(Shared { buffer: Mutex::default(), changed: Condvar::new(), output: Mutex::new(output) });
         let writer = Self(Arc::clone(&shared));
         std::thread::Builder::new().name("log".into()).spawn(move || shared.flush_periodically())?;
         Ok(writer)
@@ -56,12 +65,34 @@ impl<W: Write + Send + 'static> BufferedWriter<W> {
     pub(super) fn flush(&self) {
         self.0.flush();
     }
+
+    /// Adds a line. Urgent lines are written at once, after all buffered ones.
+    pub(super) fn add(&self, line: &[u8], urgent: bool) {
+        self.0.add(line, urgent);
+    }
+
+    /// Calls a function with the output, while nothing is written.
+    pub(super) fn with_output<T>(&self, change: impl FnOnce(&mut W) -> T) -> T {
+        change(&mut lock(&self.0.output))
+    }
+
+    /// Writes all buffered lines and ends the thread.
+    pub(super) fn close(&self) {
+        lock(&self.0.buffer).is_closed = true;
+        self.0.changed.notify_all();
+        self.0.flush();
+    }
 }
 
 impl<W: Write> Shared<W> {
     fn flush_periodically(&self) {
         loop {
-            drop(self.not_empty.wait_while(lock(&self.buffer), |buffer| buffer.is_empty()));
+            let is_idle = |buffer: &mut Buffer| buffer.lines.is_empty() && !buffer.is_closed;
+            let buffer = self.changed.wait_while(lock(&self.buffer), is_idle).unwrap_or_else(PoisonError::into_inner);
+            if buffer.is_closed {
+                return;
+            }
+            drop(buffer);
             std::thread::sleep(FLUSH_INTERVAL);
             self.flush();
         }
@@ -69,21 +100,21 @@ impl<W: Write> Shared<W> {
 
     fn flush(&self) {
         let mut output = lock(&self.output);
-        let lines = std::mem::take(&mut *lock(&self.buffer));
+        let lines = std::mem::take(&mut lock(&self.buffer).lines);
         // A failed write of the log cannot be logged.
-        let _ = output.write_all(&lines);
+        let _ = output.write_all(&lines).and_then(|()| output.flush());
     }
 
     fn add(&self, line: &[u8], urgent: bool) {
         let mut buffer = lock(&self.buffer);
-        let was_empty = buffer.is_empty();
-        buffer.extend_from_slice(line);
-        let flush_now = urgent || buffer.len() >= FLUSH_SIZE;
+        let was_empty = buffer.lines.is_empty();
+        buffer.lines.extend_from_slice(line);
+        let flush_now = urgent || buffer.lines.len() >= FLUSH_SIZE;
         drop(buffer);
         if flush_now {
             self.flush();
         } else if was_empty {
-            self.not_empty.notify_one();
+            self.changed.notify_one();
         }
     }
 }
@@ -92,6 +123,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cfg(feature = "server")]
 impl<'a, W: Write + 'static> MakeWriter<'a> for BufferedWriter<W> {
     type Writer = LineWriter<'a, W>;
 
@@ -104,6 +136,7 @@ impl<'a, W: Write + 'static> MakeWriter<'a> for BufferedWriter<W> {
     }
 }
 
+#[cfg(feature = "server")]
 impl<W: Write> Write for LineWriter<'_, W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.shared.add(line, self.urgent);
@@ -168,8 +201,18 @@ mod tests {
         let line = vec![b'x'; 1024];
         for _ in 0..1024 {
             writer.0.add(&line, false);
-            assert!(lock(&writer.0.buffer).len() < FLUSH_SIZE);
+            assert!(lock(&writer.0.buffer).lines.len() < FLUSH_SIZE);
         }
+    }
+
+    #[test]
+    fn thread_ends_when_the_writer_is_closed() {
+        let (writer, written) = writer();
+        writer.0.add(b"last\n", false);
+        writer.close();
+        drop(writer);
+        // The output is dropped with the thread.
+        assert_eq!(written.iter().collect::<String>(), "last\n");
     }
 
     #[test]

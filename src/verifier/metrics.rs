@@ -13,6 +13,12 @@ use crate::credential::CredentialKind;
 
 const BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// Upper bounds of the buckets of decisions, in seconds: most take some microseconds.
+const DECISION_BUCKETS: &[f64] = &[
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+    0.5, 1.0, 2.5, 5.0,
+];
+
 /// The number of credential kinds, from the last variant.
 const KINDS: usize = CredentialKind::DerivedMacaroon as usize + 1;
 /// The number of cache outcomes, from the last variant.
@@ -29,6 +35,7 @@ pub struct Metrics {
     cache_hits: IntCounter,
     cache_misses: IntCounter,
     lookups: IntCounterVec,
+    decisions: HistogramVec,
     checks: IntCounterVec,
     series: Arc<CachedSeries>,
 }
@@ -42,6 +49,8 @@ struct CachedSeries {
     duration: [[OnceLock<Histogram>; 2]; KINDS],
     /// By level.
     lookups: [OnceLock<IntCounter>; LEVELS],
+    /// By level.
+    decisions: [OnceLock<Histogram>; LEVELS],
     checks: [OnceLock<IntCounter>; CHECKS],
 }
 
@@ -70,6 +79,14 @@ impl Metrics {
                 ),
                 &["level"],
             )?,
+            decisions: HistogramVec::new(
+                HistogramOpts::new(
+                    "keygate_decision_duration_seconds",
+                    "Time from the request head to the verdict about its credential, by where the key was found: memory, shared, stale, database, none",
+                )
+                .buckets(DECISION_BUCKETS.to_vec()),
+                &["tier"],
+            )?,
             checks: IntCounterVec::new(
                 Opts::new(
                     "keygate_credential_checks_total",
@@ -84,6 +101,7 @@ impl Metrics {
         registry.register(Box::new(metrics.cache_hits.clone()))?;
         registry.register(Box::new(metrics.cache_misses.clone()))?;
         registry.register(Box::new(metrics.lookups.clone()))?;
+        registry.register(Box::new(metrics.decisions.clone()))?;
         registry.register(Box::new(metrics.checks.clone()))?;
         Ok(metrics)
     }
@@ -95,6 +113,8 @@ impl Metrics {
         counter.inc();
         let lookups = || self.lookups.with_label_values(&[cache.level()]);
         self.series.lookups[cache as usize].get_or_init(lookups).inc();
+        let decisions = || self.decisions.with_label_values(&[cache.level()]);
+        self.series.decisions[cache as usize].get_or_init(decisions).observe(took.as_secs_f64());
         let checks = || self.checks.with_label_values(&[verification.check.known_to()]);
         self.series.checks[verification.check as usize].get_or_init(checks).inc();
         let result = if is_good { "success" } else { "failure" };
@@ -112,6 +132,7 @@ impl Default for CachedSeries {
             verifications: array::from_fn(|_| array::from_fn(|_| OnceLock::new())),
             duration: array::from_fn(|_| array::from_fn(|_| OnceLock::new())),
             lookups: array::from_fn(|_| OnceLock::new()),
+            decisions: array::from_fn(|_| OnceLock::new()),
             checks: array::from_fn(|_| OnceLock::new()),
         }
     }

@@ -6,6 +6,9 @@ use http::HeaderMap;
 
 use crate::config::ClientIpSource;
 
+/// The headers that a configuration can name as the source of the address.
+pub const ADDRESS_HEADERS: [&str; 4] = ["cf-connecting-ip", "x-forwarded-for", "x-real-ip", "true-client-ip"];
+
 /// Reads the address from where the configuration says, the TCP peer's when the header is absent or empty. A header that
 /// holds no address gives none: then a key that is bound to addresses is refused.
 ///

@@ -5,7 +5,7 @@ use http::header::COOKIE;
 use super::fields::Fields;
 
 /// The values of the cookies with one of these names, without quotation marks.
-pub(super) fn cookie_values<'f, F: Fields>(fields: &'f F, names: &'f [Box<str>]) -> impl Iterator<Item = &'f [u8]> {
+pub fn cookie_values<'f, F: Fields>(fields: &'f F, names: &'f [Box<str>]) -> impl Iterator<Item = &'f [u8]> {
     let pairs = fields.field_values(&COOKIE).flat_map(pairs);
     pairs.filter(|pair| is_named(pair, names)).map(value)
 }

@@ -50,6 +50,47 @@ async fn restart_keeps_keys_and_files_are_private() {
     }
 }
 
+/// What `keygate dev` prints as text with a data directory, until it has printed `until`.
+fn printed(data: &str, until: &str) -> String {
+    let ports = ["--gateway-port", "0", "--admin-port", "0", "--metrics-port", "0"];
+    let mut process = Process::start(command().args(["dev", "--data", data]).args(ports).stderr(Stdio::null()));
+    let mut stdout = process.child().stdout.take().unwrap();
+    let mut text = String::new();
+    eventually("the text is printed", || {
+        let mut buffer = [0; 4096];
+        let read = stdout.read(&mut buffer).unwrap();
+        assert!(read > 0, "dev has ended: {text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        text.contains(until)
+    });
+    text
+}
+
+#[tokio::test]
+async fn revoked_demonstration_key_is_named_and_replaced_by_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let data = data.to_str().unwrap();
+    let first = Keygate::dev(&["--data", data]);
+    let revoked = (first.key_id.clone(), first.secret.clone());
+    first.revoke(&first.key_id).await;
+    drop(first);
+    let text = printed(data, "another");
+    assert!(text.contains("is revoked") && text.contains("keygate dev --new-key"), "{text}");
+    let second = Keygate::dev(&["--data", data, "--new-key"]);
+    assert!(second.key_id != revoked.0 && !second.secret.is_empty());
+    assert_eq!(second.call("/", &second.secret).await.status(), StatusCode::OK);
+    assert_eq!(second.call("/", &revoked.1).await.status(), StatusCode::UNAUTHORIZED);
+    let new = second.key_id.clone();
+    drop(second);
+    // The next start uses the new key.
+    let third = Keygate::dev(&["--data", data]);
+    assert_eq!((third.key_id.as_str(), third.secret.as_str()), (&*new, ""));
+    drop(third);
+    let text = printed(data, "another");
+    assert!(!text.contains("is revoked"), "{text}");
+}
+
 #[test]
 fn printed_commands_return_the_printed_status() {
     let ports = ["--gateway-port", "0", "--admin-port", "0", "--metrics-port", "0"];

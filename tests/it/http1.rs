@@ -3,6 +3,7 @@
 mod cases;
 mod handover;
 mod limits;
+mod paths;
 
 use std::io::{ErrorKind, Read, Write};
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access_log;
+mod access_log_output;
 mod admin;
 mod admin_auth;
 mod admin_browser;
@@ -16,10 +17,12 @@ mod cli;
 mod client_address;
 mod coming_from;
 mod config;
+mod config_places;
 #[cfg(feature = "axum")]
 mod conformance;
 mod connections;
 mod console;
+mod console_pages;
 mod cors;
 mod crash;
 mod credential_locations;
@@ -42,6 +45,7 @@ mod layer;
 mod limits;
 mod lists;
 mod lookup_flood;
+mod metrics;
 mod migrate;
 mod nodes;
 mod openapi;
@@ -49,6 +53,7 @@ mod origins;
 mod postgres;
 mod proof_cache;
 mod races;
+mod readiness;
 mod redis;
 mod reload;
 mod retention;
@@ -64,6 +69,7 @@ mod stop;
 mod streams;
 mod support;
 mod tls;
+mod traces;
 mod upstream_tls;
 mod upstreams;
 mod usage;

@@ -8,6 +8,8 @@ use super::role::Role;
 pub(in crate::admin) enum Access {
     /// Nothing.
     Public,
+    /// An admin key with any role.
+    AnyRole,
     /// An admin key with this role.
     Role(Role),
 }
@@ -100,6 +102,7 @@ operations! {
     GetAdminKey: ADMIN, "GET /keygate/v1/adminKeys/{key_id}";
     RotateAdminKey: ADMIN, "POST /keygate/v1/adminKeys/{key_id}:rotate";
     RevokeAdminKey: ADMIN, "POST /keygate/v1/adminKeys/{key_id}:revoke";
+    GetCaller: Access::AnyRole, "GET /keygate/v1/caller";
     SelfRevokeKey: Access::Public, "POST /v2alpha1/apiKeys:selfRevoke";
     GetJwks: Access::Public, "GET /v2alpha1/derivedKeys/jwks.json";
     GetJwksLegacy: Access::Public, "GET /v2alpha1/admin/derivedKeys/jwks.json";
@@ -117,6 +120,7 @@ mod tests {
         let row = |operation: &Operation| {
             let needs = match operation.access() {
                 Access::Public => "no key".to_owned(),
+                Access::AnyRole => "any role".to_owned(),
                 Access::Role(role) => format!("`{role}`"),
             };
             format!("| `{}` | {needs} |\n", operation.route())

@@ -9,3 +9,4 @@ pub use cors::Cors;
 pub use guard::BrowserRules;
 pub(super) use guard::guard;
 pub use host::AllowedHosts;
+pub(super) use origin::Site;

@@ -8,7 +8,7 @@ const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// The web site that made a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Site<'a> {
+pub(in crate::admin) enum Site<'a> {
     /// The request is not from a browser.
     NotABrowser,
     /// The person at the browser, or a page of this listener.
@@ -19,7 +19,7 @@ pub(super) enum Site<'a> {
 
 impl<'a> Site<'a> {
     /// Reads the fields of a request.
-    pub(super) fn of(headers: &'a HeaderMap) -> Self {
+    pub(in crate::admin) fn of(headers: &'a HeaderMap) -> Self {
         let origin = headers.get(ORIGIN);
         let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
         let is_foreign = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))

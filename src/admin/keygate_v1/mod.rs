@@ -2,6 +2,7 @@
 
 mod admin_keys;
 mod audit_events;
+mod caller;
 mod config;
 mod explain;
 mod form;

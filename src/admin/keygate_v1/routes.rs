@@ -6,6 +6,7 @@ use axum::routing::{get, post};
 
 use super::admin_keys;
 use super::audit_events::audit_events;
+use super::caller::caller;
 use super::config::get_config;
 use super::explain::explain;
 use super::introspect::introspect;
@@ -17,6 +18,7 @@ use crate::admin::middleware::reject_head;
 use crate::admin::state::AdminState;
 
 const AUDIT_EVENTS: &str = "/keygate/v1/auditEvents";
+const CALLER: &str = "/keygate/v1/caller";
 const EXPLAIN: &str = "/keygate/v1/explain";
 const INTROSPECT: &str = "/keygate/v1/introspect";
 const USAGE: &str = "/keygate/v1/keys/{key_id}/usage";
@@ -29,6 +31,7 @@ const OVERVIEW: &str = "/keygate/v1/overview";
 pub(in crate::admin) fn routes() -> Router<AdminState> {
     let routes = Router::new()
         .route(AUDIT_EVENTS, get(audit_events))
+        .route(CALLER, get(caller))
         .route(EXPLAIN, post(explain))
         .route(INTROSPECT, post(introspect))
         .route(USAGE, get(usage))

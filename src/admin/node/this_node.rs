@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::counts::Counts;
 use super::overview::Overview;
+use super::readiness::{Ages, ListenerInfo, Readiness};
 use super::samples::Samples;
 use super::status::{Dependencies, Health, ListedNode, NodeStatus, UpstreamReport, upstream_health};
 use crate::admin::v2alpha1::key::time_text;
@@ -33,12 +34,17 @@ pub struct NodeParts {
     pub upstream_report: Option<UpstreamReport>,
     /// The version of this process.
     pub version: Arc<Version>,
+    /// The listeners of this process, which were bound just now.
+    pub listeners: Vec<ListenerInfo>,
 }
 
 /// This process as a node of the installation.
 pub struct Node {
     id: Uuid,
     start_time: Timestamp,
+    bound: Instant,
+    /// Since when the dependencies have their status.
+    ages: Ages,
     parts: NodeParts,
     version: ArcSwap<Version>,
     samples: Samples,
@@ -50,8 +56,9 @@ impl Node {
     pub fn new(parts: NodeParts) -> Self {
         let (id, start_time) = (uuid::Builder::from_random_bytes(rand::random()).into_uuid(), parts.lifecycle.now());
         let version = ArcSwap::new(Arc::clone(&parts.version));
-        let node =
-            Self { id, start_time, parts, version, samples: Samples::default(), is_stopping: AtomicBool::new(false) };
+        let (bound, ages) = (Instant::now(), Ages::default());
+        let (samples, is_stopping) = (Samples::default(), AtomicBool::new(false));
+        let node = Self { id, start_time, bound, ages, parts, version, samples, is_stopping };
         node.sample();
         node
     }
@@ -93,11 +100,20 @@ impl Node {
         self.is_stopping.load(Ordering::Acquire)
     }
 
+    /// The dependencies and listeners of this process, each with its age.
+    pub(in crate::admin) async fn readiness(&self) -> Readiness {
+        let is_database_up = self.parts.lifecycle.ready().await.is_ok();
+        let counts = Counts::read(&self.parts.registry);
+        Readiness::new(is_database_up, &counts, &self.ages, &self.parts.listeners, (self.bound, Instant::now()))
+    }
+
     /// Samples the metrics and sends heartbeats. Runs until it is dropped.
     pub async fn run(&self) {
         let mut is_failing = false;
         loop {
             self.sample();
+            // So that a change of a status is noted when it happens, not at the next question.
+            self.readiness().await;
             match self.heartbeat().await {
                 Ok(()) => is_failing = false,
                 Err(error) if !std::mem::replace(&mut is_failing, true) => {

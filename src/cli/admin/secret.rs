@@ -30,7 +30,9 @@ impl HmacSecret {
         }
         let file = self.config.clone().or_else(|| std::env::var_os("KEYGATE_CONFIG").map(PathBuf::from));
         match file {
-            Some(file) => Ok(config::load(&file).0.context("cannot read secrets.hmac.current")?.secrets.hmac.current),
+            Some(file) => {
+                Ok(config::load_file(&file).0.context("cannot read secrets.hmac.current")?.secrets.hmac.current)
+            }
             None => bail!(
                 "the secret that signs keys is not known; set KEYGATE_SECRETS_HMAC_CURRENT to that of the server, or use --config FILE"
             ),

@@ -46,12 +46,14 @@ pub(super) enum Chunk {
 }
 
 /// The result of [`Body::filter`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Filtered {
     /// How many bytes at the start are the body, as it is forwarded.
     pub(super) kept: usize,
     /// How many bytes of the input belonged to the body. The bytes after them are the client's next request, unchanged.
     pub(super) consumed: usize,
+    /// How many bytes are the content of the body.
+    pub(super) payload: usize,
 }
 
 /// What happens to a byte outside of chunk data.
@@ -83,18 +85,18 @@ impl Body {
     /// [`io::ErrorKind::InvalidData`] for a body that is not chunked correctly.
     pub(super) fn filter(&mut self, bytes: &mut [u8]) -> io::Result<Filtered> {
         match self {
-            Self::Done => Ok(Filtered { kept: 0, consumed: 0 }),
+            Self::Done => Ok(Filtered::default()),
             Self::Length(left) => {
                 let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *self = Self::of_length(*left - taken as u64);
-                Ok(Filtered { kept: taken, consumed: taken })
+                Ok(Filtered { kept: taken, consumed: taken, payload: taken })
             }
             Self::Chunked(_) => self.filter_chunks(bytes),
         }
     }
 
     fn filter_chunks(&mut self, bytes: &mut [u8]) -> io::Result<Filtered> {
-        let mut at = Filtered { kept: 0, consumed: 0 };
+        let mut at = Filtered::default();
         while let Self::Chunked(chunk) = self
             && at.consumed < bytes.len()
         {
@@ -108,6 +110,7 @@ impl Body {
                 }
                 at.kept += taken;
                 at.consumed += taken;
+                at.payload += taken;
                 continue;
             }
             let byte = bytes[at.consumed];

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use pingora::apps::HttpServerApp;
+use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
@@ -19,7 +20,9 @@ use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::error::HeadError;
-use super::head::Head;
+use super::fields::FieldStorage;
+use super::head::ParsedHead;
+use super::plain::{self, Begun, Finished, Received};
 use super::refusal::closing_response;
 use super::request_stream::{RequestStream, Returned, Shared, Slot};
 use super::response_frames::ResponseFrames;
@@ -29,9 +32,10 @@ use crate::config::ListenerLimits;
 use crate::connection::ConnectionInfo;
 use crate::gateway::deadline::{Clock, Deadlines, Timer};
 use crate::gateway::ending::until_ended;
-use crate::gateway::pingora::{Proxy, RouteUpstream};
+use crate::gateway::pingora::Proxy;
 use crate::gateway::request_state::{ConnectionState, Progress};
 use crate::gateway::stopping::LastWait;
+use crate::gateway::upstream::RouteUpstream;
 use crate::listener::{AcceptedConnection, Admitted};
 use crate::pipeline::live_streams::EndReason;
 use crate::pipeline::{CurrentSnapshot, ListenerTrust, Rejection, UnreadRequest};
@@ -57,6 +61,8 @@ pub(crate) struct Front {
     pub(crate) limits: ListenerLimits,
     pub(crate) trust: Arc<ListenerTrust>,
     pub(crate) http2: bool,
+    /// Connects to upstreams for plain requests; `None` if pingora's proxy gets them, too.
+    pub(crate) connector: Option<Arc<TransportConnector>>,
 }
 
 /// A connection and what was received on it.
@@ -77,7 +83,8 @@ pub(super) struct Connection<'f> {
 
 /// The result of waiting for a request.
 enum Next {
-    Request(Head),
+    /// The bytes of a head, and when the first of them arrived.
+    Request(BytesMut, Instant),
     Malformed(HeadError, Instant),
     Http2,
     End,
@@ -115,10 +122,10 @@ pub(crate) async fn serve(
     };
     loop {
         match connection.next().await {
-            Next::Request(head) => {
+            Next::Request(head, arrived) => {
                 // A request that arrives as its connection is evicted is answered; it is the last one.
                 admitted.set_active();
-                let exchange = Box::pin(connection.exchange(head, shutdown));
+                let exchange = Box::pin(connection.exchange((head, arrived), shutdown));
                 if exchange.await.is_break() {
                     return End::Closed;
                 }
@@ -136,7 +143,7 @@ pub(crate) async fn serve(
     }
 }
 
-impl Connection<'_> {
+impl<'f> Connection<'f> {
     /// Waits for the next request and reads its head.
     async fn next(&mut self) -> Next {
         let limits = self.shared.limits;
@@ -155,11 +162,14 @@ impl Connection<'_> {
                 _ if may_be_http2 => {}
                 Ok(None) => {}
                 Ok(Some(found)) => {
-                    let head = self.received.split_to(found.end);
-                    return match Head::parse(&head[found.start..], &limits) {
-                        Ok(head) => Next::Request(head),
-                        Err(error) => Next::Malformed(error, arrived.unwrap_or_else(Instant::now)),
-                    };
+                    let is_all = found.end == self.received.len();
+                    // A whole buffer needs no count of its users.
+                    let mut head = std::mem::take(&mut self.received);
+                    if !is_all {
+                        self.received = head.split_off(found.end);
+                    }
+                    head.advance(found.start);
+                    return Next::Request(head, arrived.unwrap_or_else(Instant::now));
                 }
                 Err(error) => return Next::Malformed(error, arrived.unwrap_or_else(Instant::now)),
             }
@@ -212,37 +222,35 @@ impl Connection<'_> {
         }
     }
 
-    /// Hands a request to pingora. `Continue` if the connection can be used for another one.
-    async fn exchange(&mut self, head: Head, shutdown: &ShutdownWatch) -> ControlFlow<()> {
-        let Some(stream) = self.stream.take() else { return ControlFlow::Break(()) };
+    /// Takes a request to its response. `Continue` if the connection can be used for another one.
+    async fn exchange(&mut self, (head, arrived): (BytesMut, Instant), shutdown: &ShutdownWatch) -> ControlFlow<()> {
         self.requests += 1;
-        let received = std::mem::take(&mut self.received);
-        let stream = RequestStream::new(stream, head, received, &self.shared);
-        let mut session = ServerSession::new_http1(Box::new(stream));
-        // The limits of the stream apply.
-        session.set_read_timeout(None);
-        if self.is_last_request() {
-            session.set_keepalive_reuses_remaining(Some(0));
-        }
-        let state = self.state.take().unwrap_or_else(|| {
-            let progress = Arc::clone(&self.shared.progress);
-            Box::new(ConnectionState::new(&self.info, &self.front.trust, progress))
-        });
-        session.set_connection_user_context(Some(state as Box<dyn Any + Send + Sync>));
-        let arrived = Instant::now();
+        let begun = match self.begin(head) {
+            Ok(Some(begun)) => begun,
+            Ok(None) => return ControlFlow::Break(()),
+            Err(error) => {
+                self.refuse(error, arrived).await;
+                return ControlFlow::Break(());
+            }
+        };
         let progress = Arc::clone(&self.shared.progress);
-        let exchange = catch_panic(self.front.proxy.process_new_http(session, shutdown));
         // The connection comes back when the exchange is dropped.
-        let outcome = until_ended(pin!(exchange), &progress.ending, || progress.is_answered()).await;
+        let outcome = match begun {
+            Begun::Plain(request, step) => {
+                let exchange = pin!(catch_panic(request.run(step)));
+                until_ended(exchange, &progress.ending, || progress.is_answered()).await
+            }
+            Begun::Proxy(stream, state) => {
+                let exchange = pin!(catch_panic(self.proxy(stream, state, shutdown)));
+                until_ended(exchange, &progress.ending, || progress.is_answered()).await
+            }
+        };
         let is_panicked = matches!(outcome, Ok(None));
         let ended = outcome.as_ref().err().copied();
         let mut is_reusable = false;
-        if let Ok(Some(Some(reused))) = outcome {
-            let (stream, settings) = reused.consume();
-            drop(stream);
-            is_reusable = true;
-            let state = settings.and_then(|mut settings| settings.take_user_context());
-            self.state = state.and_then(|state| state.downcast().ok());
+        if let Ok(Some(finished)) = outcome {
+            is_reusable = finished.is_reusable;
+            self.state = finished.state;
         }
         let Some(returned) = self.shared.slot.take() else { return ControlFlow::Break(()) };
         let Returned { connection, received, is_body_read, is_answered, is_half_closed, output, frames } = returned;
@@ -264,6 +272,53 @@ impl Connection<'_> {
             self.close().await;
         }
         ControlFlow::Break(())
+    }
+
+    /// Parses a head and begins its request. `None` without a connection.
+    ///
+    /// # Errors
+    /// [`HeadError`].
+    fn begin(&mut self, bytes: BytesMut) -> Result<Option<Begun<'f>>, HeadError> {
+        let front = self.front;
+        let mut storage = FieldStorage::new();
+        let head = ParsedHead::parse(&bytes, &mut storage, &self.shared.limits)?;
+        let Some(stream) = self.stream.take() else { return Ok(None) };
+        let state = self.state.take().unwrap_or_else(|| {
+            let progress = Arc::clone(&self.shared.progress);
+            Box::new(ConnectionState::new(&self.info, &self.front.trust, progress))
+        });
+        let connection = (stream, std::mem::take(&mut self.received));
+        let received =
+            Received { size: bytes.len(), connection, shared: &self.shared, is_last: self.is_last_request() };
+        let mut begun = plain::begin(received, &head, state, &front.snapshot, front.connector.as_deref());
+        if let Begun::Plain(request, _) = &mut begun {
+            request.head = bytes;
+        }
+        Ok(Some(begun))
+    }
+
+    /// Hands a request to pingora.
+    fn proxy<'s>(
+        &'s self,
+        stream: RequestStream,
+        state: Box<ConnectionState>,
+        shutdown: &'s ShutdownWatch,
+    ) -> impl Future<Output = Finished> + Send + use<'s> {
+        let mut session = ServerSession::new_http1(Box::new(stream));
+        // The limits of the stream apply.
+        session.set_read_timeout(None);
+        if self.is_last_request() {
+            session.set_keepalive_reuses_remaining(Some(0));
+        }
+        session.set_connection_user_context(Some(state as Box<dyn Any + Send + Sync>));
+        let exchange = self.front.proxy.process_new_http(session, shutdown);
+        async move {
+            let Some(reused) = exchange.await else { return Finished { is_reusable: false, state: None } };
+            let (stream, settings) = reused.consume();
+            drop(stream);
+            let state = settings.and_then(|mut settings| settings.take_user_context());
+            Finished { is_reusable: true, state: state.and_then(|state| state.downcast().ok()) }
+        }
     }
 
     /// Sends what is left of a response that was broken off, and the end of a live stream, if the client reads.
@@ -333,7 +388,8 @@ fn poll_discard(stream: &mut Stream, context: &mut Context<'_>) -> Poll<io::Resu
 }
 
 /// The output of a future; `None` if it panics.
-async fn catch_panic<T>(mut future: Pin<Box<dyn Future<Output = T> + Send + '_>>) -> Option<T> {
+async fn catch_panic<T>(future: impl Future<Output = T> + Send) -> Option<T> {
+    let mut future = pin!(future);
     std::future::poll_fn(|context| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),

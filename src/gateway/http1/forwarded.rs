@@ -60,7 +60,7 @@ impl Reader<'_> {
 
     fn read_body(&mut self) -> Result<(), &'static str> {
         let Some(request) = self.requests.last_mut() else { return Ok(()) };
-        let Filtered { kept, consumed } = self.body.filter(&mut self.received).map_err(|_| "body")?;
+        let Filtered { kept, consumed, .. } = self.body.filter(&mut self.received).map_err(|_| "body")?;
         request.body.extend_from_slice(&self.received[..kept]);
         request.is_complete = self.body.is_done();
         self.received.advance(consumed);

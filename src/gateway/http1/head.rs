@@ -1,16 +1,13 @@
 //! Parses a request head strictly and serializes the parsed fields. No received line is copied.
 
-use std::mem::MaybeUninit;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use httparse::{Header, Request, Status};
 
 use super::body::Body;
 use super::error::HeadError;
+use super::fields::FieldStorage;
 use crate::config::ListenerLimits;
 
-/// The largest number of fields that can be configured.
-const FIELDS_MAX: usize = 256;
 /// Fields that end at this connection, besides those that are rewritten.
 const DROPPED: [&str; 1] = ["http2-settings"];
 
@@ -23,6 +20,18 @@ pub(super) struct Head {
     pub(super) body: Body,
 }
 
+/// A request head that is valid, in the bytes that were received.
+#[derive(Debug)]
+pub(super) struct ParsedHead<'f, 'h> {
+    pub(super) method: &'h str,
+    target: Target<'h>,
+    minor: u8,
+    /// The authority of a target in absolute form.
+    authority: Option<&'h [u8]>,
+    pub(super) fields: &'f [Header<'h>],
+    control: Control<'h>,
+}
+
 /// What the fields say about the connection and the body.
 #[derive(Debug, Default)]
 struct Control<'h> {
@@ -30,18 +39,13 @@ struct Control<'h> {
     length: Option<u64>,
     is_chunked: bool,
     is_websocket: bool,
-}
-
-/// The parts of a request line as it is serialized.
-struct RequestLine<'h> {
-    method: &'h str,
-    target: Target<'h>,
-    minor: u8,
-    /// The authority of the target, for a request without `Host`.
-    host: Option<&'h [u8]>,
+    has_upgrade: bool,
+    has_expectation: bool,
+    closes: bool,
 }
 
 /// A target in origin form, in two parts.
+#[derive(Debug, Clone, Copy)]
 struct Target<'h> {
     root: &'static str,
     rest: &'h str,
@@ -53,9 +57,24 @@ impl Head {
     /// # Errors
     /// [`HeadError`].
     pub(super) fn parse(bytes: &[u8], limits: &ListenerLimits) -> Result<Self, HeadError> {
-        let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELDS_MAX];
+        let mut storage = FieldStorage::new();
+        let head = ParsedHead::parse(bytes, &mut storage, limits)?;
+        Ok(Self { bytes: head.serialize(bytes.len()), body: head.body() })
+    }
+}
+
+impl<'f, 'h> ParsedHead<'f, 'h> {
+    /// Parses the bytes of a head, with its empty line.
+    ///
+    /// # Errors
+    /// [`HeadError`].
+    pub(super) fn parse(
+        bytes: &'h [u8],
+        storage: &'f mut FieldStorage<'h>,
+        limits: &ListenerLimits,
+    ) -> Result<Self, HeadError> {
         let mut request = Request::new(&mut []);
-        match request.parse_with_uninit_headers(bytes, &mut fields) {
+        match request.parse_with_uninit_headers(bytes, storage.slots()) {
             Ok(Status::Complete(length)) if length == bytes.len() => {}
             Ok(_) => return Err(HeadError::RequestLine),
             Err(error) => return Err(parse_error(error, bytes)),
@@ -72,11 +91,62 @@ impl Head {
         let (authority, target) = check_target(method, target)?;
         let control = Control::read(request.headers, minor)?;
         control.check_host(authority, minor)?;
-        let host = authority.filter(|_| control.host.is_none());
-        let body = if control.is_chunked { Body::chunked() } else { Body::of_length(control.length.unwrap_or(0)) };
-        let line = RequestLine { method, target, minor, host };
-        let head = serialize(&request, &line, &control, bytes.len());
-        Ok(Self { bytes: head, body })
+        Ok(Self { method, target, minor, authority, fields: request.headers, control })
+    }
+
+    /// The path and the query, if the request can be forwarded as it is: HTTP/1.1, a target in origin form of characters that every parser
+    /// reads alike, no body or one of a known length, and nothing that the connection has to do besides.
+    pub(super) fn plain_target(&self) -> Option<(&'h str, Option<&'h str>)> {
+        let Control { is_chunked, has_upgrade, has_expectation, .. } = self.control;
+        let is_plain = self.minor == 1 && !is_chunked && !has_upgrade && !has_expectation && self.authority.is_none();
+        let target = self.target.rest;
+        if !is_plain || !target.starts_with('/') || !target.bytes().all(is_plain_character) {
+            return None;
+        }
+        Some(target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query))))
+    }
+
+    /// The length of the body, if the client has named one.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.control.length
+    }
+
+    /// Whether the client asks for the end of the connection.
+    pub(super) fn closes(&self) -> bool {
+        self.control.closes
+    }
+
+    /// The framing of the body.
+    pub(super) fn body(&self) -> Body {
+        if self.control.is_chunked { Body::chunked() } else { Body::of_length(self.control.length.unwrap_or(0)) }
+    }
+
+    /// Writes the head with one space between parts, one line for each field, and one `Content-Length`. `size` is the size of the
+    /// received head in bytes.
+    pub(super) fn serialize(&self, size: usize) -> Bytes {
+        let mut head = BytesMut::with_capacity(size + 16);
+        let version = if self.minor == 0 { "HTTP/1.0" } else { "HTTP/1.1" };
+        for part in [self.method, " ", self.target.root, self.target.rest, " ", version, "\r\n"] {
+            head.put_slice(part.as_bytes());
+        }
+        if let Some(host) = self.authority.filter(|_| self.control.host.is_none()) {
+            put_field(&mut head, "Host", host);
+        }
+        for field in self.fields {
+            let is_dropped = match field.name.len() {
+                14 if field.name.eq_ignore_ascii_case("content-length") => true,
+                7 if field.name.eq_ignore_ascii_case("upgrade") => !self.control.is_websocket,
+                _ => DROPPED.iter().any(|name| field.name.eq_ignore_ascii_case(name)),
+            };
+            if !is_dropped {
+                put_field(&mut head, field.name, field.value);
+            }
+        }
+        if let Some(length) = self.control.length {
+            put_field(&mut head, "Content-Length", length.to_string().as_bytes());
+        }
+        head.put_slice(b"\r\n");
+        head.freeze()
     }
 }
 
@@ -95,8 +165,11 @@ impl<'h> Control<'h> {
                     control.is_chunked = true;
                 }
                 7 if field.name.eq_ignore_ascii_case("upgrade") => {
+                    control.has_upgrade = true;
                     control.is_websocket = field.value.eq_ignore_ascii_case(b"websocket");
                 }
+                6 if field.name.eq_ignore_ascii_case("expect") => control.has_expectation = true,
+                10 if field.name.eq_ignore_ascii_case("connection") => control.closes |= names_close(field.value),
                 _ => {}
             }
         }
@@ -128,8 +201,18 @@ impl<'h> Control<'h> {
     }
 }
 
+/// Whether a value of `Connection` contains the option `close`.
+fn names_close(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// Whether a character of a target is unreserved, reserved, or the start of an escape (RFC 3986 section 2).
+fn is_plain_character(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/?".contains(&byte)
+}
+
 /// The value of a `Content-Length` field: digits only, as a list if the values are equal (RFC 9110 section 8.6).
-fn content_length(value: &[u8]) -> Option<u64> {
+pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     let parse = |text: &[u8]| {
         let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
         std::str::from_utf8(text).ok().filter(|_| is_number)?.parse::<u64>().ok()
@@ -181,34 +264,8 @@ fn is_authority(text: &[u8]) -> bool {
     is_valid && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
 }
 
-/// Writes a head with one space between parts, one line for each field, and one `Content-Length`.
-fn serialize(request: &Request<'_, '_>, line: &RequestLine<'_>, control: &Control<'_>, size: usize) -> Bytes {
-    let mut head = BytesMut::with_capacity(size + 16);
-    let version = if line.minor == 0 { "HTTP/1.0" } else { "HTTP/1.1" };
-    for part in [line.method, " ", line.target.root, line.target.rest, " ", version, "\r\n"] {
-        head.put_slice(part.as_bytes());
-    }
-    if let Some(host) = line.host {
-        put_field(&mut head, "Host", host);
-    }
-    for field in request.headers.iter() {
-        let is_dropped = match field.name.len() {
-            14 if field.name.eq_ignore_ascii_case("content-length") => true,
-            7 if field.name.eq_ignore_ascii_case("upgrade") => !control.is_websocket,
-            _ => DROPPED.iter().any(|name| field.name.eq_ignore_ascii_case(name)),
-        };
-        if !is_dropped {
-            put_field(&mut head, field.name, field.value);
-        }
-    }
-    if let Some(length) = control.length {
-        put_field(&mut head, "Content-Length", length.to_string().as_bytes());
-    }
-    head.put_slice(b"\r\n");
-    head.freeze()
-}
-
-fn put_field(head: &mut BytesMut, name: &str, value: &[u8]) {
+/// Writes a field line.
+pub(super) fn put_field(head: &mut BytesMut, name: &str, value: &[u8]) {
     head.put_slice(name.as_bytes());
     head.put_slice(b": ");
     head.put_slice(value);

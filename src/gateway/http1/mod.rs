@@ -5,6 +5,7 @@
 //! - `request_stream`, `write_buffer`: one request as pingora reads it.
 //! - `response_frames`: where the frames of a live stream end.
 //! - `forwarded`: what the steps above make of bytes, for fuzz targets and tests.
+//! - `plain`: the fast path, which takes plain requests to their upstream without pingora's proxy.
 //! - `connection`, `refusal`: the sequence of requests; responses that pingora does not make.
 
 mod body;
@@ -12,8 +13,10 @@ mod connection;
 #[cfg(test)]
 mod differential;
 mod error;
+mod fields;
 mod forwarded;
 mod head;
+mod plain;
 mod refusal;
 mod request_stream;
 mod response_frames;

@@ -6,8 +6,13 @@ use pingora::protocols::http::date::get_cached_date;
 
 /// Serializes a response that ends the connection.
 pub(super) fn closing_response(response: &Response<Bytes>) -> Bytes {
+    own_response(response, response.body(), true)
+}
+
+/// Serializes a response with this body, which is empty for a response to HEAD. With `closes` it ends the connection.
+pub(super) fn own_response(response: &Response<Bytes>, body: &[u8], closes: bool) -> Bytes {
     let status = response.status();
-    let mut text = BytesMut::with_capacity(512 + response.body().len());
+    let mut text = BytesMut::with_capacity(512 + body.len());
     text.put_slice(b"HTTP/1.1 ");
     text.put_slice(status.as_str().as_bytes());
     text.put_slice(b" ");
@@ -17,9 +22,11 @@ pub(super) fn closing_response(response: &Response<Bytes>) -> Bytes {
         put_field(&mut text, name.as_str(), value.as_bytes());
     }
     put_field(&mut text, "date", get_cached_date().as_bytes());
-    put_field(&mut text, "connection", b"close");
+    if closes {
+        put_field(&mut text, "connection", b"close");
+    }
     text.put_slice(b"\r\n");
-    text.put_slice(response.body());
+    text.put_slice(body);
     text.freeze()
 }
 

@@ -140,6 +140,40 @@ impl RequestStream {
         }
     }
 
+    /// Whether the body was read to its end.
+    pub(super) fn is_body_read(&self) -> bool {
+        self.body.is_done()
+    }
+
+    /// How much of the body is left, if its length is known.
+    pub(super) fn body_left(&self) -> Option<u64> {
+        match self.body {
+            Body::Length(left) => Some(left),
+            Body::Done => Some(0),
+            Body::Chunked(_) => None,
+        }
+    }
+
+    /// How many bytes of the body were read.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// The time of the coarse clock.
+    pub(super) fn now(&self) -> Duration {
+        self.deadlines.now()
+    }
+
+    /// Ready when the response is late that has not begun.
+    pub(super) fn poll_late(&self, context: &Context<'_>) -> Poll<io::Error> {
+        if self.response == Response::None { self.progress.ending.poll_late(context) } else { Poll::Pending }
+    }
+
+    /// Whether the gateway stops.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.deadlines.clock().is_stopping()
+    }
+
     fn connection(&mut self) -> io::Result<&mut Stream> {
         self.connection.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))
     }
@@ -189,7 +223,7 @@ impl RequestStream {
                     return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof)));
                 }
             }
-            let Filtered { kept, consumed } = self.body.filter(&mut buffer.filled_mut()[before..])?;
+            let Filtered { kept, consumed, .. } = self.body.filter(&mut buffer.filled_mut()[before..])?;
             if is_received {
                 self.received.advance(consumed);
             } else {
@@ -304,9 +338,7 @@ impl AsyncRead for RequestStream {
             buffer.put_slice(&self.head.split_to(length));
             return Poll::Ready(Ok(()));
         }
-        if self.response == Response::None
-            && let Poll::Ready(error) = self.progress.ending.poll_late(context)
-        {
+        if let Poll::Ready(error) = self.poll_late(context) {
             return Poll::Ready(Err(error));
         }
         if self.response == Response::Tunnel {

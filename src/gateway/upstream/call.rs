@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
-use pingora::protocols::Digest;
+use pingora::protocols::Stream;
+use pingora::protocols::tls::SslDigest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
@@ -90,39 +91,42 @@ impl Attempt {
 }
 
 impl UpstreamCall {
-    /// The peer of the next attempt. `key` is what a consistent hash is made from.
+    /// Selects the endpoint of the first attempt, if that takes no waiting. `key` is what a consistent hash is made from. With `false`,
+    /// [`UpstreamCall::select`] continues.
+    pub(in crate::gateway) fn select_now(&mut self, upstream: &Arc<Upstream>, key: &[u8]) -> bool {
+        let now = Instant::now();
+        let target = Target { upstream: Arc::clone(upstream), set: upstream.begin(now) };
+        let selected = upstream.select_now(&target.set, key, &self.tried);
+        self.target = Some(target);
+        let Ok(selected) = selected else { return false };
+        self.begin_attempt(selected, now);
+        true
+    }
+
+    /// Selects the endpoint of the next attempt.
     ///
     /// # Errors
     /// [`Rejection::UpstreamUnreachable`] if no endpoint is left, [`Rejection::UpstreamOverloaded`] if all have their maximum of requests
     /// in flight and no turn came in time.
-    pub(in crate::gateway) async fn next_peer(
-        &mut self,
-        upstream: &Arc<Upstream>,
-        key: &[u8],
-    ) -> Result<Box<HttpPeer>, Rejection> {
+    pub(in crate::gateway) async fn select(&mut self, upstream: &Arc<Upstream>, key: &[u8]) -> Result<(), Rejection> {
         let now = Instant::now();
         let target = match &mut self.target {
             Some(target) => target,
-            target => {
-                let mut set = upstream.begin(now);
-                if set.endpoints.is_empty() {
-                    // At the start, before names were resolved.
-                    set = Box::pin(upstream.first_endpoints()).await;
-                }
-                target.insert(Target { upstream: Arc::clone(upstream), set })
-            }
+            target => target.insert(Target { upstream: Arc::clone(upstream), set: upstream.begin(now) }),
         };
-        let (index, in_flight) = target.upstream.select(&target.set, key, &self.tried).await?;
+        if target.set.endpoints.is_empty() {
+            // At the start, before names were resolved.
+            target.set = Box::pin(upstream.first_endpoints()).await;
+        }
+        let selected = target.upstream.select(&target.set, key, &self.tried).await?;
+        self.begin_attempt(selected, now);
+        Ok(())
+    }
+
+    fn begin_attempt(&mut self, (index, in_flight): (usize, InFlight), now: Instant) {
         self.attempts += 1;
         self.endpoint = Some(Arc::clone(&in_flight.endpoint.name));
         self.began.get_or_insert(now);
-        let mut peer = Box::new(in_flight.endpoint.peer());
-        if let Some(tls) = target.upstream.tls.as_ref().filter(|_| peer.is_tls()) {
-            tls.apply(&mut peer);
-        }
-        if self.needs_new_connection {
-            use_new_connection(&mut peer);
-        }
         self.attempt = Some(Attempt {
             index,
             in_flight,
@@ -133,7 +137,32 @@ impl UpstreamCall {
             outcome: None,
             in_use: None,
         });
-        Ok(peer)
+    }
+
+    /// Takes an idle connection to the endpoint of the current attempt. `now` is the time of the coarse clock.
+    pub(in crate::gateway) fn take_idle(&self, now: Duration) -> Option<Stream> {
+        let (target, attempt) = (self.target.as_ref()?, self.attempt.as_ref().filter(|_| !self.needs_new_connection)?);
+        attempt.endpoint().take_idle(target.upstream.tls_generation(), now)
+    }
+
+    /// Keeps a connection to the endpoint of the current attempt, whose response was read to its end.
+    pub(in crate::gateway) fn keep_idle(&self, stream: Stream, now: Duration) {
+        if let (Some(target), Some(attempt)) = (&self.target, &self.attempt) {
+            attempt.endpoint().keep_idle(stream, target.upstream.tls_generation(), now);
+        }
+    }
+
+    /// The peer of the current attempt.
+    pub(in crate::gateway) fn peer(&self) -> Option<Box<HttpPeer>> {
+        let (target, attempt) = (self.target.as_ref()?, self.attempt.as_ref()?);
+        let mut peer = Box::new(attempt.endpoint().peer());
+        if let Some(tls) = target.upstream.tls.as_ref().filter(|_| peer.is_tls()) {
+            tls.apply(&mut peer);
+        }
+        if self.needs_new_connection {
+            use_new_connection(&mut peer);
+        }
+        Some(peer)
     }
 
     /// The address of the endpoint of the current attempt, as requests name it.
@@ -168,15 +197,15 @@ impl UpstreamCall {
     ///
     /// # Errors
     /// If the version of TLS is too low.
-    pub(in crate::gateway) fn connected(&mut self, is_reused: bool, digest: Option<&Digest>) -> pingora::Result<()> {
+    pub(in crate::gateway) fn connected(&mut self, is_reused: bool, tls: Option<&SslDigest>) -> pingora::Result<()> {
         let Some(attempt) = &mut self.attempt else { return Ok(()) };
         attempt.is_reused = is_reused;
         attempt.in_use = Some(attempt.endpoint().connections.enter());
         if !is_reused {
             attempt.endpoint().series.connected(attempt.began.elapsed());
         }
-        if let Some(tls) = self.target.as_ref().and_then(|target| target.upstream.tls.as_ref()) {
-            tls.check_version(digest)?;
+        if let Some(settings) = self.target.as_ref().and_then(|target| target.upstream.tls.as_ref()) {
+            settings.check_version(tls)?;
         }
         self.sent += 1;
         Ok(())

@@ -41,7 +41,7 @@ impl CheckConnector {
         peer._address = target.addr.clone();
         let (mut session, _) = self.connector.get_http_session(&peer).await?;
         if let Some(tls) = &self.tls {
-            tls.check_version(session.digest())?;
+            tls.check_version(session.digest().and_then(|digest| digest.ssl_digest.as_deref()))?;
         }
         session.set_read_timeout(peer.options.read_timeout);
         session.set_write_timeout(peer.options.write_timeout);

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use parking_lot::Mutex;
+use pingora::protocols::Stream;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::connector::ConnectionCounts;
+use super::idle_pool::{Group, IdlePool};
 use super::metrics::{EndpointSeries, Metrics};
 use super::peer::{endpoint_peer, next_group};
 use super::slow_start::SlowStart;
@@ -31,6 +33,7 @@ pub(super) struct Endpoint {
     peer: HttpPeer,
     /// The group of its connections.
     group: AtomicU64,
+    idle: IdlePool,
     /// The value of `Host`.
     pub(super) host: HeaderValue,
     pub(super) connections: Arc<ConnectionCounts>,
@@ -69,6 +72,7 @@ impl Endpoint {
         Ok(Self {
             peer: endpoint_peer(url, address, config, &connections)?,
             group: AtomicU64::new(next_group()),
+            idle: IdlePool::default(),
             host: HeaderValue::from_str(&url.authority).unwrap_or_else(|_| HeaderValue::from_static("")),
             series: EndpointSeries::new(metrics, upstream, &name),
             slow_start: SlowStart::new(config.ejection.time.0),
@@ -89,6 +93,29 @@ impl Endpoint {
         let mut peer = self.peer.clone();
         peer.group_key = self.group.load(Ordering::Relaxed);
         peer
+    }
+
+    /// Takes an idle connection that speaks HTTP/1.1. `tls` is how often the TLS files have changed, `now` the time of the coarse clock.
+    pub(super) fn take_idle(&self, tls: u64, now: Duration) -> Option<Stream> {
+        self.idle.take(self.group(tls), now, self.idle_timeout())
+    }
+
+    /// Keeps a connection that speaks HTTP/1.1 and whose last response was read to its end.
+    pub(super) fn keep_idle(&self, stream: Stream, tls: u64, now: Duration) {
+        self.idle.put(stream, self.group(tls), now);
+    }
+
+    /// Closes idle connections that are not to be used any more.
+    pub(super) fn sweep_idle(&self, tls: u64, now: Duration) {
+        self.idle.sweep(self.group(tls), now, self.idle_timeout());
+    }
+
+    fn group(&self, tls: u64) -> Group {
+        Group { endpoint: self.group.load(Ordering::Relaxed), tls }
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        self.peer.options.idle_timeout.unwrap_or_default()
     }
 
     pub(super) fn address(&self) -> &SocketAddr {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::HeaderMap;
 use pingora::lb::Backends;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,9 +21,14 @@ use super::tls::UpstreamTls;
 use super::tried::Tried;
 use super::waiting::Waiting;
 use crate::config::{BalancingPolicy, RetriesConfig, UpstreamConfig, UpstreamProtocol};
+use crate::gateway::deadline::Clock;
 use crate::gateway::timeouts::Timeouts;
 use crate::listener::tls::{self, TlsError};
 use crate::pipeline::{Exchange, Rejection};
+use crate::wire::fields::Fields;
+
+/// How often idle connections are checked.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A group of equivalent endpoints.
 pub struct Upstream {
@@ -113,8 +117,9 @@ impl Upstream {
         }))
     }
 
-    /// Starts the background work on the current runtime: name resolution and health checks.
-    pub(super) fn spawn(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+    /// Starts the background work on the current runtime: name resolution, health checks, and the end of idle connections.
+    pub(super) fn spawn(self: &Arc<Self>, clock: &Arc<Clock>, tasks: &mut JoinSet<()>) {
+        tasks.spawn(Arc::clone(self).sweep_idle(Arc::clone(clock)));
         for index in 0..self.discovery.names().count() {
             tasks.spawn(Arc::clone(self).keep_resolved(index));
         }
@@ -178,6 +183,21 @@ impl Upstream {
         self.waiting.notify();
     }
 
+    /// Closes idle connections that are not to be used any more, until the future is dropped.
+    async fn sweep_idle(self: Arc<Self>, clock: Arc<Clock>) {
+        loop {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            for endpoint in &self.endpoints().endpoints {
+                endpoint.sweep_idle(self.tls_generation(), Duration::from_millis(clock.now()));
+            }
+        }
+    }
+
+    /// How often the TLS files have changed.
+    pub(super) fn tls_generation(&self) -> u64 {
+        self.tls.as_ref().map_or(0, |tls| tls.generation())
+    }
+
     async fn keep_checked(&self) {
         loop {
             self.backends.run_health_check(true).await;
@@ -186,7 +206,7 @@ impl Upstream {
     }
 
     /// What a consistent hash of a request is made from; empty for other policies.
-    pub(in crate::gateway) fn hash_key<U>(&self, exchange: &Exchange<U>, fields: &HeaderMap) -> Vec<u8> {
+    pub(in crate::gateway) fn hash_key<U, F: Fields>(&self, exchange: &Exchange<U>, fields: &F) -> Vec<u8> {
         self.hash_key.of(exchange, fields)
     }
 
@@ -201,6 +221,27 @@ impl Upstream {
         self.endpoints()
     }
 
+    /// Selects an endpoint, if that takes no waiting.
+    ///
+    /// # Errors
+    /// [`Unselected`].
+    pub(super) fn select_now(
+        &self,
+        set: &EndpointSet,
+        key: &[u8],
+        tried: &Tried,
+    ) -> Result<(usize, InFlight), Unselected> {
+        // Requests that wait already come first.
+        if self.max_requests.is_some() && self.waiting.count() > 0 {
+            return Err(Unselected::Full);
+        }
+        set.select(key, tried, self.max_requests).map(|index| self.in_flight(set, index))
+    }
+
+    fn in_flight(&self, set: &EndpointSet, index: usize) -> (usize, InFlight) {
+        (index, InFlight { endpoint: Arc::clone(&set.endpoints[index]), waiting: Arc::clone(&self.waiting) })
+    }
+
     /// Selects an endpoint. Waits for a turn if all that could be selected have their maximum of requests in flight.
     ///
     /// # Errors
@@ -211,20 +252,12 @@ impl Upstream {
         key: &[u8],
         tried: &Tried,
     ) -> Result<(usize, InFlight), Rejection> {
-        let select = || set.select(key, tried, self.max_requests);
-        let in_flight = |index: usize| {
-            let endpoint = Arc::clone(&set.endpoints[index]);
-            (index, InFlight { endpoint, waiting: Arc::clone(&self.waiting) })
-        };
-        // Requests that wait already come first.
-        let is_waited = self.max_requests.is_some() && self.waiting.count() > 0;
-        let selected = if is_waited { Err(Unselected::Full) } else { select() };
-        match selected {
-            Ok(index) => Ok(in_flight(index)),
+        match self.select_now(set, key, tried) {
+            Ok(selected) => Ok(selected),
             Err(Unselected::Exhausted) => Err(Rejection::UpstreamUnreachable),
             Err(Unselected::Full) => {
-                let turn = || match select() {
-                    Ok(index) => Some(Ok(in_flight(index))),
+                let turn = || match set.select(key, tried, self.max_requests) {
+                    Ok(index) => Some(Ok(self.in_flight(set, index))),
                     Err(Unselected::Full) => None,
                     Err(Unselected::Exhausted) => Some(Err(Rejection::UpstreamUnreachable)),
                 };

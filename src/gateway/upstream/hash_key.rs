@@ -1,9 +1,10 @@
 //! What a consistent hash is made from.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 use crate::config::{BalancingPolicy, HashBy, LoadBalancingConfig};
 use crate::pipeline::Exchange;
+use crate::wire::fields::Fields;
 
 /// Which part of a request is hashed.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ impl HashKey {
     }
 
     /// The bytes to hash; none for policies that do not hash.
-    pub(super) fn of<U>(&self, exchange: &Exchange<U>, fields: &HeaderMap) -> Vec<u8> {
+    pub(super) fn of<U, F: Fields>(&self, exchange: &Exchange<U>, fields: &F) -> Vec<u8> {
         let Some(by) = self.by else { return Vec::new() };
         let verdict = exchange.verdict();
         let key = match by {
@@ -29,7 +30,7 @@ impl HashKey {
             HashBy::Tenant => verdict.map(|verdict| verdict.tenant().to_string().into_bytes()),
             HashBy::Address => None,
             HashBy::Header => {
-                self.header.as_ref().and_then(|name| fields.get(name)).map(|value| value.as_bytes().to_vec())
+                self.header.as_ref().and_then(|name| fields.field_values(name).next()).map(<[u8]>::to_vec)
             }
         };
         let address = || exchange.client_ip().map(|address| address.to_string().into_bytes());

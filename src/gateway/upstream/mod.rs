@@ -14,6 +14,7 @@ mod grpc_health;
 mod hash_key;
 mod health;
 mod http_health;
+mod idle_pool;
 mod metrics;
 mod names;
 mod peer;
@@ -25,9 +26,14 @@ mod tried;
 mod upstreams;
 mod waiting;
 
+use std::sync::Arc;
+
 pub(super) use call::{RequestFacts, UpstreamCall};
 pub use group::Upstream;
 pub(super) use peer::use_new_connection;
 pub use tls::check_upstream_files;
 pub(super) use upstreams::RunningUpstreams;
 pub use upstreams::{Upstreams, UpstreamsError};
+
+/// What a snapshot keeps for the upstream of a route; `None` for an upstream that the configuration does not define.
+pub(super) type RouteUpstream = Option<Arc<Upstream>>;

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use pingora::protocols::Digest;
-use pingora::protocols::tls::CaType;
+use pingora::protocols::tls::{CaType, SslDigest};
 use pingora::tls::{CertificateDer, PrivateKeyDer, RootCertStore, load_native_certs};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
@@ -100,8 +99,8 @@ impl UpstreamTls {
     ///
     /// # Errors
     /// If the version is too low.
-    pub(super) fn check_version(&self, digest: Option<&Digest>) -> pingora::Result<()> {
-        let version = digest.and_then(|digest| digest.ssl_digest.as_ref()).map(|tls| tls.version.clone());
+    pub(super) fn check_version(&self, tls: Option<&SslDigest>) -> pingora::Result<()> {
+        let version = tls.map(|tls| tls.version.clone());
         match version {
             Some(version) if self.min_version == TlsVersion::Tls13 && version != TLS_1_3 => {
                 let text = format!("the endpoint uses {version}, and tls.min_version is 1.3");

@@ -12,6 +12,7 @@ use super::metrics::Metrics;
 use super::state_metrics::StateMetrics;
 use super::tls::check_system_authorities;
 use crate::config::{GatewayConfig, UpstreamConfig};
+use crate::gateway::deadline::Clock;
 use crate::listener::tls::{self, TlsError};
 
 /// All upstreams of a configuration, by name.
@@ -124,7 +125,7 @@ impl Upstreams {
 impl RunningUpstreams {
     /// Starts the background work of new upstreams on the current runtime, and ends that of upstreams that are not among `upstreams`. All of
     /// it ends when this is dropped.
-    pub(in crate::gateway) fn follow(&mut self, upstreams: &Upstreams) {
+    pub(in crate::gateway) fn follow(&mut self, upstreams: &Upstreams, clock: &Arc<Clock>) {
         self.0.retain(|name, (running, _)| {
             let current = upstreams.by_name.get(name);
             current.is_some_and(|(_, upstream)| Arc::ptr_eq(running, upstream))
@@ -132,7 +133,7 @@ impl RunningUpstreams {
         for (name, (_, upstream)) in upstreams.by_name.iter() {
             self.0.entry(name.clone()).or_insert_with(|| {
                 let mut tasks = JoinSet::new();
-                upstream.spawn(&mut tasks);
+                upstream.spawn(clock, &mut tasks);
                 (Arc::clone(upstream), tasks)
             });
         }

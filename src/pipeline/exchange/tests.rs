@@ -65,6 +65,8 @@ impl Fixture {
             live_streams: None,
             metrics: self.metrics.clone(),
             usage: None,
+            tracer: None,
+            access_log: None,
         };
         Arc::new(Snapshot::new(parts, str::to_owned))
     }

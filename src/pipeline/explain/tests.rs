@@ -104,6 +104,8 @@ impl Fixture {
             revoke_with_parent: true,
             metrics: Metrics::register(&registry).unwrap(),
             usage: None,
+            tracer: None,
+            access_log: None,
         };
         let snapshot = Arc::new(Snapshot::new(parts, |_| ()));
         Self { engine, store, clock, snapshot }

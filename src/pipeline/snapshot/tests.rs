@@ -28,6 +28,8 @@ fn snapshot(routes: &serde_json::Value) -> Snapshot {
         live_streams: None,
         metrics: Metrics::register(&registry).unwrap(),
         usage: None,
+        tracer: None,
+        access_log: None,
     };
     Snapshot::new(parts, |_| ())
 }

@@ -187,7 +187,8 @@ fn answer(head: &str, path: &str) -> (Vec<u8>, bool) {
     )
 }
 
-fn read_head(reader: &mut impl BufRead) -> Option<String> {
+/// Reads a head, without its last empty line.
+pub(crate) fn read_head(reader: &mut impl BufRead) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         reader.read_until(b'\n', &mut head).ok().filter(|read| *read > 0)?;
@@ -197,7 +198,7 @@ fn read_head(reader: &mut impl BufRead) -> Option<String> {
 }
 
 /// Reads a body as a strict recipient: a length, or chunks without extensions and trailers.
-fn read_body(reader: &mut impl BufRead, head: &str) -> Option<Vec<u8>> {
+pub(crate) fn read_body(reader: &mut impl BufRead, head: &str) -> Option<Vec<u8>> {
     let field = |name: &str| {
         let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(name))?;
         Some(line.split_once(':')?.1.trim().to_owned())

@@ -1,0 +1,109 @@
+//! The first steps of a request: what can be done without waiting is done while its head is on the stack, parsed once.
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Response, Version};
+use pingora::connectors::TransportConnector;
+use pingora::protocols::Stream;
+
+use super::request::{PlainRequest, Step};
+use super::upload::Replay;
+use crate::config::UpstreamProtocol;
+use crate::gateway::forwarding::Forwarding;
+use crate::gateway::http1::fields::HeadFields;
+use crate::gateway::http1::head::{Head, ParsedHead};
+use crate::gateway::http1::request_stream::{RequestStream, Shared};
+use crate::gateway::request_state::ConnectionState;
+use crate::gateway::upstream::RouteUpstream;
+use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseForm};
+
+/// A request that was begun.
+pub(in crate::gateway::http1) enum Begun<'f> {
+    /// A plain one, and what to do next.
+    Plain(Box<PlainRequest<'f>>, Step),
+    /// One for pingora.
+    Proxy(RequestStream, Box<ConnectionState>),
+}
+
+/// What a request is begun with.
+pub(in crate::gateway::http1) struct Received<'a> {
+    /// The size of the head in bytes.
+    pub(in crate::gateway::http1) size: usize,
+    /// The connection of the client, and what was received after the head.
+    pub(in crate::gateway::http1) connection: (Stream, BytesMut),
+    pub(in crate::gateway::http1) shared: &'a Shared,
+    /// Whether the connection ends after the response.
+    pub(in crate::gateway::http1) is_last: bool,
+}
+
+/// Begins a request whose head was received and parsed. `connector` is that of the fast path; without one, pingora gets every request.
+pub(in crate::gateway::http1) fn begin<'f>(
+    received: Received<'_>,
+    head: &ParsedHead<'_, '_>,
+    state: Box<ConnectionState>,
+    snapshot: &CurrentSnapshot<RouteUpstream>,
+    connector: Option<&'f TransportConnector>,
+) -> Begun<'f> {
+    let Received { size, connection: (stream, rest), shared, is_last } = received;
+    let fields = HeadFields(head.fields);
+    let plain = connector.and_then(|connector| {
+        let method = Method::from_bytes(head.method.as_bytes()).ok()?;
+        let (path, query) = head.plain_target().filter(|_| ResponseForm::of(&fields) == ResponseForm::Problem)?;
+        Some((connector, method, path, query))
+    });
+    let for_pingora = |stream, rest, state| {
+        let head = Head { bytes: head.serialize(size), body: head.body() };
+        Begun::Proxy(RequestStream::new(stream, head, rest, shared), state)
+    };
+    let Some((connector, method, path, query)) = plain else { return for_pingora(stream, rest, state) };
+    let mut request = Forwarding::on(state);
+    let view =
+        RequestHead { method: &method, authority: None, path, query, version: Some(Version::HTTP_11), fields: &fields };
+    if request.begin(snapshot, &view).is_none_or(|(exchange, _)| !is_plain_route(exchange))
+        && let Some(mut state) = request.connection.get_mut().take()
+    {
+        state.begun = request.exchange.take().map(Box::new);
+        return for_pingora(stream, rest, state);
+    }
+    let step = authorize_now(&mut request, &view);
+    let client = RequestStream::new(stream, Head { bytes: Bytes::new(), body: head.body() }, rest, shared);
+    let mut plain = Box::new(PlainRequest {
+        connector,
+        head: BytesMut::new(),
+        limits: shared.limits,
+        method,
+        request,
+        client,
+        key: Vec::new(),
+        replay: Replay::default(),
+        closes: is_last || head.closes(),
+    });
+    let step = match step {
+        Authorized::Response(response) => Step::Respond(response),
+        Authorized::Pending => Step::Authorize,
+        Authorized::Decided(outcome) => plain.decide(outcome, head),
+    };
+    Begun::Plain(plain, step)
+}
+
+/// How far the authorization is.
+enum Authorized {
+    Response(Response<Bytes>),
+    Pending,
+    Decided(Result<(), Rejection>),
+}
+
+fn authorize_now(request: &mut Forwarding, head: &RequestHead<'_, HeadFields<'_>>) -> Authorized {
+    let (Some(exchange), Some(state)) = (&mut request.exchange, request.connection.get_mut()) else {
+        return Authorized::Decided(Err(Rejection::InternalError));
+    };
+    if let Some(response) = exchange.preflight_response(head) {
+        return Authorized::Response(response);
+    }
+    exchange.authorize_now(head.fields, &mut state.connection).map_or(Authorized::Pending, Authorized::Decided)
+}
+
+/// Whether the upstream of the route, if it has one, speaks HTTP/1.1.
+fn is_plain_route(exchange: &Exchange<RouteUpstream>) -> bool {
+    let upstream = exchange.route().and_then(|route| route.upstream.as_ref());
+    upstream.is_none_or(|upstream| upstream.protocol == UpstreamProtocol::Http1)
+}

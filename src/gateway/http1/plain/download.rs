@@ -1,0 +1,251 @@
+//! The response on its way to the client: its head, edited, then its body in its framing.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use http::header::{CONTENT_LOCATION, LOCATION};
+use pingora::{Error, ErrorType};
+use tokio::io::AsyncWrite;
+
+use super::endpoint_stream::EndpointStream;
+use super::request::{PlainRequest, parse};
+use super::response_head::{Framing, ResponseHead, Unparsed};
+use super::upload::{Replay, Upload, poll_abandoned};
+use super::write_head::response_head;
+use crate::gateway::forwarding::{Forwarding, unreachable_upstream};
+use crate::gateway::http1::body::{Body, Filtered};
+use crate::gateway::http1::fields::{FieldStorage, HeadFields};
+use crate::gateway::http1::request_stream::RequestStream;
+use crate::wire::fields::Fields;
+
+/// The start of a response, as the client gets it.
+pub(super) enum Start {
+    /// The head of an interim response.
+    Interim(BytesMut),
+    Final(Download),
+}
+
+/// The body of a response on its way to the client.
+pub(super) struct Download {
+    /// What is to be written next: at first, the head.
+    out: BytesMut,
+    body: ResponseBody,
+    /// Whether the connection to the endpoint can be used for another request afterwards.
+    pub(super) is_persistent: bool,
+    is_last_part: bool,
+}
+
+/// Where the body ends.
+enum ResponseBody {
+    Framed(Body),
+    /// At the end of the connection, which was reached or not.
+    UntilClose {
+        is_closed: bool,
+    },
+}
+
+impl PlainRequest<'_> {
+    /// Takes a head from what the endpoint has sent; `None` if it is not complete.
+    ///
+    /// # Errors
+    /// [`ErrorType::InvalidHTTPHeader`], or if there are too many live streams.
+    pub(super) fn read_head(&mut self, endpoint: &mut EndpointStream) -> pingora::Result<Option<Start>> {
+        if endpoint.received.is_empty() {
+            return Ok(None);
+        }
+        let received = std::mem::take(&mut endpoint.received);
+        let mut storage = FieldStorage::new();
+        let parsed = match ResponseHead::parse(&received, &mut storage, &self.method) {
+            Ok((head, length)) => self.translate(&head).map(|start| Some((start, length))),
+            Err(Unparsed::Incomplete) => Ok(None),
+            Err(Unparsed::Malformed) => Err(invalid("the head of the response is malformed")),
+        };
+        endpoint.received = received;
+        let Some((start, length)) = parsed? else { return Ok(None) };
+        endpoint.received.advance(length);
+        Ok(Some(start))
+    }
+
+    /// Edits a head of the response.
+    fn translate(&mut self, head: &ResponseHead<'_, '_>) -> pingora::Result<Start> {
+        self.request.call.answered(head.status);
+        if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            return Err(invalid("the upstream switched protocols unasked"));
+        }
+        let is_interim = head.status.is_informational();
+        let fields = HeadFields(head.fields);
+        if !is_interim {
+            if let Some((supervision, exchange, progress)) = self.request.supervised() {
+                supervision.begin_response((head.status, &fields), true, exchange, progress)?;
+            }
+            // A client that has not sent its whole request by now may never do so.
+            let is_early = !self.client.is_body_read();
+            self.closes |= head.framing == Framing::UntilClose || is_early || self.client.is_stopping();
+        }
+        let bytes = self.write_response_head(head, &fields)?;
+        if is_interim {
+            return Ok(Start::Interim(bytes));
+        }
+        let body = match head.framing {
+            Framing::None => ResponseBody::Framed(Body::of_length(0)),
+            Framing::Length(length) => ResponseBody::Framed(Body::of_length(length)),
+            Framing::Chunked => ResponseBody::Framed(Body::chunked()),
+            Framing::UntilClose => ResponseBody::UntilClose { is_closed: false },
+        };
+        if let Some(progress) = self.request.progress() {
+            progress.set_answered();
+        }
+        let is_persistent = head.is_persistent && head.framing != Framing::UntilClose;
+        Ok(Start::Final(Download { out: bytes, body, is_persistent, is_last_part: false }))
+    }
+
+    fn write_response_head(
+        &mut self,
+        head: &ResponseHead<'_, '_>,
+        fields: &HeadFields<'_>,
+    ) -> pingora::Result<BytesMut> {
+        let Forwarding { exchange, connection, call, .. } = &mut self.request;
+        let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else {
+            return Err(unreachable_upstream());
+        };
+        let mut edits = exchange.response_edits(head.status, fields);
+        let mut add = |received: &HeadFields<'_>| {
+            let (response, upstream) = ((head.status, fields), call.address());
+            exchange.add_route_edits(&mut edits, response, received, &state.connection, upstream);
+        };
+        // The fields of the request count only for references, so that the head of the request is rarely parsed again.
+        if [LOCATION, CONTENT_LOCATION].iter().any(|name| fields.has_field(name)) {
+            let parsed = parse(&self.head, &self.limits, |request| add(&HeadFields(request.fields)));
+            parsed.map_err(|_| invalid("the head of the request cannot be read again"))?;
+        } else {
+            add(&HeadFields(&[]));
+        }
+        Ok(response_head(head, &edits, self.closes))
+    }
+}
+
+impl Download {
+    /// Passes the response on. Ready when the client was sent everything.
+    ///
+    /// # Errors
+    /// Errors of the endpoint as those of its stream; those of the client as [`ErrorType::WriteError`] and [`ErrorType::ReadError`].
+    pub(super) fn poll(
+        &mut self,
+        upload: &mut Upload,
+        client: &mut RequestStream,
+        endpoint: &mut EndpointStream,
+        request: &mut Forwarding,
+        replay: &mut Replay,
+        context: &mut Context<'_>,
+    ) -> Poll<pingora::Result<()>> {
+        loop {
+            if !self.out.is_empty() {
+                match Pin::new(&mut *client).poll_write(context, &self.out).map_err(write_error)? {
+                    Poll::Ready(written) => self.out.advance(written),
+                    Poll::Pending => return self.wait(upload, client, endpoint, request, replay, context),
+                }
+            } else if self.body.is_done() {
+                self.note_end(request);
+                return Pin::new(&mut *client).poll_flush(context).map_err(write_error);
+            } else if !endpoint.received.is_empty() {
+                self.take_part(endpoint, request)?;
+            } else {
+                match endpoint.poll_receive(context)? {
+                    Poll::Ready(0) => self.body.close(endpoint)?,
+                    Poll::Ready(_) => {}
+                    Poll::Pending => {
+                        if Pin::new(&mut *client).poll_flush(context).map_err(write_error)?.is_pending() {
+                            return self.wait(upload, client, endpoint, request, replay, context);
+                        }
+                        ready!(self.wait(upload, client, endpoint, request, replay, context))?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on with the upload, and notices a client that has gone. Ready only with an error.
+    fn wait(
+        &self,
+        upload: &mut Upload,
+        client: &mut RequestStream,
+        endpoint: &mut EndpointStream,
+        request: &mut Forwarding,
+        replay: &mut Replay,
+        context: &mut Context<'_>,
+    ) -> Poll<pingora::Result<()>> {
+        ready!(upload.poll(client, endpoint, request, replay, context))?;
+        poll_abandoned(client, context).map(Err)
+    }
+
+    /// Takes the next part of the body from what was received.
+    fn take_part(&mut self, endpoint: &mut EndpointStream, request: &mut Forwarding) -> pingora::Result<()> {
+        let received = &mut endpoint.received;
+        let payload = match &mut self.body {
+            ResponseBody::Framed(body) => {
+                let filtered = body.filter(received).map_err(|_| invalid("the body of the response is malformed"))?;
+                let Filtered { kept, consumed, payload } = filtered;
+                self.out = received.split_to(consumed);
+                self.out.truncate(kept);
+                payload
+            }
+            ResponseBody::UntilClose { .. } => {
+                self.out = received.split();
+                self.out.len()
+            }
+        };
+        if let Some((supervision, _, progress)) = request.supervised() {
+            supervision.pass_response(payload, progress);
+        }
+        if self.body.is_done() {
+            self.note_end(request);
+        }
+        Ok(())
+    }
+
+    /// Notes that what is written next is the last part.
+    fn note_end(&mut self, request: &mut Forwarding) {
+        if !std::mem::replace(&mut self.is_last_part, true) {
+            request.call.completed();
+            if let Some(progress) = request.progress() {
+                progress.set_last_part();
+            }
+        }
+    }
+}
+
+impl ResponseBody {
+    fn is_done(&self) -> bool {
+        match self {
+            Self::Framed(body) => body.is_done(),
+            Self::UntilClose { is_closed } => *is_closed,
+        }
+    }
+
+    /// Notes the end of the connection.
+    ///
+    /// # Errors
+    /// If the body is not complete.
+    fn close(&mut self, endpoint: &EndpointStream) -> pingora::Result<()> {
+        match self {
+            Self::UntilClose { is_closed } => {
+                *is_closed = true;
+                Ok(())
+            }
+            Self::Framed(_) => Err(endpoint.closed()),
+        }
+    }
+}
+
+/// The error of a client that does not read, or has gone.
+#[expect(clippy::needless_pass_by_value, reason = "it is used as a function of errors")]
+pub(super) fn write_error(error: io::Error) -> Box<Error> {
+    Error::because(ErrorType::WriteError, "writing the response", error).into_down()
+}
+
+#[expect(clippy::unnecessary_box_returns, reason = "pingora takes its errors boxed")]
+fn invalid(text: &'static str) -> Box<Error> {
+    Error::explain(ErrorType::InvalidHTTPHeader, text).into_up()
+}

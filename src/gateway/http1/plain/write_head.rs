@@ -1,0 +1,104 @@
+//! Writes edited heads: the received fields without those that are removed, the fields that are set, and the framing.
+
+use bytes::{BufMut, BytesMut};
+use http::StatusCode;
+use httparse::Header;
+use pingora::protocols::http::date::get_cached_date;
+
+use super::response_head::{Framing, ResponseHead};
+use crate::gateway::http1::head::put_field;
+use crate::pipeline::FieldEdits;
+
+/// Room for the fields that are added.
+const ADDED: usize = 512;
+
+/// The head of a request for an endpoint. `length` is the length of its body, if the client has named one.
+pub(super) fn request_head(
+    (method, target): (&str, &str),
+    fields: &[Header<'_>],
+    length: Option<u64>,
+    edits: &FieldEdits,
+) -> BytesMut {
+    let mut out = BytesMut::with_capacity(size_of_fields(fields) + target.len() + ADDED);
+    for part in [method, " ", target, " HTTP/1.1\r\n"] {
+        out.put_slice(part.as_bytes());
+    }
+    put_fields(&mut out, fields, edits);
+    if let Some(length) = length {
+        put_length(&mut out, length);
+    }
+    out.put_slice(b"\r\n");
+    out
+}
+
+/// The head of a response for a client. With `closes` it says that the connection ends.
+pub(super) fn response_head(head: &ResponseHead<'_, '_>, edits: &FieldEdits, closes: bool) -> BytesMut {
+    let mut out = BytesMut::with_capacity(size_of_fields(head.fields) + ADDED);
+    put_status_line(&mut out, head.status, head.reason);
+    put_fields(&mut out, head.fields, edits);
+    match head.framing {
+        Framing::Chunked => put_field(&mut out, "Transfer-Encoding", b"chunked"),
+        // The length of what a GET would return may be a part of a response without a body.
+        Framing::Length(_) | Framing::None => {
+            let has_length = !head.status.is_informational() && head.status != StatusCode::NO_CONTENT;
+            if let Some(length) = head.length.filter(|_| has_length) {
+                put_length(&mut out, length);
+            }
+        }
+        Framing::UntilClose => {}
+    }
+    if !head.status.is_informational() {
+        if !head.fields.iter().any(|field| field.name.eq_ignore_ascii_case("date")) {
+            put_field(&mut out, "Date", get_cached_date().as_bytes());
+        }
+        if closes {
+            put_field(&mut out, "Connection", b"close");
+        }
+    }
+    out.put_slice(b"\r\n");
+    out
+}
+
+/// The start of a response.
+fn put_status_line(out: &mut BytesMut, status: StatusCode, reason: &str) {
+    for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+        out.put_slice(part.as_bytes());
+    }
+}
+
+fn put_length(out: &mut BytesMut, length: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = length;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    put_field(out, "Content-Length", &digits[at..]);
+}
+
+fn put_fields(out: &mut BytesMut, fields: &[Header<'_>], edits: &FieldEdits) {
+    for field in fields.iter().filter(|field| !is_framing(field.name) && !edits.removes(field.name)) {
+        put_field(out, field.name, field.value);
+    }
+    for (name, value) in edits.set() {
+        put_field(out, name.as_str(), value.as_bytes());
+    }
+}
+
+/// Whether a field belongs to the framing, which is written anew.
+fn is_framing(name: &str) -> bool {
+    match name.len() {
+        14 => name.eq_ignore_ascii_case("content-length"),
+        17 => name.eq_ignore_ascii_case("transfer-encoding"),
+        _ => false,
+    }
+}
+
+fn size_of_fields(fields: &[Header<'_>]) -> usize {
+    fields.iter().map(|field| field.name.len() + field.value.len() + 4).sum()
+}

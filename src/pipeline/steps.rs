@@ -1,0 +1,43 @@
+//! How an authorization was reached: which cache had the key, and how long the steps that waited took.
+
+use std::time::Instant;
+
+use crate::verifier::{CacheOutcome, Verification, VerifiedBy};
+
+/// How the result of an authorization was reached.
+#[derive(Debug, Default)]
+pub struct Steps {
+    /// What the caches did; `None` if no credential was verified.
+    pub cache: Option<CacheOutcome>,
+    /// How the text of the credential was verified.
+    pub verified_by: Option<VerifiedBy>,
+    /// The times of steps that waited; `None` if none did, or they are not taken.
+    pub waits: Option<Box<Waits>>,
+}
+
+/// When the steps that waited began and ended.
+#[derive(Debug, Default)]
+pub struct Waits {
+    /// The lookup of a record in the shared cache or the store.
+    pub lookup: Option<(Instant, Instant)>,
+    /// The charge of limits that are counted elsewhere.
+    pub charge: Option<(Instant, Instant)>,
+}
+
+impl Steps {
+    pub(super) fn of(verification: &Verification) -> Self {
+        Self { cache: Some(verification.cache), verified_by: Some(verification.check), waits: None }
+    }
+
+    /// The times of steps that waited, to be set.
+    pub(super) fn waits(&mut self) -> &mut Waits {
+        self.waits.get_or_insert_default()
+    }
+}
+
+/// The output of a step, and when it began and ended if that is taken.
+pub(super) async fn timed<T>(is_timed: bool, step: impl Future<Output = T>) -> (T, Option<(Instant, Instant)>) {
+    let began = is_timed.then(Instant::now);
+    let output = step.await;
+    (output, began.map(|began| (began, Instant::now())))
+}

@@ -1,0 +1,93 @@
+//! Metrics of the tokio runtimes of the process, read when they are collected.
+
+use std::sync::{Mutex, PoisonError};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{CounterVec, IntGaugeVec, Opts, Registry};
+use tokio::runtime::RuntimeMetrics;
+
+/// The metrics of all runtimes.
+struct Runtimes {
+    /// Each runtime by its name, with its busy time at the last collection in seconds.
+    runtimes: Mutex<Vec<(&'static str, RuntimeMetrics, f64)>>,
+    workers: IntGaugeVec,
+    tasks: IntGaugeVec,
+    queued: IntGaugeVec,
+    busy: CounterVec,
+}
+
+/// Registers the metrics of runtimes with their names.
+///
+/// # Errors
+/// When `registry` has metrics of these names already.
+pub fn register_runtime_metrics(
+    registry: &Registry,
+    runtimes: impl IntoIterator<Item = (&'static str, RuntimeMetrics)>,
+) -> Result<(), prometheus::Error> {
+    let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["runtime"]);
+    let runtimes = runtimes.into_iter().map(|(name, metrics)| (name, metrics, 0.0)).collect();
+    registry.register(Box::new(Runtimes {
+        runtimes: Mutex::new(runtimes),
+        workers: gauge("keygate_runtime_workers", "Threads that run the tasks of a runtime")?,
+        tasks: gauge("keygate_runtime_tasks", "Tasks of a runtime that have not ended")?,
+        queued: gauge("keygate_runtime_queued_tasks", "Tasks that wait in the common queue of a runtime")?,
+        busy: CounterVec::new(
+            Opts::new("keygate_runtime_busy_seconds_total", "Time that the threads of a runtime were busy, in seconds"),
+            &["runtime"],
+        )?,
+    }))
+}
+
+impl Runtimes {
+    fn read(&self) {
+        let mut runtimes = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, metrics, counted) in &mut *runtimes {
+            let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+            self.workers.with_label_values(&[*name]).set(count(metrics.num_workers()));
+            self.tasks.with_label_values(&[*name]).set(count(metrics.num_alive_tasks()));
+            self.queued.with_label_values(&[*name]).set(count(metrics.global_queue_depth()));
+            let workers = 0..metrics.num_workers();
+            let busy: f64 = workers.map(|worker| metrics.worker_total_busy_duration(worker).as_secs_f64()).sum();
+            self.busy.with_label_values(&[*name]).inc_by((busy - *counted).max(0.0));
+            *counted = busy.max(*counted);
+        }
+    }
+
+    fn all(&self) -> [&dyn Collector; 4] {
+        [&self.workers, &self.tasks, &self.queued, &self.busy]
+    }
+}
+
+impl Collector for Runtimes {
+    fn desc(&self) -> Vec<&Desc> {
+        self.all().into_iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.read();
+        self.all().into_iter().flat_map(Collector::collect).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_runtime_has_its_values() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        let task = runtime.spawn(std::future::pending::<()>());
+        let registry = Registry::new();
+        register_runtime_metrics(&registry, [("one", runtime.metrics())]).unwrap();
+        let families = registry.gather();
+        let value = |name: &str| {
+            let family = families.iter().find(|family| family.name() == name).unwrap();
+            assert_eq!(family.get_metric()[0].get_label()[0].value(), "one");
+            family.get_metric()[0].get_gauge().get_value()
+        };
+        let values = [value("keygate_runtime_workers"), value("keygate_runtime_tasks")];
+        assert_eq!(format!("{values:?}"), "[2.0, 1.0]");
+        task.abort();
+    }
+}

@@ -30,8 +30,14 @@ const BARE_SECTIONS: [&str; 11] = [
     "multitenancy",
 ];
 /// Variables of the command line tools. They are not settings.
-const RESERVED: [&str; 6] =
-    ["KEYGATE_ENDPOINT", "KEYGATE_ADMIN_KEY", "KEYGATE_ADMIN_TOKEN", "KEYGATE_CONFIG", "KEYGATE_CONFIG_DIR", "KEYGATE_PREDECESSOR"];
+const RESERVED: [&str; 6] = [
+    "KEYGATE_ENDPOINT",
+    "KEYGATE_ADMIN_KEY",
+    "KEYGATE_ADMIN_TOKEN",
+    "KEYGATE_CONFIG",
+    "KEYGATE_CONFIG_DIR",
+    "KEYGATE_PREDECESSOR",
+];
 /// Protocols of Kubernetes services.
 const SERVICE_PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 

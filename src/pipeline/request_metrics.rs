@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, PullingGauge, Registry,
+};
 
 use super::error_type::{ErrorType, error_type};
 use super::method::method_name;
@@ -27,6 +29,7 @@ pub struct Metrics {
     upstream_duration: HistogramVec,
     in_flight: IntGauge,
     malformed: IntCounterVec,
+    shed: IntCounterVec,
 }
 
 /// The metric series of a route, cached after their first use. Each series appears when it is first counted.
@@ -98,6 +101,13 @@ impl Metrics {
                 Opts::new("keygate_gateway_malformed_requests_total", "Requests whose head was refused, by reason"),
                 &["reason"],
             )?,
+            shed: IntCounterVec::new(
+                Opts::new(
+                    "keygate_gateway_shed_requests_total",
+                    "Requests that were refused because of overload, by reason",
+                ),
+                &["reason"],
+            )?,
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
@@ -105,12 +115,18 @@ impl Metrics {
         registry.register(Box::new(metrics.upstream_duration.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
         registry.register(Box::new(metrics.malformed.clone()))?;
+        registry.register(Box::new(metrics.shed.clone()))?;
         Ok(metrics)
     }
 
     /// The number of requests in flight.
     pub fn in_flight(&self) -> i64 {
         self.in_flight.get()
+    }
+
+    /// Counts a request that is refused because of overload.
+    pub(super) fn count_shed(&self, reason: &str) {
+        self.shed.with_label_values(&[reason]).inc();
     }
 
     /// Counts a request as in flight.

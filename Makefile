@@ -12,10 +12,13 @@ EMBEDDING = --manifest-path tests/embedding/Cargo.toml --target-dir $(CARGO_TARG
 # The baseline of `make bench`: a minimal pingora proxy.
 BARE_PROXY = --manifest-path benches/bare-proxy/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/bare-proxy
 
-.PHONY: help run install test lint testdeploy fuzz bench screenshots
+# The tests that hold on both paths of the gateway: freshness, security, limits, failures, and how requests are forwarded.
+PROXY_PATH_TESTS = gateway|http1|streams|upstreams|upstream_tls|routes|cors|credential_locations|limits|races|cache_races|revocation|rotation|derived|failures|client_address|connections|conformance|access_log
+
+.PHONY: help run install test test-proxy-path lint testdeploy fuzz bench screenshots
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 run: ## Build and start `keygate dev`; ARGS="--upstream http://127.0.0.1:9000" protects your API
 	@deploy/ci/ensure.sh build
@@ -36,6 +39,10 @@ test: ## Run all tests
 	cargo nextest run --locked --all-features
 	cargo test --locked --doc --all-features
 	CMAKE=cmake-is-not-needed cargo run --locked $(EMBEDDING)
+
+test-proxy-path: ## Run the tests of the gateway without its fast path (docs/performance.md)
+	@deploy/ci/ensure.sh test
+	TESTS_WITHOUT_FAST_PATH=1 cargo nextest run --locked --all-features -E 'test(/^($(PROXY_PATH_TESTS))/) & package(keygate) & kind(test)'
 
 lint: ## Check format, lints, docs, licences and sources
 	@deploy/ci/ensure.sh lint

@@ -197,6 +197,7 @@ impl Parts {
             fields: head.fields,
             client_ip: Some(PEER),
             arrived: Instant::now(),
+            is_timed: false,
         };
         let authorization = poll_once(self.snapshot.authorizer().authorize(&route, &request, memory));
         black_box(authorization.limits.fields());

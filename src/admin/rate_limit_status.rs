@@ -4,6 +4,7 @@ use http::HeaderMap;
 
 use super::state::AdminState;
 use crate::clock::Timestamp;
+use crate::id::{KeyId, TenantId};
 use crate::policy::RateLimitPolicy;
 use crate::ratelimit::{BucketOwner, Charge, ChargeResult, NamedLimit, Outcome};
 use crate::verifier::{Verdict, Verification};
@@ -32,17 +33,18 @@ impl RateLimitStatus {
     /// admitted.
     pub(super) async fn charge_key(verdict: &Verdict, policy: RateLimitPolicy, state: &AdminState) -> Self {
         let limit = NamedLimit::of_key(policy);
-        let outcome = match &state.limiter {
-            Some(limiter) => {
-                let owner = BucketOwner::Key(verdict.tenant(), verdict.key_id());
-                match limiter.charge(&Charge { owner, limits: std::slice::from_ref(&limit), cost: 1 }).await {
-                    ChargeResult::Counted(decision) => decision.outcomes.first().copied(),
-                    ChargeResult::Open | ChargeResult::Closed => None,
-                }
-            }
-            None => None,
-        };
+        let outcome = charge((verdict.tenant(), verdict.key_id()), &limit, 1, state).await;
         Self { limit: Some(limit), outcome }
+    }
+
+    /// Reads the limit of a key, if limits are enforced. Charges nothing.
+    pub(super) async fn read(
+        tenant: TenantId,
+        key: KeyId,
+        policy: RateLimitPolicy,
+        state: &AdminState,
+    ) -> Option<Outcome> {
+        charge((tenant, key), &NamedLimit::of_key(policy), 0, state).await
     }
 
     /// Whether the verification was counted.
@@ -70,5 +72,19 @@ impl RateLimitStatus {
     pub(super) fn describe(&self, headers: &mut HeaderMap) {
         let wait = self.outcome.filter(|outcome| !outcome.admitted).map(|outcome| outcome.reset());
         describe(headers, self.limit.as_slice(), self.outcome.as_slice(), wait);
+    }
+}
+
+/// Charges a cost to the limit of a key; `None` if it cannot be counted or limits are not enforced.
+async fn charge(
+    (tenant, key): (TenantId, KeyId),
+    limit: &NamedLimit,
+    cost: u64,
+    state: &AdminState,
+) -> Option<Outcome> {
+    let charge = Charge { owner: BucketOwner::Key(tenant, key), limits: std::slice::from_ref(limit), cost };
+    match state.limiter.as_ref()?.charge(&charge).await {
+        ChargeResult::Counted(decision) => decision.outcomes.first().copied(),
+        ChargeResult::Open | ChargeResult::Closed => None,
     }
 }

@@ -118,7 +118,13 @@ impl Server {
             .enable_all()
             .build()?;
         let ((ending, ends), (stop, stopped)) = (watch::channel(false), watch::channel(false));
-        let accept = AcceptLoop { admission: options.admission, ending: Some(ends), stopped, times: options.times };
+        let accept = AcceptLoop {
+            admission: options.admission,
+            ending: Some(ends),
+            stopped,
+            times: options.times,
+            places: Vec::new(),
+        };
         let guard = runtime.enter();
         let (accepting, unix) = match socket {
             ListeningSocket::Tcp(listener) => {

@@ -158,10 +158,11 @@ impl App {
             ("metrics", Some(metrics.runtime_metrics())),
             ("public", public.as_ref().map(Server::runtime_metrics)),
             ("external_auth", external_auth.as_ref().map(ExternalAuth::runtime_metrics)),
-            ("gateway", gateway.as_ref().map(Gateway::runtime_metrics).cloned()),
         ];
         let runtimes = runtimes.into_iter().filter_map(|(name, metrics)| Some((name, metrics?)));
-        register_runtime_metrics(&registry, runtimes)?;
+        // One for each worker.
+        let workers = gateway.iter().flat_map(|gateway| gateway.runtime_metrics());
+        register_runtime_metrics(&registry, runtimes.chain(workers.map(|metrics| ("gateway", metrics.clone()))))?;
         let parts = RunningParts {
             engine: engine.clone(),
             admin: routers,

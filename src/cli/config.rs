@@ -15,16 +15,17 @@ const SETTING: &Columns =
 
 const DIFFERENCE: &Columns = &[("SETTING", "path"), ("BEFORE", "before"), ("AFTER", "after")];
 
-/// The `--config` argument.
+const CONFIG_HELP: &str = "The configuration file, YAML or JSON. Without a file and a directory, all settings are environment variables \
+    [env: KEYGATE_CONFIG]";
+const CONFIG_DIR_HELP: &str = "A directory of configuration files, for example a mounted ConfigMap; they are merged in the order of their \
+    names [env: KEYGATE_CONFIG_DIR]";
+
+/// The arguments `--config` and `--config-dir`.
 #[derive(Debug, Args)]
 pub(super) struct ConfigFile {
-    /// The configuration file, YAML or JSON. Without a file and a directory, all settings are environment variables
-    /// [env: KEYGATE_CONFIG]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = CONFIG_HELP)]
     config: Option<PathBuf>,
-    /// A directory of configuration files, for example a mounted ConfigMap; they are merged in the order of their names
-    /// [env: KEYGATE_CONFIG_DIR]
-    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    #[arg(long, value_name = "DIR", conflicts_with = "config", help = CONFIG_DIR_HELP)]
     config_dir: Option<PathBuf>,
 }
 

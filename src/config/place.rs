@@ -15,7 +15,7 @@ pub enum ConfigPlace {
     /// A file.
     File(PathBuf),
     /// A directory: its files `*.yaml`, `*.yml` and `*.json` are merged in the order of their names. Names that begin with a dot are not
-    /// read; Kubernetes keeps earlier versions of a ConfigMap under such names.
+    /// read; Kubernetes keeps earlier versions of a `ConfigMap` under such names.
     Directory(PathBuf),
     /// Nowhere: all settings are environment variables.
     Environment,

@@ -123,10 +123,9 @@ impl TracingConfig {
             (TracingProtocol::Grpc, "https", _) => Err(
                 "names TLS, which gRPC does not have here; set tracing.protocol to http/protobuf, or run a collector on this host",
             ),
-            (TracingProtocol::Grpc, ..) => Err(FORM),
             (TracingProtocol::HttpProtobuf, "http" | "https", "/") => Ok(format!("{scheme}://{authority}/v1/traces")),
             (TracingProtocol::HttpProtobuf, "http" | "https", path) => Ok(format!("{scheme}://{authority}{path}")),
-            (TracingProtocol::HttpProtobuf, ..) => Err(FORM),
+            _ => Err(FORM),
         }
     }
 

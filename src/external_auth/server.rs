@@ -74,7 +74,7 @@ impl Acceptor {
 
     fn accept_loop(&self) -> AcceptLoop {
         let (admission, stopped) = (self.admission.clone(), self.stopped.clone());
-        AcceptLoop { admission, ending: None, stopped, times: self.times }
+        AcceptLoop { admission, ending: None, stopped, times: self.times, places: Vec::new() }
     }
 }
 

@@ -14,7 +14,7 @@ use super::timeouts::AttemptTimeouts;
 use super::upstream::{RouteUpstream, Upstream, UpstreamCall};
 use crate::id::RequestId;
 use crate::pipeline::live_streams::EndReason;
-use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseForm, ResponseInfo};
+use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, RequestPath, ResponseForm, ResponseInfo};
 use crate::wire::credential_locations::CredentialLocations;
 use crate::wire::fields::Fields;
 use crate::wire::problem::rejection_response;
@@ -45,18 +45,21 @@ impl Forwarding {
         request
     }
 
-    /// Begins the exchange, unless it was begun before pingora got the request.
+    /// Begins the exchange, unless it was begun before pingora got the request. `path` is the way that the request takes.
     pub(super) fn begin<F: Fields>(
         &mut self,
         snapshot: &CurrentSnapshot<RouteUpstream>,
         head: &RequestHead<'_, F>,
+        path: RequestPath,
     ) -> Option<(&mut Exchange<RouteUpstream>, &mut ConnectionState)> {
         let state = self.connection.get_mut().as_mut()?;
         let exchange = match state.begun.take() {
             Some(begun) => *begun,
             None => Exchange::begin(snapshot.load_full(), head, &state.connection),
         };
-        Some((self.exchange.insert(exchange), state))
+        let exchange = self.exchange.insert(exchange);
+        exchange.set_request_path(path);
+        Some((exchange, state))
     }
 
     /// The response that Keygate makes itself to a request with this outcome of its authorization. `None` for one that is forwarded.

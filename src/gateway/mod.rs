@@ -1,5 +1,6 @@
 //! The reverse proxy on pingora: listener, upstreams, and the front that calls the [`pipeline`](crate::pipeline) for every request.
 
+mod accepted;
 mod body_limit;
 mod connection;
 mod deadline;
@@ -22,6 +23,7 @@ mod timed_session;
 mod timeouts;
 mod upgrade_socket;
 pub mod upstream;
+mod workers;
 
 #[doc(hidden)]
 pub use http1::{Forwarded, ForwardedRequest, forward};

@@ -29,7 +29,7 @@ use super::upgrade_socket::ResponseGate;
 use super::upstream::{RequestFacts, RouteUpstream, Upstream};
 use crate::config::UpstreamProtocol;
 use crate::pipeline::headers::{accepts_trailers, is_unasked_upgrade, requests_upgrade};
-use crate::pipeline::{CurrentSnapshot, RequestHead, ResponseForm, ResponseInfo};
+use crate::pipeline::{CurrentSnapshot, RequestHead, RequestPath, ResponseForm, ResponseInfo};
 
 /// The front as pingora calls it.
 pub(super) struct Proxy {
@@ -73,7 +73,9 @@ impl ProxyHttp for Proxy {
         ctx.request.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
         let request = session.req_header();
         let head = RequestHead::new(&request.method, &request.uri, &request.headers).version(request.version);
-        let Some((exchange, state)) = ctx.request.begin(&self.snapshot, &head) else { return Ok(false) };
+        let Some((exchange, state)) = ctx.request.begin(&self.snapshot, &head, RequestPath::Proxy) else {
+            return Ok(false);
+        };
         let refused = multiplexed_limits(session).and_then(|limits| check_head(request, limits));
         let authorized = match refused {
             Some(rejection) => Err(rejection),

@@ -1,6 +1,7 @@
-//! The gateway's listeners, on a runtime of their own: start, drain, stop.
+//! The gateway's listeners, on runtimes of their own: start, drain, stop.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,26 +12,25 @@ use pingora::apps::{HttpServerApp, HttpServerOptions};
 use pingora::connectors::TransportConnector;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
-use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::RuntimeMetrics;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::accepted::{Accepted, Movable};
 use super::connection::Connections;
 use super::deadline::Clock;
 use super::pingora::Proxy;
 use super::reload::{GatewayReload, snapshot};
 use super::socket::Socket;
 use super::upstream::{RouteUpstream, RunningUpstreams, Upstreams};
+use super::workers::Workers;
 use crate::config;
 use crate::listener::tls::TlsAcceptor;
 use crate::listener::{
     AcceptLoop, AcceptedConnection, Admission, ListeningSocket, OpenConnections, StopTimes, UnixSocket,
 };
 use crate::pipeline::{CurrentSnapshot, Metrics, SnapshotParts};
-
-/// How long tasks that do not end may delay the end of the runtime.
-const RUNTIME_END: Duration = Duration::from_millis(10);
 
 /// More attempts than a request ever has: pingora's own limit would end the search for an endpoint that can be reached.
 const MAX_ATTEMPTS: usize = 100_000;
@@ -42,7 +42,7 @@ pub struct Gateway {
     /// Stops accepting connections.
     stop: watch::Sender<bool>,
     metrics: Metrics,
-    runtime_metrics: RuntimeMetrics,
+    runtime_metrics: Arc<[RuntimeMetrics]>,
     reload: GatewayReload,
     /// Their paths are removed at the end.
     _unix: Vec<UnixSocket>,
@@ -98,6 +98,7 @@ impl Gateway {
         let metrics = parts.metrics.clone();
         let address = listeners.iter().find_map(|listener| listener.socket.address());
         let threads = threads(config.threads);
+        let workers = Workers::start(threads)?;
         let times = StopTimes { grace: config.shutdown_grace.0, idle };
         let snapshot = Arc::new(CurrentSnapshot::from_pointee(snapshot(parts, &upstreams)));
         let (stop, stopped) = watch::channel(false);
@@ -111,7 +112,13 @@ impl Gateway {
             let connections = Connections::new(proxy, snapshot, clock, (&config, tls));
             let connections = Arc::new(ArcSwap::from_pointee(connections));
             reload.push((config.address, Arc::clone(&connections)));
-            let accept = AcceptLoop { admission: admission.clone(), ending: None, stopped: stopped.clone(), times };
+            let accept = AcceptLoop {
+                admission: admission.clone(),
+                ending: None,
+                stopped: stopped.clone(),
+                times,
+                places: workers.places(),
+            };
             listening.push(Listening { socket: AcceptingSocket::of(&mut socket)?, connections, accept });
             if let ListeningSocket::Unix(socket) = socket {
                 unix.push(socket);
@@ -119,12 +126,8 @@ impl Gateway {
         }
         let (upstreams, current) = watch::channel(upstreams);
         let reload = GatewayReload { snapshot, upstreams, listeners: reload.into() };
-        let runtime = runtime(threads)?;
-        let runtime_metrics = runtime.metrics();
-        let serve = move || {
-            runtime.block_on(serve(listening, current, proxy, clock, stopped));
-            runtime.shutdown_timeout(RUNTIME_END);
-        };
+        let runtime_metrics = workers.metrics();
+        let serve = move || workers.run(serve(listening, current, proxy, clock, stopped));
         let thread = std::thread::Builder::new().name("gateway".into()).spawn(serve)?;
         Ok(Self { address, thread, stop, metrics, runtime_metrics, reload, _unix: unix })
     }
@@ -134,8 +137,8 @@ impl Gateway {
         self.address
     }
 
-    /// The metrics of its runtime.
-    pub fn runtime_metrics(&self) -> &RuntimeMetrics {
+    /// The metrics of its runtimes.
+    pub fn runtime_metrics(&self) -> &[RuntimeMetrics] {
         &self.runtime_metrics
     }
 
@@ -198,18 +201,24 @@ impl Listening {
     /// Accepts connections until the stop.
     async fn accept(self) -> Option<OpenConnections> {
         let Self { socket, connections, accept } = self;
+        let is_moved = !accept.places.is_empty();
         let accepted = match socket {
             AcceptingSocket::Tcp(listener) => match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    let serve = |stream, _, accepted| serve_tcp(connections.load_full(), stream, accepted);
+                    let serve = |stream: TcpStream, _, accepted| {
+                        // Responses are written completely; waiting for more would delay them.
+                        let _ = stream.set_nodelay(true);
+                        let peer = stream.peer_addr().ok();
+                        serve_socket(connections.load_full(), Accepted::new(stream, is_moved), peer, accepted)
+                    };
                     Ok(accept.accept(listener, serve).await)
                 }
                 Err(error) => Err(error),
             },
             AcceptingSocket::Unix(listener) => match tokio::net::UnixListener::from_std(listener) {
                 Ok(listener) => {
-                    let serve = |stream, _, accepted| {
-                        connections.load_full().serve(Box::new(Socket::new(stream)), None, accepted)
+                    let serve = |stream: UnixStream, _, accepted| {
+                        serve_socket(connections.load_full(), Accepted::new(stream, is_moved), None, accepted)
                     };
                     Ok(accept.accept(listener, serve).await)
                 }
@@ -220,15 +229,21 @@ impl Listening {
     }
 }
 
-fn serve_tcp(
+/// Serves a connection on the runtime on which this is called.
+async fn serve_socket<S>(
     connections: Arc<Connections>,
-    stream: TcpStream,
+    socket: Accepted<S>,
+    peer: Option<SocketAddr>,
     accepted: AcceptedConnection,
-) -> impl Future<Output = ()> + Send + use<> {
-    // Responses are written completely; waiting for more would delay them.
-    let _ = stream.set_nodelay(true);
-    let peer = stream.peer_addr().ok();
-    connections.serve(Box::new(Socket::new(stream)), peer, accepted)
+) where
+    S: Movable,
+    Socket<S>: pingora::protocols::IO + 'static,
+    S: AsRawFd,
+{
+    match socket.here() {
+        Ok(socket) => connections.serve(Box::new(Socket::new(socket)), peer, accepted).await,
+        Err(error) => tracing::warn!(%error, "a connection could not be served"),
+    }
 }
 
 impl AcceptingSocket {
@@ -260,12 +275,6 @@ fn proxy(threads: usize, snapshot: &Arc<CurrentSnapshot<RouteUpstream>>) -> Arc<
 /// What connects to upstreams for plain requests.
 fn connector(config: &config::GatewayConfig) -> Option<Arc<TransportConnector>> {
     config.fast_path.then(|| Arc::new(TransportConnector::new(None)))
-}
-
-/// A single thread needs no work stealing, which costs every request (docs/performance.md).
-fn runtime(threads: usize) -> std::io::Result<Runtime> {
-    let mut builder = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
-    builder.worker_threads(threads).thread_name("gateway").enable_all().build()
 }
 
 fn threads(configured: usize) -> usize {

@@ -18,6 +18,7 @@ mod revoke;
 mod rotate;
 mod search;
 mod settings;
+mod top_keys;
 mod update;
 mod usage;
 mod write_side;

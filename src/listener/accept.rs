@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::activity::Activity;
 use super::admission::{Admission, Admitted, Refused};
+use super::place::Place;
 
 /// The pause after a failed accept, for example when no file descriptor is free.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -59,6 +60,8 @@ pub struct AcceptLoop {
     pub stopped: watch::Receiver<bool>,
     /// How connections end at the stop.
     pub times: StopTimes,
+    /// Where connections run; on the current runtime if there are none.
+    pub places: Vec<Place>,
 }
 
 /// The connections of a listener whose socket is closed.
@@ -149,14 +152,18 @@ impl AcceptLoop {
         L: Accept,
         F: Future<Output = ()> + Send + 'static,
     {
-        let Self { admission, mut ending, mut stopped, times } = self;
+        let Self { admission, mut ending, mut stopped, times, places } = self;
         let (closing, closes) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut failures = Failures::default();
         let mut open = |connections: &mut JoinSet<()>, stream, peer| match admission.admit(peer) {
             Ok(admitted) => {
                 let (admitted, closing) = (Arc::new(admitted), closes.clone());
-                connections.spawn(serve(stream, peer, AcceptedConnection { admitted, closing, idle: times.idle }));
+                let connection = serve(stream, peer, AcceptedConnection { admitted, closing, idle: times.idle });
+                match Place::emptiest(&places) {
+                    Some(place) => connections.spawn_on(place.counting(connection), place.handle()),
+                    None => connections.spawn(connection),
+                };
             }
             Err(refused) => tracing::debug!(%refused, "a connection was refused"),
         };
@@ -385,7 +392,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let accept = AcceptLoop { admission: admission(4), ending: None, stopped, times: TIMES };
+        let accept = AcceptLoop { admission: admission(4), ending: None, stopped, times: TIMES, places: Vec::new() };
         let served = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&served);
         // They wait in the queue: nothing is accepted before the stop.
@@ -418,7 +425,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let ((ending, ends), (stop, stopped)) = (watch::channel(false), watch::channel(false));
-        let accept = AcceptLoop { admission: admission(4), ending: Some(ends), stopped, times: TIMES };
+        let accept =
+            AcceptLoop { admission: admission(4), ending: Some(ends), stopped, times: TIMES, places: Vec::new() };
         let task = tokio::spawn(accept.run(listener, |stream, _, connection| async move {
             connection.closing().clone().wait_for(|closing| *closing).await.unwrap();
             drop(stream);

@@ -9,7 +9,7 @@ use http::header::USER_AGENT;
 
 use super::error_type::CLIENT_CLOSED_REQUEST;
 use super::log_line::{AccessLogSink, LineFields, LogValue};
-use super::request_metrics::{CachedSeries, CountedRequest, Metrics};
+use super::request_metrics::{CachedSeries, CountedRequest, Metrics, RequestPath};
 use super::trace::received_id;
 use crate::config::{AccessLogConfig, AccessLogField as Field};
 use crate::id::{KeyId, RequestId};
@@ -50,6 +50,7 @@ struct LoggedRequest<'a, 'r> {
 pub(super) struct RequestLog<'a> {
     /// `None` if no log line is written, because the log is off.
     pub(super) request_id: Option<&'a RequestId>,
+    pub(super) request_path: RequestPath,
     pub(super) method: &'a str,
     pub(super) host: Option<&'a str>,
     /// The path as received, without the query: a query may contain secrets.
@@ -117,7 +118,8 @@ impl AccessLog {
 
     /// The `User-Agent` of a request, if it is logged, or `is_traced`.
     pub(super) fn user_agent<F: Fields>(&self, fields: &F, is_traced: bool) -> Option<Box<str>> {
-        if !is_traced && !(self.is_enabled() && self.has(Field::UserAgent)) {
+        let is_logged = || self.is_enabled() && self.has(Field::UserAgent);
+        if !is_traced && !is_logged() {
             return None;
         }
         let value = fields.field_values(&USER_AGENT).next()?;
@@ -150,7 +152,8 @@ impl RequestLog<'_> {
         let status = self.response.status.unwrap_or(CLIENT_CLOSED_REQUEST);
         let upstream = self.response.upstream.as_ref();
         let upstream = upstream.map(|upstream| upstream.elapsed);
-        let counted = CountedRequest { method: self.method, status, rejection: self.rejection, elapsed, upstream };
+        let (path, rejection) = (self.request_path, self.rejection);
+        let counted = CountedRequest { path, method: self.method, status, rejection, elapsed, upstream };
         metrics.count(self.route, &counted);
         if self.request_id.is_some() && log.is_sampled(status) {
             match &log.sink {

@@ -17,7 +17,7 @@ use super::head::{RequestHead, Target};
 use super::headers::{FieldEdits, IdentityHeaders, edit_identity, requests_upgrade};
 use super::live_streams::{EndReason, EndStream, LiveStream, StreamKind, StreamSubject};
 use super::rate_limit::RateLimitOutcome;
-use super::request_metrics::InFlight;
+use super::request_metrics::{InFlight, RequestPath};
 use super::route::Route;
 use super::snapshot::Snapshot;
 use super::spans::{Finished, add_decision};
@@ -138,6 +138,8 @@ pub struct Exchange<U = ()> {
     trace: Option<Box<RequestTrace>>,
     /// The id of the trace, for the log.
     trace_id: Option<TraceId>,
+    /// Which way the request took through the gateway.
+    request_path: RequestPath,
     /// `None` once the request is recorded.
     in_flight: Option<InFlight>,
 }
@@ -208,7 +210,7 @@ impl<U> Exchange<U> {
             .or_else(|| (is_upgrade_denied && requests_upgrade(head.fields)).then_some(Rejection::UpgradeDenied));
         let arrived = Instant::now();
         let in_flight = Some(snapshot.metrics.begin());
-        let trace = snapshot.tracer.as_ref().map(|tracer| begin_trace(tracer, arrived, head, connection));
+        let trace = snapshot.tracer.as_ref().map(|tracer| Box::new(begin_trace(tracer, arrived, head, connection)));
         let is_recorded = trace.as_ref().is_some_and(|trace| trace.is_recorded());
         let user_agent = snapshot.access_log.user_agent(head.fields, is_recorded);
         let trace_id = match &trace {
@@ -244,6 +246,7 @@ impl<U> Exchange<U> {
             stream: None,
             trace,
             trace_id,
+            request_path: RequestPath::None,
             in_flight,
         }
     }
@@ -497,6 +500,12 @@ impl<U> Exchange<U> {
         self.request_id.get_or_init(RequestId::random)
     }
 
+    /// Notes which way the request takes through the gateway, for the metrics.
+    #[doc(hidden)]
+    pub fn set_request_path(&mut self, path: RequestPath) {
+        self.request_path = path;
+    }
+
     /// The route, if one was found.
     pub fn route(&self) -> Option<&Arc<Route<U>>> {
         self.route.as_ref()
@@ -552,6 +561,7 @@ impl<U> Exchange<U> {
         let log = RequestLog {
             // Without a log line, a request that has no id needs none.
             request_id: access_log.is_enabled().then(|| self.request_id()),
+            request_path: self.request_path,
             method: self.method.as_str(),
             host: self.target.as_ref().map(Target::host),
             protocol: self.version,
@@ -570,7 +580,7 @@ impl<U> Exchange<U> {
         log.count_usage(self.snapshot.usage.as_deref());
         if let Some(trace) = trace {
             let credential = self.verdict.as_ref().map(Verdict::kind);
-            Finished { log: &log, request_id: self.request_id(), credential }.end(trace);
+            Finished { log: &log, request_id: self.request_id(), credential }.end(*trace);
         }
         drop(in_flight);
     }
@@ -582,7 +592,7 @@ fn begin_trace<F: Fields>(
     arrived: Instant,
     head: &RequestHead<'_, F>,
     connection: &Connection,
-) -> Box<RequestTrace> {
+) -> RequestTrace {
     let mut trace = RequestTrace::begin(tracer, head.fields, arrived);
     trace.describe(|attributes| {
         attributes.push(("url.scheme", connection.scheme(head.fields).as_str().into()));

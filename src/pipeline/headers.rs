@@ -205,6 +205,32 @@ impl SetName {
             Self::LegacyReset => X_RATE_LIMIT_RESET,
         }
     }
+
+    /// The name of the field as text. Cheaper than a [`HeaderName`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Host => "host",
+            Self::RequestId => "x-request-id",
+            Self::TraceParent => "traceparent",
+            Self::TraceState => "tracestate",
+            Self::ForwardedFor => "x-forwarded-for",
+            Self::ForwardedProto => "x-forwarded-proto",
+            Self::ForwardedHost => "x-forwarded-host",
+            Self::KeyId => "x-keygate-key-id",
+            Self::ActorId => "x-keygate-actor-id",
+            Self::TenantId => "x-keygate-tenant-id",
+            Self::Scopes => "x-keygate-scopes",
+            Self::CredentialType => "x-keygate-credential-type",
+            Self::ClientSubject => "x-keygate-client-subject",
+            Self::ClientSan => "x-keygate-client-san",
+            Self::RateLimitPolicy => "ratelimit-policy",
+            Self::RateLimit => "ratelimit",
+            Self::LegacyLimit => "x-ratelimit-limit",
+            Self::LegacyRemaining => "x-ratelimit-remaining",
+            Self::LegacyReset => "x-ratelimit-reset",
+        }
+    }
 }
 
 impl HeaderSelection {
@@ -234,7 +260,7 @@ impl HeaderSelection {
 impl FieldEdits {
     /// Whether the fields of a name are removed or replaced. Names compare without regard to case.
     pub fn removes(&self, name: &str) -> bool {
-        self.strips(name) || self.set.iter().any(|(set, _)| set.header().as_str().eq_ignore_ascii_case(name))
+        self.strips(name) || self.set.iter().any(|(set, _)| set.as_str().eq_ignore_ascii_case(name))
     }
 
     fn strips(&self, name: &str) -> bool {
@@ -246,6 +272,13 @@ impl FieldEdits {
         let custom = self.custom.iter().flat_map(|custom| &custom.added);
         let custom = custom.map(|(name, value)| (name.clone(), value));
         self.set.iter().map(|(name, value)| (name.header(), value)).chain(custom)
+    }
+
+    /// The fields that are set, with their names as text.
+    pub fn set_as_text(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
+        let custom = self.custom.iter().flat_map(|custom| &custom.added);
+        let custom = custom.map(|(name, value)| (name.as_str(), value));
+        self.set.iter().map(|(name, value)| (name.as_str(), value)).chain(custom)
     }
 
     /// Applies the edits to a map, and leaves nothing to set.

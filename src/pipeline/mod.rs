@@ -64,7 +64,7 @@ pub use headers::FieldEdits;
 #[doc(hidden)]
 pub use log_line::AccessLogSink;
 pub use rate_limit::RateLimitOutcome;
-pub use request_metrics::{LATENCY_BUCKETS, Metrics};
+pub use request_metrics::{LATENCY_BUCKETS, Metrics, RequestPath};
 pub use route::Route;
 pub use snapshot::{CurrentSnapshot, Snapshot, SnapshotParts};
 #[doc(hidden)]

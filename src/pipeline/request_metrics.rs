@@ -20,6 +20,18 @@ const COMMON_STATUSES: [u16; 6] = [200, 201, 204, 304, 404, 500];
 /// The methods of most requests. Their series with the [`COMMON_STATUSES`] are cached for each route.
 const COMMON_METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
+/// Which way a request took through the gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RequestPath {
+    /// None: the request came to another front, which forwards nothing.
+    #[default]
+    None,
+    /// The fast path: the front door forwards, or responds, itself.
+    Fast,
+    /// pingora's proxy.
+    Proxy,
+}
+
 /// The metrics of all requests. Registered once in a process; every snapshot uses the same ones.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -39,8 +51,8 @@ pub(super) struct CachedSeries {
     metrics: Metrics,
     duration: OnceLock<Histogram>,
     upstream_duration: OnceLock<Histogram>,
-    /// Responses that are not rejections, by [`COMMON_STATUSES`].
-    requests: [OnceLock<IntCounter>; COMMON_STATUSES.len()],
+    /// Responses that are not rejections, by [`RequestPath`] and [`COMMON_STATUSES`].
+    requests: [[OnceLock<IntCounter>; COMMON_STATUSES.len()]; 3],
     /// Of the same, by [`COMMON_METHODS`].
     http_duration: [[OnceLock<Histogram>; COMMON_STATUSES.len()]; COMMON_METHODS.len()],
 }
@@ -48,6 +60,7 @@ pub(super) struct CachedSeries {
 /// What is counted of a finished request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CountedRequest<'a> {
+    pub(super) path: RequestPath,
     pub(super) method: &'a str,
     pub(super) status: u16,
     /// The code of the rejection.
@@ -61,6 +74,16 @@ pub(super) struct CountedRequest<'a> {
 #[derive(Debug)]
 pub(super) struct InFlight(IntGauge);
 
+impl RequestPath {
+    fn label(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Fast => "fast",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
 impl Metrics {
     /// Creates the metrics and registers them.
     ///
@@ -69,8 +92,11 @@ impl Metrics {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             requests: IntCounterVec::new(
-                Opts::new("keygate_gateway_requests_total", "Requests by route, status and rejection code"),
-                &["route", "status", "denial"],
+                Opts::new(
+                    "keygate_gateway_requests_total",
+                    "Requests by route, status and rejection code, and by the path through the gateway: fast, or proxy for that of pingora",
+                ),
+                &["route", "status", "denial", "path"],
             )?,
             duration: HistogramVec::new(
                 HistogramOpts::new(
@@ -146,7 +172,7 @@ impl Metrics {
             series.count(request);
         } else {
             let elapsed = request.elapsed.as_secs_f64();
-            self.requests_series("", request.status, request.rejection).inc();
+            self.requests_series("", request).inc();
             self.duration.with_label_values(&[""]).observe(elapsed);
             self.http_series("", request).observe(elapsed);
         }
@@ -162,8 +188,10 @@ impl Metrics {
         self.http_duration.with_label_values(&[method_name(request.method), status.as_str(), route, error])
     }
 
-    fn requests_series(&self, route: &str, status: u16, rejection: Option<&'static str>) -> IntCounter {
-        self.requests.with_label_values(&[route, status_text(status).as_str(), rejection.unwrap_or_default()])
+    fn requests_series(&self, route: &str, request: &CountedRequest<'_>) -> IntCounter {
+        let status = status_text(request.status);
+        let rejection = request.rejection.unwrap_or_default();
+        self.requests.with_label_values(&[route, status.as_str(), rejection, request.path.label()])
     }
 }
 
@@ -190,13 +218,13 @@ impl CachedSeries {
     }
 
     fn count(&self, request: &CountedRequest<'_>) {
-        let CountedRequest { method, status, rejection, elapsed, upstream } = *request;
+        let CountedRequest { path, method, status, rejection, elapsed, upstream } = *request;
         let elapsed = elapsed.as_secs_f64();
-        let requests = || self.metrics.requests_series(&self.route, status, rejection);
+        let requests = || self.metrics.requests_series(&self.route, request);
         let http_duration = || self.metrics.http_series(&self.route, request);
         let common = COMMON_STATUSES.iter().position(|common| *common == status).filter(|_| rejection.is_none());
         match common {
-            Some(index) => self.requests[index].get_or_init(requests).inc(),
+            Some(index) => self.requests[path as usize][index].get_or_init(requests).inc(),
             None => requests().inc(),
         }
         match common.zip(COMMON_METHODS.iter().position(|common| *common == method)) {

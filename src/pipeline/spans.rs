@@ -58,7 +58,7 @@ pub(super) fn add_decision(trace: &mut RequestTrace, began: Instant, steps: &Ste
 
 impl Finished<'_> {
     /// Ends the trace of the request.
-    pub(super) fn end(&self, mut trace: Box<RequestTrace>) {
+    pub(super) fn end(&self, mut trace: RequestTrace) {
         if !trace.is_recorded() {
             return;
         }
@@ -195,7 +195,7 @@ pub struct PlainRequest<'a> {
 
 impl PlainRequest<'_> {
     /// Ends the trace of the request.
-    pub fn end(&self, trace: Box<RequestTrace>) {
+    pub fn end(&self, trace: RequestTrace) {
         trace.finish(|arrived| {
             let mut attributes = Vec::with_capacity(8);
             method_attributes(&mut attributes, self.method);

@@ -68,14 +68,13 @@ pub(super) struct Part {
 impl RequestTrace {
     /// Continues the trace of a client, or begins a new one if its context is absent or malformed. The client decides whether its trace is
     /// recorded, the sample rate whether a new one is.
-    pub fn begin<F: Fields>(tracer: &Arc<Tracer>, fields: &F, arrived: Instant) -> Box<Self> {
+    pub fn begin<F: Fields>(tracer: &Arc<Tracer>, fields: &F, arrived: Instant) -> Self {
         let received = received(fields);
-        let context = match received {
-            Some(parent) => parent.with_span(SpanId::random()),
-            None => {
-                let id = TraceId::random();
-                TraceContext::root(id, tracer.samples(id))
-            }
+        let context = if let Some(parent) = received {
+            parent.with_span(SpanId::random())
+        } else {
+            let id = TraceId::random();
+            TraceContext::root(id, tracer.samples(id))
         };
         let continues_state = received.is_some() && is_valid_state(fields.field_values(&TRACESTATE));
         let record = context.is_sampled().then(|| {
@@ -88,7 +87,7 @@ impl RequestTrace {
                 parts: Vec::new(),
             })
         });
-        Box::new(Self {
+        Self {
             tracer: Arc::clone(tracer),
             context,
             parent: received.map(|parent| parent.span_id),
@@ -96,7 +95,7 @@ impl RequestTrace {
             upstream_span: SpanId::random(),
             is_forwarded: AtomicBool::new(false),
             record,
-        })
+        }
     }
 
     /// The id of the trace.

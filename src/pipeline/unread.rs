@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::Response;
 
 use super::access_log::{RequestLog, ResponseInfo};
+use super::request_metrics::RequestPath;
 use super::snapshot::Snapshot;
 use crate::id::RequestId;
 use crate::wire::Rejection;
@@ -30,6 +31,7 @@ impl<U> Snapshot<U> {
         let response = rejection_response(rejection, &request_id, ResponseForm::Problem, &self.credentials);
         self.metrics.count_malformed(request.reason);
         let log = RequestLog {
+            request_path: RequestPath::Fast,
             request_id: self.access_log.is_enabled().then_some(&request_id),
             method: "",
             host: None,

@@ -13,7 +13,7 @@ use super::key_store::{
 use super::memory_audit::AuditTables;
 use super::memory_usage::UsageTables;
 use super::search::{FoundKeys, ScannedKey, SearchQuery};
-use super::usage_store::{UsageBatch, UsageHour, UsageQuery, UsageStore, UsageSum};
+use super::usage_store::{TopUsageQuery, UsageBatch, UsageHour, UsageQuery, UsageStore, UsageSum};
 use crate::audit::{Anchor, AuditRow, ChainRecord, Recorder};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind, TenantId};
@@ -391,6 +391,10 @@ impl UsageStore for MemoryStore {
 
     async fn usage_of(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
         Ok(self.tables().usage.sums(query))
+    }
+
+    async fn top_usage(&self, query: &TopUsageQuery) -> Result<Vec<(KeyId, u64)>, StoreError> {
+        Ok(self.tables().usage.top(query))
     }
 
     async fn prune_usage(&self, context: &RequestContext, before: UsageHour, limit: u32) -> Result<u64, StoreError> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
-use super::usage_store::{UsageBatch, UsageCounts, UsageHour, UsageQuery, UsageSum};
+use super::usage_store::{TopUsageQuery, UsageBatch, UsageCounts, UsageHour, UsageQuery, UsageSum};
 use crate::id::{KeyId, TenantId};
 
 /// Rows by tenant, key, hour and refusal, and the last batch of each writer.
@@ -42,6 +42,22 @@ impl UsageTables {
             counts,
         };
         sums.into_iter().map(sum).collect()
+    }
+
+    pub(super) fn top(&self, query: &TopUsageQuery) -> Vec<(KeyId, u64)> {
+        let mut requests = BTreeMap::<KeyId, u64>::new();
+        for ((tenant, key, hour, refusal), counts) in &self.rows {
+            let Some(key) = key else { continue };
+            let is_counted = !query.only_refused || !refusal.is_empty();
+            if *tenant == query.tenant && *hour >= query.from && is_counted {
+                let sum = requests.entry(*key).or_default();
+                *sum = sum.saturating_add(counts.requests);
+            }
+        }
+        let mut top: Vec<_> = requests.into_iter().collect();
+        top.sort_by_key(|(_, requests)| std::cmp::Reverse(*requests));
+        top.truncate(query.limit as usize);
+        top
     }
 
     pub(super) fn prune(&mut self, before: UsageHour, limit: u32) -> u64 {

@@ -55,7 +55,9 @@ pub use sqlite::{SqliteOptions, SqliteStore};
 #[doc(hidden)]
 pub use store_file::{LentLock, StoreFile};
 #[doc(hidden)]
-pub use usage_store::{UsageBatch, UsageCounts, UsageHour, UsageQuery, UsageRow, UsageStore, UsageSum};
+pub use usage_store::{
+    TOP_ROWS_MAX, TopUsageQuery, UsageBatch, UsageCounts, UsageHour, UsageQuery, UsageRow, UsageStore, UsageSum,
+};
 
 #[cfg(test)]
 mod contract;

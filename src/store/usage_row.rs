@@ -1,7 +1,7 @@
 //! Rows of the usage of keys, for every database.
 
 use super::error::StoreError;
-use super::row::kind_text;
+use super::row::{kind_text, read_id};
 use super::usage_store::{UsageBatch, UsageCounts, UsageHour, UsageRow, UsageSum};
 use crate::id::KeyId;
 
@@ -37,4 +37,14 @@ pub(super) fn read_sum(row: SumRow) -> Result<UsageSum, StoreError> {
     };
     let period = u32::try_from(period).map_err(negative)?;
     Ok(UsageSum { is_of_key, period: UsageHour(period), refusal, counts })
+}
+
+/// A row of the keys with the most requests as it is read: kind, id, requests.
+pub(super) type TopRow = (String, String, i64);
+
+/// Converts a row of the keys with the most requests.
+pub(super) fn read_top((kind, id, requests): TopRow) -> Result<(KeyId, u64), StoreError> {
+    let key = read_id(&kind, &id).ok_or_else(|| StoreError::Corrupt(format!("usage of the key {kind} {id}")))?;
+    let requests = u64::try_from(requests).map_err(|_| StoreError::Corrupt(format!("usage of {id} is negative")))?;
+    Ok((key, requests))
 }

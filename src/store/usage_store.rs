@@ -9,6 +9,8 @@ use crate::id::{KeyId, TenantId};
 use crate::request_context::RequestContext;
 
 const SECONDS_PER_HOUR: i64 = 3600;
+/// The maximum number of rows that [`UsageStore::top_usage`] reads.
+pub const TOP_ROWS_MAX: u32 = 50_000;
 
 /// The usage of keys: what their requests add up to, by key, hour and refusal.
 #[async_trait]
@@ -26,6 +28,13 @@ pub trait UsageStore: Send + Sync {
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
     async fn usage_of(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError>;
+
+    /// Returns the keys with the most requests, the highest number first, then by kind and id. Sums at most [`TOP_ROWS_MAX`] rows: with more
+    /// of them, the numbers may be too low.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    async fn top_usage(&self, query: &TopUsageQuery) -> Result<Vec<(KeyId, u64)>, StoreError>;
 
     /// Removes rows of every tenant of hours before `before`, at most `limit`. Returns how many. Only for
     /// [`Principal::System`](crate::request_context::Principal::System).
@@ -91,6 +100,19 @@ pub struct UsageQuery {
     pub to: UsageHour,
     /// The number of hours in a period: periods begin at multiples of it.
     pub step: u32,
+}
+
+/// Which keys have the most requests.
+#[derive(Debug, Clone, Copy)]
+pub struct TopUsageQuery {
+    /// The tenant of the keys.
+    pub tenant: TenantId,
+    /// The first hour.
+    pub from: UsageHour,
+    /// Whether only refused requests count.
+    pub only_refused: bool,
+    /// The maximum number of keys.
+    pub limit: u32,
 }
 
 /// What the requests of a period add up to that were not refused, or that were refused for one reason.

@@ -1,5 +1,6 @@
 //! Metrics of the tokio runtimes of the process, read when they are collected.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
@@ -9,8 +10,8 @@ use tokio::runtime::RuntimeMetrics;
 
 /// The metrics of all runtimes.
 struct Runtimes {
-    /// Each runtime by its name, with its busy time at the last collection in seconds.
-    runtimes: Mutex<Vec<(&'static str, RuntimeMetrics, f64)>>,
+    /// Each runtime by its name, which several may share, with its busy time at the last collection in seconds.
+    all: Mutex<Vec<(&'static str, RuntimeMetrics, f64)>>,
     workers: IntGaugeVec,
     tasks: IntGaugeVec,
     queued: IntGaugeVec,
@@ -28,7 +29,7 @@ pub fn register_runtime_metrics(
     let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["runtime"]);
     let runtimes = runtimes.into_iter().map(|(name, metrics)| (name, metrics, 0.0)).collect();
     registry.register(Box::new(Runtimes {
-        runtimes: Mutex::new(runtimes),
+        all: Mutex::new(runtimes),
         workers: gauge("keygate_runtime_workers", "Threads that run the tasks of a runtime")?,
         tasks: gauge("keygate_runtime_tasks", "Tasks of a runtime that have not ended")?,
         queued: gauge("keygate_runtime_queued_tasks", "Tasks that wait in the common queue of a runtime")?,
@@ -41,32 +42,38 @@ pub fn register_runtime_metrics(
 
 impl Runtimes {
     fn read(&self) {
-        let mut runtimes = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runtimes = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sums: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
         for (name, metrics, counted) in &mut *runtimes {
-            let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-            self.workers.with_label_values(&[*name]).set(count(metrics.num_workers()));
-            self.tasks.with_label_values(&[*name]).set(count(metrics.num_alive_tasks()));
-            self.queued.with_label_values(&[*name]).set(count(metrics.global_queue_depth()));
+            let counts = [metrics.num_workers(), metrics.num_alive_tasks(), metrics.global_queue_depth()];
+            for (sum, count) in sums.entry(name).or_default().iter_mut().zip(counts) {
+                *sum += count;
+            }
             let workers = 0..metrics.num_workers();
             let busy: f64 = workers.map(|worker| metrics.worker_total_busy_duration(worker).as_secs_f64()).sum();
             self.busy.with_label_values(&[*name]).inc_by((busy - *counted).max(0.0));
             *counted = busy.max(*counted);
         }
+        for (name, counts) in sums {
+            for (gauge, count) in [&self.workers, &self.tasks, &self.queued].into_iter().zip(counts) {
+                gauge.with_label_values(&[name]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
     }
 
-    fn all(&self) -> [&dyn Collector; 4] {
+    fn families(&self) -> [&dyn Collector; 4] {
         [&self.workers, &self.tasks, &self.queued, &self.busy]
     }
 }
 
 impl Collector for Runtimes {
     fn desc(&self) -> Vec<&Desc> {
-        self.all().into_iter().flat_map(Collector::desc).collect()
+        self.families().into_iter().flat_map(Collector::desc).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.read();
-        self.all().into_iter().flat_map(Collector::collect).collect()
+        self.families().into_iter().flat_map(Collector::collect).collect()
     }
 }
 

@@ -11,7 +11,8 @@ use crate::clock::{ManualClock, Timestamp};
 use crate::id::{KeyId, TenantId};
 use crate::request_context::RequestContext;
 use crate::store::{
-    KeyStore, MemoryStore, StoreError, UsageBatch, UsageCounts, UsageHour, UsageQuery, UsageStore, UsageSum,
+    KeyStore, MemoryStore, StoreError, TopUsageQuery, UsageBatch, UsageCounts, UsageHour, UsageQuery, UsageStore,
+    UsageSum,
 };
 
 /// A store that fails some writes, before or after they took effect.
@@ -34,6 +35,10 @@ impl UsageStore for Flaky {
 
     async fn usage_of(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
         self.store.usage_of(query).await
+    }
+
+    async fn top_usage(&self, _: &TopUsageQuery) -> Result<Vec<(KeyId, u64)>, StoreError> {
+        unreachable!("these tests compare no keys")
     }
 
     async fn prune_usage(&self, _: &RequestContext, _: UsageHour, _: u32) -> Result<u64, StoreError> {

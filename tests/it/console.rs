@@ -4,3 +4,4 @@ mod config;
 mod keys;
 mod million;
 mod nodes;
+mod top_keys;

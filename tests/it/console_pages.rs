@@ -7,7 +7,7 @@ mod pages;
 mod safety;
 mod sessions;
 mod story;
-mod visitor;
+pub(crate) mod visitor;
 mod webdriver;
 
 use visitor::PageSeen;

@@ -4,7 +4,7 @@ use http::{HeaderMap, Method};
 use reqwest::Response;
 use serde_json::{Value, json};
 
-use crate::support::keygate::Keygate;
+use crate::support::keygate::{Keygate, request_path};
 use crate::support::raw_upstream::RawUpstream;
 
 const ORIGIN: &str = "https://app.example.com";
@@ -99,8 +99,9 @@ async fn preflight_is_not_limited_and_is_logged_and_counted() {
         let response = preflight(&keygate, "/orders/1", "POST", ORIGIN).await;
         assert_eq!((response.status().as_u16(), response.headers().get("ratelimit")), (204, None));
     }
-    let counter = r#"keygate_gateway_requests_total{denial="",route="write",status="204"}"#;
-    assert_eq!(keygate.count(counter).await, Some(5));
+    let path = request_path();
+    let counter = format!(r#"keygate_gateway_requests_total{{denial="",path="{path}",route="write",status="204"}}"#);
+    assert_eq!(keygate.count(&counter).await, Some(5));
     let post = || keygate.http.post(format!("{}/orders/1", keygate.gateway)).bearer_auth(&key).header("origin", ORIGIN);
     assert_eq!(post().send().await.unwrap().status(), 200);
     let log = keygate.whole_log();

@@ -10,7 +10,7 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use tokio::task::JoinSet;
 
-use crate::support::keygate::{Keygate, command};
+use crate::support::keygate::{Keygate, command, request_path};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::upstream::Upstream;
 use crate::support::wait::wait_for;
@@ -115,8 +115,10 @@ async fn cached_keys_are_served_while_postgresql_is_down_or_stalled() {
     wait_for_log(&fixture.here, "changes of keys are not received");
     wait_for_log(&fixture.here, "a key could not be looked up");
     assert!(metric(&fixture.here, "keygate_feed_failures_total").await >= 1.0);
-    let refused = r#"keygate_gateway_requests_total{denial="unavailable",route="api",status="503"}"#;
-    assert!(metric(&fixture.here, refused).await >= 1.0);
+    let path = request_path();
+    let refused =
+        format!(r#"keygate_gateway_requests_total{{denial="unavailable",path="{path}",route="api",status="503"}}"#);
+    assert!(metric(&fixture.here, &refused).await >= 1.0);
     let postgres = stopped.start_again();
     fixture.recovers("a restart of PostgreSQL", &HEALTHY).await;
     wait_for_log(&fixture.here, "changes of keys are received again");

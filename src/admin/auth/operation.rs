@@ -76,6 +76,8 @@ operations! {
     ListImportedKeys: READ, "GET /v2alpha1/admin/importedApiKeys";
     ListAuditEvents: READ, "GET /keygate/v1/auditEvents";
     GetKeyUsage: READ, "GET /keygate/v1/keys/{key_id}/usage";
+    GetKeyRateLimit: READ, "GET /keygate/v1/keys/{key_id}/rateLimit";
+    ListTopKeys: READ, "GET /keygate/v1/topKeys";
     ListKeys: READ, "GET /keygate/v1/keys";
     GetConfig: READ, "GET /keygate/v1/config";
     ListNodes: READ, "GET /keygate/v1/nodes";

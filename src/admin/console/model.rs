@@ -56,6 +56,19 @@ pub(super) struct IpRestriction {
     pub(super) allowed_cidrs: Vec<String>,
 }
 
+/// What is left of the limit of a key.
+#[derive(Deserialize)]
+pub(super) struct KeyRateLimit {
+    pub(super) rate_limit: Option<RateLimitState>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RateLimitState {
+    pub(super) quota: u64,
+    pub(super) remaining: u64,
+    pub(super) reset_seconds: f64,
+}
+
 /// A page of keys.
 #[derive(Deserialize)]
 pub(super) struct KeyPage {
@@ -104,6 +117,8 @@ pub(super) struct AuditEvent {
     pub(super) client_ip: Option<String>,
     #[serde(default)]
     pub(super) request_id: String,
+    #[serde(default)]
+    pub(super) tenant: String,
     pub(super) key_id: Option<String>,
     pub(super) actor_id: Option<String>,
     pub(super) before: Option<Value>,

@@ -11,7 +11,9 @@ mod introspection;
 mod keys;
 mod nodes;
 mod oauth_error;
+mod rate_limit;
 mod routes;
+mod top_keys;
 mod usage;
 
 pub use admin_keys::{AdminKey, NewAdminKeyResponse};

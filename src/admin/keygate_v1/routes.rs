@@ -12,6 +12,8 @@ use super::explain::explain;
 use super::introspect::introspect;
 use super::keys::list_keys;
 use super::nodes::{list_nodes, overview};
+use super::rate_limit::rate_limit;
+use super::top_keys::top_keys;
 use super::usage::usage;
 use crate::admin::error::not_found;
 use crate::admin::middleware::reject_head;
@@ -21,6 +23,8 @@ const AUDIT_EVENTS: &str = "/keygate/v1/auditEvents";
 const CALLER: &str = "/keygate/v1/caller";
 const EXPLAIN: &str = "/keygate/v1/explain";
 const INTROSPECT: &str = "/keygate/v1/introspect";
+const RATE_LIMIT: &str = "/keygate/v1/keys/{key_id}/rateLimit";
+const TOP_KEYS: &str = "/keygate/v1/topKeys";
 const USAGE: &str = "/keygate/v1/keys/{key_id}/usage";
 const CONFIG: &str = "/keygate/v1/config";
 const KEYS: &str = "/keygate/v1/keys";
@@ -34,6 +38,8 @@ pub(in crate::admin) fn routes() -> Router<AdminState> {
         .route(CALLER, get(caller))
         .route(EXPLAIN, post(explain))
         .route(INTROSPECT, post(introspect))
+        .route(RATE_LIMIT, get(rate_limit))
+        .route(TOP_KEYS, get(top_keys))
         .route(USAGE, get(usage))
         .route(KEYS, get(list_keys))
         .route(CONFIG, get(get_config))

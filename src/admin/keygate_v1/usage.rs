@@ -65,9 +65,7 @@ pub(super) async fn usage(
     uri: Uri,
     query: Query,
 ) -> Result<Json<UsageResponse>, ApiError> {
-    let id = uri.path().rsplit('/').nth(1).unwrap_or_default();
-    let id = [KeyKind::Issued, KeyKind::Imported].into_iter().find_map(|kind| KeyId::parse(kind, id));
-    let id = id.ok_or_else(|| ApiError::plain(Reason::ApiKeyNotFound))?;
+    let id = key_of(&uri)?;
     let step = match query.text(["step", "step"])?.as_str() {
         "" | "hour" => UsageStep::Hour,
         "day" => UsageStep::Day,
@@ -77,6 +75,16 @@ pub(super) async fn usage(
     let range = UsageRange::new(from, to, step, state.lifecycle.now())?;
     let usage = state.lifecycle.usage(&context, id, &range).await?;
     Ok(Json(UsageResponse::new(id, &range, usage)))
+}
+
+/// The key of a path whose last segment names a part of it.
+///
+/// # Errors
+/// 404 for another text than an id.
+pub(super) fn key_of(uri: &Uri) -> Result<KeyId, ApiError> {
+    let id = uri.path().rsplit('/').nth(1).unwrap_or_default();
+    let id = [KeyKind::Issued, KeyKind::Imported].into_iter().find_map(|kind| KeyId::parse(kind, id));
+    id.ok_or_else(|| ApiError::plain(Reason::ApiKeyNotFound))
 }
 
 fn time(query: &Query, name: &str) -> Result<Option<Timestamp>, ApiError> {

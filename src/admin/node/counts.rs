@@ -21,6 +21,12 @@ pub(super) struct Counts {
     pub(super) feed_age: Option<f64>,
     /// `None` if Redis is not configured.
     pub(super) is_redis_connected: Option<bool>,
+    /// Whether the last reload of the configuration succeeded; `None` if it is not reloaded.
+    pub(super) is_config_loaded: Option<bool>,
+    /// When the configuration in effect was loaded, as a Unix time.
+    pub(super) config_load_time: Option<f64>,
+    /// The number of changed settings that wait for a restart.
+    pub(super) restart_settings: Option<f64>,
 }
 
 impl Counts {
@@ -44,6 +50,9 @@ impl Counts {
                 }
                 "keygate_gateway_requests_in_flight" => counts.in_flight = gauge().unwrap_or_default(),
                 "keygate_feed_age_seconds" => counts.feed_age = gauge(),
+                "keygate_config_reload_success" => counts.is_config_loaded = gauge().map(|value| value > 0.0),
+                "keygate_config_reload_timestamp_seconds" => counts.config_load_time = gauge(),
+                "keygate_config_restart_settings" => counts.restart_settings = gauge(),
                 "keygate_redis_connected" => counts.is_redis_connected = gauge().map(|value| value > 0.0),
                 _ => {}
             }

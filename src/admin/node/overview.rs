@@ -25,6 +25,20 @@ pub(in crate::admin) struct Overview {
     /// The time since this node last had all changes of keys. Absent if this is the only node.
     #[serde(skip_serializing_if = "Option::is_none")]
     feed_age_seconds: Option<f64>,
+    /// Whether the configuration is that of the file. Absent if it is not reloaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<ConfigState>,
+}
+
+/// The state of the configuration.
+#[derive(Debug, Serialize)]
+struct ConfigState {
+    /// Whether the last reload succeeded. If not, the configuration of an earlier one is in effect.
+    is_loaded: bool,
+    /// When the configuration in effect was loaded, as a Unix time.
+    load_time: f64,
+    /// The number of changed settings that wait for a restart.
+    restart_settings: f64,
 }
 
 /// A counter.
@@ -75,6 +89,11 @@ impl Overview {
             lookups: rate_of(&counts.lookups, &first.lookups),
             propagation_seconds: counts.feed_age.map(|_| counts.propagation.since(&first.propagation).quantiles()),
             feed_age_seconds: counts.feed_age,
+            config: counts.is_config_loaded.map(|is_loaded| ConfigState {
+                is_loaded,
+                load_time: counts.config_load_time.unwrap_or_default(),
+                restart_settings: counts.restart_settings.unwrap_or_default(),
+            }),
         }
     }
 }

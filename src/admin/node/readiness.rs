@@ -48,8 +48,8 @@ pub(super) struct Ages(Mutex<BTreeMap<&'static str, (Health, Instant)>>);
 impl Ages {
     /// Notes the status of a dependency, and returns how long it has had it in seconds.
     pub(super) fn note(&self, name: &'static str, status: Health, now: Instant) -> f64 {
-        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, since) = states.entry(name).or_insert((status, now));
+        let mut known_states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, since) = known_states.entry(name).or_insert((status, now));
         if *known != status {
             (*known, *since) = (status, now);
         }

@@ -83,8 +83,8 @@ pub(super) struct Connection<'f> {
 
 /// The result of waiting for a request.
 enum Next {
-    /// The bytes of a head, and when the first of them arrived.
-    Request(BytesMut, Instant),
+    /// The bytes of a head, and when the first of them arrived, if not all arrived at once.
+    Request(BytesMut, Option<Instant>),
     Malformed(HeadError, Instant),
     Http2,
     End,
@@ -148,9 +148,10 @@ impl<'f> Connection<'f> {
     async fn next(&mut self) -> Next {
         let limits = self.shared.limits;
         let mut scan = HeadScan::default();
-        let mut arrived = (!self.received.is_empty()).then(Instant::now);
+        let mut is_begun = !self.received.is_empty();
+        let mut arrived = None;
         let is_first = self.requests == 0;
-        let wait = if is_first || arrived.is_some() { limits.head_timeout.0 } else { self.idle_limit() };
+        let wait = if is_first || is_begun { limits.head_timeout.0 } else { self.idle_limit() };
         self.shared.deadlines.set(Timer::Read, wait);
         self.last_wait.begin();
         loop {
@@ -160,6 +161,10 @@ impl<'f> Connection<'f> {
             let may_be_http2 = is_first && self.front.http2 && HTTP2_PREFACE.starts_with(&self.received);
             match scan.find(&self.received, &limits) {
                 _ if may_be_http2 => {}
+                // The clock is read only for heads that do not arrive at once.
+                Ok(None) if is_begun => {
+                    arrived.get_or_insert_with(Instant::now);
+                }
                 Ok(None) => {}
                 Ok(Some(found)) => {
                     let is_all = found.end == self.received.len();
@@ -169,7 +174,7 @@ impl<'f> Connection<'f> {
                         self.received = head.split_off(found.end);
                     }
                     head.advance(found.start);
-                    return Next::Request(head, arrived.unwrap_or_else(Instant::now));
+                    return Next::Request(head, arrived);
                 }
                 Err(error) => return Next::Malformed(error, arrived.unwrap_or_else(Instant::now)),
             }
@@ -177,15 +182,16 @@ impl<'f> Connection<'f> {
                 return Next::End;
             }
             match std::future::poll_fn(|context| self.poll_receive(context)).await {
-                Ok(1..) if arrived.is_none() => {
-                    arrived = Some(Instant::now());
+                Ok(1..) if !is_begun => {
+                    is_begun = true;
                     if !is_first || self.last_wait.is_limited() {
                         self.shared.deadlines.set(Timer::Read, limits.head_timeout.0);
                     }
                 }
                 Ok(1..) => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return arrived.map_or(Next::End, |arrived| Next::Malformed(HeadError::Timeout, arrived));
+                    let late = || Next::Malformed(HeadError::Timeout, arrived.unwrap_or_else(Instant::now));
+                    return if is_begun { late() } else { Next::End };
                 }
                 Ok(0) | Err(_) => return Next::End,
             }
@@ -223,13 +229,17 @@ impl<'f> Connection<'f> {
     }
 
     /// Takes a request to its response. `Continue` if the connection can be used for another one.
-    async fn exchange(&mut self, (head, arrived): (BytesMut, Instant), shutdown: &ShutdownWatch) -> ControlFlow<()> {
+    async fn exchange(
+        &mut self,
+        (head, arrived): (BytesMut, Option<Instant>),
+        shutdown: &ShutdownWatch,
+    ) -> ControlFlow<()> {
         self.requests += 1;
         let begun = match self.begin(head) {
             Ok(Some(begun)) => begun,
             Ok(None) => return ControlFlow::Break(()),
             Err(error) => {
-                self.refuse(error, arrived).await;
+                self.refuse(error, arrived.unwrap_or_else(Instant::now)).await;
                 return ControlFlow::Break(());
             }
         };
@@ -267,6 +277,7 @@ impl<'f> Connection<'f> {
             tracing::error!(
                 "a request has failed because of a defect in this program; its client got no other response"
             );
+            let arrived = arrived.unwrap_or_else(Instant::now);
             self.respond_unread("panic", &Rejection::InternalError, arrived).await;
         } else {
             self.close().await;

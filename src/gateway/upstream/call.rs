@@ -91,10 +91,9 @@ impl Attempt {
 }
 
 impl UpstreamCall {
-    /// Selects the endpoint of the first attempt, if that takes no waiting. `key` is what a consistent hash is made from. With `false`,
-    /// [`UpstreamCall::select`] continues.
-    pub(in crate::gateway) fn select_now(&mut self, upstream: &Arc<Upstream>, key: &[u8]) -> bool {
-        let now = Instant::now();
+    /// Selects the endpoint of the first attempt at `now`, if that takes no waiting. `key` is what a consistent hash is made from. With
+    /// `false`, [`UpstreamCall::select`] continues.
+    pub(in crate::gateway) fn select_now(&mut self, upstream: &Arc<Upstream>, key: &[u8], now: Instant) -> bool {
         let target = Target { upstream: Arc::clone(upstream), set: upstream.begin(now) };
         let selected = upstream.select_now(&target.set, key, &self.tried);
         self.target = Some(target);

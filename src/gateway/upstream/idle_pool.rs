@@ -8,12 +8,17 @@ use parking_lot::Mutex;
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// The most idle connections to an endpoint.
-const IDLE_MAX: usize = 1024;
+use crate::gateway::workers;
 
-/// The idle connections to an endpoint, the one that was used last on top.
+/// The most idle connections of a worker to an endpoint.
+const IDLE_MAX: usize = 1024;
+/// The number of pools. Workers beyond it share one with another worker.
+const POOLS: usize = 16;
+
+/// The idle connections to an endpoint, for each worker the one that was used last on top. A worker uses its own ones only: the sockets are
+/// registered with its runtime.
 #[derive(Debug, Default)]
-pub(super) struct IdlePool(Mutex<Vec<Idle>>);
+pub(super) struct IdlePool([Mutex<Vec<Idle>>; POOLS]);
 
 #[derive(Debug)]
 struct Idle {
@@ -35,7 +40,7 @@ pub(super) struct Group {
 impl IdlePool {
     /// Takes a connection of a group that is open and was idle for less than `limit`.
     pub(super) fn take(&self, group: Group, now: Duration, limit: Duration) -> Option<Stream> {
-        let mut idle = self.0.lock();
+        let mut idle = self.of_worker().lock();
         loop {
             let mut last = idle.pop()?;
             if last.is_usable(group, now, limit) {
@@ -46,7 +51,7 @@ impl IdlePool {
 
     /// Puts back a connection whose last response was read to its end. With too many connections in the pool, it is closed.
     pub(super) fn put(&self, stream: Stream, group: Group, now: Duration) {
-        let mut idle = self.0.lock();
+        let mut idle = self.of_worker().lock();
         if idle.len() < IDLE_MAX {
             idle.push(Idle { stream, group, since: now });
         }
@@ -54,7 +59,15 @@ impl IdlePool {
 
     /// Closes the connections of other groups, those that the endpoint has closed, and those that were idle for `limit`.
     pub(super) fn sweep(&self, group: Group, now: Duration, limit: Duration) {
-        self.0.lock().retain_mut(|idle| idle.is_usable(group, now, limit));
+        for pool in &self.0 {
+            pool.lock().retain_mut(|idle| idle.is_usable(group, now, limit));
+        }
+    }
+}
+
+impl IdlePool {
+    fn of_worker(&self) -> &Mutex<Vec<Idle>> {
+        &self.0[workers::current() % POOLS]
     }
 }
 

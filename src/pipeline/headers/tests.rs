@@ -343,6 +343,18 @@ fn name_near_the_lists() -> impl Strategy<Value = String> {
         .prop_map(move |(name, dash, rest)| fold((name, &dash, rest)))
 }
 
+#[test]
+fn names_of_set_fields_are_the_same_as_text() {
+    use SetName as Name;
+    let proxied = [Name::ForwardedFor, Name::ForwardedProto, Name::ForwardedHost, Name::TraceParent, Name::TraceState];
+    let identity = [Name::KeyId, Name::ActorId, Name::TenantId, Name::Scopes, Name::CredentialType];
+    let limits = [Name::RateLimitPolicy, Name::RateLimit, Name::LegacyLimit, Name::LegacyRemaining, Name::LegacyReset];
+    let others = [Name::Connection, Name::Host, Name::RequestId, Name::ClientSubject, Name::ClientSan];
+    for name in [proxied, identity, limits, others].concat() {
+        assert_eq!(name.header(), name.as_str());
+    }
+}
+
 proptest! {
     #[test]
     fn prefilter_never_misses_a_listed_name(name in prop_oneof![name_near_the_lists(), "[a-z_.~-]{1,40}"]) {

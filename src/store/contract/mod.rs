@@ -114,6 +114,7 @@ contract! {
         usage_is_summed_by_period_and_refusal,
         usage_of_tenants_and_kinds_is_separate,
         requests_without_key_are_apart,
+        keys_with_the_most_requests_come_first,
         large_counts_are_kept,
         prune_removes_hours_before_a_time,
         usage_of_another_tenant_is_not_written;

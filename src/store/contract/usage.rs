@@ -142,6 +142,30 @@ pub(super) async fn requests_without_key_are_apart(store: Arc<dyn KeyStore>) {
     }
 }
 
+pub(super) async fn keys_with_the_most_requests_come_first(store: Arc<dyn KeyStore>) {
+    let (imported, without) = (KeyId::Imported([1; 32]), UsageRow { key: None, ..row(issued(1), DAY, None, 99) });
+    let rows = vec![
+        row(issued(1), DAY - 1, None, 100),
+        row(issued(1), DAY, None, 1),
+        row(issued(2), DAY, None, 3),
+        row(issued(2), DAY + 1, Some("revoked"), 1),
+        row(imported, DAY, Some("x"), 2),
+        row(imported, DAY, Some("y"), 2),
+        without,
+    ];
+    add(&store, &batch(WRITER, 1, rows)).await;
+    add(&store, &UsageBatch { tenant: OTHER, ..batch(Uuid::from_u128(2), 1, vec![row(issued(3), DAY, None, 50)]) })
+        .await;
+    let usage = Arc::clone(&store).usage().unwrap();
+    let top = async |only_refused, limit| {
+        let query = TopUsageQuery { tenant: TenantId::NIL, from: UsageHour(DAY), only_refused, limit };
+        usage.top_usage(&query).await.unwrap()
+    };
+    assert_eq!(top(false, 10).await, [(issued(2), 4), (imported, 4), (issued(1), 1)]);
+    assert_eq!(top(false, 1).await, [(issued(2), 4)]);
+    assert_eq!(top(true, 10).await, [(imported, 4), (issued(2), 1)]);
+}
+
 pub(super) async fn large_counts_are_kept(store: Arc<dyn KeyStore>) {
     let large = 1_u64 << 61;
     let counts = UsageCounts { requests: large, bytes_received: large, bytes_sent: large };

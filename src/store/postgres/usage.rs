@@ -5,11 +5,12 @@ use sqlx::query_as;
 
 use super::pool::Access;
 use super::store::PostgresStore;
+use crate::id::KeyId;
 use crate::request_context::RequestContext;
 use crate::store::error::StoreError;
 use crate::store::key_store::{check_system, check_tenants};
-use crate::store::usage_row::{SumRow, count_column, key_columns, ordered, read_sum};
-use crate::store::usage_store::{UsageBatch, UsageHour, UsageQuery, UsageStore, UsageSum};
+use crate::store::usage_row::{SumRow, TopRow, count_column, key_columns, ordered, read_sum, read_top};
+use crate::store::usage_store::{TOP_ROWS_MAX, TopUsageQuery, UsageBatch, UsageHour, UsageQuery, UsageStore, UsageSum};
 
 /// Adds nothing if this batch or a later one of the writer was added. Parameters: writer, batch, hour, tenant, and an array for each
 /// further column (1 to 11). The rows are added in one order, so that batches of several nodes cannot deadlock.
@@ -34,6 +35,11 @@ const SUMS: &str = "SELECT is_of_key, hour / $6 * $6 AS period, refusal, \
      UNION ALL SELECT false, * FROM key_usage \
      WHERE tenant = $1 AND kind = '' AND key_id = '' AND hour >= $4 AND hour < $5) AS counted \
      GROUP BY period, is_of_key, refusal ORDER BY period, is_of_key, refusal";
+/// Parameters: tenant, first hour, whether only refused requests count, rows, keys (1 to 5).
+const TOP: &str = "SELECT kind, key_id, sum(requests)::bigint AS total FROM (\
+     SELECT kind, key_id, requests FROM key_usage \
+     WHERE tenant = $1 AND hour >= $2 AND kind <> '' AND (NOT $3 OR refusal <> '') LIMIT $4) AS counted \
+     GROUP BY kind, key_id ORDER BY total DESC, kind DESC, key_id LIMIT $5";
 /// Rows that another node adds to or removes are skipped.
 const PRUNE: &str = "WITH writers AS (DELETE FROM usage_writers WHERE hour < $1), \
      pruned AS (DELETE FROM key_usage WHERE (tenant, kind, key_id, hour, refusal) IN \
@@ -75,6 +81,19 @@ impl UsageStore for PostgresStore {
         };
         let rows = self.connections.rows(Access::Read, select).await?;
         rows.into_iter().map(read_sum).collect()
+    }
+
+    async fn top_usage(&self, query: &TopUsageQuery) -> Result<Vec<(KeyId, u64)>, StoreError> {
+        let select = || {
+            query_as::<_, TopRow>(TOP)
+                .bind(query.tenant.0)
+                .bind(i64::from(query.from.0))
+                .bind(query.only_refused)
+                .bind(i64::from(TOP_ROWS_MAX))
+                .bind(i64::from(query.limit))
+        };
+        let rows = self.connections.rows(Access::Read, select).await?;
+        rows.into_iter().map(read_top).collect()
     }
 
     async fn prune_usage(&self, context: &RequestContext, before: UsageHour, limit: u32) -> Result<u64, StoreError> {

@@ -5,11 +5,14 @@ use serde_json::{Value, json};
 
 use super::error::store_error;
 use super::store::SqliteStore;
+use crate::id::KeyId;
 use crate::request_context::RequestContext;
 use crate::store::error::StoreError;
 use crate::store::key_store::{check_system, check_tenants};
-use crate::store::usage_row::{SumRow, count_column, key_columns, ordered, read_sum};
-use crate::store::usage_store::{UsageBatch, UsageHour, UsageQuery, UsageRow, UsageStore, UsageSum};
+use crate::store::usage_row::{SumRow, TopRow, count_column, key_columns, ordered, read_sum, read_top};
+use crate::store::usage_store::{
+    TOP_ROWS_MAX, TopUsageQuery, UsageBatch, UsageHour, UsageQuery, UsageRow, UsageStore, UsageSum,
+};
 
 /// Changes no row if this batch or a later one was added.
 const ADD_WRITER: &str = "INSERT INTO usage_writers (writer, batch, hour) VALUES (?1, ?2, ?3) \
@@ -24,6 +27,12 @@ const SUMS: &str = "SELECT is_of_key, hour / ?6 * ?6 AS period, refusal, sum(req
      SELECT true AS is_of_key, * FROM key_usage WHERE tenant = ?1 AND kind = ?2 AND key_id = ?3 AND hour >= ?4 AND hour < ?5 \
      UNION ALL SELECT false, * FROM key_usage WHERE tenant = ?1 AND kind = '' AND key_id = '' AND hour >= ?4 AND hour < ?5) \
      GROUP BY period, is_of_key, refusal ORDER BY period, is_of_key, refusal";
+/// Parameters: tenant, first hour, whether only refused requests count, rows, keys (1 to 5). Without the index by hour the rows of all hours
+/// would be read.
+const TOP: &str = "SELECT kind, key_id, sum(requests) AS total FROM (\
+     SELECT kind, key_id, requests FROM key_usage INDEXED BY key_usage_by_hour \
+     WHERE tenant = ?1 AND hour >= ?2 AND kind <> '' AND (NOT ?3 OR refusal <> '') LIMIT ?4) \
+     GROUP BY kind, key_id ORDER BY total DESC, kind DESC, key_id LIMIT ?5";
 const PRUNE: &str = "DELETE FROM key_usage WHERE (tenant, kind, key_id, hour, refusal) IN \
      (SELECT tenant, kind, key_id, hour, refusal FROM key_usage WHERE hour < ?1 LIMIT ?2)";
 const PRUNE_WRITERS: &str = "DELETE FROM usage_writers WHERE hour < ?1";
@@ -61,6 +70,19 @@ impl UsageStore for SqliteStore {
             .await
             .map_err(store_error)?;
         rows.into_iter().map(read_sum).collect()
+    }
+
+    async fn top_usage(&self, query: &TopUsageQuery) -> Result<Vec<(KeyId, u64)>, StoreError> {
+        let rows: Vec<TopRow> = sqlx::query_as(TOP)
+            .bind(query.tenant.to_string())
+            .bind(query.from.0)
+            .bind(query.only_refused)
+            .bind(TOP_ROWS_MAX)
+            .bind(query.limit)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(store_error)?;
+        rows.into_iter().map(read_top).collect()
     }
 
     async fn prune_usage(&self, context: &RequestContext, before: UsageHour, limit: u32) -> Result<u64, StoreError> {

@@ -8,6 +8,7 @@ use serde_json::json;
 use sqlx::{ConnectOptions, Connection};
 
 use crate::admin_auth::serve;
+use crate::console_pages::visitor::Visitor;
 use crate::support::keygate::Keygate;
 
 const KEYS: u32 = 1_000_000;
@@ -88,6 +89,44 @@ async fn measure(keygate: &Keygate, database: &str) {
         println!("{median:>10.1?} median {max:>10.1?} longest {pages:>4} pages {found:>6} keys  {query}");
         if median > LIMIT {
             late.push(query);
+        }
+    }
+    assert!(late.is_empty(), "{late:?}");
+    measure_console(keygate).await;
+}
+
+/// Measures pages of the console: the median and the longest of ten requests.
+async fn measure_console(keygate: &Keygate) {
+    let mut visitor = Visitor::signed_in(keygate, &keygate.admin_key).await;
+    let page = visitor.get("/console/keys").await;
+    let key = page.html.split("/console/keys/").find_map(|rest| rest.get(..36).filter(|id| id.contains('-'))).unwrap();
+    let mut late = Vec::new();
+    for path in [
+        "/console/".to_owned(),
+        "/console/keys".into(),
+        "/console/keys?status=all".into(),
+        "/console/keys?q=key%20777".into(),
+        "/console/keys?q=key&in=name".into(),
+        "/console/keys?q=team-77".into(),
+        format!("/console/keys?q={}", &key[..6]),
+        "/console/keys?q=nothing".into(),
+        "/console/keys?scope=rare".into(),
+        "/console/keys?use=90".into(),
+        "/console/keys?use=never&expires=7".into(),
+        format!("/console/keys/{key}"),
+        "/console/audit".into(),
+    ] {
+        let mut times = Vec::new();
+        for _ in 0..10 {
+            let start = Instant::now();
+            let page = visitor.get(&path).await;
+            times.push(start.elapsed());
+            assert_eq!(page.status, 200, "{path}: {}", page.html);
+        }
+        times.sort();
+        println!("{:>10.1?} median {:>10.1?} longest  {path}", times[5], times[9]);
+        if times[5] > LIMIT {
+            late.push(path);
         }
     }
     assert!(late.is_empty(), "{late:?}");

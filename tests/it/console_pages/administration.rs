@@ -54,6 +54,7 @@ async fn configuration_is_shown_without_secrets_and_routes_with_their_health() {
     let mut visitor = Visitor::signed_in(&keygate, &keygate.admin_key).await;
     let page = visitor.get("/console/configuration").await;
     assert_shown(&page, "usage.flush_interval");
+    assert!(page.html.contains("as in the file"), "{}", page.html);
     assert!(page.html.contains("[REDACTED]") && page.html.contains("keygate.json"), "{}", page.html);
     assert!(!page.html.contains(&keygate.admin_key) && !page.html.contains("cache.ttl"), "{}", page.html);
     assert_shown(&visitor.get("/console/configuration?all=yes&q=cache.ttl").await, "cache.ttl");
@@ -72,7 +73,7 @@ async fn overview_counts_requests_and_refusals_of_this_node() {
     }
     let mut visitor = Visitor::signed_in(&keygate, &keygate.admin_key).await;
     let counted = wait_for(async || match visitor.get("/console/").await {
-        page if page.html.contains("3 in all") => Ok(page),
+        page if page.html.contains("3 in all") && page.html.contains("<td class=\"number\">2</td>") => Ok(page),
         page => Err(page.html),
     });
     let page = counted.await;

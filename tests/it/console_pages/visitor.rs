@@ -109,11 +109,6 @@ impl PageSeen {
         forms.into_iter().find(is_meant).unwrap_or_else(|| panic!("{} has no form {action}: {}", self.path, self.html))
     }
 
-    /// Whether the page has a form with this action.
-    pub(crate) fn has_form(&self, action: &str) -> bool {
-        self.html.contains(&format!("action=\"{action}\""))
-    }
-
     /// The names and the values of the hidden fields of a form.
     pub(crate) fn hidden_fields(&self, action: &str) -> Vec<(String, String)> {
         let inputs = self.form(action).split("<input ").skip(1).filter(|input| input.starts_with("type=\"hidden\""));

@@ -223,7 +223,7 @@ async fn gateway_and_checks_charge_the_same_limits() {
     assert_eq!(fixture.keygate.call("/plain", &key).await.status(), 429);
     assert_eq!(fixture.check_with_key(Proxy::Nginx, "GET /plain", &key).rejection(Proxy::Nginx).0, 429);
     let counted = |status: u16, denial: &str| {
-        format!(r#"keygate_gateway_requests_total{{denial="{denial}",route="plain",status="{status}"}}"#)
+        format!(r#"keygate_gateway_requests_total{{denial="{denial}",path="",route="plain",status="{status}"}}"#)
     };
     assert_eq!(fixture.keygate.metric(&counted(200, "")).await, Some(2.0));
     assert_eq!(fixture.keygate.metric(&counted(429, "quota_exceeded")).await, Some(2.0));

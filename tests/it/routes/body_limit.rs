@@ -11,6 +11,7 @@ use http_body::Frame;
 use serde_json::{Value, json};
 
 use super::{Gateway, start, start_with};
+use crate::support::keygate::request_path;
 use crate::support::listeners::{ListenerKind, Protocol};
 use crate::support::wait::wait_for;
 
@@ -71,8 +72,10 @@ async fn announced_body_beyond_the_limit_is_refused_before_anything_is_forwarded
         }
     }
     assert_eq!(gateway.upstream.take_summaries(), [""; 0]);
-    let series = r#"keygate_gateway_requests_total{denial="body_too_large",route="none",status="413"}"#;
-    wait_for(async || match gateway.keygate.count(series).await {
+    let path = request_path();
+    let series =
+        format!(r#"keygate_gateway_requests_total{{denial="body_too_large",path="{path}",route="none",status="413"}}"#);
+    wait_for(async || match gateway.keygate.count(&series).await {
         Some(4) => Ok(()),
         count => Err(format!("{count:?} requests are counted")),
     })

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use serde_json::{Value, json};
 
 use super::{Gateway, start_with, values};
+use crate::support::keygate::request_path;
 use crate::support::listeners::{ListenerKind, Protocol};
 use crate::support::wait::wait_for;
 
@@ -102,8 +103,9 @@ async fn credential_and_scopes_are_required_before_a_response_of_the_route() {
 async fn responses_of_a_route_are_counted_and_logged() {
     let mut gateway = gateway();
     gateway.keygate.call("/gone/x?secret=1", "").await;
-    let series = r#"keygate_gateway_requests_total{denial="",route="gone",status="410"}"#;
-    wait_for(async || match gateway.keygate.count(series).await {
+    let path = request_path();
+    let series = format!(r#"keygate_gateway_requests_total{{denial="",path="{path}",route="gone",status="410"}}"#);
+    wait_for(async || match gateway.keygate.count(&series).await {
         Some(1) => Ok(()),
         count => Err(format!("{count:?} requests are counted")),
     })

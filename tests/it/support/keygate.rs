@@ -31,6 +31,18 @@ pub(crate) struct Keygate {
     pub(crate) folder: TempDir,
 }
 
+/// Has the gateways of tests pass every request to pingora's proxy: all tests hold on both paths.
+const WITHOUT_FAST_PATH: &str = "TESTS_WITHOUT_FAST_PATH";
+
+/// The path of plain requests through the gateway, as metrics name it.
+pub(crate) fn request_path() -> &'static str {
+    if has_fast_path() { "fast" } else { "proxy" }
+}
+
+fn has_fast_path() -> bool {
+    std::env::var_os(WITHOUT_FAST_PATH).is_none()
+}
+
 /// A `keygate` command without settings in its environment; stdout and stderr are piped.
 pub(crate) fn command() -> Command {
     command_of(BINARY, &[])
@@ -147,6 +159,9 @@ impl Keygate {
         });
         merge(&mut config, settings);
         config["gateway"]["address"] = format!("127.0.0.1:{}", ports[0]).into();
+        if !has_fast_path() && config["gateway"].get("fast_path").is_none() {
+            config["gateway"]["fast_path"] = false.into();
+        }
         write_private(&folder.path().join("keygate.json"), &config.to_string());
         let process = serve(folder.path(), command, ports.iter().map(|port| format!("127.0.0.1:{port}")));
         let url = |port: u16| format!("http://127.0.0.1:{port}");

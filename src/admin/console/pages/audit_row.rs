@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::admin::console::model::AuditEvent;
 use crate::admin::console::time::Moment;
+use crate::id::TenantId;
 
 /// A row with its changes.
 pub(super) struct AuditRow {
@@ -43,6 +44,11 @@ impl AuditRow {
             "AuditCheckpoint" => "Checkpoint",
             other => other,
         }
+    }
+
+    /// Whether it is about an admin key.
+    pub(super) fn is_of_admin_key(&self) -> bool {
+        self.event.tenant == TenantId::ADMIN.to_string()
     }
 
     /// The details as indented JSON; empty if there are none.

@@ -9,6 +9,8 @@ use crate::admin::console::failure::Failure;
 use crate::admin::console::fields::Fields;
 use crate::admin::console::page::{Page, Section, html};
 use crate::admin::console::signed_in::SignedIn;
+use crate::admin::console::time::Moment;
+use crate::clock::Timestamp;
 
 #[derive(Template)]
 #[template(path = "console/configuration.html")]
@@ -18,6 +20,8 @@ struct ConfigurationPage {
     /// The hash of all settings.
     hash: String,
     version: Version,
+    /// `None` if the configuration is not reloaded.
+    reload: Option<Reload>,
     groups: Vec<Group>,
     /// The text that paths must contain.
     query: String,
@@ -55,6 +59,31 @@ struct Setting {
     source_name: Option<String>,
 }
 
+/// The state of the configuration.
+struct Reload {
+    is_loaded: bool,
+    loaded: Moment,
+    /// The number of changed settings that wait for a restart.
+    waiting: u64,
+}
+
+#[derive(Deserialize)]
+struct Overview {
+    node: NodeState,
+}
+
+#[derive(Deserialize)]
+struct NodeState {
+    config: Option<ConfigState>,
+}
+
+#[derive(Deserialize)]
+struct ConfigState {
+    is_loaded: bool,
+    load_time: f64,
+    restart_settings: f64,
+}
+
 #[derive(Deserialize)]
 struct Version {
     version: String,
@@ -64,8 +93,12 @@ struct Version {
 
 /// Shows the settings: those that are not the default, unless all are asked for.
 pub(super) async fn show(who: SignedIn, fields: Fields) -> Result<Response, Failure> {
-    let (config, version) =
-        tokio::join!(who.api.get::<Config>("/keygate/v1/config"), who.api.get::<Version>("/version"));
+    let (config, version, overview) = tokio::join!(
+        who.api.get::<Config>("/keygate/v1/config"),
+        who.api.get::<Version>("/version"),
+        who.api.get::<Overview>("/keygate/v1/overview")
+    );
+    let reload = overview?.node.config.map(|state| Reload::new(&state, who.now));
     let Config { node_id, hash, settings } = config?;
     let (query, is_all) = (fields.text("q").to_lowercase(), fields.text("all") == "yes");
     let mut groups: Vec<Group> = Vec::new();
@@ -79,7 +112,18 @@ pub(super) async fn show(who: SignedIn, fields: Fields) -> Result<Response, Fail
         }
     }
     let page = who.page(Section::Configuration, "Configuration");
-    Ok(html(&ConfigurationPage { page, node_id, hash, version: version?, groups, query, is_all }))
+    Ok(html(&ConfigurationPage { page, node_id, hash, version: version?, reload, groups, query, is_all }))
+}
+
+impl Reload {
+    fn new(state: &ConfigState, now: Timestamp) -> Self {
+        // Gauges are whole numbers.
+        let whole = |number: f64| format!("{number:.0}").parse().unwrap_or_default();
+        let seconds = i64::try_from(whole(state.load_time)).unwrap_or_default();
+        let loaded = Timestamp::from_timestamp(seconds, 0).unwrap_or_default();
+        let (is_loaded, waiting) = (state.is_loaded, whole(state.restart_settings));
+        Self { is_loaded, loaded: Moment::new(loaded, now), waiting }
+    }
 }
 
 impl Shown {

@@ -29,6 +29,7 @@ struct Figures {
     node: Overview,
     refusals: Vec<Share>,
     lookups: Vec<Share>,
+    top: TopKeys,
     nodes: Vec<NodeRow>,
     /// Whether all nodes are listed.
     is_complete: bool,
@@ -75,6 +76,21 @@ struct Quantiles {
     count: u64,
     p50: Option<f64>,
     p99: Option<f64>,
+}
+
+/// The keys with the most requests.
+#[derive(Default, Deserialize)]
+struct TopKeys {
+    keys: Vec<TopKey>,
+    refused_keys: Vec<TopKey>,
+}
+
+#[derive(Deserialize)]
+struct TopKey {
+    key_id: String,
+    name: String,
+    actor_id: String,
+    requests: u64,
 }
 
 #[derive(Deserialize)]
@@ -142,7 +158,13 @@ pub(super) async fn show(who: SignedIn) -> Result<Response, Failure> {
     if !who.caller.can_read() {
         return Ok(html(&OverviewPage { page, figures: None }));
     }
-    let (overview, nodes) = tokio::join!(who.api.get("/keygate/v1/overview"), who.api.get("/keygate/v1/nodes"));
+    let (overview, nodes, top) = tokio::join!(
+        who.api.get("/keygate/v1/overview"),
+        who.api.get("/keygate/v1/nodes"),
+        who.api.get::<TopKeys>("/keygate/v1/topKeys")
+    );
+    // While the database does not answer, the figures of this node are known all the same.
+    let top = top.unwrap_or_default();
     let OverviewResponse { node } = overview?;
     let ListNodes { nodes, is_complete } = nodes?;
     let hash = nodes.first().map(|node| node.config_hash.clone());
@@ -150,7 +172,7 @@ pub(super) async fn show(who: SignedIn) -> Result<Response, Failure> {
     let refusals = node.refusals.iter().map(|refusal| (refusal.code.as_str(), refusal.total, refusal.per_second));
     let lookups = node.lookups.iter().map(|(level, rate)| (level_name(level), rate.total, rate.per_second));
     let (refusals, lookups) = (shares(refusals), shares(lookups));
-    let figures = Figures { refusals, lookups, nodes: rows, is_complete, node };
+    let figures = Figures { refusals, lookups, top, nodes: rows, is_complete, node };
     Ok(html(&OverviewPage { page, figures: Some(figures) }))
 }
 
@@ -256,6 +278,12 @@ impl NodeRow {
             let seconds = format!("{age:.0}").parse().unwrap_or_default();
             if seconds == 0 { "up to date".to_owned() } else { format!("{} behind", span(seconds)) }
         })
+    }
+}
+
+impl TopKey {
+    fn count(&self) -> String {
+        count(self.requests)
     }
 }
 

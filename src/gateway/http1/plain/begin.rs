@@ -1,5 +1,7 @@
 //! The first steps of a request: what can be done without waiting is done while its head is on the stack, parsed once.
 
+use std::time::Instant;
+
 use bytes::{Bytes, BytesMut};
 use http::{Method, Response, Version};
 use pingora::connectors::TransportConnector;
@@ -14,7 +16,7 @@ use crate::gateway::http1::head::{Head, ParsedHead};
 use crate::gateway::http1::request_stream::{RequestStream, Shared};
 use crate::gateway::request_state::ConnectionState;
 use crate::gateway::upstream::RouteUpstream;
-use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, ResponseForm};
+use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, RequestPath, ResponseForm};
 
 /// A request that was begun.
 pub(in crate::gateway::http1) enum Begun<'f> {
@@ -58,7 +60,7 @@ pub(in crate::gateway::http1) fn begin<'f>(
     let mut request = Forwarding::on(state);
     let view =
         RequestHead { method: &method, authority: None, path, query, version: Some(Version::HTTP_11), fields: &fields };
-    if request.begin(snapshot, &view).is_none_or(|(exchange, _)| !is_plain_route(exchange))
+    if request.begin(snapshot, &view, RequestPath::Fast).is_none_or(|(exchange, _)| !is_plain_route(exchange))
         && let Some(mut state) = request.connection.get_mut().take()
     {
         state.begun = request.exchange.take().map(Box::new);
@@ -80,7 +82,7 @@ pub(in crate::gateway::http1) fn begin<'f>(
     let step = match step {
         Authorized::Response(response) => Step::Respond(response),
         Authorized::Pending => Step::Authorize,
-        Authorized::Decided(outcome) => plain.decide(outcome, head),
+        Authorized::Decided(outcome, arrived) => plain.decide(outcome, head, arrived),
     };
     Begun::Plain(plain, step)
 }
@@ -89,17 +91,20 @@ pub(in crate::gateway::http1) fn begin<'f>(
 enum Authorized {
     Response(Response<Bytes>),
     Pending,
-    Decided(Result<(), Rejection>),
+    /// The outcome for a request that arrived at this time.
+    Decided(Result<(), Rejection>, Instant),
 }
 
 fn authorize_now(request: &mut Forwarding, head: &RequestHead<'_, HeadFields<'_>>) -> Authorized {
     let (Some(exchange), Some(state)) = (&mut request.exchange, request.connection.get_mut()) else {
-        return Authorized::Decided(Err(Rejection::InternalError));
+        return Authorized::Decided(Err(Rejection::InternalError), Instant::now());
     };
     if let Some(response) = exchange.preflight_response(head) {
         return Authorized::Response(response);
     }
-    exchange.authorize_now(head.fields, &mut state.connection).map_or(Authorized::Pending, Authorized::Decided)
+    let arrived = exchange.arrived();
+    let outcome = exchange.authorize_now(head.fields, &mut state.connection);
+    outcome.map_or(Authorized::Pending, |outcome| Authorized::Decided(outcome, arrived))
 }
 
 /// Whether the upstream of the route, if it has one, speaks HTTP/1.1.

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Response};
@@ -64,7 +65,7 @@ impl PlainRequest<'_> {
         let Forwarding { exchange, connection, .. } = &mut self.request;
         let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else { return Step::Select };
         let outcome = exchange.authorize(&HeadFields(head.fields), &mut state.connection).await;
-        self.decide(outcome, &head)
+        self.decide(outcome, &head, Instant::now())
     }
 
     /// Forwards the request; `head` is written for the endpoint that was selected.

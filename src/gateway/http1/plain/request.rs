@@ -1,5 +1,7 @@
 //! A plain request in progress, and the steps that need its head.
 
+use std::time::Instant;
+
 use bytes::{Bytes, BytesMut};
 use http::{Method, Response};
 use pingora::connectors::TransportConnector;
@@ -44,8 +46,9 @@ pub(in crate::gateway::http1) enum Step {
 }
 
 impl PlainRequest<'_> {
-    /// What happens next to a request with this outcome of its authorization.
-    pub(super) fn decide(&mut self, authorized: Result<(), Rejection>, head: &ParsedHead<'_, '_>) -> Step {
+    /// What happens next to a request with this outcome of its authorization. `now` is the time of the outcome; a few microseconds do not
+    /// matter.
+    pub(super) fn decide(&mut self, authorized: Result<(), Rejection>, head: &ParsedHead<'_, '_>, now: Instant) -> Step {
         let fields = HeadFields(head.fields);
         if let Some(response) = self.request.own_response(authorized, &fields) {
             return Step::Respond(response);
@@ -54,7 +57,7 @@ impl PlainRequest<'_> {
             return Step::Select;
         };
         self.key = upstream.hash_key(exchange, &fields);
-        if !self.request.call.select_now(&upstream, &self.key) {
+        if !self.request.call.select_now(&upstream, &self.key, now) {
             return Step::Select;
         }
         self.write_head(head).map_or(Step::Select, Step::Send)

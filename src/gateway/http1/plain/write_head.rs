@@ -85,8 +85,8 @@ fn put_fields(out: &mut BytesMut, fields: &[Header<'_>], edits: &FieldEdits) {
     for field in fields.iter().filter(|field| !is_framing(field.name) && !edits.removes(field.name)) {
         put_field(out, field.name, field.value);
     }
-    for (name, value) in edits.set() {
-        put_field(out, name.as_str(), value.as_bytes());
+    for (name, value) in edits.set_as_text() {
+        put_field(out, name, value.as_bytes());
     }
 }
 

@@ -7,7 +7,7 @@ use axum::response::Response;
 use crate::admin::console::chart::Chart;
 use crate::admin::console::failure::Failure;
 use crate::admin::console::fields::Fields;
-use crate::admin::console::model::{AuditPage, Key, Usage, key_path};
+use crate::admin::console::model::{AuditPage, Key, KeyRateLimit, RateLimitState, Usage, key_path};
 use crate::admin::console::number::{count, counted};
 use crate::admin::console::page::{Page, Section, html};
 use crate::admin::console::pages::audit_row::AuditRow;
@@ -23,6 +23,8 @@ struct KeyPage {
     changed: Moment,
     expires: Option<Moment>,
     used: Option<Moment>,
+    /// What is left of the rate limit.
+    left: Option<String>,
     /// When a replaced key ends.
     ends: Option<Moment>,
     /// The key that this one replaced.
@@ -49,8 +51,10 @@ pub(super) async fn show(who: SignedIn, Path(id): Path<String>, fields: Fields) 
     let path = key_path(&id).ok_or_else(Failure::not_found)?;
     let usage_path = format!("/keygate/v1/keys/{id}/usage?step=day");
     let events = [("key_id", id.as_str()), ("page_size", "20")];
-    let (key, usage, events) = tokio::join!(
+    let limit_path = format!("/keygate/v1/keys/{id}/rateLimit");
+    let (key, limit, usage, events) = tokio::join!(
         who.api.get::<Key>(&path),
+        who.api.get::<KeyRateLimit>(&limit_path),
         who.api.get::<Usage>(&usage_path),
         who.api.find::<AuditPage>("/keygate/v1/auditEvents", &events)
     );
@@ -66,6 +70,7 @@ pub(super) async fn show(who: SignedIn, Path(id): Path<String>, fields: Fields) 
         changed: Moment::new(key.update_time, who.now),
         expires: key.expire_time.map(|time| Moment::new(time, who.now)),
         used: key.last_used_time.map(|time| Moment::of_day(time, who.now)),
+        left: limit.ok().and_then(|limit| limit.rate_limit).map(|limit| left(&limit)),
         ends: key.revoke_time.map(|time| Moment::new(time, who.now)),
         replaces,
         usage: usage.ok().map(KeyUsage::new),
@@ -128,6 +133,14 @@ impl KeyPage {
     }
 }
 
+/// What is left of a rate limit in words.
+fn left(limit: &RateLimitState) -> String {
+    let used = count(limit.quota.saturating_sub(limit.remaining));
+    let seconds = format!("{:.0}", limit.reset_seconds.ceil()).parse().unwrap_or(u64::MAX);
+    let reset = if seconds == 0 { String::new() } else { format!(", resets in {}", span(seconds)) };
+    format!("{used} of {} used{reset}", count(limit.quota))
+}
+
 /// A reason of a revocation in words.
 fn reason_name(reason: &str) -> &str {
     match reason {
@@ -136,5 +149,18 @@ fn reason_name(reason: &str) -> &str {
         "REVOCATION_REASON_SUPERSEDED" => "replaced by another key",
         "REVOCATION_REASON_PRIVILEGE_WITHDRAWN" => "the permission is withdrawn",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit_is_shown_as_what_is_used_and_when_it_resets() {
+        let limit = |remaining, reset_seconds| RateLimitState { quota: 6000, remaining, reset_seconds };
+        assert_eq!(left(&limit(5997, 0.03)), "3 of 6,000 used, resets in 1 second");
+        assert_eq!(left(&limit(6000, 0.0)), "0 of 6,000 used");
+        assert_eq!(left(&limit(0, 60.0)), "6,000 of 6,000 used, resets in 60 seconds");
     }
 }

@@ -1,0 +1,48 @@
+//! `GET /keygate/v1/keys/{key_id}/rateLimit`: what is left of the limit of a key.
+
+use axum::Json;
+use axum::extract::State;
+use http::Uri;
+use serde::Serialize;
+
+use super::usage::key_of;
+use crate::admin::auth::op;
+use crate::admin::context::Context;
+use crate::admin::error::ApiError;
+use crate::admin::rate_limit_status::RateLimitStatus;
+use crate::admin::state::AdminState;
+
+/// The state of the limit of a key.
+#[derive(Serialize)]
+pub(super) struct RateLimitResponse {
+    /// The limit; `null` if the key has none of its own, or if limits are not enforced.
+    rate_limit: Option<RateLimitState>,
+}
+
+#[derive(Serialize)]
+struct RateLimitState {
+    quota: u64,
+    window_seconds: u64,
+    /// The number of requests that are admitted now.
+    remaining: u64,
+    /// The time until the whole quota is available again.
+    reset_seconds: f64,
+}
+
+/// Reads the limit of a key of the caller's actors. Nothing is charged.
+pub(super) async fn rate_limit(
+    State(state): State<AdminState>,
+    Context { context, .. }: Context<op::GetKeyRateLimit>,
+    uri: Uri,
+) -> Result<Json<RateLimitResponse>, ApiError> {
+    let key = state.lifecycle.get(&context, key_of(&uri)?).await?;
+    let Some(policy) = key.rate_limit else { return Ok(Json(RateLimitResponse { rate_limit: None })) };
+    let outcome = RateLimitStatus::read(context.tenant, key.id, policy, &state).await;
+    let rate_limit = outcome.map(|outcome| RateLimitState {
+        quota: policy.quota.get(),
+        window_seconds: policy.window.as_secs(),
+        remaining: outcome.remaining,
+        reset_seconds: outcome.reset().as_secs_f64(),
+    });
+    Ok(Json(RateLimitResponse { rate_limit }))
+}

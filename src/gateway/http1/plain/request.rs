@@ -48,7 +48,12 @@ pub(in crate::gateway::http1) enum Step {
 impl PlainRequest<'_> {
     /// What happens next to a request with this outcome of its authorization. `now` is the time of the outcome; a few microseconds do not
     /// matter.
-    pub(super) fn decide(&mut self, authorized: Result<(), Rejection>, head: &ParsedHead<'_, '_>, now: Instant) -> Step {
+    pub(super) fn decide(
+        &mut self,
+        authorized: Result<(), Rejection>,
+        head: &ParsedHead<'_, '_>,
+        now: Instant,
+    ) -> Step {
         let fields = HeadFields(head.fields);
         if let Some(response) = self.request.own_response(authorized, &fields) {
             return Step::Respond(response);

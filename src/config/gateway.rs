@@ -12,6 +12,7 @@ use super::auth_failures::AuthFailuresConfig;
 use super::credential_location::{self, CredentialLocation};
 use super::limit::LimitConfig;
 use super::listener::{ConnectionsConfig, ListenerConfig};
+use super::overload::OverloadConfig;
 use super::problems::Problems;
 use super::route::RouteConfig;
 use super::upstream::UpstreamConfig;
@@ -37,6 +38,8 @@ pub struct GatewayConfig {
     pub fast_path: bool,
     /// How long active requests may run after a stop signal.
     pub shutdown_grace: ConfigDuration,
+    /// When requests are refused because there are too many.
+    pub overload: OverloadConfig,
     /// Throttling of database lookups of unknown keys, per client address. Above the limit, lookups are delayed and batched.
     pub unknown_keys: UnknownKeysConfig,
     /// Throttling of client addresses that repeatedly present rejected credentials.
@@ -159,6 +162,7 @@ impl Default for GatewayConfig {
             threads: 0,
             fast_path: true,
             shutdown_grace: ConfigDuration(Duration::from_secs(30)),
+            overload: OverloadConfig::default(),
             unknown_keys: UnknownKeysConfig::default(),
             auth_failures: AuthFailuresConfig::default(),
             access_log: AccessLogConfig::default(),
@@ -206,6 +210,7 @@ impl GatewayConfig {
 
     pub(super) fn validate(&self, problems: &mut Problems) {
         self.validate_listeners(problems);
+        self.overload.validate("gateway.overload", problems);
         self.auth_failures.validate("gateway.auth_failures", problems);
         self.access_log.validate("gateway.access_log", problems);
         credential_location::validate("gateway.credentials", &self.credentials, problems);

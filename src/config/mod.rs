@@ -23,6 +23,7 @@ mod limit;
 mod listener;
 mod load;
 mod multitenancy;
+mod overload;
 mod place;
 mod problems;
 mod quota;
@@ -84,6 +85,7 @@ pub use listener::{
     ListenerLimits, ProxyProtocolConfig, TlsConfig, TlsVersion,
 };
 pub use multitenancy::{MultitenancyConfig, NetworkConfig};
+pub use overload::OverloadConfig;
 pub use place::ConfigPlace;
 pub use problems::{ConfigError, ConfigErrors};
 pub use quota::QuotaConfig;

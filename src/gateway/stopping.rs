@@ -8,8 +8,8 @@ use pingora::proxy::Session;
 
 use super::deadline::{Deadlines, Timer};
 
-/// The wait of an HTTP/1.1 connection for a request while the gateway stops. The client may have sent one before it learns of the stop, so the
-/// connection is not closed at once.
+/// The wait of an HTTP/1.1 connection for a request while the gateway stops. A request may be on its way already, so the connection is
+/// not closed at once.
 pub(super) struct LastWait {
     limit: Duration,
     is_limited: bool,
@@ -45,7 +45,7 @@ impl LastWait {
     }
 }
 
-/// Has the response that is about to be written say that the connection ends with it, if the gateway stops. Without effect on HTTP/2.
+/// Sets `Connection: close` on the response that is about to be written, if the gateway stops. Without effect on HTTP/2.
 pub(super) fn announce_end(session: &mut Session) {
     if session.is_process_shutting_down() {
         session.set_keepalive(None);

@@ -276,6 +276,8 @@ impl<U> Exchange<U> {
         let (Some(route), Some(pending)) = (&self.route, self.pending.take()) else {
             return Err(Rejection::RouteNotFound);
         };
+        // The key is not in the cache.
+        self.snapshot.overload.check(false, &self.snapshot.metrics)?;
         let request = self.authorize_request(fields, connection);
         let authorizer = &self.snapshot.authorizer;
         let authorization = authorizer.authorize_later(route, &request, &mut connection.memory, pending).await;
@@ -298,9 +300,12 @@ impl<U> Exchange<U> {
         let Some(route) = &self.route else {
             return Some(Err(Rejection::RouteNotFound));
         };
+        if let Err(rejection) = self.snapshot.overload.check(true, &self.snapshot.metrics) {
+            return Some(Err(rejection));
+        }
         let request = self.authorize_request(fields, connection);
         match self.snapshot.authorizer.authorize_now(route, &request, &mut connection.memory) {
-            Ok(authorization) => Some(self.settle(authorization)),
+            Ok(authorization) => Some(self.settle(authorization).and_then(|()| self.shed_without_key())),
             Err(pending) => {
                 self.pending = Some(pending);
                 None
@@ -319,6 +324,11 @@ impl<U> Exchange<U> {
             arrived: self.arrived,
             is_timed: self.trace.as_ref().is_some_and(|trace| trace.is_recorded()),
         }
+    }
+
+    /// Refuses a request without a key if there are too many.
+    fn shed_without_key(&self) -> Result<(), Rejection> {
+        if self.verdict.is_some() { Ok(()) } else { self.snapshot.overload.check(false, &self.snapshot.metrics) }
     }
 
     fn settle(&mut self, authorization: Authorization) -> Result<(), Rejection> {

@@ -35,6 +35,7 @@ pub mod live_streams;
 mod location;
 mod log_line;
 mod method;
+mod overload;
 mod own_response;
 pub mod path;
 #[doc(hidden)]

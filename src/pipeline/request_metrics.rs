@@ -39,6 +39,7 @@ pub struct Metrics {
     upstream_duration: HistogramVec,
     in_flight: IntGauge,
     malformed: IntCounterVec,
+    shed: IntCounterVec,
 }
 
 /// The metric series of a route, cached after their first use. Each series appears when it is first counted.
@@ -124,6 +125,13 @@ impl Metrics {
                 Opts::new("keygate_gateway_malformed_requests_total", "Requests whose head was refused, by reason"),
                 &["reason"],
             )?,
+            shed: IntCounterVec::new(
+                Opts::new(
+                    "keygate_gateway_shed_requests_total",
+                    "Requests that were refused because of overload, by reason",
+                ),
+                &["reason"],
+            )?,
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
@@ -131,12 +139,18 @@ impl Metrics {
         registry.register(Box::new(metrics.upstream_duration.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
         registry.register(Box::new(metrics.malformed.clone()))?;
+        registry.register(Box::new(metrics.shed.clone()))?;
         Ok(metrics)
     }
 
     /// The number of requests in flight.
     pub fn in_flight(&self) -> i64 {
         self.in_flight.get()
+    }
+
+    /// Counts a request that is refused because of overload.
+    pub(super) fn count_shed(&self, reason: &str) {
+        self.shed.with_label_values(&[reason]).inc();
     }
 
     /// Counts a request as in flight.

@@ -13,6 +13,7 @@ use super::head::{RequestHead, Target};
 use super::headers::{HeaderSelection, value_of};
 use super::live_streams::LiveStreams;
 use super::log_line::AccessLogSink;
+use super::overload::Overload;
 use super::path::NormalPath;
 use super::rate_limit::Limits;
 use super::request_metrics::Metrics;
@@ -81,6 +82,7 @@ pub struct Snapshot<U = ()> {
     pub(super) revoke_with_parent: bool,
     pub(super) tenant_id: TenantId,
     pub(super) metrics: Metrics,
+    pub(super) overload: Overload,
     pub(super) access_log: AccessLog,
     pub(super) usage: Option<Arc<UsageCounter>>,
     pub(super) tracer: Option<Arc<Tracer>>,
@@ -135,6 +137,7 @@ impl<U> Snapshot<U> {
             revoke_with_parent: parts.revoke_with_parent,
             tenant_id: parts.tenant,
             metrics,
+            overload: Overload::new(&config.overload),
             access_log: AccessLog::new(&config.access_log, access_log),
             usage,
             tracer,

@@ -115,6 +115,7 @@ pub fn rejection_response(
         Rejection::Denied(Denial::Unavailable { .. })
         | Rejection::LimiterUnavailable
         | Rejection::StreamsExceeded
+        | Rejection::Overloaded
         | Rejection::UpstreamOverloaded => headers.insert(RETRY_AFTER, RETRY_SECONDS),
         Rejection::MethodNotAllowed => headers.insert(ALLOW, ALLOWED_METHODS),
         Rejection::QuotaExceeded { retry_after: wait, .. } | Rejection::AuthFailuresExceeded { retry_after: wait } => {
@@ -249,6 +250,9 @@ fn template<'a>(rejection: &Rejection, locations: &'a CredentialLocations) -> Te
         }
         Rejection::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "The upstream cannot be reached.", None),
         Rejection::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "The upstream did not answer in time.", None),
+        Rejection::Overloaded => {
+            (StatusCode::SERVICE_UNAVAILABLE, "The gateway has too many requests; try again shortly.", None)
+        }
         Rejection::UpstreamOverloaded => {
             (StatusCode::SERVICE_UNAVAILABLE, "The upstream has too many requests in flight; try again shortly.", None)
         }
@@ -336,6 +340,7 @@ mod tests {
             Rejection::UpstreamUnreachable,
             Rejection::UpstreamTimeout,
             Rejection::UpstreamOverloaded,
+            Rejection::Overloaded,
         ];
         let mut text = String::new();
         for (rejection, form) in rejections

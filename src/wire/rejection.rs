@@ -71,6 +71,8 @@ pub enum Rejection {
     UpstreamUnreachable,
     /// The upstream did not answer in time.
     UpstreamTimeout,
+    /// There are too many requests in flight.
+    Overloaded,
     /// All endpoints of the upstream have their maximum of requests in flight, and no turn came in time.
     UpstreamOverloaded,
 }
@@ -104,6 +106,7 @@ impl Rejection {
             Self::InternalError => "internal_error",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::Overloaded => "overloaded",
             Self::UpstreamOverloaded => "upstream_overloaded",
         }
     }

@@ -50,6 +50,7 @@ mod migrate;
 mod nodes;
 mod openapi;
 mod origins;
+mod overload;
 mod postgres;
 mod proof_cache;
 mod races;

@@ -1,6 +1,7 @@
 //! The stop: readiness, connections that are open, protocols, requests under load.
 
 mod connections;
+mod http2_load;
 mod load;
 mod readiness;
 mod upgrade;
@@ -39,7 +40,7 @@ fn refuses_connections(keygate: &Keygate) {
     eventually("the gateway accepts no more connections", || TcpStream::connect(address).is_err());
 }
 
-/// Sends requests on a connection until a response says that it is the last one.
+/// Sends requests on a connection until a response carries `Connection: close`.
 fn use_up(connection: &mut KeptConnection, path: &str) {
     eventually("a response is the last one of its connection", || {
         let answer = connection.get(path, "");

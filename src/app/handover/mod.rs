@@ -5,7 +5,7 @@
 //! - `predecessor`: the side of the new process.
 //! - `inherited`: the sockets that a process gets from its predecessor or from systemd.
 //! - `shared`: the sockets that a process passes on.
-//! - `notify`: what systemd is told of it.
+//! - `notify`: notifications to systemd.
 
 mod channel;
 mod inherited;

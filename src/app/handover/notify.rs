@@ -1,4 +1,4 @@
-//! What systemd is told of the process (`sd_notify(3)`).
+//! Notifications to systemd (`sd_notify(3)`).
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -10,7 +10,7 @@ const VARIABLE: &str = "NOTIFY_SOCKET";
 pub(super) fn notify_main_process(id: u32) {
     let Some(address) = std::env::var_os(VARIABLE) else { return };
     if let Err(error) = send(&address, &format!("MAINPID={id}\nREADY=1")) {
-        tracing::warn!(%error, "systemd could not be told the new main process; it may end the service with this process");
+        tracing::warn!(%error, "systemd could not be notified of the new main process; it may end the service with this process");
     }
 }
 

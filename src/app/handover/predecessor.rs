@@ -71,7 +71,7 @@ impl Predecessor {
     /// Completes when it has ended.
     pub(in crate::app) async fn ended(self) {
         if let Ok(mut stream) = self.channel.into_async() {
-            // It sends nothing more.
+            // No message follows: the end of the connection is the end of the process.
             let _ = stream.read(&mut [0]).await;
         }
     }

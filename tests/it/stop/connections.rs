@@ -58,7 +58,7 @@ async fn connections_in_the_accept_queue_are_served() {
     for connection in &mut late {
         use_up(connection, "/a");
     }
-    // Those that were served before the stop said so are served once more.
+    // Connections that were served before the stop may send one more request.
     drop(early);
     assert!(keygate.process.wait(WAIT_TIMEOUT).success());
 }
@@ -85,7 +85,7 @@ async fn silent_connection_is_closed_after_its_time() {
 }
 
 #[tokio::test]
-async fn response_under_way_says_that_its_connection_ends() {
+async fn response_under_way_carries_connection_close() {
     let upstream = Upstream::start();
     let mut keygate = Keygate::serve(&gateway(&upstream), &patient());
     let (mut held, mut idle) = (KeptConnection::open(&keygate.gateway), KeptConnection::open(&keygate.gateway));
@@ -101,7 +101,7 @@ async fn response_under_way_says_that_its_connection_ends() {
 }
 
 #[tokio::test]
-async fn own_responses_say_that_their_connection_ends() {
+async fn own_responses_carry_connection_close() {
     let upstream = Upstream::start();
     let mut settings = gateway(&upstream);
     settings["routes"][0]["auth"] = json!("required");

@@ -19,7 +19,13 @@ use crate::support::upstream::Upstream;
 use crate::support::wait::wait_for;
 
 /// A process that has replaced another one; it is killed on drop.
-struct Successor(u32);
+pub(super) struct Successor(pub(super) u32);
+
+impl Successor {
+    pub(super) fn signal(&self, name: &str) {
+        signal(name, self.0);
+    }
+}
 
 impl Drop for Successor {
     fn drop(&mut self) {
@@ -38,14 +44,14 @@ fn owner(keygate: &Keygate) -> u32 {
 }
 
 /// Has a process replaced, and waits until the other one is ready.
-fn upgrade(keygate: &Keygate, process: u32) -> Successor {
+pub(super) fn upgrade(keygate: &Keygate, process: u32) -> Successor {
     signal("USR2", process);
     eventually("another process is ready", || ![0, process].contains(&owner(keygate)));
     Successor(owner(keygate))
 }
 
 /// Whether a process has ended; nothing may have waited for it.
-fn has_ended(process: u32) -> bool {
+pub(super) fn has_ended(process: u32) -> bool {
     let state = std::fs::read_to_string(Path::new("/proc").join(process.to_string()).join("stat"));
     state.map_or(true, |text| text.contains(") Z "))
 }

@@ -307,6 +307,10 @@ async fn generated_exchanges_are_the_same_on_both_paths() {
         let case = case().new_tree(&mut runner).unwrap().current();
         let (mut on_fast, forwarded_by_fast) = fast.exchange(&case);
         let (mut on_proxy, forwarded_by_proxy) = proxy.exchange(&case);
+        for messages in [&mut on_fast, &mut on_proxy] {
+            // After an interim response, pingora's proxy ends the connection in place of a final one.
+            messages.retain(|message| !(case.response.interim && message.line.starts_with("502")));
+        }
         for message in on_fast.iter_mut().chain(&mut on_proxy).filter(|message| !message.is_complete) {
             // How much of a response arrives that breaks off depends on the sizes of buffers.
             message.body.clear();

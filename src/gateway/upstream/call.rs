@@ -14,6 +14,7 @@ use super::connector::InUse;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::group::{InFlight, Upstream};
+use super::idle_pool::Group;
 use super::metrics::Outcome;
 use super::peer::use_new_connection;
 use super::tried::{Retriable, Tried};
@@ -49,6 +50,8 @@ struct Target {
 struct Attempt {
     index: usize,
     in_flight: InFlight,
+    /// The group of its connection.
+    group: Group,
     began: Instant,
     is_reused: bool,
     /// Whether any head of a response has arrived.
@@ -123,11 +126,13 @@ impl UpstreamCall {
     }
 
     fn begin_attempt(&mut self, (index, in_flight): (usize, InFlight), now: Instant) {
+        let tls = self.target.as_ref().map_or(0, |target| target.upstream.tls_generation());
         self.attempts += 1;
         self.endpoint = Some(Arc::clone(&in_flight.endpoint.name));
         self.began.get_or_insert(now);
         self.attempt = Some(Attempt {
             index,
+            group: in_flight.endpoint.group(tls),
             in_flight,
             began: now,
             is_reused: false,
@@ -140,14 +145,14 @@ impl UpstreamCall {
 
     /// Takes an idle connection to the endpoint of the current attempt. `now` is the time of the coarse clock.
     pub(in crate::gateway) fn take_idle(&self, now: Duration) -> Option<Stream> {
-        let (target, attempt) = (self.target.as_ref()?, self.attempt.as_ref().filter(|_| !self.needs_new_connection)?);
-        attempt.endpoint().take_idle(target.upstream.tls_generation(), now)
+        let attempt = self.attempt.as_ref().filter(|_| !self.needs_new_connection)?;
+        attempt.endpoint().take_idle(attempt.group, now)
     }
 
     /// Keeps a connection to the endpoint of the current attempt, whose response was read to its end.
     pub(in crate::gateway) fn keep_idle(&self, stream: Stream, now: Duration) {
-        if let (Some(target), Some(attempt)) = (&self.target, &self.attempt) {
-            attempt.endpoint().keep_idle(stream, target.upstream.tls_generation(), now);
+        if let Some(attempt) = &self.attempt {
+            attempt.endpoint().keep_idle(stream, attempt.group, now);
         }
     }
 

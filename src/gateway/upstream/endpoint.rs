@@ -95,14 +95,14 @@ impl Endpoint {
         peer
     }
 
-    /// Takes an idle connection that speaks HTTP/1.1. `tls` is how often the TLS files have changed, `now` the time of the coarse clock.
-    pub(super) fn take_idle(&self, tls: u64, now: Duration) -> Option<Stream> {
-        self.idle.take(self.group(tls), now, self.idle_timeout())
+    /// Takes an idle connection of a group that speaks HTTP/1.1. `now` is the time of the coarse clock.
+    pub(super) fn take_idle(&self, group: Group, now: Duration) -> Option<Stream> {
+        self.idle.take(group, now, self.idle_timeout())
     }
 
-    /// Keeps a connection that speaks HTTP/1.1 and whose last response was read to its end.
-    pub(super) fn keep_idle(&self, stream: Stream, tls: u64, now: Duration) {
-        self.idle.put(stream, self.group(tls), now);
+    /// Keeps a connection of a group that speaks HTTP/1.1 and whose last response was read to its end.
+    pub(super) fn keep_idle(&self, stream: Stream, group: Group, now: Duration) {
+        self.idle.put(stream, group, now);
     }
 
     /// Closes idle connections that are not to be used any more.
@@ -110,7 +110,8 @@ impl Endpoint {
         self.idle.sweep(self.group(tls), now, self.idle_timeout());
     }
 
-    fn group(&self, tls: u64) -> Group {
+    /// The group of new connections. `tls` is how often the TLS files have changed.
+    pub(super) fn group(&self, tls: u64) -> Group {
         Group { endpoint: self.group.load(Ordering::Relaxed), tls }
     }
 

@@ -156,10 +156,9 @@ impl Download {
                     Poll::Ready(0) => self.body.close(endpoint)?,
                     Poll::Ready(_) => {}
                     Poll::Pending => {
-                        if Pin::new(&mut *client).poll_flush(context).map_err(write_error)?.is_pending() {
-                            return self.wait(upload, client, endpoint, request, replay, context);
-                        }
-                        ready!(self.wait(upload, client, endpoint, request, replay, context))?;
+                        // What has arrived is sent before more is waited for. If the client does not read it now, it is woken for that.
+                        let _ = Pin::new(&mut *client).poll_flush(context).map_err(write_error)?;
+                        return self.wait(upload, client, endpoint, request, replay, context);
                     }
                 }
             }

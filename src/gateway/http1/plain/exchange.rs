@@ -209,13 +209,13 @@ impl PlainRequest<'_> {
             let mut connecting = pin!(self.connector.new_stream(&*peer));
             let client = &mut self.client;
             poll_fn(|context| match connecting.as_mut().poll(context) {
-                Poll::Ready(result) => Poll::Ready(result),
-                // The client may go while the connection is established.
-                Poll::Pending => poll_abandoned(client, context).map(Err),
+                Poll::Ready(result) => Poll::Ready(result.map_err(|error| Failed::Connect(error.into_up()))),
+                // The client may go while the connection is established, which says nothing about the endpoint.
+                Poll::Pending => poll_abandoned(client, context).map(|error| Err(Failed::Exchange(error))),
             })
             .await
         };
-        let stream = connected.map_err(|error| Failed::Connect(error.into_up()))?;
+        let stream = connected?;
         let tls = stream.get_ssl_digest();
         self.request.call.connected(false, tls.as_deref()).map_err(Failed::Exchange)?;
         Ok(stream)

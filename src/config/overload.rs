@@ -16,7 +16,7 @@ pub struct OverloadConfig {
 }
 
 impl OverloadConfig {
-    pub(super) fn validate(&self, path: &str, problems: &mut Problems) {
+    pub(super) fn validate(self, path: &str, problems: &mut Problems) {
         if self.max_in_flight == Some(0) {
             problems.add(&format!("{path}.max_in_flight"), "must be at least 1; leave it out for no limit");
         }

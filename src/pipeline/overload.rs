@@ -14,7 +14,7 @@ pub(super) struct Overload {
 }
 
 impl Overload {
-    pub(super) fn new(config: &OverloadConfig) -> Self {
+    pub(super) fn new(config: OverloadConfig) -> Self {
         Self { max_in_flight: config.max_in_flight }
     }
 
@@ -22,7 +22,7 @@ impl Overload {
     ///
     /// # Errors
     /// [`Rejection::Overloaded`], which is counted.
-    pub(super) fn check(&self, is_key_known: bool, metrics: &Metrics) -> Result<(), Rejection> {
+    pub(super) fn check(self, is_key_known: bool, metrics: &Metrics) -> Result<(), Rejection> {
         let factor = if is_key_known { SPARED } else { 1 };
         match self.max_in_flight {
             Some(max) if metrics.in_flight() > i64::from(max) * factor => {
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn known_keys_are_refused_at_twice_the_limit() {
         let metrics = Metrics::register(&Registry::new()).unwrap();
-        let overload = Overload::new(&OverloadConfig { max_in_flight: Some(2) });
+        let overload = Overload::new(OverloadConfig { max_in_flight: Some(2) });
         let mut begun = Vec::new();
         for (in_flight, unknown, known) in
             [(1, true, true), (2, true, true), (3, false, true), (4, false, true), (5, false, false)]
@@ -52,7 +52,7 @@ mod tests {
             let outcome = [false, true].map(|is_known| overload.check(is_known, &metrics).is_ok());
             assert_eq!(outcome, [unknown, known], "{in_flight}");
         }
-        let unlimited = Overload::new(&OverloadConfig::default());
+        let unlimited = Overload::new(OverloadConfig::default());
         assert!(unlimited.check(false, &metrics).is_ok(), "there is no limit by default");
     }
 }

@@ -137,7 +137,7 @@ impl<U> Snapshot<U> {
             revoke_with_parent: parts.revoke_with_parent,
             tenant_id: parts.tenant,
             metrics,
-            overload: Overload::new(&config.overload),
+            overload: Overload::new(config.overload),
             access_log: AccessLog::new(&config.access_log, access_log),
             usage,
             tracer,

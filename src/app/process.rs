@@ -161,7 +161,7 @@ impl App {
         ];
         let runtimes = runtimes.into_iter().filter_map(|(name, metrics)| Some((name, metrics?)));
         // One for each worker.
-        let workers = gateway.iter().flat_map(|gateway| gateway.runtime_metrics());
+        let workers = gateway.iter().flat_map(Gateway::runtime_metrics);
         register_runtime_metrics(&registry, runtimes.chain(workers.map(|metrics| ("gateway", metrics.clone()))))?;
         let parts = RunningParts {
             engine: engine.clone(),

@@ -128,9 +128,11 @@ impl Forwarding {
         }
     }
 
-    /// Counts and logs the request. `response` has what was sent; the rest is known here.
-    pub(super) fn finish(&mut self, response: ResponseInfo) {
-        let response = ResponseInfo { is_truncated: self.is_truncated, upstream: self.call.info(), ..response };
+    /// Counts and logs the request. `sent` has the final status and the number of body bytes, `bytes_received` is the number of bytes of
+    /// the request body.
+    pub(super) fn finish(&mut self, sent: (Option<u16>, usize), bytes_received: u64) {
+        let ((status, bytes), is_truncated, upstream) = (sent, self.is_truncated, self.call.info());
+        let response = ResponseInfo { status, bytes, bytes_received, is_truncated, upstream };
         let Some(exchange) = self.exchange.take() else { return };
         match self.end_reason {
             Some(reason) => exchange.end(reason, response),
@@ -159,7 +161,7 @@ impl Drop for Forwarding {
             status = Some(exchange.reject(&Rejection::RequestTimeout, ResponseForm::Problem).status().as_u16());
         }
         self.end_reason = end_reason;
-        self.finish(ResponseInfo { status, bytes, bytes_received, ..ResponseInfo::default() });
+        self.finish((status, bytes), bytes_received);
     }
 }
 

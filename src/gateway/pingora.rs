@@ -29,7 +29,7 @@ use super::upgrade_socket::ResponseGate;
 use super::upstream::{RequestFacts, RouteUpstream, Upstream};
 use crate::config::UpstreamProtocol;
 use crate::pipeline::headers::{accepts_trailers, is_unasked_upgrade, requests_upgrade};
-use crate::pipeline::{CurrentSnapshot, RequestHead, RequestPath, ResponseForm, ResponseInfo};
+use crate::pipeline::{CurrentSnapshot, RequestHead, RequestPath, ResponseForm};
 
 /// The front as pingora calls it.
 pub(super) struct Proxy {
@@ -302,14 +302,10 @@ impl ProxyHttp for Proxy {
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
         ctx.restore_session(session);
-        let response = ResponseInfo {
-            status: session.response_written().map(|response| response.status.as_u16()),
-            bytes: session.body_bytes_sent(),
-            // Unlike `Progress`, this does not count the body again that a retry sends.
-            bytes_received: session.as_downstream().body_bytes_read() as u64,
-            ..ResponseInfo::default()
-        };
-        ctx.request.finish(response);
+        let status = session.response_written().map(|response| response.status.as_u16());
+        // Unlike `Progress`, this does not count the body again that a retry sends.
+        let bytes_received = session.as_downstream().body_bytes_read() as u64;
+        ctx.request.finish((status, session.body_bytes_sent()), bytes_received);
     }
 
     /// pingora logs parts of what it could not read. `fail_to_proxy` logs failures.

@@ -32,8 +32,8 @@ impl Place {
     pub(super) fn counting<F: Future<Output = ()>>(&self, connection: F) -> impl Future<Output = ()> + use<F> {
         let counted = Arc::clone(&self.connections);
         async move {
-            let _counted = counted;
             connection.await;
+            drop(counted);
         }
     }
 }

@@ -311,11 +311,11 @@ impl<'f> Connection<'f> {
     /// Hands a request to pingora.
     fn proxy<'s>(
         &'s self,
-        stream: RequestStream,
+        stream: Box<RequestStream>,
         state: Box<ConnectionState>,
         shutdown: &'s ShutdownWatch,
     ) -> impl Future<Output = Finished> + Send + use<'s> {
-        let mut session = ServerSession::new_http1(Box::new(stream));
+        let mut session = ServerSession::new_http1(stream);
         // The limits of the stream apply.
         session.set_read_timeout(None);
         if self.is_last_request() {

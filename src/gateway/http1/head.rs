@@ -38,10 +38,18 @@ struct Control<'h> {
     host: Option<&'h [u8]>,
     length: Option<u64>,
     is_chunked: bool,
-    is_websocket: bool,
-    has_upgrade: bool,
+    upgrade: Upgrade,
     has_expectation: bool,
     closes: bool,
+}
+
+/// What a request asks to upgrade its connection to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Upgrade {
+    #[default]
+    None,
+    WebSocket,
+    Other,
 }
 
 /// A target in origin form, in two parts.
@@ -97,8 +105,9 @@ impl<'f, 'h> ParsedHead<'f, 'h> {
     /// The path and the query, if the request can be forwarded as it is: HTTP/1.1, a target in origin form of characters that every parser
     /// reads alike, no body or one of a known length, and nothing that the connection has to do besides.
     pub(super) fn plain_target(&self) -> Option<(&'h str, Option<&'h str>)> {
-        let Control { is_chunked, has_upgrade, has_expectation, .. } = self.control;
-        let is_plain = self.minor == 1 && !is_chunked && !has_upgrade && !has_expectation && self.authority.is_none();
+        let Control { is_chunked, upgrade, has_expectation, .. } = self.control;
+        let needs_connection = is_chunked || has_expectation || upgrade != Upgrade::None;
+        let is_plain = self.minor == 1 && !needs_connection && self.authority.is_none();
         let target = self.target.rest;
         if !is_plain || !target.starts_with('/') || !target.bytes().all(is_plain_character) {
             return None;
@@ -135,7 +144,7 @@ impl<'f, 'h> ParsedHead<'f, 'h> {
         for field in self.fields {
             let is_dropped = match field.name.len() {
                 14 if field.name.eq_ignore_ascii_case("content-length") => true,
-                7 if field.name.eq_ignore_ascii_case("upgrade") => !self.control.is_websocket,
+                7 if field.name.eq_ignore_ascii_case("upgrade") => self.control.upgrade != Upgrade::WebSocket,
                 _ => DROPPED.iter().any(|name| field.name.eq_ignore_ascii_case(name)),
             };
             if !is_dropped {
@@ -165,8 +174,8 @@ impl<'h> Control<'h> {
                     control.is_chunked = true;
                 }
                 7 if field.name.eq_ignore_ascii_case("upgrade") => {
-                    control.has_upgrade = true;
-                    control.is_websocket = field.value.eq_ignore_ascii_case(b"websocket");
+                    let is_websocket = field.value.eq_ignore_ascii_case(b"websocket");
+                    control.upgrade = if is_websocket { Upgrade::WebSocket } else { Upgrade::Other };
                 }
                 6 if field.name.eq_ignore_ascii_case("expect") => control.has_expectation = true,
                 10 if field.name.eq_ignore_ascii_case("connection") => control.closes |= names_close(field.value),
@@ -176,7 +185,10 @@ impl<'h> Control<'h> {
         if control.is_chunked && control.length.is_some() {
             return Err(HeadError::TransferEncoding);
         }
-        control.is_websocket &= minor == 1 && !control.is_chunked && control.length.unwrap_or(0) == 0;
+        let has_body = control.is_chunked || control.length.unwrap_or(0) > 0;
+        if control.upgrade == Upgrade::WebSocket && (minor == 0 || has_body) {
+            control.upgrade = Upgrade::Other;
+        }
         Ok(control)
     }
 

@@ -23,7 +23,7 @@ pub(in crate::gateway::http1) enum Begun<'f> {
     /// A plain one, and what to do next.
     Plain(Box<PlainRequest<'f>>, Step),
     /// One for pingora.
-    Proxy(RequestStream, Box<ConnectionState>),
+    Proxy(Box<RequestStream>, Box<ConnectionState>),
 }
 
 /// What a request is begun with.
@@ -54,7 +54,7 @@ pub(in crate::gateway::http1) fn begin<'f>(
     });
     let for_pingora = |stream, rest, state| {
         let head = Head { bytes: head.serialize(size), body: head.body() };
-        Begun::Proxy(RequestStream::new(stream, head, rest, shared), state)
+        Begun::Proxy(Box::new(RequestStream::new(stream, head, rest, shared)), state)
     };
     let Some((connector, method, path, query)) = plain else { return for_pingora(stream, rest, state) };
     let mut request = Forwarding::on(state);

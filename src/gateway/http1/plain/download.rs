@@ -144,7 +144,7 @@ impl Download {
             if !self.out.is_empty() {
                 match Pin::new(&mut *client).poll_write(context, &self.out).map_err(write_error)? {
                     Poll::Ready(written) => self.out.advance(written),
-                    Poll::Pending => return self.wait(upload, client, endpoint, request, replay, context),
+                    Poll::Pending => return wait(upload, client, endpoint, request, replay, context),
                 }
             } else if self.body.is_done() {
                 self.note_end(request);
@@ -158,25 +158,11 @@ impl Download {
                     Poll::Pending => {
                         // What has arrived is sent before more is waited for. If the client does not read it now, it is woken for that.
                         let _ = Pin::new(&mut *client).poll_flush(context).map_err(write_error)?;
-                        return self.wait(upload, client, endpoint, request, replay, context);
+                        return wait(upload, client, endpoint, request, replay, context);
                     }
                 }
             }
         }
-    }
-
-    /// Goes on with the upload, and notices a client that has gone. Ready only with an error.
-    fn wait(
-        &self,
-        upload: &mut Upload,
-        client: &mut RequestStream,
-        endpoint: &mut EndpointStream,
-        request: &mut Forwarding,
-        replay: &mut Replay,
-        context: &mut Context<'_>,
-    ) -> Poll<pingora::Result<()>> {
-        ready!(upload.poll(client, endpoint, request, replay, context))?;
-        poll_abandoned(client, context).map(Err)
     }
 
     /// Takes the next part of the body from what was received.
@@ -215,6 +201,19 @@ impl Download {
     }
 }
 
+/// Goes on with the upload, and notices a client that has gone. Ready only with an error.
+fn wait(
+    upload: &mut Upload,
+    client: &mut RequestStream,
+    endpoint: &mut EndpointStream,
+    request: &mut Forwarding,
+    replay: &mut Replay,
+    context: &mut Context<'_>,
+) -> Poll<pingora::Result<()>> {
+    ready!(upload.poll(client, endpoint, request, replay, context))?;
+    poll_abandoned(client, context).map(Err)
+}
+
 impl ResponseBody {
     fn is_done(&self) -> bool {
         match self {
@@ -239,7 +238,7 @@ impl ResponseBody {
 }
 
 /// The error of a client that does not read, or has gone.
-#[expect(clippy::needless_pass_by_value, reason = "it is used as a function of errors")]
+#[expect(clippy::unnecessary_box_returns, reason = "pingora takes its errors boxed")]
 pub(super) fn write_error(error: io::Error) -> Box<Error> {
     Error::because(ErrorType::WriteError, "writing the response", error).into_down()
 }

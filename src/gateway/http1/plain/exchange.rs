@@ -20,10 +20,10 @@ use crate::gateway::forwarding::{Forwarding, unreachable_upstream};
 use crate::gateway::http1::fields::{FieldStorage, HeadFields};
 use crate::gateway::http1::head::ParsedHead;
 use crate::gateway::http1::refusal::own_response;
-use crate::gateway::request_state::ConnectionState;
+use crate::gateway::request_state::{ConnectionState, Progress};
 use crate::gateway::respond::{DRAIN_TIMEOUT, MAX_DRAIN};
 use crate::gateway::upstream::RequestFacts;
-use crate::pipeline::{Exchange, ResponseForm, ResponseInfo};
+use crate::pipeline::{Exchange, ResponseForm};
 
 /// The end of a plain exchange.
 pub(in crate::gateway::http1) struct Finished {
@@ -104,7 +104,7 @@ impl PlainRequest<'_> {
     async fn fail(&mut self, error: &Error) -> bool {
         let path = self.request.exchange.as_ref().map(Exchange::received_path).unwrap_or_default();
         self.request.log_fault(error, self.method.as_str(), path);
-        let is_answered = self.request.progress().is_some_and(|progress| progress.is_answered());
+        let is_answered = self.request.progress().is_some_and(Progress::is_answered);
         if is_answered {
             self.request.end_reason = self.request.supervision.end_reason(error);
         }
@@ -138,7 +138,7 @@ impl PlainRequest<'_> {
         }
         let status = Some(response.status().as_u16());
         let bytes_received = self.client.body_bytes();
-        self.request.finish(ResponseInfo { status, bytes: body.len(), bytes_received, ..ResponseInfo::default() });
+        self.request.finish((status, body.len()), bytes_received);
         !self.closes
     }
 
@@ -154,7 +154,8 @@ impl PlainRequest<'_> {
         let read = async {
             let mut part = [0; 1024];
             while !client.is_body_read() {
-                client.read(&mut part).await?;
+                // The error of a connection that ends is that of the body.
+                let _ = client.read(&mut part).await?;
             }
             std::io::Result::Ok(())
         };
@@ -165,7 +166,7 @@ impl PlainRequest<'_> {
     fn finish(&mut self) {
         let (status, bytes) = (self.request.supervision.status, self.request.supervision.sent);
         let bytes_received = self.client.body_bytes();
-        self.request.finish(ResponseInfo { status, bytes, bytes_received, ..ResponseInfo::default() });
+        self.request.finish((status, bytes), bytes_received);
     }
 
     /// Forwards the request to an endpoint, and the response to the client.
@@ -237,10 +238,11 @@ impl PlainRequest<'_> {
         let relay =
             |context: &mut Context<'_>| download.poll(&mut upload, client, &mut endpoint, request, replay, context);
         poll_fn(relay).await?;
-        if download.is_persistent && upload.is_complete() {
-            if let Some(stream) = endpoint.into_idle() {
-                self.request.call.keep_idle(stream, self.client.now());
-            }
+        if download.is_persistent
+            && upload.is_complete()
+            && let Some(stream) = endpoint.into_idle()
+        {
+            self.request.call.keep_idle(stream, self.client.now());
         }
         Ok(())
     }

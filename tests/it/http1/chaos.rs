@@ -133,13 +133,12 @@ impl Load {
         while Instant::now() < self.ends {
             number += 1;
             let nonce = format!("client-{client}-{number}");
-            let stream = match connection.take() {
-                Some(stream) => stream,
-                None => {
-                    let stream = TcpStream::connect(&self.address).map_err(|error| error.to_string())?;
-                    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
-                    BufReader::new(stream)
-                }
+            let stream = if let Some(stream) = connection.take() {
+                stream
+            } else {
+                let stream = TcpStream::connect(&self.address).map_err(|error| error.to_string())?;
+                stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
+                BufReader::new(stream)
             };
             connection = self.request(stream, &nonce, &mut random)?;
         }

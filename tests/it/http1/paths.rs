@@ -1,7 +1,8 @@
 //! Both paths to an upstream, the fast path and pingora's proxy, forward the same requests and responses alike.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read, Write};
+use std::fmt::Write as _;
+use std::io::{BufReader, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -116,15 +117,15 @@ impl Response {
         if self.interim {
             head.push_str("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
         }
-        head.push_str(&format!("{} {} Phrase\r\n", self.version, self.status));
+        let _ = write!(head, "{} {} Phrase\r\n", self.version, self.status);
         for (name, value) in &self.fields {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(head, "{name}: {value}\r\n");
         }
         let has_body = !is_head && !matches!(self.status, 204 | 304);
         let mut body = Vec::new();
         match self.framing {
             Framing::Length => {
-                head.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+                let _ = write!(head, "Content-Length: {}\r\n", self.body.len());
                 body.extend(&self.body);
             }
             Framing::Chunked => {
@@ -283,11 +284,11 @@ impl Path {
         stream.set_read_timeout(Some(keygate_test_servers::WAIT_TIMEOUT)).unwrap();
         let mut head = format!("{} /a?b=c HTTP/1.1\r\nHost: h\r\nConnection: close\r\n", case.method);
         for (name, value) in case.fields.iter().filter(|(name, _)| name != "X-Request-Id") {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(head, "{name}: {value}\r\n");
         }
         head.push_str("X-Request-Id: of-the-client\r\n");
         if let Some(body) = &case.body {
-            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            let _ = write!(head, "Content-Length: {}\r\n", body.len());
         }
         head.push_str("\r\n");
         stream.write_all(&[head.as_bytes(), case.body.as_deref().unwrap_or_default()].concat()).unwrap();

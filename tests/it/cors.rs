@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::keygate::{Keygate, request_path};
 use crate::support::raw_upstream::RawUpstream;
+use crate::support::wait::wait_for;
 
 const ORIGIN: &str = "https://app.example.com";
 
@@ -101,7 +102,12 @@ async fn preflight_is_not_limited_and_is_logged_and_counted() {
     }
     let path = request_path();
     let counter = format!(r#"keygate_gateway_requests_total{{denial="",path="{path}",route="write",status="204"}}"#);
-    assert_eq!(keygate.count(&counter).await, Some(5));
+    // A request is counted when its response was sent.
+    wait_for(async || match keygate.count(&counter).await {
+        Some(5) => Ok(()),
+        count => Err(format!("{count:?} requests are counted")),
+    })
+    .await;
     let post = || keygate.http.post(format!("{}/orders/1", keygate.gateway)).bearer_auth(&key).header("origin", ORIGIN);
     assert_eq!(post().send().await.unwrap().status(), 200);
     let log = keygate.whole_log();

@@ -23,7 +23,7 @@ async fn known_keys_are_spared_until_twice_the_limit() {
         "overload": {"max_in_flight": 1},
         "routes": [
             {"name": "api", "upstream": "api"},
-            {"name": "open", "path_prefix": "/held", "upstream": "api", "auth": "none"}
+            {"name": "open", "path_prefix": "/open", "upstream": "api", "auth": "none"}
         ],
         "upstreams": {"api": {"endpoints": [upstream.url]}}
     });
@@ -33,11 +33,11 @@ async fn known_keys_are_spared_until_twice_the_limit() {
     let get = |path: &str, fields: &str| KeptConnection::open(&keygate.gateway).get(path, fields);
     assert_eq!(get("/a", &fields(&known)).status, 200);
     let hold = || {
-        let mut open = KeptConnection::open(&keygate.gateway);
-        open.send("/held", &fields(&known));
-        open
+        let mut first = KeptConnection::open(&keygate.gateway);
+        first.send("/held", &fields(&known));
+        first
     };
-    let mut open = hold();
+    let mut first = hold();
     upstream.holds(1).await;
     in_flight(&keygate, 1).await;
     let (_, unknown) = keygate.issue(json!({})).await;
@@ -50,7 +50,7 @@ async fn known_keys_are_spared_until_twice_the_limit() {
     };
     refused("/a", &fields(&unknown));
     in_flight(&keygate, 1).await;
-    refused("/held", "");
+    refused("/open", "");
     in_flight(&keygate, 1).await;
     assert_eq!(get("/a", &fields(&known)).status, 200);
     in_flight(&keygate, 1).await;
@@ -63,8 +63,8 @@ async fn known_keys_are_spared_until_twice_the_limit() {
     }
     assert_eq!(keygate.count("keygate_gateway_shed_requests_total{reason=\"in_flight\"}").await, Some(3));
     upstream.release();
-    for open in [&mut open, &mut second] {
-        assert_eq!(open.answer().status, 200);
+    for first in [&mut first, &mut second] {
+        assert_eq!(first.answer().status, 200);
     }
     in_flight(&keygate, 0).await;
     assert_eq!(get("/a", &fields(&unknown)).status, 200);

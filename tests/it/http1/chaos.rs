@@ -35,7 +35,11 @@ impl Endpoint {
             for (number, stream) in listener.incoming().enumerate() {
                 let stream = stream.unwrap();
                 open.lock().unwrap().push(stream.try_clone().unwrap());
-                std::thread::spawn(move || echo(&stream, seed << 32 | number as u64));
+                std::thread::spawn(move || {
+                    echo(&stream, seed << 32 | number as u64);
+                    // There is another handle of the socket.
+                    let _ = stream.shutdown(Shutdown::Both);
+                });
             }
         });
         Self { url, connections }

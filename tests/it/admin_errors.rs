@@ -330,7 +330,8 @@ async fn derive_from_an_expiring_key(keygate: &Keygate, file: &Path) -> AdminRes
     let issued = Instant::now();
     execute(&mut other, "BEGIN IMMEDIATE").await;
     // It may be late itself, which does not matter.
-    let waiting = keygate.send_json("POST /v2alpha1/admin/issuedApiKeys", &json!({"name": "waiting", "actor_id": "a"}));
+    let other_key = json!({"name": "waiting", "actor_id": "a"});
+    let waiting = keygate.send_json("POST /v2alpha1/admin/issuedApiKeys", &other_key);
     let derived = async {
         wait_for_one_call(keygate).await;
         // The other call has the connection by then, and a call waits for a connection at most 3 seconds.

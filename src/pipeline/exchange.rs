@@ -406,7 +406,7 @@ impl<U> Exchange<U> {
         self.limits.fields().edit(edits, fields, self.snapshot.upstream_limit_fields);
     }
 
-    /// Adds to the edits for a service in this process the fields that tell it of the trace.
+    /// Adds to the edits for a service in this process the fields of the trace.
     #[doc(hidden)]
     pub fn add_trace_edits(&self, edits: &mut FieldEdits) {
         if let Some(trace) = &self.trace {

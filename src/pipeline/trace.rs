@@ -115,13 +115,13 @@ impl RequestTrace {
         }
     }
 
-    /// Tells the upstream of the trace: the request to it is a span of its own.
+    /// Adds the fields of the trace for the upstream: the request to it is a span of its own.
     pub(super) fn edit_upstream_fields(&self, edits: &mut FieldEdits) {
         self.is_forwarded.store(true, Ordering::Relaxed);
         self.edit_fields(edits, self.upstream_span);
     }
 
-    /// Tells a service in this process of the trace.
+    /// Adds the fields of the trace for a service in this process.
     pub(super) fn edit_inner_fields(&self, edits: &mut FieldEdits) {
         self.edit_fields(edits, self.context.span_id);
     }

@@ -88,7 +88,7 @@ pub(super) async fn read_form(parts: &Parts, body: Body) -> Result<Fields, Failu
     if session.is_some_and(|session| session.has_token(fields.raw("token"))) { Ok(fields) } else { Err(Failure::Token) }
 }
 
-/// Where a person wants to go after signing in: the page of a request, but no form.
+/// The page that is shown after signing in: that of the request, but no form.
 fn target(parts: &Parts) -> String {
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     if parts.method == Method::GET { target.to_owned() } else { "/console/".to_owned() }

@@ -308,7 +308,7 @@ impl<'f> Connection<'f> {
         Ok(Some(begun))
     }
 
-    /// Hands a request to pingora.
+    /// Passes a request to pingora.
     fn proxy<'s>(
         &'s self,
         stream: Box<RequestStream>,

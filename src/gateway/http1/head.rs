@@ -43,7 +43,7 @@ struct Control<'h> {
     closes: bool,
 }
 
-/// What a request asks to upgrade its connection to.
+/// The protocol to which a request upgrades its connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Upgrade {
     #[default]
@@ -120,7 +120,7 @@ impl<'f, 'h> ParsedHead<'f, 'h> {
         self.control.length
     }
 
-    /// Whether the client asks for the end of the connection.
+    /// Whether the request has the option `close`.
     pub(super) fn closes(&self) -> bool {
         self.control.closes
     }

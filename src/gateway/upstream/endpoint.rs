@@ -95,12 +95,12 @@ impl Endpoint {
         peer
     }
 
-    /// Takes an idle connection of a group that speaks HTTP/1.1. `now` is the time of the coarse clock.
+    /// Takes an idle connection of a group, for HTTP/1.1. `now` is the time of the coarse clock.
     pub(super) fn take_idle(&self, group: Group, now: Duration) -> Option<Stream> {
         self.idle.take(group, now, self.idle_timeout())
     }
 
-    /// Keeps a connection of a group that speaks HTTP/1.1 and whose last response was read to its end.
+    /// Keeps a connection of a group, for HTTP/1.1, whose last response was read to its end.
     pub(super) fn keep_idle(&self, stream: Stream, group: Group, now: Duration) {
         self.idle.put(stream, group, now);
     }

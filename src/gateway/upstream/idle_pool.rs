@@ -1,4 +1,4 @@
-//! Idle connections to an endpoint that speak HTTP/1.1. A connection costs no task: it is checked when it is taken, and once in a while.
+//! Idle connections to an endpoint, for HTTP/1.1. A connection costs no task: it is checked when it is taken, and once in a while.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};

@@ -122,12 +122,12 @@ pub(super) async fn create(Posted { who, fields }: Posted) -> Result<Response, F
     }
 }
 
-/// Asks whether to rotate a key.
+/// The page that confirms the rotation of a key.
 pub(super) async fn show_rotate(who: SignedIn, Path(id): Path<String>) -> Result<Response, Failure> {
     change_page(&who, &id, "rotate").await
 }
 
-/// Asks whether to revoke a key.
+/// The page that confirms the revocation of a key.
 pub(super) async fn show_revoke(who: SignedIn, Path(id): Path<String>) -> Result<Response, Failure> {
     change_page(&who, &id, "revoke").await
 }

@@ -107,7 +107,7 @@ fn authorize_now(request: &mut Forwarding, head: &RequestHead<'_, HeadFields<'_>
     outcome.map_or(Authorized::Pending, |outcome| Authorized::Decided(outcome, arrived))
 }
 
-/// Whether the upstream of the route, if it has one, speaks HTTP/1.1.
+/// Whether the upstream of the route, if it has one, uses HTTP/1.1.
 fn is_plain_route(exchange: &Exchange<RouteUpstream>) -> bool {
     let upstream = exchange.route().and_then(|route| route.upstream.as_ref());
     upstream.is_none_or(|upstream| upstream.protocol == UpstreamProtocol::Http1)

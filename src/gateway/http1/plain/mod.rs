@@ -1,7 +1,7 @@
 //! The fast path: a plain exchange stays in the front door, from head bytes to head bytes, without pingora's proxy.
 //!
 //! A request is plain if it is one of HTTP/1.1 without a body or with one of a known length, needs nothing of the connection besides (no
-//! upgrade, no `Expect`), is no gRPC call, and its upstream speaks HTTP/1.1. All decisions are those of the other requests: the pipeline,
+//! upgrade, no `Expect`), is no gRPC call, and its upstream uses HTTP/1.1. All decisions are those of the other requests: the pipeline,
 //! the upstream's endpoints, retries and health, timeouts, live streams, the access log.
 //!
 //! - `request`, `begin`: a request in progress; its first steps, as far as they need no waiting.

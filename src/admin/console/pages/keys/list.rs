@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 
 const KEYS: &str = "/keygate/v1/keys";
 const PAGE_SIZE: &str = "50";
-/// So many inactive keys are counted.
+/// The most inactive keys that are counted.
 const COUNT_MAX: &str = "100";
 /// The length of the longest id.
 const ID_MAX: usize = 64;

@@ -44,12 +44,12 @@ struct State {
 
 impl StoreFile for SqliteStore {
     fn lend_lock(&self) -> io::Result<Option<LentLock>> {
-        let Some((lock, path)) = self.lock.as_ref().zip(self.options.path.as_ref()) else { return Ok(None) };
-        Ok(Some(LentLock { database: path.canonicalize()?, file: lock.lend()? }))
+        let Some((file, path)) = self.lock.lend()?.zip(self.options.path.as_ref()) else { return Ok(None) };
+        Ok(Some(LentLock { database: path.canonicalize()?, file }))
     }
 
     fn own_lock(&self) -> io::Result<()> {
-        self.lock.as_ref().map_or(Ok(()), |lock| lock.name_owner())
+        self.lock.name_owner()
     }
 
     fn feed(&self) -> Arc<dyn ChangeFeed> {

@@ -312,7 +312,7 @@ impl KeyStore for SqliteStore {
     }
 
     fn file(self: Arc<Self>) -> Option<Arc<dyn StoreFile>> {
-        self.lock.is_some().then_some(self)
+        self.lock.is_held().then_some(self)
     }
 
     async fn close(&self) {
@@ -320,6 +320,7 @@ impl KeyStore for SqliteStore {
             tracing::warn!(%error, "the connection that writes was not closed");
         }
         self.pool.close().await;
+        self.lock.release();
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::store::access::Access;
@@ -99,6 +100,44 @@ impl FileLock {
     }
 }
 
+/// The lock of an open store, which all its clones share: it is released when the store is closed, or when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub(super) struct HeldLock(Arc<Mutex<Option<FileLock>>>);
+
+impl HeldLock {
+    pub(super) fn new(lock: Option<FileLock>) -> Self {
+        Self(Arc::new(Mutex::new(lock)))
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// A descriptor to be lent to another process; `None` without a lock.
+    ///
+    /// # Errors
+    /// If no descriptor is free.
+    pub(super) fn lend(&self) -> io::Result<Option<File>> {
+        self.lock().as_ref().map(FileLock::lend).transpose()
+    }
+
+    /// Writes the id of this process into the file.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(super) fn name_owner(&self) -> io::Result<()> {
+        self.lock().as_ref().map_or(Ok(()), FileLock::name_owner)
+    }
+
+    pub(super) fn release(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<FileLock>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The id of the process that has the lock, if the file contains one.
 fn owner(file: &mut File) -> Option<u32> {
     let mut text = String::new();
@@ -131,5 +170,18 @@ mod tests {
         let waiting = FileLock::acquire_in_time(&database);
         drop(lock);
         waiting.await.unwrap();
+    }
+
+    #[test]
+    fn lock_is_free_once_the_store_is_closed_although_clones_are_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("keys.db");
+        File::create(&database).unwrap();
+        let held = HeldLock::new(Some(FileLock::acquire(&database).unwrap()));
+        let clone = held.clone();
+        assert!(clone.is_held() && FileLock::acquire(&database).is_err());
+        held.release();
+        assert!(!clone.is_held() && clone.lend().unwrap().is_none());
+        FileLock::acquire(&database).unwrap();
     }
 }

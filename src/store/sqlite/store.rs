@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlx::SqlitePool;
 
 use super::error::store_error;
-use super::lock::FileLock;
+use super::lock::{FileLock, HeldLock};
 use super::options::{SqliteOptions, connect_options, pool_options};
 use super::private_files::make_files_private;
 use super::schema::{change_tables, read};
@@ -24,8 +24,8 @@ pub struct SqliteStore {
     pub(super) writers: Writers,
     pub(super) recorder: RecorderSlot,
     pub(super) options: SqliteOptions,
-    /// Held until the last clone is dropped; `None` in memory and for a reader.
-    pub(super) lock: Option<Arc<FileLock>>,
+    /// Empty in memory and for a reader.
+    pub(super) lock: HeldLock,
 }
 
 impl SqliteStore {
@@ -67,7 +67,7 @@ impl SqliteStore {
             writers,
             recorder: RecorderSlot::default(),
             options: options.clone(),
-            lock: lock.map(Arc::new),
+            lock: HeldLock::new(lock),
         })
     }
 

@@ -1,5 +1,7 @@
 //! One request from its head to its response. A front calls the steps in order and moves the bytes.
 
+mod ending;
+
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -7,7 +9,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 
-use super::access_log::{RequestLog, ResponseInfo};
 use super::authorize::{Authorization, AuthorizeRequest, PendingAuthorization};
 use super::client_certificate::is_allowed;
 use super::connection::Connection;
@@ -15,14 +16,14 @@ use super::cors::{CorsGrant, preflight_method};
 use super::credential_strip::strip_credentials;
 use super::head::{RequestHead, Target};
 use super::headers::{FieldEdits, IdentityHeaders, edit_identity, requests_upgrade};
-use super::live_streams::{EndReason, EndStream, LiveStream, StreamKind, StreamSubject};
+use super::live_streams::LiveStream;
 use super::rate_limit::RateLimitOutcome;
 use super::request_metrics::{InFlight, RequestPath};
 use super::route::Route;
 use super::snapshot::Snapshot;
-use super::spans::{Finished, add_decision};
+use super::spans::add_decision;
 use super::trace::{RequestTrace, server_attributes};
-use crate::config::{Auth, OnRevoke, Upgrade};
+use crate::config::{Auth, Upgrade};
 use crate::id::{KeyId, RequestId};
 use crate::traces::{TraceId, Tracer};
 use crate::verifier::Verdict;
@@ -445,54 +446,9 @@ impl<U> Exchange<U> {
         }
     }
 
-    /// Notes that the exchange is a live stream, once. `end` ends it when its credential is no longer valid, unless the route keeps streams.
-    ///
-    /// # Errors
-    /// [`Rejection::StreamsExceeded`] if there are too many streams.
-    #[doc(hidden)]
-    pub fn begin_stream(
-        &mut self,
-        kind: StreamKind,
-        end: impl FnOnce() -> Arc<dyn EndStream>,
-    ) -> Result<(), Rejection> {
-        let Some(streams) = self.snapshot.live_streams.as_ref().filter(|_| self.stream.is_none()) else {
-            return Ok(());
-        };
-        self.stream = Some(match (self.route.as_ref(), self.verdict.as_ref()) {
-            (Some(route), Some(verdict)) if route.on_revoke == OnRevoke::Close => {
-                let subject = StreamSubject {
-                    verdict: verdict.clone(),
-                    client_ip: self.client_ip,
-                    scopes: Arc::clone(&route.scopes),
-                    audiences: route.audiences.clone(),
-                    tenant: self.snapshot.tenant_id,
-                    revoke_with_parent: self.snapshot.revoke_with_parent,
-                };
-                streams.watch(kind, subject, end(), self.changes)?
-            }
-            _ => streams.count(kind),
-        });
-        Ok(())
-    }
-
-    /// Counts and logs a request that was ended before its response was complete.
-    #[doc(hidden)]
-    pub fn end(mut self, reason: EndReason, response: ResponseInfo) {
-        self.rejection = Some(reason.code());
-        if let Some(stream) = &self.stream {
-            stream.count_end(reason);
-        }
-        self.record(response);
-    }
-
     /// When the head of the request arrived.
     pub fn arrived(&self) -> Instant {
         self.arrived
-    }
-
-    /// Counts and logs the request.
-    pub fn finish(mut self, response: ResponseInfo) {
-        self.record(response);
     }
 
     /// The request id.
@@ -553,37 +509,6 @@ impl<U> Exchange<U> {
             (None, _) => None,
         }
     }
-
-    fn record(&mut self, response: ResponseInfo) {
-        let Some(in_flight) = self.in_flight.take() else { return };
-        let trace = self.trace.take();
-        let access_log = &self.snapshot.access_log;
-        let log = RequestLog {
-            // Without a log line, a request that has no id needs none.
-            request_id: access_log.is_enabled().then(|| self.request_id()),
-            request_path: self.request_path,
-            method: self.method.as_str(),
-            host: self.target.as_ref().map(Target::host),
-            protocol: self.version,
-            user_agent: self.user_agent.as_deref(),
-            trace_id: self.trace_id,
-            path: self.received_path(),
-            route: self.route().map(|route| &route.series),
-            key_id: self.verdict.as_ref().map(Verdict::key_id).or_else(|| self.refused_key.as_deref().copied()),
-            rejection: self.rejection,
-            client_ip: self.client_ip,
-            proxy: self.proxy,
-            arrived: self.arrived,
-            response,
-        };
-        log.record(&self.snapshot.metrics, access_log);
-        log.count_usage(self.snapshot.usage.as_deref());
-        if let Some(trace) = trace {
-            let credential = self.verdict.as_ref().map(Verdict::kind);
-            Finished { log: &log, request_id: self.request_id(), credential }.end(*trace);
-        }
-        drop(in_flight);
-    }
 }
 
 /// Begins the trace of a request, and describes what only its head has.
@@ -604,13 +529,6 @@ fn begin_trace<F: Fields>(
 /// The locations that are stripped. On a route without authentication credentials belong to the upstream.
 pub(super) fn stripped_credentials<U>(route: &Route<U>) -> Option<&Arc<CredentialLocations>> {
     (route.auth != Auth::None).then_some(&route.credentials)
-}
-
-impl<U> Drop for Exchange<U> {
-    /// Counts and logs a request that was abandoned.
-    fn drop(&mut self) {
-        self.record(ResponseInfo::default());
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::connection::{ClientCertificate, ConnectionInfo, TlsInfo};
 use crate::engine::Engine;
 use crate::id::TenantId;
 use crate::key::KeyDraft;
-use crate::pipeline::{ListenerTrust, Metrics, ResponseForm, SnapshotParts};
+use crate::pipeline::{ListenerTrust, Metrics, ResponseForm, ResponseInfo, SnapshotParts};
 use crate::ratelimit::{Limiter, Local, Nodes};
 use crate::request_context::RequestContext;
 use crate::store::MemoryStore;

@@ -12,12 +12,11 @@ use tokio::io::AsyncWrite;
 use super::endpoint_stream::EndpointStream;
 use super::request::{PlainRequest, parse};
 use super::response_head::{Framing, ResponseHead, Unparsed};
-use super::upload::{Replay, Upload, poll_abandoned};
+use super::upload::{Sides, Upload, poll_abandoned};
 use super::write_head::response_head;
 use crate::gateway::forwarding::{Forwarding, unreachable_upstream};
 use crate::gateway::http1::body::{Body, Filtered};
 use crate::gateway::http1::fields::{FieldStorage, HeadFields};
-use crate::gateway::http1::request_stream::RequestStream;
 use crate::wire::fields::Fields;
 
 /// The start of a response, as the client gets it.
@@ -134,31 +133,28 @@ impl Download {
     pub(super) fn poll(
         &mut self,
         upload: &mut Upload,
-        client: &mut RequestStream,
-        endpoint: &mut EndpointStream,
-        request: &mut Forwarding,
-        replay: &mut Replay,
+        sides: &mut Sides<'_>,
         context: &mut Context<'_>,
     ) -> Poll<pingora::Result<()>> {
         loop {
             if !self.out.is_empty() {
-                match Pin::new(&mut *client).poll_write(context, &self.out).map_err(write_error)? {
+                match Pin::new(&mut *sides.client).poll_write(context, &self.out).map_err(write_error)? {
                     Poll::Ready(written) => self.out.advance(written),
-                    Poll::Pending => return wait(upload, client, endpoint, request, replay, context),
+                    Poll::Pending => return wait(upload, sides, context),
                 }
             } else if self.body.is_done() {
-                self.note_end(request);
-                return Pin::new(&mut *client).poll_flush(context).map_err(write_error);
-            } else if !endpoint.received.is_empty() {
-                self.take_part(endpoint, request)?;
+                self.note_end(sides.request);
+                return Pin::new(&mut *sides.client).poll_flush(context).map_err(write_error);
+            } else if !sides.endpoint.received.is_empty() {
+                self.take_part(sides.endpoint, sides.request)?;
             } else {
-                match endpoint.poll_receive(context)? {
-                    Poll::Ready(0) => self.body.close(endpoint)?,
+                match sides.endpoint.poll_receive(context)? {
+                    Poll::Ready(0) => self.body.close(sides.endpoint)?,
                     Poll::Ready(_) => {}
                     Poll::Pending => {
                         // What has arrived is sent before more is waited for. If the client does not read it now, it is woken for that.
-                        let _ = Pin::new(&mut *client).poll_flush(context).map_err(write_error)?;
-                        return wait(upload, client, endpoint, request, replay, context);
+                        let _ = Pin::new(&mut *sides.client).poll_flush(context).map_err(write_error)?;
+                        return wait(upload, sides, context);
                     }
                 }
             }
@@ -202,16 +198,9 @@ impl Download {
 }
 
 /// Goes on with the upload, and notices a client that has gone. Ready only with an error.
-fn wait(
-    upload: &mut Upload,
-    client: &mut RequestStream,
-    endpoint: &mut EndpointStream,
-    request: &mut Forwarding,
-    replay: &mut Replay,
-    context: &mut Context<'_>,
-) -> Poll<pingora::Result<()>> {
-    ready!(upload.poll(client, endpoint, request, replay, context))?;
-    poll_abandoned(client, context).map(Err)
+fn wait(upload: &mut Upload, sides: &mut Sides<'_>, context: &mut Context<'_>) -> Poll<pingora::Result<()>> {
+    ready!(upload.poll(sides, context))?;
+    poll_abandoned(sides.client, context).map(Err)
 }
 
 impl ResponseBody {

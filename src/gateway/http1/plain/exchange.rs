@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::download::{Start, write_error};
 use super::endpoint_stream::EndpointStream;
 use super::request::{PlainRequest, Step, parse};
-use super::upload::{Upload, poll_abandoned};
+use super::upload::{Sides, Upload, poll_abandoned};
 use crate::gateway::failure::{as_upstream_timeout, is_client_disconnect};
 use crate::gateway::forwarding::{Forwarding, unreachable_upstream};
 use crate::gateway::http1::fields::{FieldStorage, HeadFields};
@@ -235,9 +235,8 @@ impl PlainRequest<'_> {
             }
         };
         let Self { request, client, replay, .. } = self;
-        let relay =
-            |context: &mut Context<'_>| download.poll(&mut upload, client, &mut endpoint, request, replay, context);
-        poll_fn(relay).await?;
+        let mut sides = Sides { client, endpoint: &mut endpoint, request, replay };
+        poll_fn(|context| download.poll(&mut upload, &mut sides, context)).await?;
         if download.is_persistent
             && upload.is_complete()
             && let Some(stream) = endpoint.into_idle()
@@ -251,7 +250,8 @@ impl PlainRequest<'_> {
     async fn start(&mut self, endpoint: &mut EndpointStream, upload: &mut Upload) -> pingora::Result<Start> {
         poll_fn(|context| {
             let Self { request, client, replay, .. } = self;
-            if let Poll::Ready(Err(error)) = upload.poll(client, endpoint, request, replay, context) {
+            let mut sides = Sides { client, endpoint, request, replay };
+            if let Poll::Ready(Err(error)) = upload.poll(&mut sides, context) {
                 return Poll::Ready(Err(error));
             }
             loop {

@@ -37,6 +37,14 @@ pub(super) struct Replay {
     is_truncated: bool,
 }
 
+/// The two sides of an exchange, and what is kept of the request.
+pub(super) struct Sides<'s> {
+    pub(super) client: &'s mut RequestStream,
+    pub(super) endpoint: &'s mut EndpointStream,
+    pub(super) request: &'s mut Forwarding,
+    pub(super) replay: &'s mut Replay,
+}
+
 impl Replay {
     /// Whether all that was read can be sent again.
     pub(super) fn is_complete(&self) -> bool {
@@ -69,14 +77,8 @@ impl Upload {
     ///
     /// # Errors
     /// [`ErrorType::ReadError`] of the client.
-    pub(super) fn poll(
-        &mut self,
-        client: &mut RequestStream,
-        endpoint: &mut EndpointStream,
-        request: &mut Forwarding,
-        replay: &mut Replay,
-        context: &mut Context<'_>,
-    ) -> Poll<pingora::Result<()>> {
+    pub(super) fn poll(&mut self, sides: &mut Sides<'_>, context: &mut Context<'_>) -> Poll<pingora::Result<()>> {
+        let Sides { client, endpoint, request, replay } = sides;
         while !self.is_complete && self.failure.is_none() {
             let what = if self.is_head_sent { BODY } else { HEAD };
             if let Err(error) = ready!(endpoint.poll_send(&mut self.out, context, what)) {
@@ -90,7 +92,7 @@ impl Upload {
             }
             let mut bytes = [MaybeUninit::<u8>::uninit(); READ];
             let mut part = ReadBuf::uninit(&mut bytes);
-            let read = ready!(Pin::new(&mut *client).poll_read(context, &mut part));
+            let read = ready!(Pin::new(&mut **client).poll_read(context, &mut part));
             read.map_err(|error| Error::because(ErrorType::ReadError, "reading the request body", error).into_down())?;
             replay.keep(part.filled());
             self.out.extend_from_slice(part.filled());

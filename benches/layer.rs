@@ -124,9 +124,17 @@ fn main() {
     for service in services {
         service.measure(WARM_UP, &keys);
     }
-    let times: Vec<[f64; 3]> = (0..rounds).map(|_| services.map(|service| service.measure(requests, &keys))).collect();
-    let of = |value: fn(&[f64; 3]) -> f64| median(times.iter().map(value).collect());
     println!("processor time of a request, medians of {rounds} rounds of {requests} requests");
+    for (title, keys) in [("one key", &keys[..1]), ("1,000 keys in rotation", &keys[..])] {
+        report(title, services, keys, (rounds, requests));
+    }
+}
+
+/// Measures the services in turn, and prints the medians.
+fn report(title: &str, services: [&Service; 3], keys: &[String], (rounds, requests): (usize, usize)) {
+    let times: Vec<[f64; 3]> = (0..rounds).map(|_| services.map(|service| service.measure(requests, keys))).collect();
+    let of = |value: fn(&[f64; 3]) -> f64| median(times.iter().map(value).collect());
+    println!("\n{title}");
     println!("axum                             {:8.0} ns", of(|times| times[0]));
     println!("axum with a layer without effect {:8.0} ns", of(|times| times[1]));
     println!("axum with AuthLayer              {:8.0} ns", of(|times| times[2]));

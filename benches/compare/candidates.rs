@@ -26,7 +26,7 @@ const KEYS: usize = 10_000;
 const TOKENS: usize = 1_000;
 
 /// What is of interest of all the ratios.
-const PAIRS: [Pair; 14] = [
+const PAIRS: [Pair; 16] = [
     Pair { what: "keys ÷ bare pingora", one: "Keygate, keys", other: "bare pingora" },
     Pair { what: "keys + limit ÷ bare pingora", one: "Keygate, keys + limit", other: "bare pingora" },
     Pair {
@@ -42,6 +42,8 @@ const PAIRS: [Pair; 14] = [
     Pair { what: "keys + limit ÷ nginx auth_request", one: "Keygate, keys + limit", other: "nginx auth_request" },
     Pair { what: "keys + limit ÷ HAProxy", one: "Keygate, keys + limit", other: "HAProxy" },
     Pair { what: "keys + limit ÷ Envoy", one: "Keygate, keys + limit", other: "Envoy" },
+    Pair { what: "chunked responses ÷ HAProxy", one: "Keygate, chunked", other: "HAProxy, chunked" },
+    Pair { what: "chunked responses ÷ nginx map", one: "Keygate, chunked", other: "nginx map, chunked" },
     // The more refusals a core makes in a second, the less CPU time each takes.
     Pair {
         what: "refusals per core and second ÷ those of nginx map",
@@ -119,6 +121,7 @@ fn line_up(settings: &Settings, folder: &Path, upstream: &str) -> Bench {
     let mut line_up =
         LineUp { folder, bench: Bench { servers: Vec::new(), candidates: Vec::new(), load: Generator::new(folder) } };
     let good = line_up.requests("keys", &keys);
+    let chunked = line_up.requests_to(crate::upstream::CHUNKED_PATH, "chunked", &keys);
     let forged = line_up.requests("garbage", &forge(&keys));
 
     let bare = line_up.add(start_bare(settings, upstream));
@@ -129,6 +132,7 @@ fn line_up(settings: &Settings, folder: &Path, upstream: &str) -> Bench {
         let server = line_up.add(server);
         line_up.measure(peer.name, server, &good);
         if peer.name != "nginx auth_request" {
+            line_up.measure(&format!("{}, chunked", peer.name), server, &chunked);
             line_up.refuse(&format!("{}, garbage", peer.name), server, &forged);
         }
     }
@@ -163,8 +167,13 @@ impl LineUp<'_> {
 
     /// A file with requests that present one credential each.
     fn requests(&self, name: &str, credentials: &[String]) -> PathBuf {
+        self.requests_to("/", name, credentials)
+    }
+
+    /// A file with requests to a path that present one credential each.
+    fn requests_to(&self, path: &str, name: &str, credentials: &[String]) -> PathBuf {
         let file = self.folder.join(format!("{name}.requests"));
-        write_requests(&file, credentials.iter().map(|credential| ("/", credential.as_str())));
+        write_requests(&file, credentials.iter().map(|credential| (path, credential.as_str())));
         file
     }
 
@@ -220,6 +229,8 @@ impl LineUp<'_> {
         self.measure("Keygate, one key", limited, &one);
         self.measure("Keygate, JWT", limited, &jwts);
         self.measure("Keygate, macaroon", limited, &macaroons);
+        let chunked = self.requests_to(crate::upstream::CHUNKED_PATH, "chunked", keys);
+        self.measure("Keygate, chunked", limited, &chunked);
         self.refuse("Keygate, garbage", limited, &forged);
         self.measure("Keygate, keys + log", logged, &good);
     }

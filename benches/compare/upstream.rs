@@ -1,4 +1,4 @@
-//! The upstream: answers whatever asks, with one fixed answer, as cheaply as it can be done.
+//! The upstream: answers all requests with one of two fixed responses, at the lowest cost.
 
 use std::process::{Command, Stdio};
 
@@ -14,8 +14,10 @@ use keygate_test_servers::free_port;
 pub(crate) const ARGUMENT: &str = "--upstream";
 /// Bytes of the body.
 const BODY: usize = 1024;
-/// Requests that one read can bring, at the most: more are answered in several writes.
-const PIPELINED: usize = 16;
+/// The path whose responses are chunked. All others have a `Content-Length`.
+pub(crate) const CHUNKED_PATH: &str = "/chunked";
+/// The number of chunks of a chunked response.
+const CHUNKS: usize = 4;
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// Starts this program once more, as the upstream, on the core of the load.
@@ -40,25 +42,37 @@ pub(crate) fn serve(address: &str) {
 
 async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let answer =
-        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {BODY}\r\n\r\n{}", "x".repeat(BODY));
-    let answers = answer.repeat(PIPELINED);
+    let (plain, chunked) = (plain_response(), chunked_response());
+    let chunked_start = format!("GET {CHUNKED_PATH} ");
     let mut buffer = vec![0; 16 * 1024];
-    let mut kept = 0;
+    let (mut kept, mut responses) = (0, Vec::new());
     loop {
         let read = stream.read(&mut buffer[kept..]).await?;
         if read == 0 {
             return Ok(());
         }
-        let end = kept + read;
-        let mut heads = buffer[..end].windows(HEAD_END.len()).filter(|window| *window == HEAD_END).count();
-        // What may be the first half of an end is looked at again with what comes next.
-        kept = if buffer[..end].ends_with(HEAD_END) { 0 } else { end.min(HEAD_END.len() - 1) };
-        buffer.copy_within(end - kept..end, 0);
-        while heads > 0 {
-            let now = heads.min(PIPELINED);
-            stream.write_all(&answers.as_bytes()[..now * answer.len()]).await?;
-            heads -= now;
+        let (mut start, end) = (0, kept + read);
+        responses.clear();
+        while let Some(length) = buffer[start..end].windows(HEAD_END.len()).position(|window| window == HEAD_END) {
+            let is_chunked = buffer[start..].starts_with(chunked_start.as_bytes());
+            responses.extend_from_slice(if is_chunked { chunked.as_bytes() } else { plain.as_bytes() });
+            start += length + HEAD_END.len();
         }
+        stream.write_all(&responses).await?;
+        // The start of another head.
+        buffer.copy_within(start..end, 0);
+        kept = end - start;
     }
+}
+
+fn plain_response() -> String {
+    let body = "x".repeat(BODY);
+    format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {BODY}\r\n\r\n{body}")
+}
+
+fn chunked_response() -> String {
+    let size = BODY / CHUNKS;
+    let chunk = format!("{size:x}\r\n{}\r\n", "x".repeat(size));
+    let body = chunk.repeat(CHUNKS);
+    format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n{body}0\r\n\r\n")
 }

@@ -1,11 +1,19 @@
 //! Identifiers of tenants, keys and requests, and their text forms.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use bytes::Bytes;
 use http::HeaderValue;
+use rand::RngExt;
+use rand::rngs::SmallRng;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
+
+thread_local! {
+    /// Generates request ids.
+    static GENERATOR: RefCell<SmallRng> = RefCell::new(rand::make_rng());
+}
 
 /// Maximum length of a client's request id in bytes; longer ids are replaced (contract, admin API section 3.5).
 const REQUEST_ID_MAX: usize = 128;
@@ -86,6 +94,18 @@ impl KeyId {
     }
 }
 
+impl KeyId {
+    /// The text form as a field value.
+    pub fn value(self) -> HeaderValue {
+        let mut text = [0; Hyphenated::LENGTH];
+        let value = match self {
+            Self::Issued(uuid) => HeaderValue::from_str(uuid.as_hyphenated().encode_lower(&mut text)),
+            Self::Imported(digest) => HeaderValue::try_from(hex::encode(digest)),
+        };
+        value.unwrap_or_else(|_| HeaderValue::from_static("-"))
+    }
+}
+
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -107,9 +127,10 @@ impl RequestId {
         (1..=REQUEST_ID_MAX).contains(&value.len()).then(|| Self(value.clone()))
     }
 
-    /// Generates an id: a random UUID (version 4).
+    /// Generates an id: a random UUID (version 4). The generator of each thread is seeded by the operating system; it is not one for secrets,
+    /// which a request id is not.
     pub fn random() -> Self {
-        let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+        let id = uuid::Builder::from_random_bytes(GENERATOR.with_borrow_mut(SmallRng::random)).into_uuid();
         let mut text = [0; Hyphenated::LENGTH];
         id.as_hyphenated().encode_lower(&mut text);
         // One allocation; clones share it.
@@ -151,6 +172,7 @@ mod tests {
         {
             let id = KeyId::parse_issued(text).or_else(|| KeyId::parse_imported(text)).unwrap();
             assert_eq!(id.to_string(), text);
+            assert_eq!(id.value(), text);
         }
     }
 

@@ -110,6 +110,17 @@ impl Clock {
         self.now.load(Ordering::Relaxed)
     }
 
+    /// This time in milliseconds of the clock.
+    pub(super) fn at(&self, time: Instant) -> u64 {
+        millis(time.saturating_duration_since(self.started)).min(NEVER - 1)
+    }
+
+    /// When the clock started.
+    #[cfg(test)]
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The time after this time from now.
     pub(super) fn after(&self, time: Duration) -> u64 {
         self.now().saturating_add(millis(time)).min(NEVER - 1)

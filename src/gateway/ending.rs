@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::deadline::{Clock, Deadlines, NEVER, Timer};
 use crate::pipeline::live_streams::{EndReason, EndStream};
@@ -104,9 +104,9 @@ impl Ending {
         self.arm();
     }
 
-    /// Has the exchange end after this time, whatever happens; never if there is none.
-    pub(super) fn limit_total(&self, rest: Option<Duration>) {
-        let due = rest.map_or(NEVER, |rest| self.clock.after(rest));
+    /// Has the exchange end at this time, whatever happens; never if there is none.
+    pub(super) fn limit_total(&self, end: Option<Instant>) {
+        let due = end.map_or(NEVER, |end| self.clock.at(end));
         if self.total.swap(due, Ordering::Relaxed) == NEVER && due == NEVER {
             return;
         }
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn total_time_does_not_begin_again() {
         let (clock, ending) = ending();
-        ending.limit_total(Some(Duration::from_secs(3)));
+        ending.limit_total(Some(clock.started() + Duration::from_secs(3)));
         ending.limit_silence(Duration::from_secs(2), EndReason::ReadTimeout);
         for second in 1..3 {
             at(&clock, second * 1_000);

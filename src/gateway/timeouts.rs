@@ -139,7 +139,7 @@ impl AttemptTimeouts {
 
     fn limit_total(&self, ending: &Ending) {
         if let Some(total) = self.timeouts.total.filter(|_| !self.is_grpc) {
-            ending.limit_total(Some(total.saturating_sub(self.arrived.elapsed())));
+            ending.limit_total(self.arrived.checked_add(total));
         }
     }
 }

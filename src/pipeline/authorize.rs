@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -124,7 +125,7 @@ impl Authorizer {
     ) -> Authorization {
         match self.authorize_now(route, request, memory) {
             Ok(authorization) => authorization,
-            Err(pending) => self.authorize_later(route, request, memory, pending).await,
+            Err(pending) => self.authorize_later(route, request, memory, *pending).await,
         }
     }
 
@@ -137,7 +138,7 @@ impl Authorizer {
         route: &Route<U>,
         request: &AuthorizeRequest<'_, F>,
         memory: &mut ConnectionMemory,
-    ) -> Result<Authorization, PendingAuthorization> {
+    ) -> Result<Authorization, Box<PendingAuthorization>> {
         let mut steps = Steps::default();
         let verdict = match credential(route, request) {
             Ok(Some(credential)) => {
@@ -145,7 +146,8 @@ impl Authorizer {
                 match self.check_auth_failures(&presented, memory) {
                     Ok(()) => {
                         let verification = self.verifier.verify_now(&presented, memory);
-                        let verification = verification.map_err(PendingAuthorization::Verification)?;
+                        let verification =
+                            verification.map_err(|pending| Box::new(PendingAuthorization::Verification(pending)))?;
                         steps = Steps::of(&verification);
                         verdict(verification, route).map(Some)
                     }
@@ -158,12 +160,12 @@ impl Authorizer {
         if let Err(refusal) = &verdict
             && let Some(delay) = self.count_auth_failure(refusal, request.client_ip)
         {
-            return Err(PendingAuthorization::Delay(refusal.clone(), delay, steps));
+            return Err(Box::new(PendingAuthorization::Delay(refusal.clone(), delay, steps)));
         }
         match (verdict, &route.limits) {
             (Ok(verdict), Some(limits)) => match self.charge_now(limits, verdict.as_ref(), request, memory) {
                 Some(limits) => Ok(Authorization::charged(verdict, limits, steps)),
-                None => Err(PendingAuthorization::Charge(verdict, steps)),
+                None => Err(Box::new(PendingAuthorization::Charge(verdict, steps))),
             },
             (outcome, _) => Ok(Authorization::uncharged(outcome, steps)),
         }
@@ -192,7 +194,7 @@ impl Authorizer {
                 Ok(Some(credential)) => {
                     let presented = self.presented(route, request, &credential);
                     let verification = self.verifier.verify_later(&presented, memory, pending);
-                    let (verification, wait) = timed(request.is_timed, verification).await;
+                    let (verification, wait) = timed(request.is_timed, pin!(verification)).await;
                     steps = Steps::of(&verification);
                     if wait.is_some() {
                         steps.waits().lookup = wait;
@@ -212,7 +214,7 @@ impl Authorizer {
         match (verdict, &route.limits) {
             (Ok(verdict), Some(limits)) => {
                 let charge = self.charge(limits, verdict.as_ref(), request, memory);
-                let (limits, wait) = timed(request.is_timed, charge).await;
+                let (limits, wait) = timed(request.is_timed, pin!(charge)).await;
                 if wait.is_some() {
                     steps.waits().charge = wait;
                 }

@@ -124,7 +124,7 @@ pub struct Exchange<U = ()> {
     /// the route requires another client certificate.
     early_rejection: Option<Rejection>,
     /// What [`Exchange::authorize`] continues with.
-    pending: Option<PendingAuthorization>,
+    pending: Option<Box<PendingAuthorization>>,
     is_authorized: bool,
     verdict: Option<Verdict>,
     limits: RateLimitOutcome,
@@ -281,7 +281,7 @@ impl<U> Exchange<U> {
         self.snapshot.overload.check(false, &self.snapshot.metrics)?;
         let request = self.authorize_request(fields, connection);
         let authorizer = &self.snapshot.authorizer;
-        let authorization = authorizer.authorize_later(route, &request, &mut connection.memory, pending).await;
+        let authorization = authorizer.authorize_later(route, &request, &mut connection.memory, *pending).await;
         self.settle(authorization)
     }
 

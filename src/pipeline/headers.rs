@@ -21,7 +21,7 @@ use crate::config::AddedHeader;
 use crate::key::encode_text;
 use crate::verifier::Verdict;
 use crate::wire::credential_locations::CredentialLocations;
-use crate::wire::fields::{Fields, text};
+use crate::wire::fields::{Fields, length_bit, text};
 use crate::wire::forwarded::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::wire::problem::X_REQUEST_ID;
 use crate::wire::ratelimit::{
@@ -151,6 +151,8 @@ pub struct HeaderSelection(u16);
 pub struct FieldEdits {
     strip: Strip,
     set: SmallVec<[(SetName, HeaderValue); SET_INLINE]>,
+    /// A bit for the length of each name that is set, so that most names need no comparison.
+    set_lengths: u64,
     /// Edits of other names; `None` for most routes.
     custom: Option<Box<CustomEdits>>,
 }
@@ -247,7 +249,7 @@ impl HeaderSelection {
     /// The identity headers for a verdict; `tenant` is the tenant's id as a field value.
     pub fn identity(self, verdict: &Verdict, tenant: &HeaderValue) -> IdentityHeaders {
         IdentityHeaders {
-            key_id: self.when(AddedHeader::XKeygateKeyId, || value_of(verdict.key_id().to_string())),
+            key_id: self.when(AddedHeader::XKeygateKeyId, || verdict.key_id().value()),
             actor_id: self.when(AddedHeader::XKeygateActorId, || shared_value(verdict.actor().field())),
             tenant_id: self.when(AddedHeader::XKeygateTenantId, || tenant.clone()),
             scopes: self.when(AddedHeader::XKeygateScopes, || shared_value(verdict.grant().field())),
@@ -260,9 +262,16 @@ impl HeaderSelection {
 impl FieldEdits {
     /// Whether the fields of a name are removed or replaced. Names compare without regard to case.
     pub fn removes(&self, name: &str) -> bool {
-        self.strips(name) || self.set.iter().any(|(set, _)| set.as_str().eq_ignore_ascii_case(name))
+        self.strips(name) || self.sets(name)
     }
 
+    #[inline]
+    fn sets(&self, name: &str) -> bool {
+        length_bit(name) & self.set_lengths != 0
+            && self.set.iter().any(|(set, _)| set.as_str().eq_ignore_ascii_case(name))
+    }
+
+    #[inline]
     fn strips(&self, name: &str) -> bool {
         self.strip.removes(name) || self.custom.as_ref().is_some_and(|custom| custom.removes(name))
     }
@@ -302,6 +311,7 @@ impl FieldEdits {
     /// Sets a field.
     #[inline]
     pub(super) fn set_field(&mut self, name: SetName, value: HeaderValue) {
+        self.set_lengths |= length_bit(name.as_str());
         self.set.push((name, value));
     }
 
@@ -385,7 +395,7 @@ pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> Field
     let mut strip = Strip::hop_by_hop(fields, upgrade);
     (strip.spoofable, strip.ambiguous) = (true, !context.allow_underscores);
     strip.set_credentials(context.credentials);
-    let mut edits = FieldEdits { strip, set: SmallVec::with_capacity(REQUEST_SET_MAX), custom: None };
+    let mut edits = FieldEdits { strip, set: SmallVec::with_capacity(REQUEST_SET_MAX), ..FieldEdits::default() };
     if upgrade {
         edits.set_field(SetName::Connection, HeaderValue::from_static("upgrade"));
     }
@@ -407,7 +417,7 @@ pub fn edit_request<F: Fields>(fields: &F, context: ForwardContext<'_>) -> Field
 pub fn edit_identity(identity: Option<IdentityHeaders>, credentials: Option<&Arc<CredentialLocations>>) -> FieldEdits {
     let mut strip = Strip { identity: true, ..Strip::default() };
     strip.set_credentials(credentials);
-    let mut edits = FieldEdits { strip, set: SmallVec::new(), custom: None };
+    let mut edits = FieldEdits { strip, ..FieldEdits::default() };
     if let Some(identity) = identity {
         set_identity_headers(&mut edits, identity);
     }
@@ -419,7 +429,7 @@ pub fn edit_response<F: Fields>(fields: &F, status: StatusCode, request_id: &Hea
     // Only in these responses `Upgrade` is for the client: the switch was made, and the switch is required.
     let upgrade =
         matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED) && fields.has_field(&UPGRADE);
-    let mut edits = FieldEdits { strip: Strip::hop_by_hop(fields, upgrade), set: SmallVec::new(), custom: None };
+    let mut edits = FieldEdits { strip: Strip::hop_by_hop(fields, upgrade), ..FieldEdits::default() };
     if upgrade {
         edits.set_field(SetName::Connection, HeaderValue::from_static("upgrade"));
     }

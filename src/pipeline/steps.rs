@@ -1,5 +1,6 @@
 //! How an authorization was reached: which cache had the key, and how long the steps that waited took.
 
+use std::pin::Pin;
 use std::time::Instant;
 
 use crate::verifier::{CacheOutcome, Verification, VerifiedBy};
@@ -35,8 +36,9 @@ impl Steps {
     }
 }
 
-/// The output of a step, and when it began and ended if that is taken.
-pub(super) async fn timed<T>(is_timed: bool, step: impl Future<Output = T>) -> (T, Option<(Instant, Instant)>) {
+/// The output of a step, and when it began and ended if that is taken. The step is pinned by the caller: an argument of an `async fn` is
+/// stored twice.
+pub(super) async fn timed<F: Future>(is_timed: bool, step: Pin<&mut F>) -> (F::Output, Option<(Instant, Instant)>) {
     let began = is_timed.then(Instant::now);
     let output = step.await;
     (output, began.map(|began| (began, Instant::now())))

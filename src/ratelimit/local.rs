@@ -70,7 +70,7 @@ impl Local {
 
     /// Refunds an admitted request.
     pub(crate) fn refund(&self, charge: &Charge<'_>) {
-        let now = Micros::of(self.clock.now());
+        let now = Micros(self.clock.unix_micros());
         let mut entry = self.entry(charge.owner);
         let buckets = entry.buckets(now);
         for named in charge.limits {
@@ -82,7 +82,7 @@ impl Local {
     /// Raises the use of the buckets to that in another backend's decision. Decisions of concurrent requests arrive in any order, so an
     /// older one must not give tokens back.
     pub(super) fn update(&self, charge: &Charge<'_>, decision: &Decision) {
-        let now = Micros::of(self.clock.now());
+        let now = Micros(self.clock.unix_micros());
         let mut entry = self.entry(charge.owner);
         let buckets = entry.buckets(now);
         for (named, outcome) in charge.limits.iter().zip(&decision.outcomes) {
@@ -102,7 +102,7 @@ impl Local {
     }
 
     fn charge_limits<'a>(&self, charge: &Charge<'_>, limits: impl Iterator<Item = &'a Limit> + Clone) -> Decision {
-        let now = Micros::of(self.clock.now());
+        let now = Micros(self.clock.unix_micros());
         let mut entry = self.entry(charge.owner);
         let buckets = entry.buckets(now);
         let mut tats: SmallVec<[Tat; 2]> = charge.limits.iter().map(|named| *buckets.of(&named.name)).collect();

@@ -49,7 +49,8 @@ impl Fields for HeaderMap {
 
 impl Fields for FieldList<'_> {
     fn field_values<'f>(&'f self, name: &HeaderName) -> impl Iterator<Item = &'f [u8]> {
-        self.0.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name.as_str())).map(|(_, value)| *value)
+        let name = name.as_str();
+        self.0.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     }
 
     fn field_names(&self) -> impl Iterator<Item = &str> {
@@ -57,10 +58,17 @@ impl Fields for FieldList<'_> {
     }
 }
 
+/// A bit for the length of a field name. Names of different bits differ; 63 bytes and more are one bit.
+#[inline]
+pub fn length_bit(name: &str) -> u64 {
+    1 << name.len().min(63)
+}
+
 /// A value as text, if it consists of visible ASCII characters, spaces and tabs.
 pub fn text(value: &[u8]) -> Option<&str> {
-    let is_visible = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
-    if value.iter().all(is_visible) { std::str::from_utf8(value).ok() } else { None }
+    // No early exit, so that the compiler can vectorize it.
+    let is_visible = value.iter().fold(true, |visible, byte| visible & matches!(byte, b'\t' | b' '..=b'~'));
+    if is_visible { std::str::from_utf8(value).ok() } else { None }
 }
 
 #[cfg(test)]

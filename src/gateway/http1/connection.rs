@@ -247,11 +247,13 @@ impl<'f> Connection<'f> {
         // The connection comes back when the exchange is dropped.
         let outcome = match begun {
             Begun::Plain(request, step) => {
-                let exchange = pin!(catch_panic(request.run(step)));
+                let running = pin!(request.run(step));
+                let exchange = pin!(catch_panic(running));
                 until_ended(exchange, &progress.ending, || progress.is_answered()).await
             }
             Begun::Proxy(stream, state) => {
-                let exchange = pin!(catch_panic(self.proxy(stream, state, shutdown)));
+                let running = pin!(self.proxy(stream, state, shutdown));
+                let exchange = pin!(catch_panic(running));
                 until_ended(exchange, &progress.ending, || progress.is_answered()).await
             }
         };
@@ -398,9 +400,8 @@ fn poll_discard(stream: &mut Stream, context: &mut Context<'_>) -> Poll<io::Resu
     Pin::new(stream).poll_read(context, &mut buffer).map_ok(|()| buffer.filled().len())
 }
 
-/// The output of a future; `None` if it panics.
-async fn catch_panic<T>(future: impl Future<Output = T> + Send) -> Option<T> {
-    let mut future = pin!(future);
+/// The output of a future that is pinned where it is; `None` if it panics.
+async fn catch_panic<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     std::future::poll_fn(|context| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),

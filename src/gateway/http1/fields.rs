@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use http::HeaderName;
 use httparse::Header;
 
-use crate::wire::fields::Fields;
+use crate::wire::fields::{Fields, length_bit};
 
 /// The largest number of fields of a head.
 const FIELDS_MAX: usize = 256;
@@ -15,7 +15,18 @@ pub(super) struct FieldStorage<'h>([MaybeUninit<Header<'h>>; FIELDS_MAX]);
 
 /// Fields as the pipeline reads them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct HeadFields<'f>(pub(super) &'f [Header<'f>]);
+pub(super) struct HeadFields<'f> {
+    fields: &'f [Header<'f>],
+    /// A bit for the length of each name, so that most lookups of an absent name end at once.
+    lengths: u64,
+}
+
+impl<'f> HeadFields<'f> {
+    pub(super) fn new(fields: &'f [Header<'f>]) -> Self {
+        let lengths = fields.iter().fold(0, |lengths, field| lengths | length_bit(field.name));
+        Self { fields, lengths }
+    }
+}
 
 impl<'h> FieldStorage<'h> {
     pub(super) fn new() -> Self {
@@ -29,10 +40,12 @@ impl<'h> FieldStorage<'h> {
 
 impl Fields for HeadFields<'_> {
     fn field_values<'f>(&'f self, name: &HeaderName) -> impl Iterator<Item = &'f [u8]> {
-        self.0.iter().filter(|field| field.name.eq_ignore_ascii_case(name.as_str())).map(|field| field.value)
+        let name = name.as_str();
+        let fields = if self.lengths & length_bit(name) == 0 { &[] } else { self.fields };
+        fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
     fn field_names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|field| field.name)
+        self.fields.iter().map(|field| field.name)
     }
 }

@@ -6,6 +6,7 @@ use httparse::{Header, Request, Status};
 use super::body::Body;
 use super::error::HeadError;
 use super::fields::FieldStorage;
+use super::target::{Target, check_target, is_authority};
 use crate::config::ListenerLimits;
 
 /// Fields that end at this connection, besides those that are rewritten.
@@ -50,13 +51,6 @@ enum Upgrade {
     None,
     WebSocket,
     Other,
-}
-
-/// A target in origin form, in two parts.
-#[derive(Debug, Clone, Copy)]
-struct Target<'h> {
-    root: &'static str,
-    rest: &'h str,
 }
 
 impl Head {
@@ -108,10 +102,10 @@ impl<'f, 'h> ParsedHead<'f, 'h> {
         let Control { is_chunked, upgrade, has_expectation, .. } = self.control;
         let needs_connection = is_chunked || has_expectation || upgrade != Upgrade::None;
         let is_plain = self.minor == 1 && !needs_connection && self.authority.is_none();
-        let target = self.target.rest;
-        if !is_plain || !target.starts_with('/') || !target.bytes().all(is_plain_character) {
+        if !is_plain || !self.target.is_plain {
             return None;
         }
+        let target = self.target.rest;
         Some(target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query))))
     }
 
@@ -218,62 +212,20 @@ fn names_close(value: &[u8]) -> bool {
     value.split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
-/// Whether a character of a target is unreserved, reserved, or the start of an escape (RFC 3986 section 2).
-fn is_plain_character(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/?".contains(&byte)
-}
-
 /// The value of a `Content-Length` field: digits only, as a list if the values are equal (RFC 9110 section 8.6).
 pub(super) fn content_length(value: &[u8]) -> Option<u64> {
-    let parse = |text: &[u8]| {
-        let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-        std::str::from_utf8(text).ok().filter(|_| is_number)?.parse::<u64>().ok()
-    };
-    let mut values = value.split(|byte| *byte == b',').map(|text| parse(text.trim_ascii()));
+    let mut values = value.split(|byte| *byte == b',').map(|text| number(text.trim_ascii()));
     let first = values.next()??;
     values.all(|other| other == Some(first)).then_some(first)
 }
 
-/// Checks the form of a target (RFC 9112 section 3.2). Returns the authority of one in absolute form, and the target in origin form.
-fn check_target<'t>(method: &str, target: &'t str) -> Result<(Option<&'t [u8]>, Target<'t>), HeadError> {
-    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-        return Err(HeadError::Target);
-    }
-    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
-        return Ok((None, Target { root: "", rest: target }));
-    }
-    let rest = ["http://", "https://"]
-        .iter()
-        .find_map(|scheme| target.get(..scheme.len()).filter(|start| start.eq_ignore_ascii_case(scheme)).map(str::len))
-        .map(|length| &target[length..])
-        .ok_or(HeadError::Target)?;
-    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    if !is_authority(authority.as_bytes()) {
-        return Err(HeadError::Target);
-    }
-    let root = match path {
-        "" if method == "OPTIONS" => "*",
-        path if path.starts_with('/') => "",
-        _ => "/",
+/// A number of digits only.
+fn number(text: &[u8]) -> Option<u64> {
+    let add = |number: u64, byte: &u8| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit <= 9).then_some(number)?.checked_mul(10)?.checked_add(digit.into())
     };
-    Ok((Some(authority.as_bytes()), Target { root, rest: path }))
-}
-
-/// Whether a text is a host and an optional port, without user information (RFC 3986 section 3.2). No comma, which would make a list.
-fn is_authority(text: &[u8]) -> bool {
-    let (host, port) = match text.iter().rposition(|byte| *byte == b':') {
-        Some(colon) if !text[colon..].contains(&b']') => (&text[..colon], &text[colon + 1..]),
-        _ => (text, &text[text.len()..]),
-    };
-    let is_host =
-        |host: &[u8]| host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte));
-    let is_literal = |address: &[u8]| address.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte));
-    let is_valid = match host {
-        [b'[', address @ .., b']'] => !address.is_empty() && is_literal(address),
-        [] => false,
-        name => is_host(name),
-    };
-    is_valid && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
+    if text.is_empty() { None } else { text.iter().try_fold(0, add) }
 }
 
 /// Writes a field line.

@@ -1,6 +1,6 @@
 //! The front door of HTTP/1.1: every connection belongs to this module until a request is whole, and again after its response.
 //!
-//! - `scan`, `head`, `error`: find, parse and serialize a request head; what is wrong with one.
+//! - `scan`, `head`, `target`, `error`: find, parse and serialize a request head; what is wrong with one.
 //! - `body`: where a body ends.
 //! - `request_stream`, `write_buffer`: one request as pingora reads it.
 //! - `response_frames`: where the frames of a live stream end.
@@ -21,6 +21,7 @@ mod refusal;
 mod request_stream;
 mod response_frames;
 mod scan;
+mod target;
 mod write_buffer;
 
 pub(super) use connection::{End, Front, serve};

@@ -46,7 +46,7 @@ pub(in crate::gateway::http1) fn begin<'f>(
     connector: Option<&'f TransportConnector>,
 ) -> Begun<'f> {
     let Received { size, connection: (stream, rest), shared, is_last } = received;
-    let fields = HeadFields(head.fields);
+    let fields = HeadFields::new(head.fields);
     let plain = connector.and_then(|connector| {
         let method = Method::from_bytes(head.method.as_bytes()).ok()?;
         let (path, query) = head.plain_target().filter(|_| ResponseForm::of(&fields) == ResponseForm::Problem)?;

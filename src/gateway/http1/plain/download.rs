@@ -74,7 +74,7 @@ impl PlainRequest<'_> {
             return Err(invalid("the upstream switched protocols unasked"));
         }
         let is_interim = head.status.is_informational();
-        let fields = HeadFields(head.fields);
+        let fields = HeadFields::new(head.fields);
         if !is_interim {
             if let Some((supervision, exchange, progress)) = self.request.supervised() {
                 supervision.begin_response((head.status, &fields), true, exchange, progress)?;
@@ -116,10 +116,10 @@ impl PlainRequest<'_> {
         };
         // The fields of the request count only for references, so that the head of the request is rarely parsed again.
         if [LOCATION, CONTENT_LOCATION].iter().any(|name| fields.has_field(name)) {
-            let parsed = parse(&self.head, &self.limits, |request| add(&HeadFields(request.fields)));
+            let parsed = parse(&self.head, &self.limits, |request| add(&HeadFields::new(request.fields)));
             parsed.map_err(|_| invalid("the head of the request cannot be read again"))?;
         } else {
-            add(&HeadFields(&[]));
+            add(&HeadFields::new(&[]));
         }
         Ok(response_head(head, &edits, self.closes))
     }

@@ -64,7 +64,7 @@ impl PlainRequest<'_> {
         let Ok(head) = ParsedHead::parse(&bytes, &mut storage, &self.limits) else { return Step::Select };
         let Forwarding { exchange, connection, .. } = &mut self.request;
         let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else { return Step::Select };
-        let outcome = exchange.authorize(&HeadFields(head.fields), &mut state.connection).await;
+        let outcome = exchange.authorize(&HeadFields::new(head.fields), &mut state.connection).await;
         self.decide(outcome, &head, Instant::now())
     }
 
@@ -121,7 +121,8 @@ impl PlainRequest<'_> {
 
     /// Sends a response that Keygate makes itself.
     async fn respond(&mut self, response: &Response<Bytes>) -> bool {
-        self.closes |= !self.is_drained().await || self.client.is_stopping();
+        let is_drained = self.client.is_body_read() || Box::pin(self.is_drained()).await;
+        self.closes |= !is_drained || self.client.is_stopping();
         let body = if self.method == Method::HEAD { &[] } else { &response.body()[..] };
         let bytes = own_response(response, body, self.closes);
         if let Some(progress) = self.request.progress() {
@@ -144,9 +145,6 @@ impl PlainRequest<'_> {
 
     /// Reads what is left of a short body, so that the connection can be used again.
     async fn is_drained(&mut self) -> bool {
-        if self.client.is_body_read() {
-            return true;
-        }
         let client = &mut self.client;
         if client.body_left().is_none_or(|left| left > MAX_DRAIN) {
             return false;

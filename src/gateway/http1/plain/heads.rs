@@ -33,7 +33,7 @@ pub fn translate_response(bytes: &[u8], method: &Method, closes: bool) -> Option
     static REQUEST_ID: HeaderValue = HeaderValue::from_static("id");
     let mut storage = FieldStorage::new();
     let (head, length) = ResponseHead::parse(bytes, &mut storage, method).ok()?;
-    let edits = edit_response(&HeadFields(head.fields), head.status, &REQUEST_ID);
+    let edits = edit_response(&HeadFields::new(head.fields), head.status, &REQUEST_ID);
     let body = match head.framing {
         Framing::None => Some(0),
         Framing::Length(length) => Some(length),
@@ -54,7 +54,7 @@ pub fn exchange_heads<U>(
 ) -> Option<(BytesMut, BytesMut)> {
     let mut storage = FieldStorage::new();
     let head = ParsedHead::parse(request, &mut storage, &ListenerLimits::default()).ok()?;
-    let fields = HeadFields(head.fields);
+    let fields = HeadFields::new(head.fields);
     let method = Method::from_bytes(head.method.as_bytes()).ok()?;
     let (path, query) = head.plain_target().filter(|_| ResponseForm::of(&fields) == ResponseForm::Problem)?;
     let version = Some(Version::HTTP_11);
@@ -65,7 +65,7 @@ pub fn exchange_heads<U>(
     let forwarded = request_head((head.method, edits.target), head.fields, head.length(), &edits.fields);
     let mut storage = FieldStorage::new();
     let (answer, _) = ResponseHead::parse(response, &mut storage, &method).ok()?;
-    let edits = exchange.response_edits(answer.status, &HeadFields(answer.fields));
+    let edits = exchange.response_edits(answer.status, &HeadFields::new(answer.fields));
     let returned = response_head(&answer, &edits, false);
     exchange.finish(ResponseInfo::new(answer.status.as_u16(), 0));
     Some((forwarded, returned))

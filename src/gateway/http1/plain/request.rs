@@ -54,7 +54,7 @@ impl PlainRequest<'_> {
         head: &ParsedHead<'_, '_>,
         now: Instant,
     ) -> Step {
-        let fields = HeadFields(head.fields);
+        let fields = HeadFields::new(head.fields);
         if let Some(response) = self.request.own_response(authorized, &fields) {
             return Step::Respond(response);
         }
@@ -73,7 +73,7 @@ impl PlainRequest<'_> {
     /// # Errors
     /// If the request is not authorized.
     pub(super) fn write_head(&mut self, head: &ParsedHead<'_, '_>) -> pingora::Result<BytesMut> {
-        let fields = HeadFields(head.fields);
+        let fields = HeadFields::new(head.fields);
         self.request.begin_attempt(&fields);
         let Forwarding { exchange, connection, call, .. } = &mut self.request;
         let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else {

@@ -1,16 +1,18 @@
 //! Writes edited heads: the received fields without those that are removed, the fields that are set, and the framing.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use http::StatusCode;
 use httparse::Header;
 use pingora::protocols::http::date::get_cached_date;
 
+use super::head_writer::HeadWriter;
 use super::response_head::{Framing, ResponseHead};
-use crate::gateway::http1::head::put_field;
 use crate::pipeline::FieldEdits;
 
-/// Room for the fields that are added.
-const ADDED: usize = 512;
+/// Room for the first line and for the fields of the framing.
+const LINES: usize = 192;
+/// The bytes of a field line besides its name and its value.
+const SEPARATORS: usize = 4;
 
 /// The head of a request for an endpoint. `length` is the length of its body, if the client has named one.
 pub(super) fn request_head(
@@ -19,25 +21,25 @@ pub(super) fn request_head(
     length: Option<u64>,
     edits: &FieldEdits,
 ) -> BytesMut {
-    let mut out = BytesMut::with_capacity(size_of_fields(fields) + target.len() + ADDED);
+    let mut out = HeadWriter::with_capacity(size_of_fields(fields, edits) + target.len() + LINES);
     for part in [method, " ", target, " HTTP/1.1\r\n"] {
-        out.put_slice(part.as_bytes());
+        out.put(part.as_bytes());
     }
     put_fields(&mut out, fields, edits);
     if let Some(length) = length {
         put_length(&mut out, length);
     }
-    out.put_slice(b"\r\n");
-    out
+    out.put(b"\r\n");
+    out.finish()
 }
 
 /// The head of a response for a client. With `closes` it says that the connection ends.
 pub(super) fn response_head(head: &ResponseHead<'_, '_>, edits: &FieldEdits, closes: bool) -> BytesMut {
-    let mut out = BytesMut::with_capacity(size_of_fields(head.fields) + ADDED);
+    let mut out = HeadWriter::with_capacity(size_of_fields(head.fields, edits) + head.reason.len() + LINES);
     put_status_line(&mut out, head.status, head.reason);
     put_fields(&mut out, head.fields, edits);
     match head.framing {
-        Framing::Chunked => put_field(&mut out, "Transfer-Encoding", b"chunked"),
+        Framing::Chunked => out.put_field("Transfer-Encoding", b"chunked"),
         // The length of what a GET would return may be a part of a response without a body.
         Framing::Length(_) | Framing::None => {
             let has_length = !head.status.is_informational() && head.status != StatusCode::NO_CONTENT;
@@ -49,24 +51,24 @@ pub(super) fn response_head(head: &ResponseHead<'_, '_>, edits: &FieldEdits, clo
     }
     if !head.status.is_informational() {
         if !head.fields.iter().any(|field| field.name.eq_ignore_ascii_case("date")) {
-            put_field(&mut out, "Date", get_cached_date().as_bytes());
+            out.put_field("Date", get_cached_date().as_bytes());
         }
         if closes {
-            put_field(&mut out, "Connection", b"close");
+            out.put_field("Connection", b"close");
         }
     }
-    out.put_slice(b"\r\n");
-    out
+    out.put(b"\r\n");
+    out.finish()
 }
 
 /// The start of a response.
-fn put_status_line(out: &mut BytesMut, status: StatusCode, reason: &str) {
+fn put_status_line(out: &mut HeadWriter, status: StatusCode, reason: &str) {
     for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
-        out.put_slice(part.as_bytes());
+        out.put(part.as_bytes());
     }
 }
 
-fn put_length(out: &mut BytesMut, length: u64) {
+fn put_length(out: &mut HeadWriter, length: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = length;
@@ -78,15 +80,15 @@ fn put_length(out: &mut BytesMut, length: u64) {
             break;
         }
     }
-    put_field(out, "Content-Length", &digits[at..]);
+    out.put_field("Content-Length", &digits[at..]);
 }
 
-fn put_fields(out: &mut BytesMut, fields: &[Header<'_>], edits: &FieldEdits) {
+fn put_fields(out: &mut HeadWriter, fields: &[Header<'_>], edits: &FieldEdits) {
     for field in fields.iter().filter(|field| !is_framing(field.name) && !edits.removes(field.name)) {
-        put_field(out, field.name, field.value);
+        out.put_field(field.name, field.value);
     }
     for (name, value) in edits.set_as_text() {
-        put_field(out, name, value.as_bytes());
+        out.put_field(name, value.as_bytes());
     }
 }
 
@@ -99,6 +101,9 @@ fn is_framing(name: &str) -> bool {
     }
 }
 
-fn size_of_fields(fields: &[Header<'_>]) -> usize {
-    fields.iter().map(|field| field.name.len() + field.value.len() + 4).sum()
+/// The size of all fields that may be written.
+fn size_of_fields(fields: &[Header<'_>], edits: &FieldEdits) -> usize {
+    let received = fields.iter().map(|field| field.name.len() + field.value.len() + SEPARATORS);
+    let set = edits.set_as_text().map(|(name, value)| name.len() + value.len() + SEPARATORS);
+    received.sum::<usize>() + set.sum::<usize>()
 }

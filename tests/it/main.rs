@@ -28,6 +28,7 @@ mod crash;
 mod credential_locations;
 mod derived;
 mod dev;
+mod docs;
 #[cfg(feature = "axum")]
 mod examples;
 mod explain;

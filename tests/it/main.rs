@@ -10,6 +10,7 @@ mod admin_browser;
 mod admin_errors;
 mod architecture;
 mod audit;
+mod backup;
 mod bad_input;
 mod browser;
 mod cache_races;

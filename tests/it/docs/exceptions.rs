@@ -19,6 +19,10 @@ pub(super) const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     ("docs/deployment.md", "systemctl enable", "changes the system; `make testdeploy` checks the unit"),
     ("docs/operations.md", "keygate upgrade --pid", "changes the system; stop::upgrade tests the command"),
+    ("docs/operations.md", "VACUUM INTO", "backup::sqlite runs it, while keys are issued"),
+    ("docs/operations.md", "install -m 600 keygate-backup.db", "backup::sqlite runs it"),
+    ("docs/operations.md", "pg_dump", "backup::postgres runs it, while keys are issued"),
+    ("docs/operations.md", "pg_restore", "backup::postgres runs it"),
     ("docs/performance.md", "make bench", "a benchmark of minutes"),
 ];
 

@@ -1,6 +1,7 @@
 //! The shell examples of `README.md` and `docs/` run as they are written, or are listed with the reason why they cannot run in a test.
 
 mod exceptions;
+mod links;
 mod output;
 mod placeholders;
 mod script;

@@ -4,6 +4,7 @@ use keygate_test_servers::{Postgres, free_port};
 use tempfile::TempDir;
 
 use crate::support::keygate::{Keygate, command, write_private};
+use crate::support::upstream::Upstream;
 
 /// The values of the test, by the texts of the documents.
 ///
@@ -14,6 +15,7 @@ use crate::support::keygate::{Keygate, command, write_private};
 /// | `kg_admin_v1_...` | its admin key |
 /// | `/run/secrets/keygate-admin-key` | a file with its admin key |
 /// | `/etc/keygate/keygate.yaml`, ` keygate.yaml` | a file with its settings |
+/// | `http://127.0.0.1:9000` | an API, for examples that start the server |
 /// | `sqlite:///var/lib/keygate/keygate.db` | its database |
 /// | `postgres://keygate:PASSWORD@db.example.com/keygate` | an empty database |
 /// | `SECRET`, `KEY_ID` | secret and id of a key that is issued for each example |
@@ -51,6 +53,7 @@ impl Placeholders {
             texts.extend(files(server, &folder));
             texts.push(("kg_admin_v1_...", admin_key.clone()));
         } else {
+            texts.push(("http://127.0.0.1:9000", Upstream::start().url));
             // The key that `keygate dev` has printed.
             texts
                 .push(("kg_admin_v1_...", "$(grep -o 'kg_admin_v1_[0-9A-Za-z_-]*' server.log | head -n 1)".to_owned()));

@@ -19,24 +19,27 @@ keygate() {
     case "$1" in
     dev)
         shift
-        start dev --gateway-port "$GATEWAY_PORT" --admin-port "$ADMIN_PORT" --metrics-port "$METRICS_PORT" "$@"
+        start KEYGATE_ADMIN_KEY= dev --gateway-port "$GATEWAY_PORT" --admin-port "$ADMIN_PORT" --metrics-port "$METRICS_PORT" "$@"
         ;;
-    serve) start "$@" ;;
+    serve) start "" "$@" ;;
     *) command keygate "$@" ;;
     esac
 }
 
+# Starts a server and waits until it is ready and has printed a text: `start TEXT ARGUMENTS`.
 server=
 start() {
+    printed=$1
+    shift
     if [ -n "$server" ]; then
         kill "$server"
         wait "$server" || true
     fi
     KEYGATE_GATEWAY_ADDRESS=127.0.0.1:$GATEWAY_PORT KEYGATE_SERVE_HTTP_PORT=$ADMIN_PORT KEYGATE_SERVE_METRICS_HOST=127.0.0.1 \
-        KEYGATE_SERVE_METRICS_PORT=$METRICS_PORT setpriv --pdeathsig KILL keygate "$@" >server.log &
+        KEYGATE_SERVE_METRICS_PORT=$METRICS_PORT setpriv --pdeathsig KILL keygate "$@" >server.log 2>&1 &
     server=$!
     tries=0
-    until command curl -sf "http://127.0.0.1:$METRICS_PORT/health/ready" >ready.log 2>&1; do
+    until command curl -sf "http://127.0.0.1:$METRICS_PORT/health/ready" >ready.log 2>&1 && grep -q "$printed" server.log; do
         tries=$((tries + 1))
         if ! kill -0 "$server" || [ "$tries" -gt 600 ]; then
             cat server.log

@@ -145,7 +145,8 @@ pub mod telemetry;
 mod test_servers;
 #[cfg(feature = "layer")]
 pub mod testing;
-#[cfg(all(test, feature = "server"))]
+#[cfg(test)]
+#[cfg(feature = "server")]
 mod tests;
 #[cfg(any(feature = "gateway", feature = "admin", feature = "redis", feature = "embedded"))]
 #[doc(hidden)]

@@ -1,5 +1,7 @@
 //! `docs/admin-api-reference.md`: every operation, from the OpenAPI description that the product serves and the table of roles.
 
+use std::fmt::Write;
+
 use keygate_test_servers::check_document;
 use serde_json::{Map, Value};
 
@@ -68,7 +70,7 @@ fn document() -> String {
     let paths = description["paths"].as_object().expect("paths");
     let all: usize = paths.values().filter_map(Value::as_object).map(Map::len).sum();
     assert_eq!(count, all, "an operation of the description is not in the table of roles");
-    text.push_str(&format!("{OWN_OPERATIONS}{}{own}\n## Types\n", head(&["operation", "needs", "page"])));
+    writeln!(text, "{OWN_OPERATIONS}{}{own}\n## Types", head(&["operation", "needs", "page"])).unwrap();
     for (name, schema) in description["components"]["schemas"].as_object().expect("schemas") {
         text.push_str(&type_text(name, schema));
     }
@@ -80,13 +82,13 @@ fn operation_text(route: &str, needs: &str, operation: &Value) -> String {
     let mut text = format!("### {route}\n\n{summary} Needs {needs}.");
     let body = &operation["requestBody"]["content"]["application/json"]["schema"];
     if body.is_object() {
-        text.push_str(&format!(" Body: {}.", kind(body)));
+        write!(text, " Body: {}.", kind(body)).unwrap();
     }
     text.push_str("\n\n");
     let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
     if !parameters.is_empty() {
         text.push_str(&head(&["parameter", "in", "type", "meaning"]));
-        parameters.iter().for_each(|parameter| text.push_str(&parameter_row(parameter)));
+        text.extend(parameters.iter().map(parameter_row));
         text.push('\n');
     }
     text.push_str(&head(&["status", "meaning", "body"]));
@@ -108,15 +110,15 @@ fn parameter_row(parameter: &Value) -> String {
 fn type_text(name: &str, schema: &Value) -> String {
     let mut text = format!("\n### {name}\n\n{}\n", schema["description"].as_str().unwrap_or_default());
     if let Some(target) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
-        text.push_str(&format!("As [{target}](#{}).\n", anchor(target)));
+        writeln!(text, "As [{target}](#{}).", anchor(target)).unwrap();
     }
-    let values: String = choices(schema).iter().map(|(value, _)| format!("- {}\n", code(value))).collect();
+    let values: Vec<_> = choices(schema).iter().map(|(value, _)| format!("- {}", code(value))).collect();
     if !values.is_empty() {
-        text.push_str(&format!("\n{values}"));
+        writeln!(text, "\n{}", values.join("\n")).unwrap();
     }
     let members = schema["properties"].as_object().filter(|members| !members.is_empty());
     if let Some(members) = members {
-        text.push_str(&format!("\n{}", head(&["member", "type", "", "meaning"])));
+        write!(text, "\n{}", head(&["member", "type", "", "meaning"])).unwrap();
         for (member, member_schema) in members {
             let required = if is_required(schema, member) { "required" } else { "" };
             text.push_str(&row(&[&code(member), &kind(member_schema), required, &meaning(member_schema)]));

@@ -1,5 +1,7 @@
 //! `docs/cli-reference.md`: every command with its arguments, from the definition of the command line.
 
+use std::fmt::Write;
+
 use clap::{Arg, Command};
 use keygate_test_servers::check_document;
 
@@ -25,7 +27,7 @@ fn document() -> String {
     command.build();
     let mut text = INTRODUCTION.to_owned();
     let globals = own(&command, &[]);
-    text.push_str(&format!("## Options of every command\n\n{}", table(&globals)));
+    write!(text, "## Options of every command\n\n{}", table(&globals)).unwrap();
     let names = ids(&globals);
     for command in command.get_subcommands_mut() {
         describe(command, 2, &names, &mut text);
@@ -51,18 +53,18 @@ fn describe(command: &mut Command, level: usize, inherited: &[String], text: &mu
     }
     let name = command.get_bin_name().unwrap_or_default().to_owned();
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
-    text.push_str(&format!("\n{} {name}\n\n{about}.\n", "#".repeat(level)));
+    writeln!(text, "\n{} {name}\n\n{about}.", "#".repeat(level)).unwrap();
     let aliases: Vec<_> = command.get_visible_aliases().map(code).collect();
     if !aliases.is_empty() {
-        text.push_str(&format!("Alias: {}.\n", list(aliases)));
+        writeln!(text, "Alias: {}.", list(aliases)).unwrap();
     }
     if !command.has_subcommands() {
         let usage = command.render_usage().to_string();
-        text.push_str(&format!("\n```text\n{}\n```\n", usage.trim_start_matches("Usage: ").trim()));
+        writeln!(text, "\n```text\n{}\n```", usage.trim_start_matches("Usage: ").trim()).unwrap();
     }
     let arguments = own(command, inherited);
     if !arguments.is_empty() {
-        text.push_str(&format!("\n{}", table(&arguments)));
+        write!(text, "\n{}", table(&arguments)).unwrap();
     }
     let inherited = [inherited, &ids(&arguments)].concat();
     for command in command.get_subcommands_mut() {
@@ -87,10 +89,8 @@ fn table(arguments: &[&Arg]) -> String {
 /// How an argument is written, such as `-q`, `--quiet`.
 fn spelling(argument: &Arg) -> String {
     let names = argument.get_value_names().unwrap_or_default();
-    let value = match argument.get_action().takes_values() {
-        true => names.iter().map(|name| format!(" <{name}>")).collect::<String>(),
-        false => String::new(),
-    };
+    let names = if argument.get_action().takes_values() { names } else { &[] };
+    let value = names.iter().map(|name| format!(" <{name}>")).collect::<Vec<_>>().concat();
     if argument.is_positional() {
         return code(value.trim());
     }
@@ -117,7 +117,7 @@ fn help(argument: &Arg) -> String {
     let values = argument.get_possible_values();
     let shown: Vec<_> = values.iter().filter(|value| !value.is_hide_set()).collect();
     if !shown.is_empty() && argument.get_action().takes_values() {
-        text.push_str(&format!("; one of {}", list(shown.iter().map(|value| code(value.get_name())))));
+        write!(text, "; one of {}", list(shown.iter().map(|value| code(value.get_name())))).unwrap();
     }
     text
 }

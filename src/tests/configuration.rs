@@ -1,6 +1,7 @@
 //! `docs/configuration-reference.md`: every setting, from the schema of the configuration and the rules of reloads.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use keygate_test_servers::check_document;
 use serde_json::Value;
@@ -82,10 +83,10 @@ impl Setting {
     fn row(&self) -> String {
         let is_inside = self.path != self.indexed || self.path.contains("NAME");
         let variable = format!("KEYGATE_{}", self.path.replace('.', "_").to_uppercase());
-        let name = match self.is_section || is_inside {
-            true => code(&self.path),
-            false => format!("{}<br>{}", code(&self.path), code(&variable)),
-        };
+        let mut name = code(&self.path);
+        if !self.is_section && !is_inside {
+            write!(name, "<br>{}", code(&variable)).unwrap();
+        }
         let change = match (self.is_section, needs_restart(&self.indexed)) {
             (true, _) => "",
             (false, true) => "restart",
@@ -110,10 +111,10 @@ fn document() -> String {
     }
     let mut text = INTRODUCTION.to_owned();
     let links: Vec<_> = headings.iter().map(|heading| format!("[{heading}](#{})", anchor(heading))).collect();
-    text.push_str(&format!("{}\n", links.join(",\n")));
+    writeln!(text, "{}", links.join(",\n")).unwrap();
     for heading in &headings {
         let head = head(&["setting", "type", "default", "change", "meaning"]);
-        text.push_str(&format!("\n## {heading}\n\n{head}{}", tables[heading]));
+        write!(text, "\n## {heading}\n\n{head}{}", tables[heading]).unwrap();
     }
     text
 }

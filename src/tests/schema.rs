@@ -1,5 +1,7 @@
 //! JSON schemas, of settings and of the admin API, in words.
 
+use std::fmt::Write;
+
 use serde_json::Value;
 
 use super::markdown::{anchor, code, list};
@@ -96,7 +98,7 @@ pub(super) fn meaning(schema: &Value) -> String {
     };
     for (value, description) in choices {
         let separator = if description.is_empty() { "" } else { ": " };
-        text.push_str(&format!("<br>{}{separator}{description}", code(&value)));
+        write!(text, "<br>{}{separator}{description}", code(&value)).unwrap();
     }
     text
 }

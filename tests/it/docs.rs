@@ -30,8 +30,10 @@ struct Example {
 /// The paths of all documents.
 fn documents() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut documents: Vec<_> = names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")).collect();
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|file| file.extension().is_some_and(|extension| extension == "md"));
+    let mut documents: Vec<_> =
+        files.map(|file| format!("docs/{}", file.file_name().unwrap().to_str().unwrap())).collect();
     documents.sort();
     documents.insert(0, "README.md".to_owned());
     documents

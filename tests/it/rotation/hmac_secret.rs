@@ -78,7 +78,9 @@ async fn secret_is_replaced_without_a_refused_request() {
     load.cover().await;
     assert_eq!(statuses(nodes, &old[1]).await, [200; 2], "the old key is accepted until the secret is removed");
     // 4. The users of the old keys have the new ones.
-    old.iter().for_each(|credential| load.withdraw(credential));
+    for credential in &old {
+        load.withdraw(credential);
+    }
     for node in nodes {
         reload(node, &secrets(&second, &[])).await;
     }

@@ -87,7 +87,9 @@ async fn signing_key_is_replaced_without_a_refused_request() {
         load.cover().await;
     }
     // 3. The tokens of the old key have ended for their users.
-    old_tokens.iter().for_each(|token| load.withdraw(token));
+    for token in &old_tokens {
+        load.withdraw(token);
+    }
     write(&file, &[&new]);
     published(nodes, &["new"]).await;
     for node in nodes {

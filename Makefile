@@ -15,7 +15,7 @@ BARE_PROXY = --manifest-path benches/bare-proxy/Cargo.toml --target-dir $(CARGO_
 # The tests that hold on both paths of the gateway: freshness, security, limits, failures, and how requests are forwarded.
 PROXY_PATH_TESTS = gateway|http1|streams|upstreams|upstream_tls|routes|cors|credential_locations|limits|races|cache_races|revocation|rotation|derived|failures|client_address|connections|conformance|access_log
 
-.PHONY: help run install test test-proxy-path lint testdeploy fuzz bench screenshots
+.PHONY: help run install test test-proxy-path documents lint testdeploy fuzz bench screenshots
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -43,6 +43,10 @@ test: ## Run all tests
 test-proxy-path: ## Run the tests of the gateway without its fast path (docs/performance.md)
 	@deploy/ci/ensure.sh test
 	TESTS_WITHOUT_FAST_PATH=1 cargo nextest run --locked --all-features -E 'test(/^($(PROXY_PATH_TESTS))/) & package(keygate) & kind(test)'
+
+documents: ## Write the documents that are generated: metrics, conformance, and the references of settings, commands and the admin API
+	@deploy/ci/ensure.sh test
+	KEYGATE_WRITE_DOCUMENTS=1 cargo nextest run --locked --all-features generated_document
 
 lint: ## Check format, lints, docs, licences and sources
 	@deploy/ci/ensure.sh lint

@@ -145,6 +145,9 @@ pub mod telemetry;
 mod test_servers;
 #[cfg(feature = "layer")]
 pub mod testing;
+#[cfg(test)]
+#[cfg(feature = "server")]
+mod tests;
 #[cfg(any(feature = "gateway", feature = "admin", feature = "redis", feature = "embedded"))]
 #[doc(hidden)]
 pub mod tls;

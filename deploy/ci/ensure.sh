@@ -88,7 +88,6 @@ need_peers() {
     has chromium || (install_package chromium) || say "chromium cannot be installed: the test with it is SKIPPED"
     has chromedriver || (install_package chromium-driver) || say "chromedriver cannot be installed: the tests of the console with it are SKIPPED"
     need_axe || say "axe-core cannot be installed: the test with it is SKIPPED"
-    has curl || (install_package curl) || say "curl cannot be installed: the tests with it are SKIPPED"
     need_envoy || say "Envoy cannot be installed: the tests with it are SKIPPED"
     need_python_sdk || say "the Python SDK cannot be installed: the test with it is SKIPPED"
     need_node_sdk || say "the Node.js SDK cannot be installed: the test with it is SKIPPED"
@@ -157,7 +156,10 @@ need_test() {
     need_build
     has_postgres || need_postgres
     has redis-server || install_package redis-server
-    has python3 || install_package python3
+    # The examples of the documentation run with these programs.
+    for tool in python3 curl openssl sqlite3; do
+        has "$tool" || install_package "$tool"
+    done
     need_peers
     if ! cargo nextest --version >/dev/null 2>&1; then
         say "installing cargo-nextest"

@@ -23,6 +23,8 @@ mod state;
 mod v2alpha1;
 mod version;
 
+#[cfg(test)]
+pub(crate) use auth::operations;
 pub use auth::{AdminGrant, Authenticator, AuthenticatorParts, NewAdminKey, Role};
 pub use browser::{AllowedHosts, BrowserRules, Cors};
 pub use keygate_v1::{AdminKey, NewAdminKeyResponse};

@@ -80,6 +80,12 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The definition of the command line, for its reference.
+#[cfg(test)]
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
+}
+
 impl Cli {
     fn run(&self) -> anyhow::Result<ExitCode> {
         match &self.command {

@@ -18,4 +18,6 @@ mod shell;
 mod suggest;
 mod upgrade;
 
+#[cfg(test)]
+pub(crate) use command::definition;
 pub use command::run;

@@ -24,7 +24,7 @@ pub struct AdminAuthConfig {
     #[schemars(with = "Option<String>", length(min = 32))]
     #[serde(serialize_with = "redact::secret")]
     pub bootstrap_key: Option<SecretString>,
-    /// Path of a file with the bootstrap key. The file is read at the start.
+    /// Path of a file with the bootstrap key. The file is read again when it changes.
     pub bootstrap_key_file: Option<PathBuf>,
     /// Client certificates that stand for an admin key. Needs `serve.http.tls.client_certificates`.
     pub certificates: Vec<AdminCertificateConfig>,

@@ -90,6 +90,8 @@ pub use place::ConfigPlace;
 pub use problems::{ConfigError, ConfigErrors};
 pub use quota::QuotaConfig;
 pub use rate_limit::{OnBackendDown, RateLimitBackend, RateLimitConfig, RateLimitMode};
+#[cfg(test)]
+pub(crate) use restart::needs_restart;
 pub use retention::RetentionConfig;
 pub use root::Config;
 pub use route::{Auth, RouteConfig};
@@ -99,6 +101,8 @@ pub use route_headers::HeaderRulesConfig;
 pub use route_response::{RedirectConfig, RespondConfig};
 pub use route_rewrite::ForwardedHost;
 pub use schema::json_schema;
+#[cfg(test)]
+pub(crate) use schema::members;
 pub use secrets::{HmacConfig, RetiredSecret, SecretsConfig};
 #[cfg(feature = "server")]
 pub(crate) use serve::listen_ip;

@@ -44,12 +44,7 @@ const RESTART: [&str; 31] = [
 impl LoadedConfig {
     /// The paths of the settings that differ from `started`, with which the process was started, and take effect at a restart only.
     pub fn restart_settings(&self, started: &Self) -> Vec<String> {
-        let is_reloaded = |path: &str| path.starts_with("external_auth.trusted_peers");
-        let changed = self.changed_settings(started).into_iter();
-        // A list of another length has no indexes in common.
-        let needs_restart =
-            |path: &String| path == "gateway.listeners" || RESTART.iter().any(|rule| covers(rule, path));
-        let settings = changed.filter(|path| needs_restart(path) && !is_reloaded(path));
+        let settings = self.changed_settings(started).into_iter().filter(|path| needs_restart(path));
         // A section that appears or disappears starts or stops a listener.
         let (now, before) = (&self.config, &started.config);
         let sections = [
@@ -123,6 +118,14 @@ fn kept(running: &ListenerConfig, listeners: &[ListenerConfig]) -> ListenerConfi
         Some(listener) => ListenerConfig { tls: running.tls.clone(), ..listener.clone() },
         None => running.clone(),
     }
+}
+
+/// Whether a change of a setting takes effect at a restart only. Items of lists have their index in the path, such as `gateway.listeners.0.tls`.
+pub(crate) fn needs_restart(path: &str) -> bool {
+    let is_reloaded = path.starts_with("external_auth.trusted_peers");
+    // A list of another length has no indexes in common.
+    let is_list_of_sockets = path == "gateway.listeners";
+    !is_reloaded && (is_list_of_sockets || RESTART.iter().any(|rule| covers(rule, path)))
 }
 
 /// Whether a rule is about a setting.

@@ -22,7 +22,7 @@ fn remove_default_of_section(schema: &mut Schema) {
 }
 
 /// The parts of a schema that describe an object's members, also where the object may be absent.
-pub(super) fn members(schema: &Value) -> Option<&serde_json::Map<String, Value>> {
+pub(crate) fn members(schema: &Value) -> Option<&serde_json::Map<String, Value>> {
     let here = schema.get("properties").and_then(Value::as_object);
     here.or_else(|| schema.get("anyOf")?.as_array()?.iter().find_map(members))
 }

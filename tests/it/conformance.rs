@@ -11,9 +11,9 @@ mod peers;
 mod row;
 mod table;
 
-use std::path::Path;
 use std::sync::Arc;
 
+use keygate_test_servers::check_document;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -176,15 +176,10 @@ fn table_has_no_row_twice() {
 }
 
 #[test]
-fn documented_matrix_is_that_of_the_table() {
+fn generated_document_is_that_of_the_table() {
     let fronts =
         [&GATEWAY, &LAYER, &NGINX.description, &CADDY.description, &ENVOY_HTTP.description, &ENVOY_GRPC.description];
     let document = document::document(&table::rows(), &fronts);
     println!("{document}");
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conformance.md");
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&file, &document).unwrap();
-    }
-    let committed = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(committed == document, "docs/conformance.md is outdated; run the test with UPDATE_DOCS=1");
+    check_document("docs/conformance.md", &document);
 }

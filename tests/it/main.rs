@@ -10,6 +10,7 @@ mod admin_browser;
 mod admin_errors;
 mod architecture;
 mod audit;
+mod backup;
 mod bad_input;
 mod browser;
 mod cache_races;
@@ -28,6 +29,7 @@ mod crash;
 mod credential_locations;
 mod derived;
 mod dev;
+mod docs;
 #[cfg(feature = "axum")]
 mod examples;
 mod explain;

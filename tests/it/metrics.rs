@@ -3,17 +3,13 @@
 mod document;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
-use keygate_test_servers::{Postgres, Redis, free_port};
+use keygate_test_servers::{Postgres, Redis, check_document, free_port};
 use serde_json::{Value, json};
 
-use self::document::{DOCUMENT, Metric, documented, exported, in_sources, table};
+use self::document::{Metric, documented, exported, in_sources, table};
 use crate::support::keygate::Keygate;
 use crate::support::upstream::Upstream;
-
-/// The variable that has the test write the document instead of comparing it.
-const WRITE: &str = "KEYGATE_WRITE_METRICS_DOCUMENT";
 
 fn gateway(upstream: &Upstream) -> Value {
     json!({
@@ -52,7 +48,7 @@ async fn call_everything(keygate: &Keygate) {
 }
 
 #[tokio::test]
-async fn document_lists_every_metric_as_it_is_exported() {
+async fn generated_document_lists_every_metric_as_it_is_exported() {
     let upstream = Upstream::start();
     let (postgres, redis) = (Postgres::start(), Redis::start());
     let tracing = json!({"enabled": true, "exporter": "otlp", "endpoint": format!("127.0.0.1:{}", free_port()), "sample_rate": 1});
@@ -71,16 +67,9 @@ async fn document_lists_every_metric_as_it_is_exported() {
         }
     }
     assert!(found.len() > 50, "{:?}", found.keys());
-    if std::env::var_os(WRITE).is_some() {
-        let all: BTreeMap<_, _> = documented().into_iter().chain(found.clone()).collect();
-        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md"), table(&all)).unwrap();
-        return;
-    }
-    let documented = documented();
-    let wrong: Vec<_> =
-        found.iter().filter(|(name, metric)| documented.get(*name) != Some(metric)).map(|(name, _)| name).collect();
-    assert!(wrong.is_empty(), "docs/metrics.md differs from what is exported in {wrong:?}; write it with {WRITE}=1");
-    assert_eq!(DOCUMENT, table(&documented), "docs/metrics.md has another form; write it with {WRITE}=1");
+    // Metrics of rare failures are not exported here: their rows stay, and another test compares their names with the sources.
+    let all: BTreeMap<_, _> = documented().into_iter().chain(found).collect();
+    check_document("docs/metrics.md", &table(&all));
 }
 
 #[test]

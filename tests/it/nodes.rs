@@ -3,7 +3,7 @@
 use keygate_test_servers::{Postgres, Redis};
 use serde_json::{Value, json};
 
-use crate::support::keygate::Keygate;
+use crate::support::keygate::{Keygate, merge};
 use crate::support::upstream::Upstream;
 use crate::support::wait::wait_for;
 
@@ -17,15 +17,21 @@ pub(crate) struct Nodes {
 impl Nodes {
     /// Starts `count` nodes with a new PostgreSQL and Redis; all forward to one upstream.
     pub(crate) fn start(count: usize) -> Self {
+        Self::start_with(count, &json!({}))
+    }
+
+    /// The same, with more settings.
+    pub(crate) fn start_with(count: usize, more: &Value) -> Self {
         let (postgres, redis, upstream) = (Postgres::start(), Redis::start(), Upstream::start());
         let gateway = json!({
             "routes": [{"name": "api", "path_prefix": "/", "upstream": "api"}],
             "upstreams": {"api": {"endpoints": [upstream.url]}},
         });
-        let settings = json!({
+        let mut settings = json!({
             "db": {"dsn": format!("{}?acquire_timeout=10s", postgres.url("postgres")), "auto_migrate": true},
             "cache": {"type": "redis", "redis": {"addrs": [redis.address()]}},
         });
+        merge(&mut settings, more);
         let all = (0..count).map(|_| Keygate::serve(&gateway, &settings)).collect();
         Self { all, postgres, redis }
     }

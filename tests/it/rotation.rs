@@ -1,5 +1,9 @@
 //! Rotation with overlap: the old key stays active for the requested time, on every node, and is revoked after it without another change.
 
+mod hmac_secret;
+mod load;
+mod signing_keys;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 

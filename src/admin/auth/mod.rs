@@ -8,5 +8,7 @@ mod role;
 pub(super) use authenticator::{AuthenticatedCaller, Presentation};
 pub use authenticator::{Authenticator, AuthenticatorParts};
 pub use grant::{AdminGrant, NewAdminKey};
+#[cfg(test)]
+pub(crate) use operation::operations;
 pub(super) use operation::{Access, Op, Operation, op};
 pub use role::Role;

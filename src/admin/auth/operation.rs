@@ -113,21 +113,25 @@ operations! {
     CheckReady: Access::Public, "GET /health/ready";
 }
 
+/// The method and path of each operation, and what it needs, as documents name it.
+#[cfg(test)]
+pub(crate) fn operations() -> Vec<(&'static str, String)> {
+    let needs = |operation: &Operation| match operation.access() {
+        Access::Public => "no key".to_owned(),
+        Access::AnyRole => "any role".to_owned(),
+        Access::Role(role) => format!("`{role}`"),
+    };
+    Operation::ALL.iter().map(|operation| (operation.route(), needs(operation))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn documentation_has_the_table_of_operations() {
-        let row = |operation: &Operation| {
-            let needs = match operation.access() {
-                Access::Public => "no key".to_owned(),
-                Access::AnyRole => "any role".to_owned(),
-                Access::Role(role) => format!("`{role}`"),
-            };
-            format!("| `{}` | {needs} |\n", operation.route())
-        };
-        let rows = Operation::ALL.iter().map(row).collect::<Vec<_>>().concat();
+        let rows: Vec<_> = operations().iter().map(|(route, needs)| format!("| `{route}` | {needs} |\n")).collect();
+        let rows = rows.concat();
         let documentation = include_str!("../../../docs/admin-auth.md");
         assert!(documentation.contains(&rows), "docs/admin-auth.md lacks this table:\n{rows}");
     }

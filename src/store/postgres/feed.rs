@@ -23,9 +23,10 @@ const CHANNEL: &str = "keygate_changes";
 const POSITION: &str = "SELECT pg_current_snapshot()::text";
 /// Changes that are visible in snapshot `$2` (default: the current one), not visible in snapshot `$1`, and after row (`$3`,
 /// `$4`). Returns one row without a change if there is none. If the current transactions are behind those of `$1`, this is
-/// another database than the one that `$1` is from.
+/// another database than the one that `$1` is from. A bound of pruned changes that is ahead of the current transactions is that of
+/// another server, whose dump was restored here: no change of this server was pruned yet.
 pub(super) const CHANGES_AFTER: &str = "SELECT upto::text, clock_timestamp() AS read_time, \
-     pg_snapshot_xmin($1::text::pg_snapshot) < pruned.xid \
+     (pg_snapshot_xmin($1::text::pg_snapshot) < pruned.xid AND pruned.xid <= pg_snapshot_xmax(pg_current_snapshot())) \
      OR pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax($1::text::pg_snapshot) AS lost, \
      next.xid::text, next.seq, next.tenant::text, next.kind, next.key_id, next.change, next.version, next.time, next.revoke_time \
      FROM coalesce($2::text::pg_snapshot, pg_current_snapshot()) AS upto CROSS JOIN pruned_changes AS pruned \
@@ -36,12 +37,15 @@ pub(super) const CHANGES_AFTER: &str = "SELECT upto::text, clock_timestamp() AS 
 const RECENT: &str = "SELECT tenant::text, kind, key_id, change, version, time, revoke_time FROM changes \
      WHERE time >= clock_timestamp() - make_interval(secs => $1) ORDER BY time DESC LIMIT $2";
 /// Removes changes of transactions that were older than the last mark before the cut-off time, moves the bound of pruned
-/// changes there, and adds a mark for later calls.
-const PRUNE: &str = "WITH bound AS (SELECT time, xid FROM change_marks \
-     WHERE time <= clock_timestamp() - make_interval(secs => $1) ORDER BY time DESC LIMIT 1), \
-     deleted AS (DELETE FROM changes WHERE (xid, seq) IN (SELECT changes.xid, seq FROM changes, bound \
-     WHERE changes.xid < bound.xid ORDER BY changes.xid, seq LIMIT $2) RETURNING 1), \
-     moved AS (UPDATE pruned_changes SET xid = bound.xid FROM bound WHERE pruned_changes.xid < bound.xid), \
+/// changes there, and adds a mark for later calls. Changes, marks and a bound of later transactions than the current ones are those of
+/// another server, whose dump was restored here.
+const PRUNE: &str = "WITH here AS (SELECT pg_snapshot_xmax(pg_current_snapshot()) AS next), \
+     bound AS (SELECT time, xid FROM change_marks, here \
+     WHERE time <= clock_timestamp() - make_interval(secs => $1) AND xid <= here.next ORDER BY time DESC LIMIT 1), \
+     deleted AS (DELETE FROM changes WHERE (xid, seq) IN (SELECT changes.xid, seq FROM changes, bound, here \
+     WHERE changes.xid < bound.xid OR changes.xid >= here.next ORDER BY changes.xid, seq LIMIT $2) RETURNING 1), \
+     moved AS (UPDATE pruned_changes SET xid = bound.xid FROM bound, here \
+     WHERE pruned_changes.xid < bound.xid OR pruned_changes.xid > here.next), \
      spent AS (DELETE FROM change_marks USING bound WHERE change_marks.time < bound.time), \
      marked AS (INSERT INTO change_marks DEFAULT VALUES ON CONFLICT DO NOTHING) \
      SELECT count(*) FROM deleted";

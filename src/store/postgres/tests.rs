@@ -1,5 +1,7 @@
 //! What only PostgreSQL has: query plans, the feed, broken connections.
 
+mod restored;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroU64;

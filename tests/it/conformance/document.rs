@@ -13,7 +13,7 @@ What each front answers to one table of requests. `tests/it/conformance.rs` send
 configurations in [external-auth.md](external-auth.md), and compares status, rejection code, challenge, `Retry-After`, rate-limit
 fields and body of the response, and identity and credential in what the upstream receives. The column of the gateway holds for each
 kind of listener: HTTP/1.1 and HTTP/2, in clear text and with TLS, on TCP, on a Unix socket, and behind a proxy with the PROXY protocol.
-This file is generated from the table: `UPDATE_DOCS=1 cargo nextest run conformance`.
+This file is generated from the table: `make documents`.
 
 ";
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-pub(super) const DOCUMENT: &str = include_str!("../../../docs/metrics.md");
+const DOCUMENT: &str = include_str!("../../../docs/metrics.md");
 
 /// The beginnings of names of metrics.
 const PREFIXES: [&str; 4] = ["keygate_", "talos_", "http_", "process_"];
@@ -14,8 +14,8 @@ const LABELS: [&str; 3] = ["http_request_method", "http_response_status_code", "
 
 const HEAD: &str = "# Metrics
 
-`GET /metrics` of the listener `serve.metrics` returns all metrics in the text format of Prometheus. This list is generated; a test compares
-it with what is exported. Series appear when they are first counted. No label has a value that a client can choose: unknown methods are
+`GET /metrics` of the listener `serve.metrics` returns all metrics in the text format of Prometheus. This list is generated (`make documents`);
+a test compares it with what is exported. Series appear when they are first counted. No label has a value that a client can choose: unknown methods are
 `_OTHER` or `other`, requests without a route have an empty one.
 
 `http_server_request_duration_seconds` follows the OpenTelemetry conventions for HTTP: `error_type` is the code of the rejection or the status

@@ -21,3 +21,35 @@ pub(crate) fn replace_ports(config: String, ports: &[(u16, u16)]) -> String {
         replaced
     })
 }
+
+/// A fenced block of a document.
+#[derive(Debug)]
+pub(crate) struct Block {
+    /// The line of its text in the document, from 1.
+    pub(crate) line: usize,
+    pub(crate) language: String,
+    pub(crate) text: String,
+    /// Whether only empty lines are between this block and the one before.
+    pub(crate) is_adjacent: bool,
+}
+
+/// The fenced blocks of a document, by its path from the root of the repository.
+pub(crate) fn blocks(document: &str) -> Vec<Block> {
+    let text = std::fs::read_to_string(format!("{}/{document}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let mut blocks: Vec<Block> = Vec::new();
+    let (mut is_open, mut is_adjacent) = (false, false);
+    for (index, line) in text.lines().enumerate() {
+        match (line.trim().strip_prefix("```"), is_open) {
+            (Some(language), false) => {
+                let (language, text) = (language.to_owned(), String::new());
+                blocks.push(Block { line: index + 2, language, text, is_adjacent });
+                is_open = true;
+            }
+            (Some(_), true) => (is_open, is_adjacent) = (false, true),
+            (None, true) => blocks.last_mut().unwrap().text.extend([line, "\n"]),
+            (None, false) => is_adjacent &= line.trim().is_empty(),
+        }
+    }
+    assert!(!is_open, "{document} ends within a block");
+    blocks
+}

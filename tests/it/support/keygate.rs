@@ -49,7 +49,7 @@ pub(crate) fn command() -> Command {
 }
 
 /// A command of a program that ends as the `keygate` command.
-fn command_of(program: &str, arguments: &[&str]) -> Command {
+pub(crate) fn command_of(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments);
     for (name, _) in std::env::vars() {

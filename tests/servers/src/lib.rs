@@ -1,14 +1,16 @@
 //! Temporary servers (PostgreSQL, Redis, nginx, Caddy, Envoy): each has its own port and its own folder, and is removed when its
-//! value is dropped.
+//! value is dropped. And generated documents, which tests compare with the committed ones.
 //!
 //! Unit tests, integration tests and benchmarks share this crate. Everything here panics on failure.
 
+mod document;
 mod peer;
 mod postgres;
 mod process;
 mod redis;
 mod wait;
 
+pub use document::check_document;
 pub use peer::{Peer, PeerProgram};
 pub use postgres::{Postgres, StoppedPostgres};
 pub use process::{PausedProcesses, Process};

@@ -14,7 +14,6 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::weight::weigh;
-use crate::cache::ConnectionHint;
 use crate::clock::Timestamp;
 use crate::credential::{CredentialKind, DerivedToken, SigningKeys};
 use crate::id::{KeyId, TenantId};
@@ -30,8 +29,6 @@ pub(super) struct ProofCache {
     /// SipHash-2-4 with 128 bits (Aumasson and Bernstein, 2012): a keyed hash that is cheap for short texts.
     hasher: SipHasher24,
     proofs: Cache<Fingerprint, Proof, Weight, BuildHasherDefault<IdentityHasher>>,
-    /// The number of settings generations that use this cache.
-    generations: AtomicU64,
 }
 
 /// The keyed hash of a credential, its tenant, and the generation of the settings that it was verified under.
@@ -86,14 +83,6 @@ pub struct ProofCacheSettings {
     pub max_bytes: u64,
 }
 
-/// The proof of the last accepted credential of a connection, and where its record was found.
-#[derive(Default)]
-pub struct ConnectionMemory {
-    proof: Option<CachedProof>,
-    /// The record that was found for it.
-    pub(super) hint: Option<ConnectionHint>,
-}
-
 /// What a credential stands for.
 #[derive(Clone)]
 pub(super) enum ProvenSubject {
@@ -123,12 +112,13 @@ impl ProofCache {
         let items = usize::try_from(settings.max_bytes / PROOF).unwrap_or(usize::MAX);
         let hasher = BuildHasherDefault::default();
         let proofs = Cache::with(items, settings.max_bytes, Weight, hasher, DefaultLifecycle::default());
-        Self { hasher: SipHasher24::new_with_key(&settings.key), proofs, generations: AtomicU64::new(0) }
+        Self { hasher: SipHasher24::new_with_key(&settings.key), proofs }
     }
 
-    /// A generation that no settings had before.
-    pub(super) fn next_generation(&self) -> u64 {
-        self.generations.fetch_add(1, Ordering::Relaxed)
+    /// A generation that no settings in this process had before.
+    pub(super) fn next_generation() -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The fingerprint of a credential. Proofs of another settings generation have other fingerprints, so that they are never found.
@@ -166,33 +156,16 @@ impl ProofCache {
     }
 }
 
-impl ConnectionMemory {
-    /// Takes the proof of the connection's last credential, if it is for this credential and still valid. It is set again when the
-    /// credential is accepted.
-    pub(super) fn take(
-        &mut self,
-        fingerprint: Fingerprint,
-        keys: &ArcSwap<SigningKeys>,
-        now: Timestamp,
-    ) -> Option<CachedProof> {
-        let cached = self.proof.take()?;
-        let is_valid = cached.fingerprint == fingerprint && cached.proof.is_valid(keys, now);
-        is_valid.then_some(CachedProof { check: VerifiedBy::Connection, ..cached })
-    }
-
-    /// Whether [`ConnectionMemory::take`] would return a proof.
-    pub(super) fn has(&self, fingerprint: Fingerprint, keys: &ArcSwap<SigningKeys>, now: Timestamp) -> bool {
-        self.proof.as_ref().is_some_and(|cached| cached.fingerprint == fingerprint && cached.proof.is_valid(keys, now))
-    }
-
-    pub(super) fn set(&mut self, proof: CachedProof) {
-        self.proof = Some(proof);
-    }
-}
-
 impl std::fmt::Debug for ProofCacheSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ProofCacheSettings").field("max_bytes", &self.max_bytes).finish_non_exhaustive()
+    }
+}
+
+impl Fingerprint {
+    /// A number below `count`, evenly distributed.
+    pub(super) fn below(self, count: usize) -> usize {
+        usize::try_from(self.0).unwrap_or_default() % count
     }
 }
 

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use chrono::TimeDelta;
 
+use super::connection_memory::ConnectionMemory;
 use super::denial::{Denial, UnknownReason};
 use super::metrics::Metrics;
-use super::proof_cache::{
-    CachedProof, ConnectionMemory, Proof, ProofCache, ProofCacheSettings, ProvenSubject, ProvenToken, VerifiedBy,
-};
+use super::proof_cache::{CachedProof, Proof, ProofCache, ProofCacheSettings, ProvenSubject, ProvenToken, VerifiedBy};
 use super::resolver::{CacheOutcome, KeyResolver, Lookup, Uncached};
 use super::verdict::Verdict;
 use super::verification::{PendingVerification, Presented, Verification};
@@ -65,7 +64,7 @@ impl Verifier {
         metrics: Metrics,
     ) -> Self {
         let proof_cache = Arc::new(ProofCache::new(&settings.proof_cache));
-        let generation = proof_cache.next_generation();
+        let generation = ProofCache::next_generation();
         Self {
             settings,
             resolver,
@@ -97,7 +96,7 @@ impl Verifier {
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
             tracker: self.tracker.clone(),
-            generation: self.proof_cache.next_generation(),
+            generation: ProofCache::next_generation(),
             proof_cache: Arc::clone(&self.proof_cache),
         }
     }

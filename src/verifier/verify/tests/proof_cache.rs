@@ -294,10 +294,25 @@ async fn token_beyond_the_size_limit_is_verified_again() {
     let mut settings = settings(&[]);
     settings.proof_cache.max_bytes = 0;
     let fixture = fixture_of(settings);
-    let key = fixture.key("ak", CURRENT, at(0), |_| {}).await;
+    let token = new_token(1, &CidrSet::default(), &[], |token| {
+        token.to_macaroon(ISSUER, "mc", &Keyring::new(&CURRENT.to_owned().into(), &[]))
+    });
     for _ in 0..2 {
-        let verification = fixture.verify_on(&key, &mut ConnectionMemory::default()).await;
+        let verification = fixture.verify_on(&token, &mut ConnectionMemory::default()).await;
         assert_eq!((verification.outcome.err(), verification.check), (None, VerifiedBy::Full));
+    }
+}
+
+/// The thread that verified a key for one connection needs no proof cache for the next one.
+#[tokio::test]
+async fn key_is_known_to_the_thread_after_its_connection_has_ended() {
+    let mut settings = settings(&[]);
+    settings.proof_cache.max_bytes = 0;
+    let fixture = fixture_of(settings);
+    let key = fixture.key("ak", CURRENT, at(0), |_| {}).await;
+    for check in [VerifiedBy::Full, VerifiedBy::ProofCache] {
+        let verification = fixture.verify_on(&key, &mut ConnectionMemory::default()).await;
+        assert_eq!((verification.outcome.err(), verification.check), (None, check));
     }
 }
 

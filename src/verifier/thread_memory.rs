@@ -48,7 +48,7 @@ pub(super) fn recall(fingerprint: Fingerprint) -> Option<Remembered> {
     let found = found.ok().flatten()?;
     let finds = FINDS.get().wrapping_add(1);
     FINDS.set(finds);
-    (finds % SHARED_READS != 0).then_some(found)
+    (!finds.is_multiple_of(SHARED_READS)).then_some(found)
 }
 
 #[cfg(test)]

@@ -100,9 +100,15 @@ impl<W: Write> Shared<W> {
 
     fn flush(&self) {
         let mut output = lock(&self.output);
-        let lines = std::mem::take(&mut lock(&self.buffer).lines);
+        let mut lines = std::mem::take(&mut lock(&self.buffer).lines);
         // A failed write of the log cannot be logged.
         let _ = output.write_all(&lines).and_then(|()| output.flush());
+        // The memory is used again, unless one line was very long, or others have arrived meanwhile.
+        lines.clear();
+        let mut buffer = lock(&self.buffer);
+        if buffer.lines.capacity() == 0 && lines.capacity() <= 2 * FLUSH_SIZE {
+            buffer.lines = lines;
+        }
     }
 
     fn add(&self, line: &[u8], urgent: bool) {

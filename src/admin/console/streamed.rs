@@ -80,7 +80,7 @@ mod tests {
                     writer.end().await;
                 }
             });
-            let read = body.collect().await.map(|body| body.to_bytes());
+            let read = body.collect().await.map(http_body_util::Collected::to_bytes);
             assert_eq!(read.ok().as_deref(), is_complete.then_some(&b"abc"[..]));
         }
     }

@@ -40,7 +40,7 @@ pub enum TransportError {
 
 /// A way to a collector.
 pub(super) enum Transport {
-    Grpc { client: TraceServiceClient<Channel>, fields: HeaderMap, url: String },
+    Grpc { client: TraceServiceClient<Channel>, fields: Box<HeaderMap>, url: String },
     Http { client: reqwest::Client, url: String },
 }
 
@@ -61,7 +61,7 @@ impl Transport {
             Protocol::Grpc => {
                 let channel = channel(&url, authorities.as_deref())?;
                 let client = TraceServiceClient::new(channel).max_decoding_message_size(RESPONSE_MAX);
-                Ok(Self::Grpc { client, fields: fields.clone(), url })
+                Ok(Self::Grpc { client, fields: Box::new(fields.clone()), url })
             }
             Protocol::Http => {
                 let client = reqwest::Client::builder()

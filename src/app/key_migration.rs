@@ -62,7 +62,7 @@ pub enum MigrationOutcome {
 }
 
 impl KeyMigration {
-    /// Opens the database. A SQLite file must not be in use by a server, whose caches would remember new keys as absent; with `dry_run`
+    /// Opens the database. A SQLite file must not be in use by a server, whose caches may have new keys as absent; with `dry_run`
     /// it is only read, and may be in use.
     ///
     /// # Errors

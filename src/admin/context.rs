@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -33,6 +34,10 @@ pub(super) struct Caller<O> {
     pub(super) grant: AdminGrant,
     operation: PhantomData<O>,
 }
+
+/// Has the rate limit of the admin key charged once for all requests with a clone of it: a page of the console is made from several.
+#[derive(Clone, Default)]
+pub(super) struct OneCharge(Arc<AtomicBool>);
 
 /// The context and the body of a request for a custom verb. The body is read once the caller may make the request.
 pub(super) struct Call<O> {
@@ -97,7 +102,9 @@ async fn authorize(
         arrived: Instant::now(),
     };
     let caller = authenticator.authenticate(&presentation).await?;
-    charge(&caller, state).await?;
+    if parts.extensions.get::<OneCharge>().is_none_or(OneCharge::is_first) {
+        charge(&caller, state).await?;
+    }
     let AuthenticatedCaller { name, grant, .. } = caller;
     let principal = Principal::Admin(Administrator::new(name, grant.role_names()));
     if let Some(role) = needed.filter(|role| !grant.has(*role)) {
@@ -117,6 +124,13 @@ pub(super) fn request_context(extensions: &Extensions, headers: &HeaderMap, stat
         actors: ActorScope::All,
         client_ip: client_ip(state.client_ip_source, peer, headers),
         request_id: extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::random),
+    }
+}
+
+impl OneCharge {
+    /// Whether this is the first request.
+    fn is_first(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
     }
 }
 

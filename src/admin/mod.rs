@@ -35,4 +35,5 @@ pub use router::{Routers, routers};
 pub use sample::sample_router;
 pub use server::{CurrentRouter, Peer, Server, ServerOptions};
 pub use state::AdminState;
+pub use v2alpha1::read_key;
 pub use version::Version;

@@ -1,12 +1,17 @@
 //! TLS of the listeners, from the files that the configuration names.
 
+use std::path::Path;
+
 use prometheus::Registry;
 use tokio::runtime::Runtime;
 
 use super::error::AppError;
 use crate::config::{Config, GatewayConfig, TlsConfig};
 use crate::gateway::check_upstream_files;
-use crate::listener::tls::{Metrics, TlsAcceptor, TlsError, check_files};
+use crate::listener::tls::{Metrics, Source, TlsAcceptor, TlsError, Watched, certificates, check_files};
+
+/// The setting of the authorities of the collector of traces.
+const COLLECTOR_AUTHORITIES: &str = "tracing.tls.ca_file";
 
 /// TLS of the listeners; `None` for one in clear text.
 pub(super) struct TlsAcceptors {
@@ -60,7 +65,26 @@ pub fn check_tls(config: &Config) -> Vec<TlsError> {
     let listeners = [admin(config), public(config), metrics_listener(config)].into_iter().chain(gateway(config));
     let of_listeners = listeners.filter_map(|listener| Some(check_files(&listener.tls?, &listener.setting))).flatten();
     let gateway = config.gateway.as_ref().filter(|gateway| gateway.enabled);
-    of_listeners.chain(gateway.into_iter().flat_map(check_upstream_files)).collect()
+    let collector = Some(&config.tracing).filter(|tracing| tracing.enabled);
+    let collector =
+        collector.and_then(|tracing| Watched::load(CollectorAuthorities(tracing.tls.ca_file.as_deref()?)).err());
+    of_listeners.chain(gateway.into_iter().flat_map(check_upstream_files)).chain(collector).collect()
+}
+
+/// The file of the authorities of the collector of traces.
+struct CollectorAuthorities<'c>(&'c Path);
+
+impl Source for CollectorAuthorities<'_> {
+    type Value = ();
+
+    fn files(&self) -> Vec<(String, &Path)> {
+        vec![(COLLECTOR_AUTHORITIES.to_owned(), self.0)]
+    }
+
+    fn build(&self, contents: &[Vec<u8>]) -> Result<(), TlsError> {
+        let pem = contents.first().map(Vec::as_slice).unwrap_or_default();
+        certificates(pem).map(drop).map_err(|problem| problem.at(COLLECTOR_AUTHORITIES, self.0))
+    }
 }
 
 fn admin(config: &Config) -> Listener {

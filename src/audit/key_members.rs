@@ -55,7 +55,7 @@ pub(super) fn members(key: &ApiKey) -> Map<String, Value> {
 }
 
 /// The members that differ, with their values before and after.
-pub(super) fn changed(before: &ApiKey, after: &ApiKey) -> (Map<String, Value>, Map<String, Value>) {
+pub(crate) fn changed(before: &ApiKey, after: &ApiKey) -> (Map<String, Value>, Map<String, Value>) {
     let (mut before, mut after) = (members(before), members(after));
     let equal: Vec<String> =
         before.iter().filter(|(name, value)| after.get(*name) == Some(value)).map(|(name, _)| name.clone()).collect();

@@ -16,6 +16,7 @@ pub use chain::{Anchor, ChainHead, ChainRecord, Heads, REJECTED, SealPlan, Seale
 pub use event::AuditEvent;
 pub use gathered::{Calls, FailedVerifications, Refusal, VerificationFailure};
 pub use json::to_json;
+pub(crate) use key_members::changed;
 pub use mac::AuditKeys;
 pub use recorder::Recorder;
 pub use row::{AuditRow, Seal, time_text};

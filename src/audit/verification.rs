@@ -103,6 +103,17 @@ impl<'a> ChainVerification<'a> {
         Self { keys, chain: chain.to_owned(), record, heads, seq, seal: Some(seal), last_row: None, problems }
     }
 
+    /// The same, but begins after a later position: the rows up to there are not verified, and the first one after it is only checked for its
+    /// own code.
+    #[must_use]
+    pub fn after(mut self, seq: i64) -> Self {
+        if seq > self.seq {
+            self.heads.retain(|head, _| *head > seq);
+            (self.seq, self.seal) = (seq, None);
+        }
+        self
+    }
+
     /// The position after which rows are to be read.
     pub fn position(&self) -> i64 {
         self.seq

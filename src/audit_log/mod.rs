@@ -6,6 +6,7 @@
 mod checkpoint;
 mod counter;
 mod gathered;
+mod latest;
 mod metrics;
 mod output;
 mod refused;
@@ -16,6 +17,7 @@ mod verify;
 mod worker;
 
 pub use gathered::GatheredCalls;
+pub use latest::{LatestRows, verify_latest};
 pub use metrics::Metrics;
 pub use output::Output;
 pub use refused::{RefusedCall, RefusedCalls};

@@ -93,7 +93,7 @@ impl Cli {
             Command::Serve(file) => serve::run(file),
             Command::Upgrade(upgrade) => upgrade.run(),
             Command::Config(command) => return command.run(),
-            Command::Migrate(migrate) => migrate.run(),
+            Command::Migrate(migrate) => return migrate.run(&self.connection),
             Command::Keys(keys) => return keys.run(&self.connection),
             Command::Admin(admin) => admin.run(&self.connection),
             Command::Nodes(nodes) => nodes.run(&self.connection),

@@ -45,6 +45,11 @@ pub(super) enum ConfigCommand {
 }
 
 impl ConfigFile {
+    /// The file of a command that has an argument of its own.
+    pub(super) fn of(config: Option<PathBuf>) -> Self {
+        Self { config, config_dir: None }
+    }
+
     /// Loads the file, and lists the environment variables that name no setting.
     pub(super) fn load(&self) -> (anyhow::Result<Config>, Vec<UnknownVariable>) {
         load(self.place())

@@ -1,6 +1,6 @@
 //! Endpoint and key of the admin API.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -42,17 +42,26 @@ impl Connection {
         Client::new(endpoint, headers)
     }
 
+    /// The URL as it was given.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     fn key(&self) -> anyhow::Result<Option<SecretString>> {
         let set = |name| std::env::var(name).ok().filter(|key| !key.trim().is_empty());
-        let text = match &self.key_file {
-            Some(file) => std::fs::read_to_string(file).with_context(|| format!("--key-file {}", file.display()))?,
-            None => KEY_VARIABLES.into_iter().find_map(set).unwrap_or_default(),
-        };
-        match text.trim() {
-            "" if self.key_file.is_some() => bail!("--key-file: no key in the file"),
-            "" => Ok(None),
-            key => Ok(Some(key.into())),
+        match &self.key_file {
+            Some(file) => read_key_file("--key-file", file).map(Some),
+            None => Ok(KEY_VARIABLES.into_iter().find_map(set).map(|key| key.trim().into())),
         }
+    }
+}
+
+/// Reads a file with a key; `option` names the file in errors.
+pub(super) fn read_key_file(option: &str, file: &Path) -> anyhow::Result<SecretString> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("{option} {}", file.display()))?;
+    match text.trim() {
+        "" => bail!("{option}: no key in the file"),
+        key => Ok(key.into()),
     }
 }
 

@@ -1,14 +1,19 @@
-//! `keygate migrate`: applies, reverts and shows migrations of the database schema (contract, operating surface section 3).
+//! `keygate migrate`: applies, reverts and shows migrations of the database schema (contract, operating surface section 3), and copies
+//! keys of another installation.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
-use super::config;
+use super::config::{self, ConfigFile, print_warnings};
+use super::connection::Connection;
+use super::migrate_from_talos::FromTalos;
 use crate::app::Migrations;
+use crate::config::Config;
 
 /// Environment variables with the DSN, in order of precedence.
 const VARIABLES: [&str; 4] = ["KEYGATE_DB_DSN", "TALOS_DB_DSN", "DB_DSN", "DSN"];
@@ -17,7 +22,7 @@ const DATABASE_HELP: &str =
 /// Poll interval of `status --block`.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Manage the database schema
+/// Manage the database schema, and copy the keys of another installation
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
     #[command(flatten)]
@@ -57,18 +62,30 @@ enum Command {
         /// The version; 0 for an empty schema
         version: i64,
     },
+    /// Copy all keys of a server of Ory Talos or Keygate into the database of the configuration; their secrets stay valid
+    FromTalos(FromTalos),
 }
 
 impl Migrate {
     /// Runs the command.
-    pub(super) fn run(&self) -> anyhow::Result<()> {
-        let migrations = self.database.open()?;
-        match self.command {
-            Command::Up => migrations.up()?,
-            Command::Down { steps } => migrations.down(usize::try_from(steps)?)?,
-            Command::Status { block } => return status(&migrations, block),
-            Command::Force { version } => migrations.force(version)?,
+    pub(super) fn run(&self, connection: &Connection) -> anyhow::Result<ExitCode> {
+        match &self.command {
+            Command::FromTalos(command) => return command.run(connection, self.database.config()?),
+            Command::Up => self.change(Migrations::up)?,
+            Command::Down { steps } => {
+                let steps = usize::try_from(*steps)?;
+                self.change(|migrations| migrations.down(steps))?;
+            }
+            Command::Status { block } => status(&self.database.open()?, *block)?,
+            Command::Force { version } => self.change(|migrations| migrations.force(*version))?,
         }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Changes the schema and prints its version.
+    fn change<E: Into<anyhow::Error>>(&self, change: impl FnOnce(&Migrations) -> Result<(), E>) -> anyhow::Result<()> {
+        let migrations = self.database.open()?;
+        change(&migrations).map_err(Into::into)?;
         let schema = migrations.schema()?;
         eprintln!("The schema is at version {} of {}.", schema.current(), schema.latest());
         Ok(())
@@ -79,6 +96,17 @@ impl Database {
     fn open(&self) -> anyhow::Result<Migrations> {
         let (dsn, origin) = self.dsn()?;
         Ok(Migrations::new(&dsn, origin)?)
+    }
+
+    /// The whole configuration, for commands that work with keys; `--database` replaces its database.
+    fn config(&self) -> anyhow::Result<Config> {
+        let (config, unknown) = ConfigFile::of(self.config.clone()).load();
+        print_warnings(&unknown);
+        let mut config = config?;
+        if let Some(dsn) = &self.database {
+            config.db.dsn.clone_from(dsn);
+        }
+        Ok(config)
     }
 
     /// The DSN and the name of its source.

@@ -11,6 +11,7 @@ mod explain;
 mod jwk;
 mod keys;
 mod migrate;
+mod migrate_from_talos;
 mod nodes;
 mod output;
 mod serve;

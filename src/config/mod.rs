@@ -50,6 +50,7 @@ mod suggestions;
 mod telemetry;
 mod template;
 mod timeouts;
+mod traces;
 mod upstream;
 mod upstream_balancing;
 mod upstream_endpoint;
@@ -111,9 +112,10 @@ pub use setting::{Setting, SettingSource};
 pub use source::{ConfigSource, Difference, LoadedConfig};
 pub use sources::Sources;
 pub use stream::{OnRevoke, Upgrade};
-pub use telemetry::{LogConfig, LogFormat, LogLevel, TracingConfig, TracingExporter, TracingProtocol};
+pub use telemetry::{LogConfig, LogFormat, LogLevel};
 pub use template::{Template, TemplateError, TemplatePart, Variable};
 pub use timeouts::RouteTimeoutsConfig;
+pub use traces::{CollectorTlsConfig, TracingConfig, TracingExporter, TracingProtocol};
 pub use upstream::{UpstreamConfig, UpstreamProtocol};
 pub use upstream_balancing::{
     BalancingPolicy, DnsConfig, EjectionConfig, HashBy, LoadBalancingConfig, NonIdempotentRetries, PoolConfig,

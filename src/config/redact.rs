@@ -64,6 +64,14 @@ pub(super) fn values<S: Serializer>(values: &BTreeMap<String, String>, serialize
     serializer.collect_map(values.keys().map(|name| (name, REDACTED)))
 }
 
+/// Serializes secrets by their names only.
+pub(super) fn secrets<S: Serializer>(
+    secrets: &BTreeMap<String, SecretString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(secrets.keys().map(|name| (name, REDACTED)))
+}
+
 fn redacted_dsn(dsn: &str) -> String {
     let Some((scheme, _)) = dsn.split_once("://") else {
         let is_plain = dsn.is_empty() || dsn == ":memory:";

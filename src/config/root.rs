@@ -20,7 +20,8 @@ use super::retention::RetentionConfig;
 use super::secrets::SecretsConfig;
 use super::serve::ServeConfig;
 use super::sources::Sources;
-use super::telemetry::{LogConfig, TracingConfig};
+use super::telemetry::LogConfig;
+use super::traces::TracingConfig;
 use super::usage::UsageConfig;
 
 /// Keygate's configuration. The settings up to `gateway` have the names and meanings of Ory Talos.

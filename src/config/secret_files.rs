@@ -1,10 +1,10 @@
 //! Settings whose value is in a file: `NAME_file` names the file of the secret `NAME`, for example a mounted Kubernetes secret.
-//! `secrets.hmac.retired_files` names the files of retired secrets.
+//! `secrets.hmac.retired_files` names the files of retired secrets, and `tracing.header_files` those of fields by their names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::problems::Problems;
 
@@ -12,6 +12,8 @@ use super::problems::Problems;
 const SECRETS: [&str; 4] = ["secrets.hmac.current", "db.dsn", "cache.redis.password", "cache.redis.sentinel.password"];
 /// The list of retired secrets, and that of their files.
 const RETIRED: [&str; 2] = ["secrets.hmac.retired", "secrets.hmac.retired_files"];
+/// The fields of exports, and their files.
+const FIELDS: [&str; 2] = ["tracing.headers", "tracing.header_files"];
 /// The file of the bootstrap key, which the admin API reads itself.
 const BOOTSTRAP_KEY: &str = "serve.http.auth.bootstrap_key_file";
 /// The largest file that is read, in bytes.
@@ -42,14 +44,42 @@ pub(super) fn overlay(tree: &mut Value, problems: &mut Problems) -> BTreeMap<Str
             Err(why) => problems.add(&format!("{files}.{index}"), &why),
         }
     }
+    overlay_fields(tree, problems, &mut applied);
     applied
+}
+
+fn overlay_fields(tree: &mut Value, problems: &mut Problems, applied: &mut BTreeMap<String, String>) {
+    let [fields, files] = FIELDS;
+    for (name, file) in field_files(tree) {
+        let setting = format!("{files}.{name}");
+        let is_set = |fields: &Map<String, Value>| fields.keys().any(|field| field.eq_ignore_ascii_case(&name));
+        if find(tree, fields).and_then(Value::as_object).is_some_and(is_set) {
+            problems.add(&setting, &format!("cannot be set together with {fields}.{name}; remove one of them"));
+            continue;
+        }
+        match read(&file) {
+            Ok(secret) => {
+                applied.insert(format!("{fields}.{name}"), file.display().to_string());
+                at(tree, fields)[name] = secret.into();
+            }
+            Err(why) => problems.add(&setting, &why),
+        }
+    }
 }
 
 /// The files that a tree of settings names.
 pub(super) fn files(tree: &Value) -> Vec<PathBuf> {
     let named = SECRETS.iter().filter_map(|path| text(tree, &format!("{path}_file")));
     let named = named.chain(text(tree, BOOTSTRAP_KEY));
-    named.map(PathBuf::from).chain(retired_files(tree)).collect()
+    let fields = field_files(tree).into_iter().map(|(_, file)| file);
+    named.map(PathBuf::from).chain(retired_files(tree)).chain(fields).collect()
+}
+
+/// The files of fields, by the names of these.
+fn field_files(tree: &Value) -> Vec<(String, PathBuf)> {
+    let files = find(tree, FIELDS[1]).and_then(Value::as_object);
+    let named = files.into_iter().flatten();
+    named.filter_map(|(name, file)| Some((name.clone(), PathBuf::from(file.as_str()?)))).collect()
 }
 
 fn retired_files(tree: &Value) -> Vec<PathBuf> {
@@ -124,6 +154,22 @@ mod tests {
             let tree = overlaid(json!({ "secrets": { "hmac": hmac } })).unwrap();
             assert_eq!(tree["secrets"]["hmac"]["retired"], expected);
         }
+    }
+
+    #[test]
+    fn fields_of_files_join_the_others_under_other_names() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "Bearer x\n").unwrap();
+        let tree = |headers: Value| json!({ "tracing": { "headers": headers, "header_files": { "Authorization": file.path() } } });
+        for (headers, expected) in [
+            (json!({ "a": "b" }), json!({ "a": "b", "Authorization": "Bearer x" })),
+            (Value::Null, json!({ "Authorization": "Bearer x" })),
+        ] {
+            let overlaid = overlaid(tree(headers)).unwrap();
+            assert_eq!((&overlaid["tracing"]["headers"], files(&overlaid)), (&expected, vec![file.path().to_owned()]));
+        }
+        let error = overlaid(tree(json!({ "authorization": "y" }))).unwrap_err();
+        assert!(error.contains("tracing.header_files.Authorization: cannot be set together"), "{error}");
     }
 
     #[test]

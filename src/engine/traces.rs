@@ -30,12 +30,22 @@ impl Traces {
             return Ok(None);
         }
         let url = config.url().map_err(|why| EngineError::Setting(format!("tracing.endpoint: {why}")))?;
+        let authorities = config.tls.ca_file.as_deref().map(std::fs::read).transpose();
+        let authorities = match authorities {
+            Ok(authorities) => authorities,
+            Err(error) => {
+                tracing::error!("traces are not recorded: {error}; correct tracing.tls.ca_file and restart");
+                return Ok(None);
+            }
+        };
         let settings = Settings {
             protocol: match config.protocol {
                 TracingProtocol::Grpc => Protocol::Grpc,
                 TracingProtocol::HttpProtobuf => Protocol::Http,
             },
             url,
+            authorities,
+            fields: config.fields(),
             service_name: config.service_name.clone(),
             service_version: config.service_version.clone(),
             environment: config.environment.clone(),
@@ -46,7 +56,9 @@ impl Traces {
         let exporter = match Exporter::new(&settings, queue, metrics, stopped) {
             Ok(exporter) => exporter,
             Err(error) => {
-                tracing::error!("traces are not recorded: {error}; correct tracing.endpoint and restart");
+                tracing::error!(
+                    "traces are not recorded: {error}; correct tracing.endpoint or tracing.tls.ca_file and restart"
+                );
                 return Ok(None);
             }
         };

@@ -1,5 +1,7 @@
 //! Limits of individual fields (contract, admin API section 4.2).
 
+#[cfg(feature = "admin")]
+use super::api_key::ApiKey;
 use super::api_key::Metadata;
 use crate::cidr::CidrSet;
 
@@ -25,6 +27,19 @@ pub(super) fn length(field: &str, text: &str, min: usize, max: usize) -> Result<
     if fits { Ok(()) } else { invalid(format!("{field} must have {min} to {max} characters")) }
 }
 
+/// Checks the fields of a key that clients set. A name may be empty: an update can remove it.
+///
+/// # Errors
+/// [`InvalidField`] for the first field that violates a limit.
+#[cfg(feature = "admin")]
+pub(crate) fn check_key(key: &ApiKey) -> Result<(), InvalidField> {
+    length("name", &key.name, 0, NAME_MAX)?;
+    length("actor_id", &key.actor_id, 1, NAME_MAX)?;
+    check_scopes(key.scopes.as_slice())?;
+    check_metadata(&key.metadata)?;
+    check_networks(&key.networks)
+}
+
 fn at_most(field: &str, count: usize, max: usize) -> Result<(), InvalidField> {
     if count <= max { Ok(()) } else { invalid(format!("{field} must have at most {max} items")) }
 }
@@ -33,9 +48,9 @@ fn at_most(field: &str, count: usize, max: usize) -> Result<(), InvalidField> {
 ///
 /// # Errors
 /// [`InvalidField`] for the violated limit.
-pub fn check_scopes(scopes: &[String]) -> Result<(), InvalidField> {
+pub fn check_scopes<T: AsRef<str>>(scopes: &[T]) -> Result<(), InvalidField> {
     at_most("scopes", scopes.len(), SCOPES_MAX)?;
-    scopes.iter().try_for_each(|scope| length("scopes", scope, 1, SCOPE_MAX))
+    scopes.iter().try_for_each(|scope| length("scopes", scope.as_ref(), 1, SCOPE_MAX))
 }
 
 /// Checks that there are at most 50 ranges, each of 1 to 50 characters.

@@ -19,8 +19,13 @@ pub use change::{KeyChange, RotateKey};
 pub use draft::{KeyDraft, RevokeKey};
 pub use filter::{FilterError, KeyFilter};
 pub use header_value::{encode_text, encode_words};
+#[cfg(feature = "admin")]
+pub(crate) use limits::check_key;
 pub use limits::{InvalidField, check_ranges, check_scopes};
 #[doc(hidden)]
-pub use page_token::{PageTokenError, open_page_token, open_search_token, seal_page_token, seal_search_token};
+pub use page_token::{
+    PageTokenError, PageTokenOrigin, open_page_token, open_search_token, page_token_origin, seal_page_token,
+    seal_search_token,
+};
 pub use search::{KeySearch, OrderValue, SearchOrder, SearchPosition};
 pub use status::{EffectiveStatus, Revocation, RevocationReason, Status};

@@ -26,6 +26,26 @@ pub enum PageTokenError {
     ForeignTenant,
 }
 
+/// What a page token of any installation says about its origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageTokenOrigin {
+    /// It was made with a secret of this keyring, for this tenant.
+    SameSecret,
+    /// It was made with a secret of this keyring, for another tenant.
+    OtherTenant,
+    /// It was made with another secret, or with another cipher.
+    Unknown,
+}
+
+/// Says whether the installation that made a token has a secret of this keyring. The expiry of the token is not checked.
+pub fn page_token_origin(token: &str, keyring: &Keyring, tenant: TenantId, now: Timestamp) -> PageTokenOrigin {
+    match credential::open(token, keyring, Purpose::PageToken, now, TOKEN_MAX) {
+        Some(text) if text.contains(&tenant.to_string()) => PageTokenOrigin::SameSecret,
+        Some(_) => PageTokenOrigin::OtherTenant,
+        None => PageTokenOrigin::Unknown,
+    }
+}
+
 /// Creates a token for the page that starts after the key `last`.
 pub fn seal_page_token(
     (tenant, last): (TenantId, KeyId),
@@ -146,6 +166,17 @@ mod tests {
     fn token_stays_valid_while_its_secret_is_retired() {
         assert_eq!(opened(&token(), &keyring("new", &["old"]), TenantId::NIL, at(0)), Ok(LAST));
         assert_eq!(opened(&token(), &keyring("new", &[]), TenantId::NIL, at(0)), Err(PageTokenError::Invalid));
+    }
+
+    #[test]
+    fn origin_of_a_token_is_known_by_its_secret_and_its_tenant() {
+        let origin = |keyring: &Keyring, tenant| {
+            page_token_origin(&token(), keyring, TenantId(Uuid::from_u128(tenant)), at(9999))
+        };
+        assert_eq!(origin(&keyring("old", &[]), 0), PageTokenOrigin::SameSecret);
+        assert_eq!(origin(&keyring("new", &["old"]), 0), PageTokenOrigin::SameSecret);
+        assert_eq!(origin(&keyring("old", &[]), 1), PageTokenOrigin::OtherTenant);
+        assert_eq!(origin(&keyring("new", &[]), 0), PageTokenOrigin::Unknown);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The write side: issues, imports, changes, rotates, revokes and deletes keys, and derives tokens. Every change is committed
 //! in the store first, then invalidated in the caches, and only then reported to the caller.
 
+mod adopt;
 mod batch;
 mod batch_item;
 mod delete;
@@ -23,6 +24,8 @@ mod update;
 mod usage;
 mod write_side;
 
+#[doc(hidden)]
+pub use adopt::{AdoptMode, Adopted};
 pub use batch_item::{BatchCode, BatchItem, ItemError};
 pub use derive::{DeriveToken, Derived, TokenForm};
 pub use error::LifecycleError;

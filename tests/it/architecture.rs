@@ -144,6 +144,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "lifecycle",
             "listener",
             "pipeline",
+            "policy",
             "request_context",
             "secret_file",
             "store",

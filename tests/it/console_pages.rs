@@ -3,6 +3,7 @@
 mod administration;
 mod browser;
 mod data;
+mod long;
 mod pages;
 mod safety;
 mod sessions;

@@ -49,6 +49,7 @@ mod lists;
 mod lookup_flood;
 mod metrics;
 mod migrate;
+mod migrate_from_talos;
 mod nodes;
 mod openapi;
 mod origins;

@@ -1,6 +1,7 @@
 //! Traces: the context of the client is continued, and the spans of requests reach a collector.
 
 mod collector;
+mod tls;
 
 use std::convert::Infallible;
 

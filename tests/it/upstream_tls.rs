@@ -1,6 +1,6 @@
 //! TLS to upstreams: verification, the certificate of Keygate, versions, ALPN, and files that change.
 
-mod server;
+pub(crate) mod server;
 
 use std::path::Path;
 

@@ -75,6 +75,7 @@ operations! {
     GetImportedKey: READ, "GET /v2alpha1/admin/importedApiKeys/{key_id}";
     ListImportedKeys: READ, "GET /v2alpha1/admin/importedApiKeys";
     ListAuditEvents: READ, "GET /keygate/v1/auditEvents";
+    VerifyAuditChain: READ, "GET /keygate/v1/auditChain";
     GetKeyUsage: READ, "GET /keygate/v1/keys/{key_id}/usage";
     GetKeyRateLimit: READ, "GET /keygate/v1/keys/{key_id}/rateLimit";
     ListTopKeys: READ, "GET /keygate/v1/topKeys";

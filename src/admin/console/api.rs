@@ -1,5 +1,5 @@
-//! Calls of the API in process, with the admin key of the session: each is authenticated, authorized by the table of operations, charged,
-//! logged and audited as one that comes over the network.
+//! Calls of the API in process, with the admin key of the session: each is authenticated, authorized by the table of operations, logged and
+//! audited as one that comes over the network. All calls for a page together are charged as one.
 
 use axum::Router;
 use axum::body::Body;
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower::ServiceExt;
 
+use crate::admin::context::OneCharge;
 use crate::admin::server::Peer;
 use crate::id::RequestId;
 use crate::wire::client_ip::ADDRESS_HEADERS;
@@ -43,6 +44,7 @@ impl Api {
             }
         }
         let mut extensions = Extensions::new();
+        extensions.insert(OneCharge::default());
         if let Some(peer) = parts.extensions.get::<Peer>() {
             extensions.insert(*peer);
         }
@@ -128,7 +130,8 @@ impl ApiFailure {
         Self { status: StatusCode::NOT_FOUND, message: "this does not exist".into() }
     }
 
-    fn internal() -> Self {
+    /// The error of a failure whose cause is in the log.
+    pub(super) fn internal() -> Self {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, message: "an internal error occurred".into() }
     }
 

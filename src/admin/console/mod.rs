@@ -18,6 +18,7 @@ mod session;
 mod sessions;
 mod signed_in;
 mod state;
+mod streamed;
 mod time;
 
 pub(super) use router::{PREFIX, console};

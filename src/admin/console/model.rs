@@ -100,6 +100,15 @@ pub(super) struct UsageCounts {
     pub(super) refusals: BTreeMap<String, u64>,
 }
 
+/// The state of the latest rows of the audit trail.
+#[derive(Deserialize)]
+pub(super) struct AuditChain {
+    pub(super) first_row: i64,
+    pub(super) last_row: i64,
+    pub(super) is_intact: bool,
+    pub(super) problem_count: usize,
+}
+
 /// A page of the audit trail.
 #[derive(Default, Deserialize)]
 pub(super) struct AuditPage {

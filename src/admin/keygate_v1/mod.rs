@@ -1,6 +1,7 @@
 //! Keygate's own operations, which the contract does not have, below `/keygate/v1`.
 
 mod admin_keys;
+mod audit_chain;
 mod audit_events;
 mod caller;
 mod config;

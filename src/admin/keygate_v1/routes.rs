@@ -5,6 +5,7 @@ use axum::middleware::from_fn;
 use axum::routing::{get, post};
 
 use super::admin_keys;
+use super::audit_chain::audit_chain;
 use super::audit_events::audit_events;
 use super::caller::caller;
 use super::config::get_config;
@@ -19,6 +20,7 @@ use crate::admin::error::not_found;
 use crate::admin::middleware::reject_head;
 use crate::admin::state::AdminState;
 
+const AUDIT_CHAIN: &str = "/keygate/v1/auditChain";
 const AUDIT_EVENTS: &str = "/keygate/v1/auditEvents";
 const CALLER: &str = "/keygate/v1/caller";
 const EXPLAIN: &str = "/keygate/v1/explain";
@@ -34,6 +36,7 @@ const OVERVIEW: &str = "/keygate/v1/overview";
 /// The routes of all operations. A wrong method gets 404, as in the contract.
 pub(in crate::admin) fn routes() -> Router<AdminState> {
     let routes = Router::new()
+        .route(AUDIT_CHAIN, get(audit_chain))
         .route(AUDIT_EVENTS, get(audit_events))
         .route(CALLER, get(caller))
         .route(EXPLAIN, post(explain))

@@ -121,6 +121,17 @@ impl KeyVisibility {
     }
 }
 
+impl KeyStatus {
+    /// Whether the key is revoked; `None` if unspecified.
+    pub(super) fn is_revoked(self) -> Option<bool> {
+        match self {
+            Self::KeyStatusUnspecified => None,
+            Self::KeyStatusActive | Self::KeyStatusExpired => Some(false),
+            Self::KeyStatusRevoked => Some(true),
+        }
+    }
+}
+
 impl From<crate::key::RevocationReason> for RevocationReason {
     fn from(reason: crate::key::RevocationReason) -> Self {
         use crate::key::RevocationReason as Domain;

@@ -13,6 +13,7 @@ pub(super) mod jwks;
 pub(super) mod key;
 pub(super) mod list;
 mod paths;
+mod read_key;
 pub(super) mod revoke;
 pub(super) mod rotate;
 mod routes;
@@ -21,4 +22,5 @@ pub(super) mod self_revoke;
 pub(super) mod update;
 pub(super) mod verify;
 
+pub use read_key::read_key;
 pub(super) use routes::{public_routes, routes};

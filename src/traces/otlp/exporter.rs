@@ -45,7 +45,7 @@ impl Exporter {
         metrics: Metrics,
         stop: watch::Receiver<bool>,
     ) -> Result<Self, TransportError> {
-        let transport = Transport::new(settings.protocol, &settings.url)?;
+        let transport = Transport::new(settings)?;
         Ok(Self { queue, transport, resource: Resource::new(settings), metrics, stop, is_failing: false })
     }
 

@@ -1,5 +1,7 @@
 //! Where spans are sent, and what they say of this process.
 
+use http::HeaderMap;
+
 /// How spans are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -16,6 +18,10 @@ pub struct Settings {
     pub protocol: Protocol,
     /// The URL of the collector; over HTTP with the path that takes traces.
     pub url: String,
+    /// The only authorities that are trusted, in PEM; those of the system if absent.
+    pub authorities: Option<Vec<u8>>,
+    /// Fields that are sent with each request.
+    pub fields: HeaderMap,
     /// `service.name`.
     pub service_name: String,
     /// `service.version`.

@@ -1,8 +1,10 @@
 //! The two ways to a collector: OTLP over gRPC, and OTLP over HTTP with binary messages.
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::{
@@ -11,9 +13,10 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use prost::Message;
 use reqwest::redirect::Policy;
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
-use super::settings::Protocol;
+use super::settings::{Protocol, Settings};
 
 /// Time limit for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,7 +40,7 @@ pub enum TransportError {
 
 /// A way to a collector.
 pub(super) enum Transport {
-    Grpc { client: TraceServiceClient<Channel>, url: String },
+    Grpc { client: TraceServiceClient<Channel>, fields: Box<HeaderMap>, url: String },
     Http { client: reqwest::Client, url: String },
 }
 
@@ -51,14 +54,14 @@ pub(super) struct Failure {
 
 impl Transport {
     /// Connects when the first request is sent.
-    pub(super) fn new(protocol: Protocol, url: &str) -> Result<Self, TransportError> {
-        let url = url.to_owned();
+    pub(super) fn new(settings: &Settings) -> Result<Self, TransportError> {
+        let Settings { protocol, url, authorities, fields, .. } = settings;
+        let url = url.clone();
         match protocol {
             Protocol::Grpc => {
-                let endpoint = Endpoint::from_shared(url.clone())?.user_agent(USER_AGENT)?;
-                let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT).connect_lazy();
+                let channel = channel(&url, authorities.as_deref())?;
                 let client = TraceServiceClient::new(channel).max_decoding_message_size(RESPONSE_MAX);
-                Ok(Self::Grpc { client, url })
+                Ok(Self::Grpc { client, fields: Box::new(fields.clone()), url })
             }
             Protocol::Http => {
                 let client = reqwest::Client::builder()
@@ -66,7 +69,12 @@ impl Transport {
                     .redirect(Policy::none())
                     .connect_timeout(CONNECT_TIMEOUT)
                     .timeout(TIMEOUT)
-                    .user_agent(USER_AGENT);
+                    .user_agent(USER_AGENT)
+                    .default_headers(fields.clone());
+                let client = match authorities {
+                    Some(pem) => client.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem)?),
+                    None => client,
+                };
                 Ok(Self::Http { client: client.build()?, url })
             }
         }
@@ -75,13 +83,33 @@ impl Transport {
     /// Sends spans. Returns how many of them the collector rejected.
     pub(super) async fn send(&mut self, request: ExportTraceServiceRequest) -> Result<usize, Failure> {
         match self {
-            Self::Grpc { client, .. } => match client.export(request).await {
+            Self::Grpc { client, fields, .. } => match client.export(with_fields(request, fields)).await {
                 Ok(response) => Ok(rejected(response.into_inner())),
                 Err(status) => Err(Failure::of_status(&status)),
             },
             Self::Http { client, url } => post(client, url, &request).await,
         }
     }
+}
+
+/// A channel that connects at its first use. The name in the certificate must be the host of the URL.
+fn channel(url: &str, authorities: Option<&[u8]>) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(url.to_owned())?.user_agent(USER_AGENT)?;
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT);
+    if !url.starts_with("https://") {
+        return Ok(endpoint.connect_lazy());
+    }
+    let tls = match authorities {
+        Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    Ok(endpoint.tls_config(tls)?.connect_lazy())
+}
+
+fn with_fields<T>(message: T, fields: &HeaderMap) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    *request.metadata_mut() = MetadataMap::from_headers(fields.clone());
+    request
 }
 
 async fn post(client: &reqwest::Client, url: &str, request: &ExportTraceServiceRequest) -> Result<usize, Failure> {
@@ -112,13 +140,13 @@ fn rejected(response: ExportTraceServiceResponse) -> usize {
 impl Failure {
     fn of_client(error: &reqwest::Error) -> Self {
         let reason = if error.is_timeout() {
-            "it did not answer in time"
+            "it did not answer in time".to_owned()
         } else if error.is_connect() {
-            "it cannot be reached"
+            format!("it cannot be reached{}", cause(error))
         } else {
-            "the connection broke off"
+            "the connection broke off".to_owned()
         };
-        Self { reason: reason.into(), is_retryable: true }
+        Self { reason, is_retryable: true }
     }
 
     fn of_status(status: &tonic::Status) -> Self {
@@ -134,8 +162,15 @@ impl Failure {
                 | Code::DataLoss
                 | Code::Unknown
         );
-        Self { reason: format!("{} ({:?})", status.code().description(), status.code()), is_retryable }
+        let reason = format!("{} ({:?}){}", status.code().description(), status.code(), cause(status));
+        Self { reason, is_retryable }
     }
+}
+
+/// The first cause of an error, for example what is wrong with a certificate.
+fn cause(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&error| error.source());
+    causes.last().map(|cause| format!(": {cause}")).unwrap_or_default()
 }
 
 impl fmt::Display for Failure {

@@ -139,7 +139,8 @@ fn unescape(text: &str) -> String {
     entities.iter().fold(text.to_owned(), |text, (entity, character)| text.replace(entity, character))
 }
 
-fn encode(fields: &[(String, String)]) -> String {
+/// Fields in the form of `application/x-www-form-urlencoded`.
+pub(super) fn encode(fields: &[(String, String)]) -> String {
     let encode = |text: &str| {
         let byte = |byte: u8| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),

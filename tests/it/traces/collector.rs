@@ -8,6 +8,9 @@ use axum::extract::State;
 use axum::routing::post;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -16,9 +19,14 @@ use opentelemetry_proto::tonic::trace::v1::Span as ProtoSpan;
 use prost::Message;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
+use tower::ServiceExt;
 
+use crate::support::authority::Pair;
 use crate::support::wait::wait_for;
+use crate::upstream_tls::server::Settings;
 
 /// The protocol of a collector, as in `tracing.protocol`.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +41,8 @@ pub(super) struct Collector {
     /// `tracing` of a configuration that sends all traces to it.
     pub(super) settings: Value,
     requests: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
+    /// The fields of the requests; over TLS only.
+    fields: Arc<Mutex<Vec<HeaderMap>>>,
 }
 
 /// A received span.
@@ -64,7 +74,7 @@ impl Collector {
             "enabled": true, "exporter": "otlp", "protocol": name, "sample_rate": 1, "service_name": "keygate-test",
             "endpoint": listener.local_addr().unwrap().to_string()
         });
-        let collector = Self { settings, requests: Arc::default() };
+        let collector = Self { settings, requests: Arc::default(), fields: Arc::default() };
         match protocol {
             Protocol::Grpc => {
                 let service = TraceServiceServer::new(collector.clone());
@@ -77,6 +87,28 @@ impl Collector {
             }
         }
         collector
+    }
+
+    /// A collector over TLS, with the certificate of an authority for `localhost`.
+    pub(super) async fn start_tls(protocol: Protocol, certificate: &Pair) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (name, alpn) = match protocol {
+            Protocol::Grpc => ("grpc", "h2"),
+            Protocol::Http => ("http/protobuf", "http/1.1"),
+        };
+        let settings = json!({
+            "enabled": true, "exporter": "otlp", "protocol": name, "sample_rate": 1,
+            "endpoint": format!("https://localhost:{}", listener.local_addr().unwrap().port())
+        });
+        let collector = Self { settings, requests: Arc::default(), fields: Arc::default() };
+        let config = Settings { alpn: &[alpn], ..Settings::new(certificate) }.config();
+        tokio::spawn(serve_tls(listener, TlsAcceptor::from(Arc::new(config)), collector.clone()));
+        collector
+    }
+
+    /// The fields of the requests that were received over TLS.
+    pub(super) fn fields(&self) -> Vec<HeaderMap> {
+        self.fields.lock().unwrap().clone()
     }
 
     /// What was received, as text.
@@ -111,6 +143,25 @@ impl Collector {
             Ok(spans.iter().filter(|span| span.trace_id == server.trace_id).cloned().collect())
         })
         .await
+    }
+}
+
+async fn serve_tls(listener: TcpListener, acceptor: TlsAcceptor, collector: Collector) {
+    let service = TraceServiceServer::new(collector.clone());
+    let router = Router::new().route("/v1/traces", post(receive)).with_state(collector.clone());
+    let router = Routes::new(service).into_axum_router().merge(router);
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (acceptor, router, fields) = (acceptor.clone(), router.clone(), Arc::clone(&collector.fields));
+        tokio::spawn(async move {
+            // The client refuses the certificate.
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                fields.lock().unwrap().push(request.headers().clone());
+                router.clone().oneshot(request)
+            });
+            let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+        });
     }
 }
 

@@ -27,12 +27,12 @@ use tower::ServiceExt;
 use crate::support::authority::Pair;
 
 /// What an upstream offers.
-pub(super) struct Settings<'s> {
-    pub(super) certificate: &'s Pair,
+pub(crate) struct Settings<'s> {
+    pub(crate) certificate: &'s Pair,
     /// The file of the authority of clients, whose certificates are then required.
-    pub(super) clients: Option<&'s Path>,
-    pub(super) versions: &'s [&'static SupportedProtocolVersion],
-    pub(super) alpn: &'s [&'static str],
+    pub(crate) clients: Option<&'s Path>,
+    pub(crate) versions: &'s [&'static SupportedProtocolVersion],
+    pub(crate) alpn: &'s [&'static str],
 }
 
 /// A running upstream; it ends on drop. It answers every request with a description of the connection, and gRPC calls of
@@ -44,11 +44,11 @@ pub(super) struct TlsUpstream {
 }
 
 impl<'s> Settings<'s> {
-    pub(super) fn new(certificate: &'s Pair) -> Self {
+    pub(crate) fn new(certificate: &'s Pair) -> Self {
         Self { certificate, clients: None, versions: rustls::ALL_VERSIONS, alpn: &["http/1.1"] }
     }
 
-    fn config(&self) -> ServerConfig {
+    pub(crate) fn config(&self) -> ServerConfig {
         let provider = Arc::new(default_provider());
         let builder =
             ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(self.versions).unwrap();

@@ -11,12 +11,14 @@ use super::audit_row::AuditRow;
 use crate::admin::console::api::{Api, ApiFailure};
 use crate::admin::console::failure::{Failure, sentence};
 use crate::admin::console::fields::Fields;
-use crate::admin::console::model::AuditPage;
+use crate::admin::console::model::{AuditChain, AuditPage};
 use crate::admin::console::page::{Page, Section, form_html};
 use crate::admin::console::signed_in::SignedIn;
+use crate::admin::console::streamed::{Writer, streamed};
 use crate::admin::console::time::Moment;
 
 const EVENTS: &str = "/keygate/v1/auditEvents";
+const CHAIN: &str = "/keygate/v1/auditChain";
 /// The operations that the filter offers.
 const OPERATIONS: [(&str, &str); 11] = [
     ("issue", "Keys issued"),
@@ -31,8 +33,8 @@ const OPERATIONS: [(&str, &str); 11] = [
     ("refuse", "Calls refused"),
     ("checkpoint", "Checkpoints"),
 ];
-/// An export has at most this many pages of a thousand rows.
-const EXPORT_PAGES: usize = 10;
+/// The rows of an export that are in memory at once.
+const EXPORT_ROWS: &str = "1000";
 
 #[derive(Template)]
 #[template(path = "console/audit.html")]
@@ -42,6 +44,8 @@ struct AuditTrail {
     events: Vec<AuditRow>,
     /// The query of the next page; empty on the last one.
     next: String,
+    /// The state of the latest rows; `None` if none is sealed yet, or it cannot be read.
+    chain: Option<AuditChain>,
     /// The last checkpoint of the chains; `None` if there is none yet.
     checkpoint: Option<Checkpoint>,
 }
@@ -63,10 +67,12 @@ struct RawPage {
 pub(super) async fn show(who: SignedIn, fields: Fields) -> Result<Response, Failure> {
     let page = who.page(Section::Audit, "Audit trail");
     let checkpoints = [("operation", "checkpoint"), ("page_size", "1")];
-    let (events, checkpoint) = tokio::join!(
+    let (events, checkpoint, chain) = tokio::join!(
         find::<AuditPage>(&who.api, &fields, "50", fields.text("page_token")),
-        who.api.find::<AuditPage>(EVENTS, &checkpoints)
+        who.api.find::<AuditPage>(EVENTS, &checkpoints),
+        who.api.get::<AuditChain>(CHAIN)
     );
+    let chain = chain.ok().filter(|chain| chain.last_row > 0);
     let (events, page) = match events {
         Ok(events) => (events, page),
         Err(failure) if failure.is_correctable() => (AuditPage::default(), page.with_error(sentence(&failure.message))),
@@ -80,29 +86,41 @@ pub(super) async fn show(who: SignedIn, fields: Fields) -> Result<Response, Fail
         heads: event.details.map(|details| format!("{details:#}")).unwrap_or_default(),
     });
     let events = audit_events.into_iter().map(AuditRow::new).collect();
-    let trail = AuditTrail { page, fields, events, next, checkpoint };
+    let trail = AuditTrail { page, fields, events, next, chain, checkpoint };
     Ok(form_html(&trail.page, &trail))
 }
 
-/// Returns the rows that the filters leave as lines of JSON, the latest first.
+/// Returns the rows that the filters leave as lines of JSON, the latest first. Rows that are added meanwhile are not among them.
 pub(super) async fn export(who: SignedIn, fields: Fields) -> Result<Response, Failure> {
-    let (mut lines, mut token) = (String::new(), String::new());
-    for _ in 0..EXPORT_PAGES {
-        let page: RawPage = find(&who.api, &fields, "1000", &token).await?;
-        for event in page.audit_events {
-            lines.push_str(&event.to_string());
-            lines.push('\n');
-        }
-        token = page.next_page_token;
-        if token.is_empty() {
-            break;
-        }
-    }
+    // The first rows are read before the head of the response, so that it has the status of an error.
+    let first = find(&who.api, &fields, EXPORT_ROWS, "").await?;
+    let (writer, body) = streamed();
+    tokio::spawn(write_rows(who.api, fields, first, writer));
     let headers = [
         (CONTENT_TYPE, "application/x-ndjson"),
         (CONTENT_DISPOSITION, "attachment; filename=\"keygate-audit.ndjson\""),
     ];
-    Ok((headers, lines).into_response())
+    Ok((headers, body).into_response())
+}
+
+/// Writes all pages from a first one. If a page cannot be read, the body has no end, and the browser reports that the download failed.
+async fn write_rows(api: Api, fields: Fields, mut page: RawPage, writer: Writer) {
+    loop {
+        let lines: String = page.audit_events.iter().flat_map(|event| [event.to_string(), "\n".to_owned()]).collect();
+        if !writer.write(lines).await {
+            return;
+        }
+        if page.next_page_token.is_empty() {
+            return writer.end().await;
+        }
+        match find(&api, &fields, EXPORT_ROWS, &page.next_page_token).await {
+            Ok(next) => page = next,
+            Err(failure) => {
+                tracing::warn!(message = failure.message, "an export of the audit trail was not completed");
+                return;
+            }
+        }
+    }
 }
 
 fn find<'a, T: serde::de::DeserializeOwned>(

@@ -1,35 +1,51 @@
 //! Importing keys from a file or a pasted text.
 
 use askama::Template;
-use axum::response::Response;
+use axum::response::{Html, IntoResponse, Response};
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::admin::console::api::{Api, ApiFailure};
 use crate::admin::console::csv;
 use crate::admin::console::failure::{Failure, sentence};
 use crate::admin::console::fields::Fields;
 use crate::admin::console::model::Key;
 use crate::admin::console::page::{Page, Section, form_html, html};
 use crate::admin::console::signed_in::{Posted, SignedIn};
+use crate::admin::console::streamed::{Writer, streamed};
 
 const IMPORTED: &str = "/v2alpha1/admin/importedApiKeys";
 const BATCH_CREATE: &str = "/v2alpha1/admin/importedApiKeys:batchCreate";
-/// The most keys in a call of the API.
-const BATCH_MAX: usize = 1000;
+/// The keys in a call of the API. Their results are sent to the browser before the next call.
+const BATCH: usize = 100;
+/// Where the page is divided: before the results, and before their sum.
+const MARKS: [&str; 2] = ["<!--rows-->", "<!--sum-->"];
 
 #[derive(Template)]
 #[template(path = "console/import.html")]
 struct ImportPage {
     page: Page,
-    /// The results, after the form was sent.
-    results: Option<Results>,
+    /// The number of keys, after the form was sent; then the page has the marks.
+    total: Option<usize>,
 }
 
-/// The results of all rows.
-#[derive(Default)]
-struct Results {
+/// The results of some rows.
+#[derive(Template)]
+#[template(path = "console/import_rows.html")]
+struct Rows {
     rows: Vec<Imported>,
+}
+
+/// The sum of all results.
+#[derive(Template)]
+#[template(path = "console/import_sum.html")]
+struct Sum {
+    total: usize,
+    done: usize,
+    failed: usize,
+    /// Why the import ended early; empty if it did not.
+    error: String,
 }
 
 /// The result of a row. Neither has the text of the key.
@@ -39,6 +55,14 @@ struct Imported {
     /// The id of the new key; empty if it was not imported.
     key_id: String,
     error: String,
+}
+
+/// An import that has begun.
+struct Import {
+    api: Api,
+    items: Vec<Value>,
+    done: usize,
+    failed: usize,
 }
 
 #[derive(Deserialize)]
@@ -54,37 +78,92 @@ struct BatchResult {
 
 /// Shows the form.
 pub(super) async fn show(who: SignedIn) -> Response {
-    html(&ImportPage { page: who.page(Section::Keys, "Import keys"), results: None })
+    html(&ImportPage { page: who.page(Section::Keys, "Import keys"), total: None })
 }
 
-/// Imports the keys of the form, in batches.
+/// Imports the keys of the form. The page is sent while they are imported; its head waits for the first results, so that it has the status of
+/// an error. The import goes on if the browser leaves.
 pub(super) async fn import(Posted { who, fields }: Posted) -> Result<Response, Failure> {
     let page = who.page(Section::Keys, "Import keys");
     let items = match read(&fields) {
         Ok(items) => items,
         Err(error) => {
-            let form = ImportPage { page: page.with_error(error), results: None };
+            let form = ImportPage { page: page.with_error(error), total: None };
             return Ok(form_html(&form.page, &form));
         }
     };
-    let mut results = Results::default();
-    for batch in items.chunks(BATCH_MAX) {
-        match who.api.call(Method::POST, BATCH_CREATE, &json!({"requests": batch})).await {
-            Ok(BatchResponse { results: rows }) => rows.into_iter().for_each(|row| results.add(batch, row.read())),
-            // If none of a batch was imported, the API says only why most of them were not. Each one by itself has its own reason.
-            Err(failure) if failure.is_correctable() => {
-                for item in batch {
-                    match who.api.call(Method::POST, IMPORTED, item).await {
-                        Ok(key) => results.add(batch, Ok(key)),
-                        Err(failure) if failure.is_correctable() => results.add(batch, Err(failure.message)),
-                        Err(failure) => return Err(failure.into()),
-                    }
+    let form = ImportPage { page, total: Some(items.len()) };
+    let text = form.render().map_err(|error| {
+        tracing::error!(%error, "the page of an import cannot be written");
+        Failure::Api(ApiFailure::internal())
+    })?;
+    let mut import = Import { api: who.api, items, done: 0, failed: 0 };
+    let first = import.next().await?;
+    let (writer, body) = streamed();
+    tokio::spawn(import.write(text, first, writer));
+    Ok(Html(body).into_response())
+}
+
+impl Import {
+    /// Imports the next keys.
+    async fn next(&mut self) -> Result<Rows, ApiFailure> {
+        let end = self.items.len().min(self.done + BATCH);
+        let batch = &self.items[self.done..end];
+        let results = import_batch(&self.api, batch).await?;
+        let row =
+            |((number, item), result): ((usize, &Value), Result<Key, String>)| Imported::new(number, item, result);
+        let rows: Vec<Imported> = (self.done + 1..).zip(batch).zip(results).map(row).collect();
+        self.done = end;
+        self.failed += rows.iter().filter(|row| !row.error.is_empty()).count();
+        Ok(Rows { rows })
+    }
+
+    /// Writes the page with the results, from the first ones on.
+    async fn write(mut self, page: String, first: Rows, writer: Writer) {
+        let (head, rest) = page.split_once(MARKS[0]).unwrap_or((&page, ""));
+        let (middle, tail) = rest.split_once(MARKS[1]).unwrap_or((rest, ""));
+        writer.write(format!("{head}{}", rendered(&first))).await;
+        let mut error = String::new();
+        while self.done < self.items.len() && error.is_empty() {
+            match self.next().await {
+                Ok(rows) => {
+                    writer.write(rendered(&rows)).await;
+                }
+                Err(failure) => error = sentence(&failure.message),
+            }
+        }
+        let sum = Sum { total: self.items.len(), done: self.done, failed: self.failed, error };
+        writer.write(format!("{middle}{}{tail}", rendered(&sum))).await;
+        writer.end().await;
+    }
+}
+
+/// Imports at most [`BATCH`] keys. Returns the result of each.
+async fn import_batch(api: &Api, batch: &[Value]) -> Result<Vec<Result<Key, String>>, ApiFailure> {
+    match api.call(Method::POST, BATCH_CREATE, &json!({"requests": batch})).await {
+        Ok(BatchResponse { results }) => Ok(results.into_iter().map(BatchResult::read).collect()),
+        // If none of a batch was imported, the API says only why most of them were not. Each one by itself has its own reason.
+        Err(failure) if failure.is_correctable() => {
+            let mut results = Vec::with_capacity(batch.len());
+            for item in batch {
+                match api.call(Method::POST, IMPORTED, item).await {
+                    Ok(key) => results.push(Ok(key)),
+                    Err(failure) if failure.is_correctable() => results.push(Err(failure.message)),
+                    Err(failure) => return Err(failure),
                 }
             }
-            Err(failure) => return Err(failure.into()),
+            Ok(results)
         }
+        Err(failure) => Err(failure),
     }
-    Ok(html(&ImportPage { page, results: Some(results) }))
+}
+
+/// A part of the page. A template that cannot be written is logged and left out.
+fn rendered(template: &impl Template) -> String {
+    template.render().unwrap_or_else(|error| {
+        tracing::error!(%error, "a part of a page cannot be written");
+        String::new()
+    })
 }
 
 /// The keys of a form: those of the file, or of the text if there is no file.
@@ -135,23 +214,20 @@ impl BatchResult {
     }
 }
 
-impl Results {
-    fn add(&mut self, batch: &[Value], result: Result<Key, String>) {
-        let index = self.rows.len();
-        let name = batch.get(index % BATCH_MAX).and_then(|item| item["name"].as_str()).unwrap_or_default().to_owned();
+impl Imported {
+    fn new(number: usize, item: &Value, result: Result<Key, String>) -> Self {
+        let name = item["name"].as_str().unwrap_or_default().to_owned();
         let (key_id, error) = match result {
             Ok(key) => (key.id, String::new()),
             Err(error) => (String::new(), sentence(&error)),
         };
-        self.rows.push(Imported { number: index + 1, name, key_id, error });
+        Self { number, name, key_id, error }
     }
+}
 
+impl Sum {
     fn imported(&self) -> usize {
-        self.rows.iter().filter(|row| row.error.is_empty()).count()
-    }
-
-    fn failed(&self) -> usize {
-        self.rows.len() - self.imported()
+        self.done - self.failed
     }
 }
 

@@ -37,7 +37,7 @@ fn replace(keygate: &Keygate, text: &str) {
 }
 
 /// Merges settings into the configuration file, and waits until they are in effect.
-async fn reload(keygate: &Keygate, settings: &Value) {
+pub(crate) async fn reload(keygate: &Keygate, settings: &Value) {
     let before = hash(keygate).await;
     change(keygate, settings);
     wait_for(async || match hash(keygate).await {

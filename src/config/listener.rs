@@ -45,7 +45,7 @@ pub struct ListenerConfig {
 }
 
 /// TLS of a listener.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// The certificates. A client gets the one with the server name that it sends (SNI), else the first. The files are watched.

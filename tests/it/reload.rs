@@ -2,6 +2,7 @@
 
 mod files;
 mod settings;
+mod tls;
 mod under_load;
 
 use serde_json::{Value, json};

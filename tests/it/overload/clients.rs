@@ -117,9 +117,10 @@ async fn response(stream: &mut BufReader<TcpStream>) -> String {
 
 /// Whether a response is a refusal because of overload, in the right form.
 fn is_refusal(head: &str, is_grpc: bool) -> bool {
-    let is_status = match is_grpc {
-        true => head.starts_with("HTTP/1.1 200 ") && header(head, "grpc-status") == Some("14"),
-        false => head.starts_with("HTTP/1.1 503 "),
+    let is_status = if is_grpc {
+        head.starts_with("HTTP/1.1 200 ") && header(head, "grpc-status") == Some("14")
+    } else {
+        head.starts_with("HTTP/1.1 503 ")
     };
     is_status && header(head, "retry-after") == Some("1")
 }

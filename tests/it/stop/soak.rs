@@ -82,9 +82,8 @@ impl Clients {
         let end: Arc<AtomicBool> = Arc::default();
         let counts: [Arc<AtomicUsize>; 3] = Default::default();
         let address = gateway.trim_start_matches("http://");
-        let http1 = (0..CLIENTS).map(|_| {
-            tokio::spawn(client(address.to_owned(), Arc::clone(&counts[0]), Some(Arc::clone(&end))))
-        });
+        let http1 = (0..CLIENTS)
+            .map(|_| tokio::spawn(client(address.to_owned(), Arc::clone(&counts[0]), Some(Arc::clone(&end)))));
         let blocking = |run: fn(&str, &AtomicUsize, &AtomicBool) -> Result<(), String>, count: &Arc<AtomicUsize>| {
             let (gateway, count, end) = (gateway.to_owned(), Arc::clone(count), Arc::clone(&end));
             thread::spawn(move || run(&gateway, &count, &end))

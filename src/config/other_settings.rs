@@ -100,14 +100,9 @@ fn placeholder(schema: &Value) -> Value {
     if let Some(value) = has_value("enum").and_then(|values| values.get(0)) {
         return value.clone();
     }
-    let types = |part: &Value| match part.get("type") {
-        Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        Some(Value::String(one)) => vec![one.clone()],
-        _ => Vec::new(),
-    };
-    let typed = parts(schema).flat_map(|part| types(part).into_iter().map(move |one| (one, part)));
-    let Some((one, part)) = typed.into_iter().find(|(one, _)| one != "null") else { return Value::Null };
-    match one.as_str() {
+    let typed = parts(schema).find_map(|part| Some((type_of(part)?, part)));
+    let Some((name, part)) = typed else { return Value::Null };
+    match name {
         "integer" | "number" => part.get("minimum").cloned().unwrap_or(1.into()),
         "boolean" => false.into(),
         "array" => Value::Array(
@@ -122,4 +117,11 @@ fn placeholder(schema: &Value) -> Value {
         _ if part.get("format").is_some() || part.get("pattern").is_some() => "1s".into(),
         _ => "placeholder".into(),
     }
+}
+
+/// The name of the type that a part of a schema describes, other than null.
+fn type_of(part: &Value) -> Option<&str> {
+    let either = part.get("type")?;
+    let names = either.as_array().map_or(std::slice::from_ref(either), Vec::as_slice);
+    names.iter().filter_map(Value::as_str).find(|name| *name != "null")
 }

@@ -218,13 +218,13 @@ fn rules_across_settings_are_checked_around_values_of_the_wrong_type() {
         "gateway.limits.few.quota: must be a whole number",
         "gateway.tenant_limits.0: must be a text",
         "credentials.issuer_retired.0: must be",
-        "secrets.hmac.retired.0.value: must be a text",
+        "secrets.hmac.retired.0: must be a text",
         "cache.redis.addrs.0: must be a text",
     ] {
         let mut tree: serde_json::Value = serde_saphyr::from_str(
             "
 credentials: { issuer: 'https://keys.example.com', issuer_retired: [{ value: x, expires_at: '2030-01-01T00:00:00Z' }] }
-secrets: { hmac: { current: a secret of at least 32 characters, retired: [{ value: another secret of 32 characters, expires_at: '2030-01-01T00:00:00Z' }] } }
+secrets: { hmac: { current: a secret of at least 32 characters, retired: [{ value: another secret of at least 32 characters, expires_at: '2030-01-01T00:00:00Z' }] } }
 db: { dsn: 'sqlite://x' }
 cache: { redis: { addrs: ['localhost:6379'] } }
 gateway:

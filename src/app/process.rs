@@ -161,7 +161,7 @@ impl App {
             Some((settings, upstreams)) => {
                 let listeners = gateway_listeners(settings, listeners.gateway, tls.gateway);
                 let parts = engine.snapshot_parts(settings);
-                Some(Gateway::start(parts, upstreams, listeners, &admissions.gateway, opened, idle)?)
+                Some(Gateway::start(parts, upstreams, listeners, &admissions.gateway, opened.as_ref(), idle)?)
             }
             None => None,
         };

@@ -91,7 +91,7 @@ impl Gateway {
         upstreams: Upstreams,
         listeners: Vec<GatewayListener>,
         admission: &Admission,
-        opened: Option<watch::Receiver<bool>>,
+        opened: Option<&watch::Receiver<bool>>,
         idle: Duration,
     ) -> Result<Self, GatewayError> {
         crate::tls::install_crypto_provider();
@@ -115,7 +115,7 @@ impl Gateway {
             reload.push((config.address, Arc::clone(&connections)));
             let accept = AcceptLoop {
                 admission: admission.clone(),
-                opened: opened.clone(),
+                opened: opened.cloned(),
                 ending: None,
                 stopped: stopped.clone(),
                 times,

@@ -1,4 +1,4 @@
-//! Whether a queue drains: the controlled delay of CoDel (RFC 8289), for requests that wait.
+//! Whether a queue drains: the controlled delay of `CoDel` (RFC 8289), for requests that wait.
 //!
 //! A queue that takes up a burst is useful: it is empty again soon. A queue in which every request waits longer than a target for an
 //! interval does not drain; it adds its waiting time to each response and serves no request more. Requests are refused early then.

@@ -84,8 +84,8 @@ impl Load {
             let Ok(mut ready) = send.ready().await else { return Ok(()) };
             let request_body = self.kind.body();
             // The connection may have got GOAWAY since it was ready; the request was not sent then.
-            let sent = ready.send_request(self.kind.request(), request_body.is_none());
-            let Ok((response, mut stream)) = sent else { return Ok(()) };
+            let begun = ready.send_request(self.kind.request(), request_body.is_none());
+            let Ok((response, mut stream)) = begun else { return Ok(()) };
             if let Some(data) = request_body {
                 // Its error is that of the response.
                 let _ = stream.send_data(data, true);

@@ -74,7 +74,7 @@ struct Clients {
     threads: Vec<JoinHandle<Result<(), String>>>,
     /// HTTP/2 and gRPC.
     multiplexed: [Arc<Load>; 2],
-    multiplexed_clients: Vec<tokio::task::JoinHandle<Result<(), String>>>,
+    over_http2: Vec<tokio::task::JoinHandle<Result<(), String>>>,
 }
 
 impl Clients {
@@ -92,8 +92,8 @@ impl Clients {
         let threads = threads.collect();
         let multiplexed = [Kind::Get, Kind::Grpc].map(|kind| Arc::new(Load { kind, ..Load::default() }));
         let of_load = |load: &Arc<Load>| tokio::spawn(Arc::clone(load).client(address.to_owned()));
-        let multiplexed_clients = multiplexed.iter().flat_map(|load| (0..CLIENTS / 2).map(|_| of_load(load))).collect();
-        Self { http1: http1.collect(), end, counts, threads, multiplexed, multiplexed_clients }
+        let over_http2 = multiplexed.iter().flat_map(|load| (0..CLIENTS / 2).map(|_| of_load(load))).collect();
+        Self { http1: http1.collect(), end, counts, threads, multiplexed, over_http2 }
     }
 
     /// The responses, messages and events so far, by protocol.
@@ -127,7 +127,7 @@ impl Clients {
             load.is_over.store(true, Ordering::Relaxed);
         }
         process.signal("TERM");
-        for client in self.multiplexed_clients {
+        for client in self.over_http2 {
             assert_eq!(client.await.unwrap(), Ok(()), "HTTP/2 or gRPC");
         }
     }

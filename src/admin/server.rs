@@ -70,6 +70,8 @@ pub struct ServerOptions {
     pub admission: Admission,
     /// TLS; `None` for connections in clear text. Not used on a Unix socket.
     pub tls: Option<TlsAcceptor>,
+    /// Becomes true when the server begins to accept; `None` if it does so from the beginning.
+    pub opened: Option<watch::Receiver<bool>>,
 }
 
 /// The router of a server, which can be replaced while the server runs. Clones are the same router.
@@ -120,6 +122,7 @@ impl Server {
         let ((ending, ends), (stop, stopped)) = (watch::channel(false), watch::channel(false));
         let accept = AcceptLoop {
             admission: options.admission,
+            opened: options.opened,
             ending: Some(ends),
             stopped,
             times: options.times,

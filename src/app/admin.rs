@@ -84,25 +84,40 @@ pub(super) fn browser_rules(http: &HttpConfig) -> BrowserRules {
     }
 }
 
+/// Logs what an operator should know about the authentication of a configuration, except what was true with the configuration before.
+pub(super) fn log_warnings(config: &Config, before: Option<&Config>) {
+    let known = before.and_then(|before| warning(&before.serve.http));
+    if let Some(warning) = warning(&config.serve.http).filter(|warning| known != Some(*warning)) {
+        tracing::warn!("{warning}");
+    }
+}
+
+fn warning(http: &HttpConfig) -> Option<&'static str> {
+    let has_bootstrap_key = http.auth.bootstrap_key.is_some() || http.auth.bootstrap_key_file.is_some();
+    match (http.auth_mode(), http.socket.is_some()) {
+        (AdminAuthMode::None, true) => Some(
+            "the admin API does not authenticate callers: every program that can open its socket can manage keys (serve.http.auth.mode)",
+        ),
+        (AdminAuthMode::None, false) => Some(
+            "the admin API does not authenticate callers: every program on this host can manage keys (serve.http.auth.mode)",
+        ),
+        _ if has_bootstrap_key => Some(
+            "a bootstrap key is set (serve.http.auth): it has every role and does not expire; create admin keys with `keygate admin keys create`, \
+             then remove it",
+        ),
+        _ => None,
+    }
+}
+
 fn authenticator(
     http: &HttpConfig,
     engine: &RunningEngine,
     admin_keys: &Engine,
 ) -> Result<Option<Authenticator>, AppError> {
     if http.auth_mode() == AdminAuthMode::None {
-        let caller = if http.socket.is_some() { "that can open its socket" } else { "on this host" };
-        tracing::warn!(
-            "the admin API does not authenticate callers: every program {caller} can manage keys (serve.http.auth.mode)"
-        );
         return Ok(None);
     }
     let bootstrap_key = bootstrap_key(&http.auth)?;
-    if bootstrap_key.is_some() {
-        tracing::warn!(
-            "a bootstrap key is set (serve.http.auth): it has every role and does not expire; create admin keys with `keygate admin keys create`, \
-             then remove it"
-        );
-    }
     let certificates = http.auth.certificates.iter();
     Ok(Some(Authenticator::new(AuthenticatorParts {
         verifier: Arc::clone(&admin_keys.verifier),

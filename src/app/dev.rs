@@ -193,7 +193,7 @@ fn start_sample() -> Result<(String, Option<Server>), AppError> {
     let caps = ConnectionsConfig::total(SAMPLE_CONNECTIONS);
     let admission = Admission::new("sample", caps, CidrSet::default(), &metrics);
     let times = StopTimes { grace: Duration::from_secs(1), idle: Duration::ZERO };
-    let options = ServerOptions { name: "sample", threads: 1, times, admission, tls: None };
+    let options = ServerOptions { name: "sample", threads: 1, times, admission, tls: None, opened: None };
     let server = Server::start(bind(loopback(0), "port")?.into(), sample_router().into(), options)
         .map_err(|cause| AppError::io("the sample API cannot be served", cause))?;
     Ok((url(server.address()), Some(server)))

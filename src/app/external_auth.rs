@@ -1,5 +1,7 @@
 //! Starts external authorization on sockets that are bound already.
 
+use tokio::sync::watch;
+
 use super::error::AppError;
 use crate::engine::RunningEngine;
 use crate::external_auth::{ExternalAuth, Sockets};
@@ -10,6 +12,7 @@ pub(super) fn start(
     engine: &RunningEngine,
     sockets: Sockets,
     admission: Admission,
+    opened: Option<watch::Receiver<bool>>,
 ) -> Result<Option<ExternalAuth>, AppError> {
     let config = engine.config();
     let (Some(settings), Some(routes)) = (&config.external_auth, &config.gateway) else {
@@ -17,5 +20,5 @@ pub(super) fn start(
     };
     let parts = engine.snapshot_parts(routes);
     let idle = config.serve.shutdown_idle_timeout.0;
-    ExternalAuth::start(settings, parts, sockets, admission, idle).map(Some).map_err(AppError::ExternalAuth)
+    ExternalAuth::start(settings, parts, sockets, admission, opened, idle).map(Some).map_err(AppError::ExternalAuth)
 }

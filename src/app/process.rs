@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::admin as admin_api;
 use super::admissions::Admissions;
 use super::config_watch::{ConfigWatch, StartedFrom};
 use super::error::AppError;
@@ -63,6 +64,8 @@ pub struct App {
     follower: Option<FileFollower>,
     /// Follows another process that uses the file of the database.
     following: Option<JoinHandle<()>>,
+    /// Lets the listeners accept, if they do not do so from the beginning: when this process is ready to replace another one.
+    open: Option<watch::Sender<bool>>,
     /// What is passed on to a process that replaces this one; `None` if none can.
     sockets: Option<SharedSockets>,
     /// Set once another process replaces this one.
@@ -84,14 +87,21 @@ impl App {
     /// # Errors
     /// [`AppError`] if a part cannot be started; the other parts are stopped.
     pub fn start(config: &Config, listeners: Listeners) -> Result<Self, AppError> {
-        Self::start_after(config, listeners, None)
+        Self::start_after(config, listeners, false, None)
     }
 
-    /// The same for a process that replaces another one, which lends the lock of its database.
+    /// The same for a process that may replace another one, which lends the lock of its database. If it does, its listeners accept connections
+    /// from when on [`Self::succeed`] finds it ready; the other process accepts them until then.
     ///
     /// # Errors
     /// As of [`Self::start`].
-    pub fn start_after(config: &Config, listeners: Listeners, lock: Option<LentLock>) -> Result<Self, AppError> {
+    pub fn start_after(
+        config: &Config,
+        listeners: Listeners,
+        is_successor: bool,
+        lock: Option<LentLock>,
+    ) -> Result<Self, AppError> {
+        let (open, opened) = is_successor.then(|| watch::channel(false)).unzip();
         let lock = lock.filter(|lock| is_of_database(lock, config));
         let is_lent = lock.is_some();
         let background = Builder::new_multi_thread()
@@ -130,8 +140,10 @@ impl App {
         let idle = config.serve.shutdown_idle_timeout.0;
         let times = StopTimes { grace: config.serve.http.shutdown_grace.0, idle };
         tls.watch(&background);
+        let running_tls = tls.clone();
+        admin_api::log_warnings(config, None);
         let serve = |listener, router: CurrentRouter, (admission, tls), name, threads| {
-            let options = ServerOptions { name, threads, times, admission, tls };
+            let options = ServerOptions { name, threads, times, admission, tls, opened: opened.clone() };
             Server::start(listener, router, options)
                 .map_err(|cause| AppError::io(format!("{name} cannot be served"), cause))
         };
@@ -143,12 +155,13 @@ impl App {
             serve(listener.into(), routers.public.clone(), (admissions.public, tls.public), "public", PUBLIC_THREADS)
         });
         let public = public.transpose()?;
-        let external_auth = external_auth::start(&engine, listeners.external_auth, admissions.external_auth)?;
+        let external_auth =
+            external_auth::start(&engine, listeners.external_auth, admissions.external_auth, opened.clone())?;
         let gateway = match gateway_config.zip(upstreams) {
             Some((settings, upstreams)) => {
                 let listeners = gateway_listeners(settings, listeners.gateway, tls.gateway);
                 let parts = engine.snapshot_parts(settings);
-                Some(Gateway::start(parts, upstreams, listeners, &admissions.gateway, idle)?)
+                Some(Gateway::start(parts, upstreams, listeners, &admissions.gateway, opened.as_ref(), idle)?)
             }
             None => None,
         };
@@ -168,6 +181,7 @@ impl App {
             admin: routers,
             gateway: gateway.as_ref().map(Gateway::reload).cloned(),
             external_auth: external_auth.as_ref().map(ExternalAuth::reload).cloned(),
+            tls: running_tls,
         };
         let (reloadable, config_watch) = (Some((parts, registry)), None);
         Ok(Self {
@@ -181,6 +195,7 @@ impl App {
             engine,
             follower,
             following: None,
+            open,
             sockets: None,
             replaced: None,
             delay: config.serve.shutdown_delay.0,
@@ -210,7 +225,7 @@ impl App {
         self.sockets = Some(sockets);
     }
 
-    /// Replaces the process that has started this one: waits until this process is ready, and has that one end.
+    /// Replaces the process that has started this one: waits until this process is ready, accepts connections, and has that one end.
     pub fn succeed(&mut self, predecessor: Predecessor) {
         self.background.block_on(async {
             while let Err(reason) = self.node.ready().await {
@@ -218,6 +233,10 @@ impl App {
                 tokio::time::sleep(READY_LOOK).await;
             }
         });
+        if let Some(open) = self.open.take() {
+            // An error means that a listener has ended already.
+            let _ = open.send(true);
+        }
         // A process that has ended by itself needs no message: its sockets and its lock are those of this process.
         if let Err(error) = predecessor.replace() {
             tracing::warn!(%error, "process {} has ended already", predecessor.id());

@@ -7,6 +7,7 @@ use prometheus::Registry;
 use super::admin;
 use super::build;
 use super::error::AppError;
+use super::tls::TlsAcceptors;
 use crate::admin::{CurrentRouter, ListenerInfo, Node, RequestMetrics, Routers, UpstreamReport, routers};
 use crate::config::{Config, GatewayConfig, ListenerConfig};
 use crate::engine::RunningEngine;
@@ -32,6 +33,7 @@ pub(super) struct RunningParts {
     pub(super) admin: AdminRouters,
     pub(super) gateway: Option<GatewayReload>,
     pub(super) external_auth: Option<ExternalAuthReload>,
+    pub(super) tls: TlsAcceptors,
 }
 
 impl AdminRouters {
@@ -91,6 +93,7 @@ impl RunningParts {
         let upstreams = self.gateway.as_ref().map(|gateway| gateway.upstreams().reconfigured(&settings)).transpose()?;
         let AdminRouters { node, upstream_report, request_metrics, registry, .. } = &self.admin;
         let routers = build(&engine, upstream_report.clone(), node, (request_metrics, registry))?;
+        let tls = self.tls.prepare(config)?;
         let gateway = self.gateway.as_ref().zip(upstreams).map(|(gateway, upstreams)| {
             (gateway, NewGatewaySettings::new(engine.snapshot_parts(&settings), upstreams), listeners(&settings))
         });
@@ -98,6 +101,8 @@ impl RunningParts {
         let external_auth = external_auth
             .map(|(running, config)| (running, Snapshot::new(engine.snapshot_parts(&settings), |_| ()), config));
         // From here on nothing fails.
+        admin::log_warnings(config, Some(self.engine.config()));
+        self.tls.apply(tls);
         if let Some((gateway, settings, listeners)) = gateway {
             gateway.apply(settings, &listeners);
         }
@@ -108,7 +113,7 @@ impl RunningParts {
         self.admin.public.replace(routers.public);
         self.admin.metrics.replace(routers.metrics);
         self.admin.node.set_version(build::version(config));
-        engine.take_live_streams();
+        engine.take_effect();
         self.engine = engine;
         Ok(())
     }

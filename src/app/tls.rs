@@ -1,5 +1,6 @@
 //! TLS of the listeners, from the files that the configuration names.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use prometheus::Registry;
@@ -8,12 +9,13 @@ use tokio::runtime::Runtime;
 use super::error::AppError;
 use crate::config::{Config, GatewayConfig, TlsConfig};
 use crate::gateway::check_upstream_files;
-use crate::listener::tls::{Metrics, Source, TlsAcceptor, TlsError, Watched, certificates, check_files};
+use crate::listener::tls::{Metrics, PreparedTls, Source, TlsAcceptor, TlsError, Watched, certificates, check_files};
 
 /// The setting of the authorities of the collector of traces.
 const COLLECTOR_AUTHORITIES: &str = "tracing.tls.ca_file";
 
-/// TLS of the listeners; `None` for one in clear text.
+/// TLS of the listeners; `None` for one in clear text. Clones share it.
+#[derive(Clone)]
 pub(super) struct TlsAcceptors {
     pub(super) admin: Option<TlsAcceptor>,
     pub(super) public: Option<TlsAcceptor>,
@@ -54,16 +56,49 @@ impl TlsAcceptors {
 
     /// Watches the files on a runtime.
     pub(super) fn watch(&self, runtime: &Runtime) {
-        for acceptor in [&self.admin, &self.public, &self.metrics].into_iter().chain(&self.gateway).flatten() {
+        for acceptor in self.all().flatten() {
             runtime.spawn(acceptor.watch());
+        }
+    }
+
+    /// All, in the order of [`listeners`].
+    fn all(&self) -> impl Iterator<Item = Option<&TlsAcceptor>> {
+        [&self.admin, &self.public, &self.metrics].into_iter().chain(&self.gateway).map(Option::as_ref)
+    }
+
+    /// Loads the files of another configuration with the same listeners, where its settings of TLS differ.
+    ///
+    /// # Errors
+    /// [`TlsError`] with the first file that is not usable.
+    pub(super) fn prepare(&self, config: &Config) -> Result<NewTls, TlsError> {
+        let changed = self.all().zip(listeners(config)).filter_map(|(acceptor, listener)| {
+            let (acceptor, tls) = (acceptor?, listener.tls?);
+            let prepared = acceptor.prepare(&tls, listener.http2, &listener.setting).transpose()?;
+            Some(prepared.map(|prepared| (acceptor.clone(), prepared)))
+        });
+        changed.collect::<Result<_, _>>().map(NewTls)
+    }
+
+    /// Uses other settings for new connections.
+    pub(super) fn apply(&self, new: NewTls) {
+        let files = || self.all().flatten().flat_map(TlsAcceptor::certificate_files).collect::<BTreeSet<_>>();
+        let before = files();
+        for (acceptor, prepared) in new.0 {
+            acceptor.apply(prepared);
+        }
+        for file in before.difference(&files()) {
+            self.file_metrics.remove_expiry(file);
         }
     }
 }
 
+/// Other settings of TLS whose files are loaded.
+pub(super) struct NewTls(Vec<(TlsAcceptor, PreparedTls)>);
+
 /// Reads the files of certificates that a configuration names, and returns what is wrong with them.
 pub fn check_tls(config: &Config) -> Vec<TlsError> {
-    let listeners = [admin(config), public(config), metrics_listener(config)].into_iter().chain(gateway(config));
-    let of_listeners = listeners.filter_map(|listener| Some(check_files(&listener.tls?, &listener.setting))).flatten();
+    let of_listeners =
+        listeners(config).filter_map(|listener| Some(check_files(&listener.tls?, &listener.setting))).flatten();
     let gateway = config.gateway.as_ref().filter(|gateway| gateway.enabled);
     let collector = Some(&config.tracing).filter(|tracing| tracing.enabled);
     let collector =
@@ -85,6 +120,11 @@ impl Source for CollectorAuthorities<'_> {
         let pem = contents.first().map(Vec::as_slice).unwrap_or_default();
         certificates(pem).map(drop).map_err(|problem| problem.at(COLLECTOR_AUTHORITIES, self.0))
     }
+}
+
+/// All listeners that may have TLS.
+fn listeners(config: &Config) -> impl Iterator<Item = Listener> {
+    [admin(config), public(config), metrics_listener(config)].into_iter().chain(gateway(config))
 }
 
 fn admin(config: &Config) -> Listener {

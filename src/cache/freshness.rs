@@ -16,7 +16,8 @@ pub enum OnDatabaseDown {
 #[derive(Debug)]
 pub struct Freshness {
     start: Instant,
-    max_staleness: Duration,
+    /// In microseconds.
+    max_staleness: AtomicU64,
     on_database_down: OnDatabaseDown,
     /// Until when all changes are known, in microseconds since `start`; `u64::MAX` when no other node makes changes.
     confirmed: AtomicU64,
@@ -47,11 +48,16 @@ impl Freshness {
     pub fn new(max_staleness: Duration, on_database_down: OnDatabaseDown, now: Instant) -> Self {
         Self {
             start: now,
-            max_staleness,
+            max_staleness: AtomicU64::new(micros(max_staleness)),
             on_database_down,
             confirmed: AtomicU64::new(0),
             down_until: AtomicU64::new(0),
         }
+    }
+
+    /// Changes for how long changes may be missing while records are up to date.
+    pub fn set_max_staleness(&self, max_staleness: Duration) {
+        self.max_staleness.store(micros(max_staleness), Ordering::Relaxed);
     }
 
     /// Records that all changes until `when` are known, and that the database answers.
@@ -72,7 +78,7 @@ impl Freshness {
         }
         let age = self.age(now());
         match self.on_database_down {
-            _ if age <= self.max_staleness => Trust::Fresh,
+            _ if micros(age) <= self.max_staleness.load(Ordering::Relaxed) => Trust::Fresh,
             OnDatabaseDown::ServeStale(limit) if age <= limit => Trust::Unconfirmed,
             _ => Trust::Stale,
         }
@@ -106,8 +112,12 @@ impl Freshness {
     }
 
     fn micros(&self, when: Instant) -> u64 {
-        u64::try_from(when.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
+        micros(when.saturating_duration_since(self.start))
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -129,6 +139,10 @@ mod tests {
         freshness.confirm(start + SECOND * 10);
         assert_eq!((trust(305), trust(306)), (Trust::Fresh, Trust::Unconfirmed));
         assert_eq!(freshness.age(start + SECOND * 302), SECOND * 2);
+        freshness.set_max_staleness(SECOND * 2);
+        assert_eq!((trust(302), trust(303)), (Trust::Fresh, Trust::Unconfirmed));
+        freshness.set_max_staleness(SECOND * 9);
+        assert_eq!((trust(309), trust(310)), (Trust::Fresh, Trust::Unconfirmed));
     }
 
     #[test]

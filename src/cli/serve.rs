@@ -35,7 +35,7 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<()> {
     let lock = inherited.lock();
     inherited.warn_of_unused();
     drop(inherited);
-    let mut app = App::start_after(&config, listeners, lock)?;
+    let mut app = App::start_after(&config, listeners, predecessor.is_some(), lock)?;
     tracing::info!(
         gateway = app.gateway_address().map(tracing::field::display),
         admin = app.admin_address().map(tracing::field::display),

@@ -9,7 +9,7 @@ use super::problems::Problems;
 use crate::duration::ConfigDuration;
 
 /// Throttling of client addresses that repeatedly present rejected credentials (401). Addresses of a /64 network in IPv6 count as one.
-#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthFailuresConfig {
     /// What happens above the limit.

@@ -45,7 +45,7 @@ pub struct ListenerConfig {
 }
 
 /// TLS of a listener.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// The certificates. A client gets the one with the server name that it sends (SNI), else the first. The files are watched.
@@ -146,6 +146,10 @@ pub struct ListenerLimits {
     /// Maximum number of concurrent requests on an HTTP/2 connection.
     #[schemars(range(min = 1, max = 10_000))]
     pub http2_streams: u32,
+    /// Number of requests in flight of all connections; 503. Requests whose key is in the cache are refused at twice of it. If absent, there
+    /// is no limit.
+    #[schemars(range(min = 1))]
+    pub max_in_flight: Option<u32>,
 }
 
 /// Limits of the connections of the gateway in all listeners.
@@ -236,6 +240,9 @@ impl ListenerLimits {
                 problems.add(&format!("{path}.{name}"), "must be at least 100ms");
             }
         }
+        if self.max_in_flight == Some(0) {
+            problems.add(&format!("{path}.max_in_flight"), "must be at least 1; leave it out for no limit");
+        }
         if self.target_bytes > self.head_bytes {
             problems.add(&format!("{path}.target_bytes"), "must not exceed head_bytes");
         }
@@ -263,6 +270,7 @@ impl Default for ListenerLimits {
             body_rate: 128,
             response_stall_timeout: ConfigDuration(Duration::from_secs(60)),
             http2_streams: 100,
+            max_in_flight: None,
         }
     }
 }
@@ -325,6 +333,7 @@ mod tests {
             ("{ address: 0.0.0.0:1, tls: { certificates: [] } }", "l.tls.certificates"),
             ("{ address: 0.0.0.0:1, limits: { head_timeout: 1ms } }", "l.limits.head_timeout"),
             ("{ address: 0.0.0.0:1, limits: { head_bytes: 2048 } }", "l.limits.target_bytes"),
+            ("{ address: 0.0.0.0:1, limits: { max_in_flight: 0 } }", "l.limits.max_in_flight"),
         ] {
             assert_eq!(problems(text), [path], "{text}");
         }

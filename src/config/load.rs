@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::other_settings::check_other_settings;
 use super::place::{ConfigPlace, merge};
 use super::problems::{ConfigErrors, Problems, REQUIRED};
 use super::root::Config;
@@ -83,7 +84,7 @@ impl Config {
             }
             check::check(&schema, &tree, &mut problems);
             if config.is_none() {
-                check_other_settings(&tree, &mut problems);
+                check_other_settings(&schema, &tree, &mut problems);
             }
         }
         problems.result(())?;
@@ -93,35 +94,6 @@ impl Config {
             None => Err(ConfigErrors::one(name, "has a value of the wrong type; check lists and times")),
         }
     }
-}
-
-/// Applies the rules across fields to a tree with values of the wrong type, as if these settings were not there. So one run reports the
-/// errors of all other settings, too. Nothing is reported if a required setting is among them.
-fn check_other_settings(tree: &Value, problems: &mut Problems) {
-    let wrong: Vec<String> = problems.paths().map(str::to_owned).collect();
-    let mut rest = tree.clone();
-    for path in &wrong {
-        remove(&mut rest, path);
-    }
-    let Ok(config) = Config::deserialize(&rest) else { return };
-    let mut others = Problems::default();
-    config.collect_problems(&mut others);
-    let is_new = |path: &str| !wrong.iter().any(|wrong| is_below(path, wrong) || is_below(wrong, path));
-    problems.extend(others, is_new);
-}
-
-/// Removes a member of a mapping. Items of lists stay, because the paths of the others contain their indexes.
-fn remove(tree: &mut Value, path: &str) {
-    let (parent, name) = path.rsplit_once('.').map_or(("", path), |(parent, name)| (parent, name));
-    let pointer = if parent.is_empty() { String::new() } else { format!("/{}", parent.replace('.', "/")) };
-    if let Some(Value::Object(members)) = tree.pointer_mut(&pointer) {
-        members.remove(name);
-    }
-}
-
-/// Whether a path is another one or below it.
-fn is_below(path: &str, other: &str) -> bool {
-    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 fn parse_tree(name: &str, text: &str, problems: &mut Problems) -> Value {

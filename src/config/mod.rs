@@ -23,6 +23,7 @@ mod limit;
 mod listener;
 mod load;
 mod multitenancy;
+mod other_settings;
 mod overload;
 mod place;
 mod problems;

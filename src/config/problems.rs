@@ -87,9 +87,9 @@ impl Problems {
         self.0.iter().map(|error| error.path.as_str())
     }
 
-    /// Adds the errors of others whose paths are wanted.
-    pub(super) fn extend(&mut self, others: Self, is_wanted: impl Fn(&str) -> bool) {
-        self.0.extend(others.0.into_iter().filter(|error| is_wanted(&error.path)));
+    /// Adds the errors of others that are wanted.
+    pub(super) fn extend(&mut self, others: Self, is_wanted: impl Fn(&ConfigError) -> bool) {
+        self.0.extend(others.0.into_iter().filter(|error| is_wanted(error)));
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,13 +1,15 @@
 //! Which settings take effect at a restart only, because they describe sockets, threads, connections to other servers, or the size of what
 //! is in memory.
 
+use super::cache::CacheConfig;
 use super::gateway::GatewayConfig;
-use super::listener::ListenerConfig;
+use super::listener::{ListenerConfig, TlsConfig};
 use super::root::Config;
+use super::serve::{MetricsConfig, PublicConfig};
 use super::source::LoadedConfig;
 
 /// The paths of these settings. `*` stands for any name or index; a path includes all settings below it.
-const RESTART: [&str; 31] = [
+const RESTART: [&str; 30] = [
     "serve.http.host",
     "serve.http.port",
     "serve.http.socket",
@@ -37,16 +39,16 @@ const RESTART: [&str; 31] = [
     "gateway.fast_path",
     "gateway.shutdown_grace",
     "gateway.unknown_keys",
-    "gateway.auth_failures",
     "external_auth.*",
 ];
 
 impl LoadedConfig {
     /// The paths of the settings that differ from `started`, with which the process was started, and take effect at a restart only.
     pub fn restart_settings(&self, started: &Self) -> Vec<String> {
-        let settings = self.changed_settings(started).into_iter().filter(|path| needs_restart(path));
-        // A section that appears or disappears starts or stops a listener.
         let (now, before) = (&self.config, &started.config);
+        let waits = |path: &String| needs_restart(path) || (is_tls(path) && !keeps_tls(path, now, before));
+        let settings = self.changed_settings(started).into_iter().filter(waits);
+        // A section that appears or disappears starts or stops a listener.
         let sections = [
             ("gateway", now.gateway.is_some() != before.gateway.is_some()),
             ("external_auth", now.external_auth.is_some() != before.external_auth.is_some()),
@@ -64,14 +66,19 @@ impl Config {
         http.host.clone_from(&running_http.host);
         http.port = running_http.port;
         http.socket.clone_from(&running_http.socket);
-        http.tls.clone_from(&running_http.tls);
+        http.tls = running_tls(http.tls.take(), running_http.tls.as_ref());
         http.shutdown_grace = running_http.shutdown_grace;
-        self.serve.metrics.clone_from(&running.serve.metrics);
-        self.serve.public.clone_from(&running.serve.public);
+        let tls = running_tls(self.serve.metrics.tls.take(), running.serve.metrics.tls.as_ref());
+        self.serve.metrics = MetricsConfig { tls, ..running.serve.metrics.clone() };
+        let tls = self.serve.public.take().and_then(|public| public.tls);
+        self.serve.public = running.serve.public.clone().map(|public| {
+            let tls = running_tls(tls, public.tls.as_ref());
+            PublicConfig { tls, ..public }
+        });
         self.serve.shutdown_delay = running.serve.shutdown_delay;
         self.serve.shutdown_idle_timeout = running.serve.shutdown_idle_timeout;
         self.db.clone_from(&running.db);
-        self.cache.clone_from(&running.cache);
+        self.cache = CacheConfig { max_staleness: self.cache.max_staleness, ..running.cache.clone() };
         self.rate_limit.enabled = running.rate_limit.enabled;
         self.rate_limit.backend = running.rate_limit.backend;
         self.rate_limit.mode = running.rate_limit.mode;
@@ -108,21 +115,54 @@ impl GatewayConfig {
         self.fast_path = running.fast_path;
         self.shutdown_grace = running.shutdown_grace;
         self.unknown_keys = running.unknown_keys;
-        self.auth_failures = running.auth_failures;
     }
 }
 
-/// A running listener with the settings of that in `listeners` with the same address. Its TLS stays.
+/// TLS of a running listener with other settings. A listener in clear text stays one, and one with TLS, too.
+fn running_tls(new: Option<TlsConfig>, running: Option<&TlsConfig>) -> Option<TlsConfig> {
+    running.map(|running| new.unwrap_or_else(|| running.clone()))
+}
+
+/// The sections of the TLS of listeners. It is reloaded where there is TLS before and after the change.
+const TLS: [&str; 4] = ["serve.http.tls", "serve.metrics.tls", "serve.public.tls", "gateway.listeners.*.tls"];
+
+/// Whether a path is about the TLS of a listener.
+fn is_tls(path: &str) -> bool {
+    TLS.iter().any(|section| covers(section, path))
+}
+
+/// Whether the listener whose TLS a path is about has TLS before and after the change.
+fn keeps_tls(path: &str, now: &Config, before: &Config) -> bool {
+    let has_tls = |config: &Config| {
+        let tls = if covers(TLS[0], path) {
+            config.serve.http.tls.as_ref()
+        } else if covers(TLS[1], path) {
+            config.serve.metrics.tls.as_ref()
+        } else if covers(TLS[2], path) {
+            config.serve.public.as_ref().and_then(|public| public.tls.as_ref())
+        } else {
+            let index = path.split('.').nth(2).and_then(|index| index.parse::<usize>().ok());
+            let listener = config.gateway.as_ref().zip(index).and_then(|(gateway, index)| gateway.listeners.get(index));
+            listener.and_then(|listener| listener.tls.as_ref())
+        };
+        tls.is_some()
+    };
+    has_tls(now) && has_tls(before)
+}
+
+/// A running listener with the settings of that in `listeners` with the same address.
 fn kept(running: &ListenerConfig, listeners: &[ListenerConfig]) -> ListenerConfig {
     match listeners.iter().find(|listener| listener.address == running.address) {
-        Some(listener) => ListenerConfig { tls: running.tls.clone(), ..listener.clone() },
+        Some(listener) => {
+            ListenerConfig { tls: running_tls(listener.tls.clone(), running.tls.as_ref()), ..listener.clone() }
+        }
         None => running.clone(),
     }
 }
 
-/// Whether a change of a setting takes effect at a restart only. Items of lists have their index in the path, such as `gateway.listeners.0.tls`.
+/// Whether a change of a setting takes effect at a restart only, if no section appears or disappears. Items of lists have their index in the path, such as `gateway.listeners.0.tls`.
 pub(crate) fn needs_restart(path: &str) -> bool {
-    let is_reloaded = path.starts_with("external_auth.trusted_peers");
+    let is_reloaded = path.starts_with("external_auth.trusted_peers") || path == "cache.max_staleness" || is_tls(path);
     // A list of another length has no indexes in common.
     let is_list_of_sockets = path == "gateway.listeners";
     !is_reloaded && (is_list_of_sockets || RESTART.iter().any(|rule| covers(rule, path)))
@@ -174,11 +214,13 @@ mod tests {
         let before = gateway("{ address: '127.0.0.1:8080' }", "");
         let after = loaded(
             "db: { dsn: 'sqlite://other' }\nserve: { http: { port: 5000 } }\nlog: { level: debug }\n\
+             cache: { max_staleness: 7s }\n\
              gateway: { listeners: [{ address: '127.0.0.1:8080', require_tls: true }], threads: 3, allow_underscores: true }\n",
         );
         assert_eq!(after.restart_settings(&before), ["db.dsn", "gateway.threads", "serve.http.port"]);
         let merged = after.config.with_running(&before.config);
         assert_eq!((merged.db.dsn.as_str(), merged.serve.http.port), ("sqlite://x", before.config.serve.http.port));
+        assert_eq!(merged.cache.max_staleness.0.as_secs(), 7);
         let gateway = merged.gateway.unwrap();
         assert_eq!((gateway.threads, gateway.allow_underscores, gateway.listeners[0].require_tls), (0, true, true));
     }
@@ -191,6 +233,41 @@ mod tests {
         let merged = after.config.with_running(&before.config).gateway.unwrap();
         let shown = merged.listeners.iter().map(|listener| (listener.address.as_str(), listener.trusted_proxies.len()));
         assert_eq!(shown.collect::<Vec<_>>(), [("127.0.0.1:8080", 0), ("127.0.0.1:8081", 1)]);
+    }
+
+    #[test]
+    fn tls_of_a_listener_changes_and_neither_appears_nor_disappears() {
+        let listener = |file: &str, port: u16| {
+            format!("{{ address: '127.0.0.1:{port}', tls: {{ certificates: [{{ certificate: {file}, key: k }}] }} }}")
+        };
+        let settings = |file: &str| {
+            let tls = format!("tls: {{ certificates: [{{ certificate: {file}, key: k }}] }}");
+            let serve = format!(
+                "serve: {{ http: {{ {tls} }}, metrics: {{ {tls} }}, public: {{ host: 127.0.0.1, port: 4, {tls} }} }}"
+            );
+            loaded(&format!(
+                "db: {{ dsn: 'sqlite://x' }}\n{serve}\ngateway: {{ listeners: [{}] }}\n",
+                listener(file, 1)
+            ))
+        };
+        let (before, after) = (settings("a"), settings("b"));
+        assert_eq!(after.restart_settings(&before), Vec::<String>::new());
+        let merged = after.config.with_running(&before.config);
+        let gateway = merged.gateway.unwrap();
+        let serve = merged.serve;
+        for tls in [&gateway.listeners[0].tls, &serve.http.tls, &serve.metrics.tls, &serve.public.unwrap().tls] {
+            assert_eq!(tls.as_ref().unwrap().certificates[0].certificate.to_str(), Some("b"));
+        }
+        let (plain, with_tls) = (listening("{ address: '127.0.0.1:1' }"), listening(&listener("a", 1)));
+        for (now, started) in [(&plain, &with_tls), (&with_tls, &plain)] {
+            assert_ne!(now.restart_settings(started), Vec::<String>::new());
+            let merged = now.config.clone().with_running(&started.config).gateway.unwrap();
+            assert_eq!(merged.listeners[0].tls, started.config.gateway.as_ref().unwrap().listeners[0].tls);
+        }
+    }
+
+    fn listening(listeners: &str) -> LoadedConfig {
+        gateway(listeners, "")
     }
 
     #[test]

@@ -201,6 +201,52 @@ fn type_errors_are_listed_with_their_paths() {
 }
 
 #[test]
+fn rules_across_settings_are_checked_around_values_of_the_wrong_type() {
+    let rule = "gateway.routes.1.upstream: names no entry of gateway.upstreams";
+    for wrong in [
+        "gateway.routes.0.name: must be a text",
+        "gateway.routes.0.path_prefix: must be a text",
+        "gateway.routes.0.scopes: must be a list",
+        "gateway.routes.0.scopes.1: must be a text",
+        "gateway.routes.0: must be a mapping",
+        "gateway.listeners.0.address: must be a text",
+        "gateway.listeners.0.limits.head_bytes: must be a whole number",
+        "gateway.upstreams.a: must be a mapping",
+        "gateway.upstreams.a.endpoints: must be a list",
+        "gateway.upstreams.a.endpoints.0: must be",
+        "gateway.limits.few: must be a mapping",
+        "gateway.limits.few.quota: must be a whole number",
+        "gateway.tenant_limits.0: must be a text",
+        "credentials.issuer_retired.0: must be",
+        "secrets.hmac.retired.0: must be a text",
+        "cache.redis.addrs.0: must be a text",
+    ] {
+        let mut tree: serde_json::Value = serde_saphyr::from_str(
+            "
+credentials: { issuer: 'https://keys.example.com', issuer_retired: [{ value: x, expires_at: '2030-01-01T00:00:00Z' }] }
+secrets: { hmac: { current: a secret of at least 32 characters, retired: [{ value: another secret of at least 32 characters, expires_at: '2030-01-01T00:00:00Z' }] } }
+db: { dsn: 'sqlite://x' }
+cache: { redis: { addrs: ['localhost:6379'] } }
+gateway:
+  listeners: [{ address: '127.0.0.1:8080', limits: { head_bytes: 32768 } }]
+  routes:
+    - { name: a, path_prefix: /a, upstream: a, scopes: [one, two] }
+    - { name: b, upstream: b }
+  upstreams: { a: { endpoints: ['http://127.0.0.1:9000'] } }
+  limits: { few: { quota: 1, window: 1s } }
+  tenant_limits: [few]
+",
+        )
+        .unwrap();
+        let path = wrong.split(':').next().unwrap();
+        *tree.pointer_mut(&format!("/{}", path.replace('.', "/"))).unwrap() = true.into();
+        let errors = Config::parse("test.yaml", &tree.to_string(), &BTreeMap::new()).unwrap_err().to_string();
+        assert!(errors.contains(wrong) && errors.contains(rule), "{wrong}: {errors}");
+        assert_eq!(errors.lines().count(), 3, "{wrong}: {errors}");
+    }
+}
+
+#[test]
 fn integers_may_be_written_as_floats() {
     let text = "db: { dsn: ':memory:' }\nserve: { http: { port: 80.0 } }\ntracing: { sample_rate: 1 }";
     let config = Config::parse("test.yaml", text, &variables(&[])).unwrap();

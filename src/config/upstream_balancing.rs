@@ -103,6 +103,10 @@ pub struct PoolConfig {
     pub max_waiting: u32,
     /// How long a request waits.
     pub wait_timeout: ConfigDuration,
+    /// How long requests may wait for a longer time. If all that get their turn within ten times of this have waited longer, the queue does
+    /// not drain: from then on no request waits longer than this, or than twice of it if its key is in the cache. If absent, there is no
+    /// such limit.
+    pub wait_target: Option<ConfigDuration>,
 }
 
 /// When an endpoint that fails gets no requests for some time.
@@ -139,7 +143,13 @@ impl Default for RetriesConfig {
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        Self { idle_timeout: seconds(50), max_requests: None, max_waiting: 100, wait_timeout: seconds(1) }
+        Self {
+            idle_timeout: seconds(50),
+            max_requests: None,
+            max_waiting: 100,
+            wait_timeout: seconds(1),
+            wait_target: None,
+        }
     }
 }
 
@@ -195,6 +205,10 @@ impl PoolConfig {
             if time.0.is_zero() {
                 problems.add(&format!("{path}.{name}"), "must be longer than 0s");
             }
+        }
+        let target = self.wait_target.map(|target| target.0);
+        if target.is_some_and(|target| target < Duration::from_millis(1) || target >= self.wait_timeout.0) {
+            problems.add(&format!("{path}.wait_target"), "must be at least 1ms, and shorter than pool.wait_timeout");
         }
     }
 }

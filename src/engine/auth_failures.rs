@@ -11,13 +11,16 @@ use crate::duration::ConfigDuration;
 use crate::pipeline::{AuthFailureMetrics, AuthFailureThrottle};
 use crate::ratelimit::AddressBudget;
 
-/// The throttles of the fronts.
+/// The throttles of the fronts, with metrics in common.
 #[derive(Clone)]
 pub(super) struct AuthFailureThrottles {
     /// The throttle of `gateway.auth_failures`; `None` if it is off.
     pub(super) gateway: Option<Arc<AuthFailureThrottle>>,
     /// The throttle of the admin API.
     pub(super) admin: Option<Arc<AuthFailureThrottle>>,
+    /// Those of `gateway`.
+    settings: AuthFailuresConfig,
+    metrics: AuthFailureMetrics,
 }
 
 /// The limits of the admin API: few, because an administrator seldom mistypes a key.
@@ -31,13 +34,31 @@ fn admin_settings() -> AuthFailuresConfig {
     }
 }
 
-/// Starts the throttles, with metrics in common.
-pub(super) fn start(config: &Config, registry: &Registry) -> Result<AuthFailureThrottles, prometheus::Error> {
-    let metrics = AuthFailureMetrics::register(registry)?;
-    let throttle = |settings: &AuthFailuresConfig| {
-        let budget = AddressBudget::new(settings.burst, settings.per_second, Arc::new(SystemClock));
-        AuthFailureThrottle::new(settings, budget, &metrics).map(Arc::new)
-    };
-    let gateway = config.gateway.as_ref().map(|gateway| gateway.auth_failures).unwrap_or_default();
-    Ok(AuthFailureThrottles { gateway: throttle(&gateway), admin: throttle(&admin_settings()) })
+impl AuthFailureThrottles {
+    /// The throttles of a configuration.
+    ///
+    /// # Errors
+    /// When `registry` has their metrics already.
+    pub(super) fn start(config: &Config, registry: &Registry) -> Result<Self, prometheus::Error> {
+        let (metrics, settings) = (AuthFailureMetrics::register(registry)?, gateway_settings(config));
+        let (gateway, admin) = (throttle(&settings, &metrics), throttle(&admin_settings(), &metrics));
+        Ok(Self { gateway, admin, settings, metrics })
+    }
+
+    /// The throttles of another configuration. That of the gateway keeps its counts if its settings are the same, else it begins anew.
+    pub(super) fn reconfigured(&self, config: &Config) -> Self {
+        let settings = gateway_settings(config);
+        let is_same = settings == self.settings;
+        let gateway = if is_same { self.gateway.clone() } else { throttle(&settings, &self.metrics) };
+        Self { gateway, settings, ..self.clone() }
+    }
+}
+
+fn gateway_settings(config: &Config) -> AuthFailuresConfig {
+    config.gateway.as_ref().map(|gateway| gateway.auth_failures).unwrap_or_default()
+}
+
+fn throttle(settings: &AuthFailuresConfig, metrics: &AuthFailureMetrics) -> Option<Arc<AuthFailureThrottle>> {
+    let budget = AddressBudget::new(settings.burst, settings.per_second, Arc::new(SystemClock));
+    AuthFailureThrottle::new(settings, budget, metrics).map(Arc::new)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use prometheus::Registry;
 
 use super::audit::AuditTrail;
+use super::auth_failures::AuthFailureThrottles;
 use super::error::EngineError;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
@@ -16,7 +17,7 @@ use super::running::{Background, RunningEngine};
 use super::tasks::Tasks;
 use super::traces::Traces;
 use super::usage::Usage;
-use super::{auth_failures, caches, database, live_streams, lookup_throttle};
+use super::{caches, database, live_streams, lookup_throttle};
 use crate::clock::SystemClock;
 use crate::config::{Config, CountBy, LimitConfig};
 use crate::duration::ConfigDuration;
@@ -120,7 +121,7 @@ impl EngineBuilder {
         tasks.spawn(async move { refresher.run().await });
         keep_purging(&config, &engine, &mut tasks);
         let audit = AuditTrail::start(&config, &engine.lifecycle, &registry)?;
-        let auth_failures = auth_failures::start(&config, &registry)?;
+        let auth_failures = AuthFailureThrottles::start(&config, &registry)?;
         let metrics = pipeline::Metrics::register(&registry)?;
         let traces = Traces::start(&config, &registry)?;
         let background = Background { audit, last_used, usage, traces, tasks };

@@ -40,18 +40,21 @@ pub struct RunningEngine {
     config: Arc<Config>,
     /// Where access-log lines are written; `None` if they are events of `tracing`.
     access_log: Option<AccessLogSink>,
+    auth_failures: AuthFailureThrottles,
     shared: Arc<Shared>,
 }
 
 /// What does not depend on the settings that can change while the engine runs.
 struct Shared {
     store: Arc<dyn KeyStore>,
-    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only a server is replaced while it runs"))]
+    #[cfg_attr(
+        not(feature = "server"),
+        expect(dead_code, reason = "only a server is reloaded and replaced while it runs")
+    )]
     caches: Caches<StoreError>,
     signing_keys: Arc<ArcSwap<SigningKeys>>,
     metrics: Metrics,
     limits: RunningLimiter,
-    auth_failures: AuthFailureThrottles,
     live_streams: Arc<LiveStreams>,
     gathered_calls: Arc<GatheredCalls>,
     usage: Option<Arc<UsageCounter>>,
@@ -94,7 +97,6 @@ impl RunningEngine {
             signing_keys,
             metrics,
             limits,
-            auth_failures,
             live_streams,
             gathered_calls,
             usage,
@@ -103,10 +105,10 @@ impl RunningEngine {
             background,
         };
         let access_log = shared.access_logs.sink(&config)?;
-        Ok(Self { engine, config: Arc::new(config), access_log, shared: Arc::new(shared) })
+        Ok(Self { engine, config: Arc::new(config), access_log, auth_failures, shared: Arc::new(shared) })
     }
 
-    /// The engine with the settings of another configuration: credentials, secrets and quotas. The database, the caches, the limiter and the
+    /// The engine with the settings of another configuration: credentials, secrets, quotas and the throttle of rejected credentials. The database, the caches, the limiter and the
     /// background work stay as they are.
     ///
     /// # Errors
@@ -115,7 +117,8 @@ impl RunningEngine {
     pub fn reconfigured(&self, config: Config) -> Result<Self, EngineError> {
         let engine = self.engine.reconfigured(&config, &self.shared.signing_keys);
         let access_log = self.shared.access_logs.sink(&config)?;
-        Ok(Self { engine, config: Arc::new(config), access_log, shared: Arc::clone(&self.shared) })
+        let auth_failures = self.auth_failures.reconfigured(&config);
+        Ok(Self { engine, config: Arc::new(config), access_log, auth_failures, shared: Arc::clone(&self.shared) })
     }
 
     /// Opens the file of the access log again, after it was renamed.
@@ -124,10 +127,11 @@ impl RunningEngine {
         self.shared.access_logs.reopen();
     }
 
-    /// Verifies live streams with the settings of this engine from now on.
+    /// Verifies live streams with the settings of this engine from now on, and uses its time limit for caches that receive no changes.
     #[cfg(feature = "server")]
-    pub(crate) fn take_live_streams(&self) {
+    pub(crate) fn take_effect(&self) {
         self.shared.live_streams.set_verifier(Arc::clone(&self.engine.verifier));
+        self.shared.caches.freshness.set_max_staleness(self.config.cache.max_staleness.0);
     }
 
     /// Verifies credentials.
@@ -147,7 +151,7 @@ impl RunningEngine {
 
     /// The throttle of addresses that repeatedly present rejected credentials to the admin API.
     pub fn admin_auth_failures(&self) -> Option<&Arc<AuthFailureThrottle>> {
-        self.shared.auth_failures.admin.as_ref()
+        self.auth_failures.admin.as_ref()
     }
 
     /// The configuration that the engine was started with.
@@ -200,7 +204,7 @@ impl RunningEngine {
             config: gateway,
             verifier: Arc::clone(self.verifier()),
             limiter: self.limiter().cloned(),
-            auth_failures: self.shared.auth_failures.gateway.clone(),
+            auth_failures: self.auth_failures.gateway.clone(),
             on_backend_down: config.rate_limit.on_backend_down,
             tenant: config.tenant(),
             revoke_with_parent: config.credentials.derived_tokens.revoke_with_parent,

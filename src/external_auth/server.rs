@@ -38,6 +38,7 @@ pub(super) struct Acceptor {
     pub(super) router: Router,
     pub(super) trusted: Arc<ArcSwap<CidrSet>>,
     pub(super) admission: Admission,
+    pub(super) opened: Option<watch::Receiver<bool>>,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) times: StopTimes,
 }
@@ -73,8 +74,8 @@ impl Acceptor {
     }
 
     fn accept_loop(&self) -> AcceptLoop {
-        let (admission, stopped) = (self.admission.clone(), self.stopped.clone());
-        AcceptLoop { admission, ending: None, stopped, times: self.times, places: Vec::new() }
+        let (admission, opened, stopped) = (self.admission.clone(), self.opened.clone(), self.stopped.clone());
+        AcceptLoop { admission, opened, ending: None, stopped, times: self.times, places: Vec::new() }
     }
 }
 

@@ -60,7 +60,8 @@ impl ExternalAuthReload {
 
 impl ExternalAuth {
     /// Starts to serve on bound sockets. `parts` has the routes, limits and header selection; `admission` has the caps of connections;
-    /// `idle` is how long a connection may be silent after the stop.
+    /// `opened` becomes true when connections are accepted, `None` for from the beginning; `idle` is how long a connection may be silent after
+    /// the stop.
     ///
     /// # Errors
     /// If a socket cannot be used or the threads cannot be started.
@@ -69,6 +70,7 @@ impl ExternalAuth {
         parts: SnapshotParts<'_>,
         sockets: Sockets,
         admission: Admission,
+        opened: Option<watch::Receiver<bool>>,
         idle: Duration,
     ) -> io::Result<Self> {
         let Sockets { tcp, mut unix } = sockets;
@@ -79,7 +81,7 @@ impl ExternalAuth {
         let (stop, stopped) = watch::channel(false);
         let grace = config.shutdown_grace.0;
         let (trusted, times) = (Arc::clone(&reload.trusted), StopTimes { grace, idle });
-        let acceptor = Acceptor { router, trusted, admission, stopped, times };
+        let acceptor = Acceptor { router, trusted, admission, opened, stopped, times };
         let address = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
         let mut accepting = JoinSet::new();
         let guard = runtime.enter();

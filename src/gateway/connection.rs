@@ -59,7 +59,9 @@ impl Connections {
     pub(super) fn reconfigured(&self, config: &ListenerConfig) -> Self {
         let Front { proxy, snapshot, clock, connector, .. } = &self.front;
         let (proxy, snapshot, clock) = (Arc::clone(proxy), Arc::clone(snapshot), Arc::clone(clock));
-        Self::new((proxy, connector.clone()), snapshot, clock, (config, self.tls.clone()))
+        let mut connections = Self::new((proxy, connector.clone()), snapshot, clock, (config, self.tls.clone()));
+        connections.front.trust = Arc::new(self.front.trust.reconfigured(config));
+        connections
     }
 
     /// Serves a connection to its end. `peer` is `None` for a Unix socket.

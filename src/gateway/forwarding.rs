@@ -85,6 +85,18 @@ impl Forwarding {
         route.and_then(|route| route.upstream.clone()).ok_or_else(unreachable_upstream)
     }
 
+    /// Selects the endpoint of the next attempt. `key` is what a consistent hash is made from.
+    ///
+    /// # Errors
+    /// If no endpoint is left, or no turn came in time; [`Self::reject`] makes the response.
+    pub(super) async fn select(&mut self, upstream: &Arc<Upstream>, key: &[u8]) -> pingora::Result<()> {
+        let is_spared = self.exchange.as_ref().is_some_and(Exchange::is_key_cached);
+        self.call.select(upstream, key, is_spared).await.map_err(|rejection| {
+            self.rejection = Some(rejection);
+            unreachable_upstream()
+        })
+    }
+
     /// Begins an attempt to forward a request with these fields, and returns its timeouts.
     pub(super) fn begin_attempt<F: Fields>(&mut self, fields: &F) -> Option<AttemptTimeouts> {
         let (supervision, exchange, progress) = self.supervised()?;
@@ -103,9 +115,15 @@ impl Forwarding {
         Some(&*self.connection.get_mut().as_ref()?.progress)
     }
 
+    /// Whether the upstream got no attempt because of overload. The connection of the client can be used for another request then: a new one
+    /// would cost more than the refusal.
+    pub(super) fn is_shed(&self) -> bool {
+        matches!(self.rejection, Some(Rejection::UpstreamOverloaded(_)))
+    }
+
     /// Logs an error if the upstream is its cause. The path is without the query, which may contain secrets.
     pub(super) fn log_fault(&self, error: &Error, method: &str, path: &str) {
-        if self.rejection == Some(Rejection::UpstreamOverloaded) {
+        if self.is_shed() {
             return;
         }
         let Some(fault) = fault(error) else { return };

@@ -3,6 +3,7 @@
 mod accepted;
 mod body_limit;
 mod connection;
+mod context;
 mod deadline;
 mod ending;
 mod failure;

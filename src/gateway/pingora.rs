@@ -17,6 +17,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
 use super::body_limit::BodyLimit;
+use super::context::Context;
 use super::failure::{as_upstream_timeout, is_client_disconnect};
 use super::forwarding::{Forwarding, unreachable_upstream};
 use super::head_edits::{edit_request_head, edit_response_head};
@@ -24,29 +25,13 @@ use super::head_limits::check_head;
 use super::request_state::{ConnectionState, multiplexed_limits};
 use super::respond::{DRAIN_TIMEOUT, respond};
 use super::stopping::announce_end;
-use super::timed_session::SessionPlace;
-use super::upgrade_socket::ResponseGate;
-use super::upstream::{RequestFacts, RouteUpstream, Upstream};
-use crate::config::UpstreamProtocol;
-use crate::pipeline::headers::{accepts_trailers, is_unasked_upgrade, requests_upgrade};
+use super::upstream::{RequestFacts, RouteUpstream};
+use crate::pipeline::headers::{accepts_trailers, is_unasked_upgrade};
 use crate::pipeline::{CurrentSnapshot, RequestHead, RequestPath, ResponseForm};
 
 /// The front as pingora calls it.
 pub(super) struct Proxy {
     pub(super) snapshot: Arc<CurrentSnapshot<RouteUpstream>>,
-}
-
-/// The state of one request.
-#[derive(Default)]
-pub(super) struct Context {
-    request: Forwarding,
-    body_limit: BodyLimit,
-    /// Whether an interim response was passed on.
-    is_continued: bool,
-    /// Set if the request upgrades the connection to its upstream.
-    gate: Option<Arc<ResponseGate>>,
-    /// Set while a request over HTTP/2 is forwarded.
-    session_place: Option<SessionPlace>,
 }
 
 #[async_trait]
@@ -91,19 +76,17 @@ impl ProxyHttp for Proxy {
                 },
             },
         };
-        let Some(response) = ctx.request.own_response(authorized, &request.headers) else { return Ok(false) };
+        let response = match ctx.request.own_response(authorized, &request.headers) {
+            Some(response) => Some(response),
+            None => ctx.select_first(&request.headers).await,
+        };
+        let Some(response) = response else { return Ok(false) };
         respond(session, response).await?;
         Ok(true)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {
-        let upstream = ctx.request.upstream()?;
-        let exchange = ctx.request.exchange.as_ref().ok_or_else(unreachable_upstream)?;
-        let key = upstream.hash_key(exchange, &session.req_header().headers);
-        ctx.request.call.select(&upstream, &key).await.map_err(|rejection| {
-            ctx.request.rejection = Some(rejection);
-            unreachable_upstream()
-        })?;
+        let upstream = ctx.select_next(&session.req_header().headers).await?;
         let mut peer = ctx.request.call.peer().ok_or_else(unreachable_upstream)?;
         ctx.begin_attempt(session, &upstream, &mut peer);
         Ok(peer)
@@ -315,41 +298,6 @@ impl ProxyHttp for Proxy {
 
     fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
-    }
-}
-
-impl Context {
-    /// Sets the timeouts of an attempt, and prepares a connection for an upgrade.
-    fn begin_attempt(&mut self, session: &Session, upstream: &Upstream, peer: &mut HttpPeer) {
-        let request = session.req_header();
-        let is_upgrade = upstream.protocol != UpstreamProtocol::Http2
-            && request.version == Version::HTTP_11
-            && requests_upgrade(&request.headers);
-        if let Some(timeouts) = self.request.begin_attempt(&request.headers) {
-            timeouts.apply(peer);
-        }
-        self.gate = is_upgrade.then(|| ResponseGate::of_peer(peer));
-    }
-
-    /// Begins to send the request of an attempt.
-    fn begin_request(&mut self, session: &mut Session) -> pingora::Result<()> {
-        let is_body_empty = session.is_body_empty();
-        if let Some(gate) = self.gate.as_ref().filter(|_| is_body_empty) {
-            gate.close();
-        }
-        let Some((supervision, exchange, progress)) = self.request.supervised() else { return Ok(()) };
-        supervision.begin_request(is_body_empty, exchange, progress)?;
-        if !supervision.is_grpc() {
-            self.session_place = SessionPlace::take(&mut session.downstream_session, progress);
-        }
-        Ok(())
-    }
-
-    /// Puts pingora's session in its place again.
-    fn restore_session(&mut self, session: &mut Session) {
-        if let Some(place) = self.session_place.take() {
-            place.restore(&mut session.downstream_session);
-        }
     }
 }
 

@@ -81,8 +81,8 @@ pub enum GatewayError {
 }
 
 impl Gateway {
-    /// Starts to serve on bound sockets. `upstreams` are those of the same configuration; `admission` has the caps of the connections; `idle`
-    /// is how long a connection may be silent after the stop.
+    /// Starts to serve on bound sockets. `upstreams` are those of the same configuration; `admission` has the caps of the connections; `opened`
+    /// becomes true when connections are accepted, `None` for from the beginning; `idle` is how long a connection may be silent after the stop.
     ///
     /// # Errors
     /// [`GatewayError`] when a socket cannot be used or threads cannot be started.
@@ -91,6 +91,7 @@ impl Gateway {
         upstreams: Upstreams,
         listeners: Vec<GatewayListener>,
         admission: &Admission,
+        opened: Option<&watch::Receiver<bool>>,
         idle: Duration,
     ) -> Result<Self, GatewayError> {
         crate::tls::install_crypto_provider();
@@ -114,6 +115,7 @@ impl Gateway {
             reload.push((config.address, Arc::clone(&connections)));
             let accept = AcceptLoop {
                 admission: admission.clone(),
+                opened: opened.cloned(),
                 ending: None,
                 stopped: stopped.clone(),
                 times,

@@ -54,6 +54,9 @@ pub struct StopTimes {
 pub struct AcceptLoop {
     /// The caps.
     pub admission: Admission,
+    /// Becomes true, or loses its sender, when the listener begins to accept: connections wait in the queue of the kernel until then. `None`
+    /// if it accepts from the beginning.
+    pub opened: Option<watch::Receiver<bool>>,
     /// Becomes true, or loses its sender, when connections are to end while new ones are still accepted; `None` if they end at the stop.
     pub ending: Option<watch::Receiver<bool>>,
     /// Becomes true, or loses its sender, when the listener stops.
@@ -152,7 +155,7 @@ impl AcceptLoop {
         L: Accept,
         F: Future<Output = ()> + Send + 'static,
     {
-        let Self { admission, mut ending, mut stopped, times, places } = self;
+        let Self { admission, mut opened, mut ending, mut stopped, times, places } = self;
         let (closing, closes) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut failures = Failures::default();
@@ -167,6 +170,10 @@ impl AcceptLoop {
             }
             Err(refused) => tracing::debug!(%refused, "a connection was refused"),
         };
+        tokio::select! {
+            () = received(&mut opened) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
         loop {
             tokio::select! {
                 (stream, peer) = failures.next_connection(&listener) => open(&mut connections, stream, peer),
@@ -340,6 +347,33 @@ mod tests {
         Admission::new("test", caps, CidrSet::default(), &metrics)
     }
 
+    fn accept_loop(opened: Option<watch::Receiver<bool>>, stopped: watch::Receiver<bool>) -> AcceptLoop {
+        AcceptLoop { admission: admission(4), opened, ending: None, stopped, times: TIMES, places: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn connections_wait_until_the_listener_is_opened() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let ((open, opened), (stop, stopped)) = (watch::channel(false), watch::channel(false));
+        let served = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&served);
+        let task = tokio::spawn(accept_loop(Some(opened), stopped).run(listener, move |stream, _, _| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            async { drop(stream) }
+        }));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(served.load(Ordering::SeqCst), 0);
+        open.send(true).unwrap();
+        assert_eq!(tokio::io::AsyncReadExt::read(&mut client, &mut [0]).await.unwrap(), 0);
+        assert_eq!(served.load(Ordering::SeqCst), 1);
+        stop.send(true).unwrap();
+        task.await.unwrap();
+    }
+
     #[tokio::test(start_paused = true)]
     async fn loop_pauses_without_descriptors_and_goes_on() {
         let polls = Arc::new(AtomicUsize::new(0));
@@ -392,7 +426,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let accept = AcceptLoop { admission: admission(4), ending: None, stopped, times: TIMES, places: Vec::new() };
+        let accept = accept_loop(None, stopped);
         let served = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&served);
         // They wait in the queue: nothing is accepted before the stop.
@@ -425,8 +459,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let ((ending, ends), (stop, stopped)) = (watch::channel(false), watch::channel(false));
-        let accept =
-            AcceptLoop { admission: admission(4), ending: Some(ends), stopped, times: TIMES, places: Vec::new() };
+        let accept = AcceptLoop { ending: Some(ends), ..accept_loop(None, stopped) };
         let task = tokio::spawn(accept.run(listener, |stream, _, connection| async move {
             connection.closing().clone().wait_for(|closing| *closing).await.unwrap();
             drop(stream);

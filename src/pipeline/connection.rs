@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::headers::{forwarded_for, value_of};
+use super::overload::ListenerLoad;
 use crate::cidr::CidrSet;
 use crate::config::ListenerConfig;
 use crate::connection::{ClientCertificate, ConnectionInfo};
@@ -16,13 +17,16 @@ use crate::wire::extract::has_credential;
 use crate::wire::fields::Fields;
 use crate::wire::forwarded::{self, Scheme};
 
-/// The trusted proxies of a listener, and its requirements for requests with a credential.
+/// The trusted proxies of a listener, its requirements for requests with a credential, and its requests in flight.
 #[derive(Debug, Clone, Default)]
 pub struct ListenerTrust {
     /// The proxies whose `X-Forwarded-*` and `Forwarded` fields are read.
     pub proxies: CidrSet,
     /// Whether requests with a credential must come over TLS.
     pub require_tls: bool,
+    /// The requests in flight. Connections with other settings of the same listener share it.
+    #[doc(hidden)]
+    pub load: Arc<ListenerLoad>,
 }
 
 /// What a front keeps of a client connection from one request to the next.
@@ -36,6 +40,8 @@ pub struct Connection {
     require_tls: bool,
     /// The trusted proxies, if the client of the connection is one of them.
     proxies: Option<Arc<ListenerTrust>>,
+    /// The requests in flight of the listener; `None` for a front without limits of its listeners.
+    pub(super) load: Option<Arc<ListenerLoad>>,
     /// The value of `X-Forwarded-For` for a client that is no trusted proxy.
     forwarded_for: Option<HeaderValue>,
     pub(super) certificate: Option<Box<ClientCertificate>>,
@@ -46,7 +52,18 @@ impl From<&ListenerConfig> for ListenerTrust {
     /// The settings of a validated configuration. Ranges that are not valid contain no address.
     fn from(config: &ListenerConfig) -> Self {
         let proxies = CidrSet::parse(&config.trusted_proxies).unwrap_or_default();
-        Self { proxies, require_tls: config.require_tls }
+        let load = Arc::new(ListenerLoad::new(config.limits.max_in_flight));
+        Self { proxies, require_tls: config.require_tls, load }
+    }
+}
+
+impl ListenerTrust {
+    /// The other settings of the same validated listener, whose requests in flight go on to count. Their limit changes at once.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn reconfigured(&self, config: &ListenerConfig) -> Self {
+        self.load.set_max(config.limits.max_in_flight);
+        Self { load: Arc::clone(&self.load), ..Self::from(config) }
     }
 }
 
@@ -75,6 +92,7 @@ impl Connection {
             is_tls: info.tls.is_some(),
             require_tls: trust.require_tls,
             proxies: is_proxy.then(|| Arc::clone(trust)),
+            load: Some(Arc::clone(&trust.load)),
             ..Self::new(info.client).with_certificate(certificate)
         }
     }

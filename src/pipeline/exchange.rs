@@ -17,8 +17,9 @@ use super::credential_strip::strip_credentials;
 use super::head::{RequestHead, Target};
 use super::headers::{FieldEdits, IdentityHeaders, edit_identity, requests_upgrade};
 use super::live_streams::LiveStream;
+use super::overload::RequestInFlight;
 use super::rate_limit::RateLimitOutcome;
-use super::request_metrics::{InFlight, RequestPath};
+use super::request_metrics::RequestPath;
 use super::route::Route;
 use super::snapshot::Snapshot;
 use super::spans::add_decision;
@@ -126,6 +127,8 @@ pub struct Exchange<U = ()> {
     /// What [`Exchange::authorize`] continues with.
     pending: Option<Box<PendingAuthorization>>,
     is_authorized: bool,
+    /// Whether a record was looked up, or the request was counted elsewhere.
+    is_looked_up: bool,
     verdict: Option<Verdict>,
     limits: RateLimitOutcome,
     rejection: Option<&'static str>,
@@ -142,7 +145,7 @@ pub struct Exchange<U = ()> {
     /// Which way the request took through the gateway.
     request_path: RequestPath,
     /// `None` once the request is recorded.
-    in_flight: Option<InFlight>,
+    in_flight: Option<RequestInFlight>,
 }
 
 /// The result of route matching.
@@ -210,7 +213,7 @@ impl<U> Exchange<U> {
         let unrouted = unrouted
             .or_else(|| (is_upgrade_denied && requests_upgrade(head.fields)).then_some(Rejection::UpgradeDenied));
         let arrived = Instant::now();
-        let in_flight = Some(snapshot.metrics.begin());
+        let in_flight = Some(RequestInFlight::begin(&snapshot.metrics, connection.load.as_ref()));
         let trace = snapshot.tracer.as_ref().map(|tracer| Box::new(begin_trace(tracer, arrived, head, connection)));
         let is_recorded = trace.as_ref().is_some_and(|trace| trace.is_recorded());
         let user_agent = snapshot.access_log.user_agent(head.fields, is_recorded);
@@ -239,6 +242,7 @@ impl<U> Exchange<U> {
             early_rejection,
             pending: None,
             is_authorized: false,
+            is_looked_up: false,
             verdict: None,
             limits: RateLimitOutcome::default(),
             rejection: None,
@@ -277,8 +281,8 @@ impl<U> Exchange<U> {
         let (Some(route), Some(pending)) = (&self.route, self.pending.take()) else {
             return Err(Rejection::RouteNotFound);
         };
-        // The key is not in the cache.
-        self.snapshot.overload.check(false, &self.snapshot.metrics)?;
+        self.is_looked_up = true;
+        self.check_load(false)?;
         let request = self.authorize_request(fields, connection);
         let authorizer = &self.snapshot.authorizer;
         let authorization = authorizer.authorize_later(route, &request, &mut connection.memory, *pending).await;
@@ -301,7 +305,7 @@ impl<U> Exchange<U> {
         let Some(route) = &self.route else {
             return Some(Err(Rejection::RouteNotFound));
         };
-        if let Err(rejection) = self.snapshot.overload.check(true, &self.snapshot.metrics) {
+        if let Err(rejection) = self.check_load(true) {
             return Some(Err(rejection));
         }
         let request = self.authorize_request(fields, connection);
@@ -329,7 +333,17 @@ impl<U> Exchange<U> {
 
     /// Refuses a request without a key if there are too many.
     fn shed_without_key(&self) -> Result<(), Rejection> {
-        if self.verdict.is_some() { Ok(()) } else { self.snapshot.overload.check(false, &self.snapshot.metrics) }
+        if self.verdict.is_some() { Ok(()) } else { self.check_load(false) }
+    }
+
+    fn check_load(&self, is_key_known: bool) -> Result<(), Rejection> {
+        self.snapshot.overload.check(is_key_known, &self.snapshot.metrics, self.in_flight.as_ref())
+    }
+
+    /// Whether the request has a key that was in the cache. Such requests are refused last when there are too many.
+    #[doc(hidden)]
+    pub fn is_key_cached(&self) -> bool {
+        self.verdict.is_some() && !self.is_looked_up
     }
 
     fn settle(&mut self, authorization: Authorization) -> Result<(), Rejection> {
@@ -432,6 +446,9 @@ impl<U> Exchange<U> {
     /// The response to a rejected request, in a form that its sender can read.
     pub fn reject(&mut self, rejection: &Rejection, form: ResponseForm) -> Response<Bytes> {
         self.rejection = Some(rejection.code());
+        if let Some(reason) = rejection.shed_reason() {
+            self.snapshot.metrics.count_shed(reason);
+        }
         let locations = self.route.as_ref().map_or(&self.snapshot.credentials, |route| &route.credentials);
         let mut response = rejection_response(rejection, self.request_id(), form, locations);
         self.insert_limit_fields(response.headers_mut());

@@ -63,6 +63,8 @@ pub use head::{RequestHead, Target};
 pub use headers::FieldEdits;
 #[doc(hidden)]
 pub use log_line::AccessLogSink;
+#[doc(hidden)]
+pub use overload::ListenerLoad;
 pub use rate_limit::RateLimitOutcome;
 pub use request_metrics::{LATENCY_BUCKETS, Metrics, RequestPath};
 pub use route::Route;
@@ -74,6 +76,6 @@ pub use trace::RequestTrace;
 #[doc(hidden)]
 pub use unread::UnreadRequest;
 
-pub use crate::wire::Rejection;
 pub use crate::wire::credential_locations::CredentialLocations;
 pub use crate::wire::problem::ResponseForm;
+pub use crate::wire::{Rejection, ShedReason};

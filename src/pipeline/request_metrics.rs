@@ -7,6 +7,7 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 
 use super::error_type::{ErrorType, error_type};
 use super::method::method_name;
+use crate::wire::ShedReason;
 
 /// Upper bounds of the buckets of latencies, in seconds.
 pub const LATENCY_BUCKETS: [f64; 15] =
@@ -149,8 +150,8 @@ impl Metrics {
     }
 
     /// Counts a request that is refused because of overload.
-    pub(super) fn count_shed(&self, reason: &str) {
-        self.shed.with_label_values(&[reason]).inc();
+    pub(super) fn count_shed(&self, reason: ShedReason) {
+        self.shed.with_label_values(&[reason.label()]).inc();
     }
 
     /// Counts a request as in flight.

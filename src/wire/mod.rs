@@ -12,4 +12,4 @@ pub mod query;
 pub mod ratelimit;
 mod rejection;
 
-pub use rejection::Rejection;
+pub use rejection::{Rejection, ShedReason};

@@ -115,8 +115,8 @@ pub fn rejection_response(
         Rejection::Denied(Denial::Unavailable { .. })
         | Rejection::LimiterUnavailable
         | Rejection::StreamsExceeded
-        | Rejection::Overloaded
-        | Rejection::UpstreamOverloaded => headers.insert(RETRY_AFTER, RETRY_SECONDS),
+        | Rejection::Overloaded(_)
+        | Rejection::UpstreamOverloaded(_) => headers.insert(RETRY_AFTER, RETRY_SECONDS),
         Rejection::MethodNotAllowed => headers.insert(ALLOW, ALLOWED_METHODS),
         Rejection::QuotaExceeded { retry_after: wait, .. } | Rejection::AuthFailuresExceeded { retry_after: wait } => {
             retry_after(*wait).and_then(|seconds| headers.insert(RETRY_AFTER, seconds))
@@ -250,10 +250,10 @@ fn template<'a>(rejection: &Rejection, locations: &'a CredentialLocations) -> Te
         }
         Rejection::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "The upstream cannot be reached.", None),
         Rejection::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "The upstream did not answer in time.", None),
-        Rejection::Overloaded => {
+        Rejection::Overloaded(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "The gateway has too many requests; try again shortly.", None)
         }
-        Rejection::UpstreamOverloaded => {
+        Rejection::UpstreamOverloaded(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "The upstream has too many requests in flight; try again shortly.", None)
         }
     };
@@ -299,6 +299,7 @@ mod tests {
 
     use super::*;
     use crate::verifier::UnknownReason;
+    use crate::wire::ShedReason;
     use crate::wire::fields::FieldList;
 
     #[test]
@@ -339,8 +340,8 @@ mod tests {
             Rejection::InternalError,
             Rejection::UpstreamUnreachable,
             Rejection::UpstreamTimeout,
-            Rejection::UpstreamOverloaded,
-            Rejection::Overloaded,
+            Rejection::UpstreamOverloaded(ShedReason::MaxWaiting),
+            Rejection::Overloaded(ShedReason::InFlight),
         ];
         let mut text = String::new();
         for (rejection, form) in rejections

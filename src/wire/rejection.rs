@@ -72,9 +72,25 @@ pub enum Rejection {
     /// The upstream did not answer in time.
     UpstreamTimeout,
     /// There are too many requests in flight.
-    Overloaded,
+    Overloaded(ShedReason),
     /// All endpoints of the upstream have their maximum of requests in flight, and no turn came in time.
-    UpstreamOverloaded,
+    UpstreamOverloaded(ShedReason),
+}
+
+/// Which limit refuses a request because of overload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ShedReason {
+    /// `gateway.overload.max_in_flight`.
+    InFlight,
+    /// `limits.max_in_flight` of the listener.
+    ListenerInFlight,
+    /// `pool.max_waiting` of the upstream.
+    MaxWaiting,
+    /// `pool.wait_timeout` of the upstream.
+    WaitTimeout,
+    /// `pool.wait_target` of the upstream.
+    WaitTarget,
 }
 
 impl Rejection {
@@ -106,8 +122,29 @@ impl Rejection {
             Self::InternalError => "internal_error",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
-            Self::Overloaded => "overloaded",
-            Self::UpstreamOverloaded => "upstream_overloaded",
+            Self::Overloaded(_) => "overloaded",
+            Self::UpstreamOverloaded(_) => "upstream_overloaded",
+        }
+    }
+
+    /// The limit that refuses the request, if that is overload.
+    pub fn shed_reason(&self) -> Option<ShedReason> {
+        match self {
+            Self::Overloaded(reason) | Self::UpstreamOverloaded(reason) => Some(*reason),
+            _ => None,
+        }
+    }
+}
+
+impl ShedReason {
+    /// The value of the label `reason` of metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::InFlight => "in_flight",
+            Self::ListenerInFlight => "listener_in_flight",
+            Self::MaxWaiting => "max_waiting",
+            Self::WaitTimeout => "wait_timeout",
+            Self::WaitTarget => "wait_target",
         }
     }
 }

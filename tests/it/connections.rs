@@ -114,12 +114,5 @@ fn refused(listener: &str, reason: &str) -> String {
     format!(r#"keygate_connections_refused_total{{listener="{listener}",reason="{reason}"}}"#)
 }
 
-/// The memory of a process in KiB.
-fn resident(process: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 const UNAUTHORIZED: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nX-API-Key: unknown\r\n\r\n";
 const SECOND: Duration = Duration::from_secs(1);

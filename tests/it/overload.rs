@@ -1,4 +1,10 @@
-//! What is refused when there are too many requests.
+//! What is refused when there are too many requests, and what goes on meanwhile.
+
+mod clients;
+mod goodput;
+mod listeners;
+mod slots;
+mod wait_target;
 
 use serde_json::{Value, json};
 

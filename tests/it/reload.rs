@@ -2,6 +2,7 @@
 
 mod files;
 mod settings;
+mod tls;
 mod under_load;
 
 use serde_json::{Value, json};
@@ -19,18 +20,18 @@ fn gateway(upstream: &Upstream) -> Value {
 }
 
 /// The configuration file as it is.
-fn configuration(keygate: &Keygate) -> Value {
+pub(crate) fn configuration(keygate: &Keygate) -> Value {
     serde_json::from_str(&std::fs::read_to_string(keygate.path().join("keygate.json")).unwrap()).unwrap()
 }
 
 /// Merges settings into the configuration file, which is replaced in one step.
-fn change(keygate: &Keygate, settings: &Value) {
+pub(crate) fn change(keygate: &Keygate, settings: &Value) {
     let mut config = configuration(keygate);
     merge(&mut config, settings);
     replace(keygate, &config.to_string());
 }
 
-fn replace(keygate: &Keygate, text: &str) {
+pub(crate) fn replace(keygate: &Keygate, text: &str) {
     let new = keygate.path().join("new.json");
     write_private(&new, text);
     std::fs::rename(&new, keygate.path().join("keygate.json")).unwrap();
@@ -53,7 +54,7 @@ async fn hash(keygate: &Keygate) -> u64 {
 }
 
 /// Waits until the log contains a text a number of times.
-async fn logged(keygate: &Keygate, text: &str, times: usize) {
+pub(crate) async fn logged(keygate: &Keygate, text: &str, times: usize) {
     wait_for(async || match keygate.log().matches(text).count() {
         count if count >= times => Ok(()),
         count => Err(format!("{count} times {text:?} in {}", keygate.log())),

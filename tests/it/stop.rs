@@ -4,6 +4,7 @@ mod connections;
 mod http2_load;
 mod load;
 mod readiness;
+mod soak;
 mod upgrade;
 
 use std::net::TcpStream;

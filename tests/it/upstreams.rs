@@ -5,7 +5,7 @@ mod documentation;
 mod failing;
 mod health;
 mod http2;
-mod instance;
+pub(crate) mod instance;
 mod limits;
 mod load;
 mod names;

@@ -105,12 +105,17 @@ impl UpstreamCall {
         true
     }
 
-    /// Selects the endpoint of the next attempt.
+    /// Selects the endpoint of the next attempt. A request that is spared waits longer if the upstream is overloaded.
     ///
     /// # Errors
     /// [`Rejection::UpstreamUnreachable`] if no endpoint is left, [`Rejection::UpstreamOverloaded`] if all have their maximum of requests
     /// in flight and no turn came in time.
-    pub(in crate::gateway) async fn select(&mut self, upstream: &Arc<Upstream>, key: &[u8]) -> Result<(), Rejection> {
+    pub(in crate::gateway) async fn select(
+        &mut self,
+        upstream: &Arc<Upstream>,
+        key: &[u8],
+        is_spared: bool,
+    ) -> Result<(), Rejection> {
         let now = Instant::now();
         let target = match &mut self.target {
             Some(target) => target,
@@ -120,7 +125,7 @@ impl UpstreamCall {
             // At the start, before names were resolved.
             target.set = Box::pin(upstream.first_endpoints()).await;
         }
-        let selected = target.upstream.select(&target.set, key, &self.tried).await?;
+        let selected = target.upstream.select(&target.set, key, &self.tried, is_spared).await?;
         self.begin_attempt(selected, now);
         Ok(())
     }
@@ -154,6 +159,11 @@ impl UpstreamCall {
         if let Some(attempt) = &self.attempt {
             attempt.endpoint().keep_idle(stream, attempt.group, now);
         }
+    }
+
+    /// Whether there is an attempt that has not ended.
+    pub(in crate::gateway) fn has_attempt(&self) -> bool {
+        self.attempt.is_some()
     }
 
     /// The peer of the current attempt.

@@ -82,8 +82,7 @@ impl Upstream {
     ) -> Result<Arc<Self>, TlsError> {
         let name: Arc<str> = name.into();
         let tls = UpstreamTls::load(&name, config, tls_metrics)?;
-        let waiting = usize::try_from(config.pool.max_waiting).unwrap_or(usize::MAX);
-        let waiting = Arc::new(Waiting::new(waiting, config.pool.wait_timeout.0));
+        let waiting = Arc::new(Waiting::new(&config.pool));
         let discovery = Arc::new(Discovery::new(&name, config, metrics));
         let mut backends = Backends::new(Box::new(DiscoveryHandle(Arc::clone(&discovery))));
         if let Some(check) = &config.health_check {
@@ -242,7 +241,8 @@ impl Upstream {
         (index, InFlight { endpoint: Arc::clone(&set.endpoints[index]), waiting: Arc::clone(&self.waiting) })
     }
 
-    /// Selects an endpoint. Waits for a turn if all that could be selected have their maximum of requests in flight.
+    /// Selects an endpoint. Waits for a turn if all that could be selected have their maximum of requests in flight; a request that is
+    /// spared waits longer if too many do.
     ///
     /// # Errors
     /// [`Rejection::UpstreamUnreachable`] if no endpoint is left, [`Rejection::UpstreamOverloaded`] if no turn came in time.
@@ -251,6 +251,7 @@ impl Upstream {
         set: &EndpointSet,
         key: &[u8],
         tried: &Tried,
+        is_spared: bool,
     ) -> Result<(usize, InFlight), Rejection> {
         match self.select_now(set, key, tried) {
             Ok(selected) => Ok(selected),
@@ -261,7 +262,10 @@ impl Upstream {
                     Err(Unselected::Full) => None,
                     Err(Unselected::Exhausted) => Some(Err(Rejection::UpstreamUnreachable)),
                 };
-                self.waiting.wait_for(turn).await.unwrap_or(Err(Rejection::UpstreamOverloaded))
+                self.waiting
+                    .wait_for(is_spared, turn)
+                    .await
+                    .unwrap_or_else(|reason| Err(Rejection::UpstreamOverloaded(reason)))
             }
         }
     }

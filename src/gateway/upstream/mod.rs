@@ -24,6 +24,7 @@ mod state_metrics;
 mod tls;
 mod tried;
 mod upstreams;
+mod wait_target;
 mod waiting;
 
 use std::sync::Arc;

@@ -4,12 +4,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::wait_target::WaitTarget;
+use crate::config::PoolConfig;
+use crate::pipeline::ShedReason;
 
 /// A bounded queue. The first request that waits gets the first endpoint that becomes free.
 #[derive(Debug)]
 pub(super) struct Waiting {
     max: usize,
     timeout: Duration,
+    target: Option<WaitTarget>,
     count: AtomicUsize,
     /// Its only permit belongs to the first request of the queue. The semaphore is fair.
     turn: Semaphore,
@@ -20,8 +26,15 @@ pub(super) struct Waiting {
 struct Place<'w>(&'w Waiting);
 
 impl Waiting {
-    pub(super) fn new(max: usize, timeout: Duration) -> Self {
-        Self { max, timeout, count: AtomicUsize::new(0), turn: Semaphore::new(1), freed: Notify::new() }
+    pub(super) fn new(config: &PoolConfig) -> Self {
+        Self {
+            max: usize::try_from(config.max_waiting).unwrap_or(usize::MAX),
+            timeout: config.wait_timeout.0,
+            target: config.wait_target.map(|target| WaitTarget::new(target.0)),
+            count: AtomicUsize::new(0),
+            turn: Semaphore::new(1),
+            freed: Notify::new(),
+        }
     }
 
     /// The number of requests that wait.
@@ -36,24 +49,55 @@ impl Waiting {
         }
     }
 
-    /// Waits until `attempt` returns a value. `None` if the queue is full or the time is over.
-    pub(super) async fn wait_for<T>(&self, attempt: impl FnMut() -> Option<T>) -> Option<T> {
-        let place = self.place()?;
-        let result = tokio::time::timeout(self.timeout, self.take_turn(attempt)).await;
+    /// Waits until `attempt` returns a value. A request that is spared waits longer if the queue does not drain.
+    ///
+    /// # Errors
+    /// The limit that was reached: the queue is full, or the time is over.
+    pub(super) async fn wait_for<T>(
+        &self,
+        is_spared: bool,
+        attempt: impl FnMut() -> Option<T>,
+    ) -> Result<T, ShedReason> {
+        let place = self.place().ok_or(ShedReason::MaxWaiting)?;
+        let entered = Instant::now();
+        let limit = self.limit(is_spared, entered);
+        let is_overdue = || self.limit(is_spared, Instant::now()).1 < entered.elapsed();
+        let result = tokio::time::timeout(limit.1, self.take_turn(attempt, is_overdue)).await;
+        if let Some(target) = &self.target {
+            target.observe(entered.elapsed(), Instant::now());
+        }
         drop(place);
         // A notification that arrived after the last attempt belongs to the next request.
         self.notify();
-        result.ok().flatten()
+        result.unwrap_or(Err(limit.0))
     }
 
-    async fn take_turn<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
-        let _turn = self.turn.acquire().await.ok()?;
+    /// How long a request may wait at `now`, and the reason why not longer.
+    fn limit(&self, is_spared: bool, now: Instant) -> (ShedReason, Duration) {
+        let target = self.target.as_ref().and_then(|target| target.limit(is_spared, now));
+        match target {
+            Some(limit) if limit < self.timeout => (ShedReason::WaitTarget, limit),
+            _ => (ShedReason::WaitTimeout, self.timeout),
+        }
+    }
+
+    /// A request that is overdue when its turn comes, because the queue was found not to drain meanwhile, is refused.
+    async fn take_turn<T>(
+        &self,
+        mut attempt: impl FnMut() -> Option<T>,
+        is_overdue: impl Fn() -> bool,
+    ) -> Result<T, ShedReason> {
+        // The semaphore is never closed.
+        let _turn = self.turn.acquire().await;
+        if is_overdue() {
+            return Err(ShedReason::WaitTarget);
+        }
         loop {
             // Registered before the attempt, so that no notification is missed.
             let mut freed = std::pin::pin!(self.freed.notified());
             freed.as_mut().enable();
             if let Some(value) = attempt() {
-                return Some(value);
+                return Ok(value);
             }
             freed.await;
         }
@@ -61,7 +105,13 @@ impl Waiting {
 
     fn place(&self) -> Option<Place<'_>> {
         let place = Place(self);
-        (self.count.fetch_add(1, Ordering::SeqCst) < self.max).then_some(place)
+        let count = self.count.fetch_add(1, Ordering::SeqCst);
+        if count == 0
+            && let Some(target) = &self.target
+        {
+            target.emptied();
+        }
+        (count < self.max).then_some(place)
     }
 }
 
@@ -72,42 +122,4 @@ impl Drop for Place<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn requests_get_their_turn_in_order() {
-        let waiting = Arc::new(Waiting::new(10, Duration::from_secs(10)));
-        let (free, order) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let mut tasks = tokio::task::JoinSet::new();
-        for number in 0..3 {
-            let (waiting_too, free, order) = (Arc::clone(&waiting), Arc::clone(&free), Arc::clone(&order));
-            tasks.spawn(async move {
-                let take = || free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |free| free.checked_sub(1)).ok();
-                assert!(waiting_too.wait_for(take).await.is_some());
-                order.lock().unwrap().push(number);
-            });
-            while waiting.count() <= number {
-                tokio::task::yield_now().await;
-            }
-        }
-        for _ in 0..3 {
-            free.fetch_add(1, Ordering::SeqCst);
-            waiting.notify();
-        }
-        while tasks.join_next().await.transpose().unwrap().is_some() {}
-        assert_eq!(*order.lock().unwrap(), [0, 1, 2]);
-        assert_eq!(waiting.count(), 0);
-    }
-
-    #[tokio::test]
-    async fn queue_is_bounded_in_length_and_time() {
-        let none = Waiting::new(0, Duration::from_secs(10));
-        assert_eq!(none.wait_for(|| Some(())).await, None);
-        let short = Waiting::new(1, Duration::from_millis(1));
-        assert_eq!(short.wait_for(|| None::<()>).await, None);
-        assert_eq!(short.count(), 0);
-    }
-}
+mod tests;

@@ -38,14 +38,18 @@ impl TlsFiles {
     ) -> Result<Self, TlsError> {
         let certificates = certificates(config, setting, provider).map(Watched::load).collect::<Result<Vec<_>, _>>()?;
         let authorities = authorities(config, setting, provider).map(Watched::load).transpose()?;
-        for (index, certificate) in certificates.iter().enumerate() {
-            announce(certificate, &metrics);
+        Ok(Self { certificates, authorities, metrics })
+    }
+
+    /// Shows when the certificates expire, and warns of those that clients do not get or accept.
+    pub(super) fn announce(&self) {
+        for (index, certificate) in self.certificates.iter().enumerate() {
+            announce(certificate, &self.metrics);
             if index > 0 && certificate.value().facts.dns_names().next().is_none() {
                 let path = certificate.source().path().display();
                 tracing::warn!(%path, "the certificate has no DNS name, so no client gets it; make it the first one, or remove it");
             }
         }
-        Ok(Self { certificates, authorities, metrics })
     }
 
     pub(super) fn resolver(&self) -> CertificateResolver {

@@ -56,6 +56,12 @@ impl Metrics {
         self.reloads.with_label_values(&[if succeeded { "succeeded" } else { "failed" }]).inc();
     }
 
+    /// Removes the expiry of a certificate that is no longer used.
+    pub fn remove_expiry(&self, file: &Path) {
+        // An error means that it has none.
+        let _ = self.expiry.remove_label_values(&[&*file.to_string_lossy()]);
+    }
+
     pub(super) fn expiry(&self, file: &Path, not_after: u64) {
         let seconds = i64::try_from(not_after).unwrap_or(i64::MAX);
         self.expiry.with_label_values(&[&*file.to_string_lossy()]).set(seconds);

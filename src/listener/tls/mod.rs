@@ -18,7 +18,7 @@ mod server_config;
 mod watched;
 mod x509;
 
-pub use acceptor::{TlsAcceptor, TlsStream};
+pub use acceptor::{PreparedTls, TlsAcceptor, TlsStream};
 pub use error::{FileProblem, HandshakeError, TlsError};
 pub use files::check_files;
 pub use metrics::Metrics;

@@ -139,7 +139,8 @@ fn authorizing_a_cached_key_neither_suspends_nor_allocates() {
 
 /// A connection in clear text from a peer, on a listener that trusts 10.0.0.0/8.
 fn connection_from(peer: &str, require_tls: bool) -> Connection {
-    let trust = ListenerTrust { proxies: CidrSet::parse(&["10.0.0.0/8"]).unwrap(), require_tls };
+    let proxies = CidrSet::parse(&["10.0.0.0/8"]).unwrap();
+    let trust = ListenerTrust { proxies, require_tls, ..ListenerTrust::default() };
     Connection::of(&ConnectionInfo::plain(format!("{peer}:4711").parse().ok()), &Arc::new(trust))
 }
 
@@ -170,7 +171,7 @@ fn peer_of_a_unix_socket_is_a_proxy_if_the_listener_has_any() {
     let snapshot = fixture.snapshot(&gateway("a"), &fixture.engine.verifier);
     let request = Request::get("/orders").header("x-forwarded-for", "192.0.2.1, 10.0.0.2").body(()).unwrap();
     for (ranges, client) in [(&["10.0.0.0/8"][..], Some("192.0.2.1")), (&[], None)] {
-        let trust = ListenerTrust { proxies: CidrSet::parse(ranges).unwrap(), require_tls: false };
+        let trust = ListenerTrust { proxies: CidrSet::parse(ranges).unwrap(), ..ListenerTrust::default() };
         let connection = Connection::of(&ConnectionInfo::plain(None), &Arc::new(trust));
         let exchange = begin(&snapshot, &request, &connection);
         assert_eq!((exchange.client_ip, exchange.proxy), (client.map(|client| client.parse().unwrap()), None));

@@ -7,9 +7,10 @@ use keygate::listener::Descriptors;
 use keygate_test_servers::{Peer, PeerProgram, free_port};
 use serde_json::json;
 
-use super::{address, connect, open, read_head, resident, start, wait_metric};
+use super::{address, connect, open, read_head, start, wait_metric};
 use crate::support::client_stream::ClientStream;
 use crate::support::listeners::{ListenerKind, Listeners, Protocol};
+use crate::support::memory::resident;
 use crate::support::upstream::Upstream;
 use crate::support::wait::wait_for;
 

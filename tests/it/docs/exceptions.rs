@@ -18,6 +18,7 @@ pub(super) const NOT_RUN: &[(&str, &str, &str)] = &[
         "needs a cluster; `make testdeploy` checks the manifests and starts the sidecar",
     ),
     ("docs/deployment.md", "systemctl enable", "changes the system; `make testdeploy` checks the unit"),
+    ("docs/migration-from-talos.md", "migrate from-talos", "needs another server; migrate_from_talos runs it"),
     ("docs/operations.md", "keygate upgrade --pid", "changes the system; stop::upgrade tests the command"),
     ("docs/operations.md", "VACUUM INTO", "backup::sqlite runs it, while keys are issued"),
     ("docs/operations.md", "install -m 600 keygate-backup.db", "backup::sqlite runs it"),

@@ -1,6 +1,6 @@
 //! What a reload changes, and what it keeps.
 
-use keygate_test_servers::free_port;
+use keygate_test_servers::{eventually, free_port};
 use serde_json::json;
 
 use super::{gateway, logged, reload};
@@ -100,6 +100,42 @@ async fn admin_api_demands_a_key_after_a_reload() {
     reload(&keygate, &json!({"serve": {"http": {"auth": {"mode": "keys", "bootstrap_key": bootstrap}}}})).await;
     assert_eq!(keygate.send("GET /v2alpha1/admin/issuedApiKeys", "").await.status, 401);
     assert_eq!(keygate.send_as(bootstrap, "GET /v2alpha1/admin/issuedApiKeys", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn warnings_about_admin_keys_are_logged_once() {
+    let one = Upstream::start();
+    let keygate = Keygate::serve(&gateway(&one), &json!({}));
+    let count = |text: &str| keygate.log().matches(text).count();
+    let (open, bootstrap) = ("the admin API does not authenticate callers", "a bootstrap key is set");
+    logged(&keygate, open, 1).await;
+    reload(&keygate, &json!({"gateway": {"allow_underscores": true}})).await;
+    logged(&keygate, "the configuration was reloaded", 1).await;
+    assert_eq!((count(open), count(bootstrap)), (1, 0));
+    let key = "a-bootstrap-key-of-at-least-32-characters";
+    reload(&keygate, &json!({"serve": {"http": {"auth": {"mode": "keys", "bootstrap_key": key}}}})).await;
+    logged(&keygate, bootstrap, 1).await;
+    reload(&keygate, &json!({"gateway": {"allow_underscores": false}})).await;
+    logged(&keygate, "the configuration was reloaded", 3).await;
+    assert_eq!((count(open), count(bootstrap)), (1, 1));
+}
+
+#[tokio::test]
+async fn throttle_of_rejected_credentials_changes_for_a_connection_that_is_open() {
+    let one = Upstream::start();
+    let mut settings = gateway(&one);
+    settings["routes"][0]["auth"] = json!("required");
+    let keygate = Keygate::serve(&settings, &json!({}));
+    let mut connection = KeptConnection::open(&keygate.gateway);
+    let mut call = || connection.get("/a", "X-API-Key: wrong\r\n").status;
+    assert!((0..10).all(|_| call() == 401), "no address is throttled by default");
+    let failures =
+        |mode: &str, burst: u32| json!({"gateway": {"auth_failures": {"mode": mode, "burst": burst, "per_second": 1}}});
+    reload(&keygate, &failures("reject", 5)).await;
+    assert_eq!(keygate.count("keygate_config_restart_settings").await, Some(0));
+    eventually("the address is throttled", || call() == 429);
+    reload(&keygate, &failures("off", 5)).await;
+    assert!((0..10).all(|_| call() == 401));
 }
 
 #[tokio::test]

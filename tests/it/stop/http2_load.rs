@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use h2::{Reason, client};
 use http::Request;
 use keygate_test_servers::{WAIT_TIMEOUT, eventually};
@@ -23,15 +24,41 @@ const REQUESTS: usize = 500;
 
 /// What the clients share.
 #[derive(Default)]
-struct Load {
-    count: AtomicUsize,
+pub(super) struct Load {
+    pub(super) count: AtomicUsize,
     /// Whether they are to end. Until then it is a failure if no server accepts connections.
-    is_over: AtomicBool,
+    pub(super) is_over: AtomicBool,
+    pub(super) kind: Kind,
+}
+
+/// What the clients send.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    #[default]
+    Get,
+    /// Calls of `/test.Echo/Unary` with an empty message.
+    Grpc,
+}
+
+impl Kind {
+    fn request(self) -> Request<()> {
+        match self {
+            Self::Get => Request::get("http://localhost/a").body(()).unwrap(),
+            Self::Grpc => {
+                let call = Request::post("http://localhost/test.Echo/Unary").header("te", "trailers");
+                call.header("content-type", "application/grpc").body(()).unwrap()
+            }
+        }
+    }
+
+    fn body(self) -> Option<Bytes> {
+        (self == Self::Grpc).then(|| Bytes::from_static(&[0; 5]))
+    }
 }
 
 impl Load {
     /// Connects again after GOAWAY, and sends no request a second time.
-    async fn client(self: Arc<Self>, address: String) -> Result<(), String> {
+    pub(super) async fn client(self: Arc<Self>, address: String) -> Result<(), String> {
         loop {
             let stream = match TcpStream::connect(&address).await {
                 Ok(stream) => stream,
@@ -52,25 +79,33 @@ impl Load {
     }
 
     /// Sends requests until the connection takes no more.
-    async fn requests(self: Arc<Self>, mut send: client::SendRequest<bytes::Bytes>) -> Result<(), String> {
+    async fn requests(self: Arc<Self>, mut send: client::SendRequest<Bytes>) -> Result<(), String> {
         loop {
             let Ok(mut ready) = send.ready().await else { return Ok(()) };
-            let request = Request::get("http://localhost/a").body(()).unwrap();
+            let request_body = self.kind.body();
             // The connection may have got GOAWAY since it was ready; the request was not sent then.
-            let Ok((response, _)) = ready.send_request(request, true) else { return Ok(()) };
+            let begun = ready.send_request(self.kind.request(), request_body.is_none());
+            let Ok((response, mut stream)) = begun else { return Ok(()) };
+            if let Some(data) = request_body {
+                // Its error is that of the response.
+                let _ = stream.send_data(data, true);
+            }
             let response = match response.await {
                 Ok(response) => response,
                 // It was sent after the last stream of GOAWAY, and is not processed (RFC 9113 section 6.8); the end of the test checks that.
                 Err(error) if error.is_go_away() && error.reason() == Some(Reason::NO_ERROR) => return Ok(()),
                 Err(error) => return Err(format!("response: {error}")),
             };
-            let (status, mut body) = (response.status(), response.into_body());
+            let (head, mut body) = response.into_parts();
             while let Some(data) = body.data().await {
                 let data = data.map_err(|error| format!("body: {error}"))?;
                 let _ = body.flow_control().release_capacity(data.len());
             }
-            if status != 200 {
-                return Err(format!("status {status}"));
+            let trailers = body.trailers().await.map_err(|error| format!("trailers: {error}"))?;
+            let grpc_status = trailers.as_ref().unwrap_or(&head.headers).get("grpc-status");
+            let is_grpc_ok = self.kind == Kind::Get || grpc_status.is_some_and(|status| status == "0");
+            if head.status != 200 || !is_grpc_ok {
+                return Err(format!("{head:?}, {trailers:?}"));
             }
             self.count.fetch_add(1, Ordering::Relaxed);
             send = ready;

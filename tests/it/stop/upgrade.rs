@@ -115,6 +115,70 @@ async fn sockets_of_every_kind_are_passed_on_by_the_command() {
     assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("not keygate"));
 }
 
+/// The commands of docs/operations.md, with a program in a folder of the test.
+#[tokio::test]
+async fn documented_commands_start_the_program_that_has_the_place_of_the_old_one() {
+    const DOCUMENT: &str = include_str!("../../../docs/operations.md");
+    let section = DOCUMENT.split("## Upgrade of a running process").nth(1).unwrap();
+    let commands = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let (upstream, folder) = (Upstream::start(), tempfile::tempdir().unwrap());
+    let program = folder.path().join("keygate");
+    std::fs::copy(BINARY, &program).unwrap();
+    std::fs::copy(BINARY, folder.path().join("keygate.new")).unwrap();
+    let mut keygate = Keygate::serve_program(&program, &gateway(&upstream));
+    let id = keygate.process.id();
+    let commands = commands.replace("/usr/bin", folder.path().to_str().unwrap());
+    let commands = commands.replace("$(pidof -s keygate)", &id.to_string());
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("sh");
+    let output = shell.args(["-ec", &commands]).current_dir(folder.path()).env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{commands}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(keygate.process.wait(WAIT_TIMEOUT).success());
+    let successor = Successor(owner(&keygate));
+    let executable = std::fs::read_link(Path::new("/proc").join(successor.0.to_string()).join("exe")).unwrap();
+    assert_eq!(executable, program.canonicalize().unwrap(), "and not a file that was deleted");
+    assert_eq!(KeptConnection::open(&keygate.gateway).get("/a", "").status, 200);
+}
+
+/// The first resolution of each process reads a FIFO, and so waits until the test writes to it.
+#[tokio::test]
+async fn successor_accepts_no_connection_before_it_is_ready() {
+    let upstream = Upstream::start();
+    let port = upstream.url.rsplit(':').next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [hosts, gate] = ["hosts", "gate"].map(|name| folder.path().join(name));
+    std::fs::write(&hosts, "127.0.0.1 slow.test\n").unwrap();
+    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let settings = json!({
+        "routes": [{"name": "all", "upstream": "api", "auth": "none"}],
+        "upstreams": {"api": {"endpoints": [format!("http://slow.test:{port}")], "dns": {"refresh": "1h", "max_stale": "1h"}}}
+    });
+    let files = [(hosts.as_path(), "/etc/hosts"), (gate.as_path(), "/etc/host.conf")];
+    let Some(mut keygate) = Keygate::serve_with_files(&settings, &files) else { return };
+    let ready = |keygate: &Keygate| KeptConnection::open(&keygate.metrics).get("/health/ready", "").status;
+    std::fs::write(&gate, "multi on\n").unwrap();
+    eventually("the first process is ready", || ready(&keygate) == 200);
+    let id = keygate.process.id();
+    signal("USR2", id);
+    // The successor has started all its parts, and waits for the name.
+    wait_for(async || match keygate.log().matches("is serving").count() {
+        2 => Ok(()),
+        _ => Err(keygate.log()),
+    })
+    .await;
+    for _ in 0..50 {
+        assert_eq!(ready(&keygate), 200, "the first process answers");
+        assert_eq!(KeptConnection::open(&keygate.gateway).get("/a", "").status, 200);
+    }
+    assert_eq!(owner(&keygate), id);
+    std::fs::write(&gate, "multi on\n").unwrap();
+    eventually("the successor is ready", || owner(&keygate) != id);
+    let _successor = Successor(owner(&keygate));
+    assert!(keygate.process.wait(WAIT_TIMEOUT).success());
+    assert_eq!(ready(&keygate), 200);
+    assert_eq!(KeptConnection::open(&keygate.gateway).get("/a", "").status, 200);
+}
+
 #[tokio::test]
 async fn process_goes_on_if_its_successor_does_not_become_ready() {
     let upstream = Upstream::start();

@@ -41,8 +41,8 @@ type Codec = ProstCodec<String, String>;
 struct Echo;
 
 /// The service.
-pub(super) struct GrpcUpstream {
-    pub(super) url: String,
+pub(crate) struct GrpcUpstream {
+    pub(crate) url: String,
     /// The metadata of the calls so far.
     heads: Arc<Mutex<Vec<HeaderMap>>>,
 }
@@ -117,7 +117,7 @@ impl StreamingService<String> for Echo {
 
 impl GrpcUpstream {
     /// Starts the service on the current runtime.
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (heads, routes) = service();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

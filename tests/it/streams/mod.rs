@@ -2,10 +2,10 @@
 
 mod ends;
 mod grpc;
-mod grpc_service;
+pub(crate) mod grpc_service;
 mod paused;
 mod stop;
-mod stream_upstream;
+pub(crate) mod stream_upstream;
 mod timeouts;
 mod websocket;
 
@@ -21,14 +21,14 @@ use tungstenite::{HandshakeError, Message, WebSocket};
 use crate::support::keygate::Keygate;
 
 /// Connects to the address of an `http` URL; reads fail after [`WAIT_TIMEOUT`].
-fn connect(url: &str) -> TcpStream {
+pub(crate) fn connect(url: &str) -> TcpStream {
     let stream = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
     stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     stream
 }
 
 /// Opens a WebSocket on a connection; the status if it is refused.
-fn open_socket<S: Read + Write>(stream: S, path: &str, key: &str) -> Result<WebSocket<S>, u16> {
+pub(crate) fn open_socket<S: Read + Write>(stream: S, path: &str, key: &str) -> Result<WebSocket<S>, u16> {
     let mut request = format!("ws://localhost{path}").into_client_request().unwrap();
     request.headers_mut().insert("authorization", HeaderValue::try_from(format!("Bearer {key}")).unwrap());
     match tungstenite::client(request, stream) {

@@ -19,8 +19,8 @@ pub(super) const TICK: Duration = Duration::from_millis(200);
 pub(super) const PAUSE: Duration = Duration::from_secs(3);
 
 /// The path of a request selects the response, see [`respond`].
-pub(super) struct StreamUpstream {
-    pub(super) url: String,
+pub(crate) struct StreamUpstream {
+    pub(crate) url: String,
     open: Arc<AtomicUsize>,
 }
 
@@ -35,7 +35,7 @@ impl Drop for Open {
 
 impl StreamUpstream {
     /// Starts an upstream; it ends with the test process.
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let open = Arc::new(AtomicUsize::new(0));

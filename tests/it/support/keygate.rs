@@ -108,6 +108,11 @@ impl Keygate {
         Self::launch(gateway, settings, command)
     }
 
+    /// The same, with another file as the program.
+    pub(crate) fn serve_program(program: &Path, gateway: &Value) -> Self {
+        Self::launch(gateway, &json!({}), command_of(program.to_str().unwrap(), &[]))
+    }
+
     /// The same, with soft and hard limit of open files.
     pub(crate) fn serve_within(gateway: &Value, open_files: Option<(u32, u32)>) -> Self {
         let command = match open_files {

@@ -8,6 +8,7 @@ pub(crate) mod documentation;
 pub(crate) mod kept_connection;
 pub(crate) mod keygate;
 pub(crate) mod listeners;
+pub(crate) mod memory;
 pub(crate) mod proxy;
 pub(crate) mod raw_upstream;
 pub(crate) mod upstream;

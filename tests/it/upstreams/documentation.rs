@@ -50,7 +50,7 @@ fn documented_defaults_are_those_of_the_settings() {
         assert_eq!(default.as_ref(), (!is_absent).then_some(documented), "{}", cells[1]);
         count += 1;
     }
-    assert_eq!(count, 27, "all settings are in tables");
+    assert_eq!(count, 28, "all settings are in tables");
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use keygate_test_servers::eventually;
+
 use crate::support::upstream::header;
 
 /// What an instance does with a request.
@@ -37,8 +39,8 @@ pub(super) struct Received {
 type Rule = Box<dyn Fn(&Received) -> Reply + Send + Sync>;
 
 /// A running instance; its connections are closed on drop.
-pub(super) struct Instance {
-    pub(super) url: String,
+pub(crate) struct Instance {
+    pub(crate) url: String,
     state: Arc<State>,
 }
 
@@ -53,13 +55,24 @@ struct State {
 
 impl Instance {
     /// An instance that answers 200.
-    pub(super) fn healthy() -> Self {
+    pub(crate) fn healthy() -> Self {
         Self::start(|_| Reply::Status(200))
     }
 
     /// An instance with a rule.
     pub(super) fn start(rule: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
         Self::listen(TcpListener::bind("127.0.0.1:0").unwrap(), rule)
+    }
+
+    /// An instance that answers 200, on the address of one that has ended.
+    pub(crate) fn healthy_at(url: &str) -> Self {
+        let address = url.trim_start_matches("http://");
+        let mut listener = None;
+        eventually("the address is free", || {
+            listener = TcpListener::bind(address).ok();
+            listener.is_some()
+        });
+        Self::listen(listener.unwrap(), |_| Reply::Status(200))
     }
 
     /// An instance on a listening socket.

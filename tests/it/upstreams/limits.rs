@@ -37,6 +37,7 @@ async fn arrived(instance: &Instance, wanted: usize) {
 async fn overloaded(response: Response) -> Value {
     assert_eq!(response.status(), 503);
     assert_eq!(response.headers()["retry-after"], "1");
+    assert!(response.headers().get("connection").is_none_or(|value| value != "close"), "{response:?}");
     response.json().await.unwrap()
 }
 

@@ -114,8 +114,8 @@ impl PlainRequest<'_> {
             self.finish();
             return false;
         }
+        self.closes |= !self.request.is_shed();
         let response = self.request.reject(error, ResponseForm::Problem);
-        self.closes = true;
         self.respond(&response).await
     }
 
@@ -180,10 +180,7 @@ impl PlainRequest<'_> {
     /// Selects an endpoint, and writes the head for it.
     async fn select(&mut self) -> pingora::Result<BytesMut> {
         let upstream = self.request.upstream()?;
-        if let Err(rejection) = self.request.call.select(&upstream, &self.key).await {
-            self.request.rejection = Some(rejection);
-            return Err(unreachable_upstream());
-        }
+        self.request.select(&upstream, &self.key).await?;
         let bytes = self.head.clone();
         let limits = self.limits;
         let written = parse(&bytes, &limits, |head| self.write_head(head));

@@ -20,7 +20,7 @@ pub struct LatestRows {
 }
 
 /// Verifies at most 1000 rows: the last ones of the chain that was sealed last. `None` if no row is sealed. That all rows of all chains are
-/// there and unchanged is what [`verify`](super::verify) says.
+/// there and unchanged is what `verify` says.
 ///
 /// # Errors
 /// [`StoreError`] when the store cannot answer.

@@ -59,7 +59,7 @@ impl Lifecycle {
         log_change!(context, adopted = count, of = keys.len(), "keys of another installation adopted");
         let outcome = |(key, added): (&ApiKey, bool)| match stored.get(&key.id) {
             Some(stored) if !added => compare(stored, key),
-            // Nothing else deletes a key between the insert and the lookup but its deletion, which counts.
+            // It was stored at the insert, and was deleted before the lookup.
             None if !added && mode == AdoptMode::Write => Adopted::Differs(vec!["deleted meanwhile".into()]),
             _ => Adopted::Added,
         };

@@ -69,11 +69,15 @@ pub(crate) fn versions(settings: &Settings) -> Vec<Version> {
     .collect()
 }
 
-/// The first line of what a program says of itself; some say it on the one stream, some on the other.
+/// The first line of what a program prints about its version; some use the one stream, some the other. The path of the program, with which
+/// Envoy begins, is left out.
 fn version(program: &str, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok()?;
-    let said = [output.stdout, output.stderr].concat();
-    String::from_utf8_lossy(&said).lines().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
+    let line = printed.lines().map(str::trim).find(|line| !line.is_empty())?;
+    let rest = line.split_once(' ').filter(|(first, _)| first.starts_with('/')).map(|(_, rest)| rest.trim_start());
+    Some(rest.unwrap_or(line).to_owned())
 }
 
 /// Says what the figures are of.

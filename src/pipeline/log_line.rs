@@ -140,9 +140,8 @@ fn append(line: &mut Vec<u8>, value: &LogValue<'_>, style: Style) {
         LogValue::Number(number) => line.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
         LogValue::Flag(flag) => append_shown(line, flag),
         LogValue::Text(text) => append_text(line, text, style),
-        LogValue::Version(Version::HTTP_11) => append_bytes(line, b"HTTP/1.1", style),
         LogValue::Version(version) => append_word(line, format_args!("{version:?}"), style),
-        LogValue::Key(key) => append_bytes(line, key.value().as_bytes(), style),
+        LogValue::Key(key) => append_word(line, key, style),
         LogValue::Trace(trace) => append_word(line, trace, style),
         LogValue::Address(address) => append_word(line, address, style),
     }
@@ -154,14 +153,6 @@ fn append_word(line: &mut Vec<u8>, value: impl Display, style: Style) {
     line.extend_from_slice(quote);
     append_shown(line, value);
     line.extend_from_slice(quote);
-}
-
-/// Appends text that contains neither spaces nor quotes.
-fn append_bytes(line: &mut Vec<u8>, value: &[u8], style: Style) {
-    let quote: &[u8] = if matches!(style, Style::Json) { b"\"" } else { b"" };
-    for part in [quote, value, quote] {
-        line.extend_from_slice(part);
-    }
 }
 
 fn append_shown(line: &mut Vec<u8>, value: impl Display) {

@@ -69,18 +69,7 @@ fn put_status_line(out: &mut HeadWriter, status: StatusCode, reason: &str) {
 }
 
 fn put_length(out: &mut HeadWriter, length: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = length;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.put_field("Content-Length", &digits[at..]);
+    out.put_field("Content-Length", itoa::Buffer::new().format(length).as_bytes());
 }
 
 fn put_fields(out: &mut HeadWriter, fields: &[Header<'_>], edits: &FieldEdits) {

@@ -1,5 +1,7 @@
 //! The cost of the Tower layer: processor time of an axum service with and without it, for requests with cached keys over HTTP/1.1 on
-//! loopback. Both services run in turn in one process, each on a thread of its own, so that the ratio does not depend on the machine.
+//! loopback. Both services run in turn in one process, each on a thread of its own, so that the ratio does not depend on the machine. The
+//! services have the first processor, and the clients the second, as in `make bench`: otherwise clients and services drive each other's
+//! code and data from the caches of a processor.
 //!
 //! `ROUNDS=5 REQUESTS=40000 cargo bench --bench layer --features axum`
 
@@ -14,11 +16,15 @@ use axum::Router;
 use axum::routing::get;
 use keygate::layer::{AuthLayer, Principal};
 use keygate::testing;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use tower::layer::util::Identity;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The processors of the services and of the clients.
+const SERVICES: usize = 0;
+const CLIENTS: usize = 1;
 const CONNECTIONS: usize = 16;
 const KEYS: usize = 1_000;
 /// Requests before the first measured round.
@@ -35,6 +41,7 @@ impl Service {
     fn start(router: Router) -> Self {
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
+            pin(SERVICES);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -58,12 +65,24 @@ impl Service {
         let start = self.processor_time();
         std::thread::scope(|scope| {
             for connection in 0..CONNECTIONS {
-                scope.spawn(move || send(self.address, requests / CONNECTIONS, keys, connection));
+                scope.spawn(move || {
+                    pin(CLIENTS);
+                    send(self.address, requests / CONNECTIONS, keys, connection);
+                });
             }
         });
         #[expect(clippy::cast_precision_loss, reason = "figures of a report")]
         let each = (self.processor_time() - start) as f64 / (requests / CONNECTIONS * CONNECTIONS) as f64;
         each
+    }
+}
+
+/// Runs this thread on one processor, if there is more than one.
+fn pin(processor: usize) {
+    if std::thread::available_parallelism().is_ok_and(|count| count.get() > 1) {
+        let mut processors = CpuSet::new();
+        processors.set(processor);
+        sched_setaffinity(None, &processors).unwrap();
     }
 }
 

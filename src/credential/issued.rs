@@ -12,7 +12,7 @@ use crate::id::{KeyId, parse_canonical_uuid};
 
 /// The reserved prefix of admin keys.
 pub const ADMIN_PREFIX: &str = "kg_admin";
-const VERSION: &str = "_v1_";
+const VERSION: &str = "_v1";
 const PREFIX_MAX: usize = 16;
 const IDENTIFIER_MIN: usize = 20;
 const IDENTIFIER_MAX: usize = base58::TEXT_MAX;
@@ -58,7 +58,7 @@ pub fn mint(
 
 fn write(prefix: &str, keyring: &Keyring, seconds: i64, uuid: Uuid) -> String {
     let identifier = bs58::encode(format!("{seconds}:{uuid}")).into_string();
-    let signed = format!("{prefix}{VERSION}{identifier}_");
+    let signed = format!("{prefix}{VERSION}_{identifier}_");
     let checksum = bs58::encode(keyring.sign(signed.as_bytes())).into_string();
     signed + &checksum
 }
@@ -66,11 +66,12 @@ fn write(prefix: &str, keyring: &Keyring, seconds: i64, uuid: Uuid) -> String {
 impl<'a> IssuedKey<'a> {
     /// Parses an issued key; `None` for text of any other shape. Never panics.
     ///
-    /// The prefix may contain `_v1_` but the other parts cannot, so the last `_v1_` ends the prefix.
+    /// The prefix may contain `_v1_` but the other parts have no underscore, so the last but one ends the version.
     pub fn parse(text: &'a str) -> Option<Self> {
-        let (signed_len, checksum) = text.rsplit_once('_').map(|(head, tail)| (head.len() + 1, tail))?;
-        let signed = &text[..signed_len];
-        let (prefix, identifier) = text[..signed_len - 1].rsplit_once(VERSION)?;
+        let (head, checksum) = text.rsplit_once('_')?;
+        let signed = &text[..=head.len()];
+        let (prefix, identifier) = head.rsplit_once('_')?;
+        let prefix = prefix.strip_suffix(VERSION)?;
         let well_formed = is_prefix(prefix)
             && is_base58(identifier, IDENTIFIER_MIN, IDENTIFIER_MAX)
             && is_base58(checksum, CHECKSUM_MIN, usize::MAX);
@@ -118,8 +119,7 @@ fn is_prefix(text: &str) -> bool {
 }
 
 fn is_base58(text: &str, min: usize, max: usize) -> bool {
-    let alphabet = |byte: u8| byte.is_ascii_alphanumeric() && !matches!(byte, b'0' | b'O' | b'I' | b'l');
-    (min..=max).contains(&text.len()) && text.bytes().all(alphabet)
+    (min..=max).contains(&text.len()) && base58::has_only_digits(text)
 }
 
 fn decode_identifier(identifier: &str) -> Option<(i64, Uuid)> {

@@ -13,10 +13,23 @@ use crate::wire::ShedReason;
 pub const LATENCY_BUCKETS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// The statuses of most responses. Their counters are cached for each route.
-const COMMON_STATUSES: [u16; 6] = [200, 201, 204, 304, 404, 500];
+/// The statuses and rejection codes of most responses. Their counters are cached for each route. A flood of bad credentials is common, too.
+const COMMON_OUTCOMES: [(u16, Option<&str>); 12] = [
+    (200, None),
+    (201, None),
+    (204, None),
+    (304, None),
+    (404, None),
+    (500, None),
+    (401, Some("credential_missing")),
+    (401, Some("credential_invalid")),
+    (401, Some("credential_expired")),
+    (401, Some("credential_revoked")),
+    (403, Some("scope_insufficient")),
+    (429, Some("quota_exceeded")),
+];
 
-/// The methods of most requests. Their series with the [`COMMON_STATUSES`] are cached for each route.
+/// The methods of most requests. Their series with the [`COMMON_OUTCOMES`] are cached for each route.
 const COMMON_METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /// Which way a request took through the gateway.
@@ -50,10 +63,10 @@ pub(super) struct CachedSeries {
     metrics: Metrics,
     duration: OnceLock<Histogram>,
     upstream_duration: OnceLock<Histogram>,
-    /// Responses that are not rejections, by [`RequestPath`] and [`COMMON_STATUSES`].
-    requests: [[OnceLock<IntCounter>; COMMON_STATUSES.len()]; 3],
-    /// Of the same, by [`COMMON_METHODS`].
-    http_duration: [[OnceLock<Histogram>; COMMON_STATUSES.len()]; COMMON_METHODS.len()],
+    /// By [`RequestPath`] and [`COMMON_OUTCOMES`].
+    requests: [[OnceLock<IntCounter>; COMMON_OUTCOMES.len()]; 3],
+    /// By [`COMMON_METHODS`] and [`COMMON_OUTCOMES`].
+    http_duration: [[OnceLock<Histogram>; COMMON_OUTCOMES.len()]; COMMON_METHODS.len()],
 }
 
 /// What is counted of a finished request.
@@ -221,13 +234,13 @@ impl CachedSeries {
         let elapsed = elapsed.as_secs_f64();
         let requests = || self.metrics.requests_series(&self.route, request);
         let http_duration = || self.metrics.http_series(&self.route, request);
-        let common = COMMON_STATUSES.iter().position(|common| *common == status).filter(|_| rejection.is_none());
+        let common = COMMON_OUTCOMES.iter().position(|common| *common == (status, rejection));
         match common {
             Some(index) => self.requests[path as usize][index].get_or_init(requests).inc(),
             None => requests().inc(),
         }
         match common.zip(COMMON_METHODS.iter().position(|common| *common == method)) {
-            Some((status, method)) => self.http_duration[method][status].get_or_init(http_duration).observe(elapsed),
+            Some((outcome, method)) => self.http_duration[method][outcome].get_or_init(http_duration).observe(elapsed),
             None => http_duration().observe(elapsed),
         }
         let duration = || self.metrics.duration.with_label_values(&[&self.route]);

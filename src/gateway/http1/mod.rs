@@ -6,6 +6,7 @@
 //! - `response_frames`: where the frames of a live stream end.
 //! - `forwarded`: what the steps above make of bytes, for fuzz targets and tests.
 //! - `plain`: the fast path, which takes plain requests to their upstream without pingora's proxy.
+//! - `head_writer`: heads are written into memory of a known size.
 //! - `connection`, `refusal`: the sequence of requests; responses that pingora does not make.
 
 mod body;
@@ -16,6 +17,7 @@ mod error;
 mod fields;
 mod forwarded;
 mod head;
+mod head_writer;
 mod plain;
 mod refusal;
 mod request_stream;

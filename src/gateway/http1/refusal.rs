@@ -1,45 +1,36 @@
 //! Responses to requests that pingora never sees.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::Response;
 use pingora::protocols::http::date::get_cached_date;
+
+use super::head_writer::HeadWriter;
+
+/// Room for the status line, the fields and their separators: enough for the responses of this process.
+const HEAD: usize = 768;
 
 /// Serializes a response that ends the connection.
 pub(super) fn closing_response(response: &Response<Bytes>) -> Bytes {
     own_response(response, response.body(), true)
 }
 
-/// Serializes a response with this body, which is empty for a response to HEAD. With `closes` it ends the connection.
+/// Serializes a response with this body, which is empty for a response to HEAD. With `closes` it ends the connection. Names get the case
+/// that pingora gives to those of other responses.
 pub(super) fn own_response(response: &Response<Bytes>, body: &[u8], closes: bool) -> Bytes {
+    let mut out = HeadWriter::with_capacity(HEAD + body.len());
     let status = response.status();
-    let mut text = BytesMut::with_capacity(512 + body.len());
-    text.put_slice(b"HTTP/1.1 ");
-    text.put_slice(status.as_str().as_bytes());
-    text.put_slice(b" ");
-    text.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    text.put_slice(b"\r\n");
+    out.put_status_line(status, status.canonical_reason().unwrap_or_default());
     for (name, value) in response.headers() {
-        put_field(&mut text, name.as_str(), value.as_bytes());
+        out.put_title_case(name.as_str());
+        out.put_value(value.as_bytes());
     }
-    put_field(&mut text, "date", get_cached_date().as_bytes());
+    out.put_field("Date", get_cached_date().as_bytes());
     if closes {
-        put_field(&mut text, "connection", b"close");
+        out.put_field("Connection", b"close");
     }
-    text.put_slice(b"\r\n");
-    text.put_slice(body);
-    text.freeze()
-}
-
-/// Writes a field. Names get the case that pingora gives to those of other responses.
-fn put_field(text: &mut BytesMut, name: &str, value: &[u8]) {
-    let mut is_start = true;
-    for byte in name.bytes() {
-        text.put_u8(if is_start { byte.to_ascii_uppercase() } else { byte });
-        is_start = byte == b'-';
-    }
-    text.put_slice(b": ");
-    text.put_slice(value);
-    text.put_slice(b"\r\n");
+    out.put(b"\r\n");
+    out.put(body);
+    out.finish().freeze()
 }
 
 #[cfg(test)]

@@ -9,13 +9,12 @@
 //! - `upload`: the request on its way to an endpoint.
 //! - `download`: the response on its way to the client.
 //! - `endpoint_stream`: a connection to an endpoint, and its errors as those of pingora.
-//! - `response_head`, `write_head`, `head_writer`: heads of responses are parsed, heads are written. `heads`: both without connections.
+//! - `response_head`, `write_head`: heads of responses are parsed, heads are written. `heads`: both without connections.
 
 mod begin;
 mod download;
 mod endpoint_stream;
 mod exchange;
-mod head_writer;
 mod heads;
 mod request;
 mod response_head;

@@ -5,8 +5,8 @@ use http::StatusCode;
 use httparse::Header;
 use pingora::protocols::http::date::get_cached_date;
 
-use super::head_writer::HeadWriter;
 use super::response_head::{Framing, ResponseHead};
+use crate::gateway::http1::head_writer::HeadWriter;
 use crate::pipeline::FieldEdits;
 
 /// Room for the first line and for the fields of the framing.
@@ -36,7 +36,7 @@ pub(super) fn request_head(
 /// The head of a response for a client. With `closes` it says that the connection ends.
 pub(super) fn response_head(head: &ResponseHead<'_, '_>, edits: &FieldEdits, closes: bool) -> BytesMut {
     let mut out = HeadWriter::with_capacity(size_of_fields(head.fields, edits) + head.reason.len() + LINES);
-    put_status_line(&mut out, head.status, head.reason);
+    out.put_status_line(head.status, head.reason);
     put_fields(&mut out, head.fields, edits);
     match head.framing {
         Framing::Chunked => out.put_field("Transfer-Encoding", b"chunked"),
@@ -59,13 +59,6 @@ pub(super) fn response_head(head: &ResponseHead<'_, '_>, edits: &FieldEdits, clo
     }
     out.put(b"\r\n");
     out.finish()
-}
-
-/// The start of a response.
-fn put_status_line(out: &mut HeadWriter, status: StatusCode, reason: &str) {
-    for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
-        out.put(part.as_bytes());
-    }
 }
 
 fn put_length(out: &mut HeadWriter, length: u64) {

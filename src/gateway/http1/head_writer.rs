@@ -1,6 +1,7 @@
 //! Writes a head into memory of a known size.
 
 use bytes::BytesMut;
+use http::StatusCode;
 
 /// Bytes of a head that are written one after the other. Each part is one copy, without a check of how much is left of an allocation.
 pub(super) struct HeadWriter {
@@ -26,13 +27,39 @@ impl HeadWriter {
         self.at = end;
     }
 
+    /// Writes the first line of a response.
+    pub(super) fn put_status_line(&mut self, status: StatusCode, reason: &str) {
+        for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+            self.put(part.as_bytes());
+        }
+    }
+
     /// Writes a field line.
     #[inline]
     pub(super) fn put_field(&mut self, name: &str, value: &[u8]) {
         self.put(name.as_bytes());
+        self.put_value(value);
+    }
+
+    /// Writes what follows the name of a field.
+    #[inline]
+    pub(super) fn put_value(&mut self, value: &[u8]) {
         self.put(b": ");
         self.put(value);
         self.put(b"\r\n");
+    }
+
+    /// Writes a name in lower case with its words capitalized, as in `Content-Length`.
+    pub(super) fn put_title_case(&mut self, name: &str) {
+        let start = self.at;
+        self.put(name.as_bytes());
+        let mut begins_word = true;
+        for byte in &mut self.bytes[start..self.at] {
+            if begins_word {
+                byte.make_ascii_uppercase();
+            }
+            begins_word = *byte == b'-';
+        }
     }
 
     /// What was written.
@@ -50,10 +77,12 @@ mod tests {
     fn parts_follow_each_other_in_any_room() {
         for room in [0, 1, 10, 100] {
             let mut writer = HeadWriter::with_capacity(room);
-            writer.put(b"HTTP/1.1 200 OK\r\n");
+            writer.put_status_line(StatusCode::OK, "OK");
             writer.put_field("Via", b"1.1 a");
             writer.put(b"");
-            assert_eq!(writer.finish(), "HTTP/1.1 200 OK\r\nVia: 1.1 a\r\n", "{room}");
+            writer.put_title_case("x-request-id");
+            writer.put_value(b"b-c");
+            assert_eq!(writer.finish(), "HTTP/1.1 200 OK\r\nVia: 1.1 a\r\nX-Request-Id: b-c\r\n", "{room}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::error::EngineError;
-use crate::config::{AccessLogOutput, Config};
+use crate::config::{AccessLogForm, AccessLogOutput, Config};
 use crate::pipeline::AccessLogSink;
 use crate::telemetry::LogOutput;
 
@@ -23,20 +23,28 @@ enum Output {
 }
 
 impl AccessLogs {
-    /// The output and the form of lines of a configuration; `None` if lines are not written, or are events of `tracing`.
+    /// The output and the form of lines of a configuration; `None` if lines are not written, or are events of `tracing`
+    /// for a subscriber that is not Keygate's.
     ///
     /// # Errors
     /// [`EngineError::Setting`] if the output cannot be opened.
     pub(super) fn sink(&self, config: &Config) -> Result<Option<AccessLogSink>, EngineError> {
         let Some(access_log) = config.gateway.as_ref().map(|gateway| &gateway.access_log) else { return Ok(None) };
-        let Some(output) = access_log.own_output() else { return Ok(None) };
+        let Some(output) = access_log.own_output() else {
+            let sink = |output| AccessLogSink {
+                output,
+                form: Arc::new(AccessLogForm::Format(config.log.format)),
+                is_process_log: true,
+            };
+            return Ok(LogOutput::of_process().map(sink));
+        };
         let form = access_log.form(config.log.format);
         let form = form.map_err(|why| EngineError::Setting(format!("gateway.access_log.template: {why}")))?;
         let output = match output {
             AccessLogOutput::Stdout => Output::Stdout,
             AccessLogOutput::File(path) => Output::File(path.to_owned()),
         };
-        Ok(Some(AccessLogSink { output: self.open(output)?, form: Arc::new(form) }))
+        Ok(Some(AccessLogSink { output: self.open(output)?, form: Arc::new(form), is_process_log: false }))
     }
 
     fn open(&self, output: Output) -> Result<Arc<LogOutput>, EngineError> {

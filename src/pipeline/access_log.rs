@@ -8,7 +8,7 @@ use http::Version;
 use http::header::USER_AGENT;
 
 use super::error_type::CLIENT_CLOSED_REQUEST;
-use super::log_line::{AccessLogSink, LineFields, LogValue};
+use super::log_line::{ACCESS_LOG, AccessLogSink, LineFields, LogValue};
 use super::request_metrics::{CachedSeries, CountedRequest, Metrics, RequestPath};
 use super::trace::received_id;
 use crate::config::{AccessLogConfig, AccessLogField as Field};
@@ -19,9 +19,6 @@ use crate::wire::fields::Fields;
 
 /// The lowest status that is logged whatever the sample rate is.
 const ALWAYS_LOGGED: u16 = 500;
-
-/// The target of the access log.
-const ACCESS_LOG: &str = "keygate::access";
 
 /// How much of a `User-Agent` field is logged, in bytes.
 const USER_AGENT_MAX: usize = 256;
@@ -238,4 +235,121 @@ impl LineFields for LoggedRequest<'_, '_> {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(all(test, feature = "server"))]
+mod tests {
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    use prometheus::Registry;
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+    use crate::config::{AccessLogForm, LogFormat};
+    use crate::telemetry::LogOutput;
+
+    /// Collects lines.
+    #[derive(Default, Clone)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn response(is_truncated: bool) -> ResponseInfo {
+        let upstream = UpstreamInfo {
+            name: "orders".into(),
+            endpoint: Some("10.0.0.1:80".into()),
+            attempts: 2,
+            elapsed: Duration::from_micros(70),
+        };
+        ResponseInfo { status: Some(200), bytes: 12, bytes_received: 34, is_truncated, upstream: Some(upstream) }
+    }
+
+    /// The line of an event of `tracing`, and the line that is written without it, both without their times.
+    fn lines(request: &RequestLog<'_>, format: LogFormat) -> [String; 2] {
+        let config = AccessLogConfig { fields: Field::ALL.to_vec(), ..AccessLogConfig::default() };
+        let log = AccessLog::new(&config, None);
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false);
+        let write = || request.write(&log, 200, Duration::from_micros(99));
+        match format {
+            LogFormat::Json => {
+                let subscriber = subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false);
+                tracing::subscriber::with_default(subscriber.finish(), write);
+            }
+            LogFormat::Text => tracing::subscriber::with_default(subscriber.finish(), write),
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let output = Arc::new(LogOutput::file(file.path()).unwrap());
+        let sink = AccessLogSink { output, form: Arc::new(AccessLogForm::Format(format)), is_process_log: true };
+        sink.write(&LoggedRequest { log: &log, request, status: 200, elapsed: Duration::from_micros(99) });
+        sink.output.flush();
+        let event = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        [event, std::fs::read_to_string(file.path()).unwrap()].map(|line| {
+            let end = line.find('Z').unwrap();
+            let time = &line[end - 26..end];
+            assert_eq!(time.len(), "2026-11-26T22:57:05.647605".len(), "{line}");
+            line.replacen(time, "TIME", 1)
+        })
+    }
+
+    #[test]
+    fn line_in_the_log_of_the_process_equals_an_event_of_tracing() {
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let series = CachedSeries::new("all".into(), &metrics);
+        let request_id = RequestId::random();
+        let complete = RequestLog {
+            request_id: Some(&request_id),
+            request_path: RequestPath::Fast,
+            method: "GET",
+            host: Some("api.example.com"),
+            path: "/a=b",
+            protocol: Some(Version::HTTP_11),
+            user_agent: Some("agent \"1\""),
+            trace_id: None,
+            route: Some(&series),
+            key_id: Some(KeyId::Issued(uuid::Uuid::from_u128(7))),
+            rejection: None,
+            client_ip: "192.0.2.1".parse().ok(),
+            proxy: "2001:db8::1".parse().ok(),
+            arrived: Instant::now(),
+            response: response(true),
+        };
+        let rejected = RequestLog {
+            request_id: None,
+            host: None,
+            protocol: None,
+            user_agent: None,
+            route: None,
+            key_id: None,
+            rejection: Some("credential_missing"),
+            client_ip: None,
+            proxy: None,
+            response: ResponseInfo::new(401, 0),
+            ..complete
+        };
+        for request in [complete, rejected] {
+            for format in [LogFormat::Json, LogFormat::Text] {
+                let [event, line] = lines(&request, format);
+                assert_eq!(line, event);
+            }
+        }
+    }
 }

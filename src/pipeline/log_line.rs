@@ -1,4 +1,4 @@
-//! Lines of the access log on an output of their own: JSON, text or a template.
+//! Lines of the access log: JSON, text or a template. They are written without `tracing`, whose formatting costs several times as much.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -22,6 +22,9 @@ pub struct AccessLogSink {
     pub output: Arc<LogOutput>,
     /// The form of lines.
     pub form: Arc<AccessLogForm>,
+    /// Whether the output is the log of the process. Then lines in a format of the log have a level, a message and a target, as its other
+    /// lines do.
+    pub is_process_log: bool,
 }
 
 /// The value of a field of a line.
@@ -51,6 +54,8 @@ enum Style {
     Json,
     /// Quoted if it would not be one word.
     Text,
+    /// Quoted.
+    QuotedText,
     /// Between texts of a template, which may have quotes around it.
     Template,
 }
@@ -60,6 +65,11 @@ struct Second {
     timestamp: i64,
     text: String,
 }
+
+/// The target of the events of the access log.
+pub(super) const ACCESS_LOG: &str = "keygate::access";
+/// The message of an event.
+const MESSAGE: &str = "request served";
 
 thread_local! {
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -71,33 +81,50 @@ impl AccessLogSink {
     pub(super) fn write(&self, request: &impl LineFields) {
         LINE.with_borrow_mut(|line| {
             line.clear();
-            append_line(line, &self.form, request, SystemClock.now());
+            append_line(line, self, request, SystemClock.now());
             self.output.write(line);
         });
     }
 }
 
-fn append_line(line: &mut Vec<u8>, form: &AccessLogForm, request: &impl LineFields, time: Timestamp) {
-    match form {
+fn append_line(line: &mut Vec<u8>, sink: &AccessLogSink, request: &impl LineFields, time: Timestamp) {
+    let is_event = sink.is_process_log;
+    match &*sink.form {
         AccessLogForm::Format(LogFormat::Json) => {
             line.extend_from_slice(b"{\"timestamp\":\"");
             append_time(line, time);
             line.push(b'"');
+            if is_event {
+                line.extend_from_slice(b",\"level\":\"INFO\",\"message\":\"");
+                line.extend_from_slice(MESSAGE.as_bytes());
+                line.push(b'"');
+            }
             for (field, value) in fields(request) {
                 line.extend_from_slice(b",\"");
                 line.extend_from_slice(field.name().as_bytes());
                 line.extend_from_slice(b"\":");
                 append(line, &value, Style::Json);
             }
+            if is_event {
+                line.extend_from_slice(b",\"target\":\"");
+                line.extend_from_slice(ACCESS_LOG.as_bytes());
+                line.push(b'"');
+            }
             line.push(b'}');
         }
         AccessLogForm::Format(LogFormat::Text) => {
             append_time(line, time);
+            if is_event {
+                line.extend_from_slice(b"  INFO ");
+                line.extend_from_slice(ACCESS_LOG.as_bytes());
+                line.extend_from_slice(b": ");
+                line.extend_from_slice(MESSAGE.as_bytes());
+            }
             for (field, value) in fields(request) {
                 line.push(b' ');
                 line.extend_from_slice(field.name().as_bytes());
                 line.push(b'=');
-                append(line, &value, Style::Text);
+                append(line, &value, if is_event { Style::QuotedText } else { Style::Text });
             }
         }
         AccessLogForm::Template(parts) => {
@@ -165,7 +192,7 @@ fn append_text(line: &mut Vec<u8>, text: &str, style: Style) {
     let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\' && byte != 0x7f;
     let is_word = |byte: u8| byte > b' ' && byte != b'=';
     let is_quoted = match style {
-        Style::Json => true,
+        Style::Json | Style::QuotedText => true,
         Style::Text => text.is_empty() || !text.bytes().all(|byte| is_plain(byte) && is_word(byte)),
         Style::Template => false,
     };
@@ -178,8 +205,8 @@ fn append_text(line: &mut Vec<u8>, text: &str, style: Style) {
         for byte in text.bytes() {
             match (style, byte) {
                 _ if is_plain(byte) => line.push(byte),
-                (Style::Json | Style::Text, b'"' | b'\\') => line.extend_from_slice(&[b'\\', byte]),
-                (Style::Json | Style::Text, _) => append_shown(line, format_args!("\\u{byte:04x}")),
+                (Style::Json | Style::Text | Style::QuotedText, b'"' | b'\\') => line.extend_from_slice(&[b'\\', byte]),
+                (Style::Json | Style::Text | Style::QuotedText, _) => append_shown(line, format_args!("\\u{byte:04x}")),
                 (Style::Template, _) => append_shown(line, format_args!("\\x{byte:02X}")),
             }
         }

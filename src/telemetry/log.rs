@@ -1,13 +1,14 @@
 //! Logs, written to stderr. Libraries log warnings and errors only, at every configured level: their more detailed messages
 //! may contain parts of requests.
 
-use std::io::{self, Stderr};
+use std::io;
+use std::sync::Arc;
 
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
-use super::buffered_writer::BufferedWriter;
+use super::log_output::LogOutput;
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
 /// Writes log lines in a format.
@@ -17,7 +18,7 @@ type Formatted = tracing_subscriber::layer::Layered<reload::Layer<Format, Regist
 
 /// The log of the process. Dropping it writes all buffered lines.
 pub struct Log {
-    writer: BufferedWriter<Stderr>,
+    output: Arc<LogOutput>,
     format: reload::Handle<Format, Registry>,
     filter: reload::Handle<EnvFilter, Formatted>,
 }
@@ -26,14 +27,14 @@ impl Log {
     /// Changes the level and the format.
     pub fn reconfigure(&self, config: &LogConfig) {
         // An error means that another logger is installed.
-        let _ = self.format.reload(format(config, &self.writer));
+        let _ = self.format.reload(format(config, &self.output));
         let _ = self.filter.reload(filter(config));
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.writer.flush();
+        self.output.flush();
     }
 }
 
@@ -43,12 +44,13 @@ impl Drop for Log {
 /// # Errors
 /// If the writer's thread cannot be started.
 pub fn start_logs(config: &LogConfig) -> io::Result<Log> {
-    let writer = BufferedWriter::start(io::stderr())?;
-    let (format_layer, format) = reload::Layer::new(format(config, &writer));
+    let output = Arc::new(LogOutput::stderr()?);
+    let (format_layer, format) = reload::Layer::new(format(config, &output));
     let (filter_layer, filter) = reload::Layer::new(filter(config));
-    // Fails only if a logger is installed already.
-    let _ = tracing_subscriber::registry().with(format_layer).with(filter_layer).try_init();
-    Ok(Log { writer, format, filter })
+    if tracing_subscriber::registry().with(format_layer).with(filter_layer).try_init().is_ok() {
+        output.set_of_process();
+    }
+    Ok(Log { output, format, filter })
 }
 
 fn filter(config: &LogConfig) -> EnvFilter {
@@ -65,8 +67,8 @@ fn filter(config: &LogConfig) -> EnvFilter {
     EnvFilter::new(format!("{libraries},{quiet},keygate={level},keygate::access=info"))
 }
 
-fn format(config: &LogConfig, writer: &BufferedWriter<Stderr>) -> Format {
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer.clone());
+fn format(config: &LogConfig, output: &LogOutput) -> Format {
+    let layer = tracing_subscriber::fmt::layer().with_writer(output.writer().clone());
     match config.format {
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
         LogFormat::Text => layer.with_ansi(false).boxed(),

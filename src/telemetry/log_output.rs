@@ -1,8 +1,9 @@
-//! An output of log lines beside the log of the process: the standard output, or a file that can be opened again.
+//! An output of log lines: the log of the process, the standard output, or a file that can be opened again.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Stdout, Write};
+use std::io::{self, Stderr, Stdout, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use super::buffered_writer::BufferedWriter;
 
@@ -11,12 +12,46 @@ pub struct LogOutput {
     writer: BufferedWriter<Target>,
 }
 
-enum Target {
+/// The output of the log of the process, once it is installed.
+static PROCESS_LOG: OnceLock<Arc<LogOutput>> = OnceLock::new();
+
+pub(super) enum Target {
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "a library does not start a log"))]
+    Stderr(Stderr),
     Stdout(Stdout),
-    File { file: File, path: PathBuf },
+    File {
+        file: File,
+        path: PathBuf,
+    },
 }
 
 impl LogOutput {
+    /// The output of the log of the process; `None` if the log is that of another subscriber of `tracing`.
+    pub fn of_process() -> Option<Arc<Self>> {
+        PROCESS_LOG.get().cloned()
+    }
+
+    /// Makes this the output of the log of the process, unless there is one.
+    #[cfg(feature = "server")]
+    pub(super) fn set_of_process(self: &Arc<Self>) {
+        let _ = PROCESS_LOG.set(Arc::clone(self));
+    }
+
+    /// The standard error.
+    ///
+    /// # Errors
+    /// If the writer's thread cannot be started.
+    #[cfg(feature = "server")]
+    pub(super) fn stderr() -> io::Result<Self> {
+        Ok(Self { writer: BufferedWriter::start(Target::Stderr(io::stderr()))? })
+    }
+
+    /// The writer of lines that are formatted elsewhere.
+    #[cfg(feature = "server")]
+    pub(super) fn writer(&self) -> &BufferedWriter<Target> {
+        &self.writer
+    }
+
     /// The standard output.
     ///
     /// # Errors
@@ -51,7 +86,7 @@ impl LogOutput {
     pub fn reopen(&self) -> io::Result<()> {
         self.writer.flush();
         self.writer.with_output(|target| match target {
-            Target::Stdout(_) => Ok(()),
+            Target::Stderr(_) | Target::Stdout(_) => Ok(()),
             Target::File { file, path } => {
                 *file = open(path)?;
                 Ok(())
@@ -72,6 +107,7 @@ fn open(path: &Path) -> io::Result<File> {
 impl Write for Target {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         match self {
+            Self::Stderr(stderr) => stderr.write(text),
             Self::Stdout(stdout) => stdout.write(text),
             Self::File { file, .. } => file.write(text),
         }
@@ -79,6 +115,7 @@ impl Write for Target {
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
+            Self::Stderr(stderr) => stderr.flush(),
             Self::Stdout(stdout) => stdout.flush(),
             Self::File { file, .. } => file.flush(),
         }

@@ -355,8 +355,10 @@ impl CustomEdits {
 impl Strip {
     /// Removes what is for one connection only: the hop-by-hop headers, and what `Connection` names (RFC 9110 section 7.6.1).
     fn hop_by_hop<F: Fields>(fields: &F, keep_upgrade: bool) -> Self {
+        let is_listed = |names: &[&str], option: &str| names.iter().any(|name| name.eq_ignore_ascii_case(option));
+        // Those that are removed anyway need no name, such as `keep-alive`, which most upstreams send.
         let names = list(fields, &CONNECTION)
-            .filter(|option| !ESSENTIAL.iter().any(|name| name.eq_ignore_ascii_case(option)))
+            .filter(|option| !is_listed(&ESSENTIAL, option) && !is_listed(&HOP_BY_HOP, option))
             .filter_map(|option| option.parse().ok())
             .collect();
         Self { names, hop_by_hop: true, upgrade: !keep_upgrade, ..Self::default() }

@@ -10,6 +10,9 @@ use tokio::io::AsyncWrite;
 /// How many bytes are joined. Larger writes are passed on at once, with what was held before.
 const JOINED_MAX: usize = 4 * 1024;
 
+/// Room beside the first write, so that a small body after the head does not move it.
+const ROOM: usize = 256;
+
 /// Bytes that were written and not sent.
 #[derive(Debug, Default)]
 pub(super) struct WriteBuffer(BytesMut);
@@ -23,6 +26,9 @@ impl WriteBuffer {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.0.len() + bytes.len() <= JOINED_MAX {
+            if self.0.is_empty() {
+                self.0.reserve(bytes.len() + ROOM);
+            }
             self.0.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }

@@ -168,12 +168,14 @@ impl Download {
             ResponseBody::Framed(body) => {
                 let filtered = body.filter(received).map_err(|_| invalid("the body of the response is malformed"))?;
                 let Filtered { kept, consumed, payload } = filtered;
-                self.out = received.split_to(consumed);
+                // Parts that share memory are counted, which a response that arrived whole does not need.
+                let is_all = consumed == received.len();
+                self.out = if is_all { std::mem::take(received) } else { received.split_to(consumed) };
                 self.out.truncate(kept);
                 payload
             }
             ResponseBody::UntilClose { .. } => {
-                self.out = received.split();
+                self.out = std::mem::take(received);
                 self.out.len()
             }
         };

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use smallvec::SmallVec;
 
 use crate::ratelimit::{NamedLimit, Outcome};
 
@@ -20,8 +20,8 @@ pub const X_RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-rateli
 /// Seconds until that quota is fully replenished.
 pub const X_RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// Room for the text of most lists, in bytes.
-const TEXT: usize = 96;
+/// Room for the text of one limit, usually.
+const TEXT: usize = 64;
 
 /// The largest integer of structured fields (RFC 9651 section 3.3.1).
 const INTEGER_MAX: u64 = 999_999_999_999_999;
@@ -78,9 +78,10 @@ pub fn legacy_fields<'a>(
 
 /// A list of strings with integer parameters (RFC 9651). A parameter key includes its punctuation.
 fn list<'a>(items: impl Iterator<Item = (&'a str, [(&'static str, u64); 2])>) -> Option<HeaderValue> {
-    let mut text = SmallVec::<[u8; TEXT]>::new();
+    let mut text = Vec::new();
     let mut digits = itoa::Buffer::new();
     for (name, parameters) in items {
+        text.reserve(TEXT);
         text.extend_from_slice(if text.is_empty() { b"\"" } else { b", \"" });
         push_string(&mut text, name);
         text.push(b'"');
@@ -89,11 +90,11 @@ fn list<'a>(items: impl Iterator<Item = (&'a str, [(&'static str, u64); 2])>) ->
             text.extend_from_slice(digits.format(value.min(INTEGER_MAX)).as_bytes());
         }
     }
-    if text.is_empty() { None } else { HeaderValue::from_bytes(&text).ok() }
+    if text.is_empty() { None } else { HeaderValue::from_maybe_shared(Bytes::from(text)).ok() }
 }
 
 /// Appends the characters that a quoted string may contain, escaped; others become `_`.
-fn push_string(text: &mut SmallVec<[u8; TEXT]>, name: &str) {
+fn push_string(text: &mut Vec<u8>, name: &str) {
     if name.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
         return text.extend_from_slice(name.as_bytes());
     }

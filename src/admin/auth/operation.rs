@@ -80,6 +80,7 @@ operations! {
     GetKeyRateLimit: READ, "GET /keygate/v1/keys/{key_id}/rateLimit";
     ListTopKeys: READ, "GET /keygate/v1/topKeys";
     ListKeys: READ, "GET /keygate/v1/keys";
+    CountInactiveKeys: READ, "GET /keygate/v1/keys:countInactive";
     GetConfig: READ, "GET /keygate/v1/config";
     ListNodes: READ, "GET /keygate/v1/nodes";
     GetOverview: READ, "GET /keygate/v1/overview";

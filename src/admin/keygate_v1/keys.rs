@@ -1,4 +1,5 @@
-//! `GET /keygate/v1/keys`: issued and imported keys in one list, with conditions. An operation of Keygate, not of the contract.
+//! `GET /keygate/v1/keys`: issued and imported keys in one list, with conditions; `GET /keygate/v1/keys:countInactive`: the number of inactive
+//! ones. Operations of Keygate, not of the contract.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,7 +15,8 @@ use crate::admin::v2alpha1::key::IssuedApiKey;
 use crate::clock::Timestamp;
 use crate::id::KeyKind;
 use crate::key::{ApiKey, EffectiveStatus, KeySearch};
-use crate::lifecycle::SearchKeys;
+use crate::lifecycle::{CountInactive, SearchKeys};
+use crate::store::InactiveCount;
 
 /// The parameters, in both spellings.
 const PAGE_SIZE: [&str; 2] = ["page_size", "pageSize"];
@@ -28,19 +30,10 @@ const STATUS: [&str; 2] = ["status", "status"];
 const EXPIRING_BEFORE: [&str; 2] = ["expiring_before", "expiringBefore"];
 const UNUSED_SINCE: [&str; 2] = ["unused_since", "unusedSince"];
 const NEVER_USED: [&str; 2] = ["never_used", "neverUsed"];
-const PARAMETERS: [[&str; 2]; 11] = [
-    PAGE_SIZE,
-    PAGE_TOKEN,
-    KIND,
-    NAME_PREFIX,
-    ACTOR_PREFIX,
-    KEY_ID_PREFIX,
-    SCOPE,
-    STATUS,
-    EXPIRING_BEFORE,
-    UNUSED_SINCE,
-    NEVER_USED,
-];
+/// The conditions beside the status.
+const CONDITIONS: [[&str; 2]; 8] =
+    [KIND, NAME_PREFIX, ACTOR_PREFIX, KEY_ID_PREFIX, SCOPE, EXPIRING_BEFORE, UNUSED_SINCE, NEVER_USED];
+const ANY_PREFIX: [&str; 2] = ["any_prefix", "anyPrefix"];
 
 /// A page of keys.
 #[derive(Serialize)]
@@ -67,7 +60,7 @@ pub(super) async fn list_keys(
     query: Query,
 ) -> Result<Json<ListKeysResponse>, ApiError> {
     // A condition that is ignored because of its spelling would list all keys.
-    query.check_names(&PARAMETERS)?;
+    query.check_names(&[&[PAGE_SIZE, PAGE_TOKEN, STATUS], &CONDITIONS[..]].concat())?;
     let request = SearchKeys {
         page_size: query.number(PAGE_SIZE)?,
         page_token: query.text(PAGE_TOKEN)?,
@@ -77,6 +70,33 @@ pub(super) async fn list_keys(
     let now = state.lifecycle.now();
     let keys = page.keys.iter().map(|key| ListedKey::new(key, now)).collect();
     Ok(Json(ListKeysResponse { keys, next_page_token: page.next_page_token }))
+}
+
+/// How many keys are revoked or expired.
+#[derive(Serialize)]
+pub(super) struct CountInactiveKeysResponse {
+    /// The number of keys that were found.
+    count: u64,
+    /// Whether these are all. If not, there are probably more: a count reads a bounded number of keys.
+    is_complete: bool,
+}
+
+/// Counts keys that meet all conditions and are revoked or expired.
+pub(super) async fn count_inactive_keys(
+    State(state): State<AdminState>,
+    Context { context, .. }: Context<op::CountInactiveKeys>,
+    query: Query,
+) -> Result<Json<CountInactiveKeysResponse>, ApiError> {
+    query.check_names(&[&[ANY_PREFIX], &CONDITIONS[..]].concat())?;
+    let search = read_search(&query)?;
+    let any_prefix = Some(query.text(ANY_PREFIX)?).filter(|text| !text.is_empty());
+    let prefixes = [&search.name_prefix, &search.actor_prefix, &search.key_id_prefix];
+    if any_prefix.is_some() && prefixes.into_iter().any(Option::is_some) {
+        return Err(ApiError::invalid("any_prefix cannot be combined with name_prefix, actor_prefix or key_id_prefix"));
+    }
+    let InactiveCount { count, is_complete } =
+        state.lifecycle.count_inactive(&context, &CountInactive { search, any_prefix }).await?;
+    Ok(Json(CountInactiveKeysResponse { count, is_complete }))
 }
 
 impl ListedKey {

@@ -6,9 +6,6 @@ use crate::id::{KeyKind, TenantId};
 use crate::key::{ApiKey, EffectiveStatus, KeySearch};
 use crate::request_context::ActorScope;
 
-/// The maximum number of entries of one index that a count reads. A database reads as many in about 15 ms.
-pub(super) const ENTRIES_MAX: u32 = 100_000;
-
 /// Which keys of one kind are counted.
 #[derive(Debug, Clone, Copy)]
 pub struct InactiveQuery<'a> {

@@ -5,10 +5,12 @@ use axum::Json;
 use axum::extract::State;
 use chrono::DateTime;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::schemas::{KindText, StatusText};
 use crate::admin::auth::op;
 use crate::admin::context::Context;
-use crate::admin::error::ApiError;
+use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::query::Query;
 use crate::admin::state::AdminState;
 use crate::admin::v2alpha1::key::IssuedApiKey;
@@ -36,8 +38,8 @@ const CONDITIONS: [[&str; 2]; 8] =
 const ANY_PREFIX: [&str; 2] = ["any_prefix", "anyPrefix"];
 
 /// A page of keys.
-#[derive(Serialize)]
-pub(super) struct ListKeysResponse {
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct ListKeysResponse {
     /// Issued keys before imported ones. May be fewer than `page_size`, or none, although it is not the last page.
     keys: Vec<ListedKey>,
     /// The token of the next page; empty on the last one.
@@ -45,16 +47,29 @@ pub(super) struct ListKeysResponse {
 }
 
 /// A key of either kind.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ListedKey {
-    /// `issued` or `imported`.
+    #[schema(value_type = KindText, inline)]
     kind: &'static str,
     #[serde(flatten)]
     key: IssuedApiKey,
 }
 
-/// Lists keys that meet all conditions.
-pub(super) async fn list_keys(
+/// Lists issued and imported keys that meet all conditions.
+#[utoipa::path(get, path = "/keygate/v1/keys", operation_id = "listKeys", tag = "keys", params(
+        ("page_size" = Option<i32>, Query, description = "0 to 1000; 0 means 50", minimum = 0, maximum = 1000),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the previous page; valid for an hour"),
+        ("kind" = inline(Option<KindText>), Query, description = "Keys of this kind"),
+        ("name_prefix" = Option<String>, Query, description = "Keys whose name begins with this text, byte by byte", max_length = 255),
+        ("actor_prefix" = Option<String>, Query, description = "Keys whose actor begins with this text", max_length = 255),
+        ("key_id_prefix" = Option<String>, Query, description = "Keys whose id begins with this text", max_length = 64),
+        ("scope" = Option<String>, Query, description = "Keys that have exactly this scope", max_length = 100),
+        ("status" = inline(Option<StatusText>), Query, description = "Keys with this status"),
+        ("expiring_before" = Option<String>, Query, format = DateTime, description = "Keys that expire before this time, since 1970"),
+        ("unused_since" = Option<String>, Query, format = DateTime, description = "Keys that were neither used nor created at this time or later"),
+        ("never_used" = Option<bool>, Query, description = "Whether only keys that were never used")),
+    responses((status = 200, description = "A page", body = ListKeysResponse), (status = 400, description = "A parameter is invalid", body = ErrorResponse), (status = "default", description = "Any other error", body = ErrorResponse)))]
+pub(in crate::admin) async fn list_keys(
     State(state): State<AdminState>,
     Context { context, .. }: Context<op::ListKeys>,
     query: Query,
@@ -73,8 +88,8 @@ pub(super) async fn list_keys(
 }
 
 /// How many keys are revoked or expired.
-#[derive(Serialize)]
-pub(super) struct CountInactiveKeysResponse {
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct CountInactiveKeysResponse {
     /// The number of keys that were found.
     count: u64,
     /// Whether these are all. If not, there are probably more: a count reads a bounded number of keys.
@@ -82,7 +97,18 @@ pub(super) struct CountInactiveKeysResponse {
 }
 
 /// Counts keys that meet all conditions and are revoked or expired.
-pub(super) async fn count_inactive_keys(
+#[utoipa::path(get, path = "/keygate/v1/keys:countInactive", operation_id = "countInactiveKeys", tag = "keys", params(
+        ("kind" = inline(Option<KindText>), Query, description = "Keys of this kind"),
+        ("any_prefix" = Option<String>, Query, description = "Keys whose name, actor or id begins with this text; not with another prefix", max_length = 255),
+        ("name_prefix" = Option<String>, Query, description = "Keys whose name begins with this text, byte by byte", max_length = 255),
+        ("actor_prefix" = Option<String>, Query, description = "Keys whose actor begins with this text", max_length = 255),
+        ("key_id_prefix" = Option<String>, Query, description = "Keys whose id begins with this text", max_length = 64),
+        ("scope" = Option<String>, Query, description = "Keys that have exactly this scope", max_length = 100),
+        ("expiring_before" = Option<String>, Query, format = DateTime, description = "Keys that expire before this time, since 1970"),
+        ("unused_since" = Option<String>, Query, format = DateTime, description = "Keys that were neither used nor created at this time or later"),
+        ("never_used" = Option<bool>, Query, description = "Whether only keys that were never used")),
+    responses((status = 200, description = "The number", body = CountInactiveKeysResponse), (status = 400, description = "A parameter is invalid", body = ErrorResponse), (status = "default", description = "Any other error", body = ErrorResponse)))]
+pub(in crate::admin) async fn count_inactive_keys(
     State(state): State<AdminState>,
     Context { context, .. }: Context<op::CountInactiveKeys>,
     query: Query,

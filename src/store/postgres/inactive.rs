@@ -7,9 +7,12 @@ use super::search::{SCAN_MAX, bind, conditions, rows_by, rows_by_id};
 use super::store::PostgresStore;
 use crate::key::KeySearch;
 use crate::store::error::StoreError;
-use crate::store::inactive::{CountedBy, ENTRIES_MAX, InactiveCount, InactiveQuery};
+use crate::store::inactive::{CountedBy, InactiveCount, InactiveQuery};
 use crate::store::row::kind_text;
 
+/// The maximum number of entries of one index that a count by status reads. The database looks up the row of an entry whose page was changed
+/// since the last vacuum.
+const ENTRIES_MAX: u32 = 20_000;
 /// The maximum number of rows that a count by status looks up from one index, for conditions that the index does not have.
 const LOOKUPS_MAX: u32 = 2000;
 
@@ -45,7 +48,7 @@ macro_rules! is_not_expired {
 }
 
 /// Counts inactive keys in three disjoint parts, each by the index that has it: past their expiry; revoked; replaced, with the time over.
-/// The order keeps the planner from an index of all tenants. Parameters: tenant, kind, now, the earlier one of now and of the time before which the keys expire, that time, the maximum number of
+/// The order and the range of one status keep the planner from an index of all tenants. Parameters: tenant, kind, now, the earlier one of now and of the time before which the keys expire, that time, the maximum number of
 /// entries and of replaced keys (1 to 7), those of the other conditions.
 macro_rules! count_by_status {
     ($columns:literal, $and:literal) => {
@@ -67,8 +70,8 @@ macro_rules! count_by_status {
                 concat!(
                     "SELECT ",
                     $columns,
-                    " FROM keys WHERE tenant = $1 AND kind = $2 AND status = 'revoked' \
-                     ORDER BY key_id LIMIT $6"
+                    " FROM keys WHERE tenant = $1 AND kind = $2 AND status >= 'revoked' AND status <= 'revoked' \
+                     ORDER BY status, key_id LIMIT $6"
                 )
             ),
             " UNION ALL ",

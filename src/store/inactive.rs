@@ -1,5 +1,6 @@
 //! Counts of inactive keys: the query and its result.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 use super::search::SearchQuery;
 use crate::clock::Timestamp;
 use crate::id::{KeyKind, TenantId};
@@ -35,6 +36,7 @@ pub struct InactiveCount {
 }
 
 /// The indexes that a count reads.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) enum CountedBy {
     /// Those of inactive keys. `needs_rows` is whether a condition needs columns that are not in them.
     Status { needs_rows: bool },
@@ -53,6 +55,7 @@ impl InactiveQuery<'_> {
     }
 
     /// The query for all keys that meet the conditions.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn keys<'a>(&'a self, conditions: &'a KeySearch) -> SearchQuery<'a> {
         let Self { tenant, kind, actors, now, .. } = *self;
         SearchQuery { tenant, kind, search: conditions, actors, after: None, limit: u32::MAX, now }
@@ -68,6 +71,7 @@ impl InactiveQuery<'_> {
     }
 
     /// The indexes that probably have the fewest keys.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn counted_by(&self) -> CountedBy {
         let search = self.search;
         if search.key_id_prefix.is_some() {
@@ -89,6 +93,7 @@ impl InactiveQuery<'_> {
 
 impl InactiveCount {
     /// The sum of counts of different keys, each with whether it is complete.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn sum(counts: impl IntoIterator<Item = (i64, bool)>) -> Self {
         let none = Self { count: 0, is_complete: true };
         counts.into_iter().fold(none, |sum, (count, is_complete)| {

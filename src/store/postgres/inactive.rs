@@ -12,7 +12,7 @@ use crate::store::row::kind_text;
 
 /// The maximum number of entries of one index that a count by status reads. The database looks up the row of an entry whose page was changed
 /// since the last vacuum.
-const ENTRIES_MAX: u32 = 20_000;
+const ENTRIES_MAX: u32 = 10_000;
 /// The maximum number of rows that a count by status looks up from one index, for conditions that the index does not have.
 const LOOKUPS_MAX: u32 = 2000;
 

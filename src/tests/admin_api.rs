@@ -76,7 +76,7 @@ fn document() -> String {
     };
     let all = count(&contract) + count(&own);
     assert_eq!(operations().len(), all, "an operation of a description is not in the table of roles");
-    write!(text, "{OWN_OPERATIONS}{own_text}## Types\n").unwrap();
+    writeln!(text, "{OWN_OPERATIONS}{own_text}## Types").unwrap();
     let schemas = |description: &Value| description["components"]["schemas"].as_object().expect("schemas").clone();
     let mut types: BTreeMap<_, _> = schemas(&contract).into_iter().collect();
     for (name, schema) in schemas(&own) {

@@ -30,7 +30,7 @@ pub use browser::{AllowedHosts, BrowserRules, Cors};
 pub use keygate_v1::{AdminKey, NewAdminKeyResponse};
 pub use middleware::Metrics as RequestMetrics;
 pub use node::{ListenerInfo, Node, NodeParts, UpstreamReport};
-pub use openapi::openapi_json;
+pub use openapi::{openapi_json, own_openapi_json};
 pub use router::{Routers, routers};
 pub use sample::sample_router;
 pub use server::{CurrentRouter, Peer, Server, ServerOptions};

@@ -1,9 +1,10 @@
 //! The version of this process.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The response of `/version`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Version {
     /// The version of Keygate.
     pub version: String,

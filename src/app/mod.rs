@@ -21,7 +21,7 @@ mod secret_files;
 mod signals;
 mod tls;
 
-pub use crate::admin::{AdminGrant, NewAdminKey, Role, openapi_json};
+pub use crate::admin::{AdminGrant, NewAdminKey, Role, openapi_json, own_openapi_json};
 pub use crate::key::PageTokenOrigin;
 pub use audit::verify_audit;
 pub use build::{BUILD_TIME, COMMIT};

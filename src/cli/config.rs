@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::output::{self, Columns, Output};
-use crate::app::{check_tls, openapi_json, shared_secret_files};
+use crate::app::{check_tls, openapi_json, own_openapi_json, shared_secret_files};
 use crate::config::{Config, ConfigPlace, ConfigSource, UnknownVariable, json_schema, unknown_variables};
 
 const SETTING: &Columns =
@@ -41,7 +41,7 @@ pub(super) enum ConfigCommand {
     /// Print the JSON schema of configuration files
     Schema,
     /// Print the OpenAPI description of the admin API
-    Openapi,
+    Openapi(Openapi),
 }
 
 impl ConfigFile {
@@ -98,6 +98,20 @@ impl Show {
     }
 }
 
+/// Arguments of `config openapi`.
+#[derive(Debug, Args)]
+pub(super) struct Openapi {
+    /// The operations of Keygate below `/keygate/v1`, instead of those of the contract
+    #[arg(long)]
+    keygate: bool,
+}
+
+impl Openapi {
+    fn json(&self) -> String {
+        if self.keygate { own_openapi_json() } else { openapi_json() }
+    }
+}
+
 /// Arguments of `config diff`.
 #[derive(Debug, Args)]
 pub(super) struct Diff {
@@ -130,7 +144,7 @@ impl ConfigCommand {
             Self::Show(show) => show.run(),
             Self::Diff(diff) => return diff.run(),
             Self::Schema => schema(),
-            Self::Openapi => output::print(&openapi_json()),
+            Self::Openapi(openapi) => output::print(&openapi.json()),
         }
         .map(|()| ExitCode::SUCCESS)
     }

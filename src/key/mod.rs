@@ -27,5 +27,6 @@ pub use page_token::{
     PageTokenError, PageTokenOrigin, open_page_token, open_search_token, page_token_origin, seal_page_token,
     seal_search_token,
 };
+pub(crate) use search::KEY_ID_MAX;
 pub use search::{KeySearch, OrderValue, SearchOrder, SearchPosition};
 pub use status::{EffectiveStatus, Revocation, RevocationReason, Status};

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::id::{KeyId, KeyKind};
 
 /// The maximum length of a prefix of an id, which is that of the id of an imported key.
-const KEY_ID_MAX: usize = 64;
+pub(crate) const KEY_ID_MAX: usize = 64;
 
 /// Conditions on keys, all of which must hold. The default matches every key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

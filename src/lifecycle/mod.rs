@@ -8,6 +8,7 @@ mod delete;
 mod derive;
 mod error;
 mod import;
+mod inactive;
 mod issue;
 mod key_locks;
 mod list;
@@ -30,6 +31,8 @@ pub use batch_item::{BatchCode, BatchItem, ItemError};
 pub use derive::{DeriveToken, Derived, TokenForm};
 pub use error::LifecycleError;
 pub use import::ImportKey;
+#[doc(hidden)]
+pub use inactive::CountInactive;
 pub use issue::Issued;
 pub use list::{ListKeys, Page};
 pub use metrics::Metrics;

@@ -9,7 +9,7 @@ use crate::request_context::RequestContext;
 use crate::store::{FoundKeys, SearchQuery};
 
 /// The kinds in the order of a search.
-const KINDS: [KeyKind; 2] = [KeyKind::Issued, KeyKind::Imported];
+pub(super) const KINDS: [KeyKind; 2] = [KeyKind::Issued, KeyKind::Imported];
 
 /// A request for a page of a search.
 #[derive(Debug, Clone, Default)]

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::audit_store::AuditStore;
 use super::error::StoreError;
 use super::feed::ChangeFeed;
+use super::inactive::{InactiveCount, InactiveQuery};
 use super::node_directory::NodeDirectory;
 use super::search::{FoundKeys, SearchQuery};
 use super::store_file::StoreFile;
@@ -170,6 +171,16 @@ pub trait KeyStore: KeySource {
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
     async fn count_active(&self, tenant: TenantId, now: Timestamp) -> Result<u64, StoreError>;
+
+    /// Counts the keys that meet the conditions and are revoked or expired. Reads a bounded number of keys; a store that does not count
+    /// returns an incomplete count of none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    #[doc(hidden)]
+    async fn count_inactive(&self, _: &InactiveQuery<'_>) -> Result<InactiveCount, StoreError> {
+        Ok(InactiveCount::default())
+    }
 
     /// Checks that the store answers.
     ///

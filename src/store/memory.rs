@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::audit_store::{AuditQuery, AuditStore, MakePlan, RecorderSlot, Unsealed};
 use super::error::StoreError;
+use super::inactive::{InactiveCount, InactiveQuery};
 use super::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
@@ -324,6 +325,13 @@ impl KeyStore for MemoryStore {
         let tables = self.tables();
         let active = tables.keys.iter().filter(|((of, _), row)| *of == tenant && is_active(&row.key, now));
         Ok(active.count() as u64)
+    }
+
+    async fn count_inactive(&self, query: &InactiveQuery<'_>) -> Result<InactiveCount, StoreError> {
+        let tables = self.tables();
+        let of_kind = tables.keys.iter().filter(|((of, id), _)| *of == query.tenant && id.kind() == query.kind);
+        let count = of_kind.filter(|(_, row)| query.matches(&row.key)).count();
+        Ok(InactiveCount { count: count as u64, is_complete: true })
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

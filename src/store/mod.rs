@@ -9,6 +9,7 @@ mod audit_store;
 mod database;
 mod error;
 mod feed;
+mod inactive;
 mod key_store;
 mod memory;
 mod memory_audit;
@@ -42,6 +43,8 @@ pub use audit_store::{AuditQuery, AuditStore, MakePlan, Unsealed};
 pub use database::Database;
 pub use error::StoreError;
 pub use feed::{Change, ChangeFeed, ChangeKind, ChangeListener, Changes, Position};
+#[doc(hidden)]
+pub use inactive::{InactiveCount, InactiveQuery};
 pub use key_store::{Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey};
 pub use memory::MemoryStore;
 pub use node_directory::{NODE_LIFETIME, NodeDirectory, NodeEntry};

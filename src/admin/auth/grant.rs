@@ -17,7 +17,7 @@ const ACTORS: &str = "actors";
 /// The maximum number of prefixes.
 const ACTORS_MAX: usize = 100;
 /// The maximum length of a prefix in characters, that of an actor id.
-const PREFIX_MAX: usize = 255;
+pub(in crate::admin) const PREFIX_MAX: usize = 255;
 
 /// What an admin key permits.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod role;
 
 pub(super) use authenticator::{AuthenticatedCaller, Presentation};
 pub use authenticator::{Authenticator, AuthenticatorParts};
+pub(super) use grant::PREFIX_MAX as ACTOR_PREFIX_MAX;
 pub use grant::{AdminGrant, NewAdminKey};
 #[cfg(test)]
 pub(crate) use operation::operations;

@@ -31,7 +31,6 @@ macro_rules! operations {
 
         impl Operation {
             /// All operations, in the order of the documentation.
-            #[cfg(test)]
             pub(in crate::admin) const ALL: &[Self] = &[$(Self::$name),*];
 
             /// What a caller needs.
@@ -42,7 +41,6 @@ macro_rules! operations {
             }
 
             /// The method and the path.
-            #[cfg(test)]
             pub(in crate::admin) fn route(self) -> &'static str {
                 match self {
                     $(Self::$name => $route,)*
@@ -80,10 +78,12 @@ operations! {
     GetKeyRateLimit: READ, "GET /keygate/v1/keys/{key_id}/rateLimit";
     ListTopKeys: READ, "GET /keygate/v1/topKeys";
     ListKeys: READ, "GET /keygate/v1/keys";
+    CountInactiveKeys: READ, "GET /keygate/v1/keys:countInactive";
     GetConfig: READ, "GET /keygate/v1/config";
     ListNodes: READ, "GET /keygate/v1/nodes";
     GetOverview: READ, "GET /keygate/v1/overview";
     DescribeApi: READ, "GET /openapi.json";
+    DescribeOwnApi: READ, "GET /openapi-keygate.json";
     VerifyKey: VERIFY, "POST /v2alpha1/admin/apiKeys:verify";
     BatchVerifyKeys: VERIFY, "POST /v2alpha1/admin/apiKeys:batchVerify";
     Introspect: VERIFY, "POST /keygate/v1/introspect";

@@ -76,6 +76,13 @@ pub(super) struct KeyPage {
     pub(super) next_page_token: String,
 }
 
+/// The number of inactive keys.
+#[derive(Deserialize)]
+pub(super) struct InactiveKeys {
+    pub(super) count: u64,
+    pub(super) is_complete: bool,
+}
+
 /// The use of a key.
 #[derive(Deserialize)]
 pub(super) struct Usage {

@@ -3,27 +3,31 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::admin::auth::op;
 use crate::admin::context::Context;
-use crate::admin::error::{ApiError, Reason};
+use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::admin::state::AdminState;
 use crate::audit_log::{LatestRows, verify_latest};
 
 /// The state of the chain that was sealed last. It names no row, because the caller may be bound to other actors.
-#[derive(Serialize)]
-pub(super) struct AuditChain {
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct AuditChain {
     /// The chain; empty if no row is sealed yet.
     chain: String,
     /// The positions of the first and of the last row that were verified.
     first_row: i64,
     last_row: i64,
+    /// Whether there are no problems.
     is_intact: bool,
     problem_count: usize,
 }
 
-/// Verifies the last rows, at most 1000.
-pub(super) async fn audit_chain(
+/// Verifies the last rows of the chain that was sealed last, at most 1000.
+#[utoipa::path(get, path = "/keygate/v1/auditChain", operation_id = "verifyAuditChain", tag = "audit trail",
+    responses((status = 200, description = "Whether the rows fit to each other", body = AuditChain), (status = "default", description = "Any other error", body = ErrorResponse)))]
+pub(in crate::admin) async fn audit_chain(
     State(state): State<AdminState>,
     _: Context<op::VerifyAuditChain>,
 ) -> Result<Json<AuditChain>, ApiError> {

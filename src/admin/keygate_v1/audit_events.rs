@@ -5,10 +5,12 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
+use super::schemas::{self, OrderText};
 use crate::admin::auth::op;
 use crate::admin::context::Context;
-use crate::admin::error::{ApiError, Reason};
+use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::admin::query::Query;
 use crate::admin::state::AdminState;
 use crate::audit::{AuditEvent, to_json};
@@ -21,8 +23,10 @@ const PAGE_SIZE_DEFAULT: u32 = 50;
 const PAGE_SIZE_MAX: u32 = 1000;
 
 /// A page of the audit trail.
-#[derive(Serialize)]
-pub(super) struct AuditEvents {
+#[derive(Serialize, ToSchema)]
+#[schema(as = ListAuditEventsResponse)]
+pub(in crate::admin) struct AuditEvents {
+    #[schema(value_type = Vec<schemas::AuditEvent>)]
     audit_events: Vec<Value>,
     /// The id of the last row; empty on the last page.
     next_page_token: String,
@@ -30,7 +34,18 @@ pub(super) struct AuditEvents {
 
 /// Returns rows about keys of the caller's actors, the latest first unless `order` is `asc`. Pages go by the id of a row, so that rows that are added meanwhile
 /// move none. Unless `operation` asks for them, checkpoints are left out.
-pub(super) async fn audit_events(
+#[utoipa::path(get, path = "/keygate/v1/auditEvents", operation_id = "listAuditEvents", tag = "audit trail", params(
+        ("page_size" = Option<i32>, Query, description = "0 to 1000; 0 means 50", minimum = 0, maximum = 1000),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the previous page"),
+        ("from" = Option<String>, Query, format = DateTime, description = "Rows of this time, since 1970, or later"),
+        ("to" = Option<String>, Query, format = DateTime, description = "Rows before this time"),
+        ("principal" = Option<String>, Query, description = "Rows of calls by this principal"),
+        ("operation" = Option<String>, Query, description = "The name of an event, or an operation such as issue or revoke"),
+        ("key_id" = Option<String>, Query, description = "Rows about this key"),
+        ("actor_id" = Option<String>, Query, description = "Rows about keys of this actor"),
+        ("order" = inline(Option<OrderText>), Query, description = "The order of time; desc if absent")),
+    responses((status = 200, description = "A page", body = AuditEvents), (status = 400, description = "A parameter is invalid", body = ErrorResponse), (status = "default", description = "Any other error", body = ErrorResponse)))]
+pub(in crate::admin) async fn audit_events(
     State(state): State<AdminState>,
     Context { context, .. }: Context<op::ListAuditEvents>,
     query: Query,

@@ -8,11 +8,13 @@ use axum::response::{IntoResponse, Response};
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Method, Uri};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::schemas::OutcomeText;
 use crate::admin::auth::op;
 use crate::admin::body::Body;
 use crate::admin::context::Context;
-use crate::admin::error::{ApiError, Reason};
+use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::admin::state::AdminState;
 use crate::admin::v2alpha1::key::IssuedApiKey;
 use crate::credential::CREDENTIAL_MAX;
@@ -25,31 +27,39 @@ use crate::wire::problem::rejection_status;
 const URL_MAX: usize = 8192;
 
 /// A request to explain. Has no `Debug`, because it holds a credential.
-#[derive(Deserialize)]
-pub(super) struct ExplainBody {
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ExplainRequest)]
+pub(in crate::admin) struct ExplainBody {
     /// The credential, 1 to 8192 bytes. Never returned or logged.
+    #[schema(nullable = false, max_length = 8192)]
     credential: Option<String>,
     /// The id of a key, instead of a credential.
     #[serde(alias = "keyId")]
+    #[schema(nullable = false)]
     key_id: Option<String>,
     /// The method; `GET` if absent. Only with `url`.
+    #[schema(nullable = false)]
     method: Option<String>,
     /// The URL of the request to the gateway, such as `https://api.example.com/orders/1`, or its path.
+    #[schema(nullable = false, max_length = 8192)]
     url: Option<String>,
     /// The address of the client.
     #[serde(alias = "clientIp")]
+    #[schema(nullable = false)]
     client_ip: Option<String>,
 }
 
 /// An explained request.
-#[derive(Serialize)]
-struct ExplainResponse {
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct ExplainResponse {
     decision: DecisionBody,
     /// The kind of the credential, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     credential_type: Option<&'static str>,
     /// The route that matches.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     route: Option<String>,
     steps: Vec<StepBody>,
     /// The key, or the parent of a token; `null` if there is none.
@@ -57,26 +67,33 @@ struct ExplainResponse {
 }
 
 /// What the gateway would do.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Decision)]
 struct DecisionBody {
     /// `null` if it depends on something that the request does not say.
     allowed: Option<bool>,
     /// The step that decides.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     step: Option<&'static str>,
     /// The HTTP status and the code of the gateway's response.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     code: Option<&'static str>,
 }
 
-#[derive(Serialize)]
+/// A step of the decision.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Step)]
 struct StepBody {
     step: &'static str,
-    /// `passed`, `failed` or `skipped`.
+    #[schema(value_type = OutcomeText, inline)]
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     code: Option<&'static str>,
     detail: String,
 }
@@ -89,7 +106,11 @@ struct Question {
 }
 
 /// Explains a request with a credential, or with a key by its id. Nothing is charged and no use is recorded.
-pub(super) async fn explain(
+#[utoipa::path(post, path = "/keygate/v1/explain", operation_id = "explain", tag = "credentials", request_body = ExplainBody,
+    responses((status = 200, description = "The decision and its steps", body = ExplainResponse),
+        (status = 400, description = "A member is invalid", body = ErrorResponse),
+        (status = 404, description = "There is no such key for this caller", body = ErrorResponse), (status = "default", description = "Any other error", body = ErrorResponse)))]
+pub(in crate::admin) async fn explain(
     State(state): State<AdminState>,
     Context { context, .. }: Context<op::Explain>,
     Body(body): Body<ExplainBody>,

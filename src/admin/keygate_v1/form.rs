@@ -16,7 +16,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const FORM_MAX: usize = 65_536;
 
 /// An introspection request. Has no `Debug`, because it holds a credential.
-pub(super) struct IntrospectionForm {
+pub(in crate::admin) struct IntrospectionForm {
     /// The credential; not empty.
     pub(super) token: String,
     /// Whether the use is charged to the rate limit of the key. An extension.

@@ -10,17 +10,26 @@ use http::header::CACHE_CONTROL;
 
 use super::form::IntrospectionForm;
 use super::introspection::Introspection;
-use super::oauth_error::OAuthError;
+use super::oauth_error::{OAuthError, OAuthErrorBody, UnavailableError};
+use super::schemas::IntrospectionRequest;
 use crate::admin::auth::op;
 use crate::admin::context::Context;
+use crate::admin::error::ErrorResponse;
 use crate::admin::rate_limit_status::RateLimitStatus;
 use crate::admin::state::AdminState;
 use crate::credential::CREDENTIAL_MAX;
 use crate::request_context::RequestContext;
 use crate::verifier::{CachePolicy, ConnectionMemory, Denial, Presented, Verdict};
 
-/// Describes a credential on behalf of another service. `Authorization` is not read.
-pub(super) async fn introspect(
+/// Describes a credential on behalf of another service (RFC 7662). `Authorization` is not read.
+#[utoipa::path(post, path = "/keygate/v1/introspect", operation_id = "introspect", tag = "credentials",
+    request_body(content = IntrospectionRequest, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, description = "The description; only that it is not active, of a credential that is not accepted", body = Introspection<'_>),
+        (status = 400, description = "The form is invalid", body = OAuthErrorBody<'_>),
+        (status = 413, description = "The form has more than 65536 bytes", body = OAuthErrorBody<'_>),
+        (status = 415, description = "The body is not a form", body = OAuthErrorBody<'_>),
+        (status = 503, description = "Keygate cannot decide, or cannot read the admin key", body = UnavailableError), (status = "default", description = "Any other error", body = ErrorResponse)))]
+pub(in crate::admin) async fn introspect(
     State(state): State<AdminState>,
     Context { context, .. }: Context<op::Introspect>,
     form: IntrospectionForm,

@@ -1,6 +1,7 @@
 //! The introspection response (RFC 7662 section 2.2), from a verdict.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::admin::rate_limit_status::RateLimitStatus;
 use crate::credential::IssuedKey;
@@ -8,38 +9,52 @@ use crate::verifier::Verdict;
 
 /// The description of a credential. The default is `{"active":false}`. Times are in whole seconds since 1970; a member without a
 /// value is absent.
-#[derive(Default, Serialize)]
-pub(super) struct Introspection<'a> {
+#[derive(Default, Serialize, ToSchema)]
+#[schema(as = IntrospectionResponse)]
+pub(in crate::admin) struct Introspection<'a> {
+    /// Whether the credential is accepted.
     active: bool,
     /// The scopes as in `X-Keygate-Scopes`: separated by spaces; spaces inside a scope are percent-encoded.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     scope: Option<&'a str>,
     /// The id of the key, or of the parent of a token.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     client_id: Option<String>,
     /// The actor.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     sub: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<String>, required = false)]
     aud: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     exp: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     iat: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     nbf: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     iss: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     jti: Option<&'a str>,
     /// The kind of the credential, as in `X-Keygate-Credential-Type`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     token_type: Option<&'static str>,
     /// Whether the use exceeds the limit of the key, if it was charged.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     rate_limit_exceeded: Option<bool>,
     /// The remaining uses, if the use was charged.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     rate_limit_remaining: Option<i64>,
 }
 

@@ -1,21 +1,22 @@
 //! Keygate's own operations, which the contract does not have, below `/keygate/v1`.
 
-mod admin_keys;
-mod audit_chain;
-mod audit_events;
-mod caller;
-mod config;
-mod explain;
+pub(super) mod admin_keys;
+pub(super) mod audit_chain;
+pub(super) mod audit_events;
+pub(super) mod caller;
+pub(super) mod config;
+pub(super) mod explain;
 mod form;
-mod introspect;
+pub(super) mod introspect;
 mod introspection;
-mod keys;
-mod nodes;
+pub(super) mod keys;
+pub(super) mod nodes;
 mod oauth_error;
-mod rate_limit;
+pub(super) mod rate_limit;
 mod routes;
-mod top_keys;
-mod usage;
+pub(super) mod schemas;
+pub(super) mod top_keys;
+pub(super) mod usage;
 
 pub use admin_keys::{AdminKey, NewAdminKeyResponse};
 pub(super) use routes::routes;

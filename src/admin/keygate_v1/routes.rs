@@ -11,7 +11,7 @@ use super::caller::caller;
 use super::config::get_config;
 use super::explain::explain;
 use super::introspect::introspect;
-use super::keys::list_keys;
+use super::keys::{count_inactive_keys, list_keys};
 use super::nodes::{list_nodes, overview};
 use super::rate_limit::rate_limit;
 use super::top_keys::top_keys;
@@ -30,6 +30,7 @@ const TOP_KEYS: &str = "/keygate/v1/topKeys";
 const USAGE: &str = "/keygate/v1/keys/{key_id}/usage";
 const CONFIG: &str = "/keygate/v1/config";
 const KEYS: &str = "/keygate/v1/keys";
+const INACTIVE_KEYS: &str = "/keygate/v1/keys:countInactive";
 const NODES: &str = "/keygate/v1/nodes";
 const OVERVIEW: &str = "/keygate/v1/overview";
 
@@ -45,6 +46,7 @@ pub(in crate::admin) fn routes() -> Router<AdminState> {
         .route(TOP_KEYS, get(top_keys))
         .route(USAGE, get(usage))
         .route(KEYS, get(list_keys))
+        .route(INACTIVE_KEYS, get(count_inactive_keys))
         .route(CONFIG, get(get_config))
         .route(NODES, get(list_nodes))
         .route(OVERVIEW, get(overview))

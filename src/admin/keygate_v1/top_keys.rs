@@ -3,10 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::admin::auth::op;
 use crate::admin::context::Context;
-use crate::admin::error::ApiError;
+use crate::admin::error::{ApiError, ErrorResponse};
 use crate::admin::state::AdminState;
 use crate::key::ApiKey;
 
@@ -14,15 +15,16 @@ use crate::key::ApiKey;
 const KEYS_MAX: usize = 10;
 
 /// The keys of all nodes, the highest number first.
-#[derive(Serialize)]
-pub(super) struct TopKeysResponse {
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct TopKeysResponse {
     /// By all requests.
     keys: Vec<TopKey>,
     /// By refused requests.
     refused_keys: Vec<TopKey>,
 }
 
-#[derive(Serialize)]
+/// A key and its number of requests.
+#[derive(Serialize, ToSchema)]
 struct TopKey {
     key_id: String,
     name: String,
@@ -30,8 +32,10 @@ struct TopKey {
     requests: u64,
 }
 
-/// Lists keys of the caller's actors.
-pub(super) async fn top_keys(
+/// Lists the keys of the caller's actors with the most requests in this hour and the one before.
+#[utoipa::path(get, path = "/keygate/v1/topKeys", operation_id = "listTopKeys", tag = "usage",
+    responses((status = 200, description = "The keys", body = TopKeysResponse), (status = "default", description = "Any other error", body = ErrorResponse)))]
+pub(in crate::admin) async fn top_keys(
     State(state): State<AdminState>,
     Context { context, .. }: Context<op::ListTopKeys>,
 ) -> Result<Json<TopKeysResponse>, ApiError> {

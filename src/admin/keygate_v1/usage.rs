@@ -7,10 +7,12 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::Uri;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::schemas::StepText;
 use crate::admin::auth::op;
 use crate::admin::context::Context;
-use crate::admin::error::{ApiError, Reason};
+use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::admin::query::Query;
 use crate::admin::state::AdminState;
 use crate::admin::v2alpha1::key::time_text;
@@ -19,14 +21,16 @@ use crate::id::{KeyId, KeyKind};
 use crate::lifecycle::{KeyUsage, UsageRange, UsageStep, UsageTotals};
 
 /// The usage of a key.
-#[derive(Serialize)]
-pub(super) struct UsageResponse {
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct UsageResponse {
     key_id: String,
     /// The time at which the first period begins.
+    #[schema(format = DateTime)]
     from: String,
     /// The time at which the last period ends.
+    #[schema(format = DateTime)]
     to: String,
-    /// `hour` or `day`.
+    #[schema(value_type = StepText, inline)]
     step: &'static str,
     total: UsageBody,
     /// The number of requests of all keys in the range that a node could not count by key. If it is not 0, the other numbers may be too
@@ -36,15 +40,20 @@ pub(super) struct UsageResponse {
     periods: Vec<PeriodBody>,
 }
 
-#[derive(Serialize)]
+/// The usage in a period.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UsagePeriod)]
 struct PeriodBody {
     /// The time at which the period begins.
+    #[schema(format = DateTime)]
     start: String,
     #[serde(flatten)]
     usage: UsageBody,
 }
 
-#[derive(Serialize)]
+/// Numbers of requests and bytes.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UsageCounts)]
 struct UsageBody {
     /// The number of requests, refused ones included.
     requests: u64,
@@ -59,7 +68,14 @@ struct UsageBody {
 }
 
 /// Returns the usage of a key of the caller's actors.
-pub(super) async fn usage(
+#[utoipa::path(get, path = "/keygate/v1/keys/{key_id}/usage", operation_id = "getKeyUsage", tag = "usage", params(
+        ("key_id" = String, Path, description = "The key", min_length = 1),
+        ("from" = Option<String>, Query, format = DateTime, description = "The begin of the range; a day before its end if absent"),
+        ("to" = Option<String>, Query, format = DateTime, description = "The end of the range; now if absent"),
+        ("step" = inline(Option<StepText>), Query, description = "The length of a period; hour if absent")),
+    responses((status = 200, description = "The usage", body = UsageResponse), (status = 400, description = "A parameter is invalid", body = ErrorResponse),
+        (status = 404, description = "There is no such key", body = ErrorResponse), (status = "default", description = "Any other error", body = ErrorResponse)))]
+pub(in crate::admin) async fn usage(
     State(state): State<AdminState>,
     Context { context, .. }: Context<op::GetKeyUsage>,
     uri: Uri,

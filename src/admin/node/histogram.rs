@@ -2,6 +2,7 @@
 
 use prometheus::proto;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The observations of a histogram: upper bounds in ascending order, each with the number of observations up to it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -11,15 +12,18 @@ pub(super) struct Buckets {
 }
 
 /// Quantiles in seconds, interpolated within the buckets of the histogram. Absent without observations.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(in crate::admin) struct Quantiles {
     /// The number of observations.
     count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     p50: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     p90: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     p99: Option<f64>,
 }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::counts::Counts;
 use super::histogram::Quantiles;
 
 /// The overview of one node. Rates and quantiles are of the last `window_seconds`, totals of the time since its start.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(in crate::admin) struct Overview {
     window_seconds: f64,
     requests: Requests,
@@ -21,17 +22,20 @@ pub(in crate::admin) struct Overview {
     lookups: BTreeMap<String, Rate>,
     /// The time from the commit of a change of a key to its effect on this node. Absent if this is the only node.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     propagation_seconds: Option<Quantiles>,
     /// The time since this node last had all changes of keys. Absent if this is the only node.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     feed_age_seconds: Option<f64>,
     /// Whether the configuration is that of the file. Absent if it is not reloaded.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     config: Option<ConfigState>,
 }
 
 /// The state of the configuration.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ConfigState {
     /// Whether the last reload succeeded. If not, the configuration of an earlier one is in effect.
     is_loaded: bool,
@@ -42,14 +46,14 @@ struct ConfigState {
 }
 
 /// A counter.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Rate {
     total: f64,
     per_second: f64,
 }
 
 /// Requests to the gateway and to external authorization.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Requests {
     #[serde(flatten)]
     rate: Rate,
@@ -57,7 +61,7 @@ struct Requests {
 }
 
 /// Refused requests with one rejection code.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Refusals {
     code: String,
     #[serde(flatten)]

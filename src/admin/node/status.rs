@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::admin::v2alpha1::key::time_text;
 use crate::clock::Timestamp;
@@ -16,32 +17,35 @@ const STATUS_MAX: usize = 65_536;
 pub type UpstreamReport = Arc<dyn Fn() -> Option<Value> + Send + Sync>;
 
 /// What a node says about itself in its heartbeats.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(super) struct NodeStatus {
     pub(super) version: String,
     pub(super) commit: String,
+    #[schema(format = DateTime)]
     pub(super) start_time: String,
     /// A hash of the configuration without its secrets.
     pub(super) config_hash: String,
     /// The time since the node last had all changes of keys; absent if it is the only one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub(super) feed_age_seconds: Option<f64>,
     pub(super) dependencies: Dependencies,
 }
 
 /// The servers that a node needs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(super) struct Dependencies {
     pub(super) database: Health,
     /// Absent if Redis is not configured.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub(super) redis: Option<Health>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) upstreams: BTreeMap<String, UpstreamHealth>,
 }
 
 /// Whether a server can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Health {
     Ok,
@@ -49,7 +53,7 @@ pub(super) enum Health {
 }
 
 /// The endpoints of an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(super) struct UpstreamHealth {
     endpoints: usize,
     /// Those that are healthy and not ejected.
@@ -57,13 +61,15 @@ pub(super) struct UpstreamHealth {
 }
 
 /// A node in a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Node)]
 pub(in crate::admin) struct ListedNode {
     pub(super) node_id: String,
     /// Whether it is the node that made the list.
     pub(super) is_this_node: bool,
     /// Its last heartbeat; absent if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
     pub(super) heartbeat_time: Option<String>,
     #[serde(flatten)]
     pub(super) status: NodeStatus,

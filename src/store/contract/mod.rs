@@ -2,6 +2,7 @@
 
 mod audit;
 mod fixtures;
+mod inactive;
 mod keys;
 mod last_use;
 mod lists;
@@ -75,6 +76,10 @@ contract! {
         searches_return_every_matching_key_once_in_their_order,
         search_for_few_of_many_keys_continues_until_they_are_found,
         keys_added_during_a_search_neither_hide_nor_repeat_others;
+    inactive:
+        inactive_keys_are_counted_under_every_condition,
+        count_of_many_keys_reads_a_bounded_number_of_rows,
+        count_by_status_is_complete_for_many_keys;
     revocation:
         revocation_is_stored_with_all_its_fields,
         second_revocation_is_rejected,

@@ -15,9 +15,9 @@ use crate::request_context::{ActorScope, RequestContext};
 use crate::store::{FoundKeys, KeyStore, SearchQuery};
 
 /// The time of the searches.
-const NOW: i64 = 5000;
+pub(super) const NOW: i64 = 5000;
 
-fn pick<'a, T>(rng: &mut StdRng, from: &'a [T]) -> &'a T {
+pub(super) fn pick<'a, T>(rng: &mut StdRng, from: &'a [T]) -> &'a T {
     &from[rng.next_u32() as usize % from.len()]
 }
 
@@ -28,7 +28,7 @@ fn some_time(rng: &mut StdRng) -> Option<Timestamp> {
 }
 
 /// Keys in every state, with few different values, so that many are equal in each order.
-fn keys(rng: &mut StdRng, count: usize) -> Vec<ApiKey> {
+pub(super) fn keys(rng: &mut StdRng, count: usize) -> Vec<ApiKey> {
     let one = |rng: &mut StdRng| {
         let id = if rng.next_u32().is_multiple_of(3) {
             KeyId::Imported(std::array::from_fn(|_| rng.next_u32().to_le_bytes()[0]))
@@ -55,7 +55,7 @@ fn keys(rng: &mut StdRng, count: usize) -> Vec<ApiKey> {
     (0..count).map(|_| one(rng)).collect()
 }
 
-fn some_search(rng: &mut StdRng) -> (KeySearch, ActorScope) {
+pub(super) fn some_search(rng: &mut StdRng) -> (KeySearch, ActorScope) {
     let mut maybe = |values: &[&str]| {
         let one_in_three = rng.next_u32().is_multiple_of(3);
         one_in_three.then(|| (*pick(rng, values)).to_owned())

@@ -22,6 +22,7 @@ use crate::store::audit_row;
 use crate::store::audit_store::{AuditStore, RecorderSlot};
 use crate::store::error::StoreError;
 use crate::store::feed::ChangeFeed;
+use crate::store::inactive::{InactiveCount, InactiveQuery};
 use crate::store::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, RETRIES, Revoked, RevokedKey, check_system, check_tenants,
     contended, day_begin,
@@ -274,6 +275,10 @@ impl KeyStore for PostgresStore {
         let query = || query_as::<_, (i64,)>(COUNT_ACTIVE).bind(tenant.0).bind(now);
         let count = self.connections.rows(Access::Read, query).await?.pop();
         Ok(count.map_or(0, |(count,)| count.unsigned_abs()))
+    }
+
+    async fn count_inactive(&self, query: &InactiveQuery<'_>) -> Result<InactiveCount, StoreError> {
+        self.count_inactive_keys(query).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@
 mod audit;
 mod error;
 mod feed;
+mod inactive;
 mod keys;
 mod nodes;
 mod options;

@@ -1,6 +1,8 @@
 //! Searches of keys.
 
-use sqlx::query_as;
+use sqlx::postgres::PgArguments;
+use sqlx::query::QueryAs;
+use sqlx::{Encode, Postgres, Type, query_as};
 
 use super::pool::Access;
 use super::statements::columns;
@@ -14,7 +16,7 @@ use crate::store::search_range::{SearchRange, status_text};
 use crate::store::search_row::SearchRow;
 
 /// The maximum number of rows that one search reads, so that conditions which few keys meet do not read the whole table.
-const SCAN_MAX: u32 = 5000;
+pub(super) const SCAN_MAX: u32 = 5000;
 
 /// The rest of the conditions on a row, whatever the order. Parameters 10 to 19: now, prefixes of name, actor and id, scope, status, expiry,
 /// last use, never used, prefixes of the actors of the caller.
@@ -29,6 +31,7 @@ macro_rules! conditions {
          AND (NOT $18 OR last_used_time IS NULL) AND ($19::text[] IS NULL OR actor_id ^@ ANY ($19))"
     };
 }
+pub(super) use conditions;
 
 /// Reads at most $8 rows of an order, numbers them, and returns the first $9 of those that meet the conditions. The last of the $8 rows is
 /// returned too, because the next search starts after it. The inner limit also keeps the planner from another index than that of the order.
@@ -60,6 +63,7 @@ macro_rules! rows_by_id {
         )
     };
 }
+pub(super) use rows_by_id;
 
 /// The rows of an order by a value. Parameters: tenant, kind, id and value to start after, value to stop at (1, 2, 3, `$from`, `$below`).
 macro_rules! rows_by {
@@ -81,6 +85,7 @@ macro_rules! rows_by {
         )
     };
 }
+pub(super) use rows_by;
 
 const BY_KEY_ID: &str = search!(rows_by_id!(), "key_id");
 const NEVER_USED: &str = search!(rows_by_id!("last_used_time IS NULL"), "key_id");
@@ -112,32 +117,46 @@ pub(super) fn statement(order: SearchOrder) -> &'static str {
     }
 }
 
+/// Binds the range and the conditions of a query, and parameters 8 and 9.
+pub(super) fn bind<'q, O, T>(
+    statement: QueryAs<'q, Postgres, O, PgArguments>,
+    query: &SearchQuery<'q>,
+    eighth: u32,
+    ninth: T,
+) -> QueryAs<'q, Postgres, O, PgArguments>
+where
+    T: Encode<'q, Postgres> + Type<Postgres> + 'q,
+{
+    let (search, range) = (query.search, SearchRange::of(query));
+    let prefixes = query.actors.prefixes();
+    let prefixes = prefixes.map(|prefixes| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>());
+    statement
+        .bind(query.tenant.0)
+        .bind(kind_text(query.kind))
+        .bind(range.from_id)
+        .bind(range.from_text)
+        .bind(range.from_time)
+        .bind(range.below_text)
+        .bind(range.below_time)
+        .bind(i64::from(eighth))
+        .bind(ninth)
+        .bind(query.now)
+        .bind(&search.name_prefix)
+        .bind(&search.actor_prefix)
+        .bind(&search.key_id_prefix)
+        .bind(&search.scope)
+        .bind(search.state.map(status_text))
+        .bind(search.expiring_before)
+        .bind(search.unused_since)
+        .bind(search.never_used)
+        .bind(prefixes)
+}
+
 impl PostgresStore {
     pub(super) async fn search_keys(&self, query: &SearchQuery<'_>) -> Result<FoundKeys, StoreError> {
-        let (search, range) = (query.search, SearchRange::of(query));
-        let prefixes = query.actors.prefixes();
-        let prefixes = prefixes.map(|prefixes| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>());
         let statement = || {
-            query_as::<_, SearchRow<Timestamp>>(statement(query.order()))
-                .bind(query.tenant.0)
-                .bind(kind_text(query.kind))
-                .bind(&range.from_id)
-                .bind(&range.from_text)
-                .bind(range.from_time)
-                .bind(&range.below_text)
-                .bind(range.below_time)
-                .bind(i64::from(SCAN_MAX))
-                .bind(i64::from(query.limit) + 1)
-                .bind(query.now)
-                .bind(&search.name_prefix)
-                .bind(&search.actor_prefix)
-                .bind(&search.key_id_prefix)
-                .bind(&search.scope)
-                .bind(search.state.map(status_text))
-                .bind(search.expiring_before)
-                .bind(search.unused_since)
-                .bind(search.never_used)
-                .bind(&prefixes)
+            let statement = query_as::<_, SearchRow<Timestamp>>(statement(query.order()));
+            bind(statement, query, SCAN_MAX, i64::from(query.limit) + 1)
         };
         let rows = self.connections.rows(Access::Read, statement).await?;
         query.found(rows.into_iter().map(|row| {

@@ -21,6 +21,7 @@ use crate::key::{ApiKey, Revocation};
 use crate::request_context::RequestContext;
 use crate::store::audit_store::AuditStore;
 use crate::store::error::StoreError;
+use crate::store::inactive::{InactiveCount, InactiveQuery};
 use crate::store::key_store::{
     Inserted, KeySource, KeyStore, PageQuery, PurgedKey, Revoked, RevokedKey, check_system, check_tenants, day_begin,
 };
@@ -296,6 +297,10 @@ impl KeyStore for SqliteStore {
             .await
             .map_err(store_error)?;
         Ok(count.unsigned_abs())
+    }
+
+    async fn count_inactive(&self, query: &InactiveQuery<'_>) -> Result<InactiveCount, StoreError> {
+        self.count_inactive_keys(query).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 mod audit;
 mod error;
 mod file;
+mod inactive;
 mod keys;
 mod lock;
 mod options;

@@ -1,6 +1,9 @@
 //! Searches of keys.
 
 use serde_json::json;
+use sqlx::query::QueryAs;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Encode, Sqlite, Type};
 
 use super::error::store_error;
 use super::store::SqliteStore;
@@ -13,8 +16,8 @@ use crate::store::search_row::SearchRow;
 
 /// The maximum number of rows that one search reads, so that conditions which few keys meet do not read the whole table: in the order of the
 /// table, and in another one, in which each row is a lookup.
-const SCAN_MAX: u32 = 5000;
-const LOOKUPS_MAX: u32 = 1500;
+pub(super) const SCAN_MAX: u32 = 5000;
+pub(super) const LOOKUPS_MAX: u32 = 1500;
 
 /// The rest of the conditions on a row, whatever the order. Parameters 10 to 19: now, prefixes of name, actor and id, scope, status, expiry,
 /// last use, never used, prefixes of the actors of the caller as a JSON array.
@@ -30,6 +33,7 @@ macro_rules! conditions {
          AND (?19 IS NULL OR EXISTS (SELECT 1 FROM json_each(?19) WHERE substr(actor_id, 1, length(value)) = value))"
     };
 }
+pub(super) use conditions;
 
 /// Reads at most ?8 rows of an order, numbers them, and returns the first ?9 of those that meet the conditions. The last of the ?8 rows is
 /// returned too, because the next search starts after it. The inner query has the order; the others keep it.
@@ -55,6 +59,7 @@ macro_rules! range_by_id {
         )
     };
 }
+pub(super) use range_by_id;
 
 /// The rows of an order by a value. Parameters: tenant, kind, id and value to start after, value to stop at (1, 2, 3, `$from`, `$below`).
 macro_rules! rows_by {
@@ -76,6 +81,7 @@ macro_rules! rows_by {
         )
     };
 }
+pub(super) use rows_by;
 
 const BY_KEY_ID: &str = search!(concat!(range_by_id!(), " ORDER BY key_id LIMIT ?8"));
 const NEVER_USED: &str =
@@ -104,30 +110,44 @@ fn statement(order: SearchOrder) -> &'static str {
     }
 }
 
+/// Binds the range and the conditions of a query, and parameters 8 and 9.
+pub(super) fn bind<'q, O, T>(
+    statement: QueryAs<'q, Sqlite, O, SqliteArguments>,
+    query: &SearchQuery<'q>,
+    eighth: u32,
+    ninth: T,
+) -> QueryAs<'q, Sqlite, O, SqliteArguments>
+where
+    T: Encode<'q, Sqlite> + Type<Sqlite> + 'q,
+{
+    let (search, range) = (query.search, SearchRange::of(query));
+    statement
+        .bind(query.tenant.to_string())
+        .bind(kind_text(query.kind))
+        .bind(range.from_id)
+        .bind(range.from_text)
+        .bind(range.from_time.timestamp_micros())
+        .bind(range.below_text)
+        .bind(range.below_time.timestamp_micros())
+        .bind(eighth)
+        .bind(ninth)
+        .bind(query.now.timestamp_micros())
+        .bind(&search.name_prefix)
+        .bind(&search.actor_prefix)
+        .bind(&search.key_id_prefix)
+        .bind(&search.scope)
+        .bind(search.state.map(status_text))
+        .bind(search.expiring_before.map(|time| time.timestamp_micros()))
+        .bind(search.unused_since.map(|time| time.timestamp_micros()))
+        .bind(search.never_used)
+        .bind(query.actors.prefixes().map(|prefixes| json!(prefixes).to_string()))
+}
+
 impl SqliteStore {
     pub(super) async fn search_keys(&self, query: &SearchQuery<'_>) -> Result<FoundKeys, StoreError> {
-        let (search, range) = (query.search, SearchRange::of(query));
         let scan_max = if query.order() == SearchOrder::KeyId { SCAN_MAX } else { LOOKUPS_MAX };
-        let rows: Vec<SearchRow<i64>> = sqlx::query_as(statement(query.order()))
-            .bind(query.tenant.to_string())
-            .bind(kind_text(query.kind))
-            .bind(range.from_id)
-            .bind(range.from_text)
-            .bind(range.from_time.timestamp_micros())
-            .bind(range.below_text)
-            .bind(range.below_time.timestamp_micros())
-            .bind(scan_max)
-            .bind(query.limit.saturating_add(1))
-            .bind(query.now.timestamp_micros())
-            .bind(&search.name_prefix)
-            .bind(&search.actor_prefix)
-            .bind(&search.key_id_prefix)
-            .bind(&search.scope)
-            .bind(search.state.map(status_text))
-            .bind(search.expiring_before.map(|time| time.timestamp_micros()))
-            .bind(search.unused_since.map(|time| time.timestamp_micros()))
-            .bind(search.never_used)
-            .bind(query.actors.prefixes().map(|prefixes| json!(prefixes).to_string()))
+        let statement = sqlx::query_as(statement(query.order()));
+        let rows: Vec<SearchRow<i64>> = bind(statement, query, scan_max, query.limit.saturating_add(1))
             .fetch_all(&self.pool)
             .await
             .map_err(store_error)?;

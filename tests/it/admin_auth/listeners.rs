@@ -103,6 +103,7 @@ async fn public_listener_serves_only_what_needs_no_key() {
         ("POST /keygate/v1/introspect", 404),
         ("GET /keygate/v1/adminKeys", 404),
         ("GET /openapi.json", 404),
+        ("GET /openapi-keygate.json", 404),
         ("GET /metrics", 404),
     ] {
         assert_eq!(outside.send(operation, "").await.status, expected, "{operation}");

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::assert_shown;
 use super::visitor::Visitor;
 use crate::admin_auth::serve;
+use crate::support::wait::wait_for;
 
 #[tokio::test]
 async fn search_finds_names_actors_and_ids_and_inactive_keys_are_shown_on_demand() {
@@ -43,6 +44,57 @@ async fn search_finds_names_actors_and_ids_and_inactive_keys_are_shown_on_demand
     assert_shown(&page, ">Old</a>");
     let page = visitor.get(&format!("/console/keys?q={}", "x".repeat(300))).await;
     assert!(page.status == 422 && page.html.contains("role=\"alert\""), "{}", page.html);
+}
+
+#[tokio::test]
+async fn inactive_keys_are_counted_under_the_filters_of_the_list() {
+    let keygate = serve(&json!({}));
+    keygate.issue(json!({"name": "active", "actor_id": "acme"})).await;
+    // More than a page of the API has.
+    for number in 0..120 {
+        let name = if number < 7 { "Billing" } else { "export" };
+        let actor = if number < 11 { "Billing team" } else { "acme" };
+        let scopes = if number == 0 { json!(["read"]) } else { json!([]) };
+        let (id, _) = keygate.issue(json!({"name": name, "actor_id": actor, "scopes": scopes})).await;
+        keygate.revoke(&id).await;
+    }
+    let imported = keygate.import(json!({"name": "Bill", "raw_key": "raw key", "ttl": "1s"})).await;
+    let mut visitor = Visitor::signed_in(&keygate, &keygate.admin_key).await;
+    let has_expired = async || {
+        let key = keygate.send(&format!("GET /v2alpha1/admin/importedApiKeys/{imported}"), "").await;
+        if key.text("/status") == "KEY_STATUS_EXPIRED" { Ok(()) } else { Err(key.body.to_string()) }
+    };
+    wait_for(has_expired).await;
+    for (query, count) in [
+        ("", 121),
+        ("kind=issued", 120),
+        ("kind=imported", 1),
+        ("q=Bill", 12),
+        ("q=Billing", 11),
+        ("q=Bill&in=name", 8),
+        ("q=Bill&in=actor", 11),
+        (&format!("q={}", &imported[..9]), 1),
+        (&format!("q={}&in=id", &imported[..9]), 1),
+        ("scope=read", 1),
+        ("use=never", 121),
+        ("use=never&scope=read&q=Bill", 1),
+        ("expires=1", 1),
+        ("expires=91", 121),
+    ] {
+        let page = visitor.get(&format!("/console/keys?{query}")).await;
+        let link = page.link(&format!("Show inactive ({count})"));
+        let page = visitor.get(&link).await;
+        assert_eq!(page.status, 200, "{query}");
+        assert!(!page.html.contains("Show inactive"), "{query}: {}", page.html);
+    }
+    for query in ["q=none", "scope=none", "kind=imported&q=Billing", "use=30", "status=revoked", "status=all"] {
+        let page = visitor.get(&format!("/console/keys?{query}")).await;
+        assert!(page.status == 200 && !page.html.contains("Show inactive"), "{query}: {}", page.html);
+    }
+    let (_, bound) = keygate.admin_key(json!({"roles": ["read"], "actors": ["acme"]})).await;
+    let mut visitor = Visitor::signed_in(&keygate, &bound).await;
+    visitor.get("/console/keys").await.link("Show inactive (109)");
+    visitor.get("/console/keys?q=export").await.link("Show inactive (109)");
 }
 
 #[tokio::test]

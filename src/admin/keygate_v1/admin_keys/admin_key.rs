@@ -2,45 +2,56 @@
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::admin::auth::AdminGrant;
+use crate::admin::keygate_v1::schemas::RoleText;
 use crate::admin::v2alpha1::enums::{KeyStatus, RevocationReason};
 use crate::admin::v2alpha1::key::{IpRestriction, RateLimitPolicy, time_text};
 use crate::clock::Timestamp;
 use crate::key::{ApiKey, Status};
 
 /// An admin key. Unset optional members are omitted.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct AdminKey {
     key_id: String,
     name: String,
-    /// The roles: `read`, `verify`, `manage`, `admin`.
+    #[schema(value_type = Vec<RoleText>, inline)]
     roles: Vec<&'static str>,
     /// The prefixes of the actors that it is bound to; empty for every actor.
+    #[schema(value_type = Vec<String>)]
     actors: Vec<Box<str>>,
     status: KeyStatus,
+    #[schema(format = DateTime)]
     create_time: String,
+    #[schema(format = DateTime)]
     update_time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
     expire_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
     last_used_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     rate_limit_policy: Option<RateLimitPolicy>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     ip_restriction: Option<IpRestriction>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     revocation_reason: Option<RevocationReason>,
 }
 
 /// A new admin key and its secret.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct NewAdminKeyResponse {
     admin_key: AdminKey,
     /// The text of the key. It is returned only once: empty if an earlier request with the same `request_id` has returned it.
     secret: String,
     /// The key that was rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     old_admin_key: Option<AdminKey>,
 }
 

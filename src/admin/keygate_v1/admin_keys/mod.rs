@@ -1,7 +1,7 @@
 //! Admin keys: create, list, get, rotate, revoke.
 
 mod admin_key;
-mod operations;
+pub(in crate::admin) mod operations;
 mod paths;
 mod request;
 mod routes;

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::LOCATION;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::admin_key::{AdminKey, NewAdminKeyResponse};
 use super::paths::ADMIN_KEYS;
@@ -14,7 +15,7 @@ use crate::admin::auth::{AdminGrant, op};
 use crate::admin::body::Body;
 use crate::admin::context::{Call, Caller};
 use crate::admin::custom_verb::LastSegment;
-use crate::admin::error::{ApiError, Reason};
+use crate::admin::error::{ApiError, ErrorResponse, Reason};
 use crate::admin::query::Query;
 use crate::admin::state::AdminState;
 use crate::id::{KeyId, KeyKind, TenantId};
@@ -23,8 +24,8 @@ use crate::lifecycle::ListKeys;
 use crate::request_context::{ActorScope, RequestContext};
 
 /// A page of admin keys.
-#[derive(Serialize)]
-pub(super) struct ListAdminKeysResponse {
+#[derive(Serialize, ToSchema)]
+pub(in crate::admin) struct ListAdminKeysResponse {
     /// By descending id. May be fewer than `page_size`, also before the last page.
     admin_keys: Vec<AdminKey>,
     /// The token of the next page; empty on the last one.
@@ -32,7 +33,13 @@ pub(super) struct ListAdminKeysResponse {
 }
 
 /// Creates an admin key and returns its secret, once.
-pub(super) async fn create(
+#[utoipa::path(post, path = "/keygate/v1/adminKeys", operation_id = "createAdminKey", tag = "admin keys",
+    request_body = CreateAdminKeyRequest,
+    responses((status = 201, description = "The key", body = NewAdminKeyResponse),
+        (status = 400, description = "A member is invalid", body = ErrorResponse),
+        (status = 403, description = "The caller lacks a role or an actor of the key", body = ErrorResponse),
+        (status = 409, description = "The request_id is taken", body = ErrorResponse), (status = "default", description = "Any other error", body = ErrorResponse)))]
+pub(in crate::admin) async fn create(
     State(state): State<AdminState>,
     Caller { context, grant, .. }: Caller<op::CreateAdminKey>,
     Body(request): Body<CreateAdminKeyRequest>,
@@ -49,7 +56,11 @@ pub(super) async fn create(
 }
 
 /// Lists admin keys by descending id.
-pub(super) async fn list(
+#[utoipa::path(get, path = "/keygate/v1/adminKeys", operation_id = "listAdminKeys", tag = "admin keys", params(
+        ("page_size" = Option<i32>, Query, description = "0 to 1000; 0 means 50", minimum = 0, maximum = 1000),
+        ("page_token" = Option<String>, Query, description = "The next_page_token of the previous page; valid for an hour")),
+    responses((status = 200, description = "A page", body = ListAdminKeysResponse), (status = 400, description = "A parameter is invalid", body = ErrorResponse), (status = "default", description = "Any other error", body = ErrorResponse)))]
+pub(in crate::admin) async fn list(
     State(state): State<AdminState>,
     Caller { context, grant, .. }: Caller<op::ListAdminKeys>,
     query: Query,
@@ -67,7 +78,10 @@ pub(super) async fn list(
 }
 
 /// Returns an admin key in any status.
-pub(super) async fn get(
+#[utoipa::path(get, path = "/keygate/v1/adminKeys/{key_id}", operation_id = "getAdminKey", tag = "admin keys",
+    params(("key_id" = String, Path, description = "The admin key", min_length = 1)),
+    responses((status = 200, description = "The key", body = AdminKey), (status = 404, description = "There is no such admin key", body = ErrorResponse), (status = "default", description = "Any other error", body = ErrorResponse)))]
+pub(in crate::admin) async fn get(
     State(state): State<AdminState>,
     Caller { context, grant, .. }: Caller<op::GetAdminKey>,
     LastSegment(id): LastSegment,
@@ -77,7 +91,17 @@ pub(super) async fn get(
 }
 
 /// Replaces an admin key with a new one that expires at the same time, and revokes the old one.
-pub(super) async fn rotate(state: &AdminState, id: &str, call: Call<op::RotateAdminKey>) -> Result<Response, ApiError> {
+#[utoipa::path(post, path = "/keygate/v1/adminKeys/{key_id}:rotate", operation_id = "rotateAdminKey", tag = "admin keys",
+    params(("key_id" = String, Path, description = "The admin key", min_length = 1)),
+    responses((status = 201, description = "The new and the old key", body = NewAdminKeyResponse),
+        (status = 400, description = "The body is invalid", body = ErrorResponse),
+        (status = 403, description = "The caller lacks a role or an actor of the key", body = ErrorResponse),
+        (status = 404, description = "There is no such admin key", body = ErrorResponse), (status = 409, description = "The admin key is not active", body = ErrorResponse), (status = "default", description = "Any other error", body = ErrorResponse)))]
+pub(in crate::admin) async fn rotate(
+    state: &AdminState,
+    id: &str,
+    call: Call<op::RotateAdminKey>,
+) -> Result<Response, ApiError> {
     let Caller { context, grant, .. } = call.caller;
     let context = reserved(context);
     let old = find(state, &context, &grant, id).await?;
@@ -90,7 +114,12 @@ pub(super) async fn rotate(state: &AdminState, id: &str, call: Call<op::RotateAd
 }
 
 /// Revokes an admin key.
-pub(super) async fn revoke(
+#[utoipa::path(post, path = "/keygate/v1/adminKeys/{key_id}:revoke", operation_id = "revokeAdminKey", tag = "admin keys",
+    params(("key_id" = String, Path, description = "The admin key", min_length = 1)), request_body = RevokeAdminKeyRequest,
+    responses((status = 204, description = "The key is revoked"),
+        (status = 400, description = "A member is invalid", body = ErrorResponse),
+        (status = 404, description = "There is no such admin key", body = ErrorResponse), (status = 409, description = "The admin key is not active", body = ErrorResponse), (status = "default", description = "Any other error", body = ErrorResponse)))]
+pub(in crate::admin) async fn revoke(
     state: &AdminState,
     id: &str,
     call: Call<op::RevokeAdminKey>,

@@ -7,16 +7,16 @@ use chrono::{SecondsFormat, TimeDelta};
 use crate::admin::console::api::{Api, ApiFailure};
 use crate::admin::console::failure::{Failure, sentence};
 use crate::admin::console::fields::Fields;
-use crate::admin::console::model::{Key, KeyPage};
+use crate::admin::console::model::{InactiveKeys, Key, KeyPage};
+use crate::admin::console::number;
 use crate::admin::console::page::{Page, Section, form_html};
 use crate::admin::console::signed_in::SignedIn;
 use crate::admin::console::time::Moment;
 use crate::clock::Timestamp;
 
 const KEYS: &str = "/keygate/v1/keys";
+const INACTIVE_KEYS: &str = "/keygate/v1/keys:countInactive";
 const PAGE_SIZE: &str = "50";
-/// The most inactive keys that are counted.
-const COUNT_MAX: &str = "100";
 /// The length of the longest id.
 const ID_MAX: usize = 64;
 /// The texts that a search compares, with their parameters of the API.
@@ -32,7 +32,7 @@ struct ListPage {
     next: String,
     /// Searches of one text that have more keys.
     more: Vec<MoreOf>,
-    /// How many inactive keys there are; empty if they are shown or not counted.
+    /// The text of the link to the inactive keys, with their number; empty if there are none or they are shown.
     inactive: String,
 }
 
@@ -145,21 +145,22 @@ async fn find(api: &Api, fields: &Fields, conditions: &[(&'static str, String)])
     Ok(found)
 }
 
-/// How many inactive keys meet the conditions, if the list has only active ones and no filter that makes the count slow.
+/// The text of the link to the inactive keys that meet the conditions; `None` on a page without active keys only.
 async fn inactive(api: &Api, fields: &Fields, conditions: &[(&'static str, String)]) -> Option<String> {
-    let is_plain = ["q", "scope", "expires", "use", "page_token"].iter().all(|name| fields.text(name).is_empty());
-    if !is_plain || !matches!(fields.text("status"), "" | "active") {
+    if !fields.text("page_token").is_empty() || !matches!(fields.text("status"), "" | "active") {
         return None;
     }
-    let count = |status| search(api, conditions, &[("status", status), ("page_size", COUNT_MAX)]);
-    let (revoked, expired) = tokio::join!(count("KEY_STATUS_REVOKED"), count("KEY_STATUS_EXPIRED"));
-    let (revoked, expired) = (revoked.ok()?, expired.ok()?);
-    let sum = revoked.keys.len() + expired.keys.len();
-    let is_complete = revoked.next_page_token.is_empty() && expired.next_page_token.is_empty();
-    match (sum, is_complete) {
-        (0, true) => None,
-        (sum, true) => Some(sum.to_string()),
-        (sum, false) => Some(format!("{sum}+")),
+    let (text, field) = (fields.text("q"), fields.text("in"));
+    let searched = SEARCHED.iter().find(|(name, _)| *name == field).map_or("any_prefix", |(_, parameter)| *parameter);
+    let conditions = conditions.iter().filter(|(name, _)| !matches!(*name, "page_size" | "status"));
+    let parameters: Vec<(&str, &str)> =
+        conditions.map(|(name, value)| (*name, value.as_str())).chain([(searched, text)]).collect();
+    let InactiveKeys { count, is_complete } = api.find(INACTIVE_KEYS, &parameters).await.ok()?;
+    match (number::count(count), is_complete) {
+        (_, true) if count == 0 => None,
+        (_, false) if count == 0 => Some("Show inactive".to_owned()),
+        (count, true) => Some(format!("Show inactive ({count})")),
+        (count, false) => Some(format!("Show inactive ({count}+)")),
     }
 }
 

@@ -32,7 +32,8 @@ const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// The configured Redis servers. There is no connection until [`Redis::keep_connected`] runs.
 pub struct Redis {
     servers: Servers,
-    timeout: Duration,
+    /// In microseconds.
+    timeout: AtomicU64,
     current: ArcSwapOption<Connection>,
     /// Notified when the current connection is dropped.
     disconnected: Notify,
@@ -87,11 +88,20 @@ impl Redis {
         }
         Ok(Self {
             servers: Servers::new(config).map_err(|error| RedisError::Settings(error.to_string()))?,
-            timeout: config.timeout.0,
+            timeout: AtomicU64::new(micros(config.timeout.0)),
             current: ArcSwapOption::empty(),
             disconnected: Notify::new(),
             connections_made: AtomicU64::new(0),
         })
+    }
+
+    /// Changes the timeout of calls that start from now on.
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.timeout.store(micros(timeout), Ordering::Relaxed);
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_micros(self.timeout.load(Ordering::Relaxed))
     }
 
     /// Connects, and reconnects with exponential backoff, for as long as it is polled.
@@ -167,7 +177,7 @@ impl Redis {
         let Some(connection) = self.current.load_full() else {
             return Err(RedisError::Unavailable);
         };
-        match tokio::time::timeout(self.timeout, work(connection.link.clone())).await {
+        match tokio::time::timeout(self.timeout(), work(connection.link.clone())).await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(error)) if is_error_reply(&error) => Err(RedisError::Refused(error.to_string())),
             Ok(Err(_)) => {
@@ -193,7 +203,7 @@ impl Redis {
     async fn connect(&self) -> Result<Connection, RedisError> {
         let mut link = with_timeout(CONNECT_TIMEOUT, self.servers.connect()).await?;
         // A connection that is too slow for calls is not used.
-        with_timeout(self.timeout, async {
+        with_timeout(self.timeout(), async {
             let ping = redis::cmd("PING");
             match &mut link {
                 Link::Single(connection) => ping.query_async::<()>(connection).await,
@@ -203,6 +213,10 @@ impl Redis {
         .await?;
         Ok(Connection { number: self.connections_made.fetch_add(1, Ordering::Relaxed), link })
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 async fn with_timeout<T>(

@@ -15,7 +15,7 @@ use super::admissions::Admissions;
 use super::config_watch::{ConfigWatch, StartedFrom};
 use super::error::AppError;
 use super::external_auth;
-use super::handover::{Predecessor, SharedSockets, Successor};
+use super::handover::{HANDSHAKE, Predecessor, SharedSockets, Successor};
 use super::listeners::Listeners;
 use super::running_parts::{AdminRouters, RunningParts};
 use super::signals::Signals;
@@ -313,8 +313,14 @@ impl App {
         if let Some(watch) = self.config_watch {
             watch.abort();
         }
-        // Otherwise the listening sockets would stay open.
-        drop(self.sockets);
+        if let Some(sockets) = self.sockets {
+            // The queue is accepted meanwhile, so that nothing is left in it when the sockets are closed.
+            if !is_replaced && sockets.drop_attempts() {
+                self.background.block_on(async { tokio::time::sleep(HANDSHAKE).await });
+            }
+            // Otherwise the listening sockets would stay open.
+            drop(sockets);
+        }
         if let Some(gateway) = &self.gateway {
             gateway.begin_stop();
         }

@@ -1,11 +1,11 @@
 //! All caches of a node, and the one way in which they learn of changed keys.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cache_key::CacheKey;
 use super::changes::KeyChanges;
-use super::freshness::Freshness;
+use super::freshness::{Freshness, OnDatabaseDown};
 use super::key_cache::KeyCache;
 use super::revoked_parents::RevokedParents;
 use super::shared::{SharedCache, SharedEntry};
@@ -24,6 +24,17 @@ pub struct Caches<E> {
     pub freshness: Arc<Freshness>,
     /// Who learns of changes after the caches.
     pub changes: Arc<KeyChanges>,
+}
+
+/// The times of the caches of a node, which can change while they are used.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheTimes {
+    /// How long a record is used; not at all if zero.
+    pub ttl: Duration,
+    /// How long records are used without changes.
+    pub max_staleness: Duration,
+    /// What happens after that while the database is unavailable.
+    pub on_database_down: OnDatabaseDown,
 }
 
 /// A change of a key that the store has committed.
@@ -113,7 +124,25 @@ impl Invalidation {
     }
 }
 
+impl CacheTimes {
+    /// How much longer than `ttl` records are kept, for a database that is unavailable.
+    pub fn stale(&self) -> Duration {
+        if self.ttl.is_zero() { Duration::ZERO } else { self.on_database_down.stale_limit() }
+    }
+}
+
 impl<E: Clone + Send + Sync + 'static> Caches<E> {
+    /// Changes the times of all caches, also for what is cached. Entries of the shared cache are stored no longer than at first.
+    pub fn set_times(&self, times: &CacheTimes) {
+        if let Some(local) = &self.local {
+            local.set_times(times.ttl, times.stale());
+        }
+        if let Some(shared) = &self.shared {
+            shared.set_ttl(times.ttl);
+        }
+        self.freshness.set_times(times.max_staleness, times.on_database_down);
+    }
+
     /// Applies a change to all caches. No lookup that starts after this has returned uses an older record. All of this process is
     /// invalidated before the first suspension; only the write to the shared cache is waited for, and its failure is ignored.
     pub async fn apply(&self, invalidation: &Invalidation, now: Timestamp) {

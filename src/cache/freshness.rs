@@ -18,7 +18,8 @@ pub struct Freshness {
     start: Instant,
     /// In microseconds.
     max_staleness: AtomicU64,
-    on_database_down: OnDatabaseDown,
+    /// The time of [`OnDatabaseDown::ServeStale`] in microseconds; 0 for [`OnDatabaseDown::Deny`], which is the same as a time of zero.
+    stale_limit: AtomicU64,
     /// Until when all changes are known, in microseconds since `start`; `u64::MAX` when no other node makes changes.
     confirmed: AtomicU64,
     /// Until when the database is not tried again after a failure, in microseconds since `start`; 0 while it answers.
@@ -36,6 +37,16 @@ pub enum Trust {
     Stale,
 }
 
+impl OnDatabaseDown {
+    /// How long records are used without changes.
+    pub(super) fn stale_limit(self) -> Duration {
+        match self {
+            Self::ServeStale(limit) => limit,
+            Self::Deny => Duration::ZERO,
+        }
+    }
+}
+
 impl Freshness {
     /// For the only node of an installation: its caches are always up to date.
     pub fn alone(now: Instant) -> Self {
@@ -49,15 +60,18 @@ impl Freshness {
         Self {
             start: now,
             max_staleness: AtomicU64::new(micros(max_staleness)),
-            on_database_down,
+            stale_limit: AtomicU64::new(micros(on_database_down.stale_limit())),
             confirmed: AtomicU64::new(0),
             down_until: AtomicU64::new(0),
         }
     }
 
-    /// Changes for how long changes may be missing while records are up to date.
-    pub fn set_max_staleness(&self, max_staleness: Duration) {
-        self.max_staleness.store(micros(max_staleness), Ordering::Relaxed);
+    /// Changes how far cached records are trusted, from now on. The only node of an installation always trusts them.
+    pub fn set_times(&self, max_staleness: Duration, on_database_down: OnDatabaseDown) {
+        if !self.is_alone() {
+            self.max_staleness.store(micros(max_staleness), Ordering::Relaxed);
+            self.stale_limit.store(micros(on_database_down.stale_limit()), Ordering::Relaxed);
+        }
     }
 
     /// Records that all changes until `when` are known, and that the database answers.
@@ -73,20 +87,22 @@ impl Freshness {
 
     /// How far cached records can be trusted. `now` is called only if other nodes make changes.
     pub fn trust(&self, now: impl FnOnce() -> Instant) -> Trust {
-        if self.confirmed.load(Ordering::Acquire) == u64::MAX {
+        if self.is_alone() {
             return Trust::Fresh;
         }
-        let age = self.age(now());
-        match self.on_database_down {
-            _ if micros(age) <= self.max_staleness.load(Ordering::Relaxed) => Trust::Fresh,
-            OnDatabaseDown::ServeStale(limit) if age <= limit => Trust::Unconfirmed,
-            _ => Trust::Stale,
+        let age = micros(self.age(now()));
+        if age <= self.max_staleness.load(Ordering::Relaxed) {
+            Trust::Fresh
+        } else if age <= self.stale_limit.load(Ordering::Relaxed) {
+            Trust::Unconfirmed
+        } else {
+            Trust::Stale
         }
     }
 
     /// Whether stale records may be used while the database is unavailable.
     pub fn serves_stale(&self) -> bool {
-        matches!(self.on_database_down, OnDatabaseDown::ServeStale(_))
+        self.stale_limit.load(Ordering::Relaxed) > 0
     }
 
     /// Records that the database failed: it is not tried again for `pause`.
@@ -109,6 +125,11 @@ impl Freshness {
                     .down_until
                     .compare_exchange(until, self.micros(now + pause), Ordering::AcqRel, Ordering::Acquire)
                     .is_ok()
+    }
+
+    /// Whether no other node makes changes.
+    fn is_alone(&self) -> bool {
+        self.confirmed.load(Ordering::Acquire) == u64::MAX
     }
 
     fn micros(&self, when: Instant) -> u64 {
@@ -139,10 +160,21 @@ mod tests {
         freshness.confirm(start + SECOND * 10);
         assert_eq!((trust(305), trust(306)), (Trust::Fresh, Trust::Unconfirmed));
         assert_eq!(freshness.age(start + SECOND * 302), SECOND * 2);
-        freshness.set_max_staleness(SECOND * 2);
-        assert_eq!((trust(302), trust(303)), (Trust::Fresh, Trust::Unconfirmed));
-        freshness.set_max_staleness(SECOND * 9);
-        assert_eq!((trust(309), trust(310)), (Trust::Fresh, Trust::Unconfirmed));
+    }
+
+    #[test]
+    fn changed_times_apply_at_once() {
+        let start = Instant::now();
+        let freshness = Freshness::new(SECOND * 5, OnDatabaseDown::ServeStale(SECOND * 300), start);
+        let trust = |after: u32| freshness.trust(|| start + SECOND * after);
+        freshness.set_times(SECOND * 2, OnDatabaseDown::ServeStale(SECOND * 10));
+        assert_eq!([2, 3, 10, 11].map(trust), [Trust::Fresh, Trust::Unconfirmed, Trust::Unconfirmed, Trust::Stale]);
+        freshness.set_times(SECOND * 9, OnDatabaseDown::Deny);
+        assert_eq!([9, 10].map(trust), [Trust::Fresh, Trust::Stale]);
+        assert!(!freshness.serves_stale());
+        freshness.set_times(SECOND * 9, OnDatabaseDown::ServeStale(SECOND * 400));
+        assert_eq!([9, 400, 401].map(trust), [Trust::Fresh, Trust::Unconfirmed, Trust::Stale]);
+        assert!(freshness.serves_stale());
     }
 
     #[test]
@@ -150,7 +182,10 @@ mod tests {
         let start = Instant::now();
         let denying = Freshness::new(SECOND, OnDatabaseDown::Deny, start);
         assert_eq!(denying.trust(|| start + SECOND * 2), Trust::Stale);
-        assert_eq!(Freshness::alone(start).trust(|| start + SECOND * 1_000_000), Trust::Fresh);
+        let alone = Freshness::alone(start);
+        alone.set_times(SECOND, OnDatabaseDown::ServeStale(SECOND * 2));
+        assert_eq!(alone.trust(|| start + SECOND * 1_000_000), Trust::Fresh);
+        assert!(!alone.serves_stale());
     }
 
     #[test]

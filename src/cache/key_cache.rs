@@ -18,6 +18,9 @@ use crate::key::CachedKey;
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 /// The number of entries of the negative cache.
 const NEGATIVE_MAX: u64 = 100_000;
+/// How often records are removed that are not kept any longer: after half of the time for which they are kept, within these bounds.
+const SWEEP_MIN: Duration = Duration::from_secs(10);
+const SWEEP_MAX: Duration = Duration::from_secs(300);
 /// The longest time for which a record is cached, whatever is configured.
 const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -25,11 +28,12 @@ const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// one lookup.
 pub struct KeyCache<E> {
     pub(super) records: Records,
-    negative: Cache<CacheKey, ()>,
+    /// When each key was found absent.
+    negative: Cache<CacheKey, CacheTime>,
     pub(super) singleflight: Singleflight<Result<Loaded, E>>,
     created: Instant,
-    /// How long [`KeyCache::get`] gives a record. After that it is stale.
-    ttl: Duration,
+    /// How long [`KeyCache::get`] gives a record, in nanoseconds. After that it is stale.
+    ttl: AtomicU64,
     /// Incremented by [`KeyCache::clear`]: the result of a read that started before is not cached.
     generation: AtomicU64,
     /// Incremented after each removal or replacement, so that connection hints of before no longer hold.
@@ -85,17 +89,42 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
 
     /// As [`KeyCache::new`]; a record that is older than `ttl` is kept for `stale` longer, for [`KeyCache::get_stale`].
     pub fn with_stale(max_bytes: u64, ttl: Duration, stale: Duration) -> Self {
-        let negative = Cache::builder().max_capacity(NEGATIVE_MAX).time_to_live(NEGATIVE_TTL.min(ttl)).build();
+        let negative = Cache::builder().max_capacity(NEGATIVE_MAX).time_to_live(NEGATIVE_TTL).build();
         Self {
-            records: Records::new(max_bytes, ttl.saturating_add(stale).min(TTL_MAX)),
+            records: Records::new(max_bytes, bounded_nanos(ttl.saturating_add(stale))),
             negative,
             singleflight: Singleflight::default(),
             created: Instant::now(),
-            ttl: ttl.min(TTL_MAX),
+            ttl: AtomicU64::new(bounded_nanos(ttl)),
             generation: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             refusals: refusals("memory"),
         }
+    }
+
+    /// Changes the times of [`KeyCache::with_stale`], also for the records that are cached.
+    pub fn set_times(&self, ttl: Duration, stale: Duration) {
+        self.ttl.store(bounded_nanos(ttl), Ordering::Relaxed);
+        self.records.set_kept(bounded_nanos(ttl.saturating_add(stale)));
+    }
+
+    /// Removes records that are not kept any longer, which frees their memory, at intervals until it is dropped. Without this they are removed
+    /// when the cache is full.
+    pub async fn keep_removing_expired(self: Arc<Self>) {
+        loop {
+            let kept = Duration::from_nanos(self.records.kept());
+            tokio::time::sleep((kept / 2).clamp(SWEEP_MIN, SWEEP_MAX)).await;
+            // It visits all records: a part of a second for a million.
+            let cache = Arc::clone(&self);
+            if tokio::task::spawn_blocking(move || cache.remove_expired()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Removes the records that are not kept any longer.
+    pub(super) fn remove_expired(&self) {
+        self.records.remove_expired(self.time(Instant::now()));
     }
 
     /// What is cached of a key.
@@ -107,18 +136,21 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     pub fn get_at(&self, key: &CacheKey, now: Instant) -> Option<CacheEntry> {
         match self.get_current(key, now) {
             Some(entry) => Some(CacheEntry::Key(entry.record)),
-            None => self.is_absent(key).then_some(CacheEntry::Absent),
+            None => self.is_absent(key, now).then_some(CacheEntry::Absent),
         }
     }
 
-    /// Whether the negative cache has the key.
-    pub fn is_absent(&self, key: &CacheKey) -> bool {
+    /// Whether the negative cache has the key at `now`.
+    pub fn is_absent(&self, key: &CacheKey, now: Instant) -> bool {
+        // Whatever is cached for longer than the negative cache keeps it needs no second look.
+        let outlives = self.ttl.load(Ordering::Relaxed) >= bounded_nanos(NEGATIVE_TTL);
         self.negative.contains_key(key)
+            && (outlives || self.negative.get(key).is_some_and(|found| self.is_current(found, now)))
     }
 
     /// The cached record, also when it is stale.
     pub fn get_stale(&self, key: &CacheKey) -> Option<Arc<CachedKey>> {
-        self.records.get(key).map(|entry| entry.record)
+        self.records.get_kept(key, self.time(Instant::now())).map(|entry| entry.record)
     }
 
     /// Gets the record from `load` and caches the result. Concurrent calls for the same key share one result. `load` is called again when
@@ -209,13 +241,14 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     /// Caches the result of a read. Called with the lock of the key's read, under which no minimum version is raised: what a concurrent
     /// change removes afterwards is older than the minimum version that admitted this result.
     fn store(&self, key: CacheKey, record: Option<&Arc<CachedKey>>) {
+        let now = self.time(Instant::now());
         let replaced = if let Some(record) = record {
-            let entry = Entry { record: Arc::clone(record), inserted: self.time(Instant::now()) };
+            let entry = Entry { record: Arc::clone(record), inserted: now };
             self.negative.invalidate(&key);
             self.records.insert(key, entry) == Insertion::Replaced
         } else {
             let removed = self.records.remove(&key);
-            self.negative.insert(key, ());
+            self.negative.insert(key, now);
             removed
         };
         if replaced {
@@ -228,7 +261,7 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     }
 
     pub(super) fn is_current(&self, inserted: CacheTime, now: Instant) -> bool {
-        Duration::from_nanos(self.time(now).0.saturating_sub(inserted.0)) < self.ttl
+        self.time(now).since(inserted) < self.ttl.load(Ordering::Relaxed)
     }
 
     /// A number that changes with every invalidation: as long as it is the same, no cached record was replaced or removed because of
@@ -245,4 +278,9 @@ impl<E: Clone + Send + Sync + 'static> KeyCache<E> {
     fn time(&self, instant: Instant) -> CacheTime {
         CacheTime(u64::try_from(instant.saturating_duration_since(self.created).as_nanos()).unwrap_or(u64::MAX))
     }
+}
+
+/// A time of a record in nanoseconds, at most [`TTL_MAX`].
+fn bounded_nanos(time: Duration) -> u64 {
+    u64::try_from(time.min(TTL_MAX).as_nanos()).unwrap_or(u64::MAX)
 }

@@ -18,7 +18,7 @@ mod shared;
 mod singleflight;
 
 pub use cache_key::CacheKey;
-pub use caches::{Caches, Invalidation, InvalidationKind};
+pub use caches::{CacheTimes, Caches, Invalidation, InvalidationKind};
 pub use changes::{ChangeSubscriber, KeyChanges};
 pub use connection_hint::ConnectionHint;
 pub use freshness::{Freshness, OnDatabaseDown, Trust};
@@ -26,7 +26,7 @@ pub use key_cache::{CacheEntry, KeyCache, Loaded, Source};
 pub use revoked_parents::{ParentStatus, RevokedParents};
 #[cfg(feature = "redis")]
 pub use shared::RedisStorage;
-pub use shared::{SharedCache, SharedEntry, SharedStorage};
+pub use shared::{EntryTimes, FoundEntry, SharedCache, SharedEntry, SharedStorage};
 
 #[cfg(test)]
 mod model;

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use ahash::RandomState;
-use moka::ops::compute::Op;
+use moka::ops::compute::{CompResult, Op};
 use moka::sync::Cache;
 
 use super::cache_key::CacheKey;
 use crate::key::CachedKey;
 
-/// Memory of an entry beside its record, in bytes: its key, its place in the hash table, its nodes in the lists by access and by age,
+/// Memory of an entry beside its record, in bytes: its key, its place in the hash table, its node in the list by access,
 /// its share of the frequency sketch. Measured with `benches/cached_keys.rs` and rounded up: the bound is for the process.
 const ENTRY: u32 = 376;
 /// An entry of more than this part of the cache is not cached.
@@ -27,6 +26,8 @@ pub(super) struct CacheTime(pub(super) u64);
 /// Cached records by their keys.
 pub(super) struct Records {
     map: Cache<CacheKey, Entry, RandomState>,
+    /// In nanoseconds.
+    kept: AtomicU64,
     /// The largest weight that is cached, in bytes.
     entry_max: u64,
     /// Entries that were inserted before this [`CacheTime`] do not count. moka checks the same, but by a time that an insertion renews
@@ -63,19 +64,54 @@ impl Entry {
     }
 }
 
+impl CacheTime {
+    /// The time since another one, in nanoseconds; 0 if that is later.
+    pub(super) fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
 impl Records {
-    /// An empty map of at most `max_bytes`. An entry is evicted `ttl` after its insertion.
-    pub(super) fn new(max_bytes: u64, ttl: Duration) -> Self {
+    /// An empty map of at most `max_bytes`, whose entries are kept for `kept` nanoseconds.
+    ///
+    /// moka has no part in that time: its own time to live cannot change, and one for each entry (`Expiry`) makes every read a quarter dearer.
+    pub(super) fn new(max_bytes: u64, kept: u64) -> Self {
         let map = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_: &CacheKey, entry: &Entry| entry.weight())
-            .time_to_live(ttl)
             .build_with_hasher(RandomState::new());
         let entry_max = (max_bytes / ENTRY_PART).max(ENTRY_PART_MIN).min(max_bytes);
-        Self { map, entry_max, cleared: AtomicU64::new(0) }
+        Self { map, kept: AtomicU64::new(kept), entry_max, cleared: AtomicU64::new(0) }
     }
 
-    /// The entry of a key. Does not allocate.
+    /// Changes how long entries are kept, in nanoseconds, from their insertion on.
+    pub(super) fn set_kept(&self, kept: u64) {
+        self.kept.store(kept, Ordering::Relaxed);
+    }
+
+    /// How long entries are kept, in nanoseconds.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    /// Removes the entries that are not kept any longer at `now`. Visits all entries.
+    pub(super) fn remove_expired(&self, now: CacheTime) {
+        let is_kept = |entry: &Entry| now.since(entry.inserted) < self.kept();
+        for (key, _) in self.map.iter().filter(|(_, entry)| !is_kept(entry)) {
+            // It may have been replaced meanwhile.
+            self.map.entry(*key).and_compute_with(|current| match current {
+                Some(current) if !is_kept(current.value()) => Op::Remove,
+                _ => Op::Nop,
+            });
+        }
+    }
+
+    /// The entry of a key, if it is kept at `now`.
+    pub(super) fn get_kept(&self, key: &CacheKey, now: CacheTime) -> Option<Entry> {
+        self.get(key).filter(|entry| now.since(entry.inserted) < self.kept())
+    }
+
+    /// The entry of a key, also if it is not kept any longer and was not removed yet. Does not allocate.
     pub(super) fn get(&self, key: &CacheKey) -> Option<Entry> {
         self.map.get(key).filter(|entry| self.counts(entry))
     }
@@ -86,8 +122,9 @@ impl Records {
         let mut insertion = Insertion::New;
         // Two of these calls for one key do not run at the same time.
         self.map.entry(key).and_compute_with(|current| {
-            let current =
-                current.filter(|current| self.counts(current.value())).map(|current| current.value().version());
+            let is_kept =
+                |current: &Entry| self.counts(current) && entry.inserted.since(current.inserted) < self.kept();
+            let current = current.filter(|current| is_kept(current.value())).map(|current| current.value().version());
             if current.is_some_and(|current| current > version) {
                 insertion = Insertion::Outdated;
                 return Op::Nop;
@@ -102,7 +139,8 @@ impl Records {
 
     /// Removes the record of a key. Returns whether there was one.
     pub(super) fn remove(&self, key: &CacheKey) -> bool {
-        self.map.remove(key).is_some()
+        // In one order with the other changes of the entry.
+        matches!(self.map.entry(*key).and_compute_with(|_| Op::Remove), CompResult::Removed(_))
     }
 
     /// Removes the record of a key if it is older than `version`.

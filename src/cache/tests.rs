@@ -62,6 +62,10 @@ async fn insert(cache: &KeyCache<&'static str>, record: Arc<CachedKey>) {
     cache.fetch(key, |_| async { loaded(Some(Arc::clone(&record))) }).await.unwrap();
 }
 
+fn nanos(seconds: u64) -> u64 {
+    seconds * 1_000_000_000
+}
+
 fn version(entry: Option<CacheEntry>) -> u64 {
     entry.and_then(CacheEntry::record).map_or(0, |record| record.version())
 }
@@ -169,7 +173,7 @@ async fn cancelled_read_is_repeated_by_the_next_waiter() {
 
 #[test]
 fn record_that_was_inserted_before_clear_is_not_returned() {
-    let records = Records::new(1 << 20, Duration::from_secs(60));
+    let records = Records::new(1 << 20, nanos(60));
     let insert = |version, time| records.insert(ID, Entry { record: record(version), inserted: CacheTime(time) });
     assert_eq!(insert(2, 1), Insertion::New);
     records.clear(CacheTime(1));
@@ -183,7 +187,7 @@ fn record_that_was_inserted_before_clear_is_not_returned() {
 
 #[test]
 fn records_are_replaced_and_removed_by_version() {
-    let records = Records::new(1 << 20, Duration::from_secs(60));
+    let records = Records::new(1 << 20, nanos(60));
     let insert = |version| records.insert(ID, Entry { record: record(version), inserted: CacheTime(0) });
     assert_eq!([2, 1, 2, 3].map(insert), [Insertion::New, Insertion::Outdated, Insertion::New, Insertion::Replaced]);
     records.remove_below(ID, 3);
@@ -340,7 +344,83 @@ async fn expired_record_is_not_returned_and_is_evicted() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(cache.get_stale(&ID).is_none());
+    cache.remove_expired();
     assert!(cache.is_empty(), "its memory is freed");
+}
+
+#[tokio::test]
+async fn shorter_ttl_applies_to_cached_records_and_hints() {
+    let cache = cache();
+    insert(&cache, record(1)).await;
+    let now = Instant::now();
+    let (_, hint) = cache.get_with_hint(&ID, now).unwrap();
+    let is_found = |seconds| {
+        let now = now + Duration::from_secs(seconds);
+        let found = [cache.get_at(&ID, now).is_some(), cache.get_by_hint(&ID, &hint, now).is_some()];
+        assert_eq!(found[0], found[1]);
+        found[0]
+    };
+    assert!(is_found(59));
+    cache.set_times(Duration::from_secs(10), Duration::ZERO);
+    assert!(is_found(9) && !is_found(10));
+    cache.set_times(Duration::from_secs(90), Duration::ZERO);
+    assert!(is_found(89) && !is_found(90), "a longer one, too");
+    cache.set_times(Duration::ZERO, Duration::ZERO);
+    assert!(!is_found(0));
+}
+
+#[tokio::test]
+async fn stale_record_is_kept_for_the_changed_time() {
+    let cache = KeyCache::<&'static str>::with_stale(1 << 20, Duration::ZERO, Duration::from_secs(60));
+    insert(&cache, record(1)).await;
+    assert!(cache.get_stale(&ID).is_some());
+    cache.set_times(Duration::ZERO, Duration::ZERO);
+    assert!(cache.get_stale(&ID).is_none());
+    cache.set_times(Duration::ZERO, Duration::from_secs(60));
+    assert!(cache.get_stale(&ID).is_some(), "its memory was not freed");
+}
+
+#[tokio::test]
+async fn records_are_removed_when_they_are_kept_no_longer() {
+    let cache = cache();
+    insert(&cache, record(1)).await;
+    cache.remove_expired();
+    assert_eq!(cache.len(), 1);
+    cache.set_times(Duration::ZERO, Duration::from_secs(60));
+    cache.remove_expired();
+    assert_eq!(cache.len(), 1, "it is kept for a database that is unavailable");
+    cache.set_times(Duration::ZERO, Duration::ZERO);
+    cache.remove_expired();
+    assert!(cache.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_records_are_removed_in_the_background() {
+    let cache = cache();
+    insert(&cache, record(1)).await;
+    let sweeping = tokio::spawn(Arc::clone(&cache).keep_removing_expired());
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert_eq!(cache.len(), 1, "a record is removed after its time");
+    cache.set_times(Duration::ZERO, Duration::ZERO);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !cache.is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "it stays in memory");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    sweeping.abort();
+}
+
+#[tokio::test]
+async fn absence_is_cached_no_longer_than_records() {
+    let cache = cache();
+    cache.fetch(ID, |_| async { loaded(None) }).await.unwrap();
+    let now = Instant::now();
+    let is_absent = |seconds| cache.is_absent(&ID, now + Duration::from_secs(seconds));
+    assert!(is_absent(0) && is_absent(4));
+    cache.set_times(Duration::from_secs(2), Duration::ZERO);
+    assert!(is_absent(1) && !is_absent(2));
+    cache.set_times(Duration::ZERO, Duration::ZERO);
+    assert!(!is_absent(0));
 }
 
 #[tokio::test]

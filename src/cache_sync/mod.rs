@@ -19,7 +19,7 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 const PAGE: u32 = 1000;
 /// How often old changes are deleted from the feed.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
-/// How long changes are kept at least, for nodes that were disconnected.
+/// How long changes are kept, for nodes that were disconnected or start. Longer than [`SharedCache::history`] on any node.
 const KEEP_CHANGES: Duration = Duration::from_secs(3600);
 
 /// Applies the feed of a store to the caches of a node.
@@ -85,11 +85,15 @@ impl CacheSync {
         if let Some(shared) = &self.caches.shared {
             // One more than fit, so that the minimum versions know when they are not complete. Oldest first.
             let limit = u32::try_from(SharedCache::CHANGES_MAX).unwrap_or(u32::MAX).saturating_add(1);
-            for change in self.feed.recent(shared.history(), limit).await?.iter().rev() {
+            // The time to live, and with it the history, may change meanwhile.
+            let history = shared.history();
+            for change in self.feed.recent(history, limit).await?.iter().rev() {
                 let invalidation = invalidation(change);
                 shared.invalidate(invalidation.key, invalidation.min_version());
             }
-            shared.open();
+            if let Some(since) = start.checked_sub(history) {
+                shared.open(since);
+            }
         }
         self.caches.freshness.confirm(start);
         self.caches.changes.any_key_changed();
@@ -153,8 +157,7 @@ impl CacheSync {
     }
 
     async fn prune(&self) {
-        let keep = self.caches.shared.as_ref().map_or(KEEP_CHANGES, |shared| KEEP_CHANGES.max(shared.history() * 2));
-        if let Err(error) = self.feed.prune(keep).await {
+        if let Err(error) = self.feed.prune(KEEP_CHANGES).await {
             tracing::debug!(%error, "old changes could not be deleted");
         }
     }

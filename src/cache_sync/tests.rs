@@ -5,7 +5,8 @@ use prometheus::Registry;
 
 use super::*;
 use crate::cache::{
-    CacheKey, Freshness, KeyCache, Loaded, OnDatabaseDown, ParentStatus, SharedEntry, SharedStorage, Source,
+    CacheKey, EntryTimes, FoundEntry, Freshness, KeyCache, Loaded, OnDatabaseDown, ParentStatus, SharedEntry,
+    SharedStorage, Source,
 };
 use crate::cidr::CidrSet;
 use crate::clock::{SystemClock, Timestamp};
@@ -59,11 +60,11 @@ struct Outdated(Arc<ApiKey>);
 
 #[async_trait]
 impl SharedStorage for Outdated {
-    async fn get(&self, _: CacheKey) -> Option<SharedEntry> {
-        Some(SharedEntry::Key(Arc::clone(&self.0)))
+    async fn get(&self, _: CacheKey) -> Option<FoundEntry> {
+        Some(FoundEntry { entry: SharedEntry::Key(Arc::clone(&self.0)), age: Duration::ZERO })
     }
 
-    async fn put(&self, _: CacheKey, _: &SharedEntry, _: Duration) {}
+    async fn put(&self, _: CacheKey, _: &SharedEntry, _: EntryTimes) {}
 }
 
 fn record(version: u64) -> Arc<ApiKey> {

@@ -30,8 +30,10 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<()> {
         Some(predecessor) => predecessor.receive()?,
         None => Inherited::activated()?,
     };
+    let is_own = !inherited.has_sockets();
     let listeners = Listeners::bind(&config, &mut inherited)?;
-    let sockets = SharedSockets::new(&listeners).context("no descriptor is free for the sockets of a successor")?;
+    let sockets =
+        SharedSockets::new(&listeners, is_own).context("no descriptor is free for the sockets of a successor")?;
     let lock = inherited.lock();
     inherited.warn_of_unused();
     drop(inherited);

@@ -1,7 +1,7 @@
 //! Which settings take effect at a restart only, because they describe sockets, threads, connections to other servers, or the size of what
 //! is in memory.
 
-use super::cache::CacheConfig;
+use super::cache::{CacheConfig, RedisConfig};
 use super::gateway::GatewayConfig;
 use super::listener::{ListenerConfig, TlsConfig};
 use super::root::Config;
@@ -9,7 +9,7 @@ use super::serve::{MetricsConfig, PublicConfig};
 use super::source::LoadedConfig;
 
 /// The paths of these settings. `*` stands for any name or index; a path includes all settings below it.
-const RESTART: [&str; 30] = [
+const RESTART: [&str; 33] = [
     "serve.http.host",
     "serve.http.port",
     "serve.http.socket",
@@ -20,7 +20,10 @@ const RESTART: [&str; 30] = [
     "serve.shutdown_delay",
     "serve.shutdown_idle_timeout",
     "db",
-    "cache",
+    "cache.type",
+    "cache.enabled",
+    "cache.memory",
+    "cache.redis",
     "rate_limit.enabled",
     "rate_limit.backend",
     "rate_limit.mode",
@@ -46,7 +49,11 @@ impl LoadedConfig {
     /// The paths of the settings that differ from `started`, with which the process was started, and take effect at a restart only.
     pub fn restart_settings(&self, started: &Self) -> Vec<String> {
         let (now, before) = (&self.config, &started.config);
-        let waits = |path: &String| needs_restart(path) || (is_tls(path) && !keeps_tls(path, now, before));
+        let waits = |path: &String| {
+            needs_restart(path)
+                || (is_tls(path) && !keeps_tls(path, now, before))
+                || (path == CACHE_TTL && before.cache.ttl.0.is_zero())
+        };
         let settings = self.changed_settings(started).into_iter().filter(waits);
         // A section that appears or disappears starts or stops a listener.
         let sections = [
@@ -78,7 +85,7 @@ impl Config {
         self.serve.shutdown_delay = running.serve.shutdown_delay;
         self.serve.shutdown_idle_timeout = running.serve.shutdown_idle_timeout;
         self.db.clone_from(&running.db);
-        self.cache = CacheConfig { max_staleness: self.cache.max_staleness, ..running.cache.clone() };
+        self.cache.keep_running(&running.cache);
         self.rate_limit.enabled = running.rate_limit.enabled;
         self.rate_limit.backend = running.rate_limit.backend;
         self.rate_limit.mode = running.rate_limit.mode;
@@ -105,6 +112,19 @@ impl Config {
     }
 }
 
+impl CacheConfig {
+    /// All times but those that have no effect can change. A process that was started without a cache gets none.
+    fn keep_running(&mut self, running: &Self) {
+        self.r#type = running.r#type;
+        self.enabled = running.enabled;
+        if running.ttl.0.is_zero() {
+            self.ttl = running.ttl;
+        }
+        self.memory = running.memory.clone();
+        self.redis = RedisConfig { timeout: self.redis.timeout, ..running.redis.clone() };
+    }
+}
+
 impl GatewayConfig {
     fn keep_running(&mut self, running: &Self) {
         self.enabled = running.enabled;
@@ -122,6 +142,9 @@ impl GatewayConfig {
 fn running_tls(new: Option<TlsConfig>, running: Option<&TlsConfig>) -> Option<TlsConfig> {
     running.map(|running| new.unwrap_or_else(|| running.clone()))
 }
+
+/// The setting whose value of zero is that there is no cache.
+const CACHE_TTL: &str = "cache.ttl";
 
 /// The sections of the TLS of listeners. It is reloaded where there is TLS before and after the change.
 const TLS: [&str; 4] = ["serve.http.tls", "serve.metrics.tls", "serve.public.tls", "gateway.listeners.*.tls"];
@@ -162,7 +185,7 @@ fn kept(running: &ListenerConfig, listeners: &[ListenerConfig]) -> ListenerConfi
 
 /// Whether a change of a setting takes effect at a restart only, if no section appears or disappears. Items of lists have their index in the path, such as `gateway.listeners.0.tls`.
 pub(crate) fn needs_restart(path: &str) -> bool {
-    let is_reloaded = path.starts_with("external_auth.trusted_peers") || path == "cache.max_staleness" || is_tls(path);
+    let is_reloaded = path.starts_with("external_auth.trusted_peers") || path == "cache.redis.timeout" || is_tls(path);
     // A list of another length has no indexes in common.
     let is_list_of_sockets = path == "gateway.listeners";
     !is_reloaded && (is_list_of_sockets || RESTART.iter().any(|rule| covers(rule, path)))
@@ -178,6 +201,7 @@ fn covers(rule: &str, path: &str) -> bool {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::cache::OnDatabaseDown;
     use super::super::place::ConfigPlace;
     use super::*;
 
@@ -223,6 +247,34 @@ mod tests {
         assert_eq!(merged.cache.max_staleness.0.as_secs(), 7);
         let gateway = merged.gateway.unwrap();
         assert_eq!((gateway.threads, gateway.allow_underscores, gateway.listeners[0].require_tls), (0, true, true));
+    }
+
+    #[test]
+    fn times_of_caches_change_and_their_place_and_size_do_not() {
+        let cache = |settings: &str| loaded(&format!("db: {{ dsn: 'sqlite://x' }}\ncache: {{ {settings} }}\n"));
+        let before = cache("type: memory");
+        let after = cache(
+            "type: noop, ttl: 7s, max_staleness: 8s, on_database_down: deny, stale_limit: 9s, memory: { max_size: 2097152 }, \
+             redis: { timeout: 6s, db: 3 }",
+        );
+        assert_eq!(after.restart_settings(&before), ["cache.memory.max_size", "cache.redis.db", "cache.type"]);
+        let merged = after.config.with_running(&before.config).cache;
+        let times = [merged.ttl, merged.max_staleness, merged.stale_limit, merged.redis.timeout];
+        assert_eq!(times.map(|time| time.0.as_secs()), [7, 8, 9, 6]);
+        assert_eq!(merged.on_database_down, OnDatabaseDown::Deny);
+        let before = before.config.cache;
+        assert_eq!((merged.r#type, merged.redis.db), (before.r#type, before.redis.db));
+        assert_eq!(merged.memory.max_size, before.memory.max_size);
+    }
+
+    #[test]
+    fn process_that_was_started_without_a_cache_gets_none() {
+        let cache = |ttl: &str| loaded(&format!("db: {{ dsn: 'sqlite://x' }}\ncache: {{ ttl: {ttl} }}\n"));
+        let (without, with) = (cache("0s"), cache("1s"));
+        assert_eq!(with.restart_settings(&without), ["cache.ttl"]);
+        assert!(!with.config.clone().with_running(&without.config).cache.is_on());
+        assert_eq!(without.restart_settings(&with), Vec::<String>::new());
+        assert!(without.config.with_running(&with.config).cache.ttl.0.is_zero());
     }
 
     #[test]

@@ -130,6 +130,7 @@ impl EngineBuilder {
             config,
             store,
             caches,
+            redis,
             signing_keys,
             metrics,
             limits,

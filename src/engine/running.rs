@@ -8,11 +8,14 @@ use tokio::sync::Mutex;
 use super::access_logs::AccessLogs;
 use super::audit::AuditTrail;
 use super::auth_failures::AuthFailureThrottles;
+#[cfg(feature = "server")]
+use super::caches::times;
 use super::error::EngineError;
 #[cfg(feature = "server")]
 use super::file_follower::FileFollower;
 use super::last_used::LastUsed;
 use super::limiter::RunningLimiter;
+use super::nodes::Redis;
 use super::parts::{Engine, keyring};
 use super::tasks::Tasks;
 use super::traces::Traces;
@@ -52,6 +55,9 @@ struct Shared {
         expect(dead_code, reason = "only a server is reloaded and replaced while it runs")
     )]
     caches: Caches<StoreError>,
+    /// The connection to Redis, if there is one.
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only a server is reloaded while it runs"))]
+    redis: Option<Arc<Redis>>,
     signing_keys: Arc<ArcSwap<SigningKeys>>,
     metrics: Metrics,
     limits: RunningLimiter,
@@ -80,6 +86,7 @@ impl RunningEngine {
         config: Config,
         store: Arc<dyn KeyStore>,
         caches: Caches<StoreError>,
+        redis: Option<Arc<Redis>>,
         signing_keys: Arc<ArcSwap<SigningKeys>>,
         metrics: Metrics,
         limits: RunningLimiter,
@@ -94,6 +101,7 @@ impl RunningEngine {
         let shared = Shared {
             store,
             caches,
+            redis,
             signing_keys,
             metrics,
             limits,
@@ -127,11 +135,15 @@ impl RunningEngine {
         self.shared.access_logs.reopen();
     }
 
-    /// Verifies live streams with the settings of this engine from now on, and uses its time limit for caches that receive no changes.
+    /// Verifies live streams with the settings of this engine from now on, and uses its times for the caches and Redis.
     #[cfg(feature = "server")]
     pub(crate) fn take_effect(&self) {
         self.shared.live_streams.set_verifier(Arc::clone(&self.engine.verifier));
-        self.shared.caches.freshness.set_max_staleness(self.config.cache.max_staleness.0);
+        let cache = &self.config.cache;
+        self.shared.caches.set_times(&times(cache));
+        if let Some(redis) = &self.shared.redis {
+            redis.set_timeout(cache.redis.timeout.0);
+        }
     }
 
     /// Verifies credentials.

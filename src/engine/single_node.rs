@@ -1,6 +1,8 @@
 //! In place of `nodes.rs` in a build without Redis: nothing is shared.
 
 use std::sync::Arc;
+#[cfg(feature = "server")]
+use std::time::Duration;
 
 use prometheus::Registry;
 
@@ -13,6 +15,11 @@ use crate::ratelimit::{Limiter, Local, Metrics, Nodes};
 
 /// A connection; there is none.
 pub(super) struct Redis;
+
+#[cfg(feature = "server")]
+impl Redis {
+    pub(super) fn set_timeout(&self, _: Duration) {}
+}
 
 /// Limits that nodes share; there are none.
 pub(super) struct SharedLimits;

@@ -98,7 +98,7 @@ impl Lookup<'_> {
             return Some(CacheEntry::Key(record));
         }
         let Some((record, new_hint)) = cache.get_with_hint(&self.key, self.now) else {
-            return cache.is_absent(&self.key).then_some(CacheEntry::Absent);
+            return cache.is_absent(&self.key, self.now).then_some(CacheEntry::Absent);
         };
         **hint = Some(new_hint);
         Some(CacheEntry::Key(record))

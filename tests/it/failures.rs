@@ -56,15 +56,15 @@ async fn redis_down_slow_stalled_or_empty_changes_no_response() {
     // The first caller waits for the timeout. Then Redis is not used until it is fast again. Commands sent before that may
     // still be on their way through the proxy.
     let mut sent = 0;
-    while sent != proxy.count("HMGET") {
-        sent = proxy.count("HMGET");
+    while sent != proxy.count("EVALSHA") {
+        sent = proxy.count("EVALSHA");
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
     for _ in 0..3 {
         fixture.check("Redis slow for a while", &HEALTHY).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(proxy.count("HMGET"), sent, "no command is sent to Redis while it is slow");
+    assert_eq!(proxy.count("EVALSHA"), sent, "no command is sent to Redis while it is slow");
     proxy.set(Mode::Forward);
     wait_for_redis_use(&mut fixture, &proxy).await;
 
@@ -91,10 +91,10 @@ async fn redis_down_slow_stalled_or_empty_changes_no_response() {
 
 /// Waits until requests use Redis again.
 async fn wait_for_redis_use(fixture: &mut Fixture, proxy: &Proxy) {
-    let before = proxy.count("HMGET");
+    let before = proxy.count("EVALSHA");
     wait_for(async || {
         fixture.recovers("Redis is back", &HEALTHY).await;
-        if proxy.count("HMGET") > before { Ok(()) } else { Err(format!("Redis is not used\n{}", fixture.here.log())) }
+        if proxy.count("EVALSHA") > before { Ok(()) } else { Err(format!("Redis is not used\n{}", fixture.here.log())) }
     })
     .await;
 }

@@ -1,9 +1,9 @@
 //! The connection to Redis: authentication, cluster, sentinel, TLS, and a stalled server.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use keygate::cache::{RedisStorage, SharedEntry, SharedStorage};
+use keygate::cache::{EntryTimes, RedisStorage, SharedEntry, SharedStorage};
 use keygate::config::{RedisConfig, SentinelConfig};
 use keygate::duration::ConfigDuration;
 use keygate::id::{KeyId, TenantId};
@@ -17,7 +17,7 @@ use crate::support::keygate::Keygate;
 use crate::support::wait::wait_for;
 
 /// How long entries live; longer than any test.
-const TTL: Duration = Duration::from_hours(1);
+const LONG: EntryTimes = EntryTimes { age: Duration::ZERO, life: Duration::from_hours(1) };
 
 /// An established connection that is kept open in the background.
 async fn connect(settings: RedisConfig) -> Arc<Connection> {
@@ -45,8 +45,8 @@ async fn assert_works(connection: &Arc<Connection>) {
         let key = (TenantId::NIL, KeyId::Issued(uuid::Uuid::from_u128(number)));
         let entry = SharedEntry::Deleted(7);
         wait_for(async || {
-            storage.put(key, &entry, TTL).await;
-            let found = storage.get(key).await;
+            storage.put(key, &entry, LONG).await;
+            let found = storage.get(key).await.map(|found| found.entry);
             if found.as_ref() == Some(&entry) { Ok(()) } else { Err(format!("entry {number} is {found:?}")) }
         })
         .await;
@@ -88,16 +88,29 @@ async fn stalled_server_costs_one_caller_the_timeout_and_no_other_caller_waits()
 }
 
 #[tokio::test]
+async fn changed_timeout_applies_to_the_next_call() {
+    let server = Redis::start();
+    let connection = connect(at(&[&server])).await;
+    assert_works(&connection).await;
+    server.signal("STOP");
+    connection.set_timeout(Duration::from_millis(50));
+    let start = Instant::now();
+    assert_eq!(connection.run::<()>(&cmd("PING")).await, Err(RedisError::Timeout));
+    assert!(start.elapsed() < WAIT_TIMEOUT);
+    server.signal("CONT");
+}
+
+#[tokio::test]
 async fn older_entry_does_not_replace_a_newer_one_and_an_error_keeps_the_connection() {
     let server = Redis::start();
     let connection = connect(at(&[&server])).await;
     let storage = RedisStorage::new(Arc::clone(&connection));
     let key = (TenantId::NIL, KeyId::Imported([7; 32]));
     for (version, kept) in [(9, 9), (10, 10), (9, 10), (10, 10), (u64::MAX, u64::MAX), (11, u64::MAX)] {
-        storage.put(key, &SharedEntry::Deleted(version), TTL).await;
-        assert_eq!(storage.get(key).await, Some(SharedEntry::Deleted(kept)));
+        storage.put(key, &SharedEntry::Deleted(version), LONG).await;
+        assert_eq!(storage.get(key).await.map(|found| found.entry), Some(SharedEntry::Deleted(kept)));
     }
-    storage.put(key, &SharedEntry::Deleted(u64::MAX), Duration::from_millis(1)).await;
+    storage.put(key, &SharedEntry::Deleted(u64::MAX), EntryTimes { life: Duration::from_millis(1), ..LONG }).await;
     wait_for(async || match storage.get(key).await {
         None => Ok(()),
         Some(entry) => Err(format!("{entry:?} has not expired")),
@@ -107,6 +120,40 @@ async fn older_entry_does_not_replace_a_newer_one_and_an_error_keeps_the_connect
     server.command(&format!("SET keygate:key:{}:{} text", key.0, key.1));
     assert_eq!(storage.get(key).await, None);
     assert!(connection.is_connected());
+}
+
+#[tokio::test]
+async fn age_of_an_entry_is_that_at_its_write_and_the_time_since_then() {
+    let server = Redis::start();
+    let storage = RedisStorage::new(connect(at(&[&server])).await);
+    let key = (TenantId::NIL, KeyId::Imported([7; 32]));
+    let age = Duration::from_mins(10);
+    let start = Instant::now();
+    storage.put(key, &SharedEntry::Deleted(1), EntryTimes { age, ..LONG }).await;
+    let written = Instant::now();
+    wait_for(async || {
+        let (asked, found) = (Instant::now(), storage.get(key).await.unwrap());
+        // Redis counts milliseconds.
+        let at_least = age + (asked - written).saturating_sub(Duration::from_millis(1));
+        let at_most = age + start.elapsed() + Duration::from_millis(2);
+        assert!(
+            (at_least..=at_most).contains(&found.age),
+            "{:?} is not between {at_least:?} and {at_most:?}",
+            found.age
+        );
+        if found.age >= age + Duration::from_millis(50) { Ok(()) } else { Err("it is not older yet".to_owned()) }
+    })
+    .await;
+    // Another life is not another age.
+    storage.put(key, &SharedEntry::Deleted(1), EntryTimes { age, life: Duration::from_secs(60) }).await;
+    assert!(storage.get(key).await.is_some_and(|found| found.age < age + Duration::from_secs(30)));
+    // An entry of an unknown age is not used.
+    for command in ["HDEL keygate:key:{} end", "PERSIST keygate:key:{}"] {
+        storage.put(key, &SharedEntry::Deleted(1), LONG).await;
+        assert!(storage.get(key).await.is_some());
+        server.command(&command.replace("{}", &format!("{}:{}", key.0, key.1)));
+        assert_eq!(storage.get(key).await, None, "{command}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Reload of the configuration while requests are served: at a change of the files and at SIGHUP.
 
+mod cache;
 mod files;
 mod settings;
 mod tls;

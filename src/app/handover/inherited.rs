@@ -61,6 +61,11 @@ impl Inherited {
         Ok(inherited)
     }
 
+    /// Whether there are sockets, which another process may have as well.
+    pub fn has_sockets(&self) -> bool {
+        self.descriptors.iter().any(|(name, _)| !name.starts_with(LOCK))
+    }
+
     pub(super) fn add(&mut self, name: String, descriptor: OwnedFd) {
         self.descriptors.push((name, descriptor));
     }
@@ -120,12 +125,14 @@ mod tests {
         inherited.add(tcp_name(address), tcp.into());
         inherited.add(unix_name(&path), unix.into());
         inherited.add(lock_name(Path::new("/data/keys.db")), tempfile::tempfile().unwrap().into());
+        assert!(inherited.has_sockets());
         assert!(inherited.tcp("127.0.0.1:1".parse().unwrap()).is_none());
         assert_eq!(inherited.tcp(address).unwrap().local_addr().unwrap(), address);
         assert!(inherited.tcp(address).is_none());
+        assert_eq!(inherited.unix(&path).unwrap().unwrap().path(), path);
+        assert!(!inherited.has_sockets());
         assert_eq!(inherited.lock().unwrap().database, Path::new("/data/keys.db"));
         assert!(inherited.lock().is_none());
-        assert_eq!(inherited.unix(&path).unwrap().unwrap().path(), path);
         assert!(inherited.descriptors.is_empty());
     }
 }

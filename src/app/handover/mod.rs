@@ -5,8 +5,10 @@
 //! - `predecessor`: the side of the new process.
 //! - `inherited`: the sockets that a process gets from its predecessor or from systemd.
 //! - `shared`: the sockets that a process passes on.
+//! - `attempts`: new connections to sockets that are closed instead of being passed on.
 //! - `notify`: notifications to systemd.
 
+mod attempts;
 mod channel;
 mod inherited;
 mod notify;
@@ -14,6 +16,7 @@ mod predecessor;
 mod shared;
 mod successor;
 
+pub(super) use attempts::HANDSHAKE;
 pub use inherited::Inherited;
 pub use predecessor::Predecessor;
 pub use shared::SharedSockets;

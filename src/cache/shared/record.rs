@@ -13,7 +13,7 @@ use crate::key::{ApiKey, Metadata, Revocation, RevocationReason, Status};
 use crate::policy::{RateLimitPolicy, Visibility};
 
 /// The version of the encoding; raised when other versions would decode it wrongly.
-pub(super) const FORMAT: &str = "2";
+pub(super) const FORMAT: &str = "3";
 
 /// A record without its key. Times are microseconds since 1970.
 #[derive(Serialize, Deserialize)]

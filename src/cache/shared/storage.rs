@@ -17,14 +17,32 @@ pub enum SharedEntry {
     Deleted(u64),
 }
 
+/// An entry as it was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundEntry {
+    /// The entry.
+    pub entry: SharedEntry,
+    /// The time since the entry was read from the store, by whichever node, as the clock of the storage measured it.
+    pub age: Duration,
+}
+
+/// The times of an entry when it is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct EntryTimes {
+    /// The time since the entry was read from the store.
+    pub age: Duration,
+    /// For how long it is stored.
+    pub life: Duration,
+}
+
 /// Storage for entries outside of this process. It may lose entries at any time.
 #[async_trait]
 pub trait SharedStorage: Send + Sync {
     /// The entry of a key; `None` also after a failure, or for an entry that cannot be decoded.
-    async fn get(&self, key: CacheKey) -> Option<SharedEntry>;
+    async fn get(&self, key: CacheKey) -> Option<FoundEntry>;
 
-    /// Stores an entry for `life` unless a newer one is stored, atomically.
-    async fn put(&self, key: CacheKey, entry: &SharedEntry, life: Duration);
+    /// Stores an entry unless a newer one is stored, atomically.
+    async fn put(&self, key: CacheKey, entry: &SharedEntry, times: EntryTimes);
 }
 
 impl SharedEntry {

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use keygate_test_servers::WAIT_TIMEOUT;
 use serde_json::json;
@@ -89,4 +90,48 @@ async fn no_request_fails_through_ten_stops() {
         }
         assert!(keygate.process.wait(WAIT_TIMEOUT).success());
     }
+}
+
+/// Sends each request on a connection of its own, until no server accepts connections. Returns how long the refusal took.
+async fn client_of_new_connections(address: String, count: Arc<AtomicUsize>) -> Result<Duration, String> {
+    loop {
+        let start = Instant::now();
+        match TcpStream::connect(&address).await {
+            Ok(stream) => {
+                exchange(&mut BufReader::new(stream)).await.map_err(|error| format!("a request: {error}"))?;
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(start.elapsed()),
+            Err(error) => return Err(format!("connect: {error}")),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_connections_at_the_stop_are_served_or_refused() {
+    let upstream = Upstream::start();
+    let mut keygate = Keygate::serve(&gateway(&upstream), &json!({}));
+    let mut refusals = Vec::new();
+    for stop in 0..STOPS {
+        if stop > 0 {
+            keygate.start_again();
+        }
+        let count = Arc::new(AtomicUsize::new(0));
+        let address = keygate.gateway.trim_start_matches("http://");
+        let clients: Vec<_> = (0..CONNECTIONS)
+            .map(|_| tokio::spawn(client_of_new_connections(address.to_owned(), Arc::clone(&count))))
+            .collect();
+        wait_for(async || match count.load(Ordering::Relaxed) {
+            REQUESTS.. => Ok(()),
+            requests => Err(format!("{requests} requests")),
+        })
+        .await;
+        keygate.process.signal("TERM");
+        for client in clients {
+            refusals.push(client.await.unwrap().unwrap_or_else(|error| panic!("stop {stop}: {error}")));
+        }
+        assert!(keygate.process.wait(WAIT_TIMEOUT).success());
+    }
+    // Attempts at the stop are repeated after a second, when the socket is closed.
+    assert!(refusals.iter().any(|refusal| *refusal > Duration::from_millis(500)), "{refusals:?}");
 }

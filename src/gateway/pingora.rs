@@ -167,6 +167,11 @@ impl ProxyHttp for Proxy {
             let error = Error::explain(ErrorType::InvalidHTTPHeader, "the upstream switched protocols unasked");
             return Err(error.into_up());
         }
+        if !has_valid_coding(response) {
+            let error =
+                Error::explain(ErrorType::InvalidHTTPHeader, "the transfer coding of the response is not chunked");
+            return Err(error.into_up());
+        }
         let status = response.status;
         if status == StatusCode::SWITCHING_PROTOCOLS {
             // What follows is no request body.
@@ -306,4 +311,17 @@ fn is_bodiless(method: &Method, response: &ResponseHeader) -> bool {
     let is_empty = || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
     let has_none = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     !response.status.is_informational() && (method == Method::HEAD || has_none || is_empty())
+}
+
+/// Whether a response has no transfer coding, or `chunked` once. pingora reads other codings as bodies that end with the connection, and
+/// passes them on, so that a client could read the body in another way.
+fn has_valid_coding(response: &ResponseHeader) -> bool {
+    let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => {
+            response.version == Version::HTTP_11 && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        }
+        (Some(_), Some(_)) => false,
+    }
 }

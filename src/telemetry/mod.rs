@@ -1,5 +1,7 @@
-//! The log of the process, outputs of the access log, and metrics of the process and its runtimes.
+//! The log of the process, outputs of the access log, and metrics of the process, its allocator and its runtimes.
 
+#[cfg(feature = "server")]
+mod allocator_metrics;
 mod buffered_writer;
 #[cfg(feature = "server")]
 mod log;
@@ -9,6 +11,8 @@ mod process_metrics;
 #[cfg(feature = "server")]
 mod runtime_metrics;
 
+#[cfg(feature = "server")]
+pub use allocator_metrics::register_allocator_metrics;
 #[cfg(feature = "server")]
 pub use log::{Log, start_logs};
 pub use log_output::LogOutput;

@@ -5,12 +5,16 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Counter, IntGauge, Opts, Registry};
+use prometheus::{Counter, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// The unit of times in `/proc/PID/stat`: the same on all architectures of Linux that Rust supports (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 /// The places of the user and system time in `/proc/PID/stat`, counted from the state of the process.
 const TIMES: [usize; 2] = [11, 12];
+
+/// Kinds of memory, and their names in `/proc/PID/status`.
+const MEMORY: [(&str, &str); 4] =
+    [("anonymous", "RssAnon:"), ("file", "RssFile:"), ("shared", "RssShmem:"), ("swapped", "VmSwap:")];
 
 /// The metrics of the process.
 struct ProcessMetrics {
@@ -18,6 +22,8 @@ struct ProcessMetrics {
     threads: IntGauge,
     resident: IntGauge,
     virtual_size: IntGauge,
+    memory: IntGaugeVec,
+    peak: IntGauge,
     cpu: Counter,
     start_time: IntGauge,
     /// The CPU time at the last collection.
@@ -41,6 +47,17 @@ pub fn register_process_metrics(registry: &Registry, start_time: i64) -> Result<
         threads: IntGauge::new("process_threads", "Number of threads")?,
         resident: IntGauge::new("process_resident_memory_bytes", "Memory in use, in bytes")?,
         virtual_size: IntGauge::new("process_virtual_memory_bytes", "Size of the address space, in bytes")?,
+        memory: IntGaugeVec::new(
+            Opts::new(
+                "keygate_process_memory_bytes",
+                "Memory by kind: anonymous (the allocator and the stacks), file, shared, and swapped, which is not in use as memory",
+            ),
+            &["kind"],
+        )?,
+        peak: IntGauge::new(
+            "keygate_process_resident_memory_peak_bytes",
+            "Most memory that was ever in use, in bytes",
+        )?,
         cpu: Counter::new("process_cpu_seconds_total", "User and system CPU time, in seconds")?,
         start_time: IntGauge::new("process_start_time_seconds", "When the process was started, as a Unix time")?,
         counted: Mutex::new(0.0),
@@ -61,10 +78,16 @@ impl ProcessMetrics {
                 ("Threads:", &self.threads, 1),
                 ("VmRSS:", &self.resident, 1024),
                 ("VmSize:", &self.virtual_size, 1024),
+                ("VmHWM:", &self.peak, 1024),
             ];
             for (name, gauge, unit) in values {
                 if let Some(value) = status_value(&status, name) {
                     gauge.set(value * unit);
+                }
+            }
+            for (kind, name) in MEMORY {
+                if let Some(value) = status_value(&status, name) {
+                    self.memory.with_label_values(&[kind]).set(value * 1024);
                 }
             }
         }
@@ -75,8 +98,17 @@ impl ProcessMetrics {
         }
     }
 
-    fn all(&self) -> [&dyn Collector; 6] {
-        [&self.open_files, &self.threads, &self.resident, &self.virtual_size, &self.cpu, &self.start_time]
+    fn all(&self) -> [&dyn Collector; 8] {
+        [
+            &self.open_files,
+            &self.threads,
+            &self.resident,
+            &self.virtual_size,
+            &self.memory,
+            &self.peak,
+            &self.cpu,
+            &self.start_time,
+        ]
     }
 }
 
@@ -106,6 +138,8 @@ impl Collector for ProcessMetrics {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -121,6 +155,15 @@ mod tests {
         assert!(value("process_open_fds") >= 3.0 && value("process_threads") >= 2.0);
         let (resident, all) = (value("process_resident_memory_bytes"), value("process_virtual_memory_bytes"));
         assert!(1e6 < resident && resident < all, "{resident} {all}");
+        assert!(value("keygate_process_resident_memory_peak_bytes") >= resident / 2.0);
+        let memory = families.iter().find(|family| family.name() == "keygate_process_memory_bytes").unwrap();
+        let of_kind = |metric: &prometheus::proto::Metric| {
+            (metric.get_label()[0].value().to_owned(), metric.get_gauge().get_value())
+        };
+        let kinds: BTreeMap<_, _> = memory.get_metric().iter().map(of_kind).collect();
+        assert_eq!(kinds.keys().collect::<Vec<_>>(), ["anonymous", "file", "shared", "swapped"]);
+        // All values are of the same reading.
+        assert!((kinds["anonymous"] + kinds["file"] + kinds["shared"] - resident).abs() < 1.0, "{kinds:?} {resident}");
         assert!((value("process_start_time_seconds") - 1_700_000_000.0).abs() < 1.0);
         assert!((value("keygate_build_info") - 1.0).abs() < f64::EPSILON);
     }

@@ -5,17 +5,26 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{CounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{CounterVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use tokio::runtime::RuntimeMetrics;
+
+/// A runtime, and what was counted of it at the last collection.
+struct Counted {
+    /// Several runtimes may share a name.
+    name: &'static str,
+    metrics: RuntimeMetrics,
+    busy_seconds: f64,
+    parks: u64,
+}
 
 /// The metrics of all runtimes.
 struct Runtimes {
-    /// Each runtime by its name, which several may share, with its busy time at the last collection in seconds.
-    all: Mutex<Vec<(&'static str, RuntimeMetrics, f64)>>,
+    all: Mutex<Vec<Counted>>,
     workers: IntGaugeVec,
     tasks: IntGaugeVec,
     queued: IntGaugeVec,
     busy: CounterVec,
+    parks: IntCounterVec,
 }
 
 /// Registers the metrics of runtimes with their names.
@@ -27,14 +36,18 @@ pub fn register_runtime_metrics(
     runtimes: impl IntoIterator<Item = (&'static str, RuntimeMetrics)>,
 ) -> Result<(), prometheus::Error> {
     let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["runtime"]);
-    let runtimes = runtimes.into_iter().map(|(name, metrics)| (name, metrics, 0.0)).collect();
+    let runtimes = runtimes.into_iter().map(|(name, metrics)| Counted { name, metrics, busy_seconds: 0.0, parks: 0 });
     registry.register(Box::new(Runtimes {
-        all: Mutex::new(runtimes),
+        all: Mutex::new(runtimes.collect()),
         workers: gauge("keygate_runtime_workers", "Threads that run the tasks of a runtime")?,
         tasks: gauge("keygate_runtime_tasks", "Tasks of a runtime that have not ended")?,
         queued: gauge("keygate_runtime_queued_tasks", "Tasks that wait in the common queue of a runtime")?,
         busy: CounterVec::new(
             Opts::new("keygate_runtime_busy_seconds_total", "Time that the threads of a runtime were busy, in seconds"),
+            &["runtime"],
+        )?,
+        parks: IntCounterVec::new(
+            Opts::new("keygate_runtime_parks_total", "Times that a thread of a runtime had nothing to do and slept"),
             &["runtime"],
         )?,
     }))
@@ -44,15 +57,19 @@ impl Runtimes {
     fn read(&self) {
         let mut runtimes = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sums: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
-        for (name, metrics, counted) in &mut *runtimes {
+        for Counted { name, metrics, busy_seconds, parks } in &mut *runtimes {
             let counts = [metrics.num_workers(), metrics.num_alive_tasks(), metrics.global_queue_depth()];
             for (sum, count) in sums.entry(name).or_default().iter_mut().zip(counts) {
                 *sum += count;
             }
             let workers = 0..metrics.num_workers();
-            let busy: f64 = workers.map(|worker| metrics.worker_total_busy_duration(worker).as_secs_f64()).sum();
-            self.busy.with_label_values(&[*name]).inc_by((busy - *counted).max(0.0));
-            *counted = busy.max(*counted);
+            let busy: f64 =
+                workers.clone().map(|worker| metrics.worker_total_busy_duration(worker).as_secs_f64()).sum();
+            self.busy.with_label_values(&[*name]).inc_by((busy - *busy_seconds).max(0.0));
+            *busy_seconds = busy.max(*busy_seconds);
+            let parked: u64 = workers.map(|worker| metrics.worker_park_count(worker)).sum();
+            self.parks.with_label_values(&[*name]).inc_by(parked.saturating_sub(*parks));
+            *parks = parked.max(*parks);
         }
         for (name, counts) in sums {
             for (gauge, count) in [&self.workers, &self.tasks, &self.queued].into_iter().zip(counts) {
@@ -61,8 +78,8 @@ impl Runtimes {
         }
     }
 
-    fn families(&self) -> [&dyn Collector; 4] {
-        [&self.workers, &self.tasks, &self.queued, &self.busy]
+    fn families(&self) -> [&dyn Collector; 5] {
+        [&self.workers, &self.tasks, &self.queued, &self.busy, &self.parks]
     }
 }
 

@@ -5,9 +5,11 @@ mod chaos;
 mod handover;
 mod limits;
 mod paths;
+mod readers;
 
 use std::io::{ErrorKind, Read, Write};
 
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 
 use crate::support::client_stream::ClientStream;
@@ -53,6 +55,17 @@ impl Gateway {
     }
 }
 
+/// A gateway that forwards everything to an upstream, with or without the fast path.
+fn serve_path(fast_path: bool, upstream: &str) -> Keygate {
+    let gateway = json!({
+        "address": "127.0.0.1:0",
+        "fast_path": fast_path,
+        "routes": [{"name": "all", "upstream": "api", "auth": "none"}],
+        "upstreams": {"api": {"endpoints": [upstream], "retries": {"budget_percent": 100}, "ejection": {"max_percent": 0}}}
+    });
+    Keygate::serve(&gateway, &json!({}))
+}
+
 fn start(upstream: &RawUpstream, limits: &Value) -> Gateway {
     Gateway::start(&upstream.url, limits)
 }
@@ -82,6 +95,18 @@ fn read_until(stream: &mut ClientStream, end: &str) -> String {
         received.push(byte[0]);
     }
     String::from_utf8(received).unwrap()
+}
+
+/// Generates this number of cases, always the same ones; with `GENERATED_CASES`, that number of new ones.
+fn generated_cases(count: u32) -> TestRunner {
+    match std::env::var("GENERATED_CASES") {
+        Ok(count) => TestRunner::new(config(count.parse().unwrap())),
+        Err(_) => TestRunner::new_with_rng(config(count), TestRng::deterministic_rng(RngAlgorithm::ChaCha)),
+    }
+}
+
+fn config(cases: u32) -> Config {
+    Config { cases, failure_persistence: None, ..Config::default() }
 }
 
 /// The statuses of the responses in the bytes of a connection, without interim ones. Bodies are skipped by their framing.

@@ -7,8 +7,8 @@ use crate::support::listeners::ListenerKind;
 use crate::support::raw_upstream::RawUpstream;
 
 /// A request, the statuses of its answers, and the summaries of the requests that the upstream receives.
-struct Case {
-    raw: Vec<u8>,
+pub(super) struct Case {
+    pub(super) raw: Vec<u8>,
     statuses: Vec<u16>,
     forwarded: Vec<String>,
 }
@@ -55,6 +55,7 @@ fn request_lines() -> Vec<Case> {
         case("GET /a HTTP/1.0\r\n\r\n", &[200], &["GET /a"]),
         case("GET /a HTTP/1.0\r\nHost: h\r\n\r\n", &[200], &["GET /a"]),
         case("HEAD /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", &[200], &["HEAD /a"]),
+        case("GET /%zz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", &[404], &[]),
         refused(505, line("GET /a HTTP/2.0")),
         refused(505, line("GET /a HTTP/1.2")),
         refused(505, line("GET /a HTTP/0.9")),
@@ -206,6 +207,7 @@ fn framing() -> Vec<Case> {
             &["POST /a 0123456789"],
         ),
         case(post(&["Transfer-Encoding: chunked"], "0\r\n\r\n"), &[200], &["POST /a"]),
+        case(post(&["Transfer-Encoding: chunked"], "0\r\n\tfolded\r\n\r\n"), &[200], &["POST /a"]),
         case(
             with_line("GET /a HTTP/1.1", &["Host: h", "Content-Length: 2", "Connection: close"]) + "hi",
             &[200],
@@ -311,6 +313,11 @@ fn wrong_chunks() -> Vec<Case> {
     .collect()
 }
 
+/// The whole table.
+pub(super) fn all() -> Vec<Case> {
+    [request_lines(), fields(), framing(), wrong_framing(), wrong_chunks()].into_iter().flatten().collect()
+}
+
 fn check(gateway: &Gateway, kind: ListenerKind, upstream: &RawUpstream, case: &Case) {
     let shown = String::from_utf8_lossy(&case.raw[..case.raw.len().min(200)]).into_owned();
     let response = gateway.send(kind, &case.raw);
@@ -329,8 +336,7 @@ fn check(gateway: &Gateway, kind: ListenerKind, upstream: &RawUpstream, case: &C
 async fn each_raw_request_has_its_answer_and_its_effect() {
     let upstream = RawUpstream::start();
     let mut gateway = start(&upstream, &json!({}));
-    let cases: Vec<Case> =
-        [request_lines(), fields(), framing(), wrong_framing(), wrong_chunks()].into_iter().flatten().collect();
+    let cases = all();
     assert!(cases.len() >= 150, "{} cases", cases.len());
     for kind in ListenerKind::each() {
         for case in &cases {

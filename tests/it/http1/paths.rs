@@ -10,8 +10,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use serde_json::json;
 
+use super::serve_path;
 use crate::support::keygate::Keygate;
 use crate::support::raw_upstream::{read_body, read_head};
 
@@ -267,13 +267,7 @@ struct Path {
 impl Path {
     fn start(fast_path: bool) -> Self {
         let upstream = Scripted::start();
-        let gateway = json!({
-            "address": "127.0.0.1:0",
-            "fast_path": fast_path,
-            "routes": [{"name": "all", "upstream": "api", "auth": "none"}],
-            "upstreams": {"api": {"endpoints": [upstream.url], "retries": {"budget_percent": 100}, "ejection": {"max_percent": 0}}}
-        });
-        Self { keygate: Keygate::serve(&gateway, &json!({})), upstream }
+        Self { keygate: serve_path(fast_path, &upstream.url), upstream }
     }
 
     /// Sends a request, and returns what the client and the upstream have received.

@@ -22,6 +22,11 @@ a test compares it with what is exported. Series appear when they are first coun
 for statuses from 500, `client_closed_request` if the client closed the connection, else empty. Dashboard and alerts:
 [deploy/grafana](../deploy/grafana), [deploy/prometheus](../deploy/prometheus).
 
+The memory of a process is `process_resident_memory_bytes`. It is the sum of the kinds `anonymous`, `file` (the binary, which the kernel can
+read again) and `shared` of `keygate_process_memory_bytes`. Most of `anonymous` is in the allocator, which keeps a part for later use:
+`keygate_allocator_committed_bytes` is what it holds, also what was never touched, and `keygate_allocator_purged_bytes_total` is what it has
+returned. A limit of memory must be above `keygate_process_resident_memory_peak_bytes`.
+
 | metric | type | labels | meaning |
 | --- | --- | --- | --- |
 ";

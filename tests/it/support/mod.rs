@@ -5,6 +5,7 @@ pub(crate) mod authority;
 pub(crate) mod chromium;
 pub(crate) mod client_stream;
 pub(crate) mod documentation;
+pub(crate) mod hyper_upstream;
 pub(crate) mod kept_connection;
 pub(crate) mod keygate;
 pub(crate) mod listeners;

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::http1 as client;
 use hyper::header::HeaderMap;
 use hyper::server::conn::http1 as server;
@@ -138,7 +138,7 @@ async fn read_whole(response: Response<Incoming>) -> ReadResponse {
         failure: None,
     };
     while let Some(frame) = body.frame().await {
-        match frame.map(|frame| frame.into_data()) {
+        match frame.map(Frame::into_data) {
             Ok(Ok(data)) => read.body.extend_from_slice(&data),
             Ok(Err(other)) => read.trailers = other.trailers_ref().map(sorted).unwrap_or_default(),
             Err(error) => {

@@ -93,7 +93,8 @@ pub(crate) fn measure(settings: &Settings, upstream: &str) -> Vec<Row> {
 impl Kind {
     fn rows(self, ours: Vec<f64>, nginx: Vec<f64>, ratios: Vec<f64>) -> impl Iterator<Item = Row> {
         let row = |whose: &str, values: Vec<f64>, unit: &'static str, target| {
-            let missing = if unit.is_empty() { "its table of connections, allocated at the start, does not count" } else { "" };
+            let missing =
+                if unit.is_empty() { "its table of connections, allocated at the start, does not count" } else { "" };
             Row { what: format!("memory of {}{whose}", self.name), values, unit, target, missing }
         };
         [

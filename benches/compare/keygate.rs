@@ -92,8 +92,11 @@ impl<'a> Node<'a> {
         self.serve(settings, address)
     }
 
-    /// Starts it, with one worker on the proxies' core.
-    fn serve(&self, settings: &Settings, address: String) -> Keygate {
+    /// Starts it, with one worker on the proxies' core, and without an access log unless the gateway has one.
+    fn serve(mut self, settings: &Settings, address: String) -> Keygate {
+        if self.gateway.get("access_log").is_none() {
+            self.gateway["access_log"] = json!({"enabled": false});
+        }
         let [admin, metrics] = [(); 2].map(|()| free_port());
         let mut config = json!({
             "serve": {"http": {"port": admin}, "metrics": {"host": "127.0.0.1", "port": metrics}},

@@ -117,8 +117,9 @@ impl LineUp<'_> {
     /// Keygate without a limit.
     fn add_keygate(&mut self) {
         let plain = self.start_keygate("keygate", &[], |_| {});
-        let logged =
-            self.start_keygate("keygate-logged", &[], |node| node.sections = json!({"log": {"level": "info"}}));
+        let logged = self.start_keygate("keygate-logged", &[], |node| {
+            node.gateway["access_log"] = json!({"enabled": true});
+        });
         let [plain, logged] = [plain, logged].map(|node| self.add(node.server));
         self.measure("Keygate, keys", plain);
         self.measure("Keygate, keys + log", logged);

@@ -198,7 +198,7 @@ fn nginx_arguments(file: &Path) -> Vec<String> {
 }
 
 fn nginx_tls(certificate: &Certificate) -> String {
-    let [certificate, key] = [&certificate.certificate, &certificate.key].map(|file| text(file));
+    let [certificate, key] = [&certificate.file, &certificate.key].map(|file| text(file));
     format!(" ssl; ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.3")
 }
 

@@ -13,25 +13,25 @@ pub(crate) const CIPHER_SUITE: &str = "TLS_AES_256_GCM_SHA384";
 /// A certificate whose key is on P-256.
 pub(crate) struct Certificate {
     listeners: Listeners,
-    pub(crate) certificate: PathBuf,
+    /// PEM files: the certificate, its key, and both.
+    pub(crate) file: PathBuf,
     pub(crate) key: PathBuf,
-    /// A file with both.
     pub(crate) both: PathBuf,
 }
 
 impl Certificate {
     pub(crate) fn new() -> Self {
         let listeners = Listeners::new();
-        let (certificate, key) = listeners.certificate();
-        let both = certificate.with_extension("pem");
+        let (file, key) = listeners.certificate();
+        let both = file.with_extension("pem");
         let read = |file| std::fs::read_to_string(file).unwrap();
-        std::fs::write(&both, read(&certificate) + &read(&key)).unwrap();
-        Self { listeners, certificate, key, both }
+        std::fs::write(&both, read(&file) + &read(&key)).unwrap();
+        Self { listeners, file, key, both }
     }
 
     /// A listener of Keygate with it.
     pub(crate) fn keygate_listener(&self) -> Value {
-        let certificates = [json!({"certificate": self.certificate, "key": self.key})];
+        let certificates = [json!({"certificate": self.file, "key": self.key})];
         json!({"tls": {"certificates": certificates, "min_version": "1.3"}})
     }
 

@@ -74,15 +74,12 @@ impl Plan {
                 continue;
             }
             let request = &self.requests[number as usize % self.requests.len()];
-            match exchange(&mut stream, request, &mut buffer) {
-                Ok(status) => {
-                    answers.latencies.push(due.elapsed());
-                    answers.refused += u64::from(status >= 400);
-                }
-                Err(_) => {
-                    answers.broken += 1;
-                    stream = connect(&self.address).unwrap();
-                }
+            if let Ok(status) = exchange(&mut stream, request, &mut buffer) {
+                answers.latencies.push(due.elapsed());
+                answers.refused += u64::from(status >= 400);
+            } else {
+                answers.broken += 1;
+                stream = connect(&self.address).unwrap();
             }
         }
         answers

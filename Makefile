@@ -76,9 +76,9 @@ screenshots: ## Take the pictures of the console in docs/console
 	@deploy/ci/ensure.sh test
 	KEYGATE_SCREENSHOTS=$(CURDIR)/docs/console cargo nextest run --locked --all-features every_page_is_accessible
 
-# Debian installs nginx and HAProxy to /usr/sbin, which is not on the PATH of most users.
-bench: export PATH := $(PATH):/usr/sbin
-bench: ## Compare the cost of a request with bare pingora and other gateways; ROUNDS=5 SECONDS=4, GROWTH=1, ONLY=auth, KEYGATE=a/binary
+# Debian installs nginx and HAProxy to /usr/sbin, which is not on the PATH of most users; deploy/ci/ensure.sh installs Envoy to the target folder.
+bench: export PATH := $(PATH):/usr/sbin:$(abspath $(CARGO_TARGET_DIR))/envoy/bin
+bench: ## Compare the cost of a request with bare pingora and other gateways; ROUNDS=5 SECONDS=4, GROWTH=1, ONLY=tls, KEYGATE=a/binary
 	@deploy/ci/ensure.sh bench
 	[ -n "$(KEYGATE)" ] || cargo build --release --locked
 	[ -n "$(BARE)" ] || cargo build --release --locked $(BARE_PROXY)

@@ -78,9 +78,25 @@ pub(crate) fn resident(server: u32) -> u64 {
 }
 
 fn resident_of(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or_default() * 1024
+    kilobytes(process, "status", "VmRSS:") * 1024
+}
+
+/// Memory that a server has now, in bytes. What its processes share is divided among them.
+pub(crate) fn proportional(server: u32) -> u64 {
+    family(server).into_iter().map(|process| kilobytes(process, "smaps_rollup", "Pss:") * 1024).sum()
+}
+
+/// Open files of a server, with its connections.
+pub(crate) fn open_files(server: u32) -> usize {
+    let of = |process| fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
+    family(server).into_iter().map(of).sum()
+}
+
+/// A line of a file of a process; 0 when the process has ended.
+fn kilobytes(process: u32, file: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
 }
 
 /// A process and all below it, parents before their children.

@@ -7,12 +7,14 @@ use tempfile::TempDir;
 
 use crate::keygate::{self, Node};
 use crate::keys::{SCOPE, fill};
-use crate::load::{Generator, write_requests};
+use crate::load::{self, Generator, Traffic, write_requests};
+use crate::machine::Cores;
+use crate::measured::Measured;
 use crate::picture::{Bar, Group};
 use crate::results::Results;
-use crate::rounds::{Bench, Candidate, Measured};
+use crate::rounds::{Bench, Candidate};
 use crate::settings::Settings;
-use crate::statistics::{median, range};
+use crate::statistics::range;
 use crate::upstream;
 
 /// Keys that there are.
@@ -55,7 +57,7 @@ pub(crate) fn run(settings: &Settings) {
     let measured = growth.bench.run(settings);
     let groups: Vec<Group> = growth.series.iter().map(|series| series.report(&measured)).collect();
     let title = "CPU time of Keygate, µs for each request";
-    Results { suffix: "-growth", title, measured: &measured, groups: &groups }.write(settings);
+    Results { suffix: "-growth", title, measured: &measured, rows: &[], groups: &groups }.write(settings);
 }
 
 impl Growth<'_> {
@@ -76,8 +78,14 @@ impl Growth<'_> {
             if stored > IN_USE {
                 let file = self.folder.join(format!("all {name}"));
                 write_requests(&file, keys.iter().map(|key| ("/", key.as_str())));
-                let seconds = u64::try_from(stored / FILL_PER_SECOND).unwrap();
-                let sent = self.bench.load.run(&server.address, &file, seconds).requests;
+                let task = load::Task {
+                    traffic: Traffic::Full,
+                    address: &server.address,
+                    requests: &file,
+                    seconds: u64::try_from(stored / FILL_PER_SECOND).unwrap(),
+                    cores: Cores::Load,
+                };
+                let sent = self.bench.load.run(&task).requests;
                 println!("{name}: {sent} requests with all of them in turn");
             }
         }
@@ -124,15 +132,10 @@ impl Growth<'_> {
     fn start<'b>(&mut self, name: &str, gateway: Value, requests: impl IntoIterator<Item = (&'b str, &'b str)>) {
         let folder = self.folder.join(name);
         let sections = json!({"cache": {"ttl": keygate::CACHE_TTL, "memory": {"max_size": CACHE}}});
-        let node = Node { name, folder: &folder, gateway, sections }.start(self.settings);
+        let node = Node { sections, ..Node::new(name, &folder, gateway) }.start(self.settings);
         let file = folder.join("requests");
         write_requests(&file, requests);
-        self.bench.candidates.push(Candidate {
-            name: name.to_owned(),
-            server: self.bench.servers.len(),
-            requests: file,
-            refused: false,
-        });
+        self.bench.candidates.push(Candidate::new(name, self.bench.servers.len(), file));
         self.bench.servers.push(node.server);
     }
 }
@@ -144,8 +147,8 @@ impl Series {
         println!("\n| {} | CPU µs/request (user) | ÷ first | least to greatest | memory MiB |", self.title);
         println!("| --- | ---: | ---: | ---: | ---: |");
         let bars = measured.iter().map(|point| {
-            let (micros, ratio) = (point.cpu_micros(), median(point.ratios(&measured[0])));
-            let (least, greatest) = range(point.ratios(&measured[0]));
+            let (micros, ratio) = (point.cpu_micros(), point.cpu_ratio(&measured[0]));
+            let (least, greatest) = range(point.cpu_ratios(&measured[0]));
             println!(
                 "| {} | {micros:.1} ({:.1}) | {ratio:.2} | {least:.2} to {greatest:.2} | {:.0} |",
                 point.name,

@@ -7,10 +7,10 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 
-use crate::machine::{PROXY_CORE, pinned};
+use crate::machine::Cores;
 use crate::server::Server;
 use crate::settings::Settings;
-use crate::support::keygate::HMAC_SECRET;
+use crate::support::keygate::{HMAC_SECRET, merge};
 use keygate_test_servers::free_port;
 
 /// Who issues.
@@ -29,6 +29,9 @@ pub(crate) struct Node<'a> {
     pub(crate) gateway: Value,
     /// Sections of the configuration that are not as every node has them.
     pub(crate) sections: Value,
+    /// What the gateway's listener has besides its address.
+    pub(crate) listener: Value,
+    pub(crate) workers: usize,
 }
 
 /// A running Keygate.
@@ -64,21 +67,37 @@ pub(crate) fn ample_limit() -> Value {
     json!({"ample": {"quota": 1_000_000_000, "window": "1h"}})
 }
 
-impl Node<'_> {
-    /// Starts its gateway on the proxies' core.
-    pub(crate) fn start(&self, settings: &Settings) -> Keygate {
-        self.serve(settings, "gateway")
+impl<'a> Node<'a> {
+    /// One with one worker and a listener in clear text.
+    pub(crate) fn new(name: &'a str, folder: &'a Path, gateway: Value) -> Self {
+        Self { name, folder, gateway, sections: Value::Null, listener: json!({}), workers: 1 }
     }
 
-    /// Starts it on the proxies' core with external authorization and without a proxy.
+    /// Starts its gateway.
+    pub(crate) fn start(mut self, settings: &Settings) -> Keygate {
+        let address = free_address();
+        // As many as with the other gateways.
+        let mut listener = json!({"address": address, "limits": {"requests_per_connection": 1_000_000_000}});
+        merge(&mut listener, &self.listener);
+        self.gateway["listeners"] = [listener].into_iter().collect();
+        self.gateway["threads"] = self.workers.into();
+        self.serve(settings, address)
+    }
+
+    /// Starts it with external authorization and without a proxy.
     pub(crate) fn start_authorizer(mut self, settings: &Settings) -> Keygate {
+        let address = free_address();
         self.gateway["enabled"] = false.into();
-        self.serve(settings, "external_auth")
+        self.sections = json!({"external_auth": {"address": address, "threads": self.workers}});
+        self.serve(settings, address)
     }
 
-    /// Starts it with the listener of a section, which has one thread.
-    fn serve(&self, settings: &Settings, listener: &str) -> Keygate {
-        let [port, admin, metrics] = [(); 3].map(|()| free_port());
+    /// Starts it, with one worker on the proxies' core, and without an access log unless the gateway has one.
+    fn serve(mut self, settings: &Settings, address: String) -> Keygate {
+        if self.gateway.get("access_log").is_none() {
+            self.gateway["access_log"] = json!({"enabled": false});
+        }
+        let [admin, metrics] = [(); 2].map(|()| free_port());
         let mut config = json!({
             "serve": {"http": {"port": admin}, "metrics": {"host": "127.0.0.1", "port": metrics}},
             "credentials": {"issuer": ISSUER},
@@ -88,15 +107,12 @@ impl Node<'_> {
             "log": {"level": "warn"},
             "gateway": self.gateway,
         });
-        let address = format!("127.0.0.1:{port}");
-        config[listener]["threads"] = 1.into();
-        config[listener]["address"] = address.as_str().into();
         for (name, section) in self.sections.as_object().into_iter().flatten() {
             config[name] = section.clone();
         }
         let file = self.folder.join("keygate.json");
         std::fs::write(&file, config.to_string()).unwrap();
-        let mut command = pinned(PROXY_CORE, &settings.keygate);
+        let mut command = Cores::of_proxy(self.workers).command(&settings.keygate);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KEYGATE_") || name.starts_with("TALOS_"))
         {
             command.env_remove(name);
@@ -124,6 +140,10 @@ impl Keygate {
             tokens
         })
     }
+}
+
+fn free_address() -> String {
+    format!("127.0.0.1:{}", free_port())
 }
 
 /// A new key that signs JWTs, in a file; the file.

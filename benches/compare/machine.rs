@@ -7,8 +7,19 @@ use serde::Serialize;
 
 use crate::settings::Settings;
 
-/// The core that every proxy runs on.
-pub(crate) const PROXY_CORE: usize = 0;
+/// The core that a proxy with one worker runs on.
+const PROXY_CORE: usize = 0;
+
+/// Where a program may run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cores {
+    /// On the core of the proxies.
+    Proxy,
+    /// On the core of the load and the upstream.
+    Load,
+    /// On all.
+    All,
+}
 
 /// What figures depend on.
 #[derive(Serialize)]
@@ -25,16 +36,31 @@ pub(crate) struct Version {
     version: String,
 }
 
-/// The core that load and upstream run on; the proxies' own when there is no other.
-pub(crate) fn load_core() -> usize {
-    if cores() > 1 { PROXY_CORE + 1 } else { PROXY_CORE }
-}
+impl Cores {
+    /// Those of a proxy with so many workers.
+    pub(crate) fn of_proxy(workers: usize) -> Self {
+        if workers == 1 { Self::Proxy } else { Self::All }
+    }
 
-/// A command on one core, that is asked to end when this process has ended, in whatever way.
-pub(crate) fn pinned(core: usize, program: &Path) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "taskset", "-c", &core.to_string()]).arg(program);
-    command
+    /// The core, if it is one; load and proxies share it when there is no other.
+    pub(crate) fn number(self) -> Option<usize> {
+        match self {
+            Self::Proxy => Some(PROXY_CORE),
+            Self::Load => Some(if cores() > 1 { PROXY_CORE + 1 } else { PROXY_CORE }),
+            Self::All => None,
+        }
+    }
+
+    /// A command that runs there, and that is asked to end when this process has ended, in whatever way.
+    pub(crate) fn command(self, program: &Path) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM"]);
+        if let Some(core) = self.number() {
+            command.args(["taskset", "-c", &core.to_string()]);
+        }
+        command.arg(program);
+        command
+    }
 }
 
 /// Whether a program is on the `PATH`.
@@ -62,6 +88,7 @@ pub(crate) fn versions(settings: &Settings) -> Vec<Version> {
         ("haproxy", "haproxy", "-v"),
         ("envoy", "envoy", "--version"),
         ("wrk", "wrk", "-v"),
+        ("h2load", "h2load", "--version"),
     ]
     .into_iter()
     .filter_map(|(name, program, argument)| Some(Version { program: name, version: version(program, argument)? }))

@@ -8,12 +8,17 @@
 mod support;
 
 mod candidates;
+mod comparisons;
 mod cpu;
 mod growth;
+mod idle;
+mod keeper;
 mod keygate;
 mod keys;
+mod line_up;
 mod load;
 mod machine;
+mod measured;
 mod peers;
 mod picture;
 mod results;
@@ -22,6 +27,7 @@ mod server;
 mod settings;
 mod statistics;
 mod table;
+mod tls;
 mod upstream;
 
 use self::settings::Settings;
@@ -30,6 +36,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
         Some(upstream::ARGUMENT) => upstream::serve(&arguments.next().unwrap()),
+        Some(load::FIXED_RATE_ARGUMENT) => load::send_at_fixed_rate(arguments),
         Some("--bench") => bench(&Settings::from_environment()),
         // Whoever runs all targets does not want to wait for this.
         _ => {}

@@ -6,9 +6,10 @@ use keygate::clock::{Clock, SystemClock};
 use serde_json::json;
 
 use crate::machine::{machine, versions};
+use crate::measured::Measured;
 use crate::picture::{Group, draw};
-use crate::rounds::Measured;
 use crate::settings::Settings;
+use crate::table::Row;
 
 /// What was measured, to be kept under a name.
 pub(crate) struct Results<'a> {
@@ -16,6 +17,7 @@ pub(crate) struct Results<'a> {
     pub(crate) suffix: &'a str,
     pub(crate) title: &'a str,
     pub(crate) measured: &'a [Measured],
+    pub(crate) rows: &'a [Row],
     pub(crate) groups: &'a [Group],
 }
 
@@ -29,6 +31,7 @@ impl Results<'_> {
             "versions": versions(settings),
             "seconds": settings.seconds,
             "measured": self.measured,
+            "compared": self.rows,
         });
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
         std::fs::create_dir_all(&folder).unwrap();

@@ -1,17 +1,16 @@
-//! The measurement: every candidate once a round, all of them running all the time.
+//! The measurement: every candidate once a round. The proxies that are not being measured are stopped.
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 use crate::cpu::CoreTime;
-use crate::load::{Generator, Load};
-use crate::machine::{PROXY_CORE, load_core};
+use crate::keeper::Keeper;
+use crate::load::{Generator, Load, Task, Traffic};
+use crate::machine::Cores;
+use crate::measured::{Measured, Sample, float};
 use crate::server::Server;
 use crate::settings::Settings;
-use crate::statistics::median;
 
-/// Seconds of load before the first round: caches fill, allocators find their size.
+/// Seconds of load before the first round, unless measurements are shorter: caches fill, allocators find their size.
 const FIRST_WARM_UP: u64 = 3;
 /// Seconds of load before each measurement.
 const WARM_UP: u64 = 1;
@@ -23,6 +22,9 @@ pub(crate) struct Candidate {
     pub(crate) server: usize,
     /// What is sent.
     pub(crate) requests: PathBuf,
+    pub(crate) traffic: Traffic,
+    /// Where the client runs; on all cores if the proxy does.
+    pub(crate) cores: Cores,
     /// Whether all of it is to be refused.
     pub(crate) refused: bool,
 }
@@ -34,51 +36,43 @@ pub(crate) struct Bench {
     pub(crate) load: Generator,
 }
 
-/// One measurement.
-#[derive(Serialize)]
-pub(crate) struct Sample {
-    load: Load,
-    /// CPU time of the proxy for each request, in nanoseconds, with that of its authorizer.
-    cpu_nanos: f64,
-    /// The part of it in user mode, 0 to 1.
-    user_share: f64,
-    /// The part of `cpu_nanos` that the authorizer used; `None` without an authorizer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    authorizer_cpu_nanos: Option<f64>,
-    /// Memory of the proxy afterwards, in bytes.
-    resident: u64,
-    /// What the proxy itself used of its core, 0 to 1.
-    proxy_busy: f64,
-    /// How busy the cores were, by whatever ran on them, 0 to 1.
-    proxy_core_busy: f64,
-    load_core_busy: f64,
-    /// What the other servers used meanwhile, of one core, 0 to 1.
-    others_busy: f64,
-}
-
-/// All measurements of a candidate, in the order of the rounds.
-#[derive(Serialize)]
-pub(crate) struct Measured {
-    pub(crate) name: String,
-    pub(crate) rounds: Vec<Sample>,
+impl Candidate {
+    /// One with requests that are answered over HTTP/1.1, as fast as they are.
+    pub(crate) fn new(name: &str, server: usize, requests: PathBuf) -> Self {
+        Self { name: name.to_owned(), server, requests, traffic: Traffic::Full, cores: Cores::Load, refused: false }
+    }
 }
 
 impl Bench {
     /// Measures every candidate, round after round.
     pub(crate) fn run(&self, settings: &Settings) -> Vec<Measured> {
+        let _keeper = Keeper::start(self.servers.iter().flat_map(Server::processes));
+        self.servers.iter().for_each(Server::stop);
         for candidate in &self.candidates {
-            self.send(candidate, FIRST_WARM_UP);
+            self.while_running(candidate, || self.send(candidate, FIRST_WARM_UP.min(settings.seconds)));
         }
         let empty = |candidate: &Candidate| Measured { name: candidate.name.clone(), rounds: Vec::new() };
         let mut measured: Vec<Measured> = self.candidates.iter().map(empty).collect();
         for round in 1..=settings.rounds {
             eprintln!("round {round} of {}", settings.rounds);
             for (candidate, measured) in self.candidates.iter().zip(&mut measured) {
-                self.send(candidate, WARM_UP);
-                measured.rounds.push(self.measure(candidate, settings.seconds));
+                let sample = self.while_running(candidate, || {
+                    self.send(candidate, WARM_UP);
+                    self.measure(candidate, settings.seconds)
+                });
+                measured.rounds.push(sample);
             }
         }
         measured
+    }
+
+    /// Resumes the server of a candidate for as long as something takes.
+    fn while_running<T>(&self, candidate: &Candidate, action: impl FnOnce() -> T) -> T {
+        let server = &self.servers[candidate.server];
+        server.resume();
+        let result = action();
+        server.stop();
+        result
     }
 
     fn measure(&self, candidate: &Candidate, seconds: u64) -> Sample {
@@ -87,15 +81,16 @@ impl Bench {
         let load = self.send(candidate, seconds);
         let (used, others_used) = (server.cpu() - cpu, self.others(candidate) - others);
         let authorizer_used = server.authorizer_cpu().zip(authorizer).map(|(now, earlier)| now - earlier);
-        let [proxy_core_busy, load_core_busy] = [0, 1].map(|which| self::cores()[which].busy_since(cores[which]));
+        let busy =
+            |which: usize| (candidate.cores != Cores::All).then(|| self::cores()[which].busy_since(cores[which]));
         let of_core = |nanos: u64| float(nanos) / (float(load.micros) * 1000.0);
         Sample {
             cpu_nanos: float(used.nanos) / float(load.requests),
             user_share: used.user_share(),
             authorizer_cpu_nanos: authorizer_used.map(|used| float(used.nanos) / float(load.requests)),
             resident: server.resident(),
-            proxy_core_busy,
-            load_core_busy,
+            proxy_core_busy: busy(0),
+            load_core_busy: busy(1),
             proxy_busy: of_core(used.nanos),
             others_busy: of_core(others_used),
             load,
@@ -110,7 +105,13 @@ impl Bench {
 
     /// Sends load, and sees that it is answered as it should be: another answer costs something else.
     fn send(&self, candidate: &Candidate, seconds: u64) -> Load {
-        let load = self.load.run(&self.servers[candidate.server].address, &candidate.requests, seconds);
+        let load = self.load.run(&Task {
+            traffic: candidate.traffic,
+            address: &self.servers[candidate.server].address,
+            requests: &candidate.requests,
+            seconds,
+            cores: candidate.cores,
+        });
         let refused = if candidate.refused { load.requests } else { 0 };
         if load.refused != refused || load.broken > 0 {
             eprintln!(
@@ -122,74 +123,6 @@ impl Bench {
     }
 }
 
-impl Measured {
-    /// The median over the rounds.
-    fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
-        median(self.rounds.iter().map(of))
-    }
-
-    /// Requests answered in a second.
-    pub(crate) fn per_second(&self) -> f64 {
-        self.median(|sample| float(sample.load.requests) / float(sample.load.micros) * 1e6)
-    }
-
-    /// CPU time of the proxy for each request, in microseconds.
-    pub(crate) fn cpu_micros(&self) -> f64 {
-        self.median(|sample| sample.cpu_nanos / 1000.0)
-    }
-
-    /// CPU time of the proxy and of its authorizer for each request, in microseconds; `None` without an authorizer.
-    pub(crate) fn split_cpu_micros(&self) -> Option<[f64; 2]> {
-        let split = |sample: &Sample| {
-            let authorizer = sample.authorizer_cpu_nanos?;
-            Some([(sample.cpu_nanos - authorizer) / 1000.0, authorizer / 1000.0])
-        };
-        let rounds: Vec<[f64; 2]> = self.rounds.iter().map(split).collect::<Option<_>>()?;
-        Some([0, 1].map(|which| median(rounds.iter().map(|round| round[which]))))
-    }
-
-    /// The part of [`Measured::cpu_micros`] in user mode.
-    pub(crate) fn user_micros(&self) -> f64 {
-        self.median(|sample| sample.cpu_nanos / 1000.0 * sample.user_share)
-    }
-
-    /// Latencies in microseconds: the median and the 99th percentile.
-    pub(crate) fn latencies(&self) -> [f64; 2] {
-        [self.median(|sample| float(sample.load.p50_micros)), self.median(|sample| float(sample.load.p99_micros))]
-    }
-
-    /// Memory of the proxy, in MiB.
-    pub(crate) fn resident_mib(&self) -> f64 {
-        self.median(|sample| float(sample.resident)) / f64::from(1 << 20)
-    }
-
-    /// How busy the proxy was, and the core of the load, 0 to 1.
-    pub(crate) fn busy(&self) -> [f64; 2] {
-        [self.median(|sample| sample.proxy_busy), self.median(|sample| sample.load_core_busy)]
-    }
-
-    /// What of the proxies' core went to programs that do not take part, 0 to 1, for each round.
-    pub(crate) fn strangers(&self) -> impl Iterator<Item = f64> + '_ {
-        let known = |sample: &Sample| sample.proxy_busy + sample.others_busy;
-        self.rounds.iter().map(move |sample| (sample.proxy_core_busy - known(sample)).max(0.0))
-    }
-
-    /// What the idle servers took at the most, of one core, 0 to 1.
-    pub(crate) fn others_busy(&self) -> f64 {
-        self.rounds.iter().map(|sample| sample.others_busy).fold(0.0, f64::max)
-    }
-
-    /// CPU time of the one ÷ CPU time of the other, for each round: what the machine did meanwhile hits both.
-    pub(crate) fn ratios<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = f64> + 'a {
-        self.rounds.iter().zip(&other.rounds).map(|(one, other)| one.cpu_nanos / other.cpu_nanos)
-    }
-}
-
 fn cores() -> [CoreTime; 2] {
-    [PROXY_CORE, load_core()].map(CoreTime::of)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far from the edge")]
-fn float(number: u64) -> f64 {
-    number as f64
+    [Cores::Proxy, Cores::Load].map(|cores| CoreTime::of(cores.number().unwrap_or_default()))
 }

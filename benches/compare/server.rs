@@ -1,10 +1,10 @@
-//! What runs for the whole of a measurement: the upstream, the proxies.
+//! The upstream and the proxies. A proxy is stopped while others are measured.
 
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::cpu::{CpuTime, family, resident};
+use crate::cpu::{CpuTime, family, open_files, proportional, resident};
 use keygate_test_servers::Process;
 
 /// How long a server may take until it listens.
@@ -56,17 +56,46 @@ impl Server {
         resident(self.id()) + self.authorizer.as_ref().map_or(0, |authorizer| authorizer.resident())
     }
 
+    /// Memory in bytes, with its part of what its processes share.
+    pub(crate) fn proportional(&self) -> u64 {
+        proportional(self.id())
+    }
+
+    /// Open files, with connections.
+    pub(crate) fn open_files(&self) -> usize {
+        open_files(self.id())
+    }
+
+    /// Stops it, with its authorizer: it uses no processor time until [`Server::resume`], and keeps all that it has.
+    pub(crate) fn stop(&self) {
+        signal("STOP", &self.processes());
+    }
+
+    pub(crate) fn resume(&self) {
+        signal("CONT", &self.processes());
+    }
+
+    /// All its processes, and those of its authorizer.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let authorizer = self.authorizer.as_ref().map(|authorizer| authorizer.processes());
+        family(self.id()).into_iter().chain(authorizer.unwrap_or_default()).collect()
+    }
+
     /// The id of its first process; it may have children.
     fn id(&self) -> u32 {
         self.process.id()
     }
 }
 
+/// Sends a signal. A process that has ended already is no error.
+fn signal(name: &str, processes: &[u32]) {
+    let processes = processes.iter().map(ToString::to_string);
+    drop(Command::new("kill").arg(format!("-{name}")).args(processes).stderr(Stdio::null()).status());
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // The first one first: it would start others in the place of those that end.
-        let family = family(self.id()).into_iter().map(|process| process.to_string());
-        // One that has ended already is no matter.
-        drop(Command::new("kill").arg("-KILL").args(family).stderr(Stdio::null()).status());
+        signal("KILL", &family(self.id()));
     }
 }

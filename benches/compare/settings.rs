@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::comparisons::PARTS;
 use crate::support::keygate::BINARY;
 
 /// Rounds, unless `ROUNDS` says otherwise.
@@ -22,8 +23,8 @@ pub(crate) struct Settings {
     pub(crate) bare: PathBuf,
     /// Whether the cost as the work grows is measured, instead of the comparison.
     pub(crate) growth: bool,
-    /// Whether the comparison is only of external authorization and what it is compared with.
-    pub(crate) only_auth: bool,
+    /// The part of the comparison that is measured, of [`PARTS`]; all of it if absent.
+    pub(crate) only: Option<String>,
 }
 
 impl Settings {
@@ -35,12 +36,15 @@ impl Settings {
             keygate: program("KEYGATE", "release/keygate"),
             bare: program("BARE", "bare-proxy/release/bare-proxy"),
             growth: text("GROWTH").is_some_and(|wanted| wanted != "0"),
-            only_auth: match text("ONLY").as_deref() {
-                None => false,
-                Some("auth") => true,
-                Some(other) => panic!("ONLY is auth or empty, not {other:?}"),
-            },
+            only: text("ONLY").inspect(|part| {
+                assert!(PARTS.contains(&part.as_str()), "ONLY is empty or one of {}, not {part:?}", PARTS.join(", "));
+            }),
         }
+    }
+
+    /// Whether a part of the comparison is measured.
+    pub(crate) fn measures(&self, part: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == part)
     }
 }
 

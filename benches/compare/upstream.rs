@@ -1,12 +1,12 @@
 //! The upstream: answers all requests with one of two fixed responses, at the lowest cost.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
-use crate::machine::{load_core, pinned};
+use crate::machine::Cores;
 use crate::server::Server;
 use keygate_test_servers::free_port;
 
@@ -23,7 +23,7 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 /// Starts this program once more, as the upstream, on the core of the load.
 pub(crate) fn start() -> Server {
     let address = format!("127.0.0.1:{}", free_port());
-    let mut command: Command = pinned(load_core(), &std::env::current_exe().unwrap());
+    let mut command = Cores::Load.command(&std::env::current_exe().unwrap());
     command.args([ARGUMENT, &address]).stdout(Stdio::null());
     Server::start("upstream", command, address).expect("the upstream listens")
 }

@@ -74,16 +74,23 @@ need_build() {
     has cmake || install_package cmake
 }
 
-# Other servers and clients of HTTP in tests/it. Without one of them its tests are skipped.
-need_peers() {
+# Installs servers, unless they are there: `need_servers LOSS PACKAGE...`, each with the name of its program where that differs. LOSS says what
+# is missing without one.
+need_servers() {
+    loss=$1
+    shift
     # Debian installs most servers to /usr/sbin, which is not on the PATH of most users.
     PATH=$PATH:/usr/sbin
-    # Packages, and the names of their programs where these differ.
-    for peer in nginx caddy haproxy apache2 varnish:varnishd nodejs:node; do
+    for peer in "$@"; do
         package=${peer%:*}
         has "${peer#*:}" || (install_without_service "$package") || true
-        has "${peer#*:}" || say "$package cannot be installed: the tests with it are SKIPPED"
+        has "${peer#*:}" || say "$package cannot be installed: $loss"
     done
+}
+
+# Other servers and clients of HTTP in tests/it. Without one of them its tests are skipped.
+need_peers() {
+    need_servers "the tests with it are SKIPPED" nginx caddy haproxy apache2 varnish:varnishd nodejs:node
     has h2load || (install_package nghttp2-client) || say "h2load and nghttp cannot be installed: the tests with them are SKIPPED"
     has chromium || (install_package chromium) || say "chromium cannot be installed: the test with it is SKIPPED"
     has chromedriver || (install_package chromium-driver) || say "chromedriver cannot be installed: the tests of the console with it are SKIPPED"
@@ -219,14 +226,14 @@ need_instructions() {
     has valgrind || install_package valgrind
 }
 
-# Other gateways are optional: those that are not installed are left out of the comparison.
+# Other gateways are optional: those that cannot be installed are left out of the comparison.
 need_bench() {
     need_build
     has wrk || install_package wrk
     has taskset && has setpriv || install_package util-linux
-    for peer in nginx haproxy envoy; do
-        has "$peer" || say "$peer is not installed and is left out of the comparison"
-    done
+    has h2load || (install_package nghttp2-client) || say "h2load cannot be installed: HTTP/2 is left out of the comparison"
+    need_servers "it is left out of the comparison" nginx haproxy
+    has envoy || need_envoy || say "Envoy cannot be installed: it is left out of the comparison"
 }
 
 for step in "$@"; do

@@ -1,10 +1,12 @@
-//! `bare-proxy LISTEN UPSTREAM`: forwards every request to one upstream, on one thread, as pingora does it by default.
+//! `bare-proxy LISTEN UPSTREAM`: forwards every request to one upstream, on one thread, as pingora does it by default, over HTTP/1.1 and
+//! HTTP/2 in clear text.
 //!
 //! The yardstick of `make bench`: what it takes for a request is what no gateway on pingora can do without.
 
 use async_trait::async_trait;
 use mimalloc::MiMalloc;
 use pingora::Result;
+use pingora::apps::HttpServerOptions;
 use pingora::prelude::{HttpPeer, ProxyHttp, Server, Session, http_proxy_service};
 use pingora::server::configuration::ServerConf;
 
@@ -35,6 +37,10 @@ fn main() {
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads: 1, ..ServerConf::default() });
     server.bootstrap();
     let mut proxy = http_proxy_service(&server.configuration, Bare { upstream });
+    let mut options = HttpServerOptions::default();
+    // HTTP/2 with prior knowledge, besides HTTP/1.1.
+    options.h2c = true;
+    proxy.app_logic_mut().expect("the service has an app").server_options = Some(options);
     proxy.add_tcp(&listen);
     server.add_service(proxy);
     server.run_forever();

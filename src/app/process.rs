@@ -30,7 +30,7 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::tls::TlsAcceptor;
 use crate::listener::{ListeningSocket, StopTimes};
 use crate::store::{Access, LentLock};
-use crate::telemetry::{register_allocator_metrics, register_process_metrics, register_runtime_metrics};
+use crate::telemetry::{register_process_metrics, register_runtime_metrics};
 
 /// Threads of the admin API. More than one, so that a slow call does not block the others.
 const ADMIN_THREADS: usize = 2;
@@ -112,7 +112,6 @@ impl App {
         let background = background.map_err(|cause| AppError::io("threads cannot be started", cause))?;
         let registry = Registry::new();
         register_process_metrics(&registry, SystemClock.now().timestamp())?;
-        register_allocator_metrics(&registry)?;
         let admissions = Admissions::new(config, &registry)?;
         let tls = TlsAcceptors::new(config, &registry)?;
         let access = lock.map_or(Access::Exclusive, |lock| Access::Lent(lock.file));

@@ -34,7 +34,7 @@ struct Amount {
 ///
 /// # Errors
 /// When `registry` has metrics of these names already.
-pub fn register_allocator_metrics(registry: &Registry) -> Result<(), prometheus::Error> {
+pub(super) fn register_allocator_metrics(registry: &Registry) -> Result<(), prometheus::Error> {
     registry.register(Box::new(AllocatorMetrics {
         committed: IntGauge::new(
             "keygate_allocator_committed_bytes",

@@ -12,8 +12,6 @@ mod process_metrics;
 mod runtime_metrics;
 
 #[cfg(feature = "server")]
-pub use allocator_metrics::register_allocator_metrics;
-#[cfg(feature = "server")]
 pub use log::{Log, start_logs};
 pub use log_output::LogOutput;
 #[cfg(feature = "server")]

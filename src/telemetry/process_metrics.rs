@@ -7,6 +7,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::allocator_metrics::register_allocator_metrics;
+
 /// The unit of times in `/proc/PID/stat`: the same on all architectures of Linux that Rust supports (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 /// The places of the user and system time in `/proc/PID/stat`, counted from the state of the process.
@@ -30,7 +32,7 @@ struct ProcessMetrics {
     counted: Mutex<f64>,
 }
 
-/// Registers the metrics of the process, which was started at `start_time`, a Unix time, and `keygate_build_info`.
+/// Registers the metrics of the process, which was started at `start_time`, a Unix time, and of its allocator, and `keygate_build_info`.
 ///
 /// # Errors
 /// When `registry` has metrics of these names already.
@@ -42,6 +44,7 @@ pub fn register_process_metrics(registry: &Registry, start_time: i64) -> Result<
     let build = IntGauge::with_opts(build)?;
     build.set(1);
     registry.register(Box::new(build))?;
+    register_allocator_metrics(registry)?;
     let metrics = ProcessMetrics {
         open_files: IntGauge::new("process_open_fds", "Number of open file descriptors")?,
         threads: IntGauge::new("process_threads", "Number of threads")?,

@@ -52,9 +52,11 @@ const STRICTER: &[(&str, &str)] = &[
 /// The text for an answer to HEAD, which has none. Such answers are not made before the head is read, so they are those of the pipeline.
 const NO_TEXT: &str = "an answer to HEAD";
 
-/// Requests that Keygate forwards and hyper rejects: why, and whether a request is such a one, by the bytes of its client and by what the
-/// upstream reads.
-const LAXER: &[(&str, fn(&[u8], &ReadRequest) -> bool)] = &[
+/// Whether a request is of a kind, by the bytes of its client and by what the upstream reads.
+type IsOfKind = fn(&[u8], &ReadRequest) -> bool;
+
+/// Requests that Keygate forwards and hyper rejects: why, and which they are.
+const LAXER: &[(&str, IsOfKind)] = &[
     ("A list of equal lengths is one length (RFC 9110 section 8.6).", |bytes, _| {
         let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
         text.lines().any(|line| line.starts_with("content-length:") && line.contains(','))

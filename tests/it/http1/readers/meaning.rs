@@ -85,7 +85,7 @@ fn decoded(path: &str) -> String {
     let mut rest = path;
     while let Some(at) = rest.find('%') {
         text.push_str(&rest[..at]);
-        let escape = rest.get(at..at + 3).unwrap_or(&rest[at..at + 1]);
+        let escape = rest.get(at..at + 3).unwrap_or(&rest[at..=at]);
         match escape.get(1..).and_then(|digits| u8::from_str_radix(digits, 16).ok()).map(char::from) {
             Some(plain) if plain.is_ascii_alphanumeric() || "-._~".contains(plain) => text.push(plain),
             _ => text.push_str(&escape.to_ascii_uppercase()),

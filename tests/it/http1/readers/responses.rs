@@ -84,6 +84,9 @@ fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| !text.starts_with('+'))
 }
 
+/// The status, the fields and the body.
+type Meaning<'a> = (u16, Vec<(String, Vec<u8>)>, &'a [u8]);
+
 /// What a client reads.
 #[derive(Debug, PartialEq, Eq)]
 enum Reading {
@@ -95,15 +98,14 @@ enum Reading {
 impl Reading {
     fn new(method: &str, bytes: &[u8]) -> Self {
         match read_response(method, bytes) {
-            Err(error) => Self::Failed(error),
-            Ok(ReadResponse { failure: Some(error), .. }) => Self::Failed(error),
+            Err(error) | Ok(ReadResponse { failure: Some(error), .. }) => Self::Failed(error),
             Ok(response) if is_own(&response) => Self::Failed(format!("{} by Keygate", response.status)),
             Ok(response) => Self::Whole(response),
         }
     }
 
     /// The parts that an intermediary must not change. `None` for a failure.
-    fn meaning(&self) -> Option<(u16, Vec<(String, Vec<u8>)>, &[u8])> {
+    fn meaning(&self) -> Option<Meaning<'_>> {
         let Self::Whole(response) = self else { return None };
         let options = response.fields.iter().filter(|(name, _)| name == "connection").map(|(_, value)| value);
         let options = options.flat_map(|value| value.split(|byte| *byte == b','));

@@ -19,7 +19,7 @@ pub struct LogConfig {
 pub enum LogLevel {
     /// Details for debugging.
     Debug,
-    /// Normal events, and the access log.
+    /// Normal events.
     #[default]
     Info,
     /// Conditions that may need attention.

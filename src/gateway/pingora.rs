@@ -36,24 +36,25 @@ pub(super) struct Proxy {
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    type CTX = Context;
+    /// On the heap: pingora moves it together with its futures.
+    type CTX = Box<Context>;
 
-    fn new_ctx(&self) -> Context {
-        Context::default()
+    fn new_ctx(&self) -> Self::CTX {
+        Box::default()
     }
 
     /// No modules: bodies pass unchanged.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
-    fn persist_connection_context(&self, _: &Session, ctx: &Context) -> Option<Box<dyn Any + Send + Sync>> {
+    fn persist_connection_context(&self, _: &Session, ctx: &Self::CTX) -> Option<Box<dyn Any + Send + Sync>> {
         ctx.request.connection.lock().take().map(|connection| connection as Box<dyn Any + Send + Sync>)
     }
 
-    fn on_connection_reuse(&self, _: &mut Session, ctx: &mut Context, previous: Box<dyn Any + Send + Sync>) {
+    fn on_connection_reuse(&self, _: &mut Session, ctx: &mut Self::CTX, previous: Box<dyn Any + Send + Sync>) {
         *ctx.request.connection.get_mut() = previous.downcast().ok();
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora::Result<bool> {
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         ctx.request.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
         let request = session.req_header();
@@ -85,14 +86,14 @@ impl ProxyHttp for Proxy {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora::Result<Box<HttpPeer>> {
         let upstream = ctx.select_next(&session.req_header().headers).await?;
         let mut peer = ctx.request.call.peer().ok_or_else(unreachable_upstream)?;
         ctx.begin_attempt(session, &upstream, &mut peer);
         Ok(peer)
     }
 
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Self::CTX, mut error: Box<Error>) -> Box<Error> {
         error.set_retry(ctx.request.call.connect_failed(&error));
         error
     }
@@ -104,7 +105,7 @@ impl ProxyHttp for Proxy {
         _: &HttpPeer,
         _: RawFd,
         digest: Option<&Digest>,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> pingora::Result<()> {
         let tls = digest.and_then(|digest| digest.ssl_digest.as_deref());
         ctx.request.call.connected(is_reused, tls)
@@ -115,7 +116,7 @@ impl ProxyHttp for Proxy {
         peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
         _: bool,
     ) -> Box<Error> {
         ctx.restore_session(session);
@@ -134,7 +135,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> pingora::Result<()> {
         let host = ctx.request.call.address().authority.clone();
         let Forwarding { exchange, connection, .. } = &mut ctx.request;
@@ -160,7 +161,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> pingora::Result<()> {
         ctx.request.call.answered(response.status);
         if is_unasked_upgrade(&session.req_header().headers, response.status) {
@@ -193,7 +194,7 @@ impl ProxyHttp for Proxy {
         _: &mut Session,
         body: &mut Option<Bytes>,
         is_last: bool,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> pingora::Result<()> {
         let length = body.as_ref().map_or(0, Bytes::len);
         if is_last && length == 0 {
@@ -214,7 +215,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> pingora::Result<()> {
         if response.status == StatusCode::NO_CONTENT {
             // RFC 9110 section 8.6.
@@ -253,7 +254,7 @@ impl ProxyHttp for Proxy {
         _: &mut Session,
         body: &mut Option<Bytes>,
         is_last: bool,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> pingora::Result<Option<Duration>> {
         if let Some((supervision, _, progress)) = ctx.request.supervised() {
             supervision.pass_response(body.as_ref().map_or(0, Bytes::len), progress);
@@ -267,7 +268,7 @@ impl ProxyHttp for Proxy {
         Ok(None)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
         let request = session.req_header();
         ctx.request.log_fault(error, request.method.as_str(), request.uri.path());
         if session.response_written().is_some() {
@@ -288,7 +289,7 @@ impl ProxyHttp for Proxy {
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Self::CTX) {
         ctx.restore_session(session);
         let status = session.response_written().map(|response| response.status.as_u16());
         // Unlike `Progress`, this does not count the body again that a retry sends.
@@ -297,11 +298,11 @@ impl ProxyHttp for Proxy {
     }
 
     /// pingora logs parts of what it could not read. `fail_to_proxy` logs failures.
-    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Self::CTX, _: &Error) -> bool {
         true
     }
 
-    fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: ProxyWarnLogContext) -> bool {
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Self::CTX, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
 }

@@ -120,7 +120,7 @@ impl CacheConfig {
         if running.ttl.0.is_zero() {
             self.ttl = running.ttl;
         }
-        self.memory = running.memory.clone();
+        self.memory.clone_from(&running.memory);
         self.redis = RedisConfig { timeout: self.redis.timeout, ..running.redis.clone() };
     }
 }

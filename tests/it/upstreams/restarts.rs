@@ -117,8 +117,8 @@ async fn post_that_fails_in_a_rolling_restart_was_sent_and_none_is_sent_twice() 
             let outcome = r#"outcome="reset","#;
             reset += endpoint_metric(&keygate, "keygate_upstream_requests_total", &instance.url(), outcome).await;
         }
-        // Those that no instance could have got were sent to another one.
-        assert_eq!(failed, reset, "{end:?} {statuses:?}");
+        // A request fails only if its instance may have got it. One whose connection was reset before that was sent to another instance.
+        assert!(failed <= reset, "{end:?} {statuses:?} {reset}");
         let repeated: Vec<_> = logged(folder.path()).into_iter().filter(|(_, count)| *count > 1).collect();
         assert_eq!(repeated, [], "{end:?}");
     }

@@ -20,8 +20,8 @@ const SILENT: usize = 8_000;
 const WARM: usize = 200;
 /// The memory of a silent connection in KiB.
 const SILENT_MAX: usize = 8;
-/// How many silent connections with TLS are opened.
-const SILENT_TLS: usize = 1_000;
+/// How many silent connections with TLS are opened: enough that a huge page of the kernel (2 MiB) is a small part of their memory.
+const SILENT_TLS: usize = 3_000;
 /// How much the memory may grow by large heads, in KiB.
 const HEADS_MAX: usize = 32 * 1024;
 

@@ -64,7 +64,7 @@ const KINDS: [Kind; 3] = [
     },
 ];
 
-/// What is opened, and to whom.
+/// What all measurements share: the settings, the upstream, the certificate and the number of connections.
 struct Opening<'a> {
     settings: &'a Settings,
     upstream: &'a str,
@@ -166,7 +166,7 @@ impl Opening<'_> {
     }
 }
 
-/// The memory of a server when it has so many open files and has stayed the same for some time.
+/// Waits until a server has `files` open files and constant memory; returns the memory.
 fn steady_memory(server: &Server, files: usize) -> u64 {
     let deadline = Instant::now() + PATIENCE;
     let (mut memory, mut since) = (0, Instant::now());

@@ -37,7 +37,7 @@ pub(crate) struct Version {
 }
 
 impl Cores {
-    /// Those of a proxy with so many workers.
+    /// The cores of a proxy with this number of workers.
     pub(crate) fn of_proxy(workers: usize) -> Self {
         if workers == 1 { Self::Proxy } else { Self::All }
     }

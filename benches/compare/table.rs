@@ -105,7 +105,7 @@ pub(crate) fn rows(rows: &[Row]) -> String {
     table
 }
 
-/// A number with so many decimal places, if there is one.
+/// Formats an optional number with a fixed number of decimal places.
 fn number(number: Option<f64>, places: usize) -> String {
     number.map_or_else(String::new, |number| format!("{number:.places$}"))
 }

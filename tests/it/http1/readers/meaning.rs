@@ -27,7 +27,7 @@ const EDITED_PREFIXES: [&str; 2] = ["x-forwarded-", "x-keygate-"];
 /// Whether a request that an upstream has read is the one that a client has sent.
 pub(super) fn has_meaning(received: &ReadRequest, sent: &ReadRequest) -> bool {
     let (mut received, mut sent) = (meaning(received), meaning(sent));
-    // An upstream is told its own name if the client has named no host.
+    // Keygate sets `Host` to the name of the upstream if the request has no host.
     if !sent.fields.iter().any(|(name, value)| name == "host" && !value.is_empty()) {
         for request in [&mut received, &mut sent] {
             request.fields.retain(|(name, _)| name != "host");

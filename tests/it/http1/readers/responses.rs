@@ -33,7 +33,7 @@ const EDITED: [&str; 10] = [
 
 /// Responses that hyper reads, and Keygate replaces by 502 or breaks off: whether a response is such a one.
 const STRICTER: &[fn(&Case, &ReadResponse) -> bool] = &[
-    // Nobody has asked for another protocol.
+    // No request has an `Upgrade` field, so a switch of protocols is invalid.
     |_, response| response.status == 101,
     // Fields of the framing must be unambiguous, also those of a response without a body.
     |case, response| {

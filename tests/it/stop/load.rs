@@ -79,17 +79,22 @@ async fn no_request_fails_through_ten_stops() {
         let address = keygate.gateway.trim_start_matches("http://");
         let clients: Vec<_> =
             (0..CONNECTIONS).map(|_| tokio::spawn(client(address.to_owned(), Arc::clone(&count), None))).collect();
-        wait_for(async || match count.load(Ordering::Relaxed) {
-            REQUESTS.. => Ok(()),
-            requests => Err(format!("{requests} requests")),
-        })
-        .await;
-        keygate.process.signal("TERM");
+        stop_under_load(&keygate, &count).await;
         for client in clients {
             assert_eq!(client.await.unwrap(), Ok(()), "stop {stop}");
         }
         assert!(keygate.process.wait(WAIT_TIMEOUT).success());
     }
+}
+
+/// Sends SIGTERM once the clients have had some responses.
+async fn stop_under_load(keygate: &Keygate, count: &AtomicUsize) {
+    wait_for(async || match count.load(Ordering::Relaxed) {
+        REQUESTS.. => Ok(()),
+        requests => Err(format!("{requests} requests")),
+    })
+    .await;
+    keygate.process.signal("TERM");
 }
 
 /// Sends each request on a connection of its own, until no server accepts connections. Returns how long the refusal took.
@@ -121,12 +126,7 @@ async fn new_connections_at_the_stop_are_served_or_refused() {
         let clients: Vec<_> = (0..CONNECTIONS)
             .map(|_| tokio::spawn(client_of_new_connections(address.to_owned(), Arc::clone(&count))))
             .collect();
-        wait_for(async || match count.load(Ordering::Relaxed) {
-            REQUESTS.. => Ok(()),
-            requests => Err(format!("{requests} requests")),
-        })
-        .await;
-        keygate.process.signal("TERM");
+        stop_under_load(&keygate, &count).await;
         for client in clients {
             refusals.push(client.await.unwrap().unwrap_or_else(|error| panic!("stop {stop}: {error}")));
         }

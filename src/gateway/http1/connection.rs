@@ -23,6 +23,7 @@ use super::error::HeadError;
 use super::fields::FieldStorage;
 use super::head::ParsedHead;
 use super::plain::{self, Begun, Finished, Received};
+use super::receive::poll_receive;
 use super::refusal::closing_response;
 use super::request_stream::{RequestStream, Returned, Shared, Slot};
 use super::response_frames::ResponseFrames;
@@ -40,7 +41,7 @@ use crate::listener::{AcceptedConnection, Admitted};
 use crate::pipeline::live_streams::EndReason;
 use crate::pipeline::{CurrentSnapshot, ListenerTrust, Rejection, UnreadRequest};
 
-/// How much of a head is read at once. The bytes are on the stack until there are some, so a silent connection has no buffer.
+/// How much of a head is read at once.
 const READ: usize = 8 * 1024;
 /// How long the rest of a request is read after the last response, so that the client receives the response.
 const LINGER_LIMIT: Duration = Duration::from_secs(2);
@@ -72,7 +73,7 @@ pub(super) struct Connection<'f> {
     stream: Option<Stream>,
     received: BytesMut,
     info: Arc<ConnectionInfo>,
-    shared: Shared,
+    shared: Arc<Shared>,
     /// What the proxy keeps from one request to the next.
     state: Option<Box<ConnectionState>>,
     opened: Duration,
@@ -114,7 +115,7 @@ pub(crate) async fn serve(
         received: BytesMut::new(),
         info,
         opened: deadlines.now(),
-        shared: Shared { deadlines, limits: front.limits, progress, slot: Arc::new(Slot::default()) },
+        shared: Arc::new(Shared { deadlines, limits: front.limits, progress, slot: Slot::default() }),
         state: None,
         requests: 0,
         is_half_closed: false,
@@ -207,13 +208,8 @@ impl<'f> Connection<'f> {
 
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(0)) };
-        let mut bytes = [MaybeUninit::<u8>::uninit(); READ];
-        let mut buffer = ReadBuf::uninit(&mut bytes);
-        match Pin::new(stream).poll_read(context, &mut buffer) {
-            Poll::Ready(result) => {
-                self.received.extend_from_slice(buffer.filled());
-                Poll::Ready(result.map(|()| buffer.filled().len()))
-            }
+        match poll_receive::<READ>(stream, &mut self.received, context) {
+            Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => {
                 if self.received.is_empty() {
                     self.received = BytesMut::new();
@@ -239,15 +235,15 @@ impl<'f> Connection<'f> {
             Ok(Some(begun)) => begun,
             Ok(None) => return ControlFlow::Break(()),
             Err(error) => {
-                self.refuse(error, arrived.unwrap_or_else(Instant::now)).await;
+                Box::pin(self.refuse(error, arrived.unwrap_or_else(Instant::now))).await;
                 return ControlFlow::Break(());
             }
         };
         let progress = Arc::clone(&self.shared.progress);
         // The connection comes back when the exchange is dropped.
         let outcome = match begun {
-            Begun::Plain(request, step) => {
-                let running = pin!(request.run(step));
+            Begun::Plain(request) => {
+                let running = pin!(request.run());
                 let exchange = pin!(catch_panic(running));
                 until_ended(exchange, &progress.ending, || progress.is_answered()).await
             }
@@ -272,18 +268,22 @@ impl<'f> Connection<'f> {
         if is_reusable && is_body_read {
             return ControlFlow::Continue(());
         }
-        if is_answered {
-            self.send_rest(output, ended.zip(frames.as_ref())).await;
-        }
-        if is_panicked && !is_answered {
-            tracing::error!(
-                "a request has failed because of a defect in this program; its client got no other response"
-            );
-            let arrived = arrived.unwrap_or_else(Instant::now);
-            self.respond_unread("panic", &Rejection::InternalError, arrived).await;
-        } else {
-            self.close().await;
-        }
+        let is_defect = is_panicked && !is_answered;
+        Box::pin(async move {
+            if is_answered {
+                self.send_rest(output, ended.zip(frames.as_ref())).await;
+            }
+            if is_defect {
+                tracing::error!(
+                    "a request has failed because of a defect in this program; its client got no other response"
+                );
+                let arrived = arrived.unwrap_or_else(Instant::now);
+                self.respond_unread("panic", &Rejection::InternalError, arrived).await;
+            } else {
+                self.close().await;
+            }
+        })
+        .await;
         ControlFlow::Break(())
     }
 
@@ -304,7 +304,7 @@ impl<'f> Connection<'f> {
         let received =
             Received { size: bytes.len(), connection, shared: &self.shared, is_last: self.is_last_request() };
         let mut begun = plain::begin(received, &head, state, &front.snapshot, front.connector.as_deref());
-        if let Begun::Plain(request, _) = &mut begun {
+        if let Begun::Plain(request) = &mut begun {
             request.head = bytes;
         }
         Ok(Some(begun))

@@ -6,6 +6,7 @@
 //! - `response_frames`: where the frames of a live stream end.
 //! - `forwarded`: what the steps above make of bytes, for fuzz targets and tests.
 //! - `plain`: the fast path, which takes plain requests to their upstream without pingora's proxy.
+//! - `receive`: bytes of a connection are received.
 //! - `head_writer`: heads are written into memory of a known size.
 //! - `connection`, `refusal`: the sequence of requests; responses that pingora does not make.
 
@@ -19,6 +20,7 @@ mod forwarded;
 mod head;
 mod head_writer;
 mod plain;
+mod receive;
 mod refusal;
 mod request_stream;
 mod response_frames;

@@ -4,6 +4,7 @@
 //! with the connection when pingora drops the stream.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,10 +46,7 @@ pub(super) struct RequestStream {
     /// What was received after the head and was not read yet; after the end of the body, what belongs to later requests.
     received: BytesMut,
     output: WriteBuffer,
-    deadlines: Arc<Deadlines>,
-    limits: ListenerLimits,
-    progress: Arc<Progress>,
-    slot: Arc<Slot>,
+    shared: Arc<Shared>,
     /// The time that was spent waiting for the body.
     waited: Duration,
     /// When the wait for the body began that goes on.
@@ -111,12 +109,12 @@ pub(super) struct Shared {
     pub(super) deadlines: Arc<Deadlines>,
     pub(super) limits: ListenerLimits,
     pub(super) progress: Arc<Progress>,
-    pub(super) slot: Arc<Slot>,
+    pub(super) slot: Slot,
 }
 
 impl RequestStream {
     /// A request on a connection; `received` is what has arrived after its head.
-    pub(super) fn new(connection: Stream, head: Head, received: BytesMut, shared: &Shared) -> Self {
+    pub(super) fn new(connection: Stream, head: Head, received: BytesMut, shared: &Arc<Shared>) -> Self {
         shared.progress.reset();
         shared.deadlines.clear(Timer::Read);
         Self {
@@ -125,10 +123,7 @@ impl RequestStream {
             body: head.body,
             received,
             output: WriteBuffer::default(),
-            deadlines: Arc::clone(&shared.deadlines),
-            limits: shared.limits,
-            progress: Arc::clone(&shared.progress),
-            slot: Arc::clone(&shared.slot),
+            shared: Arc::clone(shared),
             waited: Duration::ZERO,
             waiting_since: None,
             body_bytes: 0,
@@ -154,6 +149,11 @@ impl RequestStream {
         }
     }
 
+    /// The limits of the listener.
+    pub(super) fn limits(&self) -> &ListenerLimits {
+        &self.shared.limits
+    }
+
     /// How many bytes of the body were read.
     pub(super) fn body_bytes(&self) -> u64 {
         self.body_bytes
@@ -161,17 +161,17 @@ impl RequestStream {
 
     /// The time of the coarse clock.
     pub(super) fn now(&self) -> Duration {
-        self.deadlines.now()
+        self.shared.deadlines.now()
     }
 
     /// Ready when the response is late that has not begun.
     pub(super) fn poll_late(&self, context: &Context<'_>) -> Poll<io::Error> {
-        if self.response == Response::None { self.progress.ending.poll_late(context) } else { Poll::Pending }
+        if self.response == Response::None { self.shared.progress.ending.poll_late(context) } else { Poll::Pending }
     }
 
     /// Whether the gateway stops.
     pub(super) fn is_stopping(&self) -> bool {
-        self.deadlines.clock().is_stopping()
+        self.shared.deadlines.clock().is_stopping()
     }
 
     fn connection(&mut self) -> io::Result<&mut Stream> {
@@ -184,25 +184,25 @@ impl RequestStream {
         match Pin::new(self.connection()?).poll_read(context, buffer) {
             Poll::Ready(result) => {
                 if let Some(since) = self.waiting_since.take() {
-                    self.waited += self.deadlines.now().saturating_sub(since);
-                    self.deadlines.clear(Timer::Read);
+                    self.waited += self.shared.deadlines.now().saturating_sub(since);
+                    self.shared.deadlines.clear(Timer::Read);
                 }
                 Poll::Ready(result.map(|()| buffer.filled().len() - before))
             }
             Poll::Pending => {
                 if self.waiting_since.is_none() {
-                    self.waiting_since = Some(self.deadlines.now());
-                    self.deadlines.set(Timer::Read, self.body_limit());
+                    self.waiting_since = Some(self.shared.deadlines.now());
+                    self.shared.deadlines.set(Timer::Read, self.body_limit());
                 }
-                self.deadlines.poll_exceeded(Timer::Read, context).map(|()| Err(Deadlines::error()))
+                self.shared.deadlines.poll_exceeded(Timer::Read, context).map(|()| Err(Deadlines::error()))
             }
         }
     }
 
     /// How long the next bytes of the body may take: the idle limit, or less if the body has been slower than the lowest rate.
     fn body_limit(&self) -> Duration {
-        let idle = self.limits.body_idle_timeout.0;
-        let Some(seconds) = self.body_bytes.checked_div(self.limits.body_rate.into()) else { return idle };
+        let idle = self.shared.limits.body_idle_timeout.0;
+        let Some(seconds) = self.body_bytes.checked_div(self.shared.limits.body_rate.into()) else { return idle };
         idle.min((idle + Duration::from_secs(seconds)).saturating_sub(self.waited))
     }
 
@@ -246,7 +246,7 @@ impl RequestStream {
             match Pin::new(self.connection()?).poll_read(context, &mut probe) {
                 Poll::Ready(Ok(())) if probe.filled().is_empty() => {
                     self.is_half_closed = true;
-                    self.deadlines.set(Timer::Read, HALF_CLOSED_LIMIT);
+                    self.shared.deadlines.set(Timer::Read, HALF_CLOSED_LIMIT);
                 }
                 Poll::Ready(Ok(())) => self.received.extend_from_slice(probe.filled()),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -254,7 +254,7 @@ impl RequestStream {
             }
         }
         // The client may still read. At the end of the limit pingora sees the end of the connection and gives up.
-        self.deadlines.poll_exceeded(Timer::Read, context).map(Ok)
+        self.shared.deadlines.poll_exceeded(Timer::Read, context).map(Ok)
     }
 
     fn poll_tunnel(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -272,7 +272,7 @@ impl RequestStream {
     /// How many bytes may be written: when the exchange is to be ended, only those of the frame that was begun.
     fn writable(&self, bytes: &[u8]) -> usize {
         match &self.frames {
-            Some(frames) if self.head_left == 0 && self.progress.ending.reason().is_some() => {
+            Some(frames) if self.head_left == 0 && self.shared.progress.ending.reason().is_some() => {
                 frames.rest_of_frame(bytes)
             }
             _ => bytes.len(),
@@ -287,7 +287,7 @@ impl RequestStream {
             frames.advance(&written[of_head..]);
             let is_at_boundary = self.head_left == 0 && frames.is_at_boundary();
             let position = if is_at_boundary { OutputPosition::Boundary } else { OutputPosition::Inside };
-            self.progress.ending.set_output(position);
+            self.shared.progress.ending.set_output(position);
         }
     }
 
@@ -296,18 +296,51 @@ impl RequestStream {
         if self.response != Response::None || bytes.is_empty() {
             return;
         }
-        if let Some(framing) = self.progress.framing() {
+        if let Some(framing) = self.shared.progress.framing() {
             self.head_left = bytes.len();
             self.frames = Some(ResponseFrames::new(framing));
         }
         let is_informational = bytes.starts_with(b"HTTP/1.1 1");
         if bytes.starts_with(b"HTTP/1.1 101") {
             self.response = Response::Tunnel;
-            self.deadlines.clear(Timer::Read);
+            self.shared.deadlines.clear(Timer::Read);
             self.wake_reader();
         } else if !is_informational {
             self.response = Response::Begun;
         }
+    }
+
+    /// Writes a part of the response. A small one is held until the next flush, unless it is the last one.
+    pub(super) fn poll_write_part(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+        is_last: bool,
+    ) -> Poll<io::Result<usize>> {
+        let writable = self.writable(bytes);
+        if writable < bytes.len() && writable == 0 {
+            // The owner of the connection ends the exchange next.
+            return Poll::Pending;
+        }
+        let connection = self.connection.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        let result = self.output.poll_write(Pin::new(connection), context, (&bytes[..writable], is_last));
+        if let Poll::Ready(Ok(written)) = result {
+            self.observe(bytes);
+            self.follow_frames(&bytes[..written]);
+        }
+        self.limit_write(context, result)
+    }
+
+    /// Sends a whole response, or what is left of one.
+    ///
+    /// # Errors
+    /// Those of the connection, and of a client that does not read.
+    pub(super) async fn send_last(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let sent = poll_fn(|context| self.poll_write_part(context, bytes, true)).await?;
+            bytes = &bytes[sent..];
+        }
+        poll_fn(|context| Pin::new(&mut *self).poll_flush(context)).await
     }
 
     fn wake_reader(&mut self) {
@@ -319,11 +352,11 @@ impl RequestStream {
     /// Limits how long the client may read nothing.
     fn limit_write<T>(&mut self, context: &Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
-            self.deadlines.clear(Timer::Write);
+            self.shared.deadlines.clear(Timer::Write);
             return result;
         }
-        self.deadlines.set_if_unset(Timer::Write, || self.limits.response_stall_timeout.0);
-        self.deadlines.poll_exceeded(Timer::Write, context).map(|()| Err(Deadlines::error()))
+        self.shared.deadlines.set_if_unset(Timer::Write, || self.shared.limits.response_stall_timeout.0);
+        self.shared.deadlines.poll_exceeded(Timer::Write, context).map(|()| Err(Deadlines::error()))
     }
 }
 
@@ -353,26 +386,14 @@ impl AsyncRead for RequestStream {
 
 impl AsyncWrite for RequestStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        let writable = this.writable(bytes);
-        if writable < bytes.len() && writable == 0 {
-            // The owner of the connection ends the exchange next.
-            return Poll::Pending;
-        }
-        let connection = this.connection.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
-        let result = this.output.poll_write(Pin::new(connection), context, &bytes[..writable]);
-        if let Poll::Ready(Ok(written)) = result {
-            this.observe(bytes);
-            this.follow_frames(&bytes[..written]);
-        }
-        this.limit_write(context, result)
+        self.poll_write_part(context, bytes, false)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let connection = this.connection.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
         let result = this.output.poll_flush(Pin::new(connection), context);
-        let is_complete = this.response == Response::Begun && this.progress.is_last_part();
+        let is_complete = this.response == Response::Begun && this.shared.progress.is_last_part();
         if let Poll::Ready(Ok(())) = result
             && is_complete
         {
@@ -399,9 +420,9 @@ impl Drop for RequestStream {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
         for timer in [Timer::Read, Timer::Write, Timer::Exchange] {
-            self.deadlines.clear(timer);
+            self.shared.deadlines.clear(timer);
         }
-        *self.slot.0.lock() = Some(Returned {
+        *self.shared.slot.0.lock() = Some(Returned {
             connection,
             received: std::mem::take(&mut self.received),
             is_body_read: self.body.is_done() && self.head.is_empty() && self.response != Response::Tunnel,

@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
 
 /// How many bytes are joined. Larger writes are passed on at once, with what was held before.
-const JOINED_MAX: usize = 4 * 1024;
+pub(super) const JOINED_MAX: usize = 4 * 1024;
 
 /// Room beside the first write, so that a small body after the head does not move it.
 const ROOM: usize = 256;
@@ -18,14 +18,15 @@ const ROOM: usize = 256;
 pub(super) struct WriteBuffer(BytesMut);
 
 impl WriteBuffer {
-    /// Writes bytes, or holds them until the next flush.
+    /// Writes bytes, or holds them until the next flush. The last part of a response is not held: nothing follows it.
     pub(super) fn poll_write<W: AsyncWrite>(
         &mut self,
         mut connection: Pin<&mut W>,
         context: &mut Context<'_>,
-        bytes: &[u8],
+        (bytes, is_last): (&[u8], bool),
     ) -> Poll<io::Result<usize>> {
-        if self.0.len() + bytes.len() <= JOINED_MAX {
+        let is_held = !is_last && self.0.len() + bytes.len() <= JOINED_MAX;
+        if is_held {
             if self.0.is_empty() {
                 self.0.reserve(bytes.len() + ROOM);
             }
@@ -85,7 +86,7 @@ mod tests {
             while !rest.is_empty() {
                 let size = sizes.next().unwrap().min(rest.len());
                 let write =
-                    |context: &mut Context<'_>| buffer.poll_write(Pin::new(&mut server), context, &rest[..size]);
+                    |context: &mut Context<'_>| buffer.poll_write(Pin::new(&mut server), context, (&rest[..size], size == 10));
                 let sent = std::future::poll_fn(write).await.unwrap();
                 rest = &rest[sent..];
             }

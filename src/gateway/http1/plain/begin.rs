@@ -1,5 +1,6 @@
 //! The first steps of a request: what can be done without waiting is done while its head is on the stack, parsed once.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -20,8 +21,8 @@ use crate::pipeline::{CurrentSnapshot, Exchange, Rejection, RequestHead, Request
 
 /// A request that was begun.
 pub(in crate::gateway::http1) enum Begun<'f> {
-    /// A plain one, and what to do next.
-    Plain(Box<PlainRequest<'f>>, Step),
+    /// A plain one.
+    Plain(Box<PlainRequest<'f>>),
     /// One for pingora.
     Proxy(Box<RequestStream>, Box<ConnectionState>),
 }
@@ -32,7 +33,7 @@ pub(in crate::gateway::http1) struct Received<'a> {
     pub(in crate::gateway::http1) size: usize,
     /// The connection of the client, and what was received after the head.
     pub(in crate::gateway::http1) connection: (Stream, BytesMut),
-    pub(in crate::gateway::http1) shared: &'a Shared,
+    pub(in crate::gateway::http1) shared: &'a Arc<Shared>,
     /// Whether the connection ends after the response.
     pub(in crate::gateway::http1) is_last: bool,
 }
@@ -71,7 +72,7 @@ pub(in crate::gateway::http1) fn begin<'f>(
     let mut plain = Box::new(PlainRequest {
         connector,
         head: BytesMut::new(),
-        limits: shared.limits,
+        step: Step::Select,
         method,
         request,
         client,
@@ -79,12 +80,12 @@ pub(in crate::gateway::http1) fn begin<'f>(
         replay: Replay::default(),
         closes: is_last || head.closes(),
     });
-    let step = match step {
+    plain.step = match step {
         Authorized::Response(response) => Step::Respond(response),
         Authorized::Pending => Step::Authorize,
         Authorized::Decided(outcome, arrived) => plain.decide(outcome, head, arrived),
     };
-    Begun::Plain(plain, step)
+    Begun::Plain(plain)
 }
 
 /// How far the authorization is.

@@ -17,6 +17,7 @@ use super::write_head::response_head;
 use crate::gateway::forwarding::{Forwarding, unreachable_upstream};
 use crate::gateway::http1::body::{Body, Filtered};
 use crate::gateway::http1::fields::{FieldStorage, HeadFields};
+use crate::gateway::http1::write_buffer::JOINED_MAX;
 use crate::wire::fields::Fields;
 
 /// The start of a response, as the client gets it.
@@ -33,6 +34,8 @@ pub(super) struct Download {
     body: ResponseBody,
     /// Whether the connection to the endpoint can be used for another request afterwards.
     pub(super) is_persistent: bool,
+    /// Whether nothing was sent yet.
+    is_start: bool,
     is_last_part: bool,
 }
 
@@ -57,7 +60,7 @@ impl PlainRequest<'_> {
         let received = std::mem::take(&mut endpoint.received);
         let mut storage = FieldStorage::new();
         let parsed = match ResponseHead::parse(&received, &mut storage, &self.method) {
-            Ok((head, length)) => self.translate(&head).map(|start| Some((start, length))),
+            Ok((head, length)) => self.translate(&head, received.len() - length).map(|start| Some((start, length))),
             Err(Unparsed::Incomplete) => Ok(None),
             Err(Unparsed::Malformed) => Err(invalid("the head of the response is malformed")),
         };
@@ -67,8 +70,8 @@ impl PlainRequest<'_> {
         Ok(Some(start))
     }
 
-    /// Edits a head of the response.
-    fn translate(&mut self, head: &ResponseHead<'_, '_>) -> pingora::Result<Start> {
+    /// Edits a head of the response, after which this number of bytes has arrived.
+    fn translate(&mut self, head: &ResponseHead<'_, '_>, arrived: usize) -> pingora::Result<Start> {
         self.request.call.answered(head.status);
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
             return Err(invalid("the upstream switched protocols unasked"));
@@ -83,7 +86,7 @@ impl PlainRequest<'_> {
             let is_early = !self.client.is_body_read();
             self.closes |= head.framing == Framing::UntilClose || is_early || self.client.is_stopping();
         }
-        let bytes = self.write_response_head(head, &fields)?;
+        let bytes = self.write_response_head(head, &fields, arrived)?;
         if is_interim {
             return Ok(Start::Interim(bytes));
         }
@@ -97,13 +100,14 @@ impl PlainRequest<'_> {
             progress.set_answered();
         }
         let is_persistent = head.is_persistent && head.framing != Framing::UntilClose;
-        Ok(Start::Final(Download { out: bytes, body, is_persistent, is_last_part: false }))
+        Ok(Start::Final(Download { out: bytes, body, is_persistent, is_start: true, is_last_part: false }))
     }
 
     fn write_response_head(
         &mut self,
         head: &ResponseHead<'_, '_>,
         fields: &HeadFields<'_>,
+        arrived: usize,
     ) -> pingora::Result<BytesMut> {
         let Forwarding { exchange, connection, call, .. } = &mut self.request;
         let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else {
@@ -116,12 +120,12 @@ impl PlainRequest<'_> {
         };
         // The fields of the request count only for references, so that the head of the request is rarely parsed again.
         if [LOCATION, CONTENT_LOCATION].iter().any(|name| fields.has_field(name)) {
-            let parsed = parse(&self.head, &self.limits, |request| add(&HeadFields::new(request.fields)));
+            let parsed = parse(&self.head, self.client.limits(), |request| add(&HeadFields::new(request.fields)));
             parsed.map_err(|_| invalid("the head of the request cannot be read again"))?;
         } else {
             add(&HeadFields::new(&[]));
         }
-        Ok(response_head(head, &edits, self.closes))
+        Ok(response_head(head, &edits, self.closes, arrived.min(JOINED_MAX)))
     }
 }
 
@@ -136,9 +140,10 @@ impl Download {
         sides: &mut Sides<'_>,
         context: &mut Context<'_>,
     ) -> Poll<pingora::Result<()>> {
+        self.join_start(sides)?;
         loop {
             if !self.out.is_empty() {
-                match Pin::new(&mut *sides.client).poll_write(context, &self.out).map_err(write_error)? {
+                match sides.client.poll_write_part(context, &self.out, self.is_last_part).map_err(write_error)? {
                     Poll::Ready(written) => self.out.advance(written),
                     Poll::Pending => return wait(upload, sides, context),
                 }
@@ -161,7 +166,29 @@ impl Download {
         }
     }
 
+    /// Adds the start of the body to the head, if it has arrived and is small: they leave in one packet, without another buffer.
+    ///
+    /// # Errors
+    /// As [`Self::take_part`].
+    fn join_start(&mut self, sides: &mut Sides<'_>) -> pingora::Result<()> {
+        let Sides { endpoint, request, .. } = sides;
+        let is_start = std::mem::take(&mut self.is_start) && !endpoint.received.is_empty() && !self.body.is_done();
+        // The frames of a live stream are counted from the end of the head.
+        let has_frames = request.progress().is_some_and(|progress| progress.framing().is_some());
+        if !is_start || has_frames || self.out.len() + endpoint.received.len() > JOINED_MAX {
+            return Ok(());
+        }
+        let head = std::mem::take(&mut self.out);
+        self.take_part(endpoint, request)?;
+        let part = std::mem::replace(&mut self.out, head);
+        self.out.extend_from_slice(&part);
+        Ok(())
+    }
+
     /// Takes the next part of the body from what was received.
+    ///
+    /// # Errors
+    /// [`ErrorType::InvalidHTTPHeader`] for a body that is malformed.
     fn take_part(&mut self, endpoint: &mut EndpointStream, request: &mut Forwarding) -> pingora::Result<()> {
         let received = &mut endpoint.received;
         let payload = match &mut self.body {

@@ -1,7 +1,6 @@
 //! A connection to an endpoint. Its errors are those that pingora has for the same failures, so that both paths treat them alike.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -9,10 +8,12 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use pingora::protocols::Stream;
 use pingora::{Error, ErrorType};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 
-/// How much is read at once. The bytes are on the stack until there are some, so that a silent response has no buffer.
+use crate::gateway::http1::receive::poll_receive;
+
+/// How much is read at once.
 const READ: usize = 16 * 1024;
 /// How much of a response is read at once that arrives faster than that. It is read into its buffer without a copy.
 const BULK_READ: usize = 64 * 1024;
@@ -74,7 +75,11 @@ impl EndpointStream {
     /// # Errors
     /// [`ErrorType::ReadError`].
     pub(super) fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<pingora::Result<usize>> {
-        let result = if self.is_bulk { self.poll_bulk(context) } else { self.poll_part(context) };
+        let result = if self.is_bulk {
+            self.poll_bulk(context)
+        } else {
+            poll_receive::<READ>(&mut self.stream, &mut self.received, context)
+        };
         Poll::Ready(match ready!(result) {
             Ok(length) => {
                 self.total += length;
@@ -83,14 +88,6 @@ impl EndpointStream {
             }
             Err(error) => Err(Error::because(ErrorType::ReadError, self.position(), error).into_up()),
         })
-    }
-
-    fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut bytes = [MaybeUninit::<u8>::uninit(); READ];
-        let mut part = ReadBuf::uninit(&mut bytes);
-        let result = ready!(Pin::new(&mut self.stream).poll_read(context, &mut part));
-        self.received.extend_from_slice(part.filled());
-        Poll::Ready(result.map(|()| part.filled().len()))
     }
 
     fn poll_bulk(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {

@@ -45,14 +45,13 @@ enum Failed {
 
 impl PlainRequest<'_> {
     /// Takes a request that was begun to its end.
-    pub(in crate::gateway::http1) async fn run(mut self: Box<Self>, mut step: Step) -> Finished {
-        if matches!(step, Step::Authorize) {
-            step = Box::pin(self.authorize()).await;
+    pub(in crate::gateway::http1) async fn run(mut self: Box<Self>) -> Finished {
+        if matches!(self.step, Step::Authorize) {
+            self.step = Box::pin(self.authorize()).await;
         }
-        let is_reusable = match step {
-            Step::Respond(response) => self.respond(&response).await,
-            Step::Send(head) => self.forward(Some(head)).await,
-            Step::Select | Step::Authorize => self.forward(None).await,
+        let is_reusable = match self.take_response() {
+            Some(response) => self.respond(&response).await,
+            None => self.forward().await,
         };
         Finished { is_reusable, state: self.request.connection.get_mut().take() }
     }
@@ -61,17 +60,17 @@ impl PlainRequest<'_> {
     async fn authorize(&mut self) -> Step {
         let bytes = self.head.clone();
         let mut storage = Box::new(FieldStorage::new());
-        let Ok(head) = ParsedHead::parse(&bytes, &mut storage, &self.limits) else { return Step::Select };
+        let Ok(head) = ParsedHead::parse(&bytes, &mut storage, self.client.limits()) else { return Step::Select };
         let Forwarding { exchange, connection, .. } = &mut self.request;
         let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else { return Step::Select };
         let outcome = exchange.authorize(&HeadFields::new(head.fields), &mut state.connection).await;
         self.decide(outcome, &head, Instant::now())
     }
 
-    /// Forwards the request; `head` is written for the endpoint that was selected.
-    async fn forward(&mut self, mut head: Option<BytesMut>) -> bool {
+    /// Forwards the request.
+    async fn forward(&mut self) -> bool {
         loop {
-            let failed = match self.attempt(head.take()).await {
+            let failed = match self.attempt().await {
                 Ok(()) => {
                     self.finish();
                     return !self.closes;
@@ -95,7 +94,7 @@ impl PlainRequest<'_> {
                 }
             };
             if !is_retried {
-                return self.fail(&error).await;
+                return Box::pin(self.fail(&error)).await;
             }
         }
     }
@@ -129,11 +128,7 @@ impl PlainRequest<'_> {
             progress.set_answered();
             progress.set_last_part();
         }
-        let sent = async {
-            self.client.write_all(&bytes).await?;
-            self.client.flush().await
-        };
-        if let Err(error) = sent.await {
+        if let Err(error) = self.client.send_last(&bytes).await {
             tracing::debug!(%error, "the client closed the connection before the response was sent");
             self.closes = true;
         }
@@ -168,13 +163,21 @@ impl PlainRequest<'_> {
     }
 
     /// Forwards the request to an endpoint, and the response to the client.
-    async fn attempt(&mut self, head: Option<BytesMut>) -> Result<(), Failed> {
-        let head = match head {
+    async fn attempt(&mut self) -> Result<(), Failed> {
+        let head = match self.take_head() {
             Some(head) => head,
-            None => self.select().await.map_err(Failed::Unselected)?,
+            None => Box::pin(self.select()).await.map_err(Failed::Unselected)?,
         };
-        let stream = self.connect().await?;
-        self.exchange(stream, head).await.map_err(Failed::Exchange)
+        let mut endpoint = self.connect().await?;
+        let mut upload = Upload::new(head, &self.replay);
+        let is_persistent = self.exchange(&mut endpoint, &mut upload).await.map_err(Failed::Exchange)?;
+        if is_persistent
+            && upload.is_complete()
+            && let Some(stream) = endpoint.into_idle()
+        {
+            self.request.call.keep_idle(stream, self.client.now());
+        }
+        Ok(())
     }
 
     /// Selects an endpoint, and writes the head for it.
@@ -182,7 +185,7 @@ impl PlainRequest<'_> {
         let upstream = self.request.upstream()?;
         self.request.select(&upstream, &self.key).await?;
         let bytes = self.head.clone();
-        let limits = self.limits;
+        let limits = *self.client.limits();
         let written = parse(&bytes, &limits, |head| self.write_head(head));
         written.unwrap_or_else(|_| Err(unreachable_upstream()))
     }
@@ -217,28 +220,22 @@ impl PlainRequest<'_> {
         Ok(stream)
     }
 
-    async fn exchange(&mut self, mut endpoint: EndpointStream, head: BytesMut) -> pingora::Result<()> {
+    /// Sends the request and passes the response on. Returns whether the endpoint keeps its connection.
+    async fn exchange(&mut self, endpoint: &mut EndpointStream, upload: &mut Upload) -> pingora::Result<bool> {
         let is_body_empty = self.client.is_body_read();
         if let Some((supervision, exchange, progress)) = self.request.supervised() {
             supervision.begin_request(is_body_empty, exchange, progress)?;
         }
-        let mut upload = Upload::new(head, &self.replay);
         let mut download = loop {
-            match self.start(&mut endpoint, &mut upload).await? {
+            match self.start(endpoint, upload).await? {
                 Start::Interim(bytes) => self.pass_interim(&bytes).await?,
                 Start::Final(download) => break download,
             }
         };
         let Self { request, client, replay, .. } = self;
-        let mut sides = Sides { client, endpoint: &mut endpoint, request, replay };
-        poll_fn(|context| download.poll(&mut upload, &mut sides, context)).await?;
-        if download.is_persistent
-            && upload.is_complete()
-            && let Some(stream) = endpoint.into_idle()
-        {
-            self.request.call.keep_idle(stream, self.client.now());
-        }
-        Ok(())
+        let mut sides = Sides { client, endpoint, request, replay };
+        poll_fn(|context| download.poll(upload, &mut sides, context)).await?;
+        Ok(download.is_persistent)
     }
 
     /// Waits for a head of the response.

@@ -21,7 +21,8 @@ pub(in crate::gateway::http1) struct PlainRequest<'f> {
     pub(super) connector: &'f TransportConnector,
     /// The bytes of the request head.
     pub(in crate::gateway::http1) head: BytesMut,
-    pub(super) limits: ListenerLimits,
+    /// What happens next.
+    pub(super) step: Step,
     pub(super) method: Method,
     // Dropped before the stream, which gives back the connection.
     pub(super) request: Forwarding,
@@ -46,6 +47,25 @@ pub(in crate::gateway::http1) enum Step {
 }
 
 impl PlainRequest<'_> {
+    /// The response that Keygate makes itself, if that is what happens next.
+    pub(super) fn take_response(&mut self) -> Option<Response<Bytes>> {
+        match std::mem::replace(&mut self.step, Step::Select) {
+            Step::Respond(response) => Some(response),
+            step => {
+                self.step = step;
+                None
+            }
+        }
+    }
+
+    /// The head for the endpoint that was selected, if it is written.
+    pub(super) fn take_head(&mut self) -> Option<BytesMut> {
+        match std::mem::replace(&mut self.step, Step::Select) {
+            Step::Send(head) => Some(head),
+            _ => None,
+        }
+    }
+
     /// What happens next to a request with this outcome of its authorization. `now` is the time of the outcome; a few microseconds do not
     /// matter.
     pub(super) fn decide(

@@ -33,9 +33,9 @@ pub(super) fn request_head(
     out.finish()
 }
 
-/// The head of a response for a client. With `closes` it says that the connection ends.
-pub(super) fn response_head(head: &ResponseHead<'_, '_>, edits: &FieldEdits, closes: bool) -> BytesMut {
-    let mut out = HeadWriter::with_capacity(size_of_fields(head.fields, edits) + head.reason.len() + LINES);
+/// The head of a response for a client, with room for this number of bytes after it. With `closes` it says that the connection ends.
+pub(super) fn response_head(head: &ResponseHead<'_, '_>, edits: &FieldEdits, closes: bool, room: usize) -> BytesMut {
+    let mut out = HeadWriter::with_capacity(size_of_fields(head.fields, edits) + head.reason.len() + LINES + room);
     out.put_status_line(head.status, head.reason);
     put_fields(&mut out, head.fields, edits);
     match head.framing {

@@ -11,7 +11,7 @@ use crate::gateway::deadline::Clock;
 struct Fixture {
     client: DuplexStream,
     stream: RequestStream,
-    shared: Shared,
+    shared: Arc<Shared>,
     clock: Arc<Clock>,
 }
 
@@ -23,8 +23,8 @@ fn start(body: Body, received: &[u8]) -> Fixture {
         ..ListenerLimits::default()
     };
     let clock = Clock::new();
-    let shared =
-        Shared { deadlines: Arc::new(Deadlines::new(&clock)), limits, progress: Arc::default(), slot: Arc::default() };
+    let deadlines = Arc::new(Deadlines::new(&clock));
+    let shared = Arc::new(Shared { deadlines, limits, progress: Arc::default(), slot: Slot::default() });
     let (client, server) = duplex(64);
     let head = Head { bytes: Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n"), body };
     let connection: Stream = Box::new(server);

@@ -13,7 +13,7 @@ const HTTP2: &str = "http2";
 pub(crate) const IDLE: &str = "idle";
 const AUTH: &str = "auth";
 
-const BY_HAPROXY: &str = "scopes, expiry, `RateLimit` fields";
+const BY_HAPROXY: &str = "scopes, expiry";
 const BY_NGINX: &str = "scopes, expiry, `RateLimit` fields; keys are compared without case";
 const BY_ENVOY: &str = "scopes, expiry";
 const BY_BARE: &str = "keys, limit, fields";
@@ -37,7 +37,7 @@ pub(crate) const COMPARISONS: [Comparison; 34] = [
     limited("Envoy", BY_ENVOY).stretch(0.28, 0.24),
     limited("bare pingora", BY_BARE).stretch(0.60, 0.50),
     limited("nginx auth_request", BY_NGINX).wanted(0.70),
-    all_fields("HAProxy", "scopes, expiry, `RateLimit` fields, six of the nine request fields"),
+    all_fields("HAProxy", "scopes, expiry, six of the nine request fields"),
     all_fields("nginx map", "scopes, expiry, `RateLimit` fields, six of the nine request fields"),
     all_fields("Envoy", "scopes, expiry, six of the nine request fields"),
     all_fields("bare pingora", BY_BARE),

@@ -1,4 +1,4 @@
-//! What a thread keeps of the keys that its connections have presented: a table of fixed size in front of the caches of the process,
+//! What a thread keeps of the keys that its connections have presented: a table of limited size in front of the caches of the process,
 //! which costs no lock and no atomic operation. What it has of a record is a hint, which gives the record only if no key has changed since.
 
 use std::cell::{Cell, RefCell};
@@ -6,13 +6,17 @@ use std::cell::{Cell, RefCell};
 use super::proof_cache::{CachedProof, Fingerprint, ProvenSubject};
 use crate::cache::ConnectionHint;
 
-/// The number of credentials that a thread keeps. A new one replaces the one in its place.
-const PLACES: usize = 4096;
+/// The number of places at first, of 168 bytes each. Each credential has one place, in which it replaces another one.
+const PLACES_MIN: usize = 4096;
+/// The number of places to which a table grows whose credentials replace each other: 11 MB.
+const PLACES_MAX: usize = 65_536;
+/// A table grows if more than one of this many credentials has replaced another one.
+const REPLACED: usize = 4;
 /// One of this many finds is left to the caches of the process: what they evict depends on how often a key is read there.
 const SHARED_READS: u32 = 8;
 
 thread_local! {
-    static PLACE: RefCell<Vec<Option<Remembered>>> = const { RefCell::new(Vec::new()) };
+    static TABLE: RefCell<Table> = const { RefCell::new(Table { places: Vec::new(), kept: 0, replaced: 0 }) };
     static FINDS: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -22,29 +26,64 @@ pub(super) struct Remembered {
     pub(super) hint: Option<ConnectionHint>,
 }
 
+/// The credentials that a thread keeps.
+struct Table {
+    places: Vec<Option<Remembered>>,
+    /// How many credentials were kept since the size was last considered.
+    kept: usize,
+    /// How many of them have replaced another one.
+    replaced: usize,
+}
+
+impl Table {
+    fn keep(&mut self, remembered: Remembered) {
+        if self.kept >= self.places.len() {
+            self.consider_size();
+        }
+        let place = remembered.proof.fingerprint.below(self.places.len());
+        let is_other = |kept: &Remembered| kept.proof.fingerprint != remembered.proof.fingerprint;
+        self.replaced += usize::from(self.places[place].as_ref().is_some_and(is_other));
+        self.kept += 1;
+        self.places[place] = Some(remembered);
+    }
+
+    /// Grows the table if it is too small for the credentials in use.
+    fn consider_size(&mut self) {
+        let is_crowded = self.replaced > self.kept / REPLACED && self.places.len() < PLACES_MAX;
+        if self.places.is_empty() || is_crowded {
+            let size = PLACES_MIN.max(self.places.len() * 2);
+            let kept = std::mem::take(&mut self.places);
+            self.places.resize_with(size, || None);
+            for remembered in kept.into_iter().flatten() {
+                let place = remembered.proof.fingerprint.below(size);
+                self.places[place] = Some(remembered);
+            }
+        }
+        (self.kept, self.replaced) = (0, 0);
+    }
+
+    fn take(&mut self, fingerprint: Fingerprint) -> Option<Remembered> {
+        let place = fingerprint.below(self.places.len().max(1));
+        self.places.get_mut(place)?.take_if(|remembered| remembered.proof.fingerprint == fingerprint)
+    }
+}
+
 /// Keeps an accepted key. Tokens are left to the cache of the process, which is bounded by their size.
 pub(super) fn keep(remembered: Remembered) {
     if !matches!(remembered.proof.proof.subject, ProvenSubject::Key(..)) {
         return;
     }
     // A thread that ends keeps nothing.
-    let _ = PLACE.try_with(|places| {
-        let Ok(mut places) = places.try_borrow_mut() else { return };
-        if places.is_empty() {
-            places.resize_with(PLACES, || None);
+    let _ = TABLE.try_with(|table| {
+        if let Ok(mut table) = table.try_borrow_mut() {
+            table.keep(remembered);
         }
-        let place = remembered.proof.fingerprint.below(PLACES);
-        places[place] = Some(remembered);
     });
 }
 
 /// Takes what the thread keeps of a credential.
 pub(super) fn recall(fingerprint: Fingerprint) -> Option<Remembered> {
-    let found = PLACE.try_with(|places| {
-        let mut places = places.try_borrow_mut().ok()?;
-        let place = places.get_mut(fingerprint.below(PLACES))?;
-        place.take_if(|remembered| remembered.proof.fingerprint == fingerprint)
-    });
+    let found = TABLE.try_with(|table| table.try_borrow_mut().ok()?.take(fingerprint));
     let found = found.ok().flatten()?;
     let finds = FINDS.get().wrapping_add(1);
     FINDS.set(finds);
@@ -73,7 +112,7 @@ mod tests {
         let cache = ProofCache::new(&ProofCacheSettings { key: [7; 16], max_bytes: 0 });
         let fingerprints: Vec<_> =
             (0..64).map(|number| cache.fingerprint(0, TenantId::NIL, &number.to_string())).collect();
-        let places: HashSet<_> = fingerprints.iter().map(|fingerprint| fingerprint.below(PLACES)).collect();
+        let places: HashSet<_> = fingerprints.iter().map(|fingerprint| fingerprint.below(PLACES_MIN)).collect();
         let mut found = 0;
         for fingerprint in &fingerprints {
             assert!(recall(*fingerprint).is_none(), "nothing was kept");
@@ -88,5 +127,28 @@ mod tests {
         std::thread::spawn(move || assert!(recall(fingerprints[0]).is_none(), "another thread has not kept it"))
             .join()
             .unwrap();
+    }
+
+    #[test]
+    fn table_grows_with_the_credentials_in_use() {
+        let cache = ProofCache::new(&ProofCacheSettings { key: [7; 16], max_bytes: 0 });
+        let fingerprints: Vec<_> =
+            (0..10_000).map(|number| cache.fingerprint(0, TenantId::NIL, &number.to_string())).collect();
+        for round in 0..6 {
+            let mut found = 0;
+            for fingerprint in &fingerprints {
+                found += usize::from(recall(*fingerprint).is_some());
+                keep(remembered(*fingerprint));
+            }
+            // One of eight is left to the caches of the process.
+            let expected = if round < 5 { 0 } else { fingerprints.len() * 5 / 8 };
+            assert!(found >= expected, "{found} in round {round}");
+        }
+        let size = TABLE.with_borrow(|table| table.places.len());
+        assert!((2 * PLACES_MIN..=PLACES_MAX).contains(&size), "{size}");
+        for number in 0..1_000_000 {
+            keep(remembered(cache.fingerprint(1, TenantId::NIL, &number.to_string())));
+        }
+        TABLE.with_borrow(|table| assert_eq!(table.places.len(), PLACES_MAX));
     }
 }

@@ -3,6 +3,9 @@
 use bytes::BytesMut;
 use http::StatusCode;
 
+/// The bytes of a field line besides its name and its value.
+pub(super) const SEPARATORS: usize = 4;
+
 /// Bytes of a head that are written one after the other. Each part is one copy, without a check of how much is left of an allocation.
 pub(super) struct HeadWriter {
     bytes: BytesMut,
@@ -19,12 +22,18 @@ impl HeadWriter {
     /// Writes a part.
     #[inline]
     pub(super) fn put(&mut self, part: &[u8]) {
-        let end = self.at + part.len();
+        self.next(part.len()).copy_from_slice(part);
+    }
+
+    /// The next bytes, which are to be written.
+    #[inline]
+    fn next(&mut self, length: usize) -> &mut [u8] {
+        let (start, end) = (self.at, self.at + length);
         if end > self.bytes.len() {
             self.bytes.resize(end.next_power_of_two(), 0);
         }
-        self.bytes[self.at..end].copy_from_slice(part);
         self.at = end;
+        &mut self.bytes[start..end]
     }
 
     /// Writes the first line of a response.
@@ -37,16 +46,16 @@ impl HeadWriter {
     /// Writes a field line.
     #[inline]
     pub(super) fn put_field(&mut self, name: &str, value: &[u8]) {
-        self.put(name.as_bytes());
-        self.put_value(value);
+        let line = self.next(name.len() + value.len() + SEPARATORS);
+        let (name_part, rest) = line.split_at_mut(name.len());
+        name_part.copy_from_slice(name.as_bytes());
+        put_value(rest, value);
     }
 
     /// Writes what follows the name of a field.
     #[inline]
     pub(super) fn put_value(&mut self, value: &[u8]) {
-        self.put(b": ");
-        self.put(value);
-        self.put(b"\r\n");
+        put_value(self.next(value.len() + SEPARATORS), value);
     }
 
     /// Writes a name in lower case with its words capitalized, as in `Content-Length`.
@@ -67,6 +76,16 @@ impl HeadWriter {
         self.bytes.truncate(self.at);
         self.bytes
     }
+}
+
+/// Writes what follows the name of a field to the rest of its line, which has exactly this size.
+#[inline]
+fn put_value(rest: &mut [u8], value: &[u8]) {
+    let (colon, rest) = rest.split_at_mut(2);
+    let (value_part, end) = rest.split_at_mut(value.len());
+    colon.copy_from_slice(b": ");
+    value_part.copy_from_slice(value);
+    end.copy_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

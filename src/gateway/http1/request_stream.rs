@@ -135,6 +135,11 @@ impl RequestStream {
         }
     }
 
+    /// Sets the head that is read before the body.
+    pub(super) fn set_head(&mut self, head: Bytes) {
+        self.head = head;
+    }
+
     /// Whether the body was read to its end.
     pub(super) fn is_body_read(&self) -> bool {
         self.body.is_done()

@@ -85,8 +85,9 @@ mod tests {
             let mut sizes = [1, 4_000, 95, 10, 5_000, 1, 4_096, 4_097, 3].into_iter().cycle();
             while !rest.is_empty() {
                 let size = sizes.next().unwrap().min(rest.len());
-                let write =
-                    |context: &mut Context<'_>| buffer.poll_write(Pin::new(&mut server), context, (&rest[..size], size == 10));
+                let write = |context: &mut Context<'_>| {
+                    buffer.poll_write(Pin::new(&mut server), context, (&rest[..size], size == 10))
+                };
                 let sent = std::future::poll_fn(write).await.unwrap();
                 rest = &rest[sent..];
             }

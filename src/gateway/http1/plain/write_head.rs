@@ -6,13 +6,11 @@ use httparse::Header;
 use pingora::protocols::http::date::get_cached_date;
 
 use super::response_head::{Framing, ResponseHead};
-use crate::gateway::http1::head_writer::HeadWriter;
+use crate::gateway::http1::head_writer::{HeadWriter, SEPARATORS};
 use crate::pipeline::FieldEdits;
 
 /// Room for the first line and for the fields of the framing.
 const LINES: usize = 192;
-/// The bytes of a field line besides its name and its value.
-const SEPARATORS: usize = 4;
 
 /// The head of a request for an endpoint. `length` is the length of its body, if the client has named one.
 pub(super) fn request_head(

@@ -242,9 +242,19 @@ impl RequestStream {
         }
     }
 
+    /// Waits for the end of the connection after the body was read. Ready with an error as well when the response is late that has not begun.
+    ///
+    /// # Errors
+    /// Those of the connection, and [`LateResponse`](crate::gateway::ending::LateResponse).
+    pub(super) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Poll::Ready(error) = self.poll_late(context) {
+            return Poll::Ready(Err(error));
+        }
+        self.poll_after_body(context)
+    }
+
     /// Waits for the end of the connection, and holds what arrives until then.
     fn poll_after_body(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.reader = Some(context.waker().clone());
         while !self.is_half_closed && self.received.len() < HELD_MAX {
             let mut bytes = [std::mem::MaybeUninit::<u8>::uninit(); PROBE];
             let mut probe = ReadBuf::uninit(&mut bytes);
@@ -382,6 +392,7 @@ impl AsyncRead for RequestStream {
         if self.response == Response::Tunnel {
             self.poll_tunnel(context, buffer)
         } else if self.body.is_done() {
+            self.reader = Some(context.waker().clone());
             self.poll_after_body(context)
         } else {
             self.poll_body(context, buffer)

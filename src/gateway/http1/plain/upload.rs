@@ -113,7 +113,7 @@ pub(super) fn poll_abandoned(client: &mut RequestStream, context: &mut Context<'
         // The end of the connection is found when the body is read.
         return client.poll_late(context).map(|error| waiting(error).into_down());
     }
-    let read = ready!(Pin::new(client).poll_read(context, &mut ReadBuf::new(&mut [])));
+    let read = ready!(client.poll_gone(context));
     let error = match read {
         Ok(()) => Error::explain(ErrorType::ConnectionClosed, "the client has closed its connection"),
         Err(error) => waiting(error),

@@ -34,9 +34,9 @@ struct Shard {
     sweep_index: usize,
 }
 
-/// The buckets of an owner.
+/// The buckets of an owner. Most have one: an owner that comes and goes costs no allocation then.
 #[derive(Default)]
-struct Buckets(Vec<(Arc<str>, Tat)>);
+struct Buckets(SmallVec<[(Arc<str>, Tat); 1]>);
 
 /// An owner's locked shard, and the owner's hash.
 struct OwnerEntry<'a> {

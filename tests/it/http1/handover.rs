@@ -96,6 +96,18 @@ async fn upstream_error_is_answered_and_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn response_with_a_malformed_chunk_ends_without_an_end() {
+    let upstream = RawUpstream::start();
+    let gateway = start(&upstream, &json!({}));
+    for kind in ListenerKind::each() {
+        let response = gateway.send(kind, b"GET /malformed-chunk HTTP/1.1\r\nHost: h\r\n\r\n");
+        let text = String::from_utf8(response).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("\r\n\r\n"), "{text}");
+        assert!(!text.contains("abc") && !text.ends_with("0\r\n\r\n"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn early_answer_to_an_upload_is_passed_on_and_ends_the_connection() {
     let upstream = RawUpstream::start();
     let gateway = start(&upstream, &json!({}));

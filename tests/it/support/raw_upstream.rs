@@ -146,6 +146,7 @@ fn answer(head: &str, path: &str) -> (Vec<u8>, bool) {
     let text = match path {
         "/drop" => "",
         "/chunked" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n",
+        "/malformed-chunk" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n",
         "/close" => "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end",
         "/malformed" => "HTTP/1.1 200 OK\r\nSet-Cookie: session=of-the-upstream\r\nno colon\r\n\r\n",
         "/malformed-length" => "HTTP/1.1 200 OK\r\nContent-Length: of-the-upstream\r\n\r\n",

@@ -37,6 +37,8 @@ pub(super) struct Download {
     /// Whether nothing was sent yet.
     is_start: bool,
     is_last_part: bool,
+    /// Why the start of the body cannot be passed on. The client gets the head first.
+    failure: Option<Box<Error>>,
 }
 
 /// Where the body ends.
@@ -100,7 +102,14 @@ impl PlainRequest<'_> {
             progress.set_answered();
         }
         let is_persistent = head.is_persistent && head.framing != Framing::UntilClose;
-        Ok(Start::Final(Download { out: bytes, body, is_persistent, is_start: true, is_last_part: false }))
+        Ok(Start::Final(Download {
+            out: bytes,
+            body,
+            is_persistent,
+            is_start: true,
+            is_last_part: false,
+            failure: None,
+        }))
     }
 
     fn write_response_head(
@@ -140,13 +149,15 @@ impl Download {
         sides: &mut Sides<'_>,
         context: &mut Context<'_>,
     ) -> Poll<pingora::Result<()>> {
-        self.join_start(sides)?;
+        self.join_start(sides);
         loop {
             if !self.out.is_empty() {
                 match sides.client.poll_write_part(context, &self.out, self.is_last_part).map_err(write_error)? {
                     Poll::Ready(written) => self.out.advance(written),
                     Poll::Pending => return wait(upload, sides, context),
                 }
+            } else if let Some(failure) = self.failure.take() {
+                return Poll::Ready(Err(failure));
             } else if self.body.is_done() {
                 self.note_end(sides.request);
                 return Pin::new(&mut *sides.client).poll_flush(context).map_err(write_error);
@@ -167,22 +178,18 @@ impl Download {
     }
 
     /// Adds the start of the body to the head, if it has arrived and is small: they leave in one packet, without another buffer.
-    ///
-    /// # Errors
-    /// As [`Self::take_part`].
-    fn join_start(&mut self, sides: &mut Sides<'_>) -> pingora::Result<()> {
+    fn join_start(&mut self, sides: &mut Sides<'_>) {
         let Sides { endpoint, request, .. } = sides;
         let is_start = std::mem::take(&mut self.is_start) && !endpoint.received.is_empty() && !self.body.is_done();
         // The frames of a live stream are counted from the end of the head.
         let has_frames = request.progress().is_some_and(|progress| progress.framing().is_some());
         if !is_start || has_frames || self.out.len() + endpoint.received.len() > JOINED_MAX {
-            return Ok(());
+            return;
         }
         let head = std::mem::take(&mut self.out);
-        self.take_part(endpoint, request)?;
+        self.failure = self.take_part(endpoint, request).err();
         let part = std::mem::replace(&mut self.out, head);
         self.out.extend_from_slice(&part);
-        Ok(())
     }
 
     /// Takes the next part of the body from what was received.

@@ -15,7 +15,7 @@ BARE_PROXY = --manifest-path benches/bare-proxy/Cargo.toml --target-dir $(CARGO_
 # The tests that hold on both paths of the gateway: freshness, security, limits, failures, and how requests are forwarded.
 PROXY_PATH_TESTS = gateway|http1|streams|upstreams|upstream_tls|routes|cors|credential_locations|limits|races|cache_races|revocation|rotation|derived|failures|client_address|connections|conformance|access_log
 
-.PHONY: help run install test test-proxy-path documents lint testdeploy fuzz bench screenshots
+.PHONY: help run install release test test-proxy-path documents lint testdeploy fuzz bench screenshots
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -32,6 +32,10 @@ install: ## Build the optimised binary (minutes) and install it to PREFIX/bin, b
 	@install -d "$(DESTDIR)$(PREFIX)/bin"
 	@install -m 755 $(CARGO_TARGET_DIR)/release/keygate "$(DESTDIR)$(PREFIX)/bin/keygate"
 	@echo "The binary is $(DESTDIR)$(PREFIX)/bin/keygate."
+
+release: ## Build the binary as it is published, target/pgo/keygate: optimised by a profile of its execution; twice the time of make install
+	@deploy/ci/ensure.sh release
+	deploy/pgo/build.sh
 
 test: ## Run all tests
 	@deploy/ci/ensure.sh test
@@ -80,6 +84,6 @@ screenshots: ## Take the pictures of the console in docs/console
 bench: export PATH := $(PATH):/usr/sbin:$(abspath $(CARGO_TARGET_DIR))/envoy/bin
 bench: ## Compare the cost of a request with bare pingora and other gateways; ROUNDS=5 SECONDS=4, GROWTH=1, ONLY=tls, KEYGATE=a/binary
 	@deploy/ci/ensure.sh bench
-	[ -n "$(KEYGATE)" ] || cargo build --release --locked
+	[ -n "$(KEYGATE)" ] || $(MAKE) release
 	[ -n "$(BARE)" ] || cargo build --release --locked $(BARE_PROXY)
 	cargo bench --profile compare --locked --bench compare

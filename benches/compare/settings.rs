@@ -33,7 +33,7 @@ impl Settings {
         Self {
             rounds: number("ROUNDS", ROUNDS),
             seconds: number("SECONDS", SECONDS),
-            keygate: program("KEYGATE", "release/keygate"),
+            keygate: program("KEYGATE", "pgo/keygate"),
             bare: program("BARE", "bare-proxy/release/bare-proxy"),
             growth: text("GROWTH").is_some_and(|wanted| wanted != "0"),
             only: text("ONLY").inspect(|part| {

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the tools of a step if they are missing: `ensure.sh build`, or test, lint, deploy, fuzz, instructions, bench. Debian packages are
-# installed as root or through sudo; otherwise the script prints what to install and fails.
+# Installs the tools of a step if they are missing: `ensure.sh build`, or release, test, lint, deploy, fuzz, instructions, bench. Debian
+# packages are installed as root or through sudo; otherwise the script prints what to install and fails.
 set -eu
 
 RUST_MIN=1.94
@@ -159,6 +159,15 @@ need_postgres() {
     install_package postgresql
 }
 
+# Python sends the traffic of the training; without openssl, TLS and HTTP/2 are missing in the profile, without curl HTTP/2.
+need_release() {
+    need_build
+    for tool in python3 curl openssl; do
+        has "$tool" || install_package "$tool"
+    done
+    "$(dirname "$0")/../pgo/llvm-profdata.sh" >/dev/null
+}
+
 need_test() {
     need_build
     has_postgres || need_postgres
@@ -239,6 +248,7 @@ need_bench() {
 for step in "$@"; do
     case $step in
     build) need_build ;;
+    release) need_release ;;
     test) need_test ;;
     lint) need_lint ;;
     deploy) need_deploy ;;
@@ -246,7 +256,7 @@ for step in "$@"; do
     instructions) need_instructions ;;
     bench) need_bench ;;
     *)
-        say "unknown step $step; use build, test, lint, deploy, fuzz, instructions or bench"
+        say "unknown step $step; use build, release, test, lint, deploy, fuzz, instructions or bench"
         exit 2
         ;;
     esac

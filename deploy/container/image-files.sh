@@ -1,10 +1,11 @@
 #!/bin/sh
-# Collects the files of the image: `image-files.sh PROFILE FOLDER` takes the binary that cargo built with this profile, and writes
+# Collects the files of the image: `image-files.sh PROFILE FOLDER` takes the binary that was built with this profile of cargo, and writes
 # FOLDER/image, the root of the image, and FOLDER/data, the empty data folder. Runs in the stage `build` of the Containerfile, on Debian.
 set -eu
 
 case $1 in
 dev) binary=target/debug/keygate ;;
+release) binary=target/pgo/keygate ;;
 *) binary=target/$1/keygate ;;
 esac
 image=$2/image

@@ -74,6 +74,7 @@ mod streams;
 mod support;
 mod tls;
 mod traces;
+mod training;
 mod upstream_tls;
 mod upstreams;
 mod usage;

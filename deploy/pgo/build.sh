@@ -48,7 +48,7 @@ case $pgo in
 esac
 [ -z "${CARGO_ENCODED_RUSTFLAGS:-}" ] || fail "CARGO_ENCODED_RUSTFLAGS takes precedence over RUSTFLAGS; unset it"
 command -v python3 >/dev/null 2>&1 || fail "please install python3, which sends the traffic"
-runtime=$(find "$(rustc --print sysroot)/lib/rustlib/$host/lib" -name 'libprofiler_builtins-*')
+runtime=$(find "$(rustc --print sysroot)/lib/rustlib/$host/lib" -name 'libprofiler_builtins-*' 2>/dev/null || true)
 [ -n "$runtime" ] || fail "$(rustc --version) is built without profiler_builtins; use a toolchain of rustup, see https://rustup.rs"
 profdata=$(deploy/pgo/llvm-profdata.sh)
 

@@ -77,7 +77,7 @@ def has_http2():
 def http2(url, key, count, certificate):
     """Sends requests over HTTP/2 and TLS, several at a time on one connection; the status of each."""
     # Not in clear text with prior knowledge: curl 7.88, of Debian 12, fails there when it uses a connection again.
-    command = ["curl", "--silent", "--show-error", "--config", "-", "--http2", "--cacert", certificate, "--noproxy", "*"]
+    command = ["curl", "--silent", "--show-error", "--config", "-", "--http2", "--ipv4", "--cacert", certificate, "--noproxy", "*"]
     command += ["--parallel", "--parallel-max", "8", "--output", "/dev/null", "--write-out", "%{http_version} %{http_code}\n"]
     config = f'header = "Authorization: Bearer {key}"\n'
     url = f"{url}?n=[1-{count}]"

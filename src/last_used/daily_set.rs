@@ -1,6 +1,6 @@
 //! A lock-free set of fixed size that holds the keys of a day.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use ahash::RandomState;
 
@@ -19,11 +19,21 @@ const SECONDS: i64 = 86_400;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark(u64);
 
+/// A use of a key that was noted, as whoever presents the key again keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noted {
+    creation: u32,
+    removals: u32,
+    day: u64,
+}
+
 /// A set-associative hash set of marks. A full set evicts a mark of another day, or else any mark: that key may then be queued
 /// twice on a day, which is harmless.
 pub(super) struct DailySet {
     sets: Box<[Set]>,
     hasher: RandomState,
+    /// How many marks were removed.
+    removals: AtomicU32,
 }
 
 #[derive(Default)]
@@ -32,14 +42,20 @@ struct Set([AtomicU64; WAYS]);
 
 impl DailySet {
     pub(super) fn new() -> Self {
-        Self { sets: (0..SETS).map(|_| Set::default()).collect(), hasher: RandomState::new() }
+        let sets = (0..SETS).map(|_| Set::default()).collect();
+        Self { sets, hasher: RandomState::new(), removals: AtomicU32::new(0) }
     }
 
     /// The mark of a key at `now`. A key that was deleted and imported again has another mark.
     pub(super) fn mark(&self, key: &CachedKey, now: Timestamp) -> Mark {
         let hash = self.hasher.hash_one((key.tenant(), key.id(), key.creation()));
-        let day = now.timestamp().div_euclid(SECONDS).cast_unsigned();
-        Mark(hash & !DAY | day & DAY)
+        Mark(hash & !DAY | day(now) & DAY)
+    }
+
+    /// Identifies a use of a key as long as no mark is removed: equal for two uses on the same day.
+    #[inline]
+    pub(super) fn noted(&self, key: &CachedKey, now: Timestamp) -> Noted {
+        Noted { creation: key.creation(), removals: self.removals.load(Ordering::Acquire), day: day(now) }
     }
 
     /// Inserts a mark. Returns `false` if it was in the set already.
@@ -65,12 +81,20 @@ impl DailySet {
             // A slot with another mark stays unchanged.
             let _ = slot.compare_exchange(mark.0, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
+        // After the removal: whoever noted the mark before this notes it again.
+        self.removals.fetch_add(1, Ordering::Release);
     }
 
     fn set(&self, mark: Mark) -> &[AtomicU64; WAYS] {
         let index = usize::try_from(mark.0 >> DAY_BITS).unwrap_or_default() % SETS;
         &self.sets[index].0
     }
+}
+
+/// Days since 1970.
+#[inline]
+fn day(now: Timestamp) -> u64 {
+    now.timestamp().div_euclid(SECONDS).cast_unsigned()
 }
 
 impl Mark {

@@ -5,6 +5,7 @@ mod metrics;
 mod tracker;
 mod writer;
 
+pub use daily_set::Noted;
 pub use metrics::Metrics;
 pub use tracker::{Tracker, tracker};
 pub use writer::{Settings, Writer};

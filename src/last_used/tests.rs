@@ -130,6 +130,35 @@ async fn use_on_a_recorded_day_is_not_queued_again() {
 }
 
 #[tokio::test]
+async fn use_that_was_noted_is_noted_again_on_another_day_and_after_a_removal() {
+    const DAY: i64 = 86_400;
+    let fixture = Fixture::new(SETTINGS, 1).await;
+    let mut noted = None;
+    fixture.tracker.note_again(&key(0), at(0), &mut noted);
+    let first = noted;
+    fixture.tracker.note_again(&key(0), at(1), &mut noted);
+    assert!(first.is_some() && noted == first);
+    fixture.tracker.note_again(&key(0), at(DAY), &mut noted);
+    assert_ne!(noted, first);
+    fixture.finish().await;
+    assert_eq!(fixture.count("written"), 2);
+
+    let set = DailySet::new();
+    let before = set.noted(&key(0), at(0));
+    set.remove(set.mark(&key(0), at(0)));
+    assert_ne!(set.noted(&key(0), at(0)), before);
+}
+
+#[tokio::test]
+async fn dropped_use_is_not_noted() {
+    let fixture = Fixture::new(Settings { queue_size: 1, ..SETTINGS }, 2).await;
+    let (mut queued, mut dropped) = (None, None);
+    fixture.tracker.note_again(&key(0), at(0), &mut queued);
+    fixture.tracker.note_again(&key(1), at(0), &mut dropped);
+    assert!(queued.is_some() && dropped.is_none());
+}
+
+#[tokio::test]
 async fn full_queue_drops_uses_and_later_ones_are_queued_again() {
     let settings = Settings { queue_size: 2, flush_interval: Duration::ZERO, ..SETTINGS };
     let fixture = Fixture::new(settings, 3).await;

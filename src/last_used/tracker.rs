@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::mpsc;
 
-use super::daily_set::DailySet;
+use super::daily_set::{DailySet, Noted};
 use super::metrics::Metrics;
 use super::writer::{Settings, Use, Writer};
 use crate::clock::{Clock, Timestamp};
@@ -38,12 +38,26 @@ impl Tracker {
     /// Queues a use of a key, unless one of the same day (UTC) is queued or recorded already. Never waits: if the queue is
     /// full, the use is dropped, and the next use of the key is queued again.
     pub fn note(&self, key: &CachedKey, now: Timestamp) {
+        self.note_use(key, now);
+    }
+
+    /// As [`Tracker::note`], of a key whose use was noted before. `noted` is what is known of that use; it is replaced.
+    #[inline]
+    pub fn note_again(&self, key: &CachedKey, now: Timestamp, noted: &mut Option<Noted>) {
+        let this = self.queued_today.noted(key, now);
+        if *noted != Some(this) {
+            *noted = self.note_use(key, now).then_some(this);
+        }
+    }
+
+    /// Whether the use is queued or recorded.
+    fn note_use(&self, key: &CachedKey, now: Timestamp) -> bool {
         if key.is_used_on(now) {
-            return;
+            return true;
         }
         let mark = self.queued_today.mark(key, now);
         if !self.queued_today.insert(mark) {
-            return;
+            return true;
         }
         let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
         let first_use = Use { key: (key.tenant(), key.id()), mark };
@@ -52,6 +66,7 @@ impl Tracker {
             self.queued_today.remove(mark);
             self.metrics.dropped();
         }
+        queued
     }
 
     /// Closes the queue. The writer returns once it has written what is queued.

@@ -2,8 +2,8 @@
 
 use arc_swap::ArcSwap;
 
-use super::proof_cache::{CachedProof, Fingerprint, VerifiedBy};
-use super::thread_memory::{Remembered, keep, recall};
+use super::proof_cache::{Fingerprint, VerifiedBy};
+use super::thread_memory::{Remembered, is_shared_read, keep, recall};
 use crate::cache::ConnectionHint;
 use crate::clock::Timestamp;
 use crate::credential::SigningKeys;
@@ -11,48 +11,54 @@ use crate::credential::SigningKeys;
 /// The proof of the last accepted credential of a connection, and where its record was found. When the connection presents another credential
 /// or ends, both are kept by the thread, for other connections with the same credential.
 #[derive(Default)]
-pub struct ConnectionMemory {
-    proof: Option<CachedProof>,
-    /// The record that was found for it.
-    pub(super) hint: Option<ConnectionHint>,
+pub struct ConnectionMemory(Option<Box<Remembered>>);
+
+/// What a connection and its thread have of a credential.
+pub(super) enum Taken {
+    /// A proof that is valid.
+    Known(Box<Remembered>, VerifiedBy),
+    /// Nothing that is used. The memory of what is not used can be used again.
+    Unknown(Option<Box<Remembered>>),
 }
 
 impl ConnectionMemory {
     /// Takes the proof of the connection's last credential, or one that the thread keeps, if it is for this credential and still valid. It is
     /// set again when the credential is accepted.
-    pub(super) fn take(
-        &mut self,
-        fingerprint: Fingerprint,
-        keys: &ArcSwap<SigningKeys>,
-        now: Timestamp,
-    ) -> Option<CachedProof> {
-        let is_same = |proof: &CachedProof| proof.fingerprint == fingerprint;
-        let check = if self.proof.as_ref().is_some_and(is_same) {
-            VerifiedBy::Connection
+    pub(super) fn take(&mut self, fingerprint: Fingerprint, keys: &ArcSwap<SigningKeys>, now: Timestamp) -> Taken {
+        let is_same = |known: &mut Box<Remembered>| known.fingerprint == fingerprint;
+        let (known, is_shared, check) = if let Some(known) = self.0.take_if(is_same) {
+            (known, false, VerifiedBy::Connection)
         } else {
             self.give_back();
-            let Remembered { proof, hint } = recall(fingerprint)?;
-            (self.proof, self.hint) = (Some(proof), hint);
-            VerifiedBy::ProofCache
+            let Some(known) = recall(fingerprint) else { return Taken::Unknown(None) };
+            (known, is_shared_read(), VerifiedBy::ProofCache)
         };
-        let proof = self.proof.take().filter(|cached| cached.proof.is_valid(keys, now))?;
-        Some(CachedProof { check, ..proof })
+        if !is_shared && known.proof.is_valid(keys, now) {
+            Taken::Known(known, check)
+        } else {
+            Taken::Unknown(Some(known))
+        }
     }
 
     /// Whether the proof of the last credential is for this one, and valid.
     pub(super) fn has(&self, fingerprint: Fingerprint, keys: &ArcSwap<SigningKeys>, now: Timestamp) -> bool {
-        self.proof.as_ref().is_some_and(|cached| cached.fingerprint == fingerprint && cached.proof.is_valid(keys, now))
+        self.0.as_ref().is_some_and(|known| known.fingerprint == fingerprint && known.proof.is_valid(keys, now))
     }
 
-    pub(super) fn set(&mut self, proof: CachedProof) {
-        self.proof = Some(proof);
+    /// Keeps an accepted credential.
+    pub(super) fn set(&mut self, known: Box<Remembered>) {
+        self.0 = Some(known);
     }
 
-    /// Leaves the proof and the hint to the thread.
+    /// Where the record of the last accepted credential, or that of its parent, was found.
+    pub(super) fn hint(&mut self) -> Option<&mut Option<ConnectionHint>> {
+        self.0.as_mut().map(|known| &mut known.hint)
+    }
+
+    /// Leaves the credential to the thread.
     fn give_back(&mut self) {
-        let hint = self.hint.take();
-        if let Some(proof) = self.proof.take() {
-            keep(Remembered { proof, hint });
+        if let Some(known) = self.0.take() {
+            keep(known);
         }
     }
 }

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::denial::Denial;
-use super::proof_cache::{CachedProof, VerifiedBy};
+use super::proof_cache::VerifiedBy;
 use super::resolver::{CacheOutcome, CachePolicy, Uncached};
+use super::thread_memory::Remembered;
 use super::verdict::Verdict;
 use crate::clock::Timestamp;
 use crate::credential::CredentialKind;
@@ -49,7 +50,8 @@ pub struct Verification {
 
 /// A verification that needs a record which this process does not have in memory.
 pub struct PendingVerification {
-    pub(super) proof: CachedProof,
+    pub(super) known: Box<Remembered>,
+    pub(super) check: VerifiedBy,
     pub(super) uncached: Uncached,
     pub(super) now: Timestamp,
 }

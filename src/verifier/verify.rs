@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use chrono::TimeDelta;
 
-use super::connection_memory::ConnectionMemory;
+use super::connection_memory::{ConnectionMemory, Taken};
 use super::denial::{Denial, UnknownReason};
 use super::metrics::Metrics;
-use super::proof_cache::{CachedProof, Proof, ProofCache, ProofCacheSettings, ProvenSubject, ProvenToken, VerifiedBy};
+use super::proof_cache::{
+    Fingerprint, Fingerprinter, Proof, ProofCache, ProofCacheSettings, ProvenSubject, ProvenToken, VerifiedBy,
+};
 use super::resolver::{CacheOutcome, KeyResolver, Lookup, Uncached};
+use super::thread_memory::Remembered;
 use super::verdict::Verdict;
 use super::verification::{PendingVerification, Presented, Verification};
 use crate::cache::{ConnectionHint, ParentStatus, RevokedParents, Trust};
@@ -20,7 +23,7 @@ use crate::credential::{
 };
 use crate::id::{KeyId, TenantId};
 use crate::key::{CachedKey, EffectiveStatus};
-use crate::last_used::Tracker;
+use crate::last_used::{Noted, Tracker};
 use crate::policy::RateLimitPolicy;
 use crate::store::StoreError;
 
@@ -50,7 +53,7 @@ pub struct Verifier {
     tracker: Option<Arc<Tracker>>,
     proof_cache: Arc<ProofCache>,
     /// Distinguishes the settings of this verifier from those of others that share its proof cache.
-    generation: u64,
+    generation: Fingerprinter,
 }
 
 impl Verifier {
@@ -64,7 +67,7 @@ impl Verifier {
         metrics: Metrics,
     ) -> Self {
         let proof_cache = Arc::new(ProofCache::new(&settings.proof_cache));
-        let generation = ProofCache::next_generation();
+        let generation = proof_cache.next_generation();
         Self {
             settings,
             resolver,
@@ -96,7 +99,7 @@ impl Verifier {
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
             tracker: self.tracker.clone(),
-            generation: ProofCache::next_generation(),
+            generation: self.proof_cache.next_generation(),
             proof_cache: Arc::clone(&self.proof_cache),
         }
     }
@@ -148,7 +151,7 @@ impl Verifier {
     /// Whether this process has verified the text of a credential before, so that verifying it again costs no signature or checksum.
     pub fn is_proven(&self, presented: &Presented<'_>, connection: &ConnectionMemory) -> bool {
         let (keys, now) = (&*self.signing_keys, self.clock.now());
-        let fingerprint = self.proof_cache.fingerprint(self.generation, presented.tenant, presented.credential);
+        let fingerprint = self.generation.fingerprint(presented.tenant, presented.credential);
         connection.has(fingerprint, keys, now) || self.proof_cache.get(fingerprint, keys, now).is_some()
     }
 
@@ -163,7 +166,7 @@ impl Verifier {
             return Some(key.rate_limit());
         }
         let parent = (verdict.tenant(), verdict.key_id());
-        let mut lookup = Lookup { hint: Some(&mut connection.hint), ..Lookup::new(parent, arrived) };
+        let mut lookup = Lookup { hint: connection.hint(), ..Lookup::new(parent, arrived) };
         let (found, _) = self.resolver.find_now(&mut lookup).ok()?;
         found.ok().map(|record| record.and_then(|record| record.rate_limit()))
     }
@@ -183,7 +186,7 @@ impl Verifier {
             return Ok(key.rate_limit());
         }
         let parent = (verdict.tenant(), verdict.key_id());
-        let lookup = Lookup { hint: Some(&mut connection.hint), ..Lookup::new(parent, arrived) };
+        let lookup = Lookup { hint: connection.hint(), ..Lookup::new(parent, arrived) };
         let record = match self.resolver.find(lookup).await.0 {
             Ok(record) => record,
             Err(error) => Some(self.resolver.any_cached(&parent).ok_or(error)?),
@@ -199,7 +202,7 @@ impl Verifier {
     pub async fn verify_holder(&self, id: KeyId, presented: &Presented<'_>) -> Result<Verdict, Denial> {
         let (kind, now) = (CredentialKind::Issued, self.clock.now());
         let (found, _) = self.resolver.find(lookup(id, kind, presented, &mut None)).await;
-        self.judge_found(found, kind, presented, now)
+        self.judge_found(found, kind, presented, now, &mut None)
     }
 
     /// The kind of a credential, by its shape.
@@ -225,16 +228,17 @@ impl Verifier {
         connection: &mut ConnectionMemory,
     ) -> Result<Verification, PendingVerification> {
         let now = self.clock.now();
-        let proof = match self.check(presented, connection, now) {
-            Ok(proof) => proof,
+        let (mut known, check) = match self.check(presented, connection, now) {
+            Ok(known) => known,
             Err(denied) => return Ok(denied),
         };
-        let judged = match &proof.proof.subject {
+        let Remembered { proof, hint, noted, .. } = &mut *known;
+        let judged = match &proof.subject {
             ProvenSubject::Key(id, kind) => {
-                let mut lookup = lookup(*id, *kind, presented, &mut connection.hint);
+                let mut lookup = lookup(*id, *kind, presented, hint);
                 self.resolver
                     .find_now(&mut lookup)
-                    .map(|(found, cache)| (self.judge_found(found, *kind, presented, now), cache))
+                    .map(|(found, cache)| (self.judge_found(found, *kind, presented, now, noted), cache))
             }
             ProvenSubject::Token(token) => match self.judge_token(token, presented, now) {
                 Some(judged) => Ok((judged.map(|()| Verdict::of_token(Arc::clone(token))), CacheOutcome::Skip)),
@@ -242,8 +246,8 @@ impl Verifier {
             },
         };
         match judged {
-            Ok((outcome, cache)) => Ok(self.remember(proof, outcome, cache, presented, connection)),
-            Err(uncached) => Err(PendingVerification { proof, uncached, now }),
+            Ok((outcome, cache)) => Ok(self.remember(known, check, outcome, cache, presented, connection)),
+            Err(uncached) => Err(PendingVerification { known, check, uncached, now }),
         }
     }
 
@@ -253,38 +257,42 @@ impl Verifier {
         connection: &mut ConnectionMemory,
         pending: PendingVerification,
     ) -> Verification {
-        let PendingVerification { proof, uncached, now } = pending;
-        let (outcome, cache) = match &proof.proof.subject {
+        let PendingVerification { mut known, check, uncached, now } = pending;
+        let Remembered { proof, hint, noted, .. } = &mut *known;
+        let (outcome, cache) = match &proof.subject {
             ProvenSubject::Key(id, kind) => {
-                let lookup = lookup(*id, *kind, presented, &mut connection.hint);
+                let lookup = lookup(*id, *kind, presented, hint);
                 let (found, cache) = self.resolver.find_later(lookup, uncached).await;
-                (self.judge_found(found, *kind, presented, now), cache)
+                (self.judge_found(found, *kind, presented, now, noted), cache)
             }
             ProvenSubject::Token(token) => {
                 let judged = self.judge_parent_record(token, presented, now).await;
                 (judged.map(|()| Verdict::of_token(Arc::clone(token))), CacheOutcome::Skip)
             }
         };
-        self.remember(proof, outcome, cache, presented, connection)
+        self.remember(known, check, outcome, cache, presented, connection)
     }
 
     /// Keeps the proof of an accepted credential, if the caches are written.
     fn remember(
         &self,
-        proof: CachedProof,
+        known: Box<Remembered>,
+        check: VerifiedBy,
         outcome: Result<Verdict, Denial>,
         cache: CacheOutcome,
         presented: &Presented<'_>,
         connection: &mut ConnectionMemory,
     ) -> Verification {
-        let (kind, check) = (proof.proof.subject.kind(), proof.check);
+        let kind = known.proof.subject.kind();
         let denied_key = match &outcome {
-            Err(denial) if denial.is_of_key() => Some(Box::new(proof.proof.subject.key_id())),
+            Err(denial) if denial.is_of_key() => Some(Box::new(known.proof.subject.key_id())),
             _ => None,
         };
         if outcome.is_ok() && presented.cache.write {
-            self.proof_cache.insert(&proof);
-            connection.set(proof);
+            if check == VerifiedBy::Full {
+                self.proof_cache.insert(known.fingerprint, &known.proof);
+            }
+            connection.set(known);
         }
         Verification { outcome, kind, cache, check, denied_key }
     }
@@ -295,17 +303,31 @@ impl Verifier {
         presented: &Presented<'_>,
         connection: &mut ConnectionMemory,
         now: Timestamp,
-    ) -> Result<CachedProof, Verification> {
-        let keys = &*self.signing_keys;
-        let fingerprint = self.proof_cache.fingerprint(self.generation, presented.tenant, presented.credential);
-        let proof = connection.take(fingerprint, keys, now);
-        if let Some(proof) = proof.or_else(|| self.proof_cache.get(fingerprint, keys, now)) {
-            return Ok(proof);
+    ) -> Result<(Box<Remembered>, VerifiedBy), Verification> {
+        let fingerprint = self.generation.fingerprint(presented.tenant, presented.credential);
+        match connection.take(fingerprint, &self.signing_keys, now) {
+            Taken::Known(known, check) => Ok((known, check)),
+            Taken::Unknown(unused) => {
+                let (proof, check) = self.check_unknown(presented, fingerprint, now)?;
+                Ok((remembered(unused, Remembered { fingerprint, proof, hint: None, noted: None }), check))
+            }
+        }
+    }
+
+    /// The proof of a credential that neither its connection nor the thread knows.
+    fn check_unknown(
+        &self,
+        presented: &Presented<'_>,
+        fingerprint: Fingerprint,
+        now: Timestamp,
+    ) -> Result<(Proof, VerifiedBy), Verification> {
+        if let Some(proof) = self.proof_cache.get(fingerprint, &self.signing_keys, now) {
+            return Ok((proof, VerifiedBy::ProofCache));
         }
         let shape = self.settings.routing.classify(presented.credential);
         let check = VerifiedBy::Full;
         match self.prove(&shape, presented, now) {
-            Ok(proof) => Ok(CachedProof { fingerprint, proof, check }),
+            Ok(proof) => Ok((proof, check)),
             Err(denial) => {
                 let (kind, cache) = (shape.kind(), CacheOutcome::Skip);
                 Err(Verification { outcome: Err(denial), kind, cache, check, denied_key: None })
@@ -343,14 +365,21 @@ impl Verifier {
         kind: CredentialKind,
         presented: &Presented<'_>,
         now: Timestamp,
+        noted: &mut Option<Noted>,
     ) -> Result<Verdict, Denial> {
         let record = existing(found)?;
-        judge_record(&record, presented, now).map(|()| self.accept(record, kind, now))
+        judge_record(&record, presented, now).map(|()| self.accept(record, kind, now, noted))
     }
 
-    fn accept(&self, record: Arc<CachedKey>, kind: CredentialKind, now: Timestamp) -> Verdict {
+    fn accept(
+        &self,
+        record: Arc<CachedKey>,
+        kind: CredentialKind,
+        now: Timestamp,
+        noted: &mut Option<Noted>,
+    ) -> Verdict {
         if let Some(tracker) = &self.tracker {
-            tracker.note(&record, now);
+            tracker.note_again(&record, now, noted);
         }
         Verdict::of_key(record, kind)
     }
@@ -428,6 +457,17 @@ impl Verifier {
     fn end_of_age(&self, key: &IssuedKey<'_>) -> Option<Timestamp> {
         let max_age = i64::try_from(self.settings.max_age.as_secs()).ok().filter(|age| *age > 0)?;
         Timestamp::from_timestamp(key.issued_at().checked_add(max_age)?.checked_add(1)?, 0)
+    }
+}
+
+/// What is known of a credential, in memory that is not used any longer if there is some.
+fn remembered(unused: Option<Box<Remembered>>, content: Remembered) -> Box<Remembered> {
+    match unused {
+        Some(mut unused) => {
+            *unused = content;
+            unused
+        }
+        None => Box::new(content),
     }
 }
 

@@ -14,7 +14,6 @@ use super::trace::received_id;
 use crate::config::{AccessLogConfig, AccessLogField as Field};
 use crate::id::{KeyId, RequestId};
 use crate::traces::TraceId;
-use crate::usage::UsageCounter;
 use crate::wire::fields::Fields;
 
 /// The lowest status that is logged whatever the sample rate is.
@@ -157,14 +156,6 @@ impl RequestLog<'_> {
                 Some(sink) => sink.write(&LoggedRequest { log, request: self, status, elapsed }),
                 None => self.write(log, status, elapsed),
             }
-        }
-    }
-
-    /// Counts the request in the usage of its key.
-    #[inline]
-    pub(super) fn count_usage(&self, usage: Option<&UsageCounter>) {
-        if let (Some(usage), Some(key)) = (usage, &self.key_id) {
-            usage.count(key, self.rejection, self.response.bytes_received, self.response.bytes as u64);
         }
     }
 

@@ -15,7 +15,7 @@ use super::connection::Connection;
 use super::cors::{CorsGrant, preflight_method};
 use super::credential_strip::strip_credentials;
 use super::head::{RequestHead, Target};
-use super::headers::{FieldEdits, IdentityHeaders, edit_identity, requests_upgrade};
+use super::headers::{FieldEdits, IdentityHeaders, edit_identity, requests_upgrade, strip_identity};
 use super::live_streams::LiveStream;
 use super::overload::RequestInFlight;
 use super::rate_limit::RateLimitOutcome;
@@ -24,7 +24,7 @@ use super::route::Route;
 use super::snapshot::Snapshot;
 use super::spans::add_decision;
 use super::trace::{RequestTrace, server_attributes};
-use crate::config::{Auth, Upgrade};
+use crate::config::{Auth, Upgrade, UpstreamLimitFields};
 use crate::id::{KeyId, RequestId};
 use crate::traces::{TraceId, Tracer};
 use crate::verifier::Verdict;
@@ -137,7 +137,7 @@ pub struct Exchange<U = ()> {
     /// The number of changes of keys when the request began.
     changes: u64,
     /// Set if the response is a live stream.
-    stream: Option<LiveStream>,
+    stream: Option<Box<LiveStream>>,
     /// `None` if there are no traces.
     trace: Option<Box<RequestTrace>>,
     /// The id of the trace, for the log.
@@ -154,6 +154,7 @@ struct Matched<U> {
     target: Option<Target>,
     unrouted: Option<Rejection>,
     path: ReceivedPath,
+    request_id: Option<RequestId>,
 }
 
 /// The path as received, without the query.
@@ -162,6 +163,8 @@ enum ReceivedPath {
     Target,
     Text(Box<str>),
     Uri(Uri),
+    /// Not kept: nothing reads it.
+    Unread,
 }
 
 /// The edits that turn a client's request head into what the upstream gets.
@@ -182,10 +185,12 @@ impl<U> Exchange<U> {
         };
         let has_path = target.as_ref().is_some_and(|target| target.path() == head.path);
         let path = if has_path { ReceivedPath::Target } else { ReceivedPath::Text(head.path.into()) };
-        Self::new(snapshot, head, Matched { route, target, unrouted, path }, connection)
+        let request_id = head.request_id();
+        Self::new(snapshot, head, Matched { route, target, unrouted, path, request_id }, connection)
     }
 
-    /// Begins a request whose route is known: counts it as in flight, and reads its id and host.
+    /// Begins a request whose route is known: counts it as in flight, and reads its host. Its id is read if it is logged or traced;
+    /// [`Exchange::read_request_id`] reads it later.
     pub fn begin_on<B>(
         snapshot: Arc<Snapshot<U>>,
         route: Arc<Route<U>>,
@@ -193,9 +198,25 @@ impl<U> Exchange<U> {
         connection: &Connection,
     ) -> Self {
         let head = RequestHead::from(request);
-        let unrouted = head.host().err();
-        let path = ReceivedPath::Uri(request.uri().clone());
-        Self::new(snapshot, &head, Matched { route: Some(route), target: None, unrouted, path }, connection)
+        let unrouted = head.check_host().err();
+        let is_described = snapshot.access_log.is_enabled() || snapshot.tracer.is_some();
+        let request_id = if is_described { head.request_id() } else { None };
+        let has_parameters = !route.credentials.parameters().is_empty();
+        let is_read = is_described || has_parameters || head.authority.is_some();
+        let path = if is_read { ReceivedPath::Uri(request.uri().clone()) } else { ReceivedPath::Unread };
+        let matched = Matched { route: Some(route), target: None, unrouted, path, request_id };
+        Self::new(snapshot, &head, matched, connection)
+    }
+
+    /// Reads the id of the request from the head that the exchange began with, unless it has an id already.
+    #[doc(hidden)]
+    pub fn read_request_id<F: Fields>(&self, head: &RequestHead<'_, F>) {
+        if self.request_id.get().is_none()
+            && let Some(id) = head.request_id()
+        {
+            // It has none, so it is set.
+            let _ = self.request_id.set(id);
+        }
     }
 
     fn new<F: Fields>(
@@ -204,7 +225,7 @@ impl<U> Exchange<U> {
         matched: Matched<U>,
         connection: &Connection,
     ) -> Self {
-        let Matched { route, target, unrouted, path } = matched;
+        let Matched { route, target, unrouted, path, request_id } = matched;
         let demand = route.as_ref().and_then(|route| route.client_certificate.as_ref());
         let certificate = connection.certificate.as_deref();
         let unrouted =
@@ -231,7 +252,7 @@ impl<U> Exchange<U> {
             arrived,
             client_ip,
             proxy: connection.proxy(client_ip),
-            request_id: head.request_id().map_or_else(OnceLock::new, OnceLock::from),
+            request_id: request_id.map_or_else(OnceLock::new, OnceLock::from),
             method: head.method.clone(),
             version: head.version,
             user_agent,
@@ -401,6 +422,21 @@ impl<U> Exchange<U> {
             .unwrap_or_default()
     }
 
+    /// Applies to a map what [`Exchange::identity_edits`] without an identity and [`Exchange::add_trace_edits`] are. Nothing unless the
+    /// request is authorized.
+    #[doc(hidden)]
+    pub fn strip_fields(&self, fields: &mut HeaderMap) {
+        let Some(route) = self.authorized_route() else { return };
+        let credentials = stripped_credentials(route);
+        if self.trace.is_none() && credentials.is_none_or(|locations| locations.are_fields()) {
+            return strip_identity(fields, credentials.map(AsRef::as_ref));
+        }
+        if let Some(mut edits) = self.identity_edits(fields, false) {
+            self.add_trace_edits(&mut edits);
+            edits.apply(fields);
+        }
+    }
+
     pub(super) fn identity(&self) -> Option<IdentityHeaders> {
         self.verdict.as_ref().map(|verdict| self.snapshot.headers.identity(verdict, &self.snapshot.tenant))
     }
@@ -417,7 +453,23 @@ impl<U> Exchange<U> {
         edits
     }
 
+    /// Applies [`Exchange::limit_edits`] to a response.
+    #[doc(hidden)]
+    pub fn edit_limits(&self, fields: &mut HeaderMap) {
+        if self.has_limit_edits() {
+            self.limit_edits(fields).apply(fields);
+        }
+    }
+
+    /// Whether the rate-limit fields of a response may change.
+    fn has_limit_edits(&self) -> bool {
+        !self.limits.is_empty() || self.snapshot.upstream_limit_fields == UpstreamLimitFields::Remove
+    }
+
     pub(super) fn edit_limit_fields<F: Fields>(&self, edits: &mut FieldEdits, fields: &F) {
+        if !self.has_limit_edits() {
+            return;
+        }
         self.limits.fields().edit(edits, fields, self.snapshot.upstream_limit_fields);
     }
 
@@ -505,6 +557,7 @@ impl<U> Exchange<U> {
         match (&self.path, &self.target) {
             (ReceivedPath::Text(text), _) => text,
             (ReceivedPath::Uri(uri), _) => uri.path(),
+            (ReceivedPath::Unread, _) => "",
             (ReceivedPath::Target, target) => target.as_ref().map(Target::path).unwrap_or_default(),
         }
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use super::path::NormalPath;
 use crate::id::RequestId;
 use crate::wire::Rejection;
-use crate::wire::fields::{Fields, text};
+use crate::wire::fields::{Fields, is_text, text};
 use crate::wire::problem::X_REQUEST_ID;
 use crate::wire::query::without_parameters;
 
@@ -82,6 +82,16 @@ impl<'a, F: Fields> RequestHead<'a, F> {
             Some(Some(host)) => Ok(host),
             Some(None) => Err(Rejection::RequestInvalid("The request's Host field is not readable.")),
             None => Ok(""),
+        }
+    }
+
+    /// Fails as [`RequestHead::host`] does.
+    pub(super) fn check_host(&self) -> Result<(), Rejection> {
+        let mut values = self.fields.field_values(&HOST);
+        match (values.next(), values.next()) {
+            (None, _) => Ok(()),
+            (Some(host), None) if self.authority.is_some() || is_text(host) => Ok(()),
+            _ => self.host().map(drop),
         }
     }
 

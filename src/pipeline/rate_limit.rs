@@ -71,6 +71,26 @@ pub struct RateLimitOutcome {
     pub rejection: Option<Rejection>,
 }
 
+/// The states of the limits that a request was charged to. Smaller than [`RateLimitOutcome`].
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LimitStates {
+    /// `None` without a limit.
+    plan: Option<Arc<Plan>>,
+    /// Most requests have one or two limits.
+    states: SmallVec<[LimitState; 2]>,
+}
+
+/// The state of a limit after a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LimitState {
+    /// The group and the limit in it, by index.
+    place: (u16, u16),
+    /// Requests that the limit would admit now.
+    pub(crate) remaining: u64,
+    /// The time until the quota is replenished completely.
+    pub(crate) reset: Duration,
+}
+
 /// The response fields that describe rate limits.
 #[derive(Debug, Clone, Default)]
 pub struct LimitFields {
@@ -179,10 +199,10 @@ impl RouteLimits {
 
     /// As [`RouteLimits::charge`], if there are no limits, or they are counted in this process.
     pub(super) fn charge_now(&self, caller: &Caller<'_>) -> Option<RateLimitOutcome> {
-        let plan = self.plan(caller);
-        if plan.groups().is_empty() {
-            return Some(RateLimitOutcome { plan: Some(plan), ..RateLimitOutcome::default() });
+        if caller.key_limit.is_none() && self.without_key_limit(caller).groups().is_empty() {
+            return Some(RateLimitOutcome::default());
         }
+        let plan = self.plan(caller);
         if !self.limiter.is_local() {
             return None;
         }
@@ -210,10 +230,14 @@ impl RouteLimits {
 
     fn plan(&self, caller: &Caller<'_>) -> Arc<Plan> {
         match (caller.verdict, caller.key_limit) {
-            (None, _) => Arc::clone(&self.anonymous),
-            (Some(_), None) => Arc::clone(&self.authenticated),
             (Some(_), Some(limit)) => self.key_plan(limit),
+            _ => Arc::clone(self.without_key_limit(caller)),
         }
+    }
+
+    /// The plan for a caller whose key has no limit of its own.
+    fn without_key_limit(&self, caller: &Caller<'_>) -> &Arc<Plan> {
+        if caller.verdict.is_some() { &self.authenticated } else { &self.anonymous }
     }
 
     fn key_plan(&self, limit: RateLimitPolicy) -> Arc<Plan> {
@@ -253,6 +277,11 @@ impl RateLimitOutcome {
         self.counted.iter().flat_map(move |(index, outcomes)| groups[*index].limits().iter().zip(outcomes))
     }
 
+    /// Whether no limit was counted. Then no response field describes any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.counted.is_empty()
+    }
+
     /// The response fields that describe the limits.
     pub fn fields(&self) -> LimitFields {
         let Some(plan) = &self.plan else {
@@ -270,6 +299,33 @@ impl RateLimitOutcome {
         if let ChargeResult::Counted(decision) = result {
             self.counted.push((group, decision.outcomes));
         }
+    }
+}
+
+impl LimitStates {
+    /// The limits and their states.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&NamedLimit, &LimitState)> {
+        let groups = self.plan.as_ref().map_or(&[][..], |plan| plan.groups());
+        self.states.iter().filter_map(|state| {
+            let (group, limit) = state.place;
+            Some((groups.get(usize::from(group))?.limits().get(usize::from(limit))?, state))
+        })
+    }
+}
+
+impl From<&RateLimitOutcome> for LimitStates {
+    fn from(outcome: &RateLimitOutcome) -> Self {
+        if outcome.is_empty() {
+            return Self::default();
+        }
+        let place = |group: usize, limit: usize| Some((u16::try_from(group).ok()?, u16::try_from(limit).ok()?));
+        let states = outcome.counted.iter().flat_map(|(group, outcomes)| {
+            outcomes.iter().enumerate().filter_map(move |(limit, outcome)| {
+                let (remaining, reset) = (outcome.remaining, outcome.reset());
+                Some(LimitState { place: place(*group, limit)?, remaining, reset })
+            })
+        });
+        Self { plan: outcome.plan.clone(), states: states.collect() }
     }
 }
 

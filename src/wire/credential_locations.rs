@@ -125,6 +125,11 @@ impl CredentialLocations {
         &self.other_fields
     }
 
+    /// Whether all locations are fields that are nothing but a credential: none is a cookie or a query parameter.
+    pub(crate) fn are_fields(&self) -> bool {
+        self.cookies.is_empty() && self.parameters.is_empty()
+    }
+
     /// The names of all fields that carry a credential, except `Cookie`.
     pub fn field_names(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|field| field.name.as_str())

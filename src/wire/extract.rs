@@ -18,6 +18,8 @@ use crate::credential::CREDENTIAL_MAX;
 /// The field for clients that cannot set `Authorization`.
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+const BEARER: &[u8] = b"bearer";
+
 /// RFC 7617 does not say whether the encoding is padded.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -113,8 +115,7 @@ fn read<'a>(location: &FieldLocation, value: &'a [u8]) -> Result<Option<(Cow<'a,
     if location.schemes.is_empty() {
         return Ok(Some((credential(value)?.into(), false)));
     }
-    let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
-    let (scheme, rest) = value.split_at(end);
+    let (scheme, rest) = value.split_at(scheme_length(value));
     let Some(listed) = location.schemes.iter().find(|listed| listed.is(scheme)) else {
         return Ok(None);
     };
@@ -122,6 +123,18 @@ fn read<'a>(location: &FieldLocation, value: &'a [u8]) -> Result<Option<(Cow<'a,
         None => Ok(Some((credential(rest)?.into(), false))),
         Some(part) => Ok(Some((basic(rest, part)?, true))),
     }
+}
+
+/// The length of what is before the first white space.
+#[inline]
+fn scheme_length(value: &[u8]) -> usize {
+    // The scheme of most credentials, found without looking at each byte.
+    if value.get(BEARER.len()).is_some_and(u8::is_ascii_whitespace)
+        && value[..BEARER.len()].eq_ignore_ascii_case(BEARER)
+    {
+        return BEARER.len();
+    }
+    value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len())
 }
 
 /// A part of the user name and password of RFC 7617.

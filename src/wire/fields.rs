@@ -64,11 +64,15 @@ pub fn length_bit(name: &str) -> u64 {
     1 << name.len().min(63)
 }
 
+/// Whether a value consists of visible ASCII characters, spaces and tabs.
+pub(crate) fn is_text(value: &[u8]) -> bool {
+    // No early exit, so that the compiler can vectorize it.
+    value.iter().fold(true, |visible, byte| visible & matches!(byte, b'\t' | b' '..=b'~'))
+}
+
 /// A value as text, if it consists of visible ASCII characters, spaces and tabs.
 pub fn text(value: &[u8]) -> Option<&str> {
-    // No early exit, so that the compiler can vectorize it.
-    let is_visible = value.iter().fold(true, |visible, byte| visible & matches!(byte, b'\t' | b' '..=b'~'));
-    if is_visible { std::str::from_utf8(value).ok() } else { None }
+    if is_text(value) { std::str::from_utf8(value).ok() } else { None }
 }
 
 #[cfg(test)]

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use super::Exchange;
 use crate::config::OnRevoke;
+use crate::id::KeyId;
 use crate::pipeline::access_log::{RequestLog, ResponseInfo};
+use crate::pipeline::error_type::CLIENT_CLOSED_REQUEST;
 use crate::pipeline::head::Target;
 use crate::pipeline::live_streams::{EndReason, EndStream, StreamKind, StreamSubject};
+use crate::pipeline::request_metrics::CountedRequest;
 use crate::pipeline::spans::Finished;
+use crate::pipeline::trace::RequestTrace;
 use crate::verifier::Verdict;
 use crate::wire::Rejection;
 
@@ -25,7 +29,7 @@ impl<U> Exchange<U> {
         let Some(streams) = self.snapshot.live_streams.as_ref().filter(|_| self.stream.is_none()) else {
             return Ok(());
         };
-        self.stream = Some(match (self.route.as_ref(), self.verdict.as_ref()) {
+        let stream = match (self.route.as_ref(), self.verdict.as_ref()) {
             (Some(route), Some(verdict)) if route.on_revoke == OnRevoke::Close => {
                 let subject = StreamSubject {
                     verdict: verdict.clone(),
@@ -38,7 +42,8 @@ impl<U> Exchange<U> {
                 streams.watch(kind, subject, end(), self.changes)?
             }
             _ => streams.count(kind),
-        });
+        };
+        self.stream = Some(Box::new(stream));
         Ok(())
     }
 
@@ -57,13 +62,50 @@ impl<U> Exchange<U> {
         self.record(response);
     }
 
-    fn record(&mut self, response: ResponseInfo) {
+    /// Counts and logs the request, once.
+    #[doc(hidden)]
+    pub fn record(&mut self, response: ResponseInfo) {
         let Some(in_flight) = self.in_flight.take() else { return };
         let trace = self.trace.take();
+        let is_logged = self.snapshot.access_log.is_enabled();
+        if is_logged || trace.is_some() {
+            self.record_and_describe(response, is_logged, trace);
+        } else {
+            let counted = CountedRequest {
+                path: self.request_path,
+                method: self.method.as_str(),
+                status: response.status.unwrap_or(CLIENT_CLOSED_REQUEST),
+                rejection: self.rejection,
+                elapsed: self.arrived.elapsed(),
+                upstream: response.upstream.as_ref().map(|upstream| upstream.elapsed),
+            };
+            self.snapshot.metrics.count(self.route.as_ref().map(|route| &route.series), &counted);
+            self.count_usage(&response);
+        }
+        drop(in_flight);
+    }
+
+    /// Counts the request in the usage of its key.
+    #[inline]
+    fn count_usage(&self, response: &ResponseInfo) {
+        if let (Some(usage), Some(key)) = (self.snapshot.usage.as_deref(), self.key_id()) {
+            usage.count(&key, self.rejection, response.bytes_received, response.bytes as u64);
+        }
+    }
+
+    /// The key of the credential, also of one that is rejected.
+    #[inline]
+    fn key_id(&self) -> Option<KeyId> {
+        self.verdict.as_ref().map(Verdict::key_id).or_else(|| self.refused_key.as_deref().copied())
+    }
+
+    /// Counts the request, writes its line and ends its trace.
+    #[inline(never)]
+    fn record_and_describe(&self, response: ResponseInfo, is_logged: bool, trace: Option<Box<RequestTrace>>) {
         let access_log = &self.snapshot.access_log;
         let log = RequestLog {
             // Without a log line, a request that has no id needs none.
-            request_id: access_log.is_enabled().then(|| self.request_id()),
+            request_id: is_logged.then(|| self.request_id()),
             request_path: self.request_path,
             method: self.method.as_str(),
             host: self.target.as_ref().map(Target::host),
@@ -72,7 +114,7 @@ impl<U> Exchange<U> {
             trace_id: self.trace_id,
             path: self.received_path(),
             route: self.route().map(|route| &route.series),
-            key_id: self.verdict.as_ref().map(Verdict::key_id).or_else(|| self.refused_key.as_deref().copied()),
+            key_id: self.key_id(),
             rejection: self.rejection,
             client_ip: self.client_ip,
             proxy: self.proxy,
@@ -80,12 +122,11 @@ impl<U> Exchange<U> {
             response,
         };
         log.record(&self.snapshot.metrics, access_log);
-        log.count_usage(self.snapshot.usage.as_deref());
+        self.count_usage(&log.response);
         if let Some(trace) = trace {
             let credential = self.verdict.as_ref().map(Verdict::kind);
             Finished { log: &log, request_id: self.request_id(), credential }.end(*trace);
         }
-        drop(in_flight);
     }
 }
 

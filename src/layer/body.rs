@@ -8,7 +8,8 @@ use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::pipeline::{Exchange, ResponseInfo};
+use super::kept::KeptExchange;
+use crate::pipeline::ResponseInfo;
 
 pin_project! {
     /// A response body with data of [`Bytes`] and the error type of the inner service's body.
@@ -29,17 +30,20 @@ pin_project! {
 
 /// Counts and logs a request when its response has ended or is dropped.
 struct Record {
-    exchange: Option<Exchange>,
-    response: ResponseInfo,
+    /// `None` for a response that is not recorded.
+    exchange: Option<KeptExchange>,
+    status: u16,
+    /// Bytes sent.
+    bytes: usize,
 }
 
 impl<R> ResponseBody<R> {
-    pub(super) fn inner(response: Response<R>, exchange: Option<Exchange>) -> Response<Self> {
+    pub(super) fn inner(response: Response<R>, exchange: Option<KeptExchange>) -> Response<Self> {
         let status = response.status().as_u16();
         response.map(|body| Self { content: Content::Inner { body }, record: Record::new(exchange, status) })
     }
 
-    pub(super) fn rejection(response: Response<Bytes>, exchange: Exchange) -> Response<Self> {
+    pub(super) fn rejection(response: Response<Bytes>, exchange: KeptExchange) -> Response<Self> {
         let status = response.status().as_u16();
         response.map(|body| {
             let body = (!body.is_empty()).then_some(body);
@@ -49,13 +53,13 @@ impl<R> ResponseBody<R> {
 }
 
 impl Record {
-    fn new(exchange: Option<Exchange>, status: u16) -> Self {
-        Self { exchange, response: ResponseInfo::new(status, 0) }
+    fn new(exchange: Option<KeptExchange>, status: u16) -> Self {
+        Self { exchange, status, bytes: 0 }
     }
 
     fn finish(&mut self) {
-        if let Some(exchange) = self.exchange.take() {
-            exchange.finish(std::mem::take(&mut self.response));
+        if let Some(exchange) = &mut self.exchange {
+            exchange.record(ResponseInfo::new(self.status, self.bytes));
         }
     }
 }
@@ -77,7 +81,7 @@ impl<R: Body<Data = Bytes>> Body for ResponseBody<R> {
             ContentProjection::Rejection { body } => body.take().map(|body| Ok(Frame::data(body))),
         };
         match &frame {
-            Some(Ok(frame)) => this.record.response.bytes += frame.data_ref().map_or(0, Buf::remaining),
+            Some(Ok(frame)) => this.record.bytes += frame.data_ref().map_or(0, Buf::remaining),
             Some(Err(_)) | None => this.record.finish(),
         }
         Poll::Ready(frame)
@@ -103,7 +107,6 @@ impl<R: Body<Data = Bytes>> Body for ResponseBody<R> {
 impl<R: Default> Default for ResponseBody<R> {
     /// The default of the inner body; records nothing.
     fn default() -> Self {
-        let record = Record { exchange: None, response: ResponseInfo::default() };
-        Self { content: Content::Inner { body: R::default() }, record }
+        Self { content: Content::Inner { body: R::default() }, record: Record::new(None, 0) }
     }
 }

@@ -10,13 +10,14 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use crate::pipeline::{Exchange, ResponseInfo};
+use super::kept::KeptExchange;
+use crate::pipeline::ResponseInfo;
 
 /// The status that is recorded when the inner service returns an error instead of a response.
 const INNER_ERROR: u16 = 500;
 
 /// A request after its authorization: admitted for the inner service, or rejected.
-type Authorized<B> = Result<(Request<B>, Exchange), (Response<Bytes>, Exchange)>;
+type Authorized<B> = Result<(Request<B>, KeptExchange), (Response<Bytes>, KeptExchange)>;
 pub(super) type AuthorizedFuture<B> = Pin<Box<dyn Future<Output = Authorized<B>> + Send>>;
 
 pin_project! {
@@ -33,17 +34,17 @@ pin_project! {
         /// A record is looked up, or the request is counted in Redis.
         Pending { authorized: AuthorizedFuture<B>, inner: S },
         /// The inner service handles the request.
-        Inner { #[pin] future: S::Future, exchange: Option<Exchange> },
-        Rejected { response: Option<(Response<Bytes>, Exchange)> },
+        Inner { #[pin] future: S::Future, exchange: Option<KeptExchange> },
+        Rejected { response: Option<(Response<Bytes>, KeptExchange)> },
     }
 }
 
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
-    pub(super) fn inner(future: S::Future, exchange: Exchange) -> Self {
+    pub(super) fn inner(future: S::Future, exchange: KeptExchange) -> Self {
         Self { state: State::Inner { future, exchange: Some(exchange) } }
     }
 
-    pub(super) fn rejected(response: Response<Bytes>, exchange: Exchange) -> Self {
+    pub(super) fn rejected(response: Response<Bytes>, exchange: KeptExchange) -> Self {
         Self { state: State::Rejected { response: Some((response, exchange)) } }
     }
 
@@ -86,17 +87,18 @@ where
 /// The response of the inner service, with the rate-limit fields.
 fn respond<R: Body<Data = Bytes>, E>(
     result: Result<Response<R>, E>,
-    exchange: Option<Exchange>,
+    mut exchange: Option<KeptExchange>,
 ) -> Result<Response<ResponseBody<R>>, E> {
-    match (result, exchange) {
-        (Ok(mut response), Some(exchange)) => {
-            exchange.limit_edits(response.headers()).apply(response.headers_mut());
-            Ok(ResponseBody::inner(response, Some(exchange)))
+    match (result, &mut exchange) {
+        (Ok(mut response), authorized) => {
+            if let Some(authorized) = authorized {
+                authorized.edit_limits(response.headers_mut());
+            }
+            Ok(ResponseBody::inner(response, exchange))
         }
-        (Ok(response), None) => Ok(ResponseBody::inner(response, None)),
-        (Err(error), exchange) => {
-            if let Some(exchange) = exchange {
-                exchange.finish(ResponseInfo::new(INNER_ERROR, 0));
+        (Err(error), authorized) => {
+            if let Some(authorized) = authorized {
+                authorized.record(ResponseInfo::new(INNER_ERROR, 0));
             }
             Err(error)
         }

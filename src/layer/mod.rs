@@ -49,6 +49,7 @@ mod body;
 #[cfg(feature = "axum")]
 mod extractor;
 mod future;
+mod kept;
 mod prepared;
 mod principal;
 mod service;

@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 
 use crate::id::{KeyId, TenantId};
 use crate::key::Metadata;
-use crate::pipeline::{Exchange, RateLimitOutcome};
+use crate::pipeline::Exchange;
+use crate::pipeline::rate_limit::LimitStates;
 use crate::policy::Scopes;
 use crate::verifier::{CredentialKind, Verdict};
 
@@ -14,7 +15,7 @@ use crate::verifier::{CredentialKind, Verdict};
 #[derive(Debug, Clone)]
 pub struct Principal {
     verdict: Verdict,
-    limits: RateLimitOutcome,
+    limits: LimitStates,
 }
 
 /// The state of a rate limit after a request.
@@ -35,12 +36,12 @@ pub struct LimitState<'p> {
 impl Principal {
     /// The caller of an authorized request; `None` if it is anonymous.
     pub(super) fn of(exchange: &Exchange) -> Option<Self> {
-        Some(Self { verdict: exchange.verdict()?.clone(), limits: exchange.limits().clone() })
+        Some(Self { verdict: exchange.verdict()?.clone(), limits: exchange.limits().into() })
     }
 
     /// A caller without limits.
     pub(crate) fn new(verdict: Verdict) -> Self {
-        Self { verdict, limits: RateLimitOutcome::default() }
+        Self { verdict, limits: LimitStates::default() }
     }
 
     /// The id of the key; for a derived token that of its parent.
@@ -90,12 +91,12 @@ impl Principal {
 
     /// The rate limits that the request was charged to.
     pub fn limits(&self) -> impl Iterator<Item = LimitState<'_>> {
-        self.limits.states().map(|(named, outcome)| LimitState {
+        self.limits.iter().map(|(named, state)| LimitState {
             name: &named.name,
             quota: named.limit.quota().get(),
             window: named.limit.window(),
-            remaining: outcome.remaining,
-            reset: outcome.reset(),
+            remaining: state.remaining,
+            reset: state.reset,
         })
     }
 }

@@ -11,9 +11,10 @@ use tower_service::Service;
 
 use super::body::ResponseBody;
 use super::future::ResponseFuture;
+use super::kept::KeptExchange;
 use super::prepared::{ClientIp, ClientIpFn, Prepared};
 use super::principal::Principal;
-use crate::pipeline::{Connection, Exchange, Rejection, ResponseForm};
+use crate::pipeline::{Connection, Exchange, Rejection, RequestHead, ResponseForm};
 use crate::wire::query::without_parameters;
 
 /// Authorizes requests for an inner service. Made by [`AuthLayer`](super::AuthLayer).
@@ -51,13 +52,17 @@ where
         };
         let mut connection = Connection::new(client_ip);
         let Prepared { snapshot, route, .. } = &self.prepared;
-        let mut exchange = Exchange::begin_on(snapshot.clone(), route.clone(), &request, &connection);
+        let mut exchange =
+            KeptExchange::new(|| Exchange::begin_on(snapshot.clone(), route.clone(), &request, &connection));
         match exchange.authorize_now(request.headers(), &mut connection) {
             Some(Ok(())) => {
                 admit(&exchange, &mut request);
                 ResponseFuture::inner(self.inner.call(request), exchange)
             }
-            Some(Err(rejection)) => ResponseFuture::rejected(reject(&mut exchange, &rejection, &request), exchange),
+            Some(Err(rejection)) => {
+                let response = reject(&mut exchange, &rejection, &request);
+                ResponseFuture::rejected(response, exchange)
+            }
             None => {
                 // The service that is ready goes with the request; its clone must be polled for readiness again.
                 let next = self.inner.clone();
@@ -83,11 +88,10 @@ where
 
 /// Removes the credential and the identity fields of a request, and adds the principal to its extensions.
 fn admit<B>(exchange: &Exchange, request: &mut Request<B>) {
-    if let Some(mut edits) = exchange.identity_edits(request.headers(), false) {
-        exchange.add_trace_edits(&mut edits);
-        edits.apply(request.headers_mut());
+    exchange.strip_fields(request.headers_mut());
+    if !exchange.stripped_parameters().is_empty() {
+        strip_query(exchange, request.uri_mut());
     }
-    strip_query(exchange, request.uri_mut());
     match Principal::of(exchange) {
         Some(principal) => request.extensions_mut().insert(principal),
         None => request.extensions_mut().remove::<Principal>(),
@@ -105,6 +109,7 @@ fn strip_query(exchange: &Exchange, uri: &mut Uri) {
 }
 
 fn reject<B>(exchange: &mut Exchange, rejection: &Rejection, request: &Request<B>) -> Response<Bytes> {
+    exchange.read_request_id(&RequestHead::from(request));
     exchange.reject(rejection, ResponseForm::of(request.headers()))
 }
 

@@ -77,6 +77,25 @@ fn fields_of_other_locations_are_stripped_in_every_spelling() {
     assert!(!edits.removes("apikey") && !edits.removes("authorization"));
 }
 
+proptest! {
+    /// Stripping a map directly and by edits are the same.
+    #[test]
+    fn identity_is_stripped_from_a_map_as_by_edits(
+        names in prop::collection::vec("(x[-_.]keygate[-_.][a-z]{0,3}|authorization|x[-_.]api[-_.]key|apikeys?|x-my[-_]auth|cookie|[a-z-]{1,14})", 0..12),
+        locations in prop::option::of(prop::sample::select(vec!["apikey", "x-my-auth", "authorization"])),
+    ) {
+        let locations = locations.map(|name| Arc::new(CredentialLocations::new(&[CredentialLocation::header(name)])));
+        let mut received = HeaderMap::new();
+        for name in &names {
+            received.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static("k"));
+        }
+        let mut edited = received.clone();
+        edit_identity(None, locations.as_ref()).apply(&mut edited);
+        strip_identity(&mut received, locations.as_deref());
+        prop_assert_eq!(shown(&received), shown(&edited));
+    }
+}
+
 #[test]
 fn spoofable_headers_are_stripped() {
     let stripped = edited(&[

@@ -1,6 +1,8 @@
 //! Charges a request to its rate limits, and describes them in response fields. All limits of a request are charged in one step or
 //! not at all.
 
+#[cfg(feature = "layer")]
+mod limit_states;
 mod plan;
 
 use std::collections::HashMap;
@@ -15,6 +17,8 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 
+#[cfg(feature = "layer")]
+pub(crate) use self::limit_states::LimitStates;
 pub use self::plan::Caller;
 use self::plan::{Plan, Rule};
 use super::headers::{FieldEdits, SetName};
@@ -69,26 +73,6 @@ pub struct RateLimitOutcome {
     legacy_fields: bool,
     /// Why the request is rejected.
     pub rejection: Option<Rejection>,
-}
-
-/// The states of the limits that a request was charged to. Smaller than [`RateLimitOutcome`].
-#[derive(Debug, Clone, Default)]
-pub(crate) struct LimitStates {
-    /// `None` without a limit.
-    plan: Option<Arc<Plan>>,
-    /// Most requests have one or two limits.
-    states: SmallVec<[LimitState; 2]>,
-}
-
-/// The state of a limit after a request.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LimitState {
-    /// The group and the limit in it, by index.
-    place: (u16, u16),
-    /// Requests that the limit would admit now.
-    pub(crate) remaining: u64,
-    /// The time until the quota is replenished completely.
-    pub(crate) reset: Duration,
 }
 
 /// The response fields that describe rate limits.
@@ -299,33 +283,6 @@ impl RateLimitOutcome {
         if let ChargeResult::Counted(decision) = result {
             self.counted.push((group, decision.outcomes));
         }
-    }
-}
-
-impl LimitStates {
-    /// The limits and their states.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&NamedLimit, &LimitState)> {
-        let groups = self.plan.as_ref().map_or(&[][..], |plan| plan.groups());
-        self.states.iter().filter_map(|state| {
-            let (group, limit) = state.place;
-            Some((groups.get(usize::from(group))?.limits().get(usize::from(limit))?, state))
-        })
-    }
-}
-
-impl From<&RateLimitOutcome> for LimitStates {
-    fn from(outcome: &RateLimitOutcome) -> Self {
-        if outcome.is_empty() {
-            return Self::default();
-        }
-        let place = |group: usize, limit: usize| Some((u16::try_from(group).ok()?, u16::try_from(limit).ok()?));
-        let states = outcome.counted.iter().flat_map(|(group, outcomes)| {
-            outcomes.iter().enumerate().filter_map(move |(limit, outcome)| {
-                let (remaining, reset) = (outcome.remaining, outcome.reset());
-                Some(LimitState { place: place(*group, limit)?, remaining, reset })
-            })
-        });
-        Self { plan: outcome.plan.clone(), states: states.collect() }
     }
 }
 

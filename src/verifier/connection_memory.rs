@@ -11,7 +11,9 @@ use crate::credential::SigningKeys;
 /// The proof of the last accepted credential of a connection, and where its record was found. When the connection presents another credential
 /// or ends, both are kept by the thread, for other connections with the same credential.
 #[derive(Default)]
-pub struct ConnectionMemory(Option<Box<Remembered>>);
+pub struct ConnectionMemory {
+    known: Option<Box<Remembered>>,
+}
 
 /// What a connection and its thread have of a credential.
 pub(super) enum Taken {
@@ -26,7 +28,7 @@ impl ConnectionMemory {
     /// set again when the credential is accepted.
     pub(super) fn take(&mut self, fingerprint: Fingerprint, keys: &ArcSwap<SigningKeys>, now: Timestamp) -> Taken {
         let is_same = |known: &mut Box<Remembered>| known.fingerprint == fingerprint;
-        let (known, is_shared, check) = if let Some(known) = self.0.take_if(is_same) {
+        let (known, is_shared, check) = if let Some(known) = self.known.take_if(is_same) {
             (known, false, VerifiedBy::Connection)
         } else {
             self.give_back();
@@ -42,22 +44,22 @@ impl ConnectionMemory {
 
     /// Whether the proof of the last credential is for this one, and valid.
     pub(super) fn has(&self, fingerprint: Fingerprint, keys: &ArcSwap<SigningKeys>, now: Timestamp) -> bool {
-        self.0.as_ref().is_some_and(|known| known.fingerprint == fingerprint && known.proof.is_valid(keys, now))
+        self.known.as_ref().is_some_and(|known| known.fingerprint == fingerprint && known.proof.is_valid(keys, now))
     }
 
     /// Keeps an accepted credential.
     pub(super) fn set(&mut self, known: Box<Remembered>) {
-        self.0 = Some(known);
+        self.known = Some(known);
     }
 
     /// Where the record of the last accepted credential, or that of its parent, was found.
     pub(super) fn hint(&mut self) -> Option<&mut Option<ConnectionHint>> {
-        self.0.as_mut().map(|known| &mut known.hint)
+        self.known.as_mut().map(|known| &mut known.hint)
     }
 
     /// Leaves the credential to the thread.
     fn give_back(&mut self) {
-        if let Some(known) = self.0.take() {
+        if let Some(known) = self.known.take() {
             keep(known);
         }
     }

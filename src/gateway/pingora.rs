@@ -56,7 +56,7 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora::Result<bool> {
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-        ctx.request.connection.get_mut().get_or_insert_with(|| ConnectionState::of_session(session));
+        ctx.request.connection.get_mut().get_or_insert_with(|| Box::new(ConnectionState::of_session(session)));
         let request = session.req_header();
         let head = RequestHead::new(&request.method, &request.uri, &request.headers).version(request.version);
         let Some((exchange, state)) = ctx.request.begin(&self.snapshot, &head, RequestPath::Proxy) else {

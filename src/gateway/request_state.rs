@@ -183,11 +183,11 @@ impl ConnectionState {
     }
 
     /// The state of a request on a connection that serves several at a time.
-    pub(super) fn of_session(session: &Session) -> Box<Self> {
+    pub(super) fn of_session(session: &Session) -> Self {
         let request = multiplexed(session);
         let (origin, progress) =
             request.map(|request| (request.origin.clone(), Arc::clone(&request.progress))).unwrap_or_default();
-        Box::new(Self::new(&origin.info, &origin.trust, progress))
+        Self::new(&origin.info, &origin.trust, progress)
     }
 }
 

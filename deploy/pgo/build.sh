@@ -7,6 +7,9 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
+# How often the counts of the run with common traffic are taken: what is not executed by most requests is not hot.
+COMMON_WEIGHT=20
+
 say() { echo "pgo: $*" >&2; }
 fail() {
     say "$*"
@@ -36,7 +39,12 @@ is_profile_current() {
 train() {
     rm -rf "$pgo/profiles"
     python3 -B deploy/pgo/train.py "$instrumented" --profiles "$pgo/profiles"
-    "$profdata" merge -o "$profile.new" "$pgo"/profiles/*.profraw ||
+    inputs=
+    for file in "$pgo"/profiles/common/*.profraw; do
+        inputs="$inputs -weighted-input=$COMMON_WEIGHT,$file"
+    done
+    # shellcheck disable=SC2086 # Several arguments; the path has no space.
+    "$profdata" merge -o "$profile.new" $inputs "$pgo"/profiles/all/*.profraw ||
         fail "$profdata cannot read the profiles of $(rustc --version); run: rustup component add llvm-tools"
     # cargo does not notice that a file of its flags has changed.
     rm -rf "$pgo/optimised"

@@ -99,6 +99,18 @@ def kinds(made):
     return [*accepted(made), *with_methods(made), *rejected(made), *checks(made)]
 
 
+def common(made):
+    """What most requests of busy gateways are, and the attacks on them."""
+    return [
+        Kind("keys", 500, each(made.keys), length=1024),
+        Kind("one key", 100, each(made.keys[:1]), length=1024, connections=1),
+        Kind("chunked responses", 120, each(made.keys, "/orders/chunked"), length=1024),
+        Kind("JWTs", 60, each(made.jwts), length=1024),
+        Kind("macaroons", 60, each(made.macaroons), length=1024),
+        Kind("forged keys", 160, each(forge(made.keys)), status=401),
+    ]
+
+
 def accepted(made):
     by_api_key = [request("GET", "/orders", {"X-API-Key": key}) for key in made.keys]
     return [

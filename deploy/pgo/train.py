@@ -9,6 +9,8 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -19,27 +21,42 @@ from keygate import FEW_FIELDS, Keygate
 
 # Thousandths of all requests that are sent over HTTP/2.
 HTTP2_SHARE = 20
-# How the section `gateway` differs, and which part of the requests is sent: with little and with much work for each request.
-VARIANTS = [
-    ({"threads": 1, "request_headers": FEW_FIELDS, "access_log": {"enabled": False}}, 0.7),
-    ({"threads": 2}, 0.3),
+
+
+@dataclass
+class Run:
+    """A start of Keygate with some traffic."""
+
+    name: str
+    # Returns the kinds of requests.
+    kinds: Callable
+    # Which part of all requests is sent.
+    part: float
+    # How the section `gateway` differs.
+    gateway: dict
+
+
+# The runs. Each has a profile in a folder of this name. The first one issues the keys. build.sh gives the profile of the second one more
+# weight, so that only what most requests execute counts as hot.
+RUNS = [
+    Run("all", traffic.kinds, 0.2, {"threads": 2}),
+    Run("common", traffic.common, 0.8, {"threads": 1, "request_headers": FEW_FIELDS, "access_log": {"enabled": False}}),
 ]
 
 
 def main():
     options = arguments()
-    if options.profiles:
-        Path(options.profiles).mkdir(parents=True, exist_ok=True)
-    with Upstream() as upstream:
-        for variant, part in VARIANTS:
-            train(options, upstream.port, variant, round(part * options.requests))
+    made = None
+    with Upstream() as upstream, tempfile.TemporaryDirectory(prefix="keygate-training-") as folder:
+        for run in RUNS:
+            made = train(options, upstream.port, run, folder, made)
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("binary", help="the keygate to send requests to")
     parser.add_argument("--profiles", metavar="FOLDER", help="where an instrumented binary writes its profiles")
-    parser.add_argument("--requests", type=int, default=100_000, help="how many requests to send, about (default: %(default)s)")
+    parser.add_argument("--requests", type=int, default=200_000, help="how many requests to send, about (default: %(default)s)")
     return parser.parse_args()
 
 
@@ -57,20 +74,25 @@ class Upstream:
         self.process.communicate()
 
 
-def train(options, upstream_port, variant, requests):
-    """Starts a Keygate, sends it requests of every kind, and ends it."""
-    with tempfile.TemporaryDirectory(prefix="keygate-training-") as folder:
-        with Keygate(options.binary, folder, upstream_port, options.profiles, variant) as keygate:
-            try:
+def train(options, upstream_port, run, folder, made):
+    """Starts a Keygate, sends it the requests of a run, and ends it. Returns the credentials in its database, which are `made` already or not."""
+    requests = round(run.part * options.requests)
+    profiles = options.profiles and Path(options.profiles, run.name)
+    if profiles:
+        profiles.mkdir(parents=True, exist_ok=True)
+    with Keygate(options.binary, folder, upstream_port, profiles, run.gateway) as keygate:
+        try:
+            if not made:
                 made = traffic.issue(keygate)
                 exhaust(keygate, made)
-                for kind in traffic.kinds(made):
-                    send(keygate, kind, requests)
                 send_over_http2(keygate, made, requests)
                 read(keygate, made)
-            except (Failure, OSError) as error:
-                raise Failure(f"{error}; the end of Keygate's log: {keygate.output()}") from error
-            keygate.stop()
+            for kind in run.kinds(made):
+                send(keygate, kind, requests)
+        except (Failure, OSError) as error:
+            raise Failure(f"{error}; the end of Keygate's log: {keygate.output()}") from error
+        keygate.stop()
+    return made
 
 
 def exhaust(keygate, made):

@@ -36,7 +36,7 @@ pub struct LimitState<'p> {
 impl Principal {
     /// The caller of an authorized request; `None` if it is anonymous.
     pub(super) fn of(exchange: &Exchange) -> Option<Self> {
-        Some(Self { verdict: exchange.verdict()?.clone(), limits: exchange.limits().into() })
+        Some(Self { verdict: exchange.verdict()?.clone(), limits: exchange.limits().limit_states() })
     }
 
     /// A caller without limits.

@@ -261,6 +261,12 @@ impl RateLimitOutcome {
         self.counted.iter().flat_map(move |(index, outcomes)| groups[*index].limits().iter().zip(outcomes))
     }
 
+    /// The same, to be kept longer than this.
+    #[cfg(feature = "layer")]
+    pub(crate) fn limit_states(&self) -> LimitStates {
+        if self.is_empty() { LimitStates::default() } else { LimitStates::new(self.plan.clone(), &self.counted) }
+    }
+
     /// Whether no limit was counted. Then no response field describes any.
     pub(super) fn is_empty(&self) -> bool {
         self.counted.is_empty()

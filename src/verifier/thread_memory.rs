@@ -46,8 +46,8 @@ impl Table {
             self.consider_size();
         }
         let place = remembered.fingerprint.below(self.places.len());
-        let is_other = |kept: &Box<Remembered>| kept.fingerprint != remembered.fingerprint;
-        self.replaced += usize::from(self.places[place].as_ref().is_some_and(is_other));
+        let is_other = |kept: &Remembered| kept.fingerprint != remembered.fingerprint;
+        self.replaced += usize::from(self.places[place].as_deref().is_some_and(is_other));
         self.kept += 1;
         self.places[place] = Some(remembered);
     }

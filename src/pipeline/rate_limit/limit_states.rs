@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::RateLimitOutcome;
 use super::plan::Plan;
-use crate::ratelimit::NamedLimit;
+use crate::ratelimit::{NamedLimit, Outcomes};
 
-/// The states of the limits that a request was charged to. Smaller than [`RateLimitOutcome`].
+/// The states of the limits that a request was charged to. Smaller than its outcome.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LimitStates {
     /// `None` without a limit.
@@ -30,6 +29,18 @@ pub(crate) struct LimitState {
 }
 
 impl LimitStates {
+    /// The states of the groups of a plan that were counted, by index.
+    pub(super) fn new(plan: Option<Arc<Plan>>, counted: &[(usize, Outcomes)]) -> Self {
+        let place = |group: usize, limit: usize| Some((u16::try_from(group).ok()?, u16::try_from(limit).ok()?));
+        let states = counted.iter().flat_map(|(group, outcomes)| {
+            outcomes.iter().enumerate().filter_map(move |(limit, outcome)| {
+                let (remaining, reset) = (outcome.remaining, outcome.reset());
+                Some(LimitState { place: place(*group, limit)?, remaining, reset })
+            })
+        });
+        Self { plan, states: states.collect() }
+    }
+
     /// The limits and their states.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&NamedLimit, &LimitState)> {
         let groups = self.plan.as_ref().map_or(&[][..], |plan| plan.groups());
@@ -37,21 +48,5 @@ impl LimitStates {
             let (group, limit) = state.place;
             Some((groups.get(usize::from(group))?.limits().get(usize::from(limit))?, state))
         })
-    }
-}
-
-impl From<&RateLimitOutcome> for LimitStates {
-    fn from(outcome: &RateLimitOutcome) -> Self {
-        if outcome.is_empty() {
-            return Self::default();
-        }
-        let place = |group: usize, limit: usize| Some((u16::try_from(group).ok()?, u16::try_from(limit).ok()?));
-        let states = outcome.counted.iter().flat_map(|(group, outcomes)| {
-            outcomes.iter().enumerate().filter_map(move |(limit, outcome)| {
-                let (remaining, reset) = (outcome.remaining, outcome.reset());
-                Some(LimitState { place: place(*group, limit)?, remaining, reset })
-            })
-        });
-        Self { plan: outcome.plan.clone(), states: states.collect() }
     }
 }

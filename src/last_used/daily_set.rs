@@ -19,7 +19,7 @@ const SECONDS: i64 = 86_400;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark(u64);
 
-/// A use of a key that was noted, as whoever presents the key again keeps it.
+/// Identifies a use of a key that was noted. A connection keeps it, so that the next use on the same day is not looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Noted {
     creation: u32,
@@ -81,7 +81,7 @@ impl DailySet {
             // A slot with another mark stays unchanged.
             let _ = slot.compare_exchange(mark.0, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
-        // After the removal: whoever noted the mark before this notes it again.
+        // After the removal of the mark, so that a use that was noted before it is noted again.
         self.removals.fetch_add(1, Ordering::Release);
     }
 

@@ -55,7 +55,8 @@ fn run() -> Result<(), String> {
     let items = items(&api);
     let text = format!("# keygate {version}\n{}\n", items.join("\n"));
     let recorded = std::fs::read_to_string(&record).unwrap_or_default();
-    if text == recorded {
+    // Sets: in which impl block and in which order methods are written is no part of the API.
+    if recorded.lines().collect::<BTreeSet<_>>() == text.lines().collect() {
         println!("the public API has {} items, as recorded in {record}", items.len());
         return Ok(());
     }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::download::{Start, write_error};
 use super::endpoint_stream::EndpointStream;
 use super::request::{PlainRequest, Step, parse};
+use super::send_batching::after_ready_tasks;
 use super::upload::{Sides, Upload, poll_abandoned};
 use crate::gateway::failure::{as_upstream_timeout, is_client_disconnect};
 use crate::gateway::forwarding::{Forwarding, unreachable_upstream};
@@ -69,6 +70,7 @@ impl PlainRequest<'_> {
 
     /// Forwards the request.
     async fn forward(&mut self) -> bool {
+        after_ready_tasks().await;
         loop {
             let failed = match self.attempt().await {
                 Ok(()) => {
@@ -128,6 +130,7 @@ impl PlainRequest<'_> {
             progress.set_answered();
             progress.set_last_part();
         }
+        after_ready_tasks().await;
         if let Err(error) = self.client.send_last(&bytes).await {
             tracing::debug!(%error, "the client closed the connection before the response was sent");
             self.closes = true;
@@ -232,6 +235,7 @@ impl PlainRequest<'_> {
                 Start::Final(download) => break download,
             }
         };
+        after_ready_tasks().await;
         let Self { request, client, replay, .. } = self;
         let mut sides = Sides { client, endpoint, request, replay };
         poll_fn(|context| download.poll(upload, &mut sides, context)).await?;

@@ -9,6 +9,7 @@
 //! - `upload`: the request on its way to an endpoint.
 //! - `download`: the response on its way to the client.
 //! - `endpoint_stream`: a connection to an endpoint, and its errors as those of pingora.
+//! - `send_batching`: what is ready is received before anything is sent.
 //! - `response_head`, `write_head`: heads of responses are parsed, heads are written. `heads`: both without connections.
 
 mod begin;
@@ -18,6 +19,7 @@ mod exchange;
 mod heads;
 mod request;
 mod response_head;
+mod send_batching;
 mod upload;
 mod write_head;
 

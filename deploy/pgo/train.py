@@ -56,7 +56,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("binary", help="the keygate to send requests to")
     parser.add_argument("--profiles", metavar="FOLDER", help="where an instrumented binary writes its profiles")
-    parser.add_argument("--requests", type=int, default=200_000, help="how many requests to send, about (default: %(default)s)")
+    parser.add_argument("--requests", type=int, default=400_000, help="how many requests to send, about (default: %(default)s)")
     return parser.parse_args()
 
 

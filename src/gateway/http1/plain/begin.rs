@@ -97,6 +97,7 @@ enum Authorized {
     Decided(Result<(), Rejection>, Instant),
 }
 
+#[inline(never)] // See `poll_caught` of the connection.
 fn authorize_now(request: &mut Forwarding, head: &RequestHead<'_, HeadFields<'_>>) -> Authorized {
     let (Some(exchange), Some(state)) = (&mut request.exchange, request.connection.get_mut()) else {
         return Authorized::Decided(Err(Rejection::InternalError), Instant::now());

@@ -55,6 +55,7 @@ impl PlainRequest<'_> {
     ///
     /// # Errors
     /// [`ErrorType::InvalidHTTPHeader`], or if there are too many live streams.
+    #[inline(never)] // See `poll_caught` of the connection.
     pub(super) fn read_head(&mut self, endpoint: &mut EndpointStream) -> pingora::Result<Option<Start>> {
         if endpoint.received.is_empty() {
             return Ok(None);

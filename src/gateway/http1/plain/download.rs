@@ -99,9 +99,6 @@ impl PlainRequest<'_> {
             Framing::Chunked => ResponseBody::Framed(Body::chunked()),
             Framing::UntilClose => ResponseBody::UntilClose { is_closed: false },
         };
-        if let Some(progress) = self.request.progress() {
-            progress.set_answered();
-        }
         let is_persistent = head.is_persistent && head.framing != Framing::UntilClose;
         Ok(Start::Final(Download {
             out: bytes,

@@ -126,11 +126,11 @@ impl PlainRequest<'_> {
         self.closes |= !is_drained || self.client.is_stopping();
         let body = if self.method == Method::HEAD { &[] } else { &response.body()[..] };
         let bytes = own_response(response, body, self.closes);
+        after_ready_tasks().await;
         if let Some(progress) = self.request.progress() {
             progress.set_answered();
             progress.set_last_part();
         }
-        after_ready_tasks().await;
         if let Err(error) = self.client.send_last(&bytes).await {
             tracing::debug!(%error, "the client closed the connection before the response was sent");
             self.closes = true;
@@ -236,6 +236,10 @@ impl PlainRequest<'_> {
             }
         };
         after_ready_tasks().await;
+        // Not before: an exchange that is answered is dropped when it must end, without the response.
+        if let Some(progress) = self.request.progress() {
+            progress.set_answered();
+        }
         let Self { request, client, replay, .. } = self;
         let mut sides = Sides { client, endpoint, request, replay };
         poll_fn(|context| download.poll(upload, &mut sides, context)).await?;

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 from keygate import SCOPE
 
-KEYS = 400
 TOKENS = 50
 ISSUED = "/v2alpha1/admin/issuedApiKeys"
 BROWSER = {
@@ -43,18 +42,22 @@ class Credentials:
     exhausted: str = ""
 
 
-def issue(keygate):
-    """Issues keys and derives tokens from them."""
+def issue(keygate, requests):
+    """Issues keys for this number of requests and derives tokens from them.
+
+    There are enough keys for threads to look many of them up in the shared cache, as they do in busy gateways.
+    """
     made = Credentials()
-    made.keys = [issue_one(keygate, number)["secret"] for number in range(KEYS)]
+    count = max(TOKENS, requests // 100)
+    made.keys = [issue_one(keygate, number)["secret"] for number in range(count)]
     for key in made.keys[:TOKENS]:
         made.jwts.append(derive(keygate, key, "jwt"))
         made.macaroons.append(derive(keygate, key, "macaroon"))
-    revoked = issue_one(keygate, KEYS)
+    revoked = issue_one(keygate, count)
     keygate.call(f"{ISSUED}/{revoked['issued_api_key']['key_id']}:revoke", {})
     made.revoked = revoked["secret"]
     limited = {"rate_limit_policy": {"quota": "1", "window": "3600s"}}
-    made.exhausted = issue_one(keygate, KEYS + 1, **limited)["secret"]
+    made.exhausted = issue_one(keygate, count + 1, **limited)["secret"]
     return made
 
 

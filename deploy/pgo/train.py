@@ -83,7 +83,7 @@ def train(options, upstream_port, run, folder, made):
     with Keygate(options.binary, folder, upstream_port, profiles, run.gateway) as keygate:
         try:
             if not made:
-                made = traffic.issue(keygate)
+                made = traffic.issue(keygate, options.requests)
                 exhaust(keygate, made)
                 send_over_http2(keygate, made, requests)
                 read(keygate, made)

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{address, connect, open, read_head, start, wait_metric};
 use crate::support::client_stream::ClientStream;
 use crate::support::listeners::{ListenerKind, Listeners, Protocol};
-use crate::support::memory::resident;
+use crate::support::memory::anonymous;
 use crate::support::upstream::Upstream;
 use crate::support::wait::wait_for;
 
@@ -47,11 +47,11 @@ async fn silent_connections_take_little_memory() {
     let mut connections = Vec::new();
     fill(&mut connections, silent_to(&keygate.gateway), WARM);
     wait_metric(&keygate, &open("pending"), |open| open == 200).await;
-    let before = resident(keygate.process.id());
+    let before = anonymous(keygate.process.id());
     fill(&mut connections, silent_to(&keygate.gateway), silent);
     wait_metric(&keygate, &open("pending"), |open| open >= silent as u64).await;
     let bytes = |grown: usize| grown * 1024 / (silent - WARM);
-    let ours = bytes(resident(keygate.process.id()).saturating_sub(before));
+    let ours = bytes(anonymous(keygate.process.id()).saturating_sub(before));
     let mut last = connections.pop().unwrap();
     last.write_all(b"GET /open HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
     assert!(read_head(&mut last).starts_with("HTTP/1.1 200"));
@@ -99,7 +99,7 @@ async fn wait_nginx(url: &str, count: usize, process: u32) -> usize {
     wait_for(async || {
         let status = reqwest::get(url).await.unwrap().text().await.unwrap();
         let active: usize = status.lines().next().unwrap().rsplit(' ').find_map(|word| word.parse().ok()).unwrap_or(0);
-        if active > count { Ok(resident(process)) } else { Err(format!("{active} of {count} connections: {status}")) }
+        if active > count { Ok(anonymous(process)) } else { Err(format!("{active} of {count} connections: {status}")) }
     })
     .await
 }
@@ -137,7 +137,7 @@ async fn silent_tls_connections_take_no_more_memory_than_those_of_nginx() {
         let mut memory = async |count: usize| {
             fill(&mut connections, connect, count);
             wait_metric(&keygate, &state, |open| open >= count as u64).await;
-            resident(keygate.process.id())
+            anonymous(keygate.process.id())
         };
         let before = memory(WARM).await;
         let ours = memory(SILENT_TLS).await.saturating_sub(before) * 1024 / (SILENT_TLS - WARM);
@@ -153,7 +153,7 @@ async fn silent_tls_connections_take_no_more_memory_than_those_of_nginx() {
 async fn large_heads_are_refused_before_they_take_memory() {
     let upstream = Upstream::start();
     let keygate = start(&upstream.url, &json!({}), &json!({}));
-    let before = resident(keygate.process.id());
+    let before = anonymous(keygate.process.id());
     let head = format!("GET /open HTTP/1.1\r\nHost: h\r\nX-Large: {}\r\n\r\n", "x".repeat(1000 * 1024)).into_bytes();
     let mut connections: Vec<_> = (0..200).map(|_| connect(&keygate.gateway)).collect();
     std::thread::scope(|scope| {
@@ -174,7 +174,7 @@ async fn large_heads_are_refused_before_they_take_memory() {
             });
         }
     });
-    let grown = resident(keygate.process.id()).saturating_sub(before);
+    let grown = anonymous(keygate.process.id()).saturating_sub(before);
     assert!(grown < HEADS_MAX, "{grown} KiB");
     assert!(upstream.heads().is_empty());
 }

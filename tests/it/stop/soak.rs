@@ -19,7 +19,7 @@ use crate::streams::grpc_service::GrpcUpstream;
 use crate::streams::stream_upstream::StreamUpstream;
 use crate::streams::{connect, open_socket};
 use crate::support::keygate::Keygate;
-use crate::support::memory::resident;
+use crate::support::memory::anonymous;
 use crate::support::wait::wait_for;
 use crate::upstreams::instance::Instance;
 
@@ -261,12 +261,12 @@ async fn no_request_fails_through_reloads_upgrades_a_bad_file_and_a_restart() {
         clients.go_on().await;
         tokio::time::sleep_until((began + step * number).into()).await;
         if soak.successor.is_some() && event == Event::EndpointRestart {
-            warm = resident(soak.process());
+            warm = anonymous(soak.process());
         }
         soak.apply(event).await;
     }
     clients.go_on().await;
-    let grown = resident(soak.process()).saturating_sub(warm);
+    let grown = anonymous(soak.process()).saturating_sub(warm);
     println!("{:?} in {:?}; {warm} KiB, {grown} KiB more at the end", clients.counts(), began.elapsed());
     let process = soak.successor.take().unwrap();
     clients.end(&process).await;

@@ -148,14 +148,16 @@ impl Forwarding {
 
     /// Counts and logs the request. `sent` has the final status and the number of body bytes, `bytes_received` is the number of bytes of
     /// the request body.
+    #[inline(never)] // See `poll_caught` of the connection.
     pub(super) fn finish(&mut self, sent: (Option<u16>, usize), bytes_received: u64) {
         let ((status, bytes), is_truncated, upstream) = (sent, self.is_truncated, self.call.info());
         let response = ResponseInfo { status, bytes, bytes_received, is_truncated, upstream };
-        let Some(exchange) = self.exchange.take() else { return };
+        let Some(exchange) = &mut self.exchange else { return };
         match self.end_reason {
-            Some(reason) => exchange.end(reason, response),
-            None => exchange.finish(response),
+            Some(reason) => exchange.record_end(reason, response),
+            None => exchange.record(response),
         }
+        self.exchange = None;
     }
 }
 

@@ -23,6 +23,7 @@ use super::error::HeadError;
 use super::fields::FieldStorage;
 use super::head::ParsedHead;
 use super::plain::{self, Begun, Finished, Received};
+use super::rare_stage::rare_stage;
 use super::receive::poll_receive;
 use super::refusal::closing_response;
 use super::request_stream::{RequestStream, Returned, Shared, Slot};
@@ -133,7 +134,7 @@ pub(crate) async fn serve(
                 admitted.set_idle();
             }
             Next::Malformed(error, arrived) => {
-                Box::pin(connection.refuse(error, arrived)).await;
+                rare_stage(connection.refuse(error, arrived)).await;
                 return End::Closed;
             }
             Next::Http2 => {
@@ -235,7 +236,7 @@ impl<'f> Connection<'f> {
             Ok(Some(begun)) => begun,
             Ok(None) => return ControlFlow::Break(()),
             Err(error) => {
-                Box::pin(self.refuse(error, arrived.unwrap_or_else(Instant::now))).await;
+                rare_stage(self.refuse(error, arrived.unwrap_or_else(Instant::now))).await;
                 return ControlFlow::Break(());
             }
         };
@@ -269,7 +270,7 @@ impl<'f> Connection<'f> {
             return ControlFlow::Continue(());
         }
         let is_defect = is_panicked && !is_answered;
-        Box::pin(async move {
+        rare_stage(async move {
             if is_answered {
                 self.send_rest(output, ended.zip(frames.as_ref())).await;
             }

@@ -19,6 +19,13 @@ impl HeadWriter {
         Self { bytes: BytesMut::zeroed(size), at: 0 }
     }
 
+    /// A writer with room for `size` bytes, and for this number of bytes that are added behind the head later, which are not zeroed.
+    pub(super) fn with_capacity_and_room(size: usize, room: usize) -> Self {
+        let mut bytes = BytesMut::with_capacity(size + room);
+        bytes.resize(size, 0);
+        Self { bytes, at: 0 }
+    }
+
     /// Writes a part.
     #[inline]
     pub(super) fn put(&mut self, part: &[u8]) {
@@ -103,5 +110,14 @@ mod tests {
             writer.put_value(b"b-c");
             assert_eq!(writer.finish(), "HTTP/1.1 200 OK\r\nVia: 1.1 a\r\nX-Request-Id: b-c\r\n", "{room}");
         }
+    }
+
+    #[test]
+    fn room_behind_the_head_is_left() {
+        let mut writer = HeadWriter::with_capacity_and_room(10, 1_000);
+        writer.put_field("Via", b"1.1 a");
+        let bytes = writer.finish();
+        assert_eq!(bytes, "Via: 1.1 a\r\n");
+        assert!(bytes.capacity() >= 1_000, "{}", bytes.capacity());
     }
 }

@@ -20,6 +20,7 @@ mod forwarded;
 mod head;
 mod head_writer;
 mod plain;
+mod rare_stage;
 mod receive;
 mod refusal;
 mod request_stream;

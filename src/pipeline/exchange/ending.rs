@@ -49,7 +49,7 @@ impl<U> Exchange<U> {
 
     /// Counts and logs a request that was ended before its response was complete.
     #[doc(hidden)]
-    pub fn end(mut self, reason: EndReason, response: ResponseInfo) {
+    pub fn record_end(&mut self, reason: EndReason, response: ResponseInfo) {
         self.rejection = Some(reason.code());
         if let Some(stream) = &self.stream {
             stream.count_end(reason);

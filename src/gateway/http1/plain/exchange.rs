@@ -20,6 +20,7 @@ use crate::gateway::failure::{as_upstream_timeout, is_client_disconnect};
 use crate::gateway::forwarding::{Forwarding, unreachable_upstream};
 use crate::gateway::http1::fields::{FieldStorage, HeadFields};
 use crate::gateway::http1::head::ParsedHead;
+use crate::gateway::http1::rare_stage::rare_stage;
 use crate::gateway::http1::refusal::own_response;
 use crate::gateway::request_state::{ConnectionState, Progress};
 use crate::gateway::respond::{DRAIN_TIMEOUT, MAX_DRAIN};
@@ -48,7 +49,7 @@ impl PlainRequest<'_> {
     /// Takes a request that was begun to its end.
     pub(in crate::gateway::http1) async fn run(mut self: Box<Self>) -> Finished {
         if matches!(self.step, Step::Authorize) {
-            self.step = Box::pin(self.authorize()).await;
+            self.step = rare_stage(self.authorize()).await;
         }
         let is_reusable = match self.take_response() {
             Some(response) => self.respond(&response).await,
@@ -96,7 +97,7 @@ impl PlainRequest<'_> {
                 }
             };
             if !is_retried {
-                return Box::pin(self.fail(&error)).await;
+                return rare_stage(self.fail(&error)).await;
             }
         }
     }
@@ -122,7 +123,7 @@ impl PlainRequest<'_> {
 
     /// Sends a response that Keygate makes itself.
     async fn respond(&mut self, response: &Response<Bytes>) -> bool {
-        let is_drained = self.client.is_body_read() || Box::pin(self.is_drained()).await;
+        let is_drained = self.client.is_body_read() || rare_stage(self.is_drained()).await;
         self.closes |= !is_drained || self.client.is_stopping();
         let body = if self.method == Method::HEAD { &[] } else { &response.body()[..] };
         let bytes = own_response(response, body, self.closes);
@@ -169,7 +170,7 @@ impl PlainRequest<'_> {
     async fn attempt(&mut self) -> Result<(), Failed> {
         let head = match self.take_head() {
             Some(head) => head,
-            None => Box::pin(self.select()).await.map_err(Failed::Unselected)?,
+            None => rare_stage(self.select()).await.map_err(Failed::Unselected)?,
         };
         let mut endpoint = self.connect().await?;
         let mut upload = Upload::new(head, &self.replay);
@@ -200,7 +201,7 @@ impl PlainRequest<'_> {
             self.request.call.connected(true, None).map_err(Failed::Exchange)?;
             return Ok(EndpointStream::new(stream, write_limit));
         }
-        let stream = Box::pin(self.connect_new()).await?;
+        let stream = rare_stage(self.connect_new()).await?;
         Ok(EndpointStream::new(stream, write_limit))
     }
 
@@ -231,7 +232,7 @@ impl PlainRequest<'_> {
         }
         let mut download = loop {
             match self.start(endpoint, upload).await? {
-                Start::Interim(bytes) => self.pass_interim(&bytes).await?,
+                Start::Interim(bytes) => rare_stage(self.pass_interim(&bytes)).await?,
                 Start::Final(download) => break download,
             }
         };

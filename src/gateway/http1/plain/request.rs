@@ -105,7 +105,8 @@ impl PlainRequest<'_> {
     }
 }
 
-/// Parses a head that was parsed before.
+/// Parses a head that was parsed before. Its fields are not on the stack of the caller, which rarely needs them.
+#[inline(never)]
 pub(super) fn parse<T>(
     bytes: &[u8],
     limits: &ListenerLimits,

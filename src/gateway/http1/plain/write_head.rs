@@ -33,7 +33,8 @@ pub(super) fn request_head(
 
 /// The head of a response for a client, with room for this number of bytes after it. With `closes` it says that the connection ends.
 pub(super) fn response_head(head: &ResponseHead<'_, '_>, edits: &FieldEdits, closes: bool, room: usize) -> BytesMut {
-    let mut out = HeadWriter::with_capacity(size_of_fields(head.fields, edits) + head.reason.len() + LINES + room);
+    let size = size_of_fields(head.fields, edits) + head.reason.len() + LINES;
+    let mut out = HeadWriter::with_capacity_and_room(size, room);
     out.put_status_line(head.status, head.reason);
     put_fields(&mut out, head.fields, edits);
     match head.framing {

@@ -16,7 +16,7 @@ pub(super) struct HeadWriter {
 impl HeadWriter {
     /// A writer with room for `size` bytes. Parts beyond it are written as well, at the cost of another allocation.
     pub(super) fn with_capacity(size: usize) -> Self {
-        Self { bytes: BytesMut::zeroed(size), at: 0 }
+        Self::with_capacity_and_room(size, 0)
     }
 
     /// A writer with room for `size` bytes, and for this number of bytes that are added behind the head later, which are not zeroed.

@@ -110,6 +110,8 @@ pub mod engine;
 #[cfg(feature = "external_auth")]
 #[doc(hidden)]
 pub mod external_auth;
+#[cfg(any(feature = "gateway", feature = "layer"))]
+mod free_list;
 #[cfg(feature = "gateway")]
 #[doc(hidden)]
 pub mod gateway;

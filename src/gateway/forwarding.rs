@@ -22,7 +22,7 @@ use crate::wire::problem::rejection_response;
 /// A request in progress.
 #[derive(Default)]
 pub(super) struct Forwarding {
-    pub(super) exchange: Option<Exchange<RouteUpstream>>,
+    pub(super) exchange: Option<Box<Exchange<RouteUpstream>>>,
     /// The attempts at the upstream.
     pub(super) call: UpstreamCall,
     /// Why the upstream got no further attempt.
@@ -53,10 +53,8 @@ impl Forwarding {
         path: RequestPath,
     ) -> Option<(&mut Exchange<RouteUpstream>, &mut ConnectionState)> {
         let state = self.connection.get_mut().as_mut()?;
-        let exchange = match state.begun.take() {
-            Some(begun) => *begun,
-            None => Exchange::begin(snapshot.load_full(), head, &state.connection),
-        };
+        let begin = || Box::new(Exchange::begin(snapshot.load_full(), head, &state.connection));
+        let exchange = state.begun.take().unwrap_or_else(begin);
         let exchange = self.exchange.insert(exchange);
         exchange.set_request_path(path);
         Some((exchange, state))
@@ -81,7 +79,7 @@ impl Forwarding {
     /// # Errors
     /// If there is none.
     pub(super) fn upstream(&self) -> pingora::Result<Arc<Upstream>> {
-        let route = self.exchange.as_ref().and_then(Exchange::route);
+        let route = self.exchange.as_deref().and_then(Exchange::route);
         route.and_then(|route| route.upstream.clone()).ok_or_else(unreachable_upstream)
     }
 
@@ -90,7 +88,7 @@ impl Forwarding {
     /// # Errors
     /// If no endpoint is left, or no turn came in time; [`Self::reject`] makes the response.
     pub(super) async fn select(&mut self, upstream: &Arc<Upstream>, key: &[u8]) -> pingora::Result<()> {
-        let is_spared = self.exchange.as_ref().is_some_and(Exchange::is_key_cached);
+        let is_spared = self.exchange.as_deref().is_some_and(Exchange::is_key_cached);
         self.call.select(upstream, key, is_spared).await.map_err(|rejection| {
             self.rejection = Some(rejection);
             unreachable_upstream()
@@ -131,8 +129,8 @@ impl Forwarding {
             request_id = self.exchange.as_ref().map(|exchange| exchange.request_id().as_str()),
             method,
             path,
-            route = self.exchange.as_ref().and_then(Exchange::route).map(|route| &*route.name),
-            trace_id = self.exchange.as_ref().and_then(Exchange::trace_id).map(tracing::field::display),
+            route = self.exchange.as_deref().and_then(Exchange::route).map(|route| &*route.name),
+            trace_id = self.exchange.as_deref().and_then(Exchange::trace_id).map(tracing::field::display),
             "the request could not be proxied: {fault}"
         );
     }

@@ -1,16 +1,16 @@
 //! The exchange of a request between its steps, on the heap: futures and bodies are moved often, and an exchange is large.
 
-use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
+use crate::free_list::FreeList;
 use crate::pipeline::Exchange;
 
 /// How much unused memory a thread keeps, in exchanges.
 const SPARES: usize = 64;
 
 thread_local! {
-    /// Memory of exchanges that have ended, so that most requests allocate none.
-    static SPARE: RefCell<Vec<Vec<Exchange>>> = const { RefCell::new(Vec::new()) };
+    /// Memory of exchanges that have ended.
+    static SPARE: FreeList<Vec<Exchange>, SPARES> = const { FreeList::new() };
 }
 
 /// An exchange. Dropping it ends the exchange.
@@ -23,8 +23,7 @@ impl KeptExchange {
     /// The exchange that `begin` returns.
     #[inline]
     pub(super) fn new(begin: impl FnOnce() -> Exchange) -> Self {
-        let spare = SPARE.try_with(|spares| spares.try_borrow_mut().ok()?.pop()).ok().flatten();
-        let mut memory = spare.unwrap_or_else(|| Vec::with_capacity(1));
+        let mut memory = FreeList::take(&SPARE).unwrap_or_else(|| Vec::with_capacity(1));
         memory.push(begin());
         Self(memory)
     }
@@ -50,13 +49,6 @@ impl Drop for KeptExchange {
     fn drop(&mut self) {
         let mut memory = std::mem::take(&mut self.0);
         memory.clear();
-        // A thread that ends keeps nothing.
-        let _ = SPARE.try_with(|spares| {
-            if let Ok(mut spares) = spares.try_borrow_mut()
-                && spares.len() < SPARES
-            {
-                spares.push(memory);
-            }
-        });
+        FreeList::put(&SPARE, memory);
     }
 }

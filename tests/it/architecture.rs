@@ -14,6 +14,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("cidr", &[]),
     ("connection", &[]),
     ("sharded", &[]),
+    ("free_list", &[]),
     ("strict_json", &[]),
     ("secret_file", &[]),
     ("request_context", &["id"]),
@@ -98,7 +99,10 @@ const MODULES: &[(&str, &[&str])] = &[
             "verifier",
         ],
     ),
-    ("gateway", &["cidr", "config", "connection", "duration", "id", "listener", "pipeline", "tls", "wire"]),
+    (
+        "gateway",
+        &["cidr", "config", "connection", "duration", "free_list", "id", "listener", "pipeline", "tls", "wire"],
+    ),
     ("external_auth", &["cidr", "config", "id", "listener", "pipeline", "verifier", "wire"]),
     (
         "admin",
@@ -151,7 +155,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("layer", &["config", "credential", "engine", "id", "key", "pipeline", "policy", "verifier", "wire"]),
+    ("layer", &["config", "credential", "engine", "free_list", "id", "key", "pipeline", "policy", "verifier", "wire"]),
     (
         "testing",
         &[
@@ -209,6 +213,7 @@ const PURE: &[&str] = &[
     "cidr",
     "connection",
     "sharded",
+    "free_list",
     "strict_json",
     "request_context",
     "policy",

@@ -3,6 +3,8 @@
 use bytes::BytesMut;
 use http::StatusCode;
 
+use super::buffer_pool;
+
 /// The bytes of a field line besides its name and its value.
 pub(super) const SEPARATORS: usize = 4;
 
@@ -21,7 +23,7 @@ impl HeadWriter {
 
     /// A writer with room for `size` bytes, and for this number of bytes that are added behind the head later, which are not zeroed.
     pub(super) fn with_capacity_and_room(size: usize, room: usize) -> Self {
-        let mut bytes = BytesMut::with_capacity(size + room);
+        let mut bytes = buffer_pool::take(size + room);
         bytes.resize(size, 0);
         Self { bytes, at: 0 }
     }

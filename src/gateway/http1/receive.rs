@@ -9,6 +9,8 @@ use bytes::BytesMut;
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::buffer_pool;
+
 /// Receives at most `SIZE` bytes and adds them to those that were `received`. Returns the number of bytes; 0 at the end of the connection.
 pub(super) fn poll_receive<const SIZE: usize>(
     stream: &mut Stream,
@@ -20,10 +22,9 @@ pub(super) fn poll_receive<const SIZE: usize>(
     ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
     let part = buffer.filled();
     if received.is_empty() {
-        // One allocation of this size, whatever is left of the previous one.
-        *received = BytesMut::from(part);
-    } else {
-        received.extend_from_slice(part);
+        // A buffer of this size, whatever is left of the previous one.
+        *received = buffer_pool::take(part.len());
     }
+    received.extend_from_slice(part);
     Poll::Ready(Ok(part.len()))
 }

@@ -1,6 +1,6 @@
 //! Responses to requests that pingora never sees.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::Response;
 use pingora::protocols::http::date::get_cached_date;
 
@@ -11,12 +11,12 @@ const HEAD: usize = 768;
 
 /// Serializes a response that ends the connection.
 pub(super) fn closing_response(response: &Response<Bytes>) -> Bytes {
-    own_response(response, response.body(), true)
+    own_response(response, response.body(), true).freeze()
 }
 
 /// Serializes a response with this body, which is empty for a response to HEAD. With `closes` it ends the connection. Names get the case
 /// that pingora gives to those of other responses.
-pub(super) fn own_response(response: &Response<Bytes>, body: &[u8], closes: bool) -> Bytes {
+pub(super) fn own_response(response: &Response<Bytes>, body: &[u8], closes: bool) -> BytesMut {
     let mut out = HeadWriter::with_capacity(HEAD + body.len());
     let status = response.status();
     out.put_status_line(status, status.canonical_reason().unwrap_or_default());
@@ -30,7 +30,7 @@ pub(super) fn own_response(response: &Response<Bytes>, body: &[u8], closes: bool
     }
     out.put(b"\r\n");
     out.put(body);
-    out.finish().freeze()
+    out.finish()
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ pub(in crate::gateway::http1) fn begin<'f>(
     if request.begin(snapshot, &view, RequestPath::Fast).is_none_or(|(exchange, _)| !is_plain_route(exchange))
         && let Some(mut state) = request.connection.get_mut().take()
     {
-        state.begun = request.exchange.take().map(Box::new);
+        state.begun = request.exchange.take();
         let PlainRequest { mut client, .. } = *plain;
         client.set_head(head.serialize(size));
         return Begun::Proxy(Box::new(client), state);

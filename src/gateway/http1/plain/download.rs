@@ -16,6 +16,7 @@ use super::upload::{Sides, Upload, poll_abandoned};
 use super::write_head::response_head;
 use crate::gateway::forwarding::{Forwarding, unreachable_upstream};
 use crate::gateway::http1::body::{Body, Filtered};
+use crate::gateway::http1::buffer_pool;
 use crate::gateway::http1::fields::{FieldStorage, HeadFields};
 use crate::gateway::http1::write_buffer::JOINED_MAX;
 use crate::wire::fields::Fields;
@@ -188,6 +189,12 @@ impl Download {
         self.failure = self.take_part(endpoint, request).err();
         let part = std::mem::replace(&mut self.out, head);
         self.out.extend_from_slice(&part);
+        buffer_pool::put(part);
+    }
+
+    /// Puts the buffer back of a response that was sent.
+    pub(super) fn end(self) {
+        buffer_pool::put(self.out);
     }
 
     /// Takes the next part of the body from what was received.

@@ -11,6 +11,7 @@ use pingora::{Error, ErrorType};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 
+use crate::gateway::http1::buffer_pool;
 use crate::gateway::http1::receive::poll_receive;
 
 /// How much is read at once.
@@ -112,6 +113,10 @@ impl EndpointStream {
 
     /// The connection, if the endpoint has sent nothing after the response.
     pub(super) fn into_idle(self) -> Option<Stream> {
-        self.received.is_empty().then_some(self.stream)
+        if !self.received.is_empty() {
+            return None;
+        }
+        buffer_pool::put(self.received);
+        Some(self.stream)
     }
 }

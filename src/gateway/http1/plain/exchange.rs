@@ -18,6 +18,7 @@ use super::send_batching::after_ready_tasks;
 use super::upload::{Sides, Upload, poll_abandoned};
 use crate::gateway::failure::{as_upstream_timeout, is_client_disconnect};
 use crate::gateway::forwarding::{Forwarding, unreachable_upstream};
+use crate::gateway::http1::buffer_pool;
 use crate::gateway::http1::fields::{FieldStorage, HeadFields};
 use crate::gateway::http1::head::ParsedHead;
 use crate::gateway::http1::rare_stage::rare_stage;
@@ -55,6 +56,7 @@ impl PlainRequest<'_> {
             Some(response) => self.respond(&response).await,
             None => self.forward().await,
         };
+        buffer_pool::put(std::mem::take(&mut self.head));
         Finished { is_reusable, state: self.request.connection.get_mut().take() }
     }
 
@@ -104,7 +106,7 @@ impl PlainRequest<'_> {
 
     /// Ends a request that could not be forwarded, or whose response broke off.
     async fn fail(&mut self, error: &Error) -> bool {
-        let path = self.request.exchange.as_ref().map(Exchange::received_path).unwrap_or_default();
+        let path = self.request.exchange.as_deref().map(Exchange::received_path).unwrap_or_default();
         self.request.log_fault(error, self.method.as_str(), path);
         let is_answered = self.request.progress().is_some_and(Progress::is_answered);
         if is_answered {
@@ -136,6 +138,7 @@ impl PlainRequest<'_> {
             tracing::debug!(%error, "the client closed the connection before the response was sent");
             self.closes = true;
         }
+        buffer_pool::put(bytes);
         let status = Some(response.status().as_u16());
         let bytes_received = self.client.body_bytes();
         self.request.finish((status, body.len()), bytes_received);
@@ -181,6 +184,7 @@ impl PlainRequest<'_> {
         {
             self.request.call.keep_idle(stream, self.client.now());
         }
+        upload.end();
         Ok(())
     }
 
@@ -244,7 +248,9 @@ impl PlainRequest<'_> {
         let Self { request, client, replay, .. } = self;
         let mut sides = Sides { client, endpoint, request, replay };
         poll_fn(|context| download.poll(upload, &mut sides, context)).await?;
-        Ok(download.is_persistent)
+        let is_persistent = download.is_persistent;
+        download.end();
+        Ok(is_persistent)
     }
 
     /// Waits for a head of the response.

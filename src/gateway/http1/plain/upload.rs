@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::endpoint_stream::EndpointStream;
 use crate::gateway::forwarding::Forwarding;
+use crate::gateway::http1::buffer_pool;
 use crate::gateway::http1::request_stream::RequestStream;
 
 /// How much of a body is read at once.
@@ -66,6 +67,11 @@ impl Upload {
     pub(super) fn new(mut head: BytesMut, replay: &Replay) -> Self {
         head.extend_from_slice(&replay.bytes);
         Self { out: head, is_head_sent: false, is_complete: false, failure: None }
+    }
+
+    /// Puts the buffer back of a request that was sent.
+    pub(super) fn end(self) {
+        buffer_pool::put(self.out);
     }
 
     /// Whether everything was sent.

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -163,7 +163,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> pingora::Result<()> {
-        ctx.request.call.answered(response.status);
+        ctx.request.call.answered(response.status, Instant::now());
         if is_unasked_upgrade(&session.req_header().headers, response.status) {
             let error = Error::explain(ErrorType::InvalidHTTPHeader, "the upstream switched protocols unasked");
             return Err(error.into_up());
@@ -260,7 +260,7 @@ impl ProxyHttp for Proxy {
             supervision.pass_response(body.as_ref().map_or(0, Bytes::len), progress);
         }
         if is_last {
-            ctx.request.call.completed();
+            ctx.request.call.completed(Instant::now());
             if let Some(progress) = ctx.request.progress() {
                 progress.set_last_part();
             }

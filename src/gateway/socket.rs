@@ -19,26 +19,35 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use crate::listener::tls::TlsStream;
 
 /// A socket, or a TLS connection on one.
-pub(super) struct Socket<S> {
+pub(super) struct Socket<S, C = ()> {
     stream: S,
     id: UniqueIDType,
+    /// Counts the socket until it is dropped.
+    _counted: C,
 }
 
 impl<S: AsRawFd> Socket<S> {
     pub(super) fn new(stream: S) -> Self {
+        Self::counted(stream, ())
+    }
+}
+
+impl<S: AsRawFd, C> Socket<S, C> {
+    /// A socket that is counted until `counted` is dropped.
+    pub(super) fn counted(stream: S, counted: C) -> Self {
         let id = stream.as_raw_fd();
-        Self { stream, id }
+        Self { stream, id, _counted: counted }
     }
 }
 
 impl Socket<TlsStream<Stream>> {
     pub(super) fn with_tls(stream: TlsStream<Stream>) -> Self {
         let id = stream.get_ref().0.id();
-        Self { stream, id }
+        Self { stream, id, _counted: () }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+impl<S: AsyncRead + Unpin, C: Unpin> AsyncRead for Socket<S, C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -48,7 +57,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+impl<S: AsyncWrite + Unpin, C: Unpin> AsyncWrite for Socket<S, C> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -75,42 +84,42 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 }
 
 #[async_trait]
-impl<S: AsyncWrite + Unpin + Send> Shutdown for Socket<S> {
+impl<S: AsyncWrite + Unpin + Send, C: Send> Shutdown for Socket<S, C> {
     async fn shutdown(&mut self) {
         let _ = AsyncWriteExt::shutdown(&mut self.stream).await;
     }
 }
 
-impl<S> fmt::Debug for Socket<S> {
+impl<S, C> fmt::Debug for Socket<S, C> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Socket").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
-impl<S> UniqueID for Socket<S> {
+impl<S, C> UniqueID for Socket<S, C> {
     fn id(&self) -> UniqueIDType {
         self.id
     }
 }
 
-impl<S> Ssl for Socket<S> {}
+impl<S, C> Ssl for Socket<S, C> {}
 
-impl<S> Peek for Socket<S> {}
+impl<S, C> Peek for Socket<S, C> {}
 
-impl<S> GetTimingDigest for Socket<S> {
+impl<S, C> GetTimingDigest for Socket<S, C> {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         Vec::new()
     }
 }
 
-impl<S> GetProxyDigest for Socket<S> {
+impl<S, C> GetProxyDigest for Socket<S, C> {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
 /// The front has the addresses from elsewhere.
-impl<S> GetSocketDigest for Socket<S> {
+impl<S, C> GetSocketDigest for Socket<S, C> {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         None
     }

@@ -8,12 +8,13 @@
 //! - `plain`: the fast path, which takes plain requests to their upstream without pingora's proxy.
 //! - `receive`: bytes of a connection are received.
 //! - `buffer_pool`: buffers that a thread keeps for its next request.
-//! - `head_writer`: heads are written into memory of a known size.
+//! - `head_writer`, `date`: heads are written into memory of a known size.
 //! - `connection`, `refusal`: the sequence of requests; responses that pingora does not make.
 
 mod body;
 mod buffer_pool;
 mod connection;
+mod date;
 #[cfg(test)]
 mod differential;
 mod error;

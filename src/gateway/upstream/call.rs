@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
+use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
 use pingora::protocols::tls::SslDigest;
 use pingora::upstreams::peer::HttpPeer;
@@ -17,6 +18,7 @@ use super::group::{InFlight, Upstream};
 use super::idle_pool::Group;
 use super::metrics::Outcome;
 use super::peer::use_new_connection;
+use super::plain_connection;
 use super::tried::{Retriable, Tried};
 use crate::config::{NonIdempotentRetries, UpstreamProtocol};
 use crate::pipeline::{Rejection, UpstreamAddress, UpstreamInfo};
@@ -179,6 +181,21 @@ impl UpstreamCall {
         Some(peer)
     }
 
+    /// A new connection for HTTP/1.1 to the peer of the current attempt. `connector` establishes those with TLS.
+    pub(in crate::gateway) fn connect<'a>(
+        &self,
+        connector: &'a TransportConnector,
+        peer: &'a HttpPeer,
+    ) -> impl Future<Output = pingora::Result<Stream>> + use<'a> {
+        let connections = self.attempt.as_ref().map(|attempt| Arc::clone(&attempt.endpoint().connections));
+        async move {
+            match connections {
+                Some(connections) => plain_connection::connect(connector, peer, &connections).await,
+                None => Err(Error::new_up(ErrorType::ConnectError)),
+            }
+        }
+    }
+
     /// The address of the endpoint of the current attempt, as requests name it.
     pub(in crate::gateway) fn address(&self) -> UpstreamAddress<'_> {
         static NONE: HeaderValue = HeaderValue::from_static("");
@@ -225,15 +242,15 @@ impl UpstreamCall {
         Ok(())
     }
 
-    /// Notes the head of a response, which may be an interim one.
-    pub(in crate::gateway) fn answered(&mut self, status: StatusCode) {
+    /// Notes the head of a response, which arrived at `now` and may be an interim one.
+    pub(in crate::gateway) fn answered(&mut self, status: StatusCode, now: Instant) {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.is_answered = true;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             return;
         }
         attempt.outcome = Some(Outcome::of_status(status));
-        attempt.endpoint().series.answered(attempt.began.elapsed());
+        attempt.endpoint().series.answered(now.saturating_duration_since(attempt.began));
         attempt.failures_before = attempt.endpoint().add_success();
     }
 
@@ -278,9 +295,9 @@ impl UpstreamCall {
         attempt.add_failure(target, Outcome::Timeout.label());
     }
 
-    /// Notes the end of the response.
-    pub(in crate::gateway) fn completed(&mut self) {
-        self.elapsed = self.began.map(|began| began.elapsed());
+    /// Notes the end of the response, which arrived at `now`.
+    pub(in crate::gateway) fn completed(&mut self, now: Instant) {
+        self.elapsed = self.began.map(|began| now.saturating_duration_since(began));
     }
 
     /// What the access log says about the attempts; `None` for a request that no upstream got.

@@ -27,9 +27,9 @@ pub(super) struct InUse(Arc<ConnectionCounts>);
 #[derive(Debug)]
 pub(super) struct Connector(pub(super) Arc<ConnectionCounts>);
 
-/// Counts an open connection until pingora reports its end.
+/// Counts an open connection until it is dropped.
 #[derive(Debug)]
-struct OpenConnection(Arc<ConnectionCounts>);
+pub(super) struct OpenConnection(Arc<ConnectionCounts>);
 
 impl ConnectionCounts {
     /// The number of open connections.
@@ -59,16 +59,29 @@ impl Drop for InUse {
 impl L4Connect for Connector {
     async fn connect(&self, address: &SocketAddr) -> pingora::Result<Stream> {
         let mut stream: Stream = match address {
-            SocketAddr::Inet(address) => TcpStream::connect(address).await.map_err(connect_error)?.into(),
-            SocketAddr::Unix(address) => {
-                let path = address.as_pathname().ok_or_else(|| Error::new(ErrorType::SocketError))?;
-                UnixStream::connect(path).await.map_err(connect_error)?.into()
-            }
+            SocketAddr::Inet(address) => connect_tcp(address).await?.into(),
+            SocketAddr::Unix(address) => connect_unix(address).await?.into(),
         };
-        self.0.open.fetch_add(1, Ordering::Relaxed);
-        stream.tracer = Some(Tracer(Box::new(OpenConnection(Arc::clone(&self.0)))));
+        stream.tracer = Some(Tracer(Box::new(OpenConnection::new(&self.0))));
         Ok(stream)
     }
+}
+
+/// Connects to an address.
+///
+/// # Errors
+/// [`ErrorType::ConnectRefused`], [`ErrorType::ConnectTimedout`] and [`ErrorType::ConnectError`].
+pub(super) async fn connect_tcp(address: &std::net::SocketAddr) -> pingora::Result<TcpStream> {
+    TcpStream::connect(address).await.map_err(connect_error)
+}
+
+/// Connects to a Unix socket.
+///
+/// # Errors
+/// As [`connect_tcp`], and [`ErrorType::SocketError`] for a socket without a path.
+pub(super) async fn connect_unix(address: &std::os::unix::net::SocketAddr) -> pingora::Result<UnixStream> {
+    let path = address.as_pathname().ok_or_else(|| Error::new(ErrorType::SocketError))?;
+    UnixStream::connect(path).await.map_err(connect_error)
 }
 
 #[expect(clippy::unnecessary_box_returns, reason = "pingora takes its errors boxed")]
@@ -81,14 +94,27 @@ fn connect_error(error: io::Error) -> Box<Error> {
     Error::because(kind, "connecting to an endpoint", error)
 }
 
+impl OpenConnection {
+    /// Counts a connection as open.
+    pub(super) fn new(connections: &Arc<ConnectionCounts>) -> Self {
+        connections.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connections))
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// pingora's stream drops it together with its socket.
 impl Tracing for OpenConnection {
     fn on_connected(&self) {}
 
-    fn on_disconnected(&self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
+    fn on_disconnected(&self) {}
 
     fn boxed_clone(&self) -> Box<dyn Tracing> {
-        Box::new(Self(Arc::clone(&self.0)))
+        Box::new(Self::new(&self.0))
     }
 }

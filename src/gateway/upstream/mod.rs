@@ -18,6 +18,7 @@ mod idle_pool;
 mod metrics;
 mod names;
 mod peer;
+mod plain_connection;
 mod round_robin;
 mod slow_start;
 mod state_metrics;

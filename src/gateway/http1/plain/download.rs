@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use http::header::{CONTENT_LOCATION, LOCATION};
@@ -35,8 +36,8 @@ pub(super) struct Download {
     body: ResponseBody,
     /// Whether the connection to the endpoint can be used for another request afterwards.
     pub(super) is_persistent: bool,
-    /// Whether nothing was sent yet.
-    is_start: bool,
+    /// When the head arrived, until the first step after that.
+    start: Option<Instant>,
     is_last_part: bool,
     /// Why the start of the body cannot be passed on. The client gets the head first.
     failure: Option<Box<Error>>,
@@ -76,7 +77,8 @@ impl PlainRequest<'_> {
 
     /// Edits a head of the response, after which this number of bytes has arrived.
     fn translate(&mut self, head: &ResponseHead<'_, '_>, arrived: usize) -> pingora::Result<Start> {
-        self.request.call.answered(head.status);
+        let now = Instant::now();
+        self.request.call.answered(head.status, now);
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
             return Err(invalid("the upstream switched protocols unasked"));
         }
@@ -90,7 +92,7 @@ impl PlainRequest<'_> {
             let is_early = !self.client.is_body_read();
             self.closes |= head.framing == Framing::UntilClose || is_early || self.client.is_stopping();
         }
-        let bytes = self.write_response_head(head, &fields, arrived)?;
+        let bytes = self.write_response_head(head, &fields, (now, arrived))?;
         if is_interim {
             return Ok(Start::Interim(bytes));
         }
@@ -105,7 +107,7 @@ impl PlainRequest<'_> {
             out: bytes,
             body,
             is_persistent,
-            is_start: true,
+            start: Some(now),
             is_last_part: false,
             failure: None,
         }))
@@ -115,7 +117,7 @@ impl PlainRequest<'_> {
         &mut self,
         head: &ResponseHead<'_, '_>,
         fields: &HeadFields<'_>,
-        arrived: usize,
+        (now, arrived): (Instant, usize),
     ) -> pingora::Result<BytesMut> {
         let Forwarding { exchange, connection, call, .. } = &mut self.request;
         let (Some(exchange), Some(state)) = (exchange, connection.get_mut()) else {
@@ -133,7 +135,7 @@ impl PlainRequest<'_> {
         } else {
             add(&HeadFields::new(&[]));
         }
-        Ok(response_head(head, &edits, self.closes, arrived.min(JOINED_MAX)))
+        Ok(response_head(head, &edits, self.closes, (now, arrived.min(JOINED_MAX))))
     }
 }
 
@@ -149,6 +151,7 @@ impl Download {
         context: &mut Context<'_>,
     ) -> Poll<pingora::Result<()>> {
         self.join_start(sides);
+        self.start = None;
         loop {
             if !self.out.is_empty() {
                 match sides.client.poll_write_part(context, &self.out, self.is_last_part).map_err(write_error)? {
@@ -179,7 +182,7 @@ impl Download {
     /// Adds the start of the body to the head, if it has arrived and is small: they leave in one packet, without another buffer.
     fn join_start(&mut self, sides: &mut Sides<'_>) {
         let Sides { endpoint, request, .. } = sides;
-        let is_start = std::mem::take(&mut self.is_start) && !endpoint.received.is_empty() && !self.body.is_done();
+        let is_start = self.start.is_some() && !endpoint.received.is_empty() && !self.body.is_done();
         // The frames of a live stream are counted from the end of the head.
         let has_frames = request.progress().is_some_and(|progress| progress.framing().is_some());
         if !is_start || has_frames || self.out.len() + endpoint.received.len() > JOINED_MAX {
@@ -230,7 +233,8 @@ impl Download {
     /// Notes that what is written next is the last part.
     fn note_end(&mut self, request: &mut Forwarding) {
         if !std::mem::replace(&mut self.is_last_part, true) {
-            request.call.completed();
+            // A response that arrived at once takes no other look at the clock.
+            request.call.completed(self.start.unwrap_or_else(Instant::now));
             if let Some(progress) = request.progress() {
                 progress.set_last_part();
             }

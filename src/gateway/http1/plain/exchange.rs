@@ -213,7 +213,7 @@ impl PlainRequest<'_> {
         let mut peer = self.request.call.peer().ok_or_else(|| Failed::Unselected(unreachable_upstream()))?;
         self.request.supervision.apply_timeouts(&mut peer);
         let connected = {
-            let mut connecting = pin!(self.connector.new_stream(&*peer));
+            let mut connecting = pin!(self.request.call.connect(self.connector, &peer));
             let client = &mut self.client;
             poll_fn(|context| match connecting.as_mut().poll(context) {
                 Poll::Ready(result) => Poll::Ready(result.map_err(|error| Failed::Connect(error.into_up()))),

@@ -1,6 +1,7 @@
 //! The heads of plain requests and responses without connections, for fuzz targets and benchmarks.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -40,7 +41,7 @@ pub fn translate_response(bytes: &[u8], method: &Method, closes: bool) -> Option
         Framing::Chunked | Framing::UntilClose => None,
     };
     let is_chunked = head.framing == Framing::Chunked;
-    let (status, head) = (head.status, response_head(&head, &edits, closes, 0));
+    let (status, head) = (head.status, response_head(&head, &edits, closes, (Instant::now(), 0)));
     Some(TranslatedResponse { head, length, status, body, is_chunked })
 }
 
@@ -66,7 +67,7 @@ pub fn exchange_heads<U>(
     let mut storage = FieldStorage::new();
     let (answer, _) = ResponseHead::parse(response, &mut storage, &method).ok()?;
     let edits = exchange.response_edits(answer.status, &HeadFields::new(answer.fields));
-    let returned = response_head(&answer, &edits, false, 0);
+    let returned = response_head(&answer, &edits, false, (Instant::now(), 0));
     exchange.finish(ResponseInfo::new(answer.status.as_u16(), 0));
     Some((forwarded, returned))
 }

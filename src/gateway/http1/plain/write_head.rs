@@ -1,11 +1,13 @@
 //! Writes edited heads: the received fields without those that are removed, the fields that are set, and the framing.
 
+use std::time::Instant;
+
 use bytes::BytesMut;
 use http::StatusCode;
 use httparse::Header;
-use pingora::protocols::http::date::get_cached_date;
 
 use super::response_head::{Framing, ResponseHead};
+use crate::gateway::http1::date::put_date;
 use crate::gateway::http1::head_writer::{HeadWriter, SEPARATORS};
 use crate::pipeline::FieldEdits;
 
@@ -31,8 +33,14 @@ pub(super) fn request_head(
     out.finish()
 }
 
-/// The head of a response for a client, with room for this number of bytes after it. With `closes` it says that the connection ends.
-pub(super) fn response_head(head: &ResponseHead<'_, '_>, edits: &FieldEdits, closes: bool, room: usize) -> BytesMut {
+/// The head of a response for a client that arrived at `now`, with room for this number of bytes after it. With `closes` it says that the
+/// connection ends.
+pub(super) fn response_head(
+    head: &ResponseHead<'_, '_>,
+    edits: &FieldEdits,
+    closes: bool,
+    (now, room): (Instant, usize),
+) -> BytesMut {
     let size = size_of_fields(head.fields, edits) + head.reason.len() + LINES;
     let mut out = HeadWriter::with_capacity_and_room(size, room);
     out.put_status_line(head.status, head.reason);
@@ -50,7 +58,7 @@ pub(super) fn response_head(head: &ResponseHead<'_, '_>, edits: &FieldEdits, clo
     }
     if !head.status.is_informational() {
         if !head.fields.iter().any(|field| field.name.eq_ignore_ascii_case("date")) {
-            out.put_field("Date", get_cached_date().as_bytes());
+            put_date(&mut out, now);
         }
         if closes {
             out.put_field("Connection", b"close");

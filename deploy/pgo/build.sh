@@ -10,9 +10,9 @@ cd "$(dirname "$0")/../.."
 # How often the counts of the run with common traffic are taken: what is not executed by most requests is not hot.
 COMMON_WEIGHT=20
 
-# Parts of functions that are not among those with 99 % of all executions are put into a section of their own, so that what most requests
-# execute lies close together.
-SPLIT="-Cllvm-args=-enable-split-machine-functions -Cllvm-args=-mfs-psi-cutoff=990000"
+# Parts of functions that are not among those with 99 % of all executions are put into a section of their own, and so are whole functions
+# that are rarely or never executed. The linker keeps these sections apart, so that what most requests execute lies close together.
+LAYOUT="-Cllvm-args=-enable-split-machine-functions -Cllvm-args=-mfs-psi-cutoff=990000 -Clink-arg=-Wl,-z,keep-text-section-prefix"
 
 say() { echo "pgo: $*" >&2; }
 fail() {
@@ -74,6 +74,6 @@ else
 fi
 say "building with the profile"
 # shellcheck disable=SC2086 # A command with arguments.
-build optimised "-Cprofile-use=$profile $SPLIT" ${CARGO_BUILD:-cargo build}
+build optimised "-Cprofile-use=$profile $LAYOUT" ${CARGO_BUILD:-cargo build}
 install -m 755 "$optimised" "$pgo/keygate"
 say "the binary is $pgo/keygate"

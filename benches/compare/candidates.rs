@@ -14,12 +14,11 @@ use crate::upstream;
 
 pub(crate) fn run(settings: &Settings) {
     let upstream = upstream::start();
+    let idle = if settings.measures(IDLE) { idle::measure(settings, &upstream.address) } else { Vec::new() };
     let measured =
         if settings.only.as_deref() == Some(IDLE) { Vec::new() } else { measure(settings, &upstream.address) };
     let mut rows = comparisons::rows(&measured);
-    if settings.measures(IDLE) {
-        rows.extend(idle::measure(settings, &upstream.address));
-    }
+    rows.extend(idle);
     report(settings, &measured, &rows);
 }
 

@@ -141,6 +141,8 @@ impl Opening<'_> {
 
     #[expect(clippy::cast_precision_loss, reason = "far from the edge")]
     fn grown_by(&self, kind: Kind, server: &Server, key: &str) -> f64 {
+        // What a server has open while it starts is not counted.
+        steady_memory(server, 0);
         let mut connections = Vec::new();
         let mut memory_with = |count: usize| {
             let files = server.open_files() + count - connections.len();
@@ -166,7 +168,7 @@ impl Opening<'_> {
     }
 }
 
-/// Waits until a server has `files` open files and constant memory; returns the memory.
+/// Waits until a server has at least `files` open files and constant memory; returns the memory.
 fn steady_memory(server: &Server, files: usize) -> u64 {
     let deadline = Instant::now() + PATIENCE;
     let (mut memory, mut since) = (0, Instant::now());

@@ -1,5 +1,5 @@
-//! A socket or a TLS connection as pingora reads it: unbuffered, so that a silent connection holds no memory. pingora knows nothing of its
-//! TLS.
+//! A socket or a TLS connection as pingora reads it: of a client, and of an endpoint without TLS. It is unbuffered, so that a silent connection
+//! holds no memory. pingora knows nothing of its TLS.
 
 use std::fmt;
 use std::io;

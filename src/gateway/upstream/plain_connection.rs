@@ -47,3 +47,32 @@ async fn connect_plain(peer: &HttpPeer, connections: &Arc<ConnectionCounts>) -> 
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::Duration;
+
+    use pingora::protocols::TcpKeepalive;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connection_is_kept_alive_and_counted_until_it_is_dropped() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut peer = HttpPeer::new(address, false, String::new());
+        let (idle, interval, user_timeout) = (Duration::from_secs(60), Duration::from_secs(15), Duration::ZERO);
+        peer.options.tcp_keepalive = Some(TcpKeepalive { idle, interval, count: 4, user_timeout });
+        let connections = Arc::new(ConnectionCounts::default());
+        let stream = connect(&TransportConnector::new(None), &peer, &connections).await.unwrap();
+        assert_eq!(connections.open(), 1);
+        // The remote address, the state ESTABLISHED, two lengths, and the timer of keep-alive probes (proc(5)).
+        let remote = format!(":{:04X} 01 ", address.port());
+        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let socket = sockets.lines().find_map(|line| line.split_once(&remote)).map(|(_, rest)| rest);
+        assert!(socket.is_some_and(|rest| rest.contains(" 02:")), "{sockets}");
+        drop(stream);
+        assert_eq!(connections.open(), 0);
+    }
+}

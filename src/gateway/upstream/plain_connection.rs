@@ -48,7 +48,7 @@ async fn connect_plain(peer: &HttpPeer, connections: &Arc<ConnectionCounts>) -> 
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
@@ -62,17 +62,29 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut peer = HttpPeer::new(address, false, String::new());
-        let (idle, interval, user_timeout) = (Duration::from_secs(60), Duration::from_secs(15), Duration::ZERO);
-        peer.options.tcp_keepalive = Some(TcpKeepalive { idle, interval, count: 4, user_timeout });
+        peer.options.tcp_keepalive = Some(TcpKeepalive {
+            idle: Duration::from_secs(60),
+            interval: Duration::from_secs(15),
+            count: 4,
+            #[cfg(target_os = "linux")]
+            user_timeout: Duration::ZERO,
+        });
         let connections = Arc::new(ConnectionCounts::default());
         let stream = connect(&TransportConnector::new(None), &peer, &connections).await.unwrap();
         assert_eq!(connections.open(), 1);
-        // The remote address, the state ESTABLISHED, two lengths, and the timer of keep-alive probes (proc(5)).
-        let remote = format!(":{:04X} 01 ", address.port());
+        #[cfg(target_os = "linux")]
+        assert_keep_alive_timer(address.port());
+        drop(stream);
+        assert_eq!(connections.open(), 0);
+    }
+
+    /// Finds the connection to `port` by its remote address and the state ESTABLISHED (01), which two lengths and
+    /// the timer of keep-alive probes (02) follow (proc(5)).
+    #[cfg(target_os = "linux")]
+    fn assert_keep_alive_timer(port: u16) {
+        let remote = format!(":{port:04X} 01 ");
         let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let socket = sockets.lines().find_map(|line| line.split_once(&remote)).map(|(_, rest)| rest);
         assert!(socket.is_some_and(|rest| rest.contains(" 02:")), "{sockets}");
-        drop(stream);
-        assert_eq!(connections.open(), 0);
     }
 }

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::credential::CredentialKind;
 use crate::engine::{Engine, RunningEngine};
 use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, CachedKey, KeyDraft, Metadata, Status};
+use crate::key::{ApiKey, CachedKey, KeyDraft, Metadata};
 use crate::layer::Principal;
 use crate::request_context::RequestContext;
 use crate::store::MemoryStore;
@@ -60,25 +60,13 @@ impl TestPrincipal {
 
     /// The principal. Each has another key.
     pub fn build(self) -> Principal {
-        let now = SystemClock.now();
+        let id = KeyId::Issued(uuid::Builder::from_random_bytes(rand::random()).into_uuid());
         let key = ApiKey {
-            tenant: TenantId::NIL,
-            id: KeyId::Issued(uuid::Builder::from_random_bytes(rand::random()).into_uuid()),
             name: "test".into(),
             actor_id: self.actor_id,
             scopes: self.scopes.into_iter().collect(),
             metadata: self.metadata,
-            status: Status::Active,
-            visibility: crate::policy::Visibility::default(),
-            create_time: now,
-            update_time: now,
-            expire_time: None,
-            revoke_time: None,
-            replaced_by: None,
-            last_used_time: None,
-            rate_limit: None,
-            networks: crate::cidr::CidrSet::default(),
-            version: ApiKey::first_version(now),
+            ..ApiKey::new(TenantId::NIL, id, SystemClock.now())
         };
         Principal::new(Verdict::of_key(Arc::new(CachedKey::from(&key)), CredentialKind::Issued))
     }

@@ -7,10 +7,9 @@ use uuid::Uuid;
 
 use super::records::{CacheTime, Entry, Insertion, Records};
 use super::*;
-use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, CachedKey, Metadata, Status};
+use crate::key::{ApiKey, CachedKey, Metadata};
 
 type LoadResult = Result<Loaded, &'static str>;
 
@@ -30,25 +29,7 @@ fn other() -> Arc<CachedKey> {
 }
 
 fn key(version: u64) -> ApiKey {
-    ApiKey {
-        tenant: ID.0,
-        id: ID.1,
-        name: String::new(),
-        actor_id: String::new(),
-        scopes: crate::policy::Scopes::default(),
-        metadata: Metadata::new(),
-        status: Status::Active,
-        visibility: crate::policy::Visibility::Secret,
-        create_time: Timestamp::UNIX_EPOCH,
-        update_time: Timestamp::UNIX_EPOCH,
-        expire_time: None,
-        revoke_time: None,
-        replaced_by: None,
-        last_used_time: None,
-        rate_limit: None,
-        networks: CidrSet::default(),
-        version,
-    }
+    ApiKey { version, ..ApiKey::new(ID.0, ID.1, Timestamp::UNIX_EPOCH) }
 }
 
 /// The result of a store.

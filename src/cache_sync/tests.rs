@@ -8,11 +8,9 @@ use crate::cache::{
     CacheKey, EntryTimes, FoundEntry, Freshness, KeyCache, Loaded, OnDatabaseDown, ParentStatus, SharedEntry,
     SharedStorage, Source,
 };
-use crate::cidr::CidrSet;
 use crate::clock::{SystemClock, Timestamp};
 use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, CachedKey, Metadata, Status};
-use crate::policy::{Scopes, Visibility};
+use crate::key::{ApiKey, CachedKey};
 use crate::store::MemoryStore;
 
 const ID: CacheKey = (TenantId::NIL, KeyId::Issued(uuid::Uuid::from_u128(1)));
@@ -68,25 +66,7 @@ impl SharedStorage for Outdated {
 }
 
 fn record(version: u64) -> Arc<ApiKey> {
-    Arc::new(ApiKey {
-        tenant: ID.0,
-        id: ID.1,
-        name: String::new(),
-        actor_id: String::new(),
-        scopes: Scopes::default(),
-        metadata: Metadata::new(),
-        status: Status::Active,
-        visibility: Visibility::Secret,
-        create_time: Timestamp::UNIX_EPOCH,
-        update_time: Timestamp::UNIX_EPOCH,
-        expire_time: None,
-        revoke_time: None,
-        replaced_by: None,
-        last_used_time: None,
-        rate_limit: None,
-        networks: CidrSet::default(),
-        version,
-    })
+    Arc::new(ApiKey { version, ..ApiKey::new(ID.0, ID.1, Timestamp::UNIX_EPOCH) })
 }
 
 fn change(kind: ChangeKind, version: u64) -> Change {

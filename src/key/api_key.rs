@@ -52,6 +52,29 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
+    /// An active, secret key that is created at `now`. It has no name, no actor and no scopes, and does not expire.
+    pub fn new(tenant: TenantId, id: KeyId, now: Timestamp) -> Self {
+        Self {
+            tenant,
+            id,
+            name: String::new(),
+            actor_id: String::new(),
+            scopes: Scopes::default(),
+            metadata: Metadata::new(),
+            status: Status::Active,
+            visibility: Visibility::Secret,
+            create_time: now,
+            update_time: now,
+            expire_time: None,
+            revoke_time: None,
+            replaced_by: None,
+            last_used_time: None,
+            rate_limit: None,
+            networks: CidrSet::default(),
+            version: Self::first_version(now),
+        }
+    }
+
     /// The version of a key created at `now`.
     pub fn first_version(now: Timestamp) -> u64 {
         u64::try_from(now.timestamp_micros()).unwrap_or(1)

@@ -7,11 +7,9 @@ use uuid::Uuid;
 
 use super::daily_set::DailySet;
 use super::*;
-use crate::cidr::CidrSet;
 use crate::clock::{ManualClock, Timestamp};
 use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, CachedKey, Metadata, Status};
-use crate::policy::{Scopes, Visibility};
+use crate::key::{ApiKey, CachedKey};
 use crate::request_context::RequestContext;
 use crate::store::{KeyStore, MemoryStore};
 
@@ -37,23 +35,10 @@ fn key(number: u128) -> CachedKey {
 
 fn stored(number: u128) -> ApiKey {
     ApiKey {
-        tenant: TenantId::NIL,
-        id: KeyId::Issued(Uuid::from_u128(number)),
         name: "n".into(),
         actor_id: "a".into(),
-        scopes: Scopes::default(),
-        metadata: Metadata::new(),
-        status: Status::Active,
-        visibility: Visibility::Secret,
-        create_time: at(0),
-        update_time: at(0),
-        expire_time: None,
-        revoke_time: None,
-        replaced_by: None,
-        last_used_time: None,
-        rate_limit: None,
-        networks: CidrSet::default(),
         version: 1,
+        ..ApiKey::new(TenantId::NIL, KeyId::Issued(Uuid::from_u128(number)), at(0))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::credential::mint;
 use crate::duration::format_go;
 use crate::id::{KeyId, KeyKind, TenantId};
-use crate::key::{ApiKey, KeyDraft, Status};
+use crate::key::{ApiKey, KeyDraft};
 use crate::policy::Visibility;
 use crate::request_context::RequestContext;
 
@@ -89,22 +89,14 @@ pub(super) fn visible(context: &RequestContext, first: ApiKey) -> Result<ApiKey,
 /// The record of a new key.
 pub(super) fn record(tenant: TenantId, id: KeyId, draft: KeyDraft, now: Timestamp, ttl: Duration) -> ApiKey {
     ApiKey {
-        tenant,
-        id,
         name: draft.name,
         actor_id: draft.actor_id,
         scopes: draft.scopes.into_iter().collect(),
         metadata: draft.metadata,
-        status: Status::Active,
         visibility: draft.visibility,
-        create_time: now,
-        update_time: now,
         expire_time: Some(now + ttl),
-        revoke_time: None,
-        replaced_by: None,
-        last_used_time: None,
         rate_limit: draft.rate_limit,
         networks: draft.networks,
-        version: ApiKey::first_version(now),
+        ..ApiKey::new(tenant, id, now)
     }
 }

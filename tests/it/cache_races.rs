@@ -12,7 +12,7 @@ use keygate::cache_sync::{self, CacheSync};
 use keygate::clock::{Clock, SystemClock};
 use keygate::config::RedisConfig;
 use keygate::id::{KeyId, TenantId};
-use keygate::key::{ApiKey, EffectiveStatus, Revocation, RevocationReason, Status};
+use keygate::key::{ApiKey, EffectiveStatus, Revocation, RevocationReason};
 use keygate::redis::Redis as Connection;
 use keygate::request_context::RequestContext;
 use keygate::store::{KeySource, KeyStore, Migration, PostgresOptions, PostgresStore, Revoked, StoreError};
@@ -109,25 +109,7 @@ impl Servers {
     async fn key(&self, number: u128) -> KeyId {
         let id = KeyId::Issued(uuid::Uuid::from_u128(number));
         let now = SystemClock.now();
-        let key = ApiKey {
-            tenant: TENANT,
-            id,
-            name: "delayed".into(),
-            actor_id: "tester".into(),
-            scopes: keygate::policy::Scopes::default(),
-            metadata: keygate::key::Metadata::new(),
-            status: Status::Active,
-            visibility: keygate::policy::Visibility::Secret,
-            create_time: now,
-            update_time: now,
-            expire_time: None,
-            revoke_time: None,
-            replaced_by: None,
-            last_used_time: None,
-            rate_limit: None,
-            networks: keygate::cidr::CidrSet::default(),
-            version: ApiKey::first_version(now),
-        };
+        let key = ApiKey { name: "delayed".into(), actor_id: "tester".into(), ..ApiKey::new(TENANT, id, now) };
         self.store.insert(&RequestContext::system(TENANT), &key, None).await.unwrap();
         id
     }

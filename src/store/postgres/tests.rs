@@ -15,11 +15,10 @@ use uuid::Uuid;
 use super::feed::CHANGES_AFTER;
 use super::statements::{LOCK_EXPIRED, list};
 use super::*;
-use crate::cidr::CidrSet;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, TenantId};
-use crate::key::{ApiKey, EffectiveStatus, KeyFilter, Metadata, Revocation, RevocationReason, Status};
-use crate::policy::{RateLimitPolicy, Visibility};
+use crate::key::{ApiKey, EffectiveStatus, KeyFilter, Revocation, RevocationReason};
+use crate::policy::RateLimitPolicy;
 use crate::request_context::RequestContext;
 use crate::store::testing::{self, Postgres};
 use crate::store::{ChangeFeed, ChangeKind, KeySource, KeyStore, Migration, Position, StoreError};
@@ -38,23 +37,13 @@ fn issued(number: u128) -> KeyId {
 
 fn key(id: KeyId) -> ApiKey {
     ApiKey {
-        tenant: TenantId::NIL,
-        id,
         name: "name".into(),
         actor_id: "actor".into(),
         scopes: ["read"].into_iter().collect(),
-        metadata: Metadata::new(),
-        status: Status::Active,
-        visibility: Visibility::Secret,
-        create_time: at(0),
-        update_time: at(0),
         expire_time: Some(at(3600)),
-        revoke_time: None,
-        replaced_by: None,
-        last_used_time: None,
         rate_limit: Some(RateLimitPolicy { quota: NonZeroU64::MIN, window: Duration::from_secs(60) }),
-        networks: CidrSet::default(),
         version: 1,
+        ..ApiKey::new(TenantId::NIL, id, at(0))
     }
 }
 

@@ -10,12 +10,9 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::cache::{Caches, KeyCache, RevokedParents};
-use crate::cidr::CidrSet;
 use crate::clock::{ManualClock, SystemClock, Timestamp};
 use crate::credential::{Keyring, Routing, TokenSettings, imported_key_id, mint};
 use crate::id::{KeyId, TenantId};
-use crate::key::{Metadata, Status};
-use crate::policy::{Scopes, Visibility};
 use crate::request_context::RequestContext;
 use crate::store::{KeyStore, MemoryStore};
 use crate::verifier::{
@@ -67,25 +64,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn api_key(id: KeyId) -> ApiKey {
-    ApiKey {
-        tenant: TenantId::NIL,
-        id,
-        name: "n".into(),
-        actor_id: "a".into(),
-        scopes: Scopes::default(),
-        metadata: Metadata::new(),
-        status: Status::Active,
-        visibility: Visibility::Secret,
-        create_time: at(0),
-        update_time: at(0),
-        expire_time: None,
-        revoke_time: None,
-        replaced_by: None,
-        last_used_time: None,
-        rate_limit: None,
-        networks: CidrSet::default(),
-        version: 1,
-    }
+    ApiKey { name: "n".into(), actor_id: "a".into(), version: 1, ..ApiKey::new(TenantId::NIL, id, at(0)) }
 }
 
 fn fixture(throttling: LookupThrottleSettings) -> Fixture {

@@ -12,7 +12,7 @@ use crate::cidr::CidrSet;
 use crate::clock::ManualClock;
 use crate::credential::{Keyring, NewToken, Retired, mint};
 use crate::key::{ApiKey, Metadata, Revocation, Status};
-use crate::policy::{Scopes, Visibility};
+use crate::policy::Visibility;
 use crate::request_context::RequestContext;
 use crate::store::{KeySource, KeyStore, MemoryStore, StoreError};
 use crate::verifier::CachePolicy;
@@ -80,23 +80,11 @@ fn fixture_of(settings: Settings) -> Fixture {
 
 fn record(id: KeyId) -> ApiKey {
     ApiKey {
-        tenant: TenantId::NIL,
-        id,
         name: "n".into(),
         actor_id: "a".into(),
-        scopes: Scopes::default(),
-        metadata: Metadata::new(),
-        status: Status::Active,
-        visibility: Visibility::Secret,
-        create_time: at(0),
-        update_time: at(0),
         expire_time: Some(at(100)),
-        revoke_time: None,
-        replaced_by: None,
-        last_used_time: None,
-        rate_limit: None,
-        networks: CidrSet::default(),
         version: 1,
+        ..ApiKey::new(TenantId::NIL, id, at(0))
     }
 }
 

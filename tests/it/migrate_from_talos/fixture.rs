@@ -62,23 +62,16 @@ fn make(number: u32, now: Timestamp, keyring: &Keyring, random: &mut StdRng) -> 
         (id, secret.expose_secret().to_owned())
     };
     let key = ApiKey {
-        tenant: TenantId::NIL,
-        id,
         name: if number % 10 == 4 { String::new() } else { format!("key {number} é") },
         actor_id: format!("team-{}", number % 100),
         scopes: ["orders:read", "orders:read", "x"].into_iter().collect(),
         metadata: serde_json::from_value(json!({"number": number, "big": 9_007_199_254_740_993_i64})).unwrap(),
-        status: Status::Active,
         visibility,
-        create_time,
         update_time: create_time + TimeDelta::hours(1),
         expire_time: Some(now + TimeDelta::days(60)),
-        revoke_time: None,
-        replaced_by: None,
         last_used_time: number.is_multiple_of(2).then(|| now - TimeDelta::days(2)),
-        rate_limit: None,
-        networks: CidrSet::default(),
         version: 1,
+        ..ApiKey::new(TenantId::NIL, id, create_time)
     };
     (in_state(key, number % 10, now), secret)
 }

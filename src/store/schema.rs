@@ -209,9 +209,14 @@ impl<C: Migrate> Tables<'_, C> {
 
     async fn up(&mut self) -> Result<(), SchemaError> {
         let applied = self.changeable().await?;
+        let mut reached = None;
         for script in ups(self.migrator).filter(|script| !applied.contains(&script.version)) {
             self.connection.apply(TABLE, script).await.map_err(|error| self.failed(error))?;
-            tracing::info!(version = script.version, "the database's tables are at version {}", script.version);
+            tracing::debug!(version = script.version, "migration {} is applied", script.version);
+            reached = Some(script.version);
+        }
+        if let Some(version) = reached {
+            tracing::info!(version, "the database's tables are at version {version}");
         }
         Ok(())
     }

@@ -175,7 +175,7 @@ impl Upstream {
         tracing::info!(
             upstream = &*self.name,
             endpoints = names.join(" "),
-            "the upstream has {} endpoints",
+            "endpoints of the upstream: {}",
             names.len()
         );
         self.set.store(Arc::new(set));

@@ -8,7 +8,7 @@ use indexmap::map::raw_entry_v1::{RawEntryApiV1, RawEntryMut};
 use smallvec::SmallVec;
 
 use super::gcra::{self, Tat};
-use super::{Backend, BucketOwner, Charge, Decision, Limit, Micros, Unavailable};
+use super::{Backend, BucketOwner, Charge, Decision, Limit, Micros, NamedLimit, Unavailable};
 use crate::clock::Clock;
 use crate::sharded::Sharded;
 
@@ -57,7 +57,7 @@ impl Local {
         Self { clock, shards }
     }
 
-    /// Charges a request to all its buckets, or to none.
+    /// Charges a request to all its buckets, or to none. A request of cost 0 changes nothing.
     pub fn charge(&self, charge: &Charge<'_>) -> Decision {
         self.charge_limits(charge, charge.each_limit())
     }
@@ -104,6 +104,9 @@ impl Local {
     fn charge_limits<'a>(&self, charge: &Charge<'_>, limits: impl Iterator<Item = &'a Limit> + Clone) -> Decision {
         let now = Micros(self.clock.unix_micros());
         let mut entry = self.entry(charge.owner);
+        if charge.cost == 0 {
+            return gcra::charge(&mut entry.tats(charge.limits), limits, now, 0);
+        }
         let buckets = entry.buckets(now);
         let mut tats: SmallVec<[Tat; 2]> = charge.limits.iter().map(|named| *buckets.of(&named.name)).collect();
         let decision = gcra::charge(&mut tats, limits, now, charge.cost);
@@ -131,6 +134,15 @@ impl Backend for Local {
 }
 
 impl OwnerEntry<'_> {
+    /// The states of the buckets, in the order of the limits. It does not create the owner, because at the cap that evicts another one.
+    fn tats(&self, limits: &[NamedLimit]) -> SmallVec<[Tat; 2]> {
+        let index = self.shard.index(self.hash, &self.owner);
+        let buckets = index.and_then(|index| self.shard.owners.get_index(index)).map(|(_, buckets)| buckets);
+        let tat = |limit: &NamedLimit| buckets.and_then(|buckets| buckets.get(&limit.name)).unwrap_or_default();
+        limits.iter().map(tat).collect()
+    }
+
+    /// The buckets of the owner, which is created if it does not exist.
     fn buckets(&mut self, now: Micros) -> &mut Buckets {
         let Self { shard, owner, hash } = self;
         shard.sweep(now);
@@ -173,6 +185,10 @@ impl Shard {
 }
 
 impl Buckets {
+    fn get(&self, name: &Arc<str>) -> Option<Tat> {
+        self.0.iter().find(|(existing, _)| existing == name).map(|(_, tat)| *tat)
+    }
+
     /// The bucket of this name, created full.
     fn of(&mut self, name: &Arc<str>) -> &mut Tat {
         let at = self.0.iter().position(|(existing, _)| existing == name).unwrap_or_else(|| {

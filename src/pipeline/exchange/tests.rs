@@ -49,7 +49,7 @@ impl Fixture {
         let engine = Engine::over(Arc::new(MemoryStore::default()), &config(), &registry).unwrap();
         let metrics = Metrics::register(&registry).unwrap();
         let limiter_metrics = crate::ratelimit::Metrics::register(&registry, Arc::new(Nodes::alone())).unwrap();
-        let local = Local::new(64, Arc::new(SystemClock));
+        let local = Local::new(10_000, Arc::new(SystemClock));
         Self { engine, registry, metrics, limiter: Arc::new(Limiter::local(local, limiter_metrics)) }
     }
 

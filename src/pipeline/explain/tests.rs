@@ -96,7 +96,7 @@ impl Fixture {
         let parts = SnapshotParts {
             config: &gateway,
             verifier: engine.verifier.clone(),
-            limiter: Some(Arc::new(Limiter::local(Local::new(64, clock.clone()), limiter_metrics))),
+            limiter: Some(Arc::new(Limiter::local(Local::new(10_000, clock.clone()), limiter_metrics))),
             auth_failures: None,
             on_backend_down: OnBackendDown::default(),
             tenant: TenantId::NIL,

@@ -23,7 +23,7 @@ fn charge(limits: &[(&str, LimitConfig)], legacy_fields: bool, client_ip: Option
     let clock = Arc::new(crate::clock::ManualClock::new(crate::clock::Timestamp::UNIX_EPOCH));
     let registry = prometheus::Registry::new();
     let metrics = crate::ratelimit::Metrics::register(&registry, Arc::default()).unwrap();
-    let limiter = Limiter::local(crate::ratelimit::Local::new(64, clock), metrics);
+    let limiter = Limiter::local(crate::ratelimit::Local::new(10_000, clock), metrics);
     let limits = Limits::new(&config, Arc::new(limiter), OnBackendDown::Local).of_route(&config.routes[0]);
     let caller = Caller { tenant: TenantId::NIL, verdict: None, key_limit: None, client_ip };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -79,6 +79,16 @@ fn owner_whose_buckets_are_full_soonest_is_evicted_at_the_cap() {
 }
 
 #[test]
+fn request_of_cost_0_evicts_no_owner() {
+    let local = Local::with_shards(Sharded::with_count(1, Shard::default), 1, clock());
+    let limits = [named("default", 3, MINUTE)];
+    assert_eq!(admitted(&local, owner(1), &limits), 3);
+    let read = |number| local.charge(&Charge { owner: owner(number), limits: &limits, cost: 0 }).outcomes[0].remaining;
+    assert_eq!([read(2), read(1)], [3, 0]);
+    assert_eq!(local.len(), 1);
+}
+
+#[test]
 fn older_decision_of_another_backend_gives_no_tokens_back() {
     let (local, remote) = (Local::new(1000, clock()), Local::new(1000, clock()));
     let limits = [named("default", 5, MINUTE)];

@@ -1,10 +1,10 @@
-//! The accuracy of limits over ten nodes: bursts against one key, with Redis healthy, slow, and killed halfway.
+//! Accuracy of limits across ten nodes: bursts of requests with one key while Redis is healthy, slow, or killed halfway.
 //!
-//! Needs Redis on this machine, as the tests do. See the README of this folder.
+//! Requires Redis on this machine, as the tests do. See `benches/README.md`.
 
-#![expect(clippy::unwrap_used, reason = "a measurement fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-#[expect(dead_code, reason = "not all helpers of the tests are used")]
+#[expect(dead_code, reason = "only some of the test helpers are used")]
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
@@ -27,13 +27,15 @@ use keygate_test_servers::Redis;
 use support::proxy::{Mode, Proxy};
 
 const NODES: usize = 10;
-/// The number of callers at each node. They call in bursts.
+/// The number of concurrent callers at each node.
 const CALLERS: usize = 4;
+/// The number of requests in a burst. Each caller sends bursts with a pause of [`PAUSE`] between them.
 const BURST: usize = 25;
 const PAUSE: Duration = Duration::from_millis(20);
 const QUOTA: u64 = 1000;
 const WINDOW: Duration = Duration::from_secs(10);
-const LENGTH: Duration = Duration::from_secs(6);
+/// The length of one measurement.
+const MEASUREMENT_TIME: Duration = Duration::from_secs(6);
 /// The number of keys in the memory measurement.
 const KEYS: u128 = 10_000;
 
@@ -53,7 +55,7 @@ fn limits() -> [NamedLimit; 1] {
     [NamedLimit { name: "default".into(), limit: Limit::new(NonZeroU64::new(QUOTA).unwrap(), WINDOW) }]
 }
 
-/// A node that counts in the Redis at this port.
+/// Creates the limiter of a node that uses the Redis server at `port`.
 async fn node(port: u16, mode: RateLimitMode, number: usize) -> Limiter {
     let addrs = vec![format!("127.0.0.1:{port}")];
     let settings = RedisConfig { addrs, timeout: ConfigDuration(Duration::from_millis(100)), ..RedisConfig::default() };
@@ -78,7 +80,7 @@ async fn node(port: u16, mode: RateLimitMode, number: usize) -> Limiter {
     Limiter::shared(backend, OnBackendDown::Local, Local::new(1000, clock), nodes, metrics)
 }
 
-/// The number of admitted requests, and the number that the limit allows in the measured time.
+/// Returns the number of admitted requests and the number that the limit allows in the measured time.
 async fn measure(mode: RateLimitMode, redis_state: RedisState) -> (u64, f64) {
     let redis = Redis::start();
     let proxy = Proxy::to(redis.port());
@@ -86,7 +88,7 @@ async fn measure(mode: RateLimitMode, redis_state: RedisState) -> (u64, f64) {
     for number in 0..NODES {
         nodes.push(Arc::new(node(proxy.port(), mode, number).await));
     }
-    // Until each node has counted the others.
+    // Wait until the heartbeats of all nodes have updated the node count.
     tokio::time::sleep(Duration::from_secs(3)).await;
     if let RedisState::Slow = redis_state {
         proxy.set(Mode::Delay(Duration::from_millis(5)));
@@ -98,7 +100,7 @@ async fn measure(mode: RateLimitMode, redis_state: RedisState) -> (u64, f64) {
         callers.spawn(async move { call_in_bursts(&limiter, begun).await });
     }
     if let RedisState::KilledHalfway = redis_state {
-        tokio::time::sleep(LENGTH / 2).await;
+        tokio::time::sleep(MEASUREMENT_TIME / 2).await;
         drop(redis.stop());
     }
     let admitted = callers.join_all().await.iter().sum();
@@ -110,7 +112,7 @@ async fn call_in_bursts(limiter: &Limiter, begun: Instant) -> u64 {
     let limits = limits();
     let charge = Charge { owner: owner(1), limits: &limits, cost: 1 };
     let mut admitted = 0;
-    while begun.elapsed() < LENGTH {
+    while begun.elapsed() < MEASUREMENT_TIME {
         for _ in 0..BURST {
             admitted += u64::from(limiter.charge(&charge).await.admits());
         }
@@ -119,27 +121,28 @@ async fn call_in_bursts(limiter: &Limiter, begun: Instant) -> u64 {
     admitted
 }
 
-/// The resident set size of the process in bytes.
-fn resident() -> u64 {
+/// The resident memory of this process in bytes.
+fn resident_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-fn memory() -> u64 {
+/// The growth of resident memory in bytes when [`KEYS`] limited keys are charged.
+fn memory_of_keys() -> u64 {
     let local = Local::new(1_000_000, Arc::new(SystemClock));
     let limits = limits();
-    let before = resident();
+    let before = resident_memory();
     for number in 0..KEYS {
         local.charge(&Charge { owner: owner(number), limits: &limits, cost: 1 });
     }
     assert_eq!(local.len() as u128, KEYS);
-    resident().saturating_sub(before)
+    resident_memory().saturating_sub(before)
 }
 
 #[tokio::main]
 async fn main() {
-    println!("{KEYS} limited keys in memory: {} bytes each\n", u128::from(memory()) / KEYS);
+    println!("{KEYS} limited keys in memory: {} bytes per key\n", u128::from(memory_of_keys()) / KEYS);
     println!("| admitted / allowed | Redis healthy | 10 ms away | killed halfway |\n| --- | ---: | ---: | ---: |");
     for (name, mode) in [("exact", RateLimitMode::Exact), ("leased", RateLimitMode::Leased)] {
         print!("| {name} |");

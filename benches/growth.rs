@@ -1,8 +1,9 @@
-//! The time of an authorization as the installation grows: more cached keys, more routes, more address ranges of a key, more
-//! different limits of keys. In memory and on one thread, all sizes in alternation. Prints a table, and the same as CSV.
+//! Time of an authorization in installations of different sizes: number of cached keys, of routes, of address ranges of a key, and of
+//! different limits of keys. Runs in memory and on one thread. All sizes are measured alternately. The results are printed as a table and
+//! as CSV.
 
 #[path = "support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the stages themselves are for the other runners")]
+#[expect(dead_code, unused_imports, reason = "the stages are used by other benchmarks")]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -14,32 +15,34 @@ use keygate::verifier::ConnectionMemory;
 use support::parts::{PEER, Parts, draft, service_target, services};
 use support::request::Request;
 
-/// Keys in the cache.
+/// The numbers of cached keys.
 const KEYS: [usize; 4] = [1, 1_000, 100_000, 1_000_000];
+/// The numbers of routes.
 const ROUTES: [usize; 4] = [1, 10, 100, 1_000];
-/// Address ranges of each key.
+/// The numbers of address ranges of each key.
 const RANGES: [usize; 3] = [1, 10, 50];
-/// Different limits of keys.
+/// The numbers of different limits of `LIMITS[2]` keys.
 const LIMITS: [usize; 3] = [1, 1_000, 10_000];
-/// Keys in use, in the series in which not all are.
+/// The number of keys in use in series in which not all cached keys are in use.
 const IN_USE: usize = 1_000;
-/// Authorizations of one size in each round.
+/// The number of authorizations of each size per round.
 const AUTHORIZATIONS: usize = 2_000;
 const ROUNDS_MAX: usize = 301;
-/// No round begins after this time.
-const MEASURED_FOR: Duration = Duration::from_secs(60);
-/// More than the proof of a key takes, in bytes, so that no proof is evicted.
+/// No round starts after this time.
+const MEASUREMENT_TIME: Duration = Duration::from_secs(60);
+/// The size of the proof cache per key, in bytes. An entry is smaller, so no proof is evicted.
 const PROOF_BYTES: usize = 320;
+/// The minimum size of the proof cache in bytes.
 const PROOF_CACHE_MIN: usize = 1 << 20;
 
-/// The keys of one size.
+/// An installation: the verifier and the pipeline, the texts of all keys, and the number of routes.
 struct Keys {
     parts: Parts,
     texts: Vec<String>,
     routes: usize,
 }
 
-/// One size of an installation.
+/// A row of the table: one size in a series, and its measurements.
 struct Size {
     series: &'static str,
     name: String,
@@ -50,60 +53,60 @@ struct Size {
     rounds: Vec<f64>,
 }
 
-/// Pseudo-random numbers, so that the processor cannot predict the order.
-struct Shuffle(u64);
+/// A generator of pseudo-random numbers. They make the order of keys unpredictable for the processor.
+struct Random(u64);
 
 fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
     let mut sizes = sizes();
-    let mut shuffle = Shuffle(1);
+    let mut random = Random(1);
     for size in &mut sizes {
-        size.present_all();
+        size.warm_up();
     }
     let begun = Instant::now();
     for _ in 0..ROUNDS_MAX {
-        if begun.elapsed() > MEASURED_FOR {
+        if begun.elapsed() > MEASUREMENT_TIME {
             break;
         }
         for size in &mut sizes {
-            size.measure(&mut shuffle);
+            size.measure(&mut random);
         }
     }
     report(&sizes);
 }
 
 fn sizes() -> Vec<Size> {
-    let plain = |_| draft();
+    let same_draft = |_| draft();
     let cached = KEYS.map(|count| {
         let step = count / count.min(IN_USE);
-        Size::new("cached keys, 1,000 of them in use", count, Keys::new(count, 1, plain), step)
+        Size::new("cached keys, 1,000 of them in use", count, Keys::new(count, 1, same_draft), step)
     });
-    let used = KEYS.map(|count| Size::new("cached keys, all in use", count, Keys::new(count, 1, plain), 1));
-    let routes = ROUTES.map(|count| Size::new("routes, all in use", count, Keys::new(IN_USE, count, plain), 1));
+    let all_in_use = KEYS.map(|count| Size::new("cached keys, all in use", count, Keys::new(count, 1, same_draft), 1));
+    let routes = ROUTES.map(|count| Size::new("routes, all in use", count, Keys::new(IN_USE, count, same_draft), 1));
     let ranges = RANGES.map(|count| {
         let networks = ranges(count);
         let keys = Keys::new(IN_USE, 1, |_| KeyDraft { networks: networks.clone(), ..draft() });
         Size::new("address ranges of a key", count, keys, 1)
     });
     let limits = LIMITS.map(|count| {
-        let keys = Keys::new(LIMITS[2], 1, |number| limited(number % count));
+        let keys = Keys::new(LIMITS[2], 1, |number| draft_with_limit(number % count));
         Size::new("different limits of 10,000 keys", count, keys, 1)
     });
-    cached.into_iter().chain(used).chain(routes).chain(ranges).chain(limits).collect()
+    cached.into_iter().chain(all_in_use).chain(routes).chain(ranges).chain(limits).collect()
 }
 
-/// `count` ranges. The last one contains the client's address.
+/// `count` address ranges. Only the last one contains the client's address, so all are checked.
 fn ranges(count: usize) -> CidrSet {
     let others = (1..count).map(|number| format!("10.{number}.0.0/16"));
     let ranges: Vec<String> = others.chain([format!("{PEER}/24")]).collect();
-    CidrSet::parse(&ranges).expect("the texts are ranges")
+    CidrSet::parse(&ranges).expect("the ranges are valid")
 }
 
-/// A key with the limit of this number.
-fn limited(number: usize) -> KeyDraft {
-    let more = u64::try_from(number).expect("it is small");
+/// A key whose quota is higher by `number`, so that different numbers have different limits.
+fn draft_with_limit(number: usize) -> KeyDraft {
+    let more = u64::try_from(number).expect("the number is small");
     let limit = |policy: RateLimitPolicy| RateLimitPolicy { quota: policy.quota.saturating_add(more), ..policy };
     let draft = draft();
     KeyDraft { rate_limit: draft.rate_limit.map(limit), ..draft }
@@ -112,7 +115,7 @@ fn limited(number: usize) -> KeyDraft {
 impl Keys {
     fn new(count: usize, routes: usize, draft: impl Fn(usize) -> KeyDraft) -> Self {
         let proof_cache = (count * PROOF_BYTES).max(PROOF_CACHE_MIN);
-        let parts = Parts::over(&services(routes), u64::try_from(proof_cache).expect("it is small"));
+        let parts = Parts::with_config(&services(routes), u64::try_from(proof_cache).expect("the size is small"));
         let texts = (0..count).map(|number| parts.issue(draft(number)).0).collect();
         Self { parts, texts, routes }
     }
@@ -122,72 +125,77 @@ impl Keys {
         Request::to(&host, &target, Some(&self.texts[key]))
     }
 
-    /// Every request has a new connection.
+    /// Authorizes a request on a new connection.
     fn authorize(&self, request: &Request) {
         let authorized = self.parts.authorize(&request.head(), &mut ConnectionMemory::default());
-        assert!(authorized.is_ok(), "the key is good");
+        assert!(authorized.is_ok(), "the key is valid");
     }
 }
 
 impl Size {
     fn new(series: &'static str, count: usize, keys: Keys, step: usize) -> Self {
-        Self { series, name: thousands(count), keys, step, rounds: Vec::new() }
+        Self { series, name: with_commas(count), keys, step, rounds: Vec::new() }
     }
 
-    /// Presents all keys in use once, so that their proofs are cached.
-    fn present_all(&self) {
+    /// Authorizes one request with each key in use, so that its proof is cached.
+    fn warm_up(&self) {
         for key in (0..self.keys.texts.len()).step_by(self.step) {
             self.keys.authorize(&self.keys.request(key));
         }
     }
 
-    fn measure(&mut self, shuffle: &mut Shuffle) {
+    /// Runs one round.
+    fn measure(&mut self, random: &mut Random) {
         let in_use = self.keys.texts.len().div_ceil(self.step);
-        // Built just before they are measured, as the head of a request is read just before.
+        // Built immediately before the measurement, because the gateway also reads the request head immediately before the authorization.
         let requests: Vec<_> =
-            (0..AUTHORIZATIONS).map(|_| self.keys.request(shuffle.next_below(in_use) * self.step)).collect();
+            (0..AUTHORIZATIONS).map(|_| self.keys.request(random.next_below(in_use) * self.step)).collect();
         let begun = Instant::now();
         for request in &requests {
             self.keys.authorize(request);
         }
-        #[expect(clippy::cast_precision_loss, reason = "far from the edge")]
-        let each = begun.elapsed().as_nanos() as f64 / AUTHORIZATIONS as f64;
-        self.rounds.push(each);
+        #[expect(clippy::cast_precision_loss, reason = "the times are small enough to be exact")]
+        let mean = begun.elapsed().as_nanos() as f64 / AUTHORIZATIONS as f64;
+        self.rounds.push(mean);
     }
 
+    /// The ratio to the first size of the series, by round.
     fn ratios(&self, first: &Self) -> Vec<f64> {
-        self.rounds.iter().zip(&first.rounds).map(|(ours, theirs)| ours / theirs).collect()
+        self.rounds.iter().zip(&first.rounds).map(|(this, first)| this / first).collect()
     }
 }
 
-impl Shuffle {
+impl Random {
+    /// A number below `end`.
     fn next_below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        usize::try_from(self.0 >> 33).expect("31 bits are a size") % end
+        usize::try_from(self.0 >> 33).expect("31 bits fit into a usize") % end
     }
 }
 
 fn report(sizes: &[Size]) {
     println!("{} rounds of {AUTHORIZATIONS} authorizations of each size in alternation\n", sizes[0].rounds.len());
-    println!("| | | ns/authorization | ÷ first | middle half of rounds |\n| --- | ---: | ---: | ---: | ---: |");
-    let mut csv = vec!["series,size,ns_per_decision,ratio_to_first".to_owned()];
+    println!("| | | ns/authorization | ÷ first | interquartile range |\n| --- | ---: | ---: | ---: | ---: |");
+    let mut csv = vec!["series,size,ns_per_authorization,ratio_to_first".to_owned()];
     for series in sizes.chunk_by(|left, right| left.series == right.series) {
         for size in series {
-            let (each, ratios) = (quartiles(size.rounds.clone()), quartiles(size.ratios(&series[0])));
-            let (name, [_, each, _], [low, ratio, high]) = (&size.name, each, ratios);
-            println!("| {} | {name} | {each:.0} | {ratio:.2} | {low:.2} to {high:.2} |", size.series);
-            csv.push(format!("\"{}\",{},{each:.0},{ratio:.3}", size.series, name.replace(',', "")));
+            let (times, ratios) = (quartiles(size.rounds.clone()), quartiles(size.ratios(&series[0])));
+            let (name, [_, median, _], [low, ratio, high]) = (&size.name, times, ratios);
+            println!("| {} | {name} | {median:.0} | {ratio:.2} | {low:.2} to {high:.2} |", size.series);
+            csv.push(format!("\"{}\",{},{median:.0},{ratio:.3}", size.series, name.replace(',', "")));
         }
     }
     println!("\n{}", csv.join("\n"));
 }
 
+/// The lower quartile, the median and the upper quartile.
 fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
 }
 
-fn thousands(number: usize) -> String {
+/// The number with commas between groups of three digits.
+fn with_commas(number: usize) -> String {
     let digits = number.to_string();
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group)).collect();
     groups.join(",")

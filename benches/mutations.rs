@@ -1,8 +1,8 @@
-//! What the audit trail costs: changes of keys per second in a database, with the trail and without it, in turns.
+//! Cost of the audit trail: key changes per second in a database, measured alternately with and without the trail.
 //!
-//! Needs PostgreSQL on this machine, as the tests do. See the README of this folder.
+//! Requires PostgreSQL on this machine, as the tests do. See `benches/README.md`.
 
-#![expect(clippy::unwrap_used, reason = "a measurement fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -13,24 +13,24 @@ use keygate::audit_log::{Metrics, Settings, Worker};
 use keygate::clock::{Clock, SystemClock};
 use keygate::credential::Keyring;
 use keygate::id::{KeyId, TenantId};
-use keygate::key::{ApiKey, Metadata, Revocation, RevocationReason, Status};
-use keygate::policy::Visibility;
+use keygate::key::{ApiKey, Revocation, RevocationReason};
 use keygate::request_context::RequestContext;
 use keygate::store::{KeyStore, Migration, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 use keygate_test_servers::Postgres;
 use prometheus::Registry;
 use tokio::sync::watch;
 
-const TURN: Duration = Duration::from_secs(3);
-/// Pairs of turns, unless `PAIRS` says otherwise.
+/// The length of one measurement.
+const MEASUREMENT_TIME: Duration = Duration::from_secs(3);
+/// The default number of pairs of measurements. The environment variable `PAIRS` overrides it.
 const PAIRS: usize = 7;
-/// Callers at the same time.
+/// The numbers of concurrent callers. Each is measured separately.
 const CALLERS: [u32; 2] = [1, 8];
 const CONNECTIONS: u32 = 16;
 
 #[tokio::main]
 async fn main() {
-    // `cargo bench` says so; other commands that run all targets do not wait for this.
+    // Only `cargo bench` passes this argument. Other commands that run all targets, such as `cargo test --all-targets`, skip the benchmark.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -69,19 +69,19 @@ fn options(url: String) -> PostgresOptions {
     }
 }
 
-/// Lets two stores take turns, the second one with the trail, and prints a row.
+/// Measures two stores alternately and prints a table row. Only the second store has an audit trail.
 async fn compare(database: &str, callers: u32, pairs: usize, [without, with]: [Arc<dyn KeyStore>; 2]) {
-    let (stop, worker) = keep_trail(&with);
+    let (stop, worker) = start_audit_trail(&with);
     let mut results = Vec::new();
     for pair in 0..=pairs {
-        // Each is the first one of every other pair.
+        // The order alternates, so that neither store is always measured first.
         let (first, second) = if pair % 2 == 0 { (&without, &with) } else { (&with, &without) };
-        let (first, second) = (turn(first, callers).await, turn(second, callers).await);
+        let (first, second) = (measure(first, callers).await, measure(second, callers).await);
         results.push(if pair % 2 == 0 { (first, second) } else { (second, first) });
     }
     stop.send(true).unwrap();
     worker.await.unwrap();
-    // The first pair warms up.
+    // The first pair is the warm-up.
     results.remove(0);
     results.sort_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)));
     let ratio = |(without, with): (f64, f64)| with / without;
@@ -91,8 +91,8 @@ async fn compare(database: &str, callers: u32, pairs: usize, [without, with]: [A
     println!("| {database} | {callers} | {before:.0} | {after:.0} | {ratio:.2} | {lowest:.2} to {highest:.2} |");
 }
 
-/// Records the changes of a store, and does the background work of the trail.
-fn keep_trail(store: &Arc<dyn KeyStore>) -> (watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+/// Enables the audit trail of a store and starts its background worker. Returns the stop signal and the task of the worker.
+fn start_audit_trail(store: &Arc<dyn KeyStore>) -> (watch::Sender<bool>, tokio::task::JoinHandle<()>) {
     let keyring = Keyring::new(&"a secret of at least 32 characters".to_owned().into(), &[]);
     let recorder = Arc::new(Recorder::new(AuditKeys::new(&keyring), Arc::new(SystemClock)));
     let audit = Arc::clone(store).audit().unwrap();
@@ -104,51 +104,39 @@ fn keep_trail(store: &Arc<dyn KeyStore>) -> (watch::Sender<bool>, tokio::task::J
     (stop, tokio::spawn(worker.run(stopped)))
 }
 
-/// Issues, renames and revokes keys for the time of a turn. Returns the changes per second.
-async fn turn(store: &Arc<dyn KeyStore>, callers: u32) -> f64 {
-    let (over, changes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+/// Issues, renames and revokes keys for [`MEASUREMENT_TIME`]. Returns the number of changes per second.
+async fn measure(store: &Arc<dyn KeyStore>, callers: u32) -> f64 {
+    let (stop, changes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let callers: Vec<_> = (0..callers)
         .map(|_| {
-            let (store, over, changes) = (Arc::clone(store), Arc::clone(&over), Arc::clone(&changes));
+            let (store, stop, changes) = (Arc::clone(store), Arc::clone(&stop), Arc::clone(&changes));
             tokio::spawn(async move {
-                while !over.load(Ordering::Relaxed) {
-                    change_one(&*store, &changes).await;
+                while !stop.load(Ordering::Relaxed) {
+                    change_key(&*store, &changes).await;
                 }
             })
         })
         .collect();
     let started = Instant::now();
-    tokio::time::sleep(TURN).await;
+    tokio::time::sleep(MEASUREMENT_TIME).await;
     let rate = f64::from(changes.load(Ordering::Relaxed)) / started.elapsed().as_secs_f64();
-    over.store(true, Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     for caller in callers {
         caller.await.unwrap();
     }
     rate
 }
 
-/// Three changes of a new key.
-async fn change_one(store: &dyn KeyStore, changes: &AtomicU32) {
+/// Issues, renames and revokes one key: three changes.
+async fn change_key(store: &dyn KeyStore, changes: &AtomicU32) {
     let context = RequestContext::system(TenantId::NIL);
     let now = SystemClock.now();
     let key = ApiKey {
-        tenant: TenantId::NIL,
-        id: KeyId::Issued(uuid::Uuid::from_bytes(rand::random())),
         name: "a key of the benchmark".into(),
         actor_id: format!("team-a/{}", rand::random::<u8>()),
         scopes: ["read", "write"].into_iter().collect(),
-        metadata: Metadata::new(),
-        status: Status::Active,
-        visibility: Visibility::Secret,
-        create_time: now,
-        update_time: now,
-        expire_time: None,
-        revoke_time: None,
-        replaced_by: None,
-        last_used_time: None,
-        rate_limit: None,
-        networks: keygate::cidr::CidrSet::default(),
         version: 1,
+        ..ApiKey::new(TenantId::NIL, KeyId::Issued(uuid::Uuid::from_bytes(rand::random())), now)
     };
     store.insert(&context, &key, None).await.unwrap();
     changes.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The time to charge a request: in this process, in Redis, and from leases. Needs `redis-server`.
+//! Time to charge a request against limits in this process, in Redis, and with leases from Redis. Requires `redis-server`.
 
 use std::hint::black_box;
 use std::net::{TcpListener, TcpStream};
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 const OWNERS_MAX: usize = 1_000_000;
 
-/// A Redis server that is stopped with the benchmark.
+/// A Redis server. It is killed on drop.
 struct Server {
     process: Child,
     port: u16,
@@ -29,7 +29,7 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = free.expect("a port is free").port();
+        let port = free.expect("there is a free port").port();
         let process = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
             .stdout(Stdio::null())
@@ -63,9 +63,9 @@ fn owner(number: u128) -> BucketOwner {
     BucketOwner::Key(TenantId::NIL, KeyId::Issued(Uuid::from_u128(number)))
 }
 
-/// A quota that no benchmark exhausts.
+/// Two limits with a quota that the benchmark never exhausts.
 fn limits() -> [NamedLimit; 2] {
-    let quota = NonZeroU64::new(1_000_000_000).expect("it is not zero");
+    let quota = NonZeroU64::new(1_000_000_000).expect("the quota is not zero");
     ["default", "burst"].map(|name| NamedLimit { name: name.into(), limit: Limit::new(quota, Duration::from_secs(60)) })
 }
 

@@ -1,10 +1,10 @@
-//! What a million keys cost: the start of a node, memory, verification through each cache, pages of lists.
+//! Performance with a million keys: start-up time, memory, verification through each cache level, and list pages.
 //!
-//! Needs PostgreSQL and Redis on this machine, as the tests do. See the README of this folder.
+//! Requires PostgreSQL and Redis on this machine, as the tests do. See `benches/README.md`.
 
-#![expect(clippy::unwrap_used, reason = "a measurement fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-#[expect(dead_code, reason = "the tests' helpers, of which not all are needed here")]
+#[expect(dead_code, reason = "only some of the test helpers are used")]
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
@@ -15,7 +15,6 @@ use keygate::clock::{Clock, SystemClock};
 use keygate::credential::{Keyring, mint};
 use keygate::id::TenantId;
 use keygate::key::{ApiKey, Revocation, RevocationReason, Status};
-use keygate::policy::Visibility;
 use keygate::request_context::RequestContext;
 use keygate::store::{KeyStore, Migration, PostgresOptions, PostgresStore};
 use rand::rngs::StdRng;
@@ -27,52 +26,56 @@ use tokio::task::JoinSet;
 use keygate_test_servers::{Postgres, Redis};
 use support::keygate::{HMAC_SECRET, Keygate};
 
+/// The default number of keys. The environment variable `KEYS` overrides it.
 const KEYS: usize = 1_000_000;
-/// Keys in one statement.
+/// The number of keys per insert statement.
 const BATCH: usize = 5_000;
-/// Owners; their keys are spread evenly over all.
+/// The number of actors. All have the same number of keys.
 const ACTORS: usize = 1_000;
-/// One of so many keys is revoked.
+/// One key in `REVOKED` is revoked.
 const REVOKED: usize = 10;
-/// Keys that are verified through each cache.
+/// The number of keys that are verified through each cache level.
 const VERIFIED: usize = 20_000;
-/// Keys that are cached to see what they weigh.
+/// The number of keys that are cached to measure their memory.
 const CACHED: usize = 100_000;
-/// Calls under way at once.
-const CALLS: usize = 16;
-const LONG: Duration = Duration::from_secs(3600);
-/// Of the keys.
+/// The number of concurrent calls.
+const CONCURRENCY: usize = 16;
+/// A timeout that is never reached.
+const NO_TIMEOUT: Duration = Duration::from_secs(3600);
+/// The prefix of the keys.
 const PREFIX: &str = "scale";
+/// The path prefix of the admin API.
 const ADMIN: &str = "/v2alpha1/admin";
 
-/// Calls, all of them good.
-struct Calls {
+/// Throughput and latencies of a series of successful calls.
+struct CallStats {
     per_second: f64,
     median: Duration,
     p99: Duration,
 }
 
-impl Calls {
-    fn new(mut took: Vec<Duration>, whole: Duration) -> Self {
-        took.sort();
-        #[expect(clippy::cast_precision_loss, reason = "far from the edge")]
-        let per_second = took.len() as f64 / whole.as_secs_f64();
-        Self { per_second, median: took[took.len() / 2], p99: took[took.len() * 99 / 100] }
+impl CallStats {
+    /// The statistics of calls with these latencies that took `total` together.
+    fn new(mut latencies: Vec<Duration>, total: Duration) -> Self {
+        latencies.sort();
+        #[expect(clippy::cast_precision_loss, reason = "the count is small enough to be exact")]
+        let per_second = latencies.len() as f64 / total.as_secs_f64();
+        Self { per_second, median: latencies[latencies.len() / 2], p99: latencies[latencies.len() * 99 / 100] }
     }
 
-    fn print(&self, what: &str) {
-        println!("| {what} | {:.0} | {} | {} |", self.per_second, millis(self.median), millis(self.p99));
+    fn print(&self, title: &str) {
+        println!("| {title} | {:.0} | {} | {} |", self.per_second, millis(self.median), millis(self.p99));
     }
 }
 
 #[tokio::main]
 async fn main() {
-    // `cargo bench` says so; whoever else runs all targets does not want to wait for this.
+    // Only `cargo bench` passes this argument. Other commands that run all targets, such as `cargo test --all-targets`, skip the benchmark.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
     let count = std::env::var("KEYS").map_or(KEYS, |count| count.parse().unwrap());
-    assert!(count >= CACHED * 2, "KEYS is {CACHED} times 2 at least");
+    assert!(count >= CACHED * 2, "KEYS must be at least 2 × {CACHED}");
     let (postgres, redis) = (Postgres::start(), Redis::start());
     let mut node = Keygate::serve(
         &json!({
@@ -87,51 +90,51 @@ async fn main() {
             },
         }),
     );
-    let empty = start(&mut node).await;
+    let without_keys = measure_start(&mut node).await;
     let begun = Instant::now();
-    let keys = fill(&postgres, count).await;
+    let keys = store_keys(&postgres, count).await;
     println!("{count} keys, stored in {:.1} s", begun.elapsed().as_secs_f64());
 
     println!("\n| start to first answer | ms |\n| --- | ---: |");
-    println!("| no keys | {} |", millis(empty));
-    println!("| {count} keys, all changed within the last hour | {} |", millis(start(&mut node).await));
-    // As in a database of some age: the feed is pruned.
+    println!("| no keys | {} |", millis(without_keys));
+    println!("| {count} keys, all changed within the last hour | {} |", millis(measure_start(&mut node).await));
+    // Represents a database whose keys were created long ago: their rows in the change feed have been pruned.
     postgres.query("TRUNCATE changes").unwrap();
     postgres.query("VACUUM ANALYZE").unwrap();
-    println!("| {count} keys | {} |", millis(start(&mut node).await));
+    println!("| {count} keys | {} |", millis(measure_start(&mut node).await));
 
-    println!("\n| {CALLS} calls at once | calls/s | median ms | p99 ms |\n| --- | ---: | ---: | ---: |");
+    println!("\n| {CONCURRENCY} calls at once | calls/s | median ms | p99 ms |\n| --- | ---: | ---: | ---: |");
     measure_verify(&mut node, &keys[..VERIFIED]).await;
     measure_memory(&mut node, &keys[..CACHED]).await;
     measure_lists(&node, count).await;
 }
 
-/// How long a node takes from its start to its first answer; the median of some starts.
-async fn start(node: &mut Keygate) -> Duration {
-    let mut took = Vec::new();
+/// Restarts a node several times. Returns the median time from the start to the first response.
+async fn measure_start(node: &mut Keygate) -> Duration {
+    let mut times = Vec::new();
     for _ in 0..5 {
         node.process.kill();
         let begun = Instant::now();
         node.start_again();
         node.http = Client::new();
         assert!(node.http.get(format!("{}/health/ready", node.metrics)).send().await.unwrap().status().is_success());
-        took.push(begun.elapsed());
+        times.push(begun.elapsed());
     }
-    took.sort();
-    took[took.len() / 2]
+    times.sort();
+    times[times.len() / 2]
 }
 
-/// Stores keys as a node does, many at a time; the texts of active ones.
-async fn fill(postgres: &Postgres, count: usize) -> Vec<String> {
+/// Stores `count` keys with the library's store, in batches. Returns the texts of the first [`CACHED`] active keys.
+async fn store_keys(postgres: &Postgres, count: usize) -> Vec<String> {
     let options = PostgresOptions {
         url: postgres.url("postgres").into(),
         max_connections: 1,
         min_connections: 0,
         max_lifetime: None,
         idle_timeout: None,
-        connect_timeout: LONG,
-        acquire_timeout: LONG,
-        statement_timeout: LONG,
+        connect_timeout: NO_TIMEOUT,
+        acquire_timeout: NO_TIMEOUT,
+        statement_timeout: NO_TIMEOUT,
     };
     let store = PostgresStore::open(&options, Migration::Manual).await.unwrap();
     let keyring = Keyring::new(&HMAC_SECRET.to_owned().into(), &[]);
@@ -155,64 +158,55 @@ async fn fill(postgres: &Postgres, count: usize) -> Vec<String> {
     texts
 }
 
-/// A key as they come, and its text.
+/// A typical key and its text. `number` determines the actor and whether the key is revoked.
 fn key(number: usize, keyring: &Keyring, rng: &mut StdRng) -> (ApiKey, String) {
     let now = SystemClock.now();
     let (id, text) = mint(PREFIX, keyring, now, rng).unwrap();
     let revocation = Revocation { reason: RevocationReason::Unspecified, description: None };
     let metadata = [("team", json!("payments")), ("ticket", json!(number))];
     let key = ApiKey {
-        tenant: TenantId::NIL,
-        id,
         name: format!("key {number}"),
         actor_id: format!("actor-{}", number % ACTORS),
         scopes: ["orders:read", "orders:write"].map(String::from).into_iter().collect(),
         metadata: metadata.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
         status: if (number / ACTORS).is_multiple_of(REVOKED) { Status::Revoked(revocation) } else { Status::Active },
-        visibility: Visibility::Secret,
-        create_time: now,
-        update_time: now,
         expire_time: Some(now + TimeDelta::days(90)),
-        revoke_time: None,
-        replaced_by: None,
-        last_used_time: None,
-        rate_limit: None,
-        networks: keygate::cidr::CidrSet::default(),
-        version: ApiKey::first_version(now),
+        ..ApiKey::new(TenantId::NIL, id, now)
     };
     (key, text.expose_secret().to_owned())
 }
 
 async fn measure_verify(node: &mut Keygate, keys: &[String]) {
     let http = node.http.clone();
-    let alive: Vec<RequestBuilder> = keys.iter().map(|_| http.get(format!("{}/health/alive", node.admin))).collect();
-    drive(alive, |_| true).await.print("`/health/alive`, for comparison");
-    for (what, level) in [("the database", "database"), ("Redis", "shared"), ("memory", "memory")] {
+    let health_checks: Vec<RequestBuilder> =
+        keys.iter().map(|_| http.get(format!("{}/health/alive", node.admin))).collect();
+    run_calls(health_checks, |_| true).await.print("`/health/alive`, for comparison");
+    for (source, level) in [("the database", "database"), ("Redis", "shared"), ("memory", "memory")] {
         if level != "memory" {
-            // Empties the cache in memory.
-            start(node).await;
+            // A restart empties the cache in memory.
+            measure_start(node).await;
         }
-        verify(node, keys).await.print(&format!("`:verify`, answered from {what}"));
-        assert!(counted(node, level).await >= keys.len(), "what {what} was asked for");
+        verify(node, keys).await.print(&format!("`:verify`, answered from {source}"));
+        assert!(lookups(node, level).await >= keys.len(), "{source} did not answer all lookups");
     }
 }
 
 async fn measure_memory(node: &mut Keygate, keys: &[String]) {
-    start(node).await;
-    // Connections, threads, buffers.
+    measure_start(node).await;
+    // The first calls are the warm-up: they allocate connections, threads and buffers.
     let (first, others) = keys.split_at(1000);
     verify(node, first).await;
-    let before = resident(node);
+    let before = resident_memory(node);
     verify(node, others).await;
-    let each = (resident(node) - before) / others.len();
-    println!("\nmemory: {each} bytes for each of {} cached keys", others.len());
+    let per_key = (resident_memory(node) - before) / others.len();
+    println!("\nmemory: {per_key} bytes per key, with {} cached keys", others.len());
 }
 
 async fn measure_lists(node: &Keygate, count: usize) {
     let url = |query: &str, token: &str| format!("{}{ADMIN}/issuedApiKeys?{query}&page_token={token}", node.admin);
     let page = async |query: &str, token: &str| {
-        let answer: Value = node.http.get(url(query, token)).send().await.unwrap().json().await.unwrap();
-        answer["next_page_token"].as_str().unwrap().to_owned()
+        let response: Value = node.http.get(url(query, token)).send().await.unwrap().json().await.unwrap();
+        response["next_page_token"].as_str().unwrap().to_owned()
     };
     let mut tokens = vec![String::new()];
     let begun = Instant::now();
@@ -221,69 +215,70 @@ async fn measure_lists(node: &Keygate, count: usize) {
     {
         tokens.push(token);
     }
-    println!("\nall {count} keys listed, 1000 a page, in {:.1} s", begun.elapsed().as_secs_f64());
+    println!("\nall {count} keys listed, 1000 per page, in {:.1} s", begun.elapsed().as_secs_f64());
     println!("\n| page of 100 keys | median ms | p99 ms |\n| --- | ---: | ---: |");
-    let owner = "filter=actor_id%3Dactor-7";
-    let [active, revoked] = ["ACTIVE", "REVOKED"].map(|status| format!("{owner}+AND+status%3DKEY_STATUS_{status}"));
+    let actor = "filter=actor_id%3Dactor-7";
+    let [active, revoked] = ["ACTIVE", "REVOKED"].map(|status| format!("{actor}+AND+status%3DKEY_STATUS_{status}"));
     let (middle, last) = (&tokens[tokens.len() / 2], &tokens[tokens.len() - 1]);
-    for (what, filter, token) in [
+    for (title, filter, token) in [
         ("first", "", ""),
         ("middle", "", middle),
         ("near the end", "", last),
-        ("of one owner, first", owner, ""),
-        ("of one owner, middle", owner, middle),
-        ("of one owner, active, first", &active, ""),
-        ("of one owner, active, middle", &active, middle),
-        ("of one owner, revoked, first", &revoked, ""),
+        ("of one actor, first", actor, ""),
+        ("of one actor, middle", actor, middle),
+        ("of one actor, active, first", &active, ""),
+        ("of one actor, active, middle", &active, middle),
+        ("of one actor, revoked, first", &revoked, ""),
     ] {
-        let mut took = Vec::new();
+        let mut latencies = Vec::new();
+        let begun = Instant::now();
         for _ in 0..200 {
             let begun = Instant::now();
             page(&format!("page_size=100&{filter}"), token).await;
-            took.push(begun.elapsed());
+            latencies.push(begun.elapsed());
         }
-        let calls = Calls::new(took, LONG);
-        println!("| {what} | {} | {} |", millis(calls.median), millis(calls.p99));
+        let summary = CallStats::new(latencies, begun.elapsed());
+        println!("| {title} | {} | {} |", millis(summary.median), millis(summary.p99));
     }
 }
 
-async fn verify(node: &Keygate, keys: &[String]) -> Calls {
+async fn verify(node: &Keygate, keys: &[String]) -> CallStats {
     let url = format!("{}{ADMIN}/apiKeys:verify", node.admin);
     let call = |key: &String| node.http.post(&url).body(json!({"credential": key}).to_string());
-    drive(keys.iter().map(call).collect(), |answer| answer["is_valid"] == true).await
+    run_calls(keys.iter().map(call).collect(), |response| response["is_valid"] == true).await
 }
 
-/// Makes calls, so many at a time, and sees that each is answered well.
-async fn drive(mut calls: Vec<RequestBuilder>, is_good: fn(&Value) -> bool) -> Calls {
-    let share = calls.len().div_ceil(CALLS);
+/// Sends calls with a concurrency of [`CONCURRENCY`] and asserts that `is_expected` holds for every response.
+async fn run_calls(mut calls: Vec<RequestBuilder>, is_expected: fn(&Value) -> bool) -> CallStats {
+    let share = calls.len().div_ceil(CONCURRENCY);
     let mut workers = JoinSet::new();
     let begun = Instant::now();
     while !calls.is_empty() {
         let calls = calls.split_off(calls.len().saturating_sub(share));
         workers.spawn(async move {
-            let mut took = Vec::new();
+            let mut latencies = Vec::new();
             for call in calls {
                 let begun = Instant::now();
-                let answer = call.send().await.unwrap().bytes().await.unwrap();
-                took.push(begun.elapsed());
-                assert!(is_good(&serde_json::from_slice(&answer).unwrap_or_default()), "{answer:?}");
+                let response = call.send().await.unwrap().bytes().await.unwrap();
+                latencies.push(begun.elapsed());
+                assert!(is_expected(&serde_json::from_slice(&response).unwrap_or_default()), "{response:?}");
             }
-            took
+            latencies
         });
     }
-    let took = workers.join_all().await.concat();
-    Calls::new(took, begun.elapsed())
+    let latencies = workers.join_all().await.concat();
+    CallStats::new(latencies, begun.elapsed())
 }
 
-/// How many lookups of a node that level has answered.
-async fn counted(node: &Keygate, level: &str) -> usize {
+/// The number of lookups that a cache level of a node has answered since the node started.
+async fn lookups(node: &Keygate, level: &str) -> usize {
     let line = format!("keygate_lookups_total{{level=\"{level}\"}} ");
     let text = node.http.get(format!("{}/metrics", node.metrics)).send().await.unwrap().text().await.unwrap();
     text.lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap_or_default()
 }
 
-/// Memory that a node has, in bytes.
-fn resident(node: &Keygate) -> usize {
+/// The resident memory of a node in bytes.
+fn resident_memory(node: &Keygate) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", node.process.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024

@@ -1,4 +1,4 @@
-//! The memory of connections that are open and silent, of Keygate and nginx: what a server grows by, divided by their number.
+//! Measures the memory per idle connection of Keygate and nginx: the growth of a server's PSS divided by the number of added connections.
 
 use std::time::{Duration, Instant};
 
@@ -6,9 +6,9 @@ use ::keygate::listener::Descriptors;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::keygate::{self, Node};
-use crate::keys::fill;
-use crate::peers::{self, Task};
+use crate::keygate::{self, NodeConfig};
+use crate::keys::insert_keys;
+use crate::peers::{self, PeerConfig};
 use crate::server::Server;
 use crate::settings::Settings;
 use crate::support::client_stream::ClientStream;
@@ -17,89 +17,92 @@ use crate::support::keygate::merge;
 use crate::table::{Row, Target};
 use crate::tls::Certificate;
 
-/// Rounds at the most: memory varies little.
-const ROUNDS: usize = 3;
-/// Connections that are opened before the measurement, so that memory which is allocated once is not counted.
-const WARM: usize = 200;
-/// Connections then, if the limit of open files permits them.
-const SILENT: usize = 2_000;
-/// How long memory must stay the same, and how long that may take.
-const STEADY: Duration = Duration::from_millis(300);
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The maximum number of rounds. Memory varies little between rounds.
+const MAX_ROUNDS: usize = 3;
+/// Connections that are opened before the measurement, so that one-time allocations are not counted.
+const WARM_UP_CONNECTIONS: usize = 200;
+/// Connections at the end of the measurement, including those of the warm-up. A low limit on open files reduces this number.
+const CONNECTIONS: usize = 2_000;
+/// Memory is stable if it has not changed for this long.
+const STABLE_FOR: Duration = Duration::from_millis(300);
+/// How long to wait for stable memory.
+const STABLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connections of one kind.
+/// A kind of connection, with its targets.
 #[derive(Clone, Copy)]
-struct Kind {
+struct ConnectionKind {
     name: &'static str,
     tls: bool,
-    /// Whether each has made a request.
+    /// Whether a request is sent on each connection.
     request: bool,
-    /// Of Keygate's, in KiB.
-    kilobytes: Target,
-    /// Of Keygate's ÷ nginx's.
+    /// For Keygate, in KiB.
+    kib: Target,
+    /// For Keygate ÷ nginx.
     ratio: Target,
 }
 
-const KINDS: [Kind; 3] = [
-    Kind {
+const KINDS: [ConnectionKind; 3] = [
+    ConnectionKind {
         name: "a TLS 1.3 connection after a request",
         tls: true,
         request: true,
-        kilobytes: Target::NONE,
+        kib: Target::NONE,
         ratio: Target { wanted: Some(1.00), stretch: None },
     },
-    Kind {
+    ConnectionKind {
         name: "a silent connection",
         tls: false,
         request: false,
-        kilobytes: Target { wanted: Some(8.0), stretch: Some(2.0) },
+        kib: Target { wanted: Some(8.0), stretch: Some(2.0) },
         ratio: Target::NONE,
     },
-    Kind {
+    ConnectionKind {
         name: "a connection after a request",
         tls: false,
         request: true,
-        kilobytes: Target::NONE,
+        kib: Target::NONE,
         ratio: Target::NONE,
     },
 ];
 
-/// What all measurements share: the settings, the upstream, the certificate and the number of connections.
-struct Opening<'a> {
+/// The parameters of all measurements.
+struct IdleBench<'a> {
     settings: &'a Settings,
+    /// `ip:port`
     upstream: &'a str,
     certificate: Certificate,
-    count: usize,
+    /// The number of connections at the end of a measurement.
+    connections: usize,
 }
 
-/// Measures all kinds, each with a fresh server.
+/// Measures all kinds of connections, each with a new server. Returns the rows of the table.
 pub(crate) fn measure(settings: &Settings, upstream: &str) -> Vec<Row> {
-    let count = SILENT.min((Descriptors::raise().limit() - 1_000) / 2);
-    let opening = Opening { settings, upstream, certificate: Certificate::new(), count };
+    let connections = CONNECTIONS.min((Descriptors::raise().limit() - 1_000) / 2);
+    let bench = IdleBench { settings, upstream, certificate: Certificate::new(), connections };
     let mut rows = Vec::new();
     for kind in KINDS {
-        let (mut ours, mut nginx) = (Vec::new(), Vec::new());
-        for round in 1..=settings.rounds.min(ROUNDS) {
+        let (mut keygate, mut nginx) = (Vec::new(), Vec::new());
+        for round in 1..=settings.rounds.min(MAX_ROUNDS) {
             eprintln!("memory of {}, round {round}", kind.name);
-            ours.push(opening.keygate(kind));
-            nginx.extend(opening.nginx(kind));
+            keygate.push(bench.keygate_kib(kind));
+            nginx.extend(bench.nginx_kib(kind));
         }
-        let ratios: Vec<f64> = ours.iter().zip(&nginx).map(|(ours, nginx)| ours / nginx).collect();
-        rows.extend(kind.rows(ours, nginx, ratios));
+        let ratios: Vec<f64> = keygate.iter().zip(&nginx).map(|(keygate, nginx)| keygate / nginx).collect();
+        rows.extend(kind.rows(keygate, nginx, ratios));
     }
     rows
 }
 
-impl Kind {
-    fn rows(self, ours: Vec<f64>, nginx: Vec<f64>, ratios: Vec<f64>) -> impl Iterator<Item = Row> {
-        let row = |whose: &str, values: Vec<f64>, unit: &'static str, target| {
+impl ConnectionKind {
+    fn rows(self, keygate: Vec<f64>, nginx: Vec<f64>, ratios: Vec<f64>) -> impl Iterator<Item = Row> {
+        let row = |suffix: &str, values: Vec<f64>, unit: &'static str, target| {
             let missing =
                 if unit.is_empty() { "its table of connections, allocated at the start, does not count" } else { "" };
-            Row { what: format!("memory of {}{whose}", self.name), values, unit, target, missing }
+            Row { what: format!("memory of {}{suffix}", self.name), values, unit, target, missing }
         };
         [
             row(" ÷ nginx", ratios, "", self.ratio),
-            row("", ours, " KiB", self.kilobytes),
+            row("", keygate, " KiB", self.kib),
             row(", nginx", nginx, " KiB", Target::NONE),
         ]
         .into_iter()
@@ -107,83 +110,87 @@ impl Kind {
     }
 }
 
-impl Opening<'_> {
-    /// KiB of a connection of Keygate.
-    fn keygate(&self, kind: Kind) -> f64 {
+impl IdleBench<'_> {
+    /// Memory per connection of a new Keygate, in KiB.
+    fn keygate_kib(&self, kind: ConnectionKind) -> f64 {
         let folder = TempDir::new().unwrap();
-        let keys = fill(&keygate::database(folder.path()), 1, &[]);
+        let keys = insert_keys(&keygate::database(folder.path()), 1, &[]);
         let mut gateway = keygate::gateway(self.upstream, &["ample"]);
         gateway["connections"] = json!({"max_per_client": 1_000_000});
-        let mut node = Node::new("keygate-idle", folder.path(), gateway);
-        // Longer than the measurement takes.
+        let mut node = NodeConfig::new("keygate-idle", folder.path(), gateway);
+        // The timeouts are longer than the measurement, so that Keygate closes no connection.
         node.listener = json!({"limits": {"head_timeout": "10m", "idle_timeout": "10m"}});
         if kind.tls {
             merge(&mut node.listener, &self.certificate.keygate_listener());
         }
         let node = node.start(self.settings);
-        self.grown_by(kind, &node.server, &keys[0])
+        self.memory_per_connection(kind, &node.server, &keys[0])
     }
 
-    /// KiB of a connection of nginx with its defaults, so without a cache of sessions; `None` if it is not installed.
-    fn nginx(&self, kind: Kind) -> Option<f64> {
+    /// Memory per connection of a new nginx, in KiB. nginx has its default TLS settings, so it has no session cache. `None` if nginx is
+    /// not installed or does not start.
+    fn nginx_kib(&self, kind: ConnectionKind) -> Option<f64> {
         let folder = TempDir::new().unwrap();
-        let keys = fill(&keygate::database(folder.path()), 1, &[]);
-        let task = Task {
+        let keys = insert_keys(&keygate::database(folder.path()), 1, &[]);
+        let config = PeerConfig {
             keys: &keys,
             certificate: kind.tls.then_some(&self.certificate),
-            // Above 15/16 of them, nginx closes those that wait.
-            connections: self.count * 2,
-            ..Task::new(folder.path(), self.upstream)
+            // nginx closes idle connections when more than 15/16 of `worker_connections` are in use.
+            connections: self.connections * 2,
+            ..PeerConfig::new(folder.path(), self.upstream)
         };
-        let server = peers::named("nginx map").start(&task)?;
-        Some(self.grown_by(kind, &server, &keys[0]))
+        let server = peers::by_name("nginx map").start(&config)?;
+        Some(self.memory_per_connection(kind, &server, &keys[0]))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "far from the edge")]
-    fn grown_by(&self, kind: Kind, server: &Server, key: &str) -> f64 {
-        // What a server has open while it starts is not counted.
-        steady_memory(server, 0);
+    /// Memory per connection of a server, in KiB.
+    #[expect(clippy::cast_precision_loss, reason = "the values are far below 2^52")]
+    fn memory_per_connection(&self, kind: ConnectionKind, server: &Server, key: &str) -> f64 {
+        // Files that are open only during start-up must be closed before open files are counted.
+        stable_memory(server, 0);
         let mut connections = Vec::new();
         let mut memory_with = |count: usize| {
             let files = server.open_files() + count - connections.len();
             while connections.len() < count {
                 connections.push(self.connect(kind, server, key));
             }
-            steady_memory(server, files)
+            stable_memory(server, files)
         };
-        let before = memory_with(WARM);
-        let grown = memory_with(self.count).saturating_sub(before);
-        grown as f64 / 1024.0 / (self.count - WARM) as f64
+        let before = memory_with(WARM_UP_CONNECTIONS);
+        let grown = memory_with(self.connections).saturating_sub(before);
+        grown as f64 / 1024.0 / (self.connections - WARM_UP_CONNECTIONS) as f64
     }
 
-    fn connect(&self, kind: Kind, server: &Server, key: &str) -> KeptConnection {
+    /// Opens a connection and sends a request on it if `kind` requires one.
+    fn connect(&self, kind: ConnectionKind, server: &Server, key: &str) -> KeptConnection {
         let port = server.address.rsplit(':').next().unwrap().parse().unwrap();
         let stream = if kind.tls { self.certificate.connect(port) } else { ClientStream::tcp(port) };
         let mut connection = KeptConnection::on(stream);
         if kind.request {
-            let answer = connection.get("/", &format!("Authorization: Bearer {key}\r\n"));
-            assert_eq!(answer.status, 200, "{}", answer.head);
+            let response = connection.get("/", &format!("Authorization: Bearer {key}\r\n"));
+            assert_eq!(response.status, 200, "{}", response.head);
         }
         connection
     }
 }
 
-/// Waits until a server has at least `files` open files and constant memory; returns the memory.
-fn steady_memory(server: &Server, files: usize) -> u64 {
-    let deadline = Instant::now() + PATIENCE;
+/// Waits until a server has at least `files` open files and its PSS is stable. Returns the PSS in bytes. After [`STABLE_TIMEOUT`], prints a
+/// warning and returns the current PSS, or panics if fewer files are open.
+fn stable_memory(server: &Server, files: usize) -> u64 {
+    let deadline = Instant::now() + STABLE_TIMEOUT;
     let (mut memory, mut since) = (0, Instant::now());
     loop {
-        let now = server.proportional();
+        let now = server.pss();
         if now != memory || server.open_files() < files {
             (memory, since) = (now, Instant::now());
-        } else if since.elapsed() >= STEADY {
+        } else if since.elapsed() >= STABLE_FOR {
             return memory;
         }
         if Instant::now() > deadline {
-            assert!(server.open_files() >= files, "{files} files were to be open");
-            eprintln!("memory did not become steady within {PATIENCE:?}");
+            assert!(server.open_files() >= files, "{} files are open, expected at least {files}", server.open_files());
+            eprintln!("memory is not stable after {STABLE_TIMEOUT:?}");
             return now;
         }
-        std::thread::sleep(STEADY / 10);
+        std::thread::sleep(STABLE_FOR / 10);
     }
 }

@@ -1,4 +1,4 @@
-//! Keygate itself: the real binary with a configuration file and a SQLite database.
+//! Starts Keygate: the `keygate` binary with a configuration file and a SQLite database.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,23 +13,25 @@ use crate::settings::Settings;
 use crate::support::keygate::{HMAC_SECRET, merge};
 use keygate_test_servers::free_port;
 
-/// Who issues.
+/// The `credentials.issuer` setting.
 pub(crate) const ISSUER: &str = "https://keys.example.com";
 
-/// So long that no record is read again in the middle of a measurement.
+/// The lifetime of cached keys: long enough that none expires during a measurement.
 pub(crate) const CACHE_TTL: &str = "24h";
 
-/// What the other gateways add to requests.
-const PEERS_HEADERS: [&str; 3] = ["x-keygate-actor-id", "x-request-id", "x-forwarded-for"];
+/// The request headers that are set for the upstream, equivalent to those of the other gateways.
+const PEER_HEADERS: [&str; 3] = ["x-keygate-actor-id", "x-request-id", "x-forwarded-for"];
 
-/// A node to be: its folder has the database, and gets the configuration.
-pub(crate) struct Node<'a> {
+/// The configuration of a Keygate node.
+pub(crate) struct NodeConfig<'a> {
     pub(crate) name: &'a str,
+    /// The folder that contains the database, and to which the configuration file is written.
     pub(crate) folder: &'a Path,
+    /// The `gateway` section.
     pub(crate) gateway: Value,
-    /// Sections of the configuration that are not as every node has them.
+    /// Sections that replace those of the default configuration or are added to it.
     pub(crate) sections: Value,
-    /// What the gateway's listener has besides its address.
+    /// Settings of the gateway's listener besides its address.
     pub(crate) listener: Value,
     pub(crate) workers: usize,
 }
@@ -37,15 +39,16 @@ pub(crate) struct Node<'a> {
 /// A running Keygate.
 pub(crate) struct Keygate {
     pub(crate) server: Server,
+    /// The base URL of the admin API.
     admin: String,
 }
 
-/// The database of a node.
+/// The path of a node's database in its folder.
 pub(crate) fn database(folder: &Path) -> PathBuf {
     folder.join("keys.db")
 }
 
-/// The `gateway` section that sends everything that has the scope to one upstream.
+/// A `gateway` section with one route, which requires the scope, to one upstream. `limits` are names of limits.
 pub(crate) fn gateway(upstream: &str, limits: &[&str]) -> Value {
     json!({
         "routes": [{
@@ -53,30 +56,30 @@ pub(crate) fn gateway(upstream: &str, limits: &[&str]) -> Value {
         }],
         "upstreams": upstreams(upstream),
         "limits": ample_limit(),
-        "request_headers": PEERS_HEADERS,
+        "request_headers": PEER_HEADERS,
     })
 }
 
-/// The `upstreams` of a gateway.
+/// The `gateway.upstreams` setting with one endpoint.
 pub(crate) fn upstreams(upstream: &str) -> Value {
     json!({"api": {"endpoints": [format!("http://{upstream}")]}})
 }
 
-/// A limit named `ample`, by key, that no load reaches.
+/// The `gateway.limits` setting with one limit per key named `ample`, which no load reaches.
 pub(crate) fn ample_limit() -> Value {
     json!({"ample": {"quota": 1_000_000_000, "window": "1h"}})
 }
 
-impl<'a> Node<'a> {
-    /// One with one worker and a listener in clear text.
+impl<'a> NodeConfig<'a> {
+    /// A node with one worker and a listener in clear text.
     pub(crate) fn new(name: &'a str, folder: &'a Path, gateway: Value) -> Self {
         Self { name, folder, gateway, sections: Value::Null, listener: json!({}), workers: 1 }
     }
 
-    /// Starts its gateway.
+    /// Starts the node with its gateway.
     pub(crate) fn start(mut self, settings: &Settings) -> Keygate {
         let address = free_address();
-        // As many as with the other gateways.
+        // As in the other gateways, no connection reaches its limit of requests.
         let mut listener = json!({"address": address, "limits": {"requests_per_connection": 1_000_000_000}});
         merge(&mut listener, &self.listener);
         self.gateway["listeners"] = [listener].into_iter().collect();
@@ -84,7 +87,7 @@ impl<'a> Node<'a> {
         self.serve(settings, address)
     }
 
-    /// Starts it with external authorization and without a proxy.
+    /// Starts the node with external authorization and without the gateway.
     pub(crate) fn start_authorizer(mut self, settings: &Settings) -> Keygate {
         let address = free_address();
         self.gateway["enabled"] = false.into();
@@ -92,7 +95,8 @@ impl<'a> Node<'a> {
         self.serve(settings, address)
     }
 
-    /// Starts it, with one worker on the proxies' core, and without an access log unless the gateway has one.
+    /// Writes the configuration file and starts the process: on the proxy core with one worker, otherwise on all cores. The access log is
+    /// disabled unless the `gateway` section configures it.
     fn serve(mut self, settings: &Settings, address: String) -> Keygate {
         if self.gateway.get("access_log").is_none() {
             self.gateway["access_log"] = json!({"enabled": false});
@@ -118,36 +122,37 @@ impl<'a> Node<'a> {
             command.env_remove(name);
         }
         command.arg("serve").arg("--config").arg(file);
-        // Its log would tell of every connection that the load closes at its end.
+        // Keygate logs each connection that the load generator closes at its end.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let server = Server::start(self.name, command, address);
-        Keygate { server: server.expect("Keygate starts"), admin: format!("http://127.0.0.1:{admin}") }
+        Keygate { server: server.expect("Keygate should start"), admin: format!("http://127.0.0.1:{admin}") }
     }
 }
 
 impl Keygate {
-    /// Tokens derived from keys, one from each.
+    /// Derives a token from each key over the admin API. The tokens are valid for 24 hours.
     pub(crate) fn derive(&self, keys: &[String], algorithm: &str) -> Vec<String> {
         let (http, url) = (Client::new(), format!("{}/v2alpha1/admin/apiKeys:derive", self.admin));
         Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
             let mut tokens = Vec::with_capacity(keys.len());
             for key in keys {
-                let wanted = json!({"credential": key, "algorithm": algorithm, "ttl": "24h"});
-                let answer = http.post(&url).body(wanted.to_string()).send().await.unwrap();
-                let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
-                tokens.push(answer["token"]["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned());
+                let request = json!({"credential": key, "algorithm": algorithm, "ttl": "24h"});
+                let response = http.post(&url).body(request.to_string()).send().await.unwrap();
+                let response: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+                tokens.push(response["token"]["token"].as_str().unwrap_or_else(|| panic!("{response}")).to_owned());
             }
             tokens
         })
     }
 }
 
+/// A free `ip:port` on loopback.
 fn free_address() -> String {
     format!("127.0.0.1:{}", free_port())
 }
 
-/// A new key that signs JWTs, in a file; the file.
-pub(crate) fn make_signing_key(settings: &Settings, folder: &Path) -> PathBuf {
+/// Generates a key for signing JWTs and returns the path of its JWKS file.
+pub(crate) fn generate_signing_key(settings: &Settings, folder: &Path) -> PathBuf {
     let file = folder.join("signing.json");
     let mut command = std::process::Command::new(&settings.keygate);
     let output = command.args(["jwk", "generate", "eddsa", "--jwks", "-o"]).arg(&file).output().unwrap();

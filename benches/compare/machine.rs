@@ -1,4 +1,4 @@
-//! The machine, its cores, and the programs on it.
+//! The machine, the assignment of programs to its cores, and the versions of programs.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,21 +7,21 @@ use serde::Serialize;
 
 use crate::settings::Settings;
 
-/// The core that a proxy with one worker runs on.
+/// The core on which proxies with one worker run.
 const PROXY_CORE: usize = 0;
 
-/// Where a program may run.
+/// The cores on which a program runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cores {
-    /// On the core of the proxies.
+    /// The core of the proxies.
     Proxy,
-    /// On the core of the load and the upstream.
+    /// The core of the load generator and the upstream.
     Load,
-    /// On all.
+    /// All cores.
     All,
 }
 
-/// What figures depend on.
+/// Properties of the machine that the results depend on.
 #[derive(Serialize)]
 pub(crate) struct Machine {
     cpu: String,
@@ -29,7 +29,7 @@ pub(crate) struct Machine {
     kernel: String,
 }
 
-/// A program that takes part, and what it says of its version.
+/// A measured program or load generator, with its version.
 #[derive(Serialize)]
 pub(crate) struct Version {
     program: &'static str,
@@ -37,13 +37,13 @@ pub(crate) struct Version {
 }
 
 impl Cores {
-    /// The cores of a proxy with this number of workers.
+    /// The cores of a proxy with `workers` workers.
     pub(crate) fn of_proxy(workers: usize) -> Self {
         if workers == 1 { Self::Proxy } else { Self::All }
     }
 
-    /// The core, if it is one; load and proxies share it when there is no other.
-    pub(crate) fn number(self) -> Option<usize> {
+    /// The index of the core; `None` for [`Cores::All`]. On a machine with one core, the load generator and the proxies share it.
+    pub(crate) fn core_index(self) -> Option<usize> {
         match self {
             Self::Proxy => Some(PROXY_CORE),
             Self::Load => Some(if cores() > 1 { PROXY_CORE + 1 } else { PROXY_CORE }),
@@ -51,11 +51,11 @@ impl Cores {
         }
     }
 
-    /// A command that runs there, and that is asked to end when this process has ended, in whatever way.
+    /// A command that runs a program on these cores. The program receives SIGTERM when this process exits for any reason.
     pub(crate) fn command(self, program: &Path) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM"]);
-        if let Some(core) = self.number() {
+        if let Some(core) = self.core_index() {
             command.args(["taskset", "-c", &core.to_string()]);
         }
         command.arg(program);
@@ -68,7 +68,7 @@ pub(crate) fn is_installed(program: &str) -> bool {
     std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(program).is_file())
 }
 
-/// This machine.
+/// The properties of this machine.
 pub(crate) fn machine() -> Machine {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -79,7 +79,7 @@ pub(crate) fn machine() -> Machine {
     }
 }
 
-/// The programs that take part.
+/// The versions of all programs that are installed.
 pub(crate) fn versions(settings: &Settings) -> Vec<Version> {
     let keygate = settings.keygate.to_str().unwrap();
     [
@@ -96,8 +96,8 @@ pub(crate) fn versions(settings: &Settings) -> Vec<Version> {
     .collect()
 }
 
-/// The first line of what a program prints about its version; some use the one stream, some the other. The path of the program, with which
-/// Envoy begins, is left out.
+/// The first non-empty line that a program prints to stdout or stderr when called with `argument`, without a leading path, which Envoy
+/// prints. `None` if the program cannot be run.
 fn version(program: &str, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok()?;
     let printed = [output.stdout, output.stderr].concat();
@@ -107,8 +107,8 @@ fn version(program: &str, argument: &str) -> Option<String> {
     Some(rest.unwrap_or(line).to_owned())
 }
 
-/// Says what the figures are of.
-pub(crate) fn print(settings: &Settings) {
+/// Prints the machine, the versions of the programs, and the number and duration of rounds.
+pub(crate) fn print_environment(settings: &Settings) {
     let Machine { cpu, cores, kernel } = machine();
     println!("{cpu}, {cores} cores, Linux {kernel}");
     for Version { program, version } in versions(settings) {
@@ -116,7 +116,7 @@ pub(crate) fn print(settings: &Settings) {
     }
     println!("{} rounds of {} s", settings.rounds, settings.seconds);
     if cores == 1 {
-        println!("ONE CORE: load, upstream and proxy share it; only CPU per request says something");
+        println!("ONE CORE: load generator, upstream and proxy share it; only CPU per request is meaningful");
     }
 }
 

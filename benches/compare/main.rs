@@ -1,27 +1,28 @@
-//! What a request costs: Keygate, a bare pingora proxy, and other gateways doing the nearest equivalent, in alternation on the same
-//! cores. `make bench` builds and runs it; docs/performance.md tells how to read it.
+//! Measures the CPU cost of a request: of Keygate, of a bare pingora proxy, and of other gateways in the nearest equivalent
+//! configuration. The candidates run in turn on the same cores. `make bench` builds and runs this; docs/performance.md explains the
+//! results.
 
-#![expect(clippy::unwrap_used, reason = "a measurement fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a measurement that fails panics")]
 
-#[expect(dead_code, reason = "the tests' helpers, of which not all are needed here")]
+#[expect(dead_code, reason = "test helpers, of which some are not used here")]
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 
+mod bar_chart;
+mod candidate_setup;
 mod candidates;
 mod comparisons;
-mod cpu;
 mod growth;
 mod idle;
-mod keeper;
 mod keygate;
 mod keys;
-mod line_up;
 mod load;
 mod machine;
-mod measured;
+mod measurements;
 mod peers;
-mod picture;
+mod procfs;
 mod results;
+mod resume_guard;
 mod rounds;
 mod server;
 mod settings;
@@ -38,13 +39,13 @@ fn main() {
         Some(upstream::ARGUMENT) => upstream::serve(&arguments.next().unwrap()),
         Some(load::FIXED_RATE_ARGUMENT) => load::send_at_fixed_rate(arguments),
         Some("--bench") => bench(&Settings::from_environment()),
-        // Whoever runs all targets does not want to wait for this.
+        // `cargo test --all-targets` runs this program without `--bench`. Measuring then would take too long.
         _ => {}
     }
 }
 
 fn bench(settings: &Settings) {
-    machine::print(settings);
+    machine::print_environment(settings);
     if settings.growth {
         growth::run(settings);
     } else {

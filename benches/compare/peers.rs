@@ -1,4 +1,4 @@
-//! Other gateways, where they are installed: each with the configuration that does the nearest equivalent, in `peers/`.
+//! Other gateways. Each is started with the nearest equivalent configuration, from a template in `peers/`, if it is installed.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,41 +9,43 @@ use crate::server::Server;
 use crate::tls::Certificate;
 use keygate_test_servers::free_port;
 
-/// What every peer is given.
-pub(crate) struct Task<'a> {
-    /// Where files go; each peer has a folder of its own in it.
+/// The parameters of a peer's configuration.
+pub(crate) struct PeerConfig<'a> {
+    /// The folder in which each peer creates a folder for its files.
     pub(crate) folder: &'a Path,
     /// `ip:port` of the upstream.
     pub(crate) upstream: &'a str,
-    /// What callers present.
+    /// The keys that the peer accepts.
     pub(crate) keys: &'a [String],
-    /// `ip:port` of the external authorization of a Keygate, for those that ask it.
+    /// `ip:port` of Keygate's external authorization, for peers in [`AUTHORIZED_PEERS`].
     pub(crate) authorizer: Option<&'a str>,
-    /// What it does not have in common with the peer of the same name, for the name of its folder.
+    /// A suffix for the name of the peer's folder, to distinguish several configurations of the same peer.
     pub(crate) variant: &'static str,
     /// The certificate of its listener; `None` for clear text.
     pub(crate) certificate: Option<&'a Certificate>,
     pub(crate) workers: usize,
-    /// The connections that it is to hold, as far as it has to be told.
+    /// The limit on connections, for peers whose template has the placeholder `connections`.
     pub(crate) connections: usize,
 }
 
-/// Connections that a peer may have, unless many are opened.
-const CONNECTIONS: usize = 1_024;
+/// The default of [`PeerConfig::connections`].
+const DEFAULT_CONNECTIONS: usize = 1_024;
 
 /// A gateway that Keygate is compared with.
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
+    /// The executable, on the `PATH`.
     program: &'static str,
-    /// Its configuration's file name, and text with places to fill.
+    /// The name of the configuration file.
     file: &'static str,
+    /// The text of the configuration file, with placeholders in double braces.
     template: &'static str,
-    /// How the program is told its configuration and all else.
+    /// The command-line arguments, given the path of the configuration file.
     arguments: fn(&Path) -> Vec<String>,
-    /// The line of its list of keys: what is presented, and by whom.
-    entry: fn(&str, &str) -> String,
-    /// What follows the address of its listener for TLS 1.3.
-    tls: fn(&Certificate) -> String,
+    /// An entry of the list of keys, given a key and the name of its caller.
+    key_entry: fn(&str, &str) -> String,
+    /// The options after the listener's address that enable TLS 1.3.
+    tls_options: fn(&Certificate) -> String,
 }
 
 /// The peers, in the order of the table.
@@ -54,8 +56,8 @@ pub(crate) static PEERS: [Peer; 4] = [
         file: "nginx.conf",
         template: include_str!("peers/nginx-map.conf"),
         arguments: nginx_arguments,
-        entry: nginx_entry,
-        tls: nginx_tls,
+        key_entry: nginx_key_entry,
+        tls_options: nginx_tls_options,
     },
     Peer {
         name: "nginx auth_request",
@@ -63,17 +65,17 @@ pub(crate) static PEERS: [Peer; 4] = [
         file: "nginx.conf",
         template: include_str!("peers/nginx-auth-request.conf"),
         arguments: nginx_arguments,
-        entry: nginx_entry,
-        tls: nginx_tls,
+        key_entry: nginx_key_entry,
+        tls_options: nginx_tls_options,
     },
     Peer {
         name: "HAProxy",
         program: "haproxy",
         file: "haproxy.cfg",
         template: include_str!("peers/haproxy.cfg"),
-        arguments: |file| vec!["-db".to_owned(), "-f".to_owned(), text(file)],
-        entry: |key, caller| format!("{key} {caller}\n"),
-        tls: |certificate| format!(" ssl crt {} ssl-min-ver TLSv1.3", text(&certificate.both)),
+        arguments: |file| vec!["-db".to_owned(), "-f".to_owned(), path_string(file)],
+        key_entry: |key, caller| format!("{key} {caller}\n"),
+        tls_options: |certificate| format!(" ssl crt {} ssl-min-ver TLSv1.3", path_string(&certificate.combined_file)),
     },
     Peer {
         name: "Envoy",
@@ -81,12 +83,12 @@ pub(crate) static PEERS: [Peer; 4] = [
         file: "envoy.yaml",
         template: include_str!("peers/envoy.yaml"),
         arguments: envoy_arguments,
-        entry: envoy_entry,
-        tls: envoy_tls,
+        key_entry: envoy_key_entry,
+        tls_options: envoy_tls_options,
     },
 ];
 
-/// Peers that ask Keygate about each request, configured as in docs/external-auth.md. They have no keys.
+/// Peers that send Keygate a check for each request, configured as in docs/external-auth.md. They have no list of keys.
 pub(crate) static AUTHORIZED_PEERS: [Peer; 3] = [
     Peer {
         name: "nginx, Keygate auth_request",
@@ -94,8 +96,8 @@ pub(crate) static AUTHORIZED_PEERS: [Peer; 3] = [
         file: "nginx.conf",
         template: include_str!("peers/nginx-keygate.conf"),
         arguments: nginx_arguments,
-        entry: nginx_entry,
-        tls: nginx_tls,
+        key_entry: nginx_key_entry,
+        tls_options: nginx_tls_options,
     },
     Peer {
         name: "Envoy, Keygate ext_authz HTTP",
@@ -103,8 +105,8 @@ pub(crate) static AUTHORIZED_PEERS: [Peer; 3] = [
         file: "envoy.yaml",
         template: include_str!("peers/envoy-keygate-http.yaml"),
         arguments: envoy_arguments,
-        entry: envoy_entry,
-        tls: envoy_tls,
+        key_entry: envoy_key_entry,
+        tls_options: envoy_tls_options,
     },
     Peer {
         name: "Envoy, Keygate ext_authz gRPC",
@@ -112,13 +114,13 @@ pub(crate) static AUTHORIZED_PEERS: [Peer; 3] = [
         file: "envoy.yaml",
         template: include_str!("peers/envoy-keygate-grpc.yaml"),
         arguments: envoy_arguments,
-        entry: envoy_entry,
-        tls: envoy_tls,
+        key_entry: envoy_key_entry,
+        tls_options: envoy_tls_options,
     },
 ];
 
-impl<'a> Task<'a> {
-    /// For one worker, in clear text.
+impl<'a> PeerConfig<'a> {
+    /// A configuration with one worker, a listener in clear text, and no keys.
     pub(crate) fn new(folder: &'a Path, upstream: &'a str) -> Self {
         Self {
             folder,
@@ -128,63 +130,64 @@ impl<'a> Task<'a> {
             variant: "",
             certificate: None,
             workers: 1,
-            connections: CONNECTIONS,
+            connections: DEFAULT_CONNECTIONS,
         }
     }
 }
 
-/// A peer of [`PEERS`] by its name.
-pub(crate) fn named(name: &str) -> &'static Peer {
+/// The peer of [`PEERS`] with this name. Panics if there is none.
+pub(crate) fn by_name(name: &str) -> &'static Peer {
     PEERS.iter().find(|peer| peer.name == name).unwrap()
 }
 
 impl Peer {
-    /// Starts it, with one worker on the proxies' core; `None` where it is not installed, or does not start.
-    pub(crate) fn start(&self, task: &Task<'_>) -> Option<Server> {
+    /// Starts the peer: on the proxy core with one worker, otherwise on all cores. If it is not installed, or exits during start-up, prints
+    /// that and returns `None`.
+    pub(crate) fn start(&self, config: &PeerConfig<'_>) -> Option<Server> {
         if !is_installed(self.program) {
-            println!("{}: {} is not installed, it is left out", self.name, self.program);
+            println!("{}: skipped, {} is not installed", self.name, self.program);
             return None;
         }
-        let folder = task.folder.join(self.name.replace(' ', "-") + task.variant);
+        let folder = config.folder.join(self.name.replace(' ', "-") + config.variant);
         std::fs::create_dir(&folder).unwrap();
         let address = format!("127.0.0.1:{}", free_port());
-        let file = self.configure(&folder, &address, task);
-        let mut command = Cores::of_proxy(task.workers).command(Path::new(self.program));
+        let file = self.write_config(&folder, &address, config);
+        let mut command = Cores::of_proxy(config.workers).command(Path::new(self.program));
         command.args((self.arguments)(&file)).stdout(Stdio::null());
         Server::start(self.name, command, address)
     }
 
-    /// Writes its configuration; the file.
-    fn configure(&self, folder: &Path, address: &str, task: &Task<'_>) -> PathBuf {
+    /// Writes the list of keys and the configuration file. Returns the path of the configuration file.
+    fn write_config(&self, folder: &Path, address: &str, config: &PeerConfig<'_>) -> PathBuf {
         let mut keys = String::new();
-        for (number, key) in task.keys.iter().enumerate() {
-            write!(keys, "{}", (self.entry)(key, &format!("caller-{number}"))).unwrap();
+        for (number, key) in config.keys.iter().enumerate() {
+            write!(keys, "{}", (self.key_entry)(key, &format!("caller-{number}"))).unwrap();
         }
         let keys_file = folder.join("keys");
         std::fs::write(&keys_file, &keys).unwrap();
         let (host, port) = address.split_once(':').unwrap();
-        let (upstream_host, upstream_port) = task.upstream.split_once(':').unwrap();
-        let authorizer = task.authorizer.unwrap_or_default();
+        let (upstream_host, upstream_port) = config.upstream.split_once(':').unwrap();
+        let authorizer = config.authorizer.unwrap_or_default();
         let (authorizer_host, authorizer_port) = authorizer.split_once(':').unwrap_or_default();
-        let places = [
-            ("folder", text(folder)),
+        let placeholders = [
+            ("folder", path_string(folder)),
             ("address", address.to_owned()),
             ("host", host.to_owned()),
             ("port", port.to_owned()),
-            ("upstream", task.upstream.to_owned()),
+            ("upstream", config.upstream.to_owned()),
             ("upstream_host", upstream_host.to_owned()),
             ("upstream_port", upstream_port.to_owned()),
             ("authorizer", authorizer.to_owned()),
             ("authorizer_host", authorizer_host.to_owned()),
             ("authorizer_port", authorizer_port.to_owned()),
-            ("keys", text(&keys_file)),
+            ("keys", path_string(&keys_file)),
             ("credentials", keys.trim_end().to_owned()),
-            ("tls", task.certificate.map(self.tls).unwrap_or_default()),
-            ("workers", task.workers.to_string()),
-            ("connections", task.connections.to_string()),
+            ("tls", config.certificate.map(self.tls_options).unwrap_or_default()),
+            ("workers", config.workers.to_string()),
+            ("connections", config.connections.to_string()),
         ];
-        let filled = places.iter().fold(self.template.to_owned(), |config, (place, value)| {
-            config.replace(&format!("{{{{{place}}}}}"), value)
+        let filled = placeholders.iter().fold(self.template.to_owned(), |text, (placeholder, value)| {
+            text.replace(&format!("{{{{{placeholder}}}}}"), value)
         });
         let file = folder.join(self.file);
         std::fs::write(&file, filled).unwrap();
@@ -193,33 +196,35 @@ impl Peer {
 }
 
 fn nginx_arguments(file: &Path) -> Vec<String> {
-    // The compiled-in log is not ours to write to.
-    ["-e", "stderr", "-p", &text(file.parent().unwrap()), "-c", &text(file)].map(ToOwned::to_owned).to_vec()
-}
-
-fn nginx_tls(certificate: &Certificate) -> String {
-    let [certificate, key] = [&certificate.file, &certificate.key].map(|file| text(file));
-    format!(" ssl; ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.3")
-}
-
-fn envoy_tls(_: &Certificate) -> String {
-    unreachable!("Envoy is measured in clear text")
-}
-
-fn nginx_entry(key: &str, caller: &str) -> String {
-    format!("\"Bearer {key}\" {caller};\n")
-}
-
-fn envoy_arguments(file: &Path) -> Vec<String> {
-    ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "--config-path", &text(file)]
+    // The default error log of nginx may not be writable.
+    ["-e", "stderr", "-p", &path_string(file.parent().unwrap()), "-c", &path_string(file)]
         .map(ToOwned::to_owned)
         .to_vec()
 }
 
-fn envoy_entry(key: &str, caller: &str) -> String {
+fn nginx_tls_options(certificate: &Certificate) -> String {
+    let [certificate, key] = [&certificate.file, &certificate.key_file].map(|file| path_string(file));
+    format!(" ssl; ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.3")
+}
+
+fn envoy_tls_options(_: &Certificate) -> String {
+    unreachable!("Envoy is only measured in clear text")
+}
+
+fn nginx_key_entry(key: &str, caller: &str) -> String {
+    format!("\"Bearer {key}\" {caller};\n")
+}
+
+fn envoy_arguments(file: &Path) -> Vec<String> {
+    ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "--config-path", &path_string(file)]
+        .map(ToOwned::to_owned)
+        .to_vec()
+}
+
+fn envoy_key_entry(key: &str, caller: &str) -> String {
     format!("                        - {{ key: \"{key}\", client: {caller} }}\n")
 }
 
-fn text(path: &Path) -> String {
+fn path_string(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }

@@ -1,28 +1,30 @@
-//! Where what was measured is kept.
+//! The result files.
 
 use std::path::{Path, PathBuf};
 
 use keygate::clock::{Clock, SystemClock};
 use serde_json::json;
 
+use crate::bar_chart::{Group, draw};
 use crate::machine::{machine, versions};
-use crate::measured::Measured;
-use crate::picture::{Group, draw};
+use crate::measurements::Measurements;
 use crate::settings::Settings;
 use crate::table::Row;
 
-/// What was measured, to be kept under a name.
+/// The content of the result files.
 pub(crate) struct Results<'a> {
-    /// Of the files, after the date.
+    /// The part of the file names after the date.
     pub(crate) suffix: &'a str,
+    /// The title of the chart.
     pub(crate) title: &'a str,
-    pub(crate) measured: &'a [Measured],
+    pub(crate) measured: &'a [Measurements],
     pub(crate) rows: &'a [Row],
+    /// The bars of the chart.
     pub(crate) groups: &'a [Group],
 }
 
 impl Results<'_> {
-    /// Writes all rounds and the picture to `benches/results/`, under the date of today (UTC).
+    /// Writes all rounds as JSON and a chart as SVG to `benches/results/`. The file names begin with the current date in UTC.
     pub(crate) fn write(&self, settings: &Settings) {
         let date = SystemClock.now().format("%Y-%m-%d").to_string();
         let all = json!({
@@ -38,6 +40,6 @@ impl Results<'_> {
         let file = |extension: &str| -> PathBuf { folder.join(format!("{date}{}.{extension}", self.suffix)) };
         std::fs::write(file("json"), serde_json::to_string_pretty(&all).unwrap() + "\n").unwrap();
         std::fs::write(file("svg"), draw(&format!("{} ({date})", self.title), self.groups)).unwrap();
-        println!("\nwritten: {} and .svg", file("json").display());
+        println!("\nwrote {} and .svg", file("json").display());
     }
 }

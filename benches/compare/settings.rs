@@ -1,4 +1,4 @@
-//! What the environment asks for.
+//! Settings from environment variables.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -6,38 +6,42 @@ use std::str::FromStr;
 use crate::comparisons::PARTS;
 use crate::support::keygate::BINARY;
 
-/// Rounds, unless `ROUNDS` says otherwise.
-const ROUNDS: usize = 5;
-/// Seconds of one measurement, unless `SECONDS` says otherwise.
-const SECONDS: u64 = 4;
+/// The default of `ROUNDS`.
+const DEFAULT_ROUNDS: usize = 5;
+/// The default of `SECONDS`.
+const DEFAULT_SECONDS: u64 = 4;
 
-/// What is measured, and for how long.
+/// The settings of the benchmark.
 pub(crate) struct Settings {
-    /// How often each candidate is measured.
+    /// The number of rounds. Each candidate is measured once per round.
     pub(crate) rounds: usize,
-    /// How long each time, in seconds.
+    /// The duration of a measurement, in seconds.
     pub(crate) seconds: u64,
-    /// The `keygate` that is measured.
+    /// The `keygate` binary.
     pub(crate) keygate: PathBuf,
-    /// The bare proxy that it is compared with.
+    /// The `bare-proxy` binary.
     pub(crate) bare: PathBuf,
-    /// Whether the cost as the work grows is measured, instead of the comparison.
+    /// Whether to measure growth instead of the comparison.
     pub(crate) growth: bool,
-    /// The part of the comparison that is measured, of [`PARTS`]; all of it if absent.
+    /// The part of the comparison to measure, one of [`PARTS`]; `None` for all parts.
     pub(crate) only: Option<String>,
 }
 
 impl Settings {
-    /// `ROUNDS`, `SECONDS`, `KEYGATE`, `BARE`, `GROWTH`, `ONLY`; what is empty counts as absent.
+    /// Reads `ROUNDS`, `SECONDS`, `KEYGATE`, `BARE`, `GROWTH` and `ONLY`. An empty variable counts as unset. Panics on invalid values.
     pub(crate) fn from_environment() -> Self {
         Self {
-            rounds: number("ROUNDS", ROUNDS),
-            seconds: number("SECONDS", SECONDS),
+            rounds: number("ROUNDS", DEFAULT_ROUNDS),
+            seconds: number("SECONDS", DEFAULT_SECONDS),
             keygate: program("KEYGATE", "pgo/keygate"),
             bare: program("BARE", "bare-proxy/release/bare-proxy"),
             growth: text("GROWTH").is_some_and(|wanted| wanted != "0"),
             only: text("ONLY").inspect(|part| {
-                assert!(PARTS.contains(&part.as_str()), "ONLY is empty or one of {}, not {part:?}", PARTS.join(", "));
+                assert!(
+                    PARTS.contains(&part.as_str()),
+                    "ONLY must be empty or one of {}, not {part:?}",
+                    PARTS.join(", ")
+                );
             }),
         }
     }
@@ -48,19 +52,21 @@ impl Settings {
     }
 }
 
-/// The program that is named, or the one that `make bench` has built. Never the one that cargo has built for this bench: it has what
-/// the tests need in it.
+/// The path in the environment variable `name`, or that of a binary that `make bench` builds. The binary that cargo builds for this
+/// benchmark is not used, because it includes code for tests.
 fn program(name: &str, built: &str) -> PathBuf {
     let builds = Path::new(BINARY).ancestors().nth(2).unwrap();
     let program = text(name).map_or_else(|| builds.join(built), PathBuf::from);
-    assert!(program.is_file(), "there is no {}; `make bench` builds it, or {name} names another", program.display());
+    assert!(program.is_file(), "{} does not exist; run `make bench`, or set {name} to a path", program.display());
     program
 }
 
+/// The value of an environment variable; `None` if it is empty.
 fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
 fn number<T: FromStr>(name: &str, default: T) -> T {
-    text(name).map_or(default, |text| text.parse().ok().unwrap_or_else(|| panic!("{name} is a number, not {text:?}")))
+    text(name)
+        .map_or(default, |text| text.parse().ok().unwrap_or_else(|| panic!("{name} must be a number, not {text:?}")))
 }

@@ -1,12 +1,12 @@
-//! What is made of many rounds.
+//! Statistics of values from several rounds. The functions panic if there are no values.
 
-/// The middle one; of an even number, the upper of the two in the middle.
+/// The median. For an even number of values, the greater of the two middle values.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let values = sorted(values);
     values[values.len() / 2]
 }
 
-/// The least and the greatest.
+/// The minimum and the maximum.
 pub(crate) fn range(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     let values = sorted(values);
     (values[0], values[values.len() - 1])

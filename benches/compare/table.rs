@@ -1,28 +1,30 @@
-//! What was measured, as Markdown.
+//! Tables of results, as Markdown.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::measured::Measured;
+use crate::measurements::Measurements;
 use crate::statistics::{median, range};
 
-/// What a figure is to be at the most.
+/// Upper bounds of a figure. `None` is no bound.
 #[derive(Clone, Copy, Serialize)]
 pub(crate) struct Target {
     pub(crate) wanted: Option<f64>,
+    /// A more ambitious bound.
     pub(crate) stretch: Option<f64>,
 }
 
-/// A figure of each round with its target.
+/// A figure with its value in each round and its target.
 #[derive(Serialize)]
 pub(crate) struct Row {
+    /// The name of the figure.
     pub(crate) what: String,
     pub(crate) values: Vec<f64>,
     /// Empty for a ratio.
     pub(crate) unit: &'static str,
     pub(crate) target: Target,
-    /// What the other one does not do.
+    /// What the baseline of the ratio does not do; may be empty.
     pub(crate) missing: &'static str,
 }
 
@@ -30,8 +32,8 @@ impl Target {
     pub(crate) const NONE: Self = Self { wanted: None, stretch: None };
 }
 
-/// Everything, with the ratio of each to the first.
-pub(crate) fn all(measured: &[Measured]) -> String {
+/// All candidates, with the ratio of the CPU time of each to that of the first. Empty if there are none.
+pub(crate) fn all(measured: &[Measurements]) -> String {
     if measured.is_empty() {
         return String::new();
     }
@@ -57,24 +59,25 @@ pub(crate) fn all(measured: &[Measured]) -> String {
     table + &noise(measured)
 }
 
-/// How much the machine did besides.
-fn noise(measured: &[Measured]) -> String {
-    let others = measured.iter().map(Measured::others_busy).fold(0.0, f64::max);
-    let strangers: Vec<f64> = measured.iter().flat_map(Measured::strangers).map(|share| share * 100.0).collect();
-    if strangers.is_empty() {
+/// A paragraph about CPU time on the proxy core that was not used for the measured candidates. Empty if it is unknown.
+fn noise(measured: &[Measurements]) -> String {
+    let others = measured.iter().map(Measurements::max_others_busy).fold(0.0, f64::max);
+    let unrelated: Vec<f64> =
+        measured.iter().flat_map(Measurements::unrelated_busy).map(|share| share * 100.0).collect();
+    if unrelated.is_empty() {
         return String::new();
     }
     format!(
         "\nThe proxies that were not being measured took {:.2} % of a core at the most. Programs that take no part took {:.0} % of \
          the proxies' core as a rule (median), and {:.0} % at the most: with more than a few, figures are of a noisy machine.\n",
         others * 100.0,
-        median(strangers.iter().copied()),
-        range(strangers).1,
+        median(unrelated.iter().copied()),
+        range(unrelated).1,
     )
 }
 
-/// CPU time of those with an authorizer, divided between proxy and authorizer; empty if there are none.
-pub(crate) fn authorizers(measured: &[Measured]) -> String {
+/// CPU time of the candidates with an authorizer, split into proxy and authorizer. Empty if there are none.
+pub(crate) fn authorizers(measured: &[Measurements]) -> String {
     let mut table = String::new();
     for candidate in measured {
         let Some([proxy, authorizer]) = candidate.split_cpu_micros() else { continue };
@@ -87,18 +90,18 @@ pub(crate) fn authorizers(measured: &[Measured]) -> String {
     table
 }
 
-/// Figures with their targets; a median above what is wanted is in bold.
+/// Figures with their targets. A median above the wanted value is in bold.
 pub(crate) fn rows(rows: &[Row]) -> String {
     let mut table = "| | median | least to greatest of the rounds | wanted | stretch | what the other does not do |\n\
                      | --- | ---: | ---: | ---: | ---: | --- |\n"
         .to_owned();
     for Row { what, values, unit, target: Target { wanted, stretch }, missing } in rows {
-        let (median, (least, greatest)) = (median(values.iter().copied()), range(values.iter().copied()));
+        let (median, (min, max)) = (median(values.iter().copied()), range(values.iter().copied()));
         let bold = if wanted.is_some_and(|wanted| median > wanted) { "**" } else { "" };
         let [wanted, stretch] = [wanted, stretch].map(|target| number(*target, 2));
         writeln!(
             table,
-            "| {what} | {bold}{median:.2}{unit}{bold} | {least:.2} to {greatest:.2} | {wanted} | {stretch} | {missing} |"
+            "| {what} | {bold}{median:.2}{unit}{bold} | {min:.2} to {max:.2} | {wanted} | {stretch} | {missing} |"
         )
         .unwrap();
     }

@@ -1,4 +1,4 @@
-//! The certificate that all proxies have, and clients for it.
+//! The TLS certificate of all proxies, and a client that trusts it.
 
 use std::path::PathBuf;
 
@@ -7,35 +7,37 @@ use serde_json::{Value, json};
 use crate::support::client_stream::ClientStream;
 use crate::support::listeners::Listeners;
 
-/// What every connection with TLS uses, by its name in OpenSSL.
+/// The cipher suite of all TLS connections, as named by OpenSSL.
 pub(crate) const CIPHER_SUITE: &str = "TLS_AES_256_GCM_SHA384";
 
-/// A certificate whose key is on P-256.
+/// A certificate with a key on P-256.
 pub(crate) struct Certificate {
     listeners: Listeners,
-    /// PEM files: the certificate, its key, and both.
+    /// A PEM file with the certificate.
     pub(crate) file: PathBuf,
-    pub(crate) key: PathBuf,
-    pub(crate) both: PathBuf,
+    /// A PEM file with the private key.
+    pub(crate) key_file: PathBuf,
+    /// A PEM file with the certificate and the private key.
+    pub(crate) combined_file: PathBuf,
 }
 
 impl Certificate {
     pub(crate) fn new() -> Self {
         let listeners = Listeners::new();
-        let (file, key) = listeners.certificate();
-        let both = file.with_extension("pem");
+        let (file, key_file) = listeners.certificate();
+        let combined_file = file.with_extension("pem");
         let read = |file| std::fs::read_to_string(file).unwrap();
-        std::fs::write(&both, read(&file) + &read(&key)).unwrap();
-        Self { listeners, file, key, both }
+        std::fs::write(&combined_file, read(&file) + &read(&key_file)).unwrap();
+        Self { listeners, file, key_file, combined_file }
     }
 
-    /// A listener of Keygate with it.
+    /// The settings of a Keygate listener with this certificate and TLS 1.3.
     pub(crate) fn keygate_listener(&self) -> Value {
-        let certificates = [json!({"certificate": self.file, "key": self.key})];
+        let certificates = [json!({"certificate": self.file, "key": self.key_file})];
         json!({"tls": {"certificates": certificates, "min_version": "1.3"}})
     }
 
-    /// A new connection, which resumes no earlier session.
+    /// Opens a TLS connection to a port on loopback. It does not resume a session.
     pub(crate) fn connect(&self, port: u16) -> ClientStream {
         self.listeners.connect_to(port)
     }

@@ -1,4 +1,4 @@
-//! The upstream: answers all requests with one of two fixed responses, at the lowest cost.
+//! The upstream: sends one of two fixed responses to all requests, with as little CPU time as possible.
 
 use std::process::Stdio;
 
@@ -10,37 +10,37 @@ use crate::machine::Cores;
 use crate::server::Server;
 use keygate_test_servers::free_port;
 
-/// This program, called with this argument and an address, is the upstream.
+/// Called with this argument and an address, this program runs as the upstream.
 pub(crate) const ARGUMENT: &str = "--upstream";
-/// Bytes of the body.
+/// The size of the response body, in bytes.
 const BODY: usize = 1024;
-/// The path whose responses are chunked. All others have a `Content-Length`.
+/// The path with chunked responses. Responses for all other paths have a `Content-Length`.
 pub(crate) const CHUNKED_PATH: &str = "/chunked";
 /// The number of chunks of a chunked response.
 const CHUNKS: usize = 4;
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
-/// Starts this program once more, as the upstream, on the core of the load.
+/// Starts this program as the upstream in a new process, on the core of the load generator.
 pub(crate) fn start() -> Server {
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = Cores::Load.command(&std::env::current_exe().unwrap());
     command.args([ARGUMENT, &address]).stdout(Stdio::null());
-    Server::start("upstream", command, address).expect("the upstream listens")
+    Server::start("upstream", command, address).expect("the upstream should start")
 }
 
-/// Serves until the process is ended. One thread.
+/// Runs the upstream on one thread. Does not return.
 pub(crate) fn serve(address: &str) {
     Builder::new_current_thread().enable_io().build().unwrap().block_on(async {
         let listener = TcpListener::bind(address).await.unwrap();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            // A client that goes away in the middle is none of our business.
-            tokio::spawn(async move { drop(answer(stream).await) });
+            // Connection errors are ignored: clients may disconnect at any time.
+            tokio::spawn(async move { drop(serve_connection(stream).await) });
         }
     });
 }
 
-async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+async fn serve_connection(mut stream: TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let (plain, chunked) = (plain_response(), chunked_response());
     let chunked_start = format!("GET {CHUNKED_PATH} ");
@@ -59,7 +59,7 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
             start += length + HEAD_END.len();
         }
         stream.write_all(&responses).await?;
-        // The start of another head.
+        // Keep the beginning of an incomplete request.
         buffer.copy_within(start..end, 0);
         kept = end - start;
     }

@@ -1,4 +1,4 @@
-//! The figures that were accepted last, and what a new one means beside them.
+//! The accepted instruction counts, and the comparison of new counts with them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,66 +11,69 @@ use crate::callgrind::Count;
 use crate::support::STAGES;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/baseline.json");
-/// How many percent a figure may rise or fall where the baseline does not say otherwise.
-const BOUND: f64 = 5.0;
-/// What is higher by this many percent is more than noise: many small rises are one that needs a reason.
-const NOISE: f64 = 1.0;
+/// The default bound for the change of a count in either direction, in percent.
+const BOUND_PERCENT: f64 = 5.0;
+/// Writing a rise of more than this many percent requires a reason, although it is within the bound: many small rises add up.
+const NOISE_PERCENT: f64 = 1.0;
 
-/// The file.
+/// The content of `baseline.json`.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Baseline {
-    /// Why figures rose the last time that they did.
+    /// The reason that was given when a rise was last accepted.
     reason: String,
-    /// What the figures hold for.
-    pub(crate) kind: Kind,
-    /// By name.
+    /// The platform that the counts are valid for.
+    #[serde(rename = "kind")]
+    pub(crate) platform: Platform,
+    /// The accepted counts by stage name.
     pub(crate) stages: BTreeMap<String, Entry>,
 }
 
-/// What was accepted for a stage.
+/// The accepted count of a stage.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub(crate) struct Entry {
-    /// For doing it once.
+    /// Instructions per iteration.
     pub(crate) instructions: u64,
-    /// How many percent it may rise or fall, if not [`BOUND`].
+    /// Overrides [`BOUND_PERCENT`].
     #[serde(skip_serializing_if = "Option::is_none")]
     bound_percent: Option<f64>,
 }
 
-/// What decides which instructions a build has and takes. Figures of different kinds cannot be compared.
+/// The compiler and the processor, which determine the instructions that run. Counts of different platforms are not comparable.
 #[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) struct Kind {
+pub(crate) struct Platform {
+    /// The output of `rustc --version`.
     rustc: String,
+    /// The architecture and the processor features that libraries detect.
     processor: String,
 }
 
-/// What a figure means.
+/// The result of the comparison of a count with the baseline. Changes and bounds are in percent.
 #[derive(Debug)]
-pub(crate) enum Finding {
-    /// It has no other to compare with.
+pub(crate) enum Comparison {
+    /// The baseline has no count for the stage of this name.
     New(&'static str),
-    /// It is as it was, within the bound: the change in percent.
-    Same(f64),
-    /// It is lower.
-    Better(f64),
-    /// It is higher; the stage, the change, and what it may be.
-    Worse(&'static str, f64, f64),
+    /// The change is within the bound.
+    Unchanged(f64),
+    /// The count is lower by more than the bound.
+    Improved(f64),
+    /// The count is higher by more than the bound: the name of the stage, the change, and the bound.
+    Regressed(&'static str, f64, f64),
 }
 
-impl Kind {
-    /// What this build is, and runs on.
+impl Platform {
+    /// The compiler on the `PATH` and the processor of this machine.
     ///
     /// # Errors
-    /// When rustc cannot be asked.
-    pub(crate) fn here() -> Result<Self, String> {
+    /// If `rustc` cannot be run.
+    pub(crate) fn current() -> Result<Self, String> {
         let output = Command::new("rustc").arg("--version").output();
-        let output = output.map_err(|error| format!("rustc cannot be asked for its version: {error}"))?;
+        let output = output.map_err(|error| format!("cannot run rustc --version: {error}"))?;
         let rustc = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         Ok(Self { rustc, processor: processor() })
     }
 }
 
-/// What libraries choose their code by. Valgrind knows nothing newer than these, whatever the machine can do.
+/// The processor features by which libraries choose their code at run time. Valgrind supports no newer features than these.
 #[cfg(target_arch = "x86_64")]
 fn processor() -> String {
     let features = [
@@ -88,55 +91,61 @@ fn processor() -> String {
     std::env::consts::ARCH.to_owned()
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} on {}", self.rustc, self.processor)
     }
 }
 
 impl Baseline {
-    /// The committed one.
+    /// Reads the baseline from the repository.
     ///
     /// # Errors
-    /// When it is not there or cannot be read.
+    /// If the file is missing, unreadable or invalid.
     pub(crate) fn read() -> Result<Self, String> {
         let text = fs::read_to_string(PATH).map_err(|error| format!("{PATH}: {error}"))?;
         serde_json::from_str(&text).map_err(|error| format!("{PATH}: {error}"))
     }
 
-    /// What a figure means.
-    pub(crate) fn judge(&self, count: &Count) -> Finding {
-        let Some(entry) = self.stages.get(count.name) else { return Finding::New(count.name) };
-        let change = change(entry.instructions, count.instructions);
-        let bound = entry.bound_percent.unwrap_or(BOUND);
+    /// Compares a count with the baseline.
+    pub(crate) fn compare(&self, count: &Count) -> Comparison {
+        let Some(entry) = self.stages.get(count.name) else { return Comparison::New(count.name) };
+        let change = change_percent(entry.instructions, count.instructions);
+        let bound = entry.bound_percent.unwrap_or(BOUND_PERCENT);
         if change > bound {
-            Finding::Worse(count.name, change, bound)
+            Comparison::Regressed(count.name, change, bound)
         } else if change < -bound {
-            Finding::Better(change)
+            Comparison::Improved(change)
         } else {
-            Finding::Same(change)
+            Comparison::Unchanged(change)
         }
     }
 
-    /// What it has figures of that is no stage.
-    pub(crate) fn gone(&self) -> impl Iterator<Item = String> {
-        let gone = self.stages.keys().filter(|name| STAGES.iter().all(|stage| stage.name != **name));
-        gone.map(|name| format!("{name:?} is in the baseline and counted no more"))
+    /// An error message for each entry of the baseline whose stage no longer exists.
+    pub(crate) fn removed_stages(&self) -> impl Iterator<Item = String> {
+        let removed = self.stages.keys().filter(|name| STAGES.iter().all(|stage| stage.name != **name));
+        removed.map(|name| format!("{name:?} is in the baseline, but there is no such stage"))
     }
 
-    /// Takes figures over; with `all` in place of every other.
+    /// Writes counts to the baseline. With `all` they replace all entries, otherwise only those of the same stages.
     ///
     /// # Errors
-    /// When one is higher and no reason is given, when figures of two kinds would be mixed, or when it cannot be written.
-    pub(crate) fn write(mut self, kind: Kind, counts: &[Count], reason: &str, all: bool) -> Result<(), String> {
-        if !all && kind != self.kind {
-            return Err(format!("the baseline is of {}: write all stages, without STAGES", self.kind));
+    /// If a count has risen by more than [`NOISE_PERCENT`] and `reason` is empty, if counts of different platforms would be mixed, or if
+    /// the file cannot be written.
+    pub(crate) fn write(mut self, platform: Platform, counts: &[Count], reason: &str, all: bool) -> Result<(), String> {
+        if !all && platform != self.platform {
+            return Err(format!(
+                "not written: the baseline is for {}; run without STAGES to replace it",
+                self.platform
+            ));
         }
         let before = |count: &Count| self.stages.get(count.name).map(|entry| entry.instructions);
-        let is_higher = |count: &&Count| before(count).is_some_and(|before| change(before, count.instructions) > NOISE);
-        let higher: Vec<_> = counts.iter().filter(is_higher).map(|count| count.name).collect();
-        if !higher.is_empty() && reason.is_empty() {
-            return Err(format!("not written: higher without a REASON: {}", higher.join(", ")));
+        let has_risen = |count: &&Count| {
+            before(count).is_some_and(|before| change_percent(before, count.instructions) > NOISE_PERCENT)
+        };
+        let risen: Vec<_> = counts.iter().filter(has_risen).map(|count| count.name).collect();
+        if !risen.is_empty() && reason.is_empty() {
+            return Err(format!("not written: these counts are higher, set REASON: {}", risen.join(", ")));
         }
         let entry = |count: &Count| {
             let bound_percent = self.stages.get(count.name).and_then(|entry| entry.bound_percent);
@@ -147,8 +156,8 @@ impl Baseline {
             self.stages.clear();
         }
         self.stages.extend(written);
-        self.kind = kind;
-        if !higher.is_empty() {
+        self.platform = platform;
+        if !risen.is_empty() {
             reason.clone_into(&mut self.reason);
         }
         let text = serde_json::to_string_pretty(&self).map_err(|error| error.to_string())?;
@@ -156,32 +165,32 @@ impl Baseline {
     }
 }
 
-impl Finding {
-    /// What is wrong with it, if anything is.
-    pub(crate) fn complaint(&self) -> Option<String> {
+impl Comparison {
+    /// The error message for a new or regressed stage.
+    pub(crate) fn failure(&self) -> Option<String> {
         match self {
             Self::New(name) => Some(format!("{name:?} has no baseline")),
-            Self::Worse(name, change, bound) => {
-                Some(format!("{name:?} takes {change:.1} % more instructions than before; {bound} % are let pass"))
-            }
-            Self::Same(_) | Self::Better(_) => None,
+            Self::Regressed(name, change, bound) => Some(format!(
+                "{name:?} takes {change:.1} % more instructions than the baseline; the bound is {bound} %"
+            )),
+            Self::Unchanged(_) | Self::Improved(_) => None,
         }
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::New(_) => f.write_str("     new"),
-            Self::Same(change) => write!(f, "{change:>+6.1} %"),
-            Self::Better(change) => write!(f, "{change:>+6.1} %  better: write it down"),
-            Self::Worse(_, change, _) => write!(f, "{change:>+6.1} %  WORSE"),
+            Self::Unchanged(change) => write!(f, "{change:>+6.1} %"),
+            Self::Improved(change) => write!(f, "{change:>+6.1} %  improved: update the baseline"),
+            Self::Regressed(_, change, _) => write!(f, "{change:>+6.1} %  REGRESSED"),
         }
     }
 }
 
-/// In percent.
+/// The change from `before` to `now`, in percent.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below what a float holds exactly")]
-fn change(before: u64, now: u64) -> f64 {
+fn change_percent(before: u64, now: u64) -> f64 {
     (now as f64 / before.max(1) as f64 - 1.0) * 100.0
 }

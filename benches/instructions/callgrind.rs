@@ -1,8 +1,8 @@
-//! Counting by callgrind: this program runs itself under it, twice for each stage, once doing it twice as often. The set-up is
-//! in both, so the difference is the stage alone.
+//! Instruction counts by callgrind. This program runs itself under callgrind as a child process, twice for each stage: with n and with
+//! 2n iterations. Both runs have the same set-up, so the difference between their counts is n iterations of the stage.
 //!
-//! Set-ups differ by a hundred thousand instructions from run to run (hash seeds, entropy), so a stage is done often enough for
-//! that to be a part in hundreds.
+//! The set-up varies by about 100,000 instructions from run to run (hash seeds, entropy). The number of iterations is chosen so that this
+//! variation is small compared with the count.
 
 use std::env;
 use std::process::Command;
@@ -11,51 +11,53 @@ use std::thread;
 
 use crate::support::Stage;
 
-/// What the program that is counted is told: the stage's name, and how often to do it.
-const STAGE: &str = "KEYGATE_COUNTED_STAGE";
-const CALLS: &str = "KEYGATE_COUNTED_CALLS";
-/// How many times a stage is set up for.
-const PREPARED: &str = "KEYGATE_COUNTED_PREPARED";
-/// About so many instructions are counted in the first run beside the set-up; in the second twice as many.
+/// The environment variable that tells the child process the name of the stage to run.
+const STAGE_VARIABLE: &str = "KEYGATE_CALLGRIND_STAGE";
+/// The environment variable for the number of iterations that the child process runs.
+const ITERATIONS_VARIABLE: &str = "KEYGATE_CALLGRIND_ITERATIONS";
+/// The environment variable for the number of iterations that the child process sets up. It is the same in both runs of a stage, so that
+/// their set-ups are equal.
+const PREPARED_VARIABLE: &str = "KEYGATE_CALLGRIND_PREPARED";
+/// The target number of instructions in the first run of a stage, without set-up. The second run has twice as many.
 const INSTRUCTIONS: u64 = 40_000_000;
-/// How often a stage is done to see roughly what it takes.
-const CALLS_FIRST: u64 = 64;
-/// No cheap stage is done more often than this.
-const CALLS_MAX: u64 = 16_384;
+/// The number of iterations in the estimate from which the final number is computed, and the minimum of the final number.
+const ITERATIONS_MIN: u64 = 64;
+/// The maximum number of iterations in the first run. Limits the run time of cheap stages.
+const ITERATIONS_MAX: u64 = 16_384;
 
-/// What a stage takes.
+/// The instruction count of a stage.
 #[derive(Debug, Clone)]
 pub(crate) struct Count {
-    /// The stage.
+    /// The name of the stage.
     pub(crate) name: &'static str,
-    /// Instructions for doing it once.
+    /// Instructions per iteration.
     pub(crate) instructions: u64,
 }
 
-/// Whether this process is one that is counted.
-pub(crate) fn is_counted() -> bool {
-    env::var_os(STAGE).is_some()
+/// Whether this process is a child process that runs under callgrind.
+pub(crate) fn is_child() -> bool {
+    env::var_os(STAGE_VARIABLE).is_some()
 }
 
-/// Does one stage as often as the environment says.
-pub(crate) fn run_counted(stages: &[Stage]) {
-    let name = env::var(STAGE).expect("the runner names the stage");
-    let stage = stages.iter().find(|stage| stage.name == name).expect("the runner knows the stages");
-    let mut call = (stage.prepare)(number(PREPARED));
-    for _ in 0..number(CALLS) {
-        call();
+/// Runs the stage and the number of iterations that the environment specifies.
+pub(crate) fn run_child(stages: &[Stage]) {
+    let name = env::var(STAGE_VARIABLE).expect("the parent process sets the name of the stage");
+    let stage = stages.iter().find(|stage| stage.name == name).expect("the parent process names an existing stage");
+    let mut iterate = (stage.prepare)(number(PREPARED_VARIABLE));
+    for _ in 0..number(ITERATIONS_VARIABLE) {
+        iterate();
     }
 }
 
 fn number(variable: &str) -> usize {
-    let text = env::var(variable).expect("the runner gives every number");
-    text.parse().expect("the runner gives numbers")
+    let text = env::var(variable).expect("the parent process sets the variable");
+    text.parse().expect("the value is a number")
 }
 
-/// Counts stages, as many at a time as there are processors.
+/// Counts the instructions of all stages, in parallel on all CPUs.
 ///
 /// # Errors
-/// When valgrind is not there or a stage fails.
+/// If valgrind is not installed or a stage fails.
 pub(crate) fn count_all(stages: &[&Stage]) -> Result<Vec<Count>, String> {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -63,7 +65,7 @@ pub(crate) fn count_all(stages: &[&Stage]) -> Result<Vec<Count>, String> {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(stage) = stages.get(index) else { return Ok(counts) };
-            counts.push((index, count(stage)?));
+            counts.push((index, count_stage(stage)?));
         }
     };
     let workers = thread::available_parallelism().map_or(1, usize::from);
@@ -76,32 +78,36 @@ pub(crate) fn count_all(stages: &[&Stage]) -> Result<Vec<Count>, String> {
     Ok(counts.into_iter().map(|(_, count)| count).collect())
 }
 
-fn count(stage: &Stage) -> Result<Count, String> {
-    let roughly = count_calls(stage, CALLS_FIRST)?;
-    let calls = (INSTRUCTIONS / roughly.max(1)).clamp(CALLS_FIRST, CALLS_MAX).next_power_of_two();
-    Ok(Count { name: stage.name, instructions: count_calls(stage, calls)? })
+fn count_stage(stage: &Stage) -> Result<Count, String> {
+    let estimate = instructions_per_iteration(stage, ITERATIONS_MIN)?;
+    let iterations = (INSTRUCTIONS / estimate.max(1)).clamp(ITERATIONS_MIN, ITERATIONS_MAX).next_power_of_two();
+    Ok(Count { name: stage.name, instructions: instructions_per_iteration(stage, iterations)? })
 }
 
-fn count_calls(stage: &Stage, calls: u64) -> Result<u64, String> {
-    let (once, twice) = (collect(stage, calls, 2 * calls)?, collect(stage, 2 * calls, 2 * calls)?);
-    Ok(twice.saturating_sub(once) / calls)
+fn instructions_per_iteration(stage: &Stage, iterations: u64) -> Result<u64, String> {
+    let single = run_under_callgrind(stage, iterations, 2 * iterations)?;
+    let double = run_under_callgrind(stage, 2 * iterations, 2 * iterations)?;
+    Ok(double.saturating_sub(single) / iterations)
 }
 
-/// All instructions of a process that does a stage so often, of so many times that it is set up for.
-fn collect(stage: &Stage, calls: u64, prepared: u64) -> Result<u64, String> {
-    let program = env::current_exe().map_err(|error| format!("this program is not to be found: {error}"))?;
+/// Runs a child process that sets a stage up for `prepared` iterations and runs `iterations` of them. Returns the number of instructions of
+/// the whole process.
+fn run_under_callgrind(stage: &Stage, iterations: u64, prepared: u64) -> Result<u64, String> {
+    let program = env::current_exe().map_err(|error| format!("cannot get the path of this program: {error}"))?;
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(program)
-        .env(STAGE, stage.name)
-        .env(CALLS, calls.to_string())
-        .env(PREPARED, prepared.to_string())
+        .env(STAGE_VARIABLE, stage.name)
+        .env(ITERATIONS_VARIABLE, iterations.to_string())
+        .env(PREPARED_VARIABLE, prepared.to_string())
         .output()
-        .map_err(|error| format!("valgrind cannot be run: {error}; install it: deploy/ci/ensure.sh instructions"))?;
+        .map_err(|error| {
+            format!("cannot run valgrind: {error}; to install it, run: deploy/ci/ensure.sh instructions")
+        })?;
     let report = String::from_utf8_lossy(&output.stderr);
-    let collected = report.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
-    match collected {
-        Some(collected) if output.status.success() => Ok(collected),
+    let instructions = report.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
+    match instructions {
+        Some(instructions) if output.status.success() => Ok(instructions),
         _ => Err(format!("{:?} failed under valgrind ({}):\n{report}", stage.name, output.status)),
     }
 }

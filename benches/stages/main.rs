@@ -1,4 +1,4 @@
-//! How long each stage of a request takes, in memory and on one thread. `STAGES=JWT` takes only stages with that in their name.
+//! Time of each stage of a request, in memory and on one thread. `STAGES=JWT` runs only the stages whose name contains `JWT`.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -8,31 +8,31 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::{STAGES, Stage};
 
-/// A stage is set up anew after as many calls: some set up something for each.
-const CALLS_MAX: u64 = 20_000;
+/// The maximum number of iterations per set-up. Bounds memory, because some stages prepare data for every iteration.
+const ITERATIONS_MAX: u64 = 20_000;
 
 fn stages(c: &mut Criterion) {
-    let wanted = std::env::var("STAGES").unwrap_or_default();
-    for stage in STAGES.iter().filter(|stage| stage.name.contains(&wanted)) {
-        c.bench_function(stage.name, |bencher| bencher.iter_custom(|calls| time(stage, calls)));
+    let filter = std::env::var("STAGES").unwrap_or_default();
+    for stage in STAGES.iter().filter(|stage| stage.name.contains(&filter)) {
+        c.bench_function(stage.name, |bencher| bencher.iter_custom(|iterations| time(stage, iterations)));
     }
 }
 
-/// What so many calls take, without their set-up.
-fn time(stage: &Stage, calls: u64) -> Duration {
-    let mut left = calls;
-    let mut took = Duration::ZERO;
-    while left > 0 {
-        let now = left.min(CALLS_MAX);
-        let mut call = (stage.prepare)(usize::try_from(now).expect("the count is small"));
-        let begun = Instant::now();
-        for _ in 0..now {
-            call();
+/// Returns the time of this number of iterations of a stage, without set-up.
+fn time(stage: &Stage, iterations: u64) -> Duration {
+    let mut remaining = iterations;
+    let mut elapsed = Duration::ZERO;
+    while remaining > 0 {
+        let batch = remaining.min(ITERATIONS_MAX);
+        let mut iterate = (stage.prepare)(usize::try_from(batch).expect("the count is small"));
+        let started = Instant::now();
+        for _ in 0..batch {
+            iterate();
         }
-        took += begun.elapsed();
-        left -= now;
+        elapsed += started.elapsed();
+        remaining -= batch;
     }
-    took
+    elapsed
 }
 
 criterion_group! {

@@ -1,4 +1,4 @@
-//! What both runners share: the stages of a request, and the parts that they are made of.
+//! The stages of a request and their components, shared by the benchmarks `stages`, `instructions` and `growth`.
 
 mod exchange;
 mod layer;
@@ -11,6 +11,6 @@ pub(crate) use stages::{STAGES, Stage};
 
 use mimalloc::MiMalloc;
 
-/// As in the binary: what an allocation costs is part of what a stage costs.
+/// The allocator of the binary, because the cost of a stage includes its allocations.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;

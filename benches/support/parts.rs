@@ -1,5 +1,4 @@
-//! The verifier and the pipeline over a store in memory, and credentials for it. The only place that calls the library's
-//! constructors.
+//! The verifier and the pipeline with an in-memory store, and credentials for them. Most constructors of the library are called only here.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -42,52 +41,53 @@ use tokio::runtime::Runtime;
 
 use super::request::{HOST_NAME, Request};
 
-/// When keys are issued: fixed, because the cost of a text depends on its letters, which depend on the time.
+/// The creation time of keys in Unix seconds. It is fixed, because the text of a key depends on it and the cost depends on the text.
 const ISSUED_AT: i64 = 1_767_225_600;
-/// The longest life.
-const LIFE: Duration = Duration::from_secs(315_360_000);
-/// More than any run requests, so that no limit rejects.
+/// The maximum TTL of keys, and the TTL of cached records: ten years.
+const MAX_TTL: Duration = Duration::from_secs(315_360_000);
+/// More than the number of requests of any run, so that no limit rejects.
 const QUOTA: u64 = 10_000_000;
-/// So long that no bucket is full again before the next request, as with most callers.
+/// Long enough that no bucket is full again before the next request, as is the case for most callers.
 const WINDOW: Duration = Duration::from_secs(86_400);
 const ISSUER: &str = "https://keygate.example";
 const PREFIX: &str = "ak";
 const MACAROON_PREFIX: &str = "mc";
 /// The client's address.
 pub(crate) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
-/// A quarter of the default size of the cache, as in the binary.
+/// The size of the proof cache in bytes. As in the binary, it is a quarter of the default `cache.memory.max_size`.
 const PROOF_CACHE_BYTES: u64 = 25 << 20;
-/// As in the binary.
+/// The maximum number of bucket owners, as in the binary.
 const OWNERS_MAX: usize = 1_000_000;
-/// As in the binary.
+/// The maximum number of usage counters, as in the binary.
 const COUNTERS_MAX: usize = 100_000;
-/// A text that is no key.
+/// A credential that does not belong to any key.
 const UNKNOWN: &str = "this-is-nobodys-key-but-as-long-as-one-4b7d2f";
-/// Signs tokens; used by no installation.
+/// The key that signs tokens. It is used only here.
 const SIGNING_KEY: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"bench","use":"sig",
     "x":"A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg","d":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}"#;
 
-/// What is presented.
+/// The kind of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Credential {
     /// An issued key.
     Key,
-    /// A key that another system made.
+    /// An imported key, created by another system.
     Imported,
-    /// A token derived from a key, signed.
+    /// A JWT derived from an issued key.
     Jwt,
-    /// A token derived from a key, chained.
+    /// A macaroon derived from an issued key.
     Macaroon,
-    /// A text with the shape of an issued key and another's checksum.
+    /// A text in the format of an issued key with an invalid checksum.
     Forged,
-    /// A text that is no key.
+    /// A text that does not belong to any key.
     Unknown,
 }
 
 /// The verifier and the pipeline.
 pub(crate) struct Parts {
-    /// Used for the set-up only.
+    /// Used only during set-up.
     runtime: Runtime,
+    /// The number of imported keys.
     imported: Cell<usize>,
     lifecycle: Lifecycle,
     resolver: Arc<KeyResolver>,
@@ -95,44 +95,44 @@ pub(crate) struct Parts {
     snapshot: Arc<Snapshot>,
 }
 
-/// A route with limits, and the verdict about a key.
-pub(super) struct Charging {
+/// A route with limits, and the verdict for the key that is charged.
+pub(super) struct ChargeFixture {
     route: Arc<Route>,
     verdict: Verdict,
 }
 
-/// The route, the target and the verdict; or why the request is rejected.
+/// The route, the target and the verdict of an authorized request, or the reason for its rejection.
 pub(crate) type Authorized = Result<(Arc<Route>, Target, Option<Verdict>), Rejection>;
 
 impl Credential {
-    /// Whether it is accepted.
-    pub(super) fn is_good(self) -> bool {
+    /// Whether the verifier accepts it.
+    pub(super) fn is_valid(self) -> bool {
         !matches!(self, Self::Forged | Self::Unknown)
     }
 }
 
 impl Parts {
-    /// One route that requires a scope, and no keys.
+    /// Components with one route that requires a scope, and no keys.
     pub(super) fn new() -> Self {
-        Self::over(&gateway(&[]), PROOF_CACHE_BYTES)
+        Self::with_config(&gateway(&[]), PROOF_CACHE_BYTES)
     }
 
-    /// These routes, and no keys. The proof cache takes at most `proof_cache_bytes`.
-    pub(crate) fn over(config: &GatewayConfig, proof_cache_bytes: u64) -> Self {
+    /// Components with the routes of a configuration, and no keys. `proof_cache_bytes` is the size limit of the proof cache.
+    pub(crate) fn with_config(config: &GatewayConfig, proof_cache_bytes: u64) -> Self {
         let store: Arc<dyn KeyStore> = Arc::new(MemoryStore::without_audit());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keyring = Arc::new(Keyring::new(&"a secret for benchmarks, long enough".to_owned().into(), &[]));
-        let signing_keys = SigningKeys::parse(SIGNING_KEY).expect("the text is a key");
+        let signing_keys = SigningKeys::parse(SIGNING_KEY).expect("the JWK is valid");
         let signing_keys = Arc::new(ArcSwap::from_pointee(signing_keys));
-        let revoked_parents = Arc::new(RevokedParents::new(LIFE, 1000));
-        let caches = Caches::alone(Some(Arc::new(KeyCache::new(1 << 34, LIFE))), Arc::clone(&revoked_parents));
+        let revoked_parents = Arc::new(RevokedParents::new(MAX_TTL, 1000));
+        let caches = Caches::alone(Some(Arc::new(KeyCache::new(1 << 34, MAX_TTL))), Arc::clone(&revoked_parents));
         let registry = Registry::new();
         let lifecycle = Lifecycle::new(
             lifecycle_settings(Arc::clone(&keyring), Arc::clone(&signing_keys)),
             Arc::clone(&store),
             caches.clone(),
-            Arc::new(ManualClock::new(Timestamp::from_timestamp(ISSUED_AT, 0).expect("the time is one"))),
-            // The same keys in every run.
+            Arc::new(ManualClock::new(Timestamp::from_timestamp(ISSUED_AT, 0).expect("the timestamp is valid"))),
+            // A fixed seed, so that every run has the same keys.
             StdRng::seed_from_u64(6),
             lifecycle::Metrics::register(&registry).expect("the registry is new"),
         );
@@ -144,11 +144,11 @@ impl Parts {
         let verifier = Arc::new(verifier);
         let snapshot = snapshot(config, &verifier);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.expect("a runtime without I/O can be had");
+        let runtime = runtime.expect("the runtime can be built");
         Self { runtime, imported: Cell::new(0), lifecycle, resolver, verifier, snapshot }
     }
 
-    /// A credential whose key is cached.
+    /// Creates a credential. Its key, if it has one, is cached.
     pub(super) fn credential(&self, kind: Credential) -> String {
         match kind {
             Credential::Key => self.issue(draft()).0,
@@ -175,18 +175,18 @@ impl Parts {
         poll_once(self.verifier.verify_on(&presented, connection))
     }
 
-    /// The verdict about a new key.
+    /// Issues a key and returns the verdict for it.
     pub(super) fn verdict(&self) -> Verdict {
         let credential = self.credential(Credential::Key);
-        self.verify(&credential, &mut ConnectionMemory::default()).outcome.expect("the key is good")
+        self.verify(&credential, &mut ConnectionMemory::default()).outcome.expect("the key is valid")
     }
 
-    /// The snapshot over these keys.
+    /// The snapshot of the configuration.
     pub(super) fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
     }
 
-    /// Routes and authorizes a request, and renders its limit fields.
+    /// Routes and authorizes a request and renders its limit fields.
     pub(crate) fn authorize(&self, head: &RequestHead<'_, HeaderMap>, memory: &mut ConnectionMemory) -> Authorized {
         let (route, target) = self.snapshot.find_route(head)?;
         let request = AuthorizeRequest {
@@ -204,9 +204,9 @@ impl Parts {
         authorization.outcome.map(|verdict| (route, target, verdict)).map_err(|refusal| refusal.rejection)
     }
 
-    /// A new key that is cached: its text and its record.
+    /// Issues a key and caches its record. Returns the text and the key.
     pub(crate) fn issue(&self, draft: KeyDraft) -> (String, ApiKey) {
-        let issued = self.runtime.block_on(self.lifecycle.issue(&context(), draft)).expect("the draft is good");
+        let issued = self.runtime.block_on(self.lifecycle.issue(&context(), draft)).expect("the draft is valid");
         self.cache(&issued.key);
         (issued.secret.expect("the key is new").expose_secret().to_owned(), issued.key)
     }
@@ -224,11 +224,11 @@ impl Parts {
         let command = DeriveToken { form, ..DeriveToken::default() };
         let parent = CachedKey::from(&self.issue(draft()).1);
         let derived = self.runtime.block_on(self.lifecycle.derive(&context(), &parent, command));
-        let derived = derived.expect("the parent is good");
+        let derived = derived.expect("the parent is valid");
         derived.token.expose_secret().to_owned()
     }
 
-    /// Without the verifier, which would cache a proof as well.
+    /// Caches the record of a key. Bypasses the verifier, which would also cache a proof.
     fn cache(&self, key: &ApiKey) {
         let found = self.runtime.block_on(self.resolver.find(Lookup::new((key.tenant, key.id), Instant::now())));
         assert!(matches!(found.0, Ok(Some(_))), "the key is in the store");
@@ -239,16 +239,16 @@ fn context() -> RequestContext {
     RequestContext::system(TenantId::NIL)
 }
 
-impl Charging {
-    /// The limit of a key itself, and the limits `names` of those that [`gateway`] configures.
+impl ChargeFixture {
+    /// A fixture with the limit of the key itself and the limits `names` of [`gateway`].
     pub(super) fn new(names: &[&str]) -> Self {
-        let parts = Parts::over(&gateway(names), PROOF_CACHE_BYTES);
+        let parts = Parts::with_config(&gateway(names), PROOF_CACHE_BYTES);
         let request = Request::new(None);
         let (route, _) = parts.snapshot.find_route(&request.head()).expect("the path matches the route");
         Self { route, verdict: parts.verdict() }
     }
 
-    /// Charges one request, and renders the fields that describe the limits.
+    /// Charges one request and renders the header fields that describe the limits.
     pub(super) fn charge(&self) -> LimitFields {
         let caller = Caller {
             tenant: TenantId::NIL,
@@ -263,7 +263,7 @@ impl Charging {
     }
 }
 
-/// `count` routes that require a scope, each with its own host and path.
+/// A configuration with `count` routes that require a scope. Each has its own host and path.
 pub(crate) fn services(count: usize) -> GatewayConfig {
     let mut config = gateway(&[]);
     let route = config.routes.remove(0);
@@ -278,7 +278,7 @@ pub(crate) fn services(count: usize) -> GatewayConfig {
     config
 }
 
-/// The host and the path of one of [`services`].
+/// The host and a path of the route `number` of [`services`].
 pub(crate) fn service_target(number: usize) -> (String, String) {
     (service_host(number), format!("/v1/resource-{number}/orders/4711"))
 }
@@ -287,12 +287,12 @@ fn service_host(number: usize) -> String {
     format!("service-{number}.example.com")
 }
 
-/// Classifies credentials.
+/// The classifier of credentials.
 pub(super) fn routing() -> Routing {
     Routing::new(&[MACAROON_PREFIX])
 }
 
-/// One route for `/v1/orders` that requires a scope, and two limits, of which it names `names`.
+/// A configuration with one route for `/v1/orders` that requires a scope, and with two limits. The route uses the limits `names`.
 fn gateway(names: &[&str]) -> GatewayConfig {
     let limit = |count_by| json!({ "quota": QUOTA, "window": "24h", "count_by": count_by });
     let route = json!({
@@ -300,10 +300,10 @@ fn gateway(names: &[&str]) -> GatewayConfig {
         "scopes": ["orders:read"], "limits": names,
     });
     let config = json!({ "routes": [route], "limits": { "burst": limit("key"), "everybody": limit("tenant") } });
-    serde_json::from_value(config).expect("the configuration is one")
+    serde_json::from_value(config).expect("the configuration is valid")
 }
 
-/// The snapshot of a configuration, with limits that are counted in this process.
+/// The snapshot of a configuration. Limits are counted in this process.
 fn snapshot(config: &GatewayConfig, verifier: &Arc<Verifier>) -> Arc<Snapshot> {
     let limiter_metrics = ratelimit::Metrics::register(&Registry::new(), Arc::new(Nodes::alone()));
     let local = Local::new(OWNERS_MAX, Arc::new(SystemClock));
@@ -324,7 +324,7 @@ fn snapshot(config: &GatewayConfig, verifier: &Arc<Verifier>) -> Arc<Snapshot> {
     Arc::new(Snapshot::new(parts, |_| ()))
 }
 
-/// A counter of usage, as in the binary, that writes nothing.
+/// A usage counter, as in the binary. It never writes to the store, because its writer is dropped.
 fn usage() -> Arc<UsageCounter> {
     let store = Arc::new(MemoryStore::default()).usage().expect("the store keeps usage");
     let settings = usage::Settings { max_counters: COUNTERS_MAX, flush_interval: WINDOW };
@@ -351,12 +351,12 @@ fn lifecycle_settings(keyring: Arc<Keyring>, signing_keys: Arc<ArcSwap<SigningKe
         routing: routing(),
         prefix: PREFIX.into(),
         public_prefix: None,
-        default_ttl: Some(LIFE),
-        max_ttl: LIFE,
+        default_ttl: Some(MAX_TTL),
+        max_ttl: MAX_TTL,
         quota: None,
         derived: lifecycle::DerivedSettings {
             issuer: ISSUER.into(),
-            default_ttl: LIFE / 2,
+            default_ttl: MAX_TTL / 2,
             macaroon_prefix: MACAROON_PREFIX.into(),
             signing_key_id: String::new(),
             signing_keys,
@@ -380,10 +380,11 @@ fn verifier_settings(keyring: Arc<Keyring>, proof_cache_bytes: u64) -> verifier:
     }
 }
 
-/// The output of a future that must not suspend. A runtime would cost more than what is measured, and hide a suspension.
+/// Polls a future once and returns its output. Panics if the future is pending. A runtime would cost more than the measured operation, and
+/// would hide that the future is pending.
 pub(super) fn poll_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("authorization of a cached key suspends"),
+        Poll::Pending => panic!("the future is pending, although the key is cached"),
     }
 }

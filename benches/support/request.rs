@@ -1,4 +1,4 @@
-//! Message heads, as the gateway reads and edits them.
+//! Message heads that the gateway reads and edits.
 
 use std::sync::{Arc, LazyLock};
 
@@ -14,19 +14,19 @@ use keygate::verifier::Verdict;
 use keygate::wire::credential_locations::CredentialLocations;
 use pingora::http::{RequestHeader, ResponseHeader};
 
-/// The requested host.
+/// The host of requests.
 pub(super) const HOST_NAME: &str = "api.example.com";
-/// The requested path and query.
+/// The path and query of requests.
 const TARGET: &str = "/v1/orders/4711?page=2";
-/// The tenant of the keys.
+/// The tenant of the keys, as a field value.
 const TENANT: HeaderValue = HeaderValue::from_static("00000000-0000-0000-0000-000000000000");
-/// Where requests carry their credential.
+/// The locations of credentials in requests: the default ones.
 static LOCATIONS: LazyLock<Arc<CredentialLocations>> =
     LazyLock::new(|| Arc::new(CredentialLocations::new(&CredentialLocation::standard())));
-/// The `Host` of the upstream.
+/// The `Host` field of requests to the upstream.
 pub(super) const UPSTREAM_HOST: HeaderValue = HeaderValue::from_static("orders.internal:8080");
 
-/// A client's request.
+/// A request from a client.
 pub(crate) struct Request {
     method: Method,
     uri: Uri,
@@ -34,16 +34,16 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// A request with `credential`, or without one.
+    /// A request to [`HOST_NAME`] and [`TARGET`], with a credential if one is given.
     pub(super) fn new(credential: Option<&str>) -> Self {
         Self::to(HOST_NAME, TARGET, credential)
     }
 
-    /// As [`Request::new`], for a host and a target.
+    /// A request to a host and a target, with a credential if one is given.
     pub(crate) fn to(host: &str, target: &str, credential: Option<&str>) -> Self {
         let mut headers: HeaderMap = fields(credential).into_iter().collect();
         headers.insert(HOST, HeaderValue::try_from(host).expect("a host has no control characters"));
-        Self { method: Method::GET, uri: target.parse().expect("the target is one"), headers }
+        Self { method: Method::GET, uri: target.parse().expect("the target is valid"), headers }
     }
 
     /// The head that the pipeline reads.
@@ -52,28 +52,28 @@ impl Request {
     }
 }
 
-/// The same request as pingora holds it before it is forwarded.
-pub(super) fn to_forward(credential: &str) -> RequestHeader {
-    let mut request = RequestHeader::build("GET", TARGET.as_bytes(), None).expect("the request is one");
+/// The request of [`Request::new`] in the representation of pingora, before it is edited for the upstream.
+pub(super) fn pingora_request(credential: &str) -> RequestHeader {
+    let mut request = RequestHeader::build("GET", TARGET.as_bytes(), None).expect("the request is valid");
     for (name, value) in fields(Some(credential)) {
-        request.insert_header(name, value).expect("there is room for a field");
+        request.insert_header(name, value).expect("the number of fields is small");
     }
     request
 }
 
-/// An upstream's response as pingora holds it.
-pub(super) fn to_send_back() -> ResponseHeader {
-    let mut response = ResponseHeader::build(StatusCode::OK, None).expect("the status is one");
+/// A response from an upstream in the representation of pingora, before it is edited for the client.
+pub(super) fn pingora_response() -> ResponseHeader {
+    let mut response = ResponseHeader::build(StatusCode::OK, None).expect("the status is valid");
     let fields =
         [(CONTENT_TYPE, "application/json"), (CONTENT_LENGTH, "1024"), (DATE, "Sat, 21 Nov 2026 12:00:00 GMT")];
     for (name, value) in fields {
-        response.insert_header(name, HeaderValue::from_static(value)).expect("there is room for a field");
+        response.insert_header(name, HeaderValue::from_static(value)).expect("the number of fields is small");
     }
     response
 }
 
-/// Edits a request head for the upstream, with all headers that can be selected.
-pub(super) fn forward(
+/// Edits a request head for the upstream. Sets all headers that are set by default.
+pub(super) fn edit_for_upstream(
     request: &mut RequestHeader,
     verdict: &Verdict,
     forwarded_for: HeaderValue,
@@ -91,20 +91,21 @@ pub(super) fn forward(
         allow_underscores: false,
     };
     edit_request_head(request, TARGET, |fields| edit_request(fields, context).apply(fields))
-        .expect("the target is one");
+        .expect("the target is valid");
 }
 
 /// Edits a response head for the client.
-pub(super) fn send_back(response: &mut ResponseHeader, limits: &LimitFields, request_id: &RequestId) {
+pub(super) fn edit_for_client(response: &mut ResponseHeader, limits: &LimitFields, request_id: &RequestId) {
     let status = response.status;
     let edited = edit_response_head(response, |fields| {
         let mut edits = edit_response(fields, status, request_id.value());
         limits.clone().edit(&mut edits, fields, UpstreamLimitFields::Keep);
         edits.apply(fields);
     });
-    edited.expect("there is no reason phrase to keep");
+    edited.expect("the response has no custom reason phrase");
 }
 
+/// The header fields of a request, with a credential if one is given.
 fn fields(credential: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
     let fixed = [
         (HOST, HOST_NAME),

@@ -1,4 +1,4 @@
-//! The stages of a request: each step alone, routing and authorization together, and the whole exchange.
+//! The stages of a request: single steps, complete authorizations, and whole exchanges.
 
 use std::hint::black_box;
 
@@ -13,19 +13,19 @@ use keygate::wire::extract::extract;
 
 use super::exchange::{Client, FastClient};
 use super::layer::LayerClient;
-use super::parts::{Charging, Credential, PEER, Parts, routing, service_target, services};
-use super::request::{Request, forward, send_back, to_forward, to_send_back};
+use super::parts::{ChargeFixture, Credential, PEER, Parts, routing, service_target, services};
+use super::request::{Request, edit_for_client, edit_for_upstream, pingora_request, pingora_response};
 use super::traffic::{Proof, Traffic};
 
-/// One measured operation.
+/// A measured operation.
 pub(crate) struct Stage {
-    /// The name in tables and in the baseline.
+    /// The name in reports and in the baseline.
     pub(crate) name: &'static str,
-    /// Sets up what this number of operations needs. Each call of the result is one operation.
+    /// Sets the stage up for this number of iterations. Each call of the returned closure is one iteration.
     pub(crate) prepare: fn(usize) -> Box<dyn FnMut()>,
 }
 
-/// All stages, in the order of a request.
+/// All stages, roughly in the order in which a request passes them.
 pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "normalize a path", prepare: |_| normalize("/v1/orders/4711") },
     Stage { name: "normalize an ambiguous path", prepare: |_| normalize("/v1//Orders/%34711/./x") },
@@ -34,97 +34,73 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "extract a credential", prepare: |_| extract_credential() },
     Stage { name: "classify an issued key", prepare: |_| classify(Credential::Key) },
     Stage { name: "classify a JWT", prepare: |_| classify(Credential::Jwt) },
-    Stage { name: "deny a forged key", prepare: |calls| verify(Credential::Forged, Proof::Process, calls) },
-    Stage { name: "deny an unknown key", prepare: |calls| verify(Credential::Unknown, Proof::Process, calls) },
-    Stage { name: "verify a key, full verification", prepare: |calls| verify(Credential::Key, Proof::None, calls) },
-    Stage { name: "verify a key, proof cached", prepare: |calls| verify(Credential::Key, Proof::Process, calls) },
-    Stage {
-        name: "verify a key, proof at the connection",
-        prepare: |calls| verify(Credential::Key, Proof::Connection, calls),
-    },
+    Stage { name: "deny a forged key", prepare: |n| verify(Credential::Forged, Proof::Process, n) },
+    Stage { name: "deny an unknown key", prepare: |n| verify(Credential::Unknown, Proof::Process, n) },
+    Stage { name: "verify a key, full verification", prepare: |n| verify(Credential::Key, Proof::None, n) },
+    Stage { name: "verify a key, proof cached", prepare: |n| verify(Credential::Key, Proof::Process, n) },
+    Stage { name: "verify a key, proof at the connection", prepare: |n| verify(Credential::Key, Proof::Connection, n) },
     Stage {
         name: "verify an imported key, full verification",
-        prepare: |calls| verify(Credential::Imported, Proof::None, calls),
+        prepare: |n| verify(Credential::Imported, Proof::None, n),
     },
     Stage {
         name: "verify an imported key, proof cached",
-        prepare: |calls| verify(Credential::Imported, Proof::Process, calls),
+        prepare: |n| verify(Credential::Imported, Proof::Process, n),
     },
     Stage {
         name: "verify an imported key, proof at the connection",
-        prepare: |calls| verify(Credential::Imported, Proof::Connection, calls),
+        prepare: |n| verify(Credential::Imported, Proof::Connection, n),
     },
-    Stage { name: "verify a JWT, full verification", prepare: |calls| verify(Credential::Jwt, Proof::None, calls) },
-    Stage { name: "verify a JWT, proof cached", prepare: |calls| verify(Credential::Jwt, Proof::Process, calls) },
-    Stage {
-        name: "verify a JWT, proof at the connection",
-        prepare: |calls| verify(Credential::Jwt, Proof::Connection, calls),
-    },
-    Stage {
-        name: "verify a macaroon, full verification",
-        prepare: |calls| verify(Credential::Macaroon, Proof::None, calls),
-    },
-    Stage {
-        name: "verify a macaroon, proof cached",
-        prepare: |calls| verify(Credential::Macaroon, Proof::Process, calls),
-    },
+    Stage { name: "verify a JWT, full verification", prepare: |n| verify(Credential::Jwt, Proof::None, n) },
+    Stage { name: "verify a JWT, proof cached", prepare: |n| verify(Credential::Jwt, Proof::Process, n) },
+    Stage { name: "verify a JWT, proof at the connection", prepare: |n| verify(Credential::Jwt, Proof::Connection, n) },
+    Stage { name: "verify a macaroon, full verification", prepare: |n| verify(Credential::Macaroon, Proof::None, n) },
+    Stage { name: "verify a macaroon, proof cached", prepare: |n| verify(Credential::Macaroon, Proof::Process, n) },
     Stage {
         name: "verify a macaroon, proof at the connection",
-        prepare: |calls| verify(Credential::Macaroon, Proof::Connection, calls),
+        prepare: |n| verify(Credential::Macaroon, Proof::Connection, n),
     },
     Stage { name: "charge 1 limit", prepare: |_| charge(&[]) },
     Stage { name: "charge 3 limits", prepare: |_| charge(&["burst", "everybody"]) },
-    Stage {
-        name: "authorize: a key, full verification",
-        prepare: |calls| authorize(Credential::Key, Proof::None, calls),
-    },
-    Stage {
-        name: "authorize: a key, proof cached",
-        prepare: |calls| authorize(Credential::Key, Proof::Process, calls),
-    },
+    Stage { name: "authorize: a key, full verification", prepare: |n| authorize(Credential::Key, Proof::None, n) },
+    Stage { name: "authorize: a key, proof cached", prepare: |n| authorize(Credential::Key, Proof::Process, n) },
     Stage {
         name: "authorize: a key, proof at the connection",
-        prepare: |calls| authorize(Credential::Key, Proof::Connection, calls),
+        prepare: |n| authorize(Credential::Key, Proof::Connection, n),
     },
     Stage {
         name: "authorize: an imported key, full verification",
-        prepare: |calls| authorize(Credential::Imported, Proof::None, calls),
+        prepare: |n| authorize(Credential::Imported, Proof::None, n),
     },
     Stage {
         name: "authorize: an imported key, proof cached",
-        prepare: |calls| authorize(Credential::Imported, Proof::Process, calls),
+        prepare: |n| authorize(Credential::Imported, Proof::Process, n),
     },
     Stage {
         name: "authorize: an imported key, proof at the connection",
-        prepare: |calls| authorize(Credential::Imported, Proof::Connection, calls),
+        prepare: |n| authorize(Credential::Imported, Proof::Connection, n),
     },
-    Stage {
-        name: "authorize: a JWT, full verification",
-        prepare: |calls| authorize(Credential::Jwt, Proof::None, calls),
-    },
-    Stage {
-        name: "authorize: a JWT, proof cached",
-        prepare: |calls| authorize(Credential::Jwt, Proof::Process, calls),
-    },
+    Stage { name: "authorize: a JWT, full verification", prepare: |n| authorize(Credential::Jwt, Proof::None, n) },
+    Stage { name: "authorize: a JWT, proof cached", prepare: |n| authorize(Credential::Jwt, Proof::Process, n) },
     Stage {
         name: "authorize: a JWT, proof at the connection",
-        prepare: |calls| authorize(Credential::Jwt, Proof::Connection, calls),
+        prepare: |n| authorize(Credential::Jwt, Proof::Connection, n),
     },
     Stage {
         name: "authorize: a macaroon, full verification",
-        prepare: |calls| authorize(Credential::Macaroon, Proof::None, calls),
+        prepare: |n| authorize(Credential::Macaroon, Proof::None, n),
     },
     Stage {
         name: "authorize: a macaroon, proof cached",
-        prepare: |calls| authorize(Credential::Macaroon, Proof::Process, calls),
+        prepare: |n| authorize(Credential::Macaroon, Proof::Process, n),
     },
     Stage {
         name: "authorize: a macaroon, proof at the connection",
-        prepare: |calls| authorize(Credential::Macaroon, Proof::Connection, calls),
+        prepare: |n| authorize(Credential::Macaroon, Proof::Connection, n),
     },
-    Stage { name: "authorize: a forged key", prepare: |calls| authorize(Credential::Forged, Proof::Process, calls) },
-    Stage { name: "authorize: an unknown key", prepare: |calls| authorize(Credential::Unknown, Proof::Process, calls) },
-    Stage { name: "authorize: no credential", prepare: |_| authorize_without() },
+    Stage { name: "authorize: a forged key", prepare: |n| authorize(Credential::Forged, Proof::Process, n) },
+    Stage { name: "authorize: an unknown key", prepare: |n| authorize(Credential::Unknown, Proof::Process, n) },
+    Stage { name: "authorize: no credential", prepare: |_| authorize_without_credential() },
     Stage { name: "copy a request head", prepare: |_| copy_request() },
     Stage { name: "copy and edit a request head", prepare: |_| edit_request() },
     Stage { name: "copy a response head", prepare: |_| copy_response() },
@@ -151,15 +127,15 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "whole exchange: an unknown key", prepare: |_| exchange(Credential::Unknown, Proof::Process, 401) },
 ];
 
-/// Operations before the measurement: enough to fill the caches.
+/// The number of warm-up iterations. They fill the caches.
 const WARM_UP: usize = 20;
 
-/// The operation after its warm-up.
-fn warmed(mut call: impl FnMut() + 'static) -> Box<dyn FnMut()> {
+/// Runs the warm-up of a stage and returns its closure.
+fn warmed(mut iterate: impl FnMut() + 'static) -> Box<dyn FnMut()> {
     for _ in 0..WARM_UP {
-        call();
+        iterate();
     }
-    Box::new(call)
+    Box::new(iterate)
 }
 
 fn normalize(path: &'static str) -> Box<dyn FnMut()> {
@@ -168,16 +144,16 @@ fn normalize(path: &'static str) -> Box<dyn FnMut()> {
     })
 }
 
-/// Each call matches another route.
+/// Matches the routes in turn, one per iteration.
 fn match_route(count: usize) -> Box<dyn FnMut()> {
     let config = services(count);
     let routes = RouteTable::new(config.routes.iter().map(|route| (RouteMatcher::from(route), ())));
-    let asked = (0..count).map(service_target).map(|(host, path)| (host + ":443", path));
-    let asked: Vec<_> = asked.collect();
+    let targets = (0..count).map(service_target).map(|(host, path)| (host + ":443", path));
+    let targets: Vec<_> = targets.collect();
     let mut number = 0;
     warmed(move || {
-        let (host, path) = &asked[number];
-        let path = NormalPath::parse(path).expect("the path is one");
+        let (host, path) = &targets[number];
+        let path = NormalPath::parse(path).expect("the path is valid");
         assert!(routes.find(black_box(host), &Method::GET, black_box(&path)).is_some());
         number = (number + 1) % count;
     })
@@ -197,24 +173,25 @@ fn classify(kind: Credential) -> Box<dyn FnMut()> {
     })
 }
 
-fn verify(kind: Credential, proof: Proof, calls: usize) -> Box<dyn FnMut()> {
-    let mut traffic = Traffic::new(kind, proof, calls + WARM_UP);
-    warmed(move || assert_eq!(traffic.verify().outcome.is_ok(), kind.is_good()))
+fn verify(kind: Credential, proof: Proof, iterations: usize) -> Box<dyn FnMut()> {
+    let mut traffic = Traffic::new(kind, proof, iterations + WARM_UP);
+    warmed(move || assert_eq!(traffic.verify().outcome.is_ok(), kind.is_valid()))
 }
 
+/// Charges the limit of a key and the limits `names`.
 fn charge(names: &'static [&'static str]) -> Box<dyn FnMut()> {
-    let charging = Charging::new(names);
+    let fixture = ChargeFixture::new(names);
     warmed(move || {
-        black_box(charging.charge());
+        black_box(fixture.charge());
     })
 }
 
-fn authorize(kind: Credential, proof: Proof, calls: usize) -> Box<dyn FnMut()> {
-    let mut traffic = Traffic::new(kind, proof, calls + WARM_UP);
-    warmed(move || assert_eq!(traffic.authorize().is_ok(), kind.is_good()))
+fn authorize(kind: Credential, proof: Proof, iterations: usize) -> Box<dyn FnMut()> {
+    let mut traffic = Traffic::new(kind, proof, iterations + WARM_UP);
+    warmed(move || assert_eq!(traffic.authorize().is_ok(), kind.is_valid()))
 }
 
-fn authorize_without() -> Box<dyn FnMut()> {
+fn authorize_without_credential() -> Box<dyn FnMut()> {
     let parts = Parts::new();
     let request = Request::new(None);
     let mut connection = ConnectionMemory::default();
@@ -222,7 +199,7 @@ fn authorize_without() -> Box<dyn FnMut()> {
 }
 
 fn copy_request() -> Box<dyn FnMut()> {
-    let request = to_forward(&Parts::new().credential(Credential::Key));
+    let request = pingora_request(&Parts::new().credential(Credential::Key));
     warmed(move || {
         black_box(request.clone());
     })
@@ -231,30 +208,30 @@ fn copy_request() -> Box<dyn FnMut()> {
 fn edit_request() -> Box<dyn FnMut()> {
     let parts = Parts::new();
     let verdict = parts.verdict();
-    let request = to_forward(&parts.credential(Credential::Key));
+    let request = pingora_request(&parts.credential(Credential::Key));
     let (peer, request_id) = (forwarded_for(PEER), RequestId::random());
     warmed(move || {
         let mut request = request.clone();
-        forward(&mut request, black_box(&verdict), peer.clone(), &request_id);
+        edit_for_upstream(&mut request, black_box(&verdict), peer.clone(), &request_id);
         black_box(request);
     })
 }
 
 fn copy_response() -> Box<dyn FnMut()> {
-    let response = to_send_back();
+    let response = pingora_response();
     warmed(move || {
         black_box(response.clone());
     })
 }
 
-/// With the limit of a key and these limits, or without any.
+/// Edits a response head, with the fields of the limit of a key and of the limits `names`, or without limits if `None`.
 fn edit_response(names: Option<&[&str]>) -> Box<dyn FnMut()> {
-    let limits = names.map(|names| Charging::new(names).charge()).unwrap_or_default();
-    let response = to_send_back();
+    let limits = names.map(|names| ChargeFixture::new(names).charge()).unwrap_or_default();
+    let response = pingora_response();
     let request_id = RequestId::random();
     warmed(move || {
         let mut response = response.clone();
-        send_back(&mut response, black_box(&limits), &request_id);
+        edit_for_client(&mut response, black_box(&limits), &request_id);
         black_box(response);
     })
 }

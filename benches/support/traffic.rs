@@ -1,4 +1,4 @@
-//! Requests whose credentials need full verification, or are in the proof cache, or came on their connection before.
+//! Requests whose credentials are verified in full, by the proof cache, or by the proof at their connection.
 
 use std::hint::black_box;
 
@@ -10,15 +10,15 @@ use super::request::Request;
 /// Where the proof of a credential is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// Nowhere: every request has another credential.
+    /// Nowhere: every request has a new credential.
     None,
-    /// In the proof cache of the process; every request has a new connection.
+    /// In the proof cache of the process. Every request has a new connection.
     Process,
-    /// At the connection.
+    /// At the connection. All requests use one connection.
     Connection,
 }
 
-/// Credentials of one kind, and the state of their connection.
+/// A sequence of requests with credentials of one kind.
 pub(super) struct Traffic {
     parts: Parts,
     proof: Proof,
@@ -28,8 +28,8 @@ pub(super) struct Traffic {
 }
 
 impl Proof {
-    /// How an accepted credential is verified.
-    fn check(self) -> VerifiedBy {
+    /// How the verifier verifies a valid credential.
+    fn verified_by(self) -> VerifiedBy {
         match self {
             Self::None => VerifiedBy::Full,
             Self::Process => VerifiedBy::ProofCache,
@@ -39,10 +39,11 @@ impl Proof {
 }
 
 impl Traffic {
-    /// Traffic for `calls` calls. Panics if the credentials are not verified in the way that `proof` says.
-    pub(super) fn new(kind: Credential, proof: Proof, calls: usize) -> Self {
+    /// Prepares `iterations` requests. Panics if the verifier does not verify the credentials in the way that `proof` implies.
+    pub(super) fn new(kind: Credential, proof: Proof, iterations: usize) -> Self {
         let parts = Parts::new();
-        let count = if proof == Proof::None { calls + 1 } else { 1 };
+        // One more, because the assertion below uses a credential.
+        let count = if proof == Proof::None { iterations + 1 } else { 1 };
         let credential = |_| {
             let text = parts.credential(kind);
             let request = Request::new(Some(&text));
@@ -53,8 +54,8 @@ impl Traffic {
         if proof != Proof::None {
             traffic.verify();
         }
-        // A denied credential leaves no proof.
-        let expected = if kind.is_good() { proof.check() } else { VerifiedBy::Full };
+        // No proof is cached for a denied credential.
+        let expected = if kind.is_valid() { proof.verified_by() } else { VerifiedBy::Full };
         assert_eq!(traffic.verify().check, expected, "{kind:?} with {proof:?}");
         traffic
     }
@@ -71,7 +72,7 @@ impl Traffic {
         self.parts.authorize(black_box(&self.credentials[index].1.head()), &mut self.connection)
     }
 
-    /// The index of the next credential; opens a new connection unless all requests use one.
+    /// Returns the index of the next credential. Opens a new connection unless all requests use one.
     fn advance(&mut self) -> usize {
         if self.proof != Proof::Connection {
             self.connection = ConnectionMemory::default();

@@ -1,7 +1,7 @@
-//! `bare-proxy LISTEN UPSTREAM`: forwards every request to one upstream, on one thread, as pingora does it by default, over HTTP/1.1 and
-//! HTTP/2 in clear text.
+//! `bare-proxy LISTEN UPSTREAM`: a pingora proxy that forwards every request to one upstream. It runs on one thread with the defaults of
+//! pingora, and accepts HTTP/1.1 and HTTP/2 in clear text.
 //!
-//! The yardstick of `make bench`: what it takes for a request is what no gateway on pingora can do without.
+//! It is the baseline of `make bench`: its CPU time per request is the minimum for a gateway built on pingora.
 
 use async_trait::async_trait;
 use mimalloc::MiMalloc;
@@ -13,12 +13,12 @@ use pingora::server::configuration::ServerConf;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-struct Bare {
+struct BareProxy {
     upstream: String,
 }
 
 #[async_trait]
-impl ProxyHttp for Bare {
+impl ProxyHttp for BareProxy {
     type CTX = ();
 
     fn new_ctx(&self) -> Self::CTX {}
@@ -31,14 +31,14 @@ impl ProxyHttp for Bare {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(listen), Some(upstream)) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: bare-proxy LISTEN UPSTREAM, as in: bare-proxy 127.0.0.1:8080 127.0.0.1:9000");
+        eprintln!("usage: bare-proxy LISTEN UPSTREAM, for example: bare-proxy 127.0.0.1:8080 127.0.0.1:9000");
         std::process::exit(2);
     };
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads: 1, ..ServerConf::default() });
     server.bootstrap();
-    let mut proxy = http_proxy_service(&server.configuration, Bare { upstream });
+    let mut proxy = http_proxy_service(&server.configuration, BareProxy { upstream });
     let mut options = HttpServerOptions::default();
-    // HTTP/2 with prior knowledge, besides HTTP/1.1.
+    // Accept HTTP/2 with prior knowledge in addition to HTTP/1.1.
     options.h2c = true;
     proxy.app_logic_mut().expect("the service has an app").server_options = Some(options);
     proxy.add_tcp(&listen);

@@ -1,13 +1,15 @@
-//! `h2load`: HTTP/2 in clear text with prior knowledge.
+//! Runs `h2load`, which sends requests over HTTP/2 in clear text with prior knowledge.
 
 use std::path::Path;
 
 use super::{Load, Task, read_requests};
 
+/// The number of connections.
 const CONNECTIONS: usize = 4;
-/// Requests in flight on each connection.
+/// The number of requests in flight on each connection.
 const STREAMS: usize = 8;
 
+/// Sends the first request of the file repeatedly.
 pub(super) fn run(task: &Task<'_>) -> Load {
     let (path, credential) = read_requests(task.requests).swap_remove(0);
     let mut command = task.cores.command(Path::new("h2load"));
@@ -17,16 +19,22 @@ pub(super) fn run(task: &Task<'_>) -> Load {
         .arg(format!("http://{}{path}", task.address));
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    read(&text, task.seconds)
-        .unwrap_or_else(|| panic!("{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+    parse(&text, task.seconds)
+        .unwrap_or_else(|| panic!("no result from {command:?}: {text}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
-/// Reads two lines: `requests: 9 total, 9 started, 9 done, 9 succeeded, 0 failed, 0 errored, 0 timeout`, and
-/// `status codes: 9 2xx, 0 3xx, 0 4xx, 0 5xx`. It prints no percentiles.
-fn read(text: &str, seconds: u64) -> Option<Load> {
-    let count = |line: &str, what: &str| -> Option<u64> {
-        let numbers = text.lines().find_map(|text| text.strip_prefix(line))?;
-        let number = numbers.split(", ").find_map(|number| number.trim().strip_suffix(what))?;
+/// Parses the output of `h2load`. Returns `None` if one of these lines is missing or malformed:
+///
+/// ```text
+/// requests: 9 total, 9 started, 9 done, 9 succeeded, 0 failed, 0 errored, 0 timeout
+/// status codes: 9 2xx, 0 3xx, 0 4xx, 0 5xx
+/// ```
+///
+/// `h2load` prints no percentiles of the latency.
+fn parse(text: &str, seconds: u64) -> Option<Load> {
+    let count = |prefix: &str, suffix: &str| -> Option<u64> {
+        let counts = text.lines().find_map(|line| line.strip_prefix(prefix))?;
+        let number = counts.split(", ").find_map(|count| count.trim().strip_suffix(suffix))?;
         number.trim().parse().ok()
     };
     let status = |class: &str| count("status codes:", class);

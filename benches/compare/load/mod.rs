@@ -1,4 +1,4 @@
-//! The load: requests from a file to a proxy, by one of three clients.
+//! Generates load: sends the requests of a file to a proxy with one of three load generators.
 
 mod fixed_rate;
 mod h2load;
@@ -12,70 +12,73 @@ use crate::machine::{Cores, is_installed};
 
 pub(crate) use fixed_rate::{ARGUMENT as FIXED_RATE_ARGUMENT, send as send_at_fixed_rate};
 
-/// Connections of HTTP/1.1, with one request in flight each.
+/// The number of HTTP/1.1 connections. Each has at most one request in flight.
 const CONNECTIONS: usize = 32;
-/// Requests a second of [`Traffic::FixedRate`].
+/// Requests per second of [`Traffic::FixedRate`].
 pub(crate) const FIXED_RATE: u32 = 5_000;
 
-/// How requests are sent.
+/// The protocol and the rate of requests. Connections are kept alive.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Traffic {
-    /// As fast as they are answered, over connections that are kept alive.
+    /// HTTP/1.1 in clear text at full load: each connection sends its next request as soon as it receives the response.
     Full,
-    /// The same over TLS 1.3.
+    /// HTTP/1.1 over TLS 1.3 at full load.
     Tls,
-    /// The same over HTTP/2 in clear text, with several requests in flight on each connection, all with the first credential.
+    /// HTTP/2 in clear text at full load, with several requests in flight on each connection. Only the first request of the file is sent.
     Http2,
-    /// At a fixed rate, whether they are answered or not.
+    /// HTTP/1.1 in clear text at [`FIXED_RATE`]. The due time of a request does not depend on earlier responses.
     FixedRate,
 }
 
-/// What came back.
+/// The result of a load generator.
 #[derive(Clone, Deserialize, Serialize)]
 pub(crate) struct Load {
-    /// Answers of any kind.
+    /// Responses with any status.
     pub(crate) requests: u64,
-    /// How long it took.
+    /// The duration of the load, in microseconds.
     pub(crate) micros: u64,
-    /// Latencies; `None` if the client does not tell them.
+    /// The median latency, in microseconds. `None` if the load generator does not report it.
     pub(crate) p50_micros: Option<f64>,
+    /// The 99th percentile of the latency, in microseconds. `None` if the load generator does not report it.
     pub(crate) p99_micros: Option<f64>,
-    /// Answers with a status of 400 or more.
+    /// Responses with a status of 400 or more.
     pub(crate) refused: u64,
-    /// Connections that could not be made or broke, and answers that did not come.
+    /// Connection errors and timeouts. [`Traffic::FixedRate`] also counts requests that were not sent.
     pub(crate) broken: u64,
 }
 
-/// Makes load.
+/// Runs the load generator of each kind of traffic.
 pub(crate) struct Generator {
     wrk: wrk::Wrk,
 }
 
-/// What is sent, and where to.
+/// The parameters of one run of a load generator.
 pub(crate) struct Task<'a> {
     pub(crate) traffic: Traffic,
-    /// `ip:port`
+    /// The address of the proxy, as `ip:port`.
     pub(crate) address: &'a str,
-    /// A file of [`write_requests`].
+    /// A file written by [`write_requests`].
     pub(crate) requests: &'a Path,
+    /// The duration of the load, in seconds.
     pub(crate) seconds: u64,
-    /// Where the client runs.
+    /// The cores of the load generator.
     pub(crate) cores: Cores,
 }
 
 impl Traffic {
-    /// Whether its client is installed. Without wrk nothing is measured.
+    /// Whether the load generator is installed. `wrk` is not checked here: [`Generator::new`] panics without it.
     pub(crate) fn is_available(self) -> bool {
         self != Self::Http2 || is_installed("h2load")
     }
 }
 
 impl Generator {
-    /// One with its files in a folder.
+    /// Writes the configuration of `wrk` to `folder`. Panics if `wrk` is not installed.
     pub(crate) fn new(folder: &Path) -> Self {
         Self { wrk: wrk::Wrk::new(folder) }
     }
 
+    /// Generates load for the duration of the task. Panics if the load generator prints no result.
     pub(crate) fn run(&self, task: &Task<'_>) -> Load {
         match task.traffic {
             Traffic::Full | Traffic::Tls => self.wrk.run(task),
@@ -85,24 +88,24 @@ impl Generator {
     }
 }
 
-/// Writes requests to a file, for [`Generator::run`]; the path of each, and its credential.
+/// Writes requests to a file for [`Generator::run`]: one line per request, with the path and the credential.
 pub(crate) fn write_requests<'a>(file: &Path, requests: impl IntoIterator<Item = (&'a str, &'a str)>) {
     let lines: Vec<String> = requests.into_iter().map(|(path, credential)| format!("{path} {credential}\n")).collect();
     std::fs::write(file, lines.concat()).unwrap();
 }
 
-/// What [`write_requests`] has written.
+/// Reads the path and the credential of each request from a file written by [`write_requests`].
 fn read_requests(file: &Path) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(file).unwrap();
     let split = |line: &str| line.split_once(' ').map(|(path, credential)| (path.to_owned(), credential.to_owned()));
     text.lines().filter_map(split).collect()
 }
 
-/// Runs a client that prints a line of JSON.
-fn run_client(mut command: std::process::Command) -> Load {
+/// Runs a load generator that prints a [`Load`] as one line of JSON. Panics if it does not.
+fn run_command(mut command: std::process::Command) -> Load {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().find(|line| line.starts_with('{'));
     line.and_then(|line| serde_json::from_str(line).ok())
-        .unwrap_or_else(|| panic!("{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+        .unwrap_or_else(|| panic!("no result from {command:?}: {text}{}", String::from_utf8_lossy(&output.stderr)))
 }

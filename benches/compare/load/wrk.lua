@@ -1,8 +1,10 @@
--- Sends the requests of a file, one after the other and round again. Each line: the path, then the credential, if there is one.
+-- Sends the requests of a file in rotation. Each line of the file has a path and an optional credential, separated by a space.
 
 local requests = {}
+-- The index of the last request sent. 0 if none was sent.
 local last = 0
 
+-- Reads the file. Its path is the first argument.
 function init(args)
     for line in io.lines(args[1]) do
         local path, credential = line:match("^(%S+) ?(.*)$")
@@ -19,6 +21,7 @@ function request()
     return requests[last]
 end
 
+-- Prints the result as one line of JSON. Its keys are the fields of `Load` in mod.rs.
 function done(summary, latency)
     local errors = summary.errors
     print(string.format(

@@ -1,16 +1,18 @@
-//! Stopped processes cannot end by themselves.
+//! Resumes stopped servers when the benchmark exits: a stopped process does not act on SIGTERM.
 
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// Resumes processes when this value is dropped, or when this program ends in whatever way: the signal by which a process is asked to end
-/// then waits until it is resumed.
-pub(crate) struct Keeper {
+/// Resumes processes on drop, or when this program exits for any reason. A SIGTERM that a stopped process receives stays pending until
+/// the process is resumed.
+///
+/// A shell waits for the end of its standard input, which this program holds open, and then sends SIGCONT.
+pub(crate) struct ResumeGuard {
     shell: Child,
-    /// The shell reads to the end of it.
+    /// The standard input of the shell.
     input: Option<ChildStdin>,
 }
 
-impl Keeper {
+impl ResumeGuard {
     pub(crate) fn start(processes: impl IntoIterator<Item = u32>) -> Self {
         let processes: Vec<String> = processes.into_iter().map(|process| process.to_string()).collect();
         let script = r#"trap "" INT TERM HUP; cat >/dev/null; kill -CONT "$@""#;
@@ -21,10 +23,10 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for ResumeGuard {
     fn drop(&mut self) {
         drop(self.input.take());
-        // Nothing depends on how it ended.
+        // Errors are ignored: `kill` fails if a process has already exited.
         drop(self.shell.wait());
     }
 }

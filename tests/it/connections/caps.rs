@@ -17,8 +17,10 @@ async fn connection_that_was_idle_longest_makes_room_and_without_one_new_ones_ar
     let caps = json!({"connections": {"max": 3, "max_per_client": 100, "max_pending": 100}});
     let keygate = start(&upstream.url, &json!({"head_timeout": "10m"}), &caps);
     let mut idle: Vec<_> = (0..3).map(|_| connect(&keygate.gateway)).collect();
-    for stream in &mut idle {
+    // A connection is idle a moment after its client has the response, so each waits for the one before.
+    for (count, stream) in (1_u64..).zip(&mut idle) {
         assert!(exchange(stream, OPEN).starts_with("HTTP/1.1 200"));
+        wait_metric(&keygate, &open("idle"), |idle| idle == count).await;
     }
     // The first one is used once more, so the second one has been idle for the longest time.
     assert!(exchange(&mut idle[0], OPEN).starts_with("HTTP/1.1 200"));

@@ -27,6 +27,7 @@ use peers::{CADDY, ENVOY_GRPC, ENVOY_HTTP, NGINX};
 use row::Row;
 
 use crate::support::listeners::{ListenerKind, Protocol};
+use crate::support::wait::wait_for;
 
 /// How many rows are sent at once.
 const CONCURRENCY: usize = 16;
@@ -164,6 +165,26 @@ async fn peers_reject_every_request_while_keygate_does_not_answer() {
                 assert_eq!(answer.forwarded.is_some(), keygate_answers, "{}: {answer:?}", peer.description.name);
             }
         }
+    }
+}
+
+/// Caddy may set up a connection for a check that leads to the upstream (docs/external-auth.md). A later check must not be sent on it.
+#[tokio::test]
+async fn caddy_keeps_no_connection_between_checks() {
+    let fixture = Fixture::start();
+    let Some(front) = CADDY.start(&fixture) else { return };
+    for number in 0..3 {
+        let marker = format!("request={number}.");
+        let request = Row::get("/open").request(&Credentials::new(), &marker, "kept");
+        assert_eq!(front.send(&request, &marker).await.response.status, 200);
+    }
+    for state in ["pending", "active", "idle"] {
+        let open = format!(r#"keygate_connections{{listener="external_auth",state="{state}"}}"#);
+        wait_for(async || match fixture.keygate.count(&open).await {
+            Some(0) => Ok(()),
+            count => Err(format!("{open} is {count:?}")),
+        })
+        .await;
     }
 }
 

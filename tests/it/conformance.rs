@@ -27,7 +27,7 @@ use peers::{CADDY, ENVOY_GRPC, ENVOY_HTTP, NGINX};
 use row::Row;
 
 use crate::support::listeners::{ListenerKind, Protocol};
-use crate::support::wait::wait_for;
+use crate::support::wait::wait_for_count;
 
 /// How many rows are sent at once.
 const CONCURRENCY: usize = 16;
@@ -180,11 +180,7 @@ async fn caddy_keeps_no_connection_between_checks() {
     }
     for state in ["pending", "active", "idle"] {
         let open = format!(r#"keygate_connections{{listener="external_auth",state="{state}"}}"#);
-        wait_for(async || match fixture.keygate.count(&open).await {
-            Some(0) => Ok(()),
-            count => Err(format!("{open} is {count:?}")),
-        })
-        .await;
+        wait_for_count(&fixture.keygate, &open, 0).await;
     }
 }
 

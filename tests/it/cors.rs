@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::keygate::{Keygate, request_path};
 use crate::support::raw_upstream::RawUpstream;
-use crate::support::wait::wait_for;
+use crate::support::wait::wait_for_count;
 
 const ORIGIN: &str = "https://app.example.com";
 
@@ -103,11 +103,7 @@ async fn preflight_is_not_limited_and_is_logged_and_counted() {
     let path = request_path();
     let counter = format!(r#"keygate_gateway_requests_total{{denial="",path="{path}",route="write",status="204"}}"#);
     // A request is counted when its response was sent.
-    wait_for(async || match keygate.count(&counter).await {
-        Some(5) => Ok(()),
-        count => Err(format!("{count:?} requests are counted")),
-    })
-    .await;
+    wait_for_count(&keygate, &counter, 5).await;
     let post = || keygate.http.post(format!("{}/orders/1", keygate.gateway)).bearer_auth(&key).header("origin", ORIGIN);
     assert_eq!(post().send().await.unwrap().status(), 200);
     let log = keygate.whole_log();

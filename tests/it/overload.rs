@@ -11,15 +11,11 @@ use serde_json::{Value, json};
 use crate::support::kept_connection::KeptConnection;
 use crate::support::keygate::Keygate;
 use crate::support::upstream::Upstream;
-use crate::support::wait::wait_for;
+use crate::support::wait::wait_for_count;
 
 /// Waits until a number of requests is in flight: a request is counted until shortly after its response.
 async fn in_flight(keygate: &Keygate, number: u64) {
-    wait_for(async || match keygate.count("keygate_gateway_requests_in_flight").await {
-        Some(count) if count == number => Ok(()),
-        count => Err(format!("{count:?} requests are in flight")),
-    })
-    .await;
+    wait_for_count(keygate, "keygate_gateway_requests_in_flight", number).await;
 }
 
 #[tokio::test]

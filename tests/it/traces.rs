@@ -19,7 +19,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use self::collector::{Collector, Protocol, Span};
 use crate::support::keygate::Keygate;
 use crate::support::upstream::Upstream;
-use crate::support::wait::wait_for;
+use crate::support::wait::wait_for_count;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
@@ -236,12 +236,8 @@ async fn collector_that_is_down_costs_only_spans() {
             assert_eq!(keygate.call("/open/1", "").await.status(), 200);
         }
         let dropped = r#"keygate_trace_spans_dropped_total{reason="export_failed"}"#;
-        wait_for(async || match keygate.count(dropped).await {
-            // The request, its decision and its forwarding, twenty times.
-            Some(60) => Ok(()),
-            count => Err(format!("{count:?} spans are dropped")),
-        })
-        .await;
+        // The request, its decision and its forwarding, twenty times.
+        wait_for_count(&keygate, dropped, 60).await;
         assert_eq!(keygate.count("keygate_trace_spans_exported_total").await, Some(0));
         let log = keygate.whole_log();
         assert_eq!(log.matches("traces cannot be delivered").count(), 1, "{protocol}: {log}");

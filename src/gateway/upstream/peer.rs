@@ -16,7 +16,7 @@ use crate::config::{EndpointUrl, UpstreamConfig, UpstreamProtocol};
 /// it.
 static NEXT_GROUP: AtomicU64 = AtomicU64::new(1);
 /// TCP keep-alive of upstream connections. It detects dead peers.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+pub(super) const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     idle: Duration::from_secs(60),
     interval: Duration::from_secs(15),
     count: 4,

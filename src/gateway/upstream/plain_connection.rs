@@ -50,25 +50,17 @@ async fn connect_plain(peer: &HttpPeer, connections: &Arc<ConnectionCounts>) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use pingora::protocols::TcpKeepalive;
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::gateway::upstream::peer::KEEPALIVE;
 
     #[tokio::test]
     async fn connection_is_kept_alive_and_counted_until_it_is_dropped() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut peer = HttpPeer::new(address, false, String::new());
-        peer.options.tcp_keepalive = Some(TcpKeepalive {
-            idle: Duration::from_secs(60),
-            interval: Duration::from_secs(15),
-            count: 4,
-            #[cfg(target_os = "linux")]
-            user_timeout: Duration::ZERO,
-        });
+        peer.options.tcp_keepalive = Some(KEEPALIVE);
         let connections = Arc::new(ConnectionCounts::default());
         let stream = connect(&TransportConnector::new(None), &peer, &connections).await.unwrap();
         assert_eq!(connections.open(), 1);

@@ -10,7 +10,7 @@ use crate::support::client_stream::ClientStream;
 use crate::support::keygate::Keygate;
 use crate::support::listeners::{ListenerKind, Listeners, Protocol};
 use crate::support::upstream::Upstream;
-use crate::support::wait::wait_for;
+use crate::support::wait::wait_for_count;
 
 /// Limits are late by a tick of the clock, and clients measure from another beginning.
 const NOISE: Duration = Duration::from_millis(100);
@@ -57,11 +57,7 @@ async fn connections_that_stop_before_a_request_are_closed_in_time() {
     });
     let late = r#"keygate_tls_handshakes_total{outcome="timeout"}"#;
     // One without a byte, one with half a hello, one with a whole one; behind a proxy the first has no PROXY header either.
-    wait_for(async || match keygate.count(late).await {
-        Some(6) => Ok(()),
-        count => Err(format!("{count:?} handshakes were late")),
-    })
-    .await;
+    wait_for_count(&keygate, late, 6).await;
     assert!(upstream.heads().is_empty());
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Gateway, read_to_end, read_until, start, statuses};
 use crate::support::listeners::ListenerKind;
 use crate::support::raw_upstream::RawUpstream;
-use crate::support::wait::wait_for;
+use crate::support::wait::wait_for_count;
 
 #[tokio::test]
 async fn pipelined_requests_after_a_chunked_body_are_answered_in_order() {
@@ -127,11 +127,7 @@ async fn exchange_of_a_client_that_is_gone_is_ended() {
     let upstream = crate::support::upstream::Upstream::start();
     let gateway = Gateway::start(&upstream.url, &json!({}));
     let in_flight = async |count: usize| {
-        wait_for(async || match gateway.keygate.count("keygate_gateway_requests_in_flight").await {
-            Some(found) if found == count as u64 => Ok(()),
-            found => Err(format!("{found:?} requests are in flight, not {count}")),
-        })
-        .await;
+        wait_for_count(&gateway.keygate, "keygate_gateway_requests_in_flight", count as u64).await;
     };
     let connections: Vec<_> = ListenerKind::each()
         .map(|kind| {
@@ -242,11 +238,7 @@ async fn only_idempotent_requests_are_repeated_when_a_pooled_connection_was_clos
             ("PATCH", "x", 502),
         ] {
             assert_eq!(status("GET", ""), 200);
-            wait_for(async || match gateway.keygate.metric(&idle).await {
-                Some(1.0) => Ok(()),
-                other => Err(format!("{other:?} idle connections")),
-            })
-            .await;
+            wait_for_count(&gateway.keygate, &idle, 1).await;
             upstream.take();
             assert_eq!(status(method, body), expected, "{method}");
             assert_eq!(upstream.take().len(), if expected == 200 { 2 } else { 1 }, "{method}");

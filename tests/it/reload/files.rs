@@ -9,14 +9,10 @@ use super::{change, configuration, gateway, hash, logged, reload, replace};
 use crate::support::kept_connection::KeptConnection;
 use crate::support::keygate::{Keygate, command, write_private};
 use crate::support::upstream::Upstream;
-use crate::support::wait::wait_for;
+use crate::support::wait::{wait_for, wait_for_count};
 
 async fn success(keygate: &Keygate, expected: u64) {
-    wait_for(async || match keygate.count("keygate_config_reload_success").await {
-        Some(success) if success == expected => Ok(()),
-        success => Err(format!("{success:?}")),
-    })
-    .await;
+    wait_for_count(keygate, "keygate_config_reload_success", expected).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Gateway, start_with, values};
 use crate::support::keygate::request_path;
 use crate::support::listeners::{ListenerKind, Protocol};
-use crate::support::wait::wait_for;
+use crate::support::wait::wait_for_count;
 
 fn gateway() -> Gateway {
     let routes = json!([
@@ -105,11 +105,7 @@ async fn responses_of_a_route_are_counted_and_logged() {
     gateway.keygate.call("/gone/x?secret=1", "").await;
     let path = request_path();
     let series = format!(r#"keygate_gateway_requests_total{{denial="",path="{path}",route="gone",status="410"}}"#);
-    wait_for(async || match gateway.keygate.count(&series).await {
-        Some(1) => Ok(()),
-        count => Err(format!("{count:?} requests are counted")),
-    })
-    .await;
+    wait_for_count(&gateway.keygate, &series, 1).await;
     let log = gateway.keygate.whole_log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let lines: Vec<_> = lines.filter(|line| line["route"] == "gone").collect();

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use keygate_test_servers::WAIT_TIMEOUT;
 
+use super::keygate::Keygate;
+
 /// Calls `check` every 20 ms until it returns `Ok`; panics with its last error after [`WAIT_TIMEOUT`].
 pub(crate) async fn wait_for<T>(mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + WAIT_TIMEOUT;
@@ -29,4 +31,13 @@ pub(crate) async fn is_machine_quiet() -> bool {
     tokio::time::sleep(Duration::from_millis(500)).await;
     let (idle, all) = ticks();
     (idle - idle_before) * 2 > all - all_before
+}
+
+/// Waits until a metric that is a whole number has a value. `name` has its labels, as in the text format.
+pub(crate) async fn wait_for_count(keygate: &Keygate, name: &str, wanted: u64) {
+    wait_for(async || match keygate.count(name).await {
+        Some(count) if count == wanted => Ok(()),
+        count => Err(format!("{name} is {count:?}, not {wanted}")),
+    })
+    .await;
 }

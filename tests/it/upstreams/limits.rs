@@ -7,7 +7,7 @@ use super::instance::{Instance, Reply};
 use super::load::send;
 use super::{endpoint_metric, start_with};
 use crate::support::keygate::Keygate;
-use crate::support::wait::wait_for;
+use crate::support::wait::{wait_for, wait_for_count};
 
 const WAITING: &str = r#"keygate_upstream_waiting{upstream="api"}"#;
 
@@ -15,15 +15,6 @@ const WAITING: &str = r#"keygate_upstream_waiting{upstream="api"}"#;
 fn spawn(keygate: &Keygate, path: &str) -> tokio::task::JoinHandle<u16> {
     let url = format!("{}{path}", keygate.gateway);
     tokio::spawn(async move { send(&Client::new(), &Method::GET, &url).await })
-}
-
-/// Waits until a metric has a value.
-async fn wait_for_count(keygate: &Keygate, name: &str, wanted: u64) {
-    wait_for(async || match keygate.count(name).await {
-        Some(count) if count == wanted => Ok(()),
-        count => Err(format!("{name} is {count:?}, not {wanted}")),
-    })
-    .await;
 }
 
 async fn arrived(instance: &Instance, wanted: usize) {
